@@ -1,0 +1,69 @@
+# Everything runs in .venv, which is made once and again only when the lock, the metadata, the folder or
+# the Python version changes.
+
+PYTHON ?= python3
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+OMP_NUM_THREADS ?= 1
+LOCK := locks/cpu-py311.txt
+VENV_PYTHON := .venv/bin/python
+KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
+STAMP := .venv/installed-$(KEY)
+
+.PHONY: help setup demo demo-seeds test check format clean
+
+help:
+	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
+	@echo 'make demo-seeds  the same with three seeds: means and spreads'
+	@echo 'make test        set up .venv and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
+	@echo 'make check       ruff, format check, type check'
+	@echo 'make format      rewrite the code as `make check` wants it'
+	@echo 'make clean       remove what tools left behind; keeps .venv, runs and cached models'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the Python for .venv; ARGS passes on key=value (demo) or pytest options (test)'
+
+setup: $(STAMP)
+
+# The lock is complete, so pip resolves nothing. torch comes first and from its own index, because on
+# Linux PyPI has the CUDA build, which --no-deps would leave without its libraries. Where that index
+# cannot be reached, the build at hand gets its libraries by an ordinary installation.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo '$(PYTHON) is missing or older than Python 3.11; choose another: make PYTHON=python3.11 ...' >&2; exit 1; }
+	@test "$$($(VENV_PYTHON) -c 'import pip, sys; print(sys.version)' 2>/dev/null)" = \
+		"$$($(PYTHON) -c 'import sys; print(sys.version)')" || $(PYTHON) -m venv --clear .venv
+	$(VENV_PYTHON) -m pip install --no-deps --no-compile --retries 2 \
+		--extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' $(LOCK))"
+	$(VENV_PYTHON) -m pip install --no-deps --no-compile -r $(LOCK)
+	@$(VENV_PYTHON) -c 'import torch' 2>/dev/null || $(VENV_PYTHON) -m pip install "$$(grep '^torch==' $(LOCK))"
+	$(VENV_PYTHON) -m pip install --no-deps --no-build-isolation --no-index -e .
+	@rm -f .venv/installed-*
+	@touch $@
+
+demo: $(STAMP)
+	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml $(ARGS)
+
+demo-seeds: $(STAMP)
+	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml name=addition-seeds 'seeds=[1, 2, 3]' $(ARGS)
+
+# One thread: the models of the tests are too small to gain from more. No test needs the network.
+test: $(STAMP)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest --durations=10 $(ARGS)
+
+check: $(STAMP) .typing
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	MYPYPATH=.typing $(VENV_PYTHON) -m mypy -p ixt_rl
+
+format: $(STAMP)
+	$(VENV_PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+
+# Type checkers do not follow the mapping in setup.cfg: show them the package as a wheel would have it.
+.PHONY: .typing
+.typing:
+	@rm -rf .typing && mkdir -p .typing/ixt_rl
+	@cd .typing/ixt_rl && ln -s ../../ixt_rl/* . && ln -s ../../trainers ../../rewards .
+
+clean:
+	rm -rf .typing .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,287 @@
+"""Time and memory of the fused InTRO loss against its four bare matrix products, a plain version and TRL's kernels.
+
+    python benchmarks/loss_kernel.py --tokens 512 1024 2048 --dtype float32 bfloat16 --threads 2 --out runs/loss_kernel
+
+writes `loss_kernel.json`, `loss_kernel.md` and `loss_kernel.png` to `--out`.
+
+- Time: all variants run in one process, in turn, `--rounds` times after one warm-up. A round gives each variant's ratio
+  to that round's bare products; the table has the median over rounds. Forward and backward are both in it.
+- Memory: each variant runs once in a fresh process. The figure is the high-water mark of resident memory during the
+  run, less what was resident before (code and inputs), less the gradients it leaves behind.
+
+Variants (T tokens, V vocabulary, D hidden):
+- `bare`: the four matrix products alone, as whole [T, V] products into buffers allocated beforehand.
+- `plain`: two [T, V] log-softmaxes, `torch.multinomial` candidates, autograd; no statistics.
+- `fused`, `fused-exact`: `ixt_rl.kernels.intro_loss`, n candidates and exact; with all statistics.
+- `trl-divergence`: TRL's chunked forward KL from posterior to policy: the gradient of `exact` without a clip.
+- `selected`, `trl-logprobs`: log-probs of the taken tokens with their gradients, ours and TRL's (three products are
+  the least; both recompute one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
+
+VARIANTS = ("bare", "plain", "fused", "fused-exact", "trl-divergence", "selected", "trl-logprobs")
+
+
+class Problem:
+    """Inputs of one size: hidden states whose logits look like a language model's (entropy of a few nats)."""
+
+    def __init__(self, n_tokens: int, vocab: int, dim: int, dtype: torch.dtype, candidates: int):
+        torch.manual_seed(0)
+        self.weight = torch.empty(vocab, dim, dtype=dtype).normal_(std=4 / dim**0.5).requires_grad_()
+        self.hidden = torch.empty(n_tokens, dim, dtype=dtype).normal_().requires_grad_()
+        self.posterior_hidden = self.hidden.detach() + torch.empty(n_tokens, dim, dtype=dtype).normal_(std=0.1)
+        self.tokens = torch.randint(vocab, (n_tokens,))
+        self.token_weights = torch.full((n_tokens,), 1 / n_tokens)
+        self.candidates = candidates
+
+    def clear(self) -> None:
+        self.hidden.grad = self.weight.grad = None
+
+    def gradient_bytes(self) -> int:
+        grads = (self.hidden.grad, self.weight.grad)
+        return sum(g.numel() * g.element_size() for g in grads if g is not None)
+
+
+def bare(problem: Problem) -> Callable[[], None]:
+    h, h_q, w = problem.hidden.detach(), problem.posterior_hidden, problem.weight.detach()
+    logits = torch.zeros(len(h), len(w), dtype=h.dtype)
+    grad_hidden, grad_weight = torch.zeros_like(h), torch.zeros_like(w)
+
+    def run() -> None:
+        torch.mm(h_q, w.t(), out=logits)
+        torch.mm(h, w.t(), out=logits)
+        torch.mm(logits, w, out=grad_hidden)
+        torch.mm(logits.t(), h, out=grad_weight)
+
+    return run
+
+
+def plain(problem: Problem) -> Callable[[], None]:
+    def run() -> None:
+        logp = torch.log_softmax((problem.hidden @ problem.weight.t()).float(), -1)
+        with torch.no_grad():
+            logq = torch.log_softmax((problem.posterior_hidden @ problem.weight.t()).float(), -1)
+            drawn = torch.multinomial(logp.exp(), problem.candidates - 1, replacement=True)
+            ids = torch.cat([problem.tokens[:, None], drawn], 1)
+            factor = (logq.gather(1, ids) - logp.gather(1, ids)).exp().clamp(max=200.0)
+            del logq
+        loss = -(problem.token_weights * (factor * logp.gather(1, ids)).mean(1)).sum()
+        del logp
+        loss.backward()
+
+    return run
+
+
+def fused(problem: Problem, candidates: object = None) -> Callable[[], None]:
+    spec = IntroSpec(candidates or problem.candidates)
+
+    def run() -> None:
+        loss, _ = intro_loss(
+            problem.hidden, problem.posterior_hidden, Head(problem.weight), problem.tokens, problem.token_weights, spec
+        )
+        loss.backward()
+
+    return run
+
+
+def trl_divergence(problem: Problem) -> Callable[[], None]:
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    def run() -> None:
+        divergence, _ = ChunkedDivergenceFunction.apply(
+            problem.hidden, problem.weight, None, problem.posterior_hidden, problem.weight.detach(), None, 0.0
+        )
+        (divergence * problem.token_weights).sum().backward()
+
+    return run
+
+
+def selected(problem: Problem) -> Callable[[], None]:
+    def run() -> None:
+        logp, _ = selected_logprobs(problem.hidden, Head(problem.weight), problem.tokens)
+        (logp * problem.token_weights).sum().backward()
+
+    return run
+
+
+def trl_logprobs(problem: Problem) -> Callable[[], None]:
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+    def run() -> None:
+        logp, *_ = ChunkedLogProbFunction.apply(
+            problem.hidden, problem.weight, None, problem.tokens, 1.0, 32768, None, 1.0, ()
+        )
+        (logp * problem.token_weights).sum().backward()
+
+    return run
+
+
+def prepare(name: str, problem: Problem) -> Callable[[], None]:
+    return {
+        "bare": bare,
+        "plain": plain,
+        "fused": fused,
+        "fused-exact": lambda p: fused(p, "exact"),
+        "trl-divergence": trl_divergence,
+        "selected": selected,
+        "trl-logprobs": trl_logprobs,
+    }[name](problem)
+
+
+def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[float]]:
+    """Seconds per variant and round."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for round_ in range(rounds + 1):
+        for name in variants:
+            run = prepare(name, problem)
+            problem.clear()
+            start = time.perf_counter()
+            run()
+            if round_:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+            del run
+    return seconds
+
+
+def measure_memory(problem: Problem, name: str) -> int:
+    """Bytes beyond inputs and gradients; for a fresh process."""
+    if name.startswith("trl"):
+        import trl.kernels.chunked_divergence
+        import trl.kernels.chunked_logprob  # noqa: F401
+    small = Problem(16, 512, 16, problem.hidden.dtype, problem.candidates)
+    prepare(name, small)()  # libraries' own start-up allocations
+    before = psutil.Process().memory_info().rss
+    prepare(name, problem)()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak - before - problem.gradient_bytes()
+
+
+def child(args: argparse.Namespace, *extra: str) -> dict:
+    command = [sys.executable, __file__, "--vocab", str(args.vocab), "--hidden", str(args.hidden)]
+    command += ["--candidates", str(args.candidates), "--threads", str(args.threads), "--rounds", str(args.rounds)]
+    root = Path(__file__).resolve().parents[1]
+    env = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([*command, *extra], capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(extra)} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_all(args: argparse.Namespace) -> list[dict]:
+    rows = []
+    for dtype in args.dtype:
+        for n_tokens in args.tokens:
+            size = ("--dtype", dtype, "--tokens", str(n_tokens))
+            times = child(args, *size, "--variants", *args.variants, "--measure", "time")
+            for name in args.variants:
+                memory = child(args, *size, "--variants", name, "--measure", "memory")
+                ratios = [own / base for own, base in zip(times[name], times["bare"], strict=True)]
+                row = {
+                    "dtype": dtype,
+                    "tokens": n_tokens,
+                    "variant": name,
+                    "seconds": statistics.median(times[name]),
+                    "ratio_to_bare": statistics.median(ratios),
+                    "ratio_range": [min(ratios), max(ratios)],
+                    "extra_mb": None if name == "bare" else memory["bytes"] / 1e6,
+                }
+                rows.append(row)
+                print(markdown_row(row), flush=True)
+    return rows
+
+
+def markdown_row(row: dict) -> str:
+    low, high = row["ratio_range"]
+    extra = "-" if row["extra_mb"] is None else f"{row['extra_mb']:.0f}"
+    return (
+        f"| {row['dtype']} | {row['tokens']} | {row['variant']} | {row['seconds']:.2f} "
+        f"| {row['ratio_to_bare']:.2f} ({low:.2f}-{high:.2f}) | {extra} |"
+    )
+
+
+def write_report(rows: list[dict], args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    settings = {k: getattr(args, k) for k in ("vocab", "hidden", "candidates", "threads", "rounds")}
+    settings |= {"torch": torch.__version__}
+    (args.out / "loss_kernel.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    header = [
+        ", ".join(f"{k}={v}" for k, v in settings.items()),
+        "",
+        "| dtype | tokens | variant | seconds | times bare, median (range) | MB beyond inputs and gradients |",
+        "|---|---|---|---|---|---|",
+    ]
+    (args.out / "loss_kernel.md").write_text("\n".join([*header, *map(markdown_row, rows)]) + "\n")
+    plot(rows, args.out / "loss_kernel.png")
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    figure, axes = plt.subplots(len(dtypes), 2, figsize=(10, 4 * len(dtypes)), squeeze=False)
+    for (left, right), dtype in zip(axes, dtypes, strict=True):
+        for name in dict.fromkeys(row["variant"] for row in rows):
+            mine = [row for row in rows if row["variant"] == name and row["dtype"] == dtype]
+            tokens = [row["tokens"] for row in mine]
+            left.plot(tokens, [row["seconds"] for row in mine], marker="o", label=name)
+            if name != "bare":
+                right.plot(tokens, [row["extra_mb"] for row in mine], marker="o", label=name)
+        left.set(title=f"{dtype}: time", xlabel="tokens", ylabel="seconds, forward and backward", ylim=(0, None))
+        right.set(title=f"{dtype}: memory beyond inputs and gradients", xlabel="tokens", ylabel="MB", yscale="log")
+        left.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048])
+    parser.add_argument("--vocab", type=int, default=151936)
+    parser.add_argument("--hidden", type=int, default=896)
+    parser.add_argument("--candidates", type=int, default=5)
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds after the warm-up")
+    parser.add_argument("--out", type=Path, default=Path("runs/loss_kernel"))
+    parser.add_argument("--measure", choices=("all", "time", "memory"), default="all", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    if args.measure == "all":
+        if "bare" not in args.variants:
+            args.variants = ["bare", *args.variants]
+        write_report(measure_all(args), args)
+        return
+    problem = Problem(args.tokens[0], args.vocab, args.hidden, getattr(torch, args.dtype[0]), args.candidates)
+    if args.measure == "time":
+        print(json.dumps(measure_times(problem, args.variants, args.rounds)))
+    else:
+        print(json.dumps({"bytes": measure_memory(problem, args.variants[0])}))
+
+
+if __name__ == "__main__":
+    main()

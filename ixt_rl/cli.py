@@ -1,0 +1,201 @@
+"""`ixt-rl`: check, run, report, doctor, schema. Heavy modules are imported only where a command needs them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ixt_rl import __version__, backends
+from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
+
+BAD_INPUT = 2
+"""Exit status when the configuration, the data or the installation must change; other failures give 1."""
+
+
+def _print(text: str, style: str = "", *, stderr: bool = False) -> None:
+    """Prints text as it is (no markup, no wrapping), coloured on a terminal."""
+    Console(stderr=stderr, soft_wrap=True, highlight=False).print(Text(text, style=style))
+
+
+def _readable_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Prints the library's own errors without a traceback and turns them into an exit status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except IxtRlError as error:
+            if os.environ.get("IXT_RL_TRACEBACK") == "1":
+                raise
+            _print(f"{type(error).__name__}: {error}", "red", stderr=True)
+            sys.exit(BAD_INPUT if isinstance(error, ConfigError | DataError | BackendMissing) else 1)
+
+    return wrapped
+
+
+def _require_core() -> None:
+    for backend in backends.BACKENDS.values():
+        if backend.core:
+            backends.require(backend.name, used_for="this command")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ixt-rl")
+def main() -> None:
+    """Post-training of language models, described by one YAML file.
+
+    \b
+    First minutes:
+      ixt-rl doctor                              what is installed and works
+      ixt-rl check configs/demo/addition.yaml    is this file right? (seconds, loads nothing)
+      ixt-rl run configs/demo/addition.yaml      run it
+      ixt-rl report runs/addition                write its report again
+
+    Set IXT_RL_TRACEBACK=1 to see where an error was raised.
+    """
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_readable_errors
+def check(files: tuple[Path, ...]) -> None:
+    """Validate run files without loading anything.
+
+    Exit status 0: all can run; 2: at least one cannot, and every problem in it was listed.
+
+    \b
+    Examples:
+      ixt-rl check configs/demo/addition.yaml
+      ixt-rl check configs/*/*.yaml
+    """
+    from ixt_rl.config.load import load_run, notes
+
+    bad = 0
+    for file in files:
+        try:
+            config = load_run(file)
+        except ConfigError as error:
+            bad += 1
+            _print(str(error), "red")
+            continue
+        stages = ", ".join(f"{stage.name} ({stage.type})" for stage in config.stages)
+        _print(f"{file}: ok - {stages}", "green")
+        for note in notes(config):
+            _print(f"  note: {note}", "yellow")
+    if bad:
+        sys.exit(BAD_INPUT)
+
+
+@main.command()
+@_readable_errors
+def schema() -> None:
+    """Print the JSON schema of a run file.
+
+    Editors complete and check YAML with it.
+
+    \b
+    Example:
+      ixt-rl schema > ixt-rl.schema.json
+    """
+    import json
+
+    from ixt_rl.config.schema import RunConfig
+
+    click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+@main.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the configuration with all defaults filled in, and stop."
+)
+@click.option("--fresh", is_flag=True, help="Start over: replace what an earlier run left in the folder.")
+@_readable_errors
+def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
+    """Run the stages of FILE, with any key replaced by KEY=VALUE.
+
+    Keys are dotted; a stage goes by its index or name; values are YAML. Overrides are validated like the file.
+    Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed.
+
+    \b
+    Examples:
+      ixt-rl run configs/demo/addition.yaml
+      ixt-rl run configs/demo/addition.yaml --dry-run
+      ixt-rl run configs/demo/addition.yaml name=three-seeds 'seeds=[1, 2, 3]'
+      ixt-rl run configs/demo/addition.yaml stages.0.optim.lr=1e-3
+    """
+    from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
+
+    config = load_run(file, overrides)
+    for note in notes(config):
+        _print(f"note: {note}", "yellow", stderr=True)
+    if dry_run:
+        click.echo(dump_yaml(resolved(config)), nl=False)
+        return
+    _require_core()
+    from ixt_rl.run import run_config
+
+    folder = run_config(config, fresh=fresh)
+    _print(f"run folder: {folder}")
+
+
+@main.command()
+@click.argument(
+    "folders",
+    metavar="FOLDER...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("comparison.html"),
+    show_default=True,
+    help="Where the comparison of several folders goes.",
+)
+@_readable_errors
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Write report.html into a run's folder, or one comparison of several runs.
+
+    \b
+    Examples:
+      ixt-rl report runs/addition
+      ixt-rl report runs/addition runs/three-seeds --out comparison.html
+    """
+    _require_core()
+    from ixt_rl.report import build
+
+    if len(folders) == 1:
+        _print(f"report: {build.build_report(folders[0])}")
+    else:
+        build.build_comparison(list(folders), out)
+        _print(f"comparison: {out}")
+
+
+@main.command()
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds one import may take.")
+def doctor(timeout: float) -> None:
+    """Import every package in a process of its own, and say which work, which do not, and what repairs them.
+
+    Exit status 0: the core works; 1: it does not.
+    """
+    from ixt_rl.doctor import examine, table
+
+    console = Console()
+    with console.status("importing every package in a process of its own ..."):
+        findings = examine(timeout)
+    console.print(table(findings))
+    for finding in findings:
+        if finding.repair:
+            _print(f"{finding.name}: {finding.repair}")
+    sys.exit(0 if all(finding.usable for finding in findings if finding.core) else 1)

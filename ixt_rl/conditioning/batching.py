@@ -1,0 +1,157 @@
+"""TokenSequences -> tensors: left or right padding, or packing that isolates documents.
+
+Positions always come from the sequence itself, never from the padded index, so that a sequence has
+the same log-probs alone, padded on either side, and packed.
+
+Shapes: B rows, T tokens, N loss-bearing tokens of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ixt_rl.types import TokenSequence
+
+PACKED_ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs; every tensor is (B, T).
+
+    Args:
+        input_ids: int64, pad id where `attention_mask` is 0.
+        attention_mask: int64, 1 on real tokens.
+        position_ids: int64, 0 at each sequence's first token (and on padding).
+        segment_ids: int64, 0 on padding, 1, 2, ... for the sequences packed in a row.
+        loss_mask: bool, the tokens that are targets; a sequence's first token never is.
+        role_ids: int64, index into `ROLES`; -1 on padding.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    segment_ids: Tensor
+    loss_mask: Tensor
+    role_ids: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    @property
+    def predictor_mask(self) -> Tensor:
+        """(B, T) bool: positions whose hidden state predicts a loss-bearing token (one to the left)."""
+        shifted = torch.zeros_like(self.loss_mask)
+        shifted[:, :-1] = self.loss_mask[:, 1:]
+        return shifted
+
+    @property
+    def target_ids(self) -> Tensor:
+        """(N,) loss-bearing token ids, row by row, in the order of `hidden[predictor_mask]`."""
+        return self.input_ids[self.loss_mask]
+
+    @property
+    def target_rows(self) -> Tensor:
+        """(N,) the row each loss-bearing token lies in."""
+        return self.loss_mask.nonzero()[:, 0]
+
+    @property
+    def is_packed(self) -> bool:
+        return bool((self.segment_ids > 1).any())
+
+    def model_inputs(self, attention: str = "sdpa") -> dict[str, Tensor | None]:
+        """Keyword arguments for a transformers model.
+
+        A padded batch gets the usual (B, T) mask. A packed one must keep documents apart whatever
+        the attention backend: sdpa and eager get an explicit (B, 1, T, T) causal block mask; flash
+        and flex derive the blocks from positions that restart at 0, with no mask.
+
+        Raises:
+            ValueError: a packed batch on an attention backend that is not known to isolate.
+        """
+        inputs: dict[str, Tensor | None] = {"input_ids": self.input_ids, "position_ids": self.position_ids}
+        if not self.is_packed:
+            inputs["attention_mask"] = self.attention_mask
+        elif attention in ("sdpa", "eager"):
+            inputs["attention_mask"] = block_causal_mask(self.segment_ids)
+        elif attention in PACKED_ATTENTION:
+            inputs["attention_mask"] = None
+        else:
+            raise ValueError(
+                f"packing with attention {attention!r}: documents may leak into each other; "
+                f"use one of {', '.join(PACKED_ATTENTION)}, or pad instead"
+            )
+        return inputs
+
+
+def block_causal_mask(segment_ids: Tensor) -> Tensor:
+    """(B, T) segment ids -> (B, 1, T, T) bool, True where a query may look: same segment, not later.
+
+    Padding (segment 0) looks at itself only among padding, so that no softmax row is empty.
+    """
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    return (same & torch.ones_like(same).tril())[:, None]
+
+
+def pad(sequences: Sequence[TokenSequence], pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
+    """One sequence a row, padded to the longest."""
+    return _fill([[s] for s in sequences], max(len(s) for s in sequences), pad_id, side)
+
+
+def pack(sequences: Sequence[TokenSequence], pad_id: int, capacity: int) -> Batch:
+    """Several sequences a row, first-fit decreasing, each row at most `capacity` tokens.
+
+    Rows keep the sequences' relative order within a row; use `segment_ids` to tell them apart.
+
+    Raises:
+        ValueError: a sequence is longer than `capacity`.
+    """
+    longest = max(len(s) for s in sequences)
+    if longest > capacity:
+        raise ValueError(f"a sequence of {longest} tokens does not fit in rows of {capacity}")
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
+        need = len(sequences[index])
+        row = next((r for r, free in enumerate(room) if free >= need), None)
+        if row is None:
+            rows.append([])
+            room.append(capacity)
+            row = len(rows) - 1
+        rows[row].append(index)
+        room[row] -= need
+    packed = [[sequences[i] for i in sorted(row)] for row in rows]
+    return _fill(packed, capacity - min(room), pad_id, "right")
+
+
+def _fill(rows: list[list[TokenSequence]], width: int, pad_id: int, side: str) -> Batch:
+    shape = (len(rows), width)
+    input_ids = torch.full(shape, pad_id, dtype=torch.long)
+    position_ids = torch.zeros(shape, dtype=torch.long)
+    segment_ids = torch.zeros(shape, dtype=torch.long)
+    loss_mask = torch.zeros(shape, dtype=torch.bool)
+    role_ids = torch.full(shape, -1, dtype=torch.long)
+    for r, row in enumerate(rows):
+        start = 0 if side == "right" else width - sum(len(s) for s in row)
+        for number, sequence in enumerate(row, start=1):
+            span = slice(start, start + len(sequence))
+            input_ids[r, span] = torch.tensor(sequence.input_ids)
+            position_ids[r, span] = torch.arange(len(sequence))
+            segment_ids[r, span] = number
+            loss_mask[r, span] = torch.tensor(sequence.loss_mask, dtype=torch.bool)
+            loss_mask[r, start] = False  # nothing predicts a first token
+            role_ids[r, span] = torch.tensor(sequence.role_ids)
+            start += len(sequence)
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=(segment_ids > 0).long(),
+        position_ids=position_ids,
+        segment_ids=segment_ids,
+        loss_mask=loss_mask,
+        role_ids=role_ids,
+    )

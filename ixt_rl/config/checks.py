@@ -1,0 +1,206 @@
+"""What a configuration can be checked for beyond its types before anything loads: files, packages, names.
+
+These run as pydantic validators of single values, so that their findings come in one list with all
+others. They look at this machine, hence only where the caller asks for it (`ON_THIS_MACHINE`).
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from functools import cache
+from pathlib import Path
+from string import Formatter
+
+import yaml
+from pydantic import ValidationInfo
+
+import ixt_rl
+from ixt_rl import backends
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.errors import BackendMissing, ConfigError
+
+ON_THIS_MACHINE = {"on_this_machine": True}
+"""Validation context under which files, packages and template names are looked up."""
+
+DATA_ENDINGS = (".jsonl", ".json", ".parquet")
+_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_FILE_ENDING = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|ya?ml|gz|zst|zip)$", re.IGNORECASE)
+_WEIGHT_ENDING = re.compile(r"\.(safetensors|bin|gguf|pt|pth)$", re.IGNORECASE)
+
+
+def _off(info: ValidationInfo) -> bool:
+    return not (info.context or {}).get("on_this_machine")
+
+
+def _written_as_local(path: str) -> bool:
+    """Whether a path is written as a local one; a hub id is `name` or `owner/name`."""
+    return path.startswith(("/", "./", "../", "~")) or not _HUB_ID.fullmatch(path)
+
+
+def _missing(path: str) -> ConfigError:
+    """The error for a path that does not exist, with a near name in the deepest folder that does."""
+    folder = Path(path).expanduser()
+    while not folder.exists():
+        last, folder = folder.name, folder.parent
+    near = did_you_mean(last, sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
+    return ConfigError(
+        repr(path),
+        reason=f"no such file or folder (looked in {folder.resolve()})",
+        remedy=near + "correct the path; a relative one starts at the folder the command runs in",
+    )
+
+
+def check_data_path(path: str, info: ValidationInfo) -> str:
+    """A data file exists and is of a kind that can be read; hub ids pass."""
+    if _off(info):
+        return path
+    if not _written_as_local(path) and not _FILE_ENDING.search(path):
+        return path
+    local = Path(path).expanduser()
+    if not local.exists():
+        raise _missing(path)
+    if local.is_dir() or local.suffix.lower() not in DATA_ENDINGS:
+        raise ConfigError(
+            repr(path),
+            reason="this is a folder" if local.is_dir() else f"files ending in {local.suffix!r} are not read",
+            remedy=f"name one file ending in {', '.join(DATA_ENDINGS)}, or a hub dataset id",
+        )
+    return str(local)
+
+
+def check_model_path(path: str, info: ValidationInfo) -> str:
+    """A local model is a Hugging Face folder; hub ids pass."""
+    if _off(info):
+        return path
+    local = Path(path).expanduser()
+    if not _written_as_local(path) and not local.is_dir() and not _WEIGHT_ENDING.search(path):
+        return path
+    if not local.exists():
+        raise _missing(path)
+    if not (local / "config.json").is_file():
+        raise ConfigError(
+            repr(path),
+            reason="it holds no config.json" if local.is_dir() else "a model is a folder, this is a file",
+            remedy="name the folder that save_pretrained wrote (config.json, weights, tokenizer)",
+        )
+    return str(local)
+
+
+def check_python_function(path: str, info: ValidationInfo) -> str:
+    """`FILE.py:FUNCTION` names a function that the file defines; the file is parsed, not run."""
+    file, colon, function = path.rpartition(":")
+    if not colon or not file.endswith(".py") or not function.isidentifier():
+        raise ConfigError(
+            repr(path), reason="it must name a file and a function in it", remedy="write FILE.py:FUNCTION"
+        )
+    if _off(info):
+        return path
+    source = Path(file).expanduser()
+    if not source.is_file():
+        raise _missing(file)
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            repr(path), reason=f"{file} is no Python: {error}", remedy="correct the file"
+        ) from None
+    if function not in _top_level_names(tree):
+        names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
+        raise ConfigError(
+            repr(path),
+            reason=f"{file} defines no {function!r}",
+            remedy=did_you_mean(function, names) + f"functions there: {', '.join(names) or 'none'}",
+        )
+    return f"{source}:{function}"
+
+
+def _top_level_names(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+@cache
+def template_names() -> tuple[str, ...]:
+    """Names in `conditioning/templates.yaml`, read as a file: importing that package would import torch."""
+    file = Path(ixt_rl.__file__).parent / "conditioning" / "templates.yaml"
+    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def check_template_name(name: str) -> str:
+    """A named template exists."""
+    if name not in template_names():
+        raise ConfigError(
+            repr(name),
+            reason="no template has that name",
+            remedy=did_you_mean(name, list(template_names()))
+            + f"known: {', '.join(template_names())}; or write one here: {{prompt: ..., told: ...}}",
+        )
+    return name
+
+
+def template_fields(text: str) -> set[str]:
+    """The `{fields}` of a template (`{{` and `}}` are literal braces).
+
+    Raises:
+        ConfigError: a brace is unbalanced, or a field is neither {question} nor {answer}.
+    """
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
+    except ValueError as error:
+        raise ConfigError(
+            repr(text), reason=str(error), remedy="write literal braces doubled: {{ and }}"
+        ) from None
+    for field in sorted(fields - {"question", "answer"}):
+        raise ConfigError(
+            repr(text),
+            reason=f"a template has the fields {{question}} and {{answer}}, not {{{field}}}",
+            remedy=did_you_mean(field, ["question", "answer"]) + "write literal braces doubled: {{ and }}",
+        )
+    return fields
+
+
+def check_pattern(pattern: str) -> str:
+    """A regular expression compiles."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            repr(pattern),
+            reason=f"not a regular expression: {error}",
+            remedy="correct it; in YAML, single quotes keep backslashes as they are",
+        ) from None
+    return pattern
+
+
+def check_output_dir(path: str, info: ValidationInfo) -> str:
+    """The folder of the runs can be made: its deepest existing parent is a writable folder."""
+    if _off(info):
+        return path
+    folder = Path(path).expanduser()
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ConfigError(
+            repr(path), reason=f"{parent} is no folder that can be written to", remedy="name another folder"
+        )
+    return str(folder)
+
+
+def needs_backend(name: str, used_for: str, info: ValidationInfo) -> None:
+    """A package that a value asks for is installed (looked up, not imported)."""
+    if _off(info):
+        return
+    try:
+        backends.require(name, used_for=used_for)
+    except BackendMissing as error:
+        raise ConfigError(error.what, reason=error.reason, remedy=error.remedy) from None

@@ -1,0 +1,401 @@
+"""Turns pydantic's errors into `Problem`s a user can act on.
+
+pydantic puts the tags of unions into an error's location (`stages.0.intro.data.file.path`), where
+they cannot be told from keys. `_walk` follows a location through the schema's types, drops the tags
+and finds the type that was expected, from which the reason, the remedy and "did you mean" follow.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Discriminator, Tag
+from pydantic.fields import FieldInfo
+
+from ixt_rl.config.problems import Problem, closest, did_you_mean, show
+from ixt_rl.config.schema import AnyStage, RunConfig, Stage
+from ixt_rl.config.yaml_io import Path
+from ixt_rl.errors import ConfigError
+
+TRL_NAMES = {
+    "learning_rate": "lr",
+    "lr_scheduler_type": "schedule",
+    "max_completion_length": "max_new_tokens",
+    "max_prompt_length": "max_prompt_tokens",
+    "max_steps": "steps",
+    "model_name_or_path": "path",
+    "num_generations": "group_size",
+    "per_device_train_batch_size": "micro_batch_size",
+    "reward_funcs": "rewards",
+    "seed": "seeds",
+    "torch_dtype": "dtype",
+}
+"""Names by which users of TRL know some of our keys."""
+
+_WRONG_TYPE = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a block",
+    "model_type": "a block",
+    "model_attributes_type": "a block",
+    "none_required": "null",
+    "literal_error": "one of a few words",
+}
+
+_REMEDY_OF_TYPE = {
+    "text": "write text; put it in quotes if it looks like a number",
+    "a whole number": "write a whole number without quotes",
+    "a number": "write a number without quotes, such as 0.1 or 1e-5",
+    "true or false": "write true or false",
+    "a list": "write a list: [a, b] or one `- item` a line",
+}
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Where an error lies: the real path, the type expected there, and the model that holds the key."""
+
+    path: Path
+    expected: Any
+    model: type[BaseModel] | None
+    branch: str = ""  # member of a plain union that pydantic tried, "" outside of one
+    union: Any = None  # the whole of that union
+
+
+def explain(errors: list[dict[str, Any]], data: Any) -> list[tuple[Path, Problem]]:
+    """Problems for the errors of `RunConfig.model_validate(data)`, without `where`, in the file's order.
+
+    Args:
+        errors: what `ValidationError.errors()` returns.
+        data: the plain value that was validated.
+    """
+    spots = [(_walk(error["loc"]), error) for error in errors]
+    misspelt = {_meant(spot) for spot, error in spots if error["type"] == "extra_forbidden"}
+    found: list[tuple[Path, Problem]] = []
+    for spot, error in _one_branch(spots):
+        if error["type"] == "missing" and spot.path in misspelt:
+            continue  # the unknown key beside it says the same
+        path, value, reason, remedy = _describe(spot, error, data)
+        problem = Problem(dotted(path, data), value, reason, remedy)
+        if (path, problem) not in found:
+            found.append((path, problem))
+    return found
+
+
+def dotted(path: Path, data: Any) -> str:
+    """A path as an override writes it, stages by their names: `stages.warmup.optim.lr`."""
+    parts = [str(part) for part in path]
+    if len(path) > 1 and path[0] == "stages" and isinstance(path[1], int):
+        stage = _value_at(data, path[:2])
+        name = stage.get("name") if isinstance(stage, dict) else None
+        if isinstance(name, str) and name:
+            parts[1] = name
+    return ".".join(parts)
+
+
+# ----------------------------------------------------------------------------- through the schema
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union without None; of anything else, itself. `Annotated` is taken off."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(member for member in get_args(annotation) if member is not type(None))
+    return (annotation,)
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without `Annotated` and `| None`; a union of several stays one."""
+    members = _members(annotation)
+    return _members(members[0])[0] if len(members) == 1 else annotation
+
+
+def _tagged(annotation: Any, tag: str) -> Any:
+    """The member of a discriminated union that has `tag`; None if `annotation` is none."""
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    if not any(
+        isinstance(m, Discriminator) or (isinstance(m, FieldInfo) and m.discriminator) for m in metadata
+    ):
+        return None
+    for member in _members(annotation):
+        if Tag(tag) in get_args(member)[1:]:
+            return _bare(member)
+        if isinstance(member, type) and tag in get_args(member.model_fields["type"].annotation):
+            return member
+    return None
+
+
+def _label_fits(member: Any, label: str) -> bool:
+    """Whether pydantic's label of a union member, such as `function-after[f(), str]`, means `member`."""
+    bare = _bare(member)
+    if get_origin(bare) is Literal:
+        return label.startswith("literal[")
+    if get_origin(bare) is list:
+        return label.startswith("list[")
+    if label == f"constrained-{bare.__name__}":
+        return True
+    return label == bare.__name__ or label.endswith(f" {bare.__name__}]")
+
+
+def _field_type(field: FieldInfo) -> Any:
+    """A field's annotation with the discriminator that pydantic moved to the field put back."""
+    markers = [m for m in field.metadata if isinstance(m, Discriminator)]
+    return Annotated[field.annotation, markers[0]] if markers else field.annotation
+
+
+def _walk(location: tuple[str | int, ...]) -> _Spot:
+    """Follows an error's location through the schema."""
+    expected: Any = RunConfig
+    model: type[BaseModel] | None = None
+    path: list[str | int] = []
+    branch, union = "", None
+    for part in location:
+        member = _tagged(expected, str(part))
+        if member is not None:
+            expected = member
+            continue
+        if len(_members(expected)) > 1:
+            branch, union = str(part), expected
+            expected = next((m for m in _members(expected) if _label_fits(m, branch)), None)
+            continue
+        if part == "[key]":
+            continue
+        bare = _bare(expected)
+        path.append(part)
+        branch, union = "", None
+        if isinstance(bare, type) and issubclass(bare, BaseModel):
+            model = bare
+            field = bare.model_fields.get(str(part))
+            expected = _field_type(field) if field else None
+        elif get_origin(bare) in (list, dict):
+            expected = get_args(bare)[-1]
+        else:
+            expected = None
+    return _Spot(tuple(path), expected, model, branch, union)
+
+
+def _one_branch(spots: list[tuple[_Spot, dict]]) -> Iterator[tuple[_Spot, dict]]:
+    """Of a plain union's members, keeps the errors of the one that was meant.
+
+    pydantic reports every member of `str | Template`. A member whose own type fitted says something
+    useful; the others only say that they are not it. If none fitted, one error stands for them all.
+    """
+    at_union = [spot.path for spot, _ in spots if spot.branch]
+    fitted = {
+        path
+        for path in at_union
+        for spot, error in spots
+        if _below(spot.path, path) and not (spot.path == path and error["type"] in _WRONG_TYPE)
+    }
+    merged: set[Path] = set()
+    for spot, error in spots:
+        if not spot.branch or spot.path not in at_union or error["type"] not in _WRONG_TYPE:
+            yield spot, error
+        elif spot.path not in fitted and spot.path not in merged:
+            merged.add(spot.path)
+            yield _Spot(spot.path, spot.union, spot.model), error
+
+
+def _below(path: Path, top: Path) -> bool:
+    return path[: len(top)] == top
+
+
+# ------------------------------------------------------------------------------------- in words
+
+
+def _words(annotation: Any) -> list[str]:
+    """What an annotation accepts, in words, one entry a union member."""
+    found: list[str] = []
+    for member in _members(annotation):
+        bare = _bare(member)
+        if len(_members(bare)) > 1:
+            found += _words(bare)
+        elif get_origin(bare) is Literal:
+            found += [f"`{word}`" for word in get_args(bare)]
+        elif get_origin(bare) is list:
+            found.append("a list")
+        elif isinstance(bare, type) and issubclass(bare, BaseModel):
+            found.append(_block(annotation))
+        elif get_origin(bare) is dict:
+            found.append("a block")
+        else:
+            plain = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+            found.append(plain.get(bare, "something else"))
+    return list(dict.fromkeys(found))
+
+
+def _block(annotation: Any) -> str:
+    """`a block with` the keys that all models of an annotation require."""
+    models = [m for m in map(_bare, _members(annotation)) if hasattr(m, "model_fields")]
+    needed = [{name for name, field in m.model_fields.items() if field.is_required()} for m in models]
+    shared = [name for name in models[0].model_fields if all(name in names for names in needed)]
+    return "a block" + (f" with {', '.join(shared)}" if shared else "")
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words of every `Literal` in an annotation."""
+    return [word.strip("`") for word in _words(annotation) if word.startswith("`")]
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words."""
+    kinds = {str: "text", bool: "true/false", int: "a whole number", float: "a number with a fraction"}
+    kinds |= {list: "a list", dict: "a block", type(None): "null (nothing)"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def _value_at(data: Any, path: Path) -> Any:
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
+def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str, str, str]:
+    """Path, value, reason and remedy of one error."""
+    kind, context, value = error["type"], error.get("ctx") or {}, error["input"]
+    path = spot.path
+    if kind == "value_error" and isinstance(context.get("error"), ConfigError):
+        cause = context["error"]
+        return path, cause.what, cause.reason, cause.remedy
+    if kind == "missing":
+        return path, "missing", *_missing(spot)
+    if kind == "extra_forbidden":
+        return path, show(value), f"unknown key `{path[-1]}`", _unknown_key(spot, data)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        known = [word.strip("' ") for word in context.get("expected_tags", "").split(",")] or _types(spot)
+        if kind == "union_tag_not_found":
+            return (*path, "type"), "missing", "it decides which keys the block has", _one_of(_types(spot))
+        tag = context["tag"]
+        return (*path, "type"), show(tag), "unknown type", did_you_mean(tag, known) + _one_of(known)
+    if kind in _WRONG_TYPE:
+        return path, show(value), *_wrong_type(spot, value)
+    if kind == "invalid_key":
+        return path, "a key that is no text", "keys are text", "put the key in quotes, or remove it"
+    return path, show(value), *_out_of_bounds(kind, context, error["msg"])
+
+
+def _types(spot: _Spot) -> list[str]:
+    """The values of `type` that a discriminated union knows."""
+    members = [m for m in _members(spot.expected) if isinstance(m, type) and "type" in m.model_fields]
+    return [word for member in members for word in get_args(member.model_fields["type"].annotation)]
+
+
+def _one_of(known: list[str]) -> str:
+    return "write one of: " + ", ".join(known)
+
+
+def _missing(spot: _Spot) -> tuple[str, str]:
+    key = spot.path[-1]
+    field = spot.model.model_fields[str(key)] if spot.model else None
+    what = f" ({field.description})" if field and field.description else ""
+    words = _words(field.annotation) if field else []
+    return "it has no default", f"add `{key}:` with {' or '.join(words)}{what}"
+
+
+def _wrong_type(spot: _Spot, value: Any) -> tuple[str, str]:
+    words = _words(spot.expected) if spot.expected is not None else ["something else"]
+    choices = _choices(spot.expected) if spot.expected is not None else []
+    if choices and len(choices) == len(words):
+        if isinstance(value, str):
+            return "not one of the known words", did_you_mean(value, choices) + _one_of(choices)
+        return f"expected a word, got {_kind(value)}", _one_of(choices)
+    reason = f"expected {' or '.join(words)}, got {_kind(value)}"
+    if choices:
+        return reason, did_you_mean(value, choices) + f"write {' or '.join(words)}"
+    if words == ["a whole number"] and isinstance(value, float):
+        return reason, f"write a whole number such as {round(value) if abs(value) < 1e15 else 1}"
+    if words in (["a whole number"], ["a number"]) and isinstance(value, str):
+        return reason, _REMEDY_OF_TYPE[words[0]] + " (no quotes, no _ or , between digits)"
+    return reason, _REMEDY_OF_TYPE.get(words[0], f"write {words[0]}") if len(words) == 1 else (
+        f"write {' or '.join(words)}"
+    )
+
+
+def _out_of_bounds(kind: str, context: dict[str, Any], message: str) -> tuple[str, str]:
+    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    if kind in bounds:
+        bound = f"{signs[bounds[kind]]} {context[bounds[kind]]:g}"
+        return f"it must be {bound}", f"write a number {bound}"
+    if kind == "finite_number":
+        return "it must be a finite number", "write a finite number"
+    if kind in ("too_short", "too_long"):
+        limit = context.get("min_length") if kind == "too_short" else context.get("max_length")
+        bound = f"at {'least' if kind == 'too_short' else 'most'} {limit} item{'s' if limit != 1 else ''}"
+        return f"it has {context['actual_length']}, it must have {bound}", f"write a list of {bound}"
+    if kind == "string_pattern_mismatch":
+        return (
+            "names are letters, digits, `.`, `_` and `-`, starting with a letter or digit",
+            "rename it; the name becomes a folder",
+        )
+    return message, "`ixt-rl schema` prints what every key accepts"
+
+
+# ------------------------------------------------------------------------------------ unknown keys
+
+
+def _unknown_key(spot: _Spot, data: Any) -> str:
+    """The remedy for an unknown key: where it belongs, or the known key closest to it."""
+    key = str(spot.path[-1])
+    known = list(spot.model.model_fields) if spot.model else []
+    if spot.model is not None and issubclass(spot.model, Stage):
+        owners = _stage_types_with(key)
+        if owners:
+            own = _value_at(data, (*spot.path[:-1], "type"))
+            return (
+                f"`{key}` belongs to stages of type {', '.join(owners)}, not {own}; remove it or change type"
+            )
+    wanted = TRL_NAMES.get(key, key)
+    if wanted in known:
+        return f"did you mean `{wanted}`? (TRL calls it {key})"
+    below = list(dict.fromkeys(_places(spot.model or RunConfig, wanted)))
+    near = did_you_mean(key, known)
+    if near and not below:
+        return near + "otherwise remove it"
+    places = below or list(dict.fromkeys(_places(RunConfig, wanted)))
+    if places:
+        return f"did you mean {' or '.join(f'`{place}`' for place in places[:3])}? otherwise remove it"
+    return f"remove it; keys here: {', '.join(known)}"
+
+
+def _meant(spot: _Spot) -> Path:
+    """The path of the known key that an unknown one is taken for (its own path if there is none)."""
+    known = list(spot.model.model_fields) if spot.model else []
+    key = TRL_NAMES.get(str(spot.path[-1]), str(spot.path[-1]))
+    close = closest(key, known)
+    return (*spot.path[:-1], close[0] if close else key)
+
+
+def _stage_types_with(key: str) -> list[str]:
+    """The stage types that have a key."""
+    members = [member for member in _members(AnyStage) if key in member.model_fields]
+    return [word for member in members for word in get_args(member.model_fields["type"].annotation)]
+
+
+def _places(model: type[BaseModel], key: str, above: str = "") -> Iterator[str]:
+    """Dotted places below a model where a key exists."""
+    for name, field in model.model_fields.items():
+        here = f"{above}{name}"
+        if name == key and above:
+            yield here
+        for member in _nested_models(field.annotation):
+            in_list = get_origin(_bare(field.annotation)) is list
+            yield from _places(member, key, f"{here}.<{name.rstrip('s')}>." if in_list else f"{here}.")
+
+
+def _nested_models(annotation: Any) -> list[type[BaseModel]]:
+    bare = _bare(annotation)
+    if get_origin(bare) is list:
+        return _nested_models(get_args(bare)[0])
+    models = (_bare(member) for member in _members(bare))
+    return [m for m in models if isinstance(m, type) and issubclass(m, BaseModel)]

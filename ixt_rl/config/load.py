@@ -1,0 +1,124 @@
+"""From a YAML file and overrides to a validated `RunConfig`, or one error that lists every problem."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ixt_rl.config import yaml_io
+from ixt_rl.config.checks import ON_THIS_MACHINE
+from ixt_rl.config.explain import dotted, explain
+from ixt_rl.config.overrides import apply_override
+from ixt_rl.config.problems import InvalidConfig, Problem, did_you_mean, show
+from ixt_rl.config.schema import OnlineStage, RunConfig
+from ixt_rl.config.yaml_io import dump_yaml
+from ixt_rl.errors import ConfigError
+
+__all__ = ["dump_yaml", "load_run", "notes", "resolved"]
+
+
+def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads and validates a run; imports no torch and loads no model.
+
+    Beyond the schema it checks that local files exist and that needed packages are installed.
+    Relative paths start at the current folder.
+
+    Args:
+        path: a YAML file.
+        overrides: `a.b=c` texts; the value is YAML, stages go by index or name, the last one wins.
+
+    Raises:
+        InvalidConfig: (a `ConfigError`) lists every problem: key path, line, value, reason, remedy.
+        ConfigError: the file cannot be read or is no YAML.
+    """
+    source = os.fspath(path)
+    document = yaml_io.parse_yaml(_read(Path(path)), source)
+    if not isinstance(document.value, dict):
+        raise ConfigError(
+            f"{source}: {'the file is empty' if document.value is None else show(document.value)}",
+            reason="a run is a block of keys: name, model, stages, ...",
+            remedy="start from one of the files in configs/",
+        )
+    origins: dict[yaml_io.Path, str] = {}
+    problems = [_twice(key, line, document.value) for key, line in document.duplicates]
+    for override in overrides:
+        problem = apply_override(override, document, origins)
+        if problem is not None:
+            problems.append(problem)
+    origins = {**{key: f"line {line}" for key, line in document.lines.items()}, **origins}
+    try:
+        config = RunConfig.model_validate(document.value, context=ON_THIS_MACHINE)
+    except ValidationError as error:
+        for key, problem in explain(error.errors(include_url=False), document.value):  # type: ignore[arg-type]
+            problems.append(_placed(problem, key, origins))
+    if problems:
+        raise InvalidConfig(source, problems)
+    return config
+
+
+def notes(config: RunConfig) -> list[str]:
+    """What is allowed in a configuration but has no effect: blocks of methods that `type` did not choose."""
+    return [
+        f"stages.{stage.name}.{section} is not read by type: {stage.type}"
+        for stage in config.stages
+        if isinstance(stage, OnlineStage)
+        for section in stage.unread_sections
+        if section in stage.model_fields_set
+    ]
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as plain values: every default filled in, unread blocks left out."""
+    plain = config.model_dump()
+    for stage, values in zip(config.stages, plain["stages"], strict=True):
+        if isinstance(stage, OnlineStage):
+            for section in stage.unread_sections:
+                del values[section]
+    return plain
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        folder = path.parent
+        names = sorted(str(p.name) for p in folder.glob("*.y*ml")) if folder.is_dir() else []
+        raise ConfigError(
+            f"{path}: no such file",
+            reason=f"looked in {folder.resolve()}",
+            remedy=did_you_mean(path.name, names) + "name a YAML file",
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: a folder", reason="a run is one file", remedy="name a YAML file in it"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not text", reason=f"it is not UTF-8 (byte {error.start})", remedy="save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}", reason="it cannot be read", remedy="name another file"
+        ) from None
+
+
+def _twice(key: yaml_io.Path, line: int, data: Any) -> Problem:
+    return Problem(
+        dotted(key, data),
+        "written twice",
+        "of two equal keys, YAML would silently drop the first",
+        "keep one of the two",
+        f"line {line}",
+    )
+
+
+def _placed(problem: Problem, key: yaml_io.Path, origins: dict[yaml_io.Path, str]) -> Problem:
+    """The problem with the place it comes from: its own, or that of the block around it."""
+    for length in range(len(key), 0, -1):
+        if key[:length] in origins:
+            return Problem(problem.path, problem.value, problem.reason, problem.remedy, origins[key[:length]])
+    return problem

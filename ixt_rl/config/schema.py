@@ -1,0 +1,548 @@
+"""The strict schema of a run: one YAML file, a list of stages. Imports no torch.
+
+Every key is declared here once, with its type, bounds and meaning; an undeclared key is an error.
+Rules that join several keys are validators beside the keys they join. What a rule refuses is
+raised as `ConfigError` text naming value, reason and remedy (see `ixt_rl.config.load`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from ixt_rl.config import checks
+from ixt_rl.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no type coercion (2.5 is no int, "3" is no number), immutable once validated."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+# ------------------------------------------------------------------------------------------ model
+
+
+class NewModel(Strict):
+    """A small model made from scratch, for demos and tests."""
+
+    architecture: Literal["llama", "qwen3"] = "llama"
+    tokenizer: Literal["world", "bytes"] = Field(
+        "world",
+        description="`world`: the vocabulary of the stage's world; `bytes`: any text, one token a byte",
+    )
+    hidden_size: PositiveInt = 128
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    intermediate_size: PositiveInt = 384
+    tie_embeddings: bool = True
+    init_std: PositiveFloat = 0.05
+    max_positions: PositiveInt = 2048
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> NewModel:
+        if self.hidden_size % self.heads:
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} with heads={self.heads}",
+                reason="the hidden size is split evenly over attention heads",
+                remedy=f"make hidden_size a multiple of {self.heads}",
+            )
+        return self
+
+
+class Model(Strict):
+    """The model that the first stage starts from: a checkpoint (`path`) or a fresh one (`new`)."""
+
+    path: Annotated[str, AfterValidator(checks.check_model_path)] | None = Field(
+        None, description="a local Hugging Face folder or a hub id"
+    )
+    new: NewModel | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if (self.path is None) == (self.new is None):
+            raise ConfigError(
+                f"path={self.path!r} and new={'given' if self.new else None}",
+                reason="a run starts from exactly one model",
+                remedy="give `path: <folder or hub id>` or `new: {...}`, and set the other to null",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _flash_attention(self, info: ValidationInfo) -> Model:
+        if self.attention != "flash_attention_2":
+            return self
+        if self.dtype == "float32":
+            raise ConfigError(
+                "attention=flash_attention_2 with dtype=float32",
+                reason="flash attention computes in 16 bits only",
+                remedy="set dtype: bfloat16, or attention: sdpa",
+            )
+        checks.needs_backend("flash-attn", "attention: flash_attention_2", info)
+        return self
+
+
+class Lora(Strict):
+    """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+    @model_validator(mode="after")
+    def _installed(self, info: ValidationInfo) -> Lora:
+        checks.needs_backend("peft", "lora", info)
+        return self
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+class WorldData(Strict):
+    """Problems made by code, with a verifier that knows every step."""
+
+    world: Literal["addition"]
+    view: Literal["sum", "parity", "mod5"] = Field(
+        "sum", description="what the reward checks: the whole sum, or only its digit sum mod 2 / mod 5"
+    )
+
+
+class FileData(Strict):
+    """Problems from a file or a hub dataset, with the names of its fields."""
+
+    path: Annotated[str, AfterValidator(checks.check_data_path)] = Field(
+        description="a .jsonl, .json or .parquet file, or a hub dataset id"
+    )
+    name: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = "train"
+    question: str = Field("question", description="field that holds the problem")
+    answer: str = Field("answer", description="field that holds the gold answer")
+    answer_extract: Literal["none", "last_box", "hashes"] = Field(
+        "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
+    )
+    where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
+    max_rows: PositiveInt | None = None
+    eval_rows: NonNegativeInt = Field(0, description="rows set aside for evaluation, by a fixed shuffle")
+
+
+def _data_tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    return "world" if "world" in keys or isinstance(value, WorldData) else "file"
+
+
+Data = Annotated[
+    Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)
+]
+
+
+class Template(Strict):
+    """Prompts as data: `{question}` and `{answer}` are the row's fields.
+
+    `prompt` is x, what inference sees; `told` is x (+) y, the answer-conditioned prompt.
+    """
+
+    prompt: str
+    told: str
+    chat: bool = Field(False, description="wrap both as one user message in the tokenizer's chat template")
+
+    @model_validator(mode="after")
+    def _fields(self) -> Template:
+        fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
+        for key, found in fields.items():
+            if "question" not in found:
+                raise ConfigError(
+                    f"{key}={getattr(self, key)!r} does not show {{question}}",
+                    reason="the model cannot solve a problem it does not see",
+                    remedy=f"put {{question}} in `{key}`",
+                )
+        if "answer" in fields["prompt"]:
+            raise ConfigError(
+                f"prompt={self.prompt!r} shows {{answer}}",
+                reason="the plain prompt is what inference sees, and inference has no answer",
+                remedy="use {answer} in `told` only",
+            )
+        if "answer" not in fields["told"]:
+            raise ConfigError(
+                f"told={self.told!r} does not show {{answer}}",
+                reason="the posterior is the model conditioned on the answer",
+                remedy="put {answer} in `told`",
+            )
+        return self
+
+
+TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+
+# ---------------------------------------------------------------------------------------- rewards
+
+
+class WorldReward(Strict):
+    """The world's verifier, in the view of the stage's data."""
+
+    type: Literal["world"]
+    weight: Finite = 1.0
+
+
+class MathReward(Strict):
+    """math-verify in guarded child processes: right 1, wrong 0, undecided excluded."""
+
+    type: Literal["math"]
+    weight: Finite = 1.0
+    extract: Literal["auto", "last_box", "hashes"] = "auto"
+    deadline_s: PositiveFloat = 5.0
+    workers: PositiveInt = 1
+
+
+class FormatReward(Strict):
+    """1 when the whole completion matches a regular expression, else 0."""
+
+    type: Literal["format"]
+    pattern: Annotated[str, AfterValidator(checks.check_pattern)]
+    weight: Finite = 1.0
+
+
+class LengthReward(Strict):
+    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
+
+    type: Literal["length"]
+    soft: PositiveInt
+    hard: PositiveInt
+    weight: Finite = 1.0
+
+
+class PythonReward(Strict):
+    """Any function with TRL's reward signature, from a file."""
+
+    type: Literal["python"]
+    path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
+    weight: Finite = 1.0
+
+
+Reward = Annotated[
+    WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")
+]
+
+
+class RewardErrors(Strict):
+    """How many failing reward calls a run bears before it stops; failed samples are excluded and saved."""
+
+    max_share: Share = Field(0.25, description="of one step's samples")
+    max_total: NonNegativeInt = 1000
+
+
+# ---------------------------------------------------------------------------------- stage sections
+
+
+class Optim(Strict):
+    """AdamW and its schedule."""
+
+    lr: PositiveFloat
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    weight_decay: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    min_lr_ratio: Share = Field(0.0, description="cosine only: where it ends, as a share of lr")
+    max_grad_norm: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _min_ratio(self) -> Optim:
+        if self.min_lr_ratio and self.schedule != "cosine":
+            raise ConfigError(
+                f"min_lr_ratio={self.min_lr_ratio} with schedule={self.schedule}",
+                reason="only the cosine schedule has a floor",
+                remedy="set schedule: cosine, or leave min_lr_ratio out",
+            )
+        return self
+
+
+class RolloutSection(Strict):
+    """How the policy is sampled."""
+
+    engine: Literal["transformers"] = "transformers"
+    max_new_tokens: PositiveInt
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: NonNegativeInt = 0
+    max_prompt_tokens: PositiveInt = 1024
+    on_long: Literal["fail", "drop"] = Field(
+        "fail", description="what happens to a prompt longer than max_prompt_tokens"
+    )
+    batch_size: PositiveInt = Field(256, description="rows generated at once")
+
+
+class Evaluation(Strict):
+    """Measured on held-out problems, greedy and sampled, plain and told the answer."""
+
+    every: PositiveInt = 20
+    problems: PositiveInt = 200
+    at_start: bool = True
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    samples: PositiveInt = Field(1, description="sampled completions a problem (avg@k)")
+
+
+class Posterior(Strict):
+    """Which model, shown the answer, estimates the posterior."""
+
+    source: Literal["live", "frozen", "ema"] = "live"
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema only")
+
+    @model_validator(mode="after")
+    def _decay(self) -> Posterior:
+        if (self.source == "ema") != (self.decay is not None):
+            raise ConfigError(
+                f"source={self.source} with decay={self.decay}",
+                reason="a moving average needs its decay, and nothing else has one",
+                remedy="set source: ema with decay: 0.99 (say), or source: live / frozen without decay",
+            )
+        return self
+
+
+class IntroSection(Strict):
+    """InTRO (arXiv 2511.09865); the paper's setting is the default."""
+
+    candidates: PositiveInt | Literal["exact"] = Field(5, description="n, the taken token included")
+    include_taken: bool = True
+    clip: PositiveFloat | None = 200.0
+    posterior: Posterior = Posterior()
+    keep_reward: Finite = Field(1.0, description="a rationale is kept from this reward on")
+
+
+class RaftSection(Strict):
+    """RAFT: NLL on kept rationales; with `importance_ratio`, RAFT++ (arXiv 2504.11343)."""
+
+    importance_ratio: bool = False
+    epsilon: PositiveFloat = 0.2
+    keep_reward: Finite = 1.0
+
+
+class GrpoSection(Strict):
+    """GRPO (arXiv 2402.03300), through TRL."""
+
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
+    epsilon: PositiveFloat = 0.2
+    epsilon_high: PositiveFloat | None = None
+    beta: NonNegativeFloat = 0.0
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+
+
+# ----------------------------------------------------------------------------------------- stages
+
+
+class Stage(Strict):
+    """What every stage has."""
+
+    name: Name
+    init: Name | None = Field(
+        None, description="the stage whose model this one takes; default: the one before"
+    )
+
+
+class PretrainStage(Stage):
+    """Next-token prediction on a world's documents."""
+
+    type: Literal["pretrain"]
+    data: WorldData
+    steps: PositiveInt
+    batch_size: PositiveInt = 64
+    optim: Optim
+    seed: NonNegativeInt = 0
+
+
+class EvaluateStage(Stage):
+    """Measures a model, and stops the run where a precondition of the later stages does not hold."""
+
+    type: Literal["evaluate"]
+    data: Data
+    template: TemplateName | Template | None = None
+    rollout: RolloutSection
+    problems: PositiveInt = 400
+    min_told_gap: Share | None = Field(
+        None, description="stop unless strict accuracy told the answer exceeds the plain one by this much"
+    )
+
+    @model_validator(mode="after")
+    def _world_only(self) -> EvaluateStage:
+        if self.min_told_gap is not None and not isinstance(self.data, WorldData):
+            raise ConfigError(
+                f"min_told_gap={self.min_told_gap} on file data",
+                reason="only a world can tell whether every step is right",
+                remedy="leave min_told_gap out",
+            )
+        return self
+
+
+class OnlineStage(Stage):
+    """Online training on the policy's own rollouts; `type` alone chooses the method."""
+
+    type: Literal["intro", "grpo", "raft"]
+    data: Data
+    template: TemplateName | Template | None = Field(
+        None, description="a named template or an inline one; default: the world's, or `math`"
+    )
+    steps: PositiveInt
+    rollouts_per_step: PositiveInt = Field(description="completions sampled before each update")
+    group_size: Annotated[int, Field(ge=2)] = Field(4, description="G, completions of one prompt")
+    micro_batch_size: PositiveInt | None = Field(None, description="rows in one forward pass; default: all")
+    rollout: RolloutSection
+    optim: Optim
+    rewards: Annotated[list[Reward], Field(min_length=1)]
+    reward_errors: RewardErrors = RewardErrors()
+    evaluation: Evaluation = Evaluation()
+    intro: IntroSection = IntroSection()
+    raft: RaftSection = RaftSection()
+    grpo: GrpoSection = GrpoSection()
+    lora: Lora | None = None
+    gradient_checkpointing: bool = False
+    checkpoint_every: PositiveInt | None = None
+
+    @property
+    def unread_sections(self) -> list[str]:
+        """Blocks of the methods that `type` did not choose."""
+        return [method for method in ("intro", "grpo", "raft") if method != self.type]
+
+    @property
+    def uses_ratio(self) -> bool:
+        """Whether the loss forms a ratio of two probabilities of one token."""
+        return self.type in ("intro", "grpo") or self.raft.importance_ratio
+
+    @model_validator(mode="after")
+    def _batch(self) -> OnlineStage:
+        for key, divisor in (
+            ("group_size", self.group_size),
+            ("micro_batch_size", self.micro_batch_size or 1),
+        ):
+            if self.rollouts_per_step % divisor:
+                raise ConfigError(
+                    f"rollouts_per_step={self.rollouts_per_step} with {key}={divisor}",
+                    reason="a step's rollouts are whole groups, computed in whole micro-batches",
+                    remedy=f"make rollouts_per_step a multiple of {divisor}",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _truncated_ratio(self) -> OnlineStage:
+        if self.uses_ratio and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
+            raise ConfigError(
+                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} "
+                f"with type: {self.type}",
+                reason="truncated sampling renormalises over the tokens it keeps, the loss does not: "
+                "every ratio would be biased",
+                remedy="train with top_p: 1.0 and top_k: 0 (evaluation.top_p may be lower), "
+                "or use type: raft without importance_ratio",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> OnlineStage:
+        for reward in self.rewards:
+            if reward.type == "world" and not isinstance(self.data, WorldData):
+                raise ConfigError(
+                    "a `world` reward on file data",
+                    reason="a file has no verifier of its own",
+                    remedy="use {type: math}, or your own with {type: python, path: FILE.py:FUNCTION}",
+                )
+            if reward.type == "length" and reward.hard <= reward.soft:
+                raise ConfigError(
+                    f"length reward with soft={reward.soft}, hard={reward.hard}",
+                    reason="the penalty grows from soft to hard",
+                    remedy="make hard larger than soft",
+                )
+        return self
+
+
+AnyStage = Annotated[PretrainStage | EvaluateStage | OnlineStage, Field(discriminator="type")]
+
+
+class Expectation(Strict):
+    """A claim about the finished run, checked and reported plainly: `metric` of `stage` within a bound.
+
+    `minus` names a stage whose value is subtracted. `at_step` takes the evaluation at that step in
+    place of the final value. With several seeds the mean over seeds is checked.
+    """
+
+    metric: str
+    stage: Name
+    minus: Name | None = None
+    at_step: NonNegativeInt | None = None
+    at_least: Finite | None = None
+    at_most: Finite | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Expectation:
+        if self.at_least is None and self.at_most is None:
+            raise ConfigError(
+                f"an expectation of {self.metric!r} without a bound",
+                reason="there is nothing to check",
+                remedy="give at_least, at_most, or both",
+            )
+        return self
+
+
+class RunConfig(Strict):
+    """A run: a model, and stages that each take the model of the one before (or of `init`)."""
+
+    name: Name
+    output_dir: Annotated[str, AfterValidator(checks.check_output_dir)] = Field(
+        "runs", description="the run's folder is output_dir/name"
+    )
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = Field(
+        [1], description="every online stage is trained once per seed"
+    )
+    threads: PositiveInt | None = Field(None, description="CPU threads of torch; default: torch's own choice")
+    model: Model
+    stages: Annotated[list[AnyStage], Field(min_length=1)]
+    expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
+
+    @model_validator(mode="after")
+    def _stage_names(self) -> RunConfig:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ConfigError(
+                    f"two stages named {stage.name!r}",
+                    reason="a stage's results are filed under its name",
+                    remedy="rename one",
+                )
+            if stage.init is not None and stage.init not in seen:
+                raise ConfigError(
+                    f"stage {stage.name!r} has init: {stage.init!r}",
+                    reason="it must name an earlier stage: " + (", ".join(seen) or "there is none"),
+                    remedy="name one of those, or leave init out",
+                )
+            seen.append(stage.name)
+            if self.model.new and self.model.new.tokenizer == "world" and isinstance(stage.data, FileData):
+                raise ConfigError(
+                    f"stage {stage.name!r} reads {stage.data.path!r} with model.new.tokenizer=world",
+                    reason="a world's vocabulary cannot write the text of a file",
+                    remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
+                )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(
+                f"seeds={self.seeds} holds one twice",
+                reason="equal seeds give equal runs, not independent ones",
+                remedy="list each seed once",
+            )
+        return self

@@ -1,0 +1,42 @@
+"""Errors a user can act on: each names the value, the reason it was refused, and the remedy."""
+
+from __future__ import annotations
+
+
+class IxtRlError(Exception):
+    """Base of every error this library raises on purpose.
+
+    Args:
+        what: what was wrong, with the offending value in it.
+        reason: why that cannot work.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, what: str, *, reason: str = "", remedy: str = ""):
+        self.what, self.reason, self.remedy = what, reason, remedy
+        lines = [what]
+        if reason:
+            lines.append(f"  reason: {reason}")
+        if remedy:
+            lines.append(f"  remedy: {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(IxtRlError, ValueError):
+    """A configuration that cannot run; raised before anything loads."""
+
+
+class DataError(IxtRlError, ValueError):
+    """A dataset row or file that cannot be used; raised while the data loads, before any model does."""
+
+
+class BackendMissing(IxtRlError, ImportError):
+    """An optional package is not installed; the remedy is the command that installs it."""
+
+
+class RewardError(IxtRlError, RuntimeError):
+    """Rewards failed more often than their error budget allows."""
+
+
+class PreconditionError(IxtRlError, RuntimeError):
+    """A measured precondition of a run does not hold, so running on would be misleading."""

@@ -1,0 +1,94 @@
+"""Measures a policy on held-out problems: greedy and sampled, and sampled when told the answer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ixt_rl.conditioning.prompts import encode_prompt
+from ixt_rl.evaluation.tasks import Task
+from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.types import Rollout, SamplingParams
+
+SAMPLING_SEED = 5
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What to measure.
+
+    Args:
+        max_new_tokens: longest completion.
+        temperature, top_p: of the sampled modes.
+        samples: sampled completions a problem; metrics are their mean (avg@k).
+        keep_samples: completions of the sampled mode kept for reading.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    samples: int = 1
+    keep_samples: int = 10
+
+
+def evaluate(
+    engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], plan: EvaluationPlan
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read.
+
+    A value of None (undecided, not applicable) leaves a metric's mean untouched. Sampling is seeded:
+    equal weights give equal results.
+    """
+    hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
+    modes = {
+        "greedy": ("prompt", SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED), 1),
+        "sampled": ("prompt", hot, plan.samples),
+        "told": ("told_prompt", hot, plan.samples),
+    }
+    metrics: dict[str, float] = {}
+    samples: list[dict[str, Any]] = []
+    for mode, (column, sampling, n) in modes.items():
+        prompts = [encode_prompt(tokenizer, row[column]) for row in rows]
+        groups = engine.generate(prompts, sampling, n)
+        values: dict[str, list[float]] = defaultdict(list)
+        for row, group in zip(rows, groups, strict=True):
+            for rollout in group:
+                measured = _measure(task, tokenizer, row, rollout)
+                for name, value in measured.items():
+                    if value is not None:
+                        values[name].append(value)
+                if mode == "sampled" and len(samples) < plan.keep_samples:
+                    samples.append(_sample(mode, row, rollout, tokenizer, measured))
+        metrics |= {f"{mode}/{name}": math.fsum(v) / len(v) for name, v in values.items()}
+    return metrics, samples
+
+
+def _measure(task: Task, tokenizer, row: dict[str, Any], rollout: Rollout) -> dict[str, float | None]:
+    text = tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+    return {
+        **task.measure(row, rollout.completion_ids, text),
+        "length": float(len(rollout.completion_ids)),
+        "truncated": float(rollout.finish_reason == "length"),
+    }
+
+
+def _sample(mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, measured) -> dict[str, Any]:
+    flags = {
+        name: None if measured[name] is None else bool(measured[name])
+        for name in ("checked", "strict", "reasoned")
+        if name in measured
+    }
+    if "strict" in flags:
+        flags["lucky"] = bool(flags["checked"] and not flags["strict"])
+    return {
+        "mode": mode,
+        "question": row["question"],
+        "answer": row["answer"],
+        "completion": tokenizer.decode(rollout.completion_ids),
+        "length": len(rollout.completion_ids),
+        "finish_reason": rollout.finish_reason,
+        **flags,
+    }

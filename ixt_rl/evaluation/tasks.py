@@ -1,0 +1,102 @@
+"""A stage's problems with everything that prompts and measures them: worlds and files, one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ixt_rl.conditioning.prompts import PromptTemplate, load_template
+from ixt_rl.data.loaders import load_rows
+from ixt_rl.types import Grade
+from ixt_rl.worlds import WORLDS
+
+if TYPE_CHECKING:
+    from ixt_rl.config.schema import FileData, Template, WorldData
+
+Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
+"""(row, completion ids, completion text) -> named values; None does not count."""
+
+EVAL_SEED = 99
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows carry `question`, `answer`, `prompt` (x) and `told_prompt` (x (+) y).
+
+    Args:
+        train_rows: `(count, seed) -> rows`, drawn anew for a world, the file's rows otherwise.
+        eval_rows: `count -> rows`, disjoint from training.
+        measure: what evaluation reports of a completion.
+        grader: a world's full grade; None for files.
+    """
+
+    train_rows: Callable[[int, int], list[dict[str, Any]]]
+    eval_rows: Callable[[int], list[dict[str, Any]]]
+    measure: Measure
+    grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
+
+
+def make_task(data: WorldData | FileData, template: str | Template | None) -> Task:
+    """The task of a stage's `data` and `template`.
+
+    Raises:
+        DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
+    """
+    if hasattr(data, "world"):
+        return _world_task(data, template)
+    return _file_task(data, template)
+
+
+def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
+    rendered = []
+    for row in rows:
+        prompt, told = template.render(row["question"], row["answer"])
+        rendered.append({**row, "prompt": prompt, "told_prompt": told})
+    return rendered
+
+
+def _world_task(data: WorldData, template_spec) -> Task:
+    world = WORLDS[data.world](data.view)
+    template = load_template(template_spec, world.template)
+
+    def grader(row: dict[str, Any], completion_ids: Sequence[int]) -> Grade:
+        return world.grade(row["question"], completion_ids)
+
+    def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
+        grade = grader(row, completion_ids)
+        return {
+            "checked": float(grade.checked),
+            "strict": float(grade.strict),
+            "lucky_of_checked": float(grade.lucky) if grade.checked else None,
+            "reasoned": float(grade.reasoned),
+            **{name: float(value) for name, value in grade.extra.items()},
+        }
+
+    return Task(
+        train_rows=lambda count, seed: _render(world.rows("train", count, seed), template),
+        eval_rows=lambda count: _render(world.rows("eval", count, EVAL_SEED), template),
+        measure=measure,
+        grader=grader,
+    )
+
+
+def _file_task(data: FileData, template_spec) -> Task:
+    from ixt_rl.rewards import MathReward, check_golds
+
+    template = load_template(template_spec, "math")
+    train, held_out = load_rows(data)
+    check_golds([*train, *held_out])
+    train, held_out = _render(train, template), _render(held_out, template)
+    judge = MathReward()
+
+    def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
+        score = judge([row["prompt"]], [text], [row["answer"]])[0]
+        return {"checked": score, "undecided": float(score is None)}
+
+    return Task(
+        train_rows=lambda count, seed: train,
+        eval_rows=lambda count: held_out[:count],
+        measure=measure,
+        grader=None,
+    )

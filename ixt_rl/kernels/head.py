@@ -1,0 +1,174 @@
+"""The vocabulary head: one description of how hidden states become logits, used by every loss.
+
+Shapes: N tokens, C tokens of a chunk, V vocabulary, v vocabulary entries of a tile, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ixt_rl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Head:
+    """Hidden states `h` become logits `z = softcap(scale * (h W^T + b)) / temperature`.
+
+    Args:
+        weight: `[V, D]`, the output embedding. May be a DTensor (FSDP2) or a ZeRO-3 partitioned parameter.
+        bias: `[V]`, or None.
+        temperature: logits are divided by it, after soft-capping.
+        softcap: `s` in `s * tanh(x / s)`, or None for no soft-capping.
+        scale: logits are multiplied by it, before soft-capping.
+
+    Raises:
+        ConfigError: temperature or softcap is not positive.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    temperature: float = 1.0
+    softcap: float | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(
+                f"temperature={self.temperature} for log-probs",
+                reason="logits are divided by the temperature",
+                remedy="give the sampling temperature, above 0; score greedy samples at 1.0",
+            )
+        if self.softcap is not None and not self.softcap > 0:
+            raise ConfigError(
+                f"softcap={self.softcap}",
+                reason="soft-capping is softcap * tanh(logits / softcap)",
+                remedy="give a positive value, or None for a model without soft-capping",
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.weight.shape[0]
+
+    def project(self, hidden: Tensor, start: int, end: int, out: Tensor) -> Tensor:
+        """Write the logits of vocabulary entries `start:end` into `out`.
+
+        Args:
+            hidden: `[C, D]` in the product dtype (see `product_dtype`).
+            out: `[C, end - start]`, float32 (float64 for float64 inputs); rows may be strided.
+        """
+        matmul(hidden, self.weight[start:end].to(hidden.dtype).t(), out, accumulate=False)
+        if self.bias is not None:
+            out.add_(self.bias[start:end])
+        return self._transform(out)
+
+    def project_ids(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Logits of one vocabulary entry per token: hidden `[C, D]`, ids `[C]` -> `[C]`, dtype as `project`."""
+        dtype = statistics_dtype(hidden.dtype)
+        z = (hidden.to(dtype) * self.weight[ids].to(hidden.dtype).to(dtype)).sum(-1)
+        if self.bias is not None:
+            z.add_(self.bias[ids])
+        return self._transform(z)
+
+    def _transform(self, z: Tensor) -> Tensor:
+        if self.scale != 1.0:
+            z.mul_(self.scale)
+        if self.softcap is not None:
+            z.div_(self.softcap).tanh_().mul_(self.softcap)
+        if self.temperature != 1.0:
+            z.div_(self.temperature)
+        return z
+
+    def chain_(self, grad: Tensor, z: Tensor) -> Tensor:
+        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place. `z` may not alias `grad`."""
+        if self.softcap is not None:
+            grad.mul_(1 - (z * (self.temperature / self.softcap)).square_())
+        if self.scale != self.temperature:
+            grad.mul_(self.scale / self.temperature)
+        return grad
+
+
+def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """Dtype of the matrix products' inputs: autocast's inside autocast, else the wider of the two."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        return torch.get_autocast_dtype(hidden.device.type)
+    return torch.promote_types(hidden.dtype, weight.dtype)
+
+
+def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of logits, log-probs and accumulated gradients: float32, or float64 for float64 inputs."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
+    """`out (+)= a @ b`, accumulated and returned in `out`'s dtype, never rounded to a narrower one.
+
+    Half-precision products with a float32 result exist on CUDA; elsewhere the inputs are widened.
+    """
+    if a.dtype == b.dtype == out.dtype:
+        if accumulate:
+            out.addmm_(a, b)
+        else:
+            torch.mm(a, b, out=out)
+    elif out.is_cuda and out.dtype == torch.float32:
+        if accumulate:
+            torch.addmm(out, a, b, out_dtype=torch.float32, out=out)
+        else:
+            torch.mm(a, b, out_dtype=torch.float32, out=out)
+    else:
+        matmul(a.to(out.dtype), b.to(out.dtype), out, accumulate=accumulate)
+
+
+@contextmanager
+def gathered_head(*heads: Head) -> Iterator[tuple[Head, ...]]:
+    """Yield the heads with whole weights, for direct use inside `model.forward`.
+
+    - FSDP2: a DTensor weight (a head that is its own FSDP group, so that no hook has gathered it) becomes a
+      plain tensor. Its gradient is averaged over the ranks and scattered back to the shards, as FSDP does.
+    - ZeRO-3: partitioned parameters are gathered until the block ends.
+    - Anything else passes through.
+    """
+    whole = tuple(
+        replace(
+            head,
+            weight=_full_tensor(head.weight),
+            bias=None if head.bias is None else _full_tensor(head.bias),
+        )
+        for head in heads
+    )
+    with zero3_gathered(*(t for head in whole for t in (head.weight, head.bias))):
+        yield whole
+
+
+def _full_tensor(x: Tensor) -> Tensor:
+    if not torch.distributed.is_available():
+        return x
+    from torch.distributed.tensor import DTensor, Partial
+
+    if not isinstance(x, DTensor):
+        return x
+    # By default the gradient of full_tensor() counts as replicated and each rank would keep its own slice of
+    # its own gradient, unreduced.
+    full = x.full_tensor(grad_placements=[Partial()] * x.device_mesh.ndim)
+    if full.requires_grad:
+        ranks = x.device_mesh.size()
+        full.register_hook(lambda grad: grad / ranks)
+    return full
+
+
+def zero3_gathered(*parameters: Tensor | None) -> Any:
+    """Context in which the DeepSpeed ZeRO-3 partitioned ones among `parameters` are whole; else a null context."""
+    partitioned = {id(p): p for p in parameters if p is not None and hasattr(p, "ds_id")}
+    if not partitioned:
+        return nullcontext()
+    import deepspeed
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    # A tied embedding may be whole already; gathering it again would partition it under its owner's feet.
+    absent = [p for p in partitioned.values() if p.ds_status != ZeroParamStatus.AVAILABLE]
+    return deepspeed.zero.GatheredParameters(absent) if absent else nullcontext()

@@ -1,0 +1,226 @@
+"""Final figures of a run as table rows, grouped by view, the base model first.
+
+The page, the comparison and the terminal show the same rows with the columns of `COLUMNS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ixt_rl.report.run_files import Run, Stage, cost, finals, make_stages, number, unique
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the results.
+
+    Args:
+        key: the metric, or `learning_rate`, `flops`, `seconds`.
+        group, title: the two header lines.
+        short: the header in the terminal; None leaves the column out there.
+        best: whether the highest, the lowest or no value is marked.
+        measured: an outcome, so that the base model has it too; else a cost or a setting.
+    """
+
+    key: str
+    group: str
+    title: str
+    short: str | None
+    best: Callable | None = None
+    measured: bool = True
+
+
+COLUMNS = (
+    Column("learning_rate", "", "learning rate", None, measured=False),
+    Column("sampled/strict", "sampled", "strict", "strict", max),
+    Column("sampled/checked", "sampled", "checked", "checked", max),
+    Column("sampled/lucky_of_checked", "sampled", "lucky share", "lucky", min),
+    Column("sampled/undecided", "sampled", "undecided", "undecided", min),
+    Column("greedy/strict", "greedy", "strict", "greedy strict", max),
+    Column("greedy/checked", "greedy", "checked", "greedy checked", max),
+    Column("told/strict", "told", "strict", "told", max),
+    Column("told/checked", "told", "checked", None, max),
+    Column("sampled/length", "sampled", "length", "length"),
+    Column("sampled/unreasoned", "sampled", "no reasoning", "no reas.", min),
+    Column("sampled/truncated", "sampled", "truncated", None, min),
+    Column("flops", "per seed", "FLOPs", "FLOPs", min, measured=False),
+    Column("seconds", "per seed", "seconds", "s", min, measured=False),
+)
+
+
+@dataclass
+class Cell:
+    """A value, its spread over seeds, its text, and whether it is the best of its view."""
+
+    value: float | None
+    spread: float | None = None
+    text: str = DASH
+    best: bool = False
+
+
+@dataclass
+class Row:
+    """One model in one view. `note` says what is unusual about it."""
+
+    label: str
+    name: str
+    is_base: bool
+    cells: dict[str, Cell]
+    seeds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass
+class Group:
+    """The rows of one view."""
+
+    view: str
+    rows: list[Row]
+
+
+def results(run: Run) -> list[Group]:
+    """Rows of every view in which something was measured."""
+    groups = []
+    for view in run.views:
+        stages = [stage for stage in run.stages if stage.view == view and stage.type != "pretrain"]
+        rows = [row for stage in stages if (row := _row(run, stage)) is not None]
+        if not any(row.is_base for row in rows):
+            rows = [row for stage in stages if (row := _start_row(run, stage)) is not None][:1] + rows
+        rows.sort(key=lambda row: not row.is_base)
+        if rows:
+            _mark_best(rows)
+            groups.append(Group(view, rows))
+    return groups
+
+
+def summary_results(summary: dict[str, Any]) -> list[Group]:
+    """As `results`, from summary.json alone."""
+    stages = make_stages({}, summary, [])
+    return results(Run(str(summary.get("name")), {}, "", [], [], summary, stages, []))
+
+
+def shown_columns(groups: list[Group]) -> list[Column]:
+    """The columns in which at least one row has a value; `told/checked` only where no row is strict."""
+    rows = [row for group in groups for row in group.rows]
+    shown = [column for column in COLUMNS if any(row.cells[column.key].value is not None for row in rows)]
+    keys = {column.key for column in shown}
+    hidden = {"told/checked"} & keys if "told/strict" in keys else set()
+    if all(not row.cells["sampled/truncated"].value for row in rows):
+        hidden.add("sampled/truncated")
+    return [column for column in shown if column.key not in hidden]
+
+
+def metric(values: dict[str, Any], key: str) -> float | None:
+    """A metric; the share without reasoning is what `reasoned` leaves."""
+    if key == "sampled/unreasoned":
+        reasoned = number(values.get("sampled/reasoned"))
+        return None if reasoned is None else 1 - reasoned
+    return number(values.get(key))
+
+
+def figure(key: str, value: float | None, spread: float | None = None) -> str:
+    """A value as the tables show it, with ± its spread."""
+    if value is None:
+        return DASH
+    if key == "flops":
+        return f"{engineering(value)}"
+    if key == "learning_rate":
+        return f"{value:.3g}"
+    digits = {"seconds": 0, "sampled/length": 1}.get(key, 3)
+    text = f"{value:.{digits}f}"
+    return text if spread is None else f"{text} ± {spread:.{digits}f}"
+
+
+def engineering(value: float) -> str:
+    """1.23e12 -> `1.23 T`."""
+    for factor, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def expectations(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's expectations with `verdict`: `holds`, `does not hold` or `could not be measured`."""
+    verdicts = {True: "holds", False: "does not hold", None: "could not be measured"}
+    return [
+        {
+            "text": str(item.get("text", "")),
+            "bound": str(item.get("bound", "")),
+            "value": DASH if (value := number(item.get("value"))) is None else f"{value:.3g}",
+            "verdict": verdicts.get(item.get("holds"), verdicts[None]),
+        }
+        for item in summary.get("expectations") or []
+    ]
+
+
+def status(run: Run) -> tuple[str, str]:
+    """(`finished` | `stopped` | `unfinished`, why)."""
+    stated = run.summary.get("status")
+    if stated == "finished":
+        return "finished", ""
+    if stated == "stopped":
+        return "stopped", str(run.summary.get("reason") or "no reason was recorded")
+    return "unfinished", "there is no summary.json: the run is still going, or was cut off without a word"
+
+
+def missing_stages(run: Run) -> list[str]:
+    """Stages of the config that left no result."""
+    return unique(
+        stage.name
+        for stage in run.stages
+        if stage.config and not stage.summary.get("mean") and not any(r.get("stage") == stage.name for r in run.rows)
+    )
+
+
+def _row(run: Run, stage: Stage) -> Row | None:
+    mean, spread, step = finals(run, stage)
+    if not any(metric(mean, column.key) is not None for column in COLUMNS if column.measured):
+        return None
+    is_base = stage.type == "evaluate" and stage.of is None
+    values = dict(mean)
+    if stage.online:
+        values |= {"learning_rate": stage.learning_rate, "flops": cost(run, stage, "flops")}
+        values["seconds"] = cost(run, stage, "seconds")
+    label = stage.label if stage.of is None or stage.online else f"{stage.label}, of {stage.of}"
+    planned = stage.config.get("steps")
+    note = f"unfinished: step {step} of {planned or '?'}" if step is not None and stage.online else ""
+    return Row(label, stage.name, is_base, _cells(values, spread), stage.summary.get("seeds") or {}, note)
+
+
+def _start_row(run: Run, stage: Stage) -> Row | None:
+    """The base model as an online stage found it, for runs that have no `evaluate` stage."""
+    if not stage.online or stage.of is not None:
+        return None
+    start = stage.summary.get("start")
+    if not start:
+        first = [rows[0] for rows in run.stage_rows(stage, "eval").values() if rows[0]["step"] == 0]
+        start = first[0] if first else {}
+    values = {key: value for key, value in start.items() if "/" in key}
+    if not any(metric(values, column.key) is not None for column in COLUMNS if column.measured):
+        return None
+    return Row("base", stage.name, True, _cells(values, {}), note=f"measured at step 0 of {stage.name}")
+
+
+def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
+    cells = {}
+    for column in COLUMNS:
+        value = metric(values, column.key)
+        key = "sampled/reasoned" if column.key == "sampled/unreasoned" else column.key
+        spread = number(spreads.get(key)) if column.measured else None
+        cells[column.key] = Cell(value, spread, figure(column.key, value, spread))
+    return cells
+
+
+def _mark_best(rows: list[Row]) -> None:
+    """Marks the best of each column, ties as shown included; nothing where all are alike."""
+    for column in COLUMNS:
+        cells = [row.cells[column.key] for row in rows if row.cells[column.key].value is not None]
+        if column.best is None or len({figure(column.key, cell.value) for cell in cells}) < 2:
+            continue
+        top = figure(column.key, column.best(cell.value for cell in cells))
+        for cell in cells:
+            cell.best = figure(column.key, cell.value) == top

@@ -1,0 +1,245 @@
+"""A run folder as data: its stages, rows, samples and summary, with whatever is missing left out.
+
+    config.yaml, metrics.jsonl, samples.jsonl, summary.json -> read_run -> Run
+
+A run may have been cut off anywhere, so every file may be absent or end in half a line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import yaml
+
+from ixt_rl.errors import DataError
+
+ONLINE = ("intro", "grpo", "raft")
+FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, as its config and the summary tell it.
+
+    Args:
+        label: short name of the method, the same in every view.
+        view: what the reward checks, or the name of the data file.
+        of: label of the trained model that an `evaluate` stage measures; None for the base model.
+        config: the stage's block of config.yaml.
+        summary: the stage's block of summary.json; empty where the run did not get that far.
+    """
+
+    name: str
+    type: str
+    label: str
+    view: str
+    of: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def online(self) -> bool:
+        return self.type in ONLINE
+
+    @property
+    def learning_rate(self) -> float | None:
+        return number((self.config.get("optim") or {}).get("lr"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        rows: metrics.jsonl, one row for each stage, seed, phase and step.
+        unreadable: what was found damaged, as sentences.
+        config_text: config.yaml as it stands.
+    """
+
+    name: str
+    config: dict[str, Any]
+    config_text: str
+    rows: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+    summary: dict[str, Any]
+    stages: list[Stage]
+    unreadable: list[str]
+
+    @property
+    def online_stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.online]
+
+    @property
+    def views(self) -> list[str]:
+        """Views of the stages that are measured, in the order of the config."""
+        return unique(stage.view for stage in self.stages if stage.type != "pretrain")
+
+    @property
+    def labels(self) -> list[str]:
+        return unique(stage.label for stage in self.online_stages)
+
+    def stage_rows(self, stage: Stage, phase: str) -> dict[int, list[dict[str, Any]]]:
+        """Rows of a stage by seed, ordered by step."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            if row.get("stage") == stage.name and row.get("phase") == phase:
+                found.setdefault(row.get("seed") or 0, []).append(row)
+        return {seed: sorted(rows, key=lambda row: row["step"]) for seed, rows in sorted(found.items())}
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        DataError: the folder does not exist or holds none of a run's files.
+    """
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in FILES):
+        raise DataError(
+            f"no run in {str(folder)!r}",
+            reason="it holds none of " + ", ".join(FILES),
+            remedy="give the folder that `ixt-rl run` printed, <output_dir>/<name>",
+        )
+    unreadable: list[str] = []
+    config_text, config = _read_config(folder / "config.yaml", unreadable)
+    summary = _read_summary(folder / "summary.json", unreadable)
+    rows = [row for row in _read_lines(folder / "metrics.jsonl", unreadable) if number(row.get("step")) is not None]
+    latest = {(r.get("stage"), r.get("seed"), r.get("phase"), r["step"]): r for r in rows}  # a resumed step twice
+    return Run(
+        name=str(summary.get("name") or config.get("name") or folder.resolve().name),
+        config=config,
+        config_text=config_text,
+        rows=list(latest.values()),
+        samples=_read_lines(folder / "samples.jsonl", unreadable),
+        summary=summary,
+        stages=make_stages(config, summary, rows),
+        unreadable=unreadable,
+    )
+
+
+def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[Stage]:
+    """The run's stages in the config's order, then any that only the summary or the rows name."""
+    configs = {stage["name"]: stage for stage in config.get("stages") or []}
+    summaries = {stage["name"]: stage for stage in summary.get("stages") or []}
+    types = {row["stage"]: row.get("type") for row in rows if row.get("stage")}
+    stages: dict[str, Stage] = {}
+    previous: str | None = None
+    for name in unique([*configs, *summaries, *types]):
+        block, result = configs.get(name, {}), summaries.get(name, {})
+        kind = str(result.get("type") or block.get("type") or types.get(name))
+        source = stages.get(str(result.get("init") or block.get("init") or previous))
+        of = None
+        if source is not None and source.type != "pretrain":
+            of = source.label if source.online else source.of
+        label = result.get("label") or _label(kind, block)
+        view = result.get("view") or _view(block)
+        if any(s.online and (s.label, s.view) == (label, view) for s in stages.values()):
+            label = f"{label} ({name})"
+        stages[name] = Stage(name, kind, label, view, of, block, result)
+        previous = name
+    return list(stages.values())
+
+
+def finals(run: Run, stage: Stage) -> tuple[dict[str, float | None], dict[str, float | None], int | None]:
+    """Mean and spread over seeds of a stage's final metrics; from the last evaluations where the summary
+    has none, with their step."""
+    if stage.summary.get("mean"):
+        return stage.summary["mean"], stage.summary.get("spread") or {}, None
+    last = [rows[-1] for rows in run.stage_rows(stage, "eval").values()]
+    values = {name: [v for row in last if (v := number(row.get(name))) is not None] for name in last[0]} if last else {}
+    mean = {name: fmean(found) for name, found in values.items() if found}
+    spread = {name: stdev(found) for name, found in values.items() if len(found) > 1}
+    return mean, spread, max((int(row["step"]) for row in last), default=None)
+
+
+def cost(run: Run, stage: Stage, name: str) -> float | None:
+    """`flops` or `seconds` of one seed of a stage, averaged over seeds: both grow over a stage's rows."""
+    rows = [run.stage_rows(stage, phase) for phase in ("train", "eval")]
+    seeds = {seed for found in rows for seed in found}
+    totals = [
+        max((v for found in rows for row in found.get(seed, []) if (v := number(row.get(name))) is not None), default=None)
+        for seed in seeds
+    ]
+    known = [total for total in totals if total is not None]
+    return fmean(known) if known else number(stage.summary.get(name))
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None: null, NaN, infinities and text are nothing measured."""
+    if isinstance(value, str):  # PyYAML reads 1e-5 as text
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _label(kind: str, block: dict[str, Any]) -> str:
+    if kind == "intro":
+        intro = block.get("intro") or {}
+        return f"InTRO n={intro.get('candidates', 5)}"
+    if kind == "raft":
+        return "RAFT++" if (block.get("raft") or {}).get("importance_ratio") else "RAFT"
+    return {"grpo": "GRPO", "evaluate": "base", "pretrain": "pretraining"}.get(kind, kind)
+
+
+def _view(block: dict[str, Any]) -> str:
+    data = block.get("data") or {}
+    if "world" in data:
+        return str(data.get("view") or "sum")
+    return Path(str(data["path"])).name if data.get("path") else ""
+
+
+def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:
+    if not path.is_file():
+        unreadable.append("config.yaml is missing: learning rates and stages are known from the other files only")
+        return "", {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        unreadable.append(f"config.yaml cannot be read: {error}")
+        return text, {}
+    return text, config if isinstance(config, dict) else {}
+
+
+def _read_summary(path: Path, unreadable: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except json.JSONDecodeError as error:
+        unreadable.append(f"summary.json cannot be read: {error}")
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _read_lines(path: Path, unreadable: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        unreadable.append(f"{path.name} is missing")
+        return []
+    rows, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            damaged += 1
+            continue
+        rows.append(row)
+    if damaged:
+        unreadable.append(f"{damaged} damaged line{'s' if damaged > 1 else ''} in {path.name} left out")
+    return [row for row in rows if isinstance(row, dict)]

@@ -1,0 +1,165 @@
+"""The default engine: `transformers.generate` in this process, with the log-probs it sampled from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ixt_rl.types import Rollout, SamplingParams
+
+
+class LogprobRecorder(LogitsProcessor):
+    """Keeps the log-prob of each sampled token, one step of [B, V] at a time.
+
+    `generate` calls it with the scores of step t (fp32, after temperature and truncation) and the ids
+    so far; the token sampled from step t's scores is seen when it is called for step t + 1.
+    """
+
+    def __init__(self, prompt_width: int):
+        self.width = prompt_width
+        self.scores: Tensor | None = None
+        self.logprobs: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] > self.width:
+            self._take(input_ids[:, -1])
+        self.scores = scores
+        return scores
+
+    def _take(self, tokens: Tensor) -> None:
+        assert self.scores is not None
+        scores = self.scores.float()
+        picked = scores.gather(1, tokens[:, None]).squeeze(1)
+        self.logprobs.append(picked - scores.logsumexp(dim=-1))
+
+    def finish(self, sequences: Tensor) -> Tensor:
+        """(B, T) fp32 log-probs of the generated ids, once generation has ended."""
+        self._take(sequences[:, -1])
+        return torch.stack(self.logprobs, dim=1)
+
+
+class TransformersEngine:
+    """Batched sampling with a KV cache from a model in this process.
+
+    The model may be the one in training: then `update_weights` only moves the version on.
+
+    Args:
+        model: a causal language model.
+        eos_ids: every id that ends a completion.
+        pad_id: fills the left of shorter prompts.
+        batch_size: rows generated at once.
+    """
+
+    def __init__(self, model: PreTrainedModel, eos_ids: Sequence[int], pad_id: int, batch_size: int = 256):
+        self.model = model
+        self.eos_ids = tuple(eos_ids)
+        self.pad_id = pad_id
+        self.batch_size = batch_size
+        self.policy_version = 0
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1
+    ) -> list[list[Rollout]]:
+        """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
+
+        Rows are batched by prompt length, so results depend on `sampling.seed` and on the whole list.
+        """
+        rows = [tuple(prompt) for prompt in prompts for _ in range(n)]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        done: dict[int, Rollout] = {}
+        with _eval_mode(self.model), _seeded(sampling.seed), torch.no_grad():
+            for start in range(0, len(order), self.batch_size):
+                picked = order[start : start + self.batch_size]
+                done.update(
+                    zip(picked, self._generate_batch([rows[i] for i in picked], sampling), strict=True)
+                )
+        return [[done[p * n + k] for k in range(n)] for p in range(len(prompts))]
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Copies tensors into the model by name (none for a shared model) and sets the version."""
+        state = self.model.state_dict()
+        for name, tensor in named_tensors:
+            state[name].copy_(tensor)
+        self.policy_version = version
+
+    def close(self) -> None:
+        """Drops the reference to the model."""
+        del self.model
+
+    def _generate_batch(self, rows: list[tuple[int, ...]], sampling: SamplingParams) -> list[Rollout]:
+        width = max(map(len, rows))
+        input_ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in rows])
+        attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        recorder = LogprobRecorder(width)
+        sequences = self.model.generate(
+            input_ids.to(self.model.device),
+            attention_mask=attention_mask.to(self.model.device),
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_new_tokens,
+                do_sample=sampling.temperature > 0,
+                top_k=0,
+                eos_token_id=list(self.eos_ids),
+                pad_token_id=self.pad_id,
+            ),
+            logits_processor=LogitsProcessorList([*_warpers(sampling), recorder]),
+        )
+        logprobs = recorder.finish(sequences).tolist()
+        completions = sequences[:, width:].tolist()
+        return [self._rollout(*row) for row in zip(rows, completions, logprobs, strict=True)]
+
+    def _rollout(self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float]) -> Rollout:
+        end = next((i for i, token in enumerate(completion) if token in self.eos_ids), None)
+        length = len(completion) if end is None else end + 1
+        return Rollout(
+            prompt_ids=prompt,
+            completion_ids=tuple(completion[:length]),
+            logprobs=tuple(logprobs[:length]),
+            finish_reason="length" if end is None else "eos",
+            policy_version=self.policy_version,
+        )
+
+
+def _warpers(sampling: SamplingParams) -> list[LogitsProcessor]:
+    """What turns logits into the distribution sampled from; run before the recorder sees the scores."""
+    warpers: list[LogitsProcessor] = []
+    if sampling.temperature not in (0, 1):
+        warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    return warpers
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Dropout off and caches on while sampling; the mode before is restored."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Seeds torch for one call and restores its state; without a seed, draws from the global state."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

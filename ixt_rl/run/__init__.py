@@ -1,0 +1,133 @@
+"""From a validated config to a run folder: the composition root.
+
+    config -> initial model -> stage after stage (each in stages/<name>/[seed<k>/]) -> summary, report
+
+A finished stage is kept by the fingerprint of what made it (its config, its model, the code) and not
+run again; a pretrained base is kept beside all runs, so that runs share it. A stage that was stopped
+goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from ixt_rl.config.load import dump_yaml, resolved
+from ixt_rl.config.schema import OnlineStage, RunConfig
+from ixt_rl.errors import IxtRlError, PreconditionError
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.summary import summarise
+
+
+def run_config(config: RunConfig, fresh: bool = False) -> Path:
+    """Runs every stage and writes the report; returns the run folder.
+
+    Args:
+        config: a validated run.
+        fresh: forget what an earlier run of this name left (a cached base model stays).
+
+    Raises:
+        PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
+        RewardError: rewards failed beyond their budget; what was computed is kept.
+    """
+    import torch
+    import transformers
+
+    from ixt_rl.report.build import build_report
+    from ixt_rl.report.table import summary_table
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    folder = RunFolder(Path(config.output_dir), config.name)
+    if fresh and folder.path.exists():
+        shutil.rmtree(folder.path)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / "config.yaml").write_text(dump_yaml(resolved(config)), encoding="utf-8")
+    console = RunConsole()
+    started = time.time()
+    reason: str | None = "interrupted"
+    try:
+        _run_stages(config, folder, console)
+        reason = None
+    except (IxtRlError, KeyboardInterrupt) as error:
+        reason = str(error) or "interrupted"
+        raise
+    finally:
+        folder.gather(config)
+        summary = summarise(config, folder, reason, time.time() - started)
+        report = build_report(folder.path)
+        console.finish(summary_table(summary), report)
+    return folder.path
+
+
+def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
+    from ixt_rl.run import stages
+
+    initial = stages.initial_model(config, folder)
+    models: dict[tuple[str, int | None], str] = {}
+    previous: str | None = None
+    for stage in config.stages:
+        source = stage.init or previous
+        for seed in stage_seeds(config, stage.name):
+            origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
+            stage_folder = folder.stage(config, stage, seed, origin)
+            models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console)
+        previous = stage.name
+    last = models[(previous, stage_seeds(config, previous)[0])] if previous else initial
+    folder.link_model(last)
+
+
+def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole) -> str:
+    from ixt_rl.run import stages
+
+    if folder.is_done():
+        console.reused(stage, seed, folder)
+    else:
+        folder.start()
+        runner = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}.get(
+            stage.type, stages.run_online
+        )
+        runner(config, stage, seed, origin, folder, console)
+        folder.finish()
+    if stage.type == "evaluate":
+        check_told_gap(stage, folder)
+        return origin
+    return str(folder.model)
+
+
+def stage_seeds(config: RunConfig, name: str) -> list[int | None]:
+    """The seeds a stage runs with: the run's, once an online stage is in its line of models; else [None]."""
+    by_name = {stage.name: stage for stage in config.stages}
+    names = list(by_name)
+    current: str | None = name
+    while current is not None:
+        stage = by_name[current]
+        if isinstance(stage, OnlineStage):
+            return list(config.seeds)
+        position = names.index(current)
+        current = stage.init or (names[position - 1] if position else None)
+    return [None]
+
+
+def check_told_gap(stage, folder: StageFolder) -> None:
+    """Stops the run where the told mode is not clearly better than the policy.
+
+    Raises:
+        PreconditionError: with both measured values.
+    """
+    if stage.min_told_gap is None:
+        return
+    metrics = folder.final_metrics()
+    told, plain = metrics["told/strict"], metrics["sampled/strict"]
+    if told - plain < stage.min_told_gap:
+        raise PreconditionError(
+            f"stage {stage.name}: told strict {told:.3f}, plain strict {plain:.3f}, gap {told - plain:.3f} "
+            f"< min_told_gap={stage.min_told_gap}",
+            reason="answer-conditioned credit needs an answer-conditioned mode that is clearly better than the "
+            "policy; training on would show noise",
+            remedy="pretrain the base longer (stages.<pretrain>.steps), or set min_told_gap: null to go on anyway",
+        )

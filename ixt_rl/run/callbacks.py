@@ -1,0 +1,86 @@
+"""One callback joins a trainer to its stage: rows, evaluations, samples and the progress bar."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ixt_rl.run.console import StageProgress
+from ixt_rl.run.folder import StageFolder
+
+Evaluate = Callable[[], tuple[dict[str, float], list[dict[str, Any]]]]
+
+_SKIPPED = ("epoch", "total_flos")
+
+
+class StageCallback(TrainerCallback):
+    """Writes what the trainer logs, evaluates every `evaluate_every` steps, moves the bar.
+
+    Args:
+        folder: where rows go.
+        progress: the stage's bar.
+        flops: FLOPs of the stage so far.
+        rollouts_per_step: for the rows' `rollouts`.
+        evaluate: measures the current policy; None for stages without evaluation.
+        evaluate_every: in steps; the last step is always evaluated.
+        evaluate_at_start: also at step 0.
+    """
+
+    def __init__(
+        self,
+        folder: StageFolder,
+        progress: StageProgress,
+        flops: Callable[[], float],
+        rollouts_per_step: int = 0,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int = 1,
+        evaluate_at_start: bool = True,
+    ):
+        self.folder, self.progress, self.flops, self.rollouts_per_step = (
+            folder,
+            progress,
+            flops,
+            rollouts_per_step,
+        )
+        self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
+        self.started = time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.progress.step(state.global_step)
+        if self.evaluate is not None and self.at_start and state.global_step == 0:
+            self._evaluate(state, keep_samples=True)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "train_runtime" not in logs:
+            kept = {name: _number(value) for name, value in logs.items() if name not in _SKIPPED}
+            self._row(state, "train", kept)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.progress.step(state.global_step)
+        last = state.global_step == state.max_steps
+        if self.evaluate is not None and (last or state.global_step % self.every == 0):
+            self._evaluate(state, keep_samples=last)
+
+    def _evaluate(self, state, keep_samples: bool) -> None:
+        assert self.evaluate is not None
+        metrics, samples = self.evaluate()  # on every rank: with sharded weights all must take part
+        self._row(state, "eval", metrics)
+        if state.is_world_process_zero:
+            if keep_samples:
+                self.folder.add_samples(state.global_step, samples)
+            self.progress.evaluation(state.global_step, metrics)
+
+    def _row(self, state, phase: str, metrics: dict[str, Any]) -> None:
+        if state.is_world_process_zero:
+            seconds = time.perf_counter() - self.started
+            rollouts = state.global_step * self.rollouts_per_step
+            self.folder.add_metrics(phase, state.global_step, rollouts, self.flops(), seconds, metrics)
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN; None says that nothing was measured."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

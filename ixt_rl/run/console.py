@@ -1,0 +1,73 @@
+"""What a run shows in the terminal: a heading per stage, a progress bar, a line per evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+_SHOWN = (
+    "greedy/checked",
+    "greedy/strict",
+    "sampled/checked",
+    "sampled/strict",
+    "told/strict",
+    "sampled/length",
+)
+
+
+class RunConsole:
+    """Prints to stderr, so that stdout stays free for data."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+
+    def reused(self, stage, seed: int | None, folder) -> None:
+        self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}")
+
+    @contextmanager
+    def stage(self, stage, seed: int | None, total: int) -> Iterator[StageProgress]:
+        """A heading and a progress bar of `total` steps."""
+        self.console.print(f"\n[bold]{_title(stage, seed)}[/bold]")
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True
+        ) as bar:
+            yield StageProgress(self.console, bar, bar.add_task("steps", total=total))
+
+    def finish(self, table: Table, report: Path) -> None:
+        self.console.print()
+        self.console.print(table)
+        self.console.print(f"report: {report}")
+
+
+class StageProgress:
+    """Moves one stage's bar and prints its evaluations above it."""
+
+    def __init__(self, console: Console, bar: Progress, task) -> None:
+        self.console, self.bar, self.task = console, bar, task
+
+    def step(self, done: int) -> None:
+        self.bar.update(self.task, completed=done)
+
+    def evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        shown = [f"{name} {metrics[name]:.3f}" for name in _SHOWN if name in metrics]
+        self.console.print(f"  step {step:>5}  " + "  ".join(shown), highlight=False)
+
+
+def _title(stage, seed: int | None) -> str:
+    return f"{stage.name} ({stage.type})" + ("" if seed is None else f", seed {seed}")

@@ -1,0 +1,269 @@
+"""What each type of stage does: config and model in, files in a stage folder out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import SFTConfig
+
+from ixt_rl.conditioning import encode_prompt
+from ixt_rl.config.schema import EvaluateStage, OnlineStage, Optim, PretrainStage, RunConfig, WorldData
+from ixt_rl.data.loaders import LengthAudit, audit_lengths
+from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
+from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.rollout import TransformersEngine
+from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.rewards import stage_rewards
+from ixt_rl.trainers import (
+    GRPOConfig,
+    GRPOTrainer,
+    InTROConfig,
+    InTROTrainer,
+    PretrainTrainer,
+    RAFTConfig,
+    RAFTTrainer,
+)
+from ixt_rl.worlds import WORLDS, AdditionWorld
+
+LOG_EVERY = 5  # optimizer steps
+
+
+def initial_model(config: RunConfig, folder: RunFolder) -> str:
+    """Path or hub id of the model that the first stage starts from; a new one is written first."""
+    if config.model.path is not None:
+        return config.model.path
+    assert config.model.new is not None
+    data = config.stages[0].data
+    world = WORLDS[data.world]() if isinstance(data, WorldData) else AdditionWorld()
+    tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
+    path = folder.path / "initial"
+    new_model(config.model.new, tokenizer).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def run_pretrain(
+    config: RunConfig, stage: PretrainStage, seed, origin: str, folder: StageFolder, console: RunConsole
+) -> None:
+    """Next-token prediction on a world's documents; writes the model and the loss curve."""
+    started = time.perf_counter()
+    model, tokenizer = load_model(origin, config.model), load_tokenizer(origin)
+    documents = WORLDS[stage.data.world](stage.data.view).documents(
+        stage.steps * stage.batch_size, stage.seed
+    )
+    args = SFTConfig(
+        **_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
+        per_device_train_batch_size=stage.batch_size,
+    )
+    trainer = PretrainTrainer(model, args, documents, tokenizer)
+    flops_per_token = 6 * model.num_parameters()
+
+    def flops() -> float:
+        return float(flops_per_token * trainer.state.num_input_tokens_seen)
+
+    with console.stage(stage, seed, stage.steps) as progress:
+        _train(trainer, StageCallback(folder, progress, flops), folder)
+    _save(trainer, tokenizer, folder)
+    folder.write_result({"seconds": time.perf_counter() - started})
+
+
+def run_evaluate(
+    config: RunConfig, stage: EvaluateStage, seed, origin: str, folder: StageFolder, console: RunConsole
+) -> None:
+    """Measures a model on held-out problems."""
+    started = time.perf_counter()
+    model, tokenizer = load_model(origin, config.model), load_tokenizer(origin)
+    task = make_task(stage.data, stage.template)
+    engine = TransformersEngine(
+        model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size
+    )
+    plan = EvaluationPlan(stage.rollout.max_new_tokens, stage.rollout.temperature, stage.rollout.top_p)
+    with console.stage(stage, seed, 1) as progress:
+        metrics, samples = evaluate(engine, tokenizer, task, task.eval_rows(stage.problems), plan)
+        progress.evaluation(0, metrics)
+    seconds = time.perf_counter() - started
+    folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
+    folder.add_samples(0, samples)
+    folder.write_result({"seconds": seconds})
+
+
+def run_online(
+    config: RunConfig, stage: OnlineStage, seed: int, origin: str, folder: StageFolder, console: RunConsole
+) -> None:
+    """InTRO, GRPO or RAFT on the policy's own rollouts; writes the model, rows, samples and failures."""
+    started = time.perf_counter()
+    task = make_task(stage.data, stage.template)
+    tokenizer = load_tokenizer(origin, config.model.trust_remote_code)
+    rows, audit = _training_rows(stage, seed, task, tokenizer)
+    rewards = stage_rewards(stage, task, folder.path / "reward_failures.jsonl")
+    model = load_model(origin, config.model)
+    config_class, trainer_class, options = _method(stage)
+    micro_batch = stage.micro_batch_size or stage.rollouts_per_step
+    args = config_class(
+        **_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        **options,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
+        num_generations=stage.group_size,
+        max_completion_length=stage.rollout.max_new_tokens,
+        temperature=stage.rollout.temperature,
+        top_p=stage.rollout.top_p,
+        top_k=stage.rollout.top_k,
+        gradient_checkpointing=stage.gradient_checkpointing,
+    )
+    trainer = trainer_class(
+        model,
+        rewards,
+        args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        grader=task.grader,
+        peft_config=_lora(stage),
+        generation_batch_rows=stage.rollout.batch_size,
+    )
+    with console.stage(stage, seed, stage.steps) as progress:
+        callback = StageCallback(
+            folder,
+            progress,
+            flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
+            rollouts_per_step=stage.rollouts_per_step,
+            evaluate=_evaluator(stage, task, trainer, tokenizer),
+            evaluate_every=stage.evaluation.every,
+            evaluate_at_start=stage.evaluation.at_start,
+        )
+        try:
+            _train(trainer, callback, folder)
+        finally:
+            folder.write_result(_online_result(started, rewards, audit))
+    _save(trainer, tokenizer, folder)
+
+
+def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
+    """(config class, trainer class, the method's options) of a stage's type."""
+    if stage.type == "intro":
+        intro = stage.intro
+        options = intro.model_dump(include={"candidates", "include_taken", "clip", "keep_reward"})
+        options |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
+        return InTROConfig, InTROTrainer, options
+    if stage.type == "raft":
+        options = stage.raft.model_dump(include={"importance_ratio", "keep_reward"})
+        if stage.raft.importance_ratio:
+            options["epsilon"] = stage.raft.epsilon
+        return RAFTConfig, RAFTTrainer, options
+    return GRPOConfig, GRPOTrainer, stage.grpo.model_dump()
+
+
+def _arguments(
+    optim: Optim, steps: int, seed: int, folder: StageFolder, config: RunConfig, checkpoint_every: int | None
+) -> dict[str, Any]:
+    """The transformers TrainingArguments that all stages share."""
+    schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
+    return {
+        "output_dir": str(folder.checkpoints),
+        "max_steps": steps,
+        "seed": seed,
+        "learning_rate": optim.lr,
+        "adam_beta1": optim.betas[0],
+        "adam_beta2": optim.betas[1],
+        "weight_decay": optim.weight_decay,
+        "warmup_steps": optim.warmup_steps,
+        "lr_scheduler_type": schedule[optim.schedule],
+        "lr_scheduler_kwargs": {"min_lr_rate": optim.min_lr_ratio} if optim.schedule == "cosine" else {},
+        "max_grad_norm": optim.max_grad_norm,
+        "bf16": config.model.dtype == "bfloat16",
+        "fp16": config.model.dtype == "float16",
+        "gradient_checkpointing": False,
+        "logging_steps": LOG_EVERY,
+        "logging_first_step": True,
+        "save_strategy": "no" if checkpoint_every is None else "steps",
+        "save_steps": checkpoint_every or 500,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _training_rows(stage: OnlineStage, seed: int, task: Task, tokenizer) -> tuple[list[dict], LengthAudit]:
+    rows = task.train_rows(stage.steps * stage.rollouts_per_step // stage.group_size, seed)
+    lengths = [
+        max(len(encode_prompt(tokenizer, row["prompt"])), len(encode_prompt(tokenizer, row["told_prompt"])))
+        for row in rows
+    ]
+    return audit_lengths(rows, lengths, stage.rollout.max_prompt_tokens, stage.rollout.on_long)
+
+
+def _lora(stage: OnlineStage):
+    if stage.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=stage.lora.r,
+        lora_alpha=stage.lora.alpha,
+        lora_dropout=stage.lora.dropout,
+        target_modules=stage.lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
+    rows = task.eval_rows(stage.evaluation.problems)
+    if not rows:
+        return None
+    section = stage.evaluation
+    plan = EvaluationPlan(
+        stage.rollout.max_new_tokens, section.temperature, section.top_p, samples=section.samples
+    )
+
+    def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
+        with trainer.rollouts.in_process_engine(trainer) as engine:
+            return evaluate(engine, tokenizer, task, rows, plan)
+
+    return run
+
+
+def _train(trainer, callback: StageCallback, folder: StageFolder) -> None:
+    """Trains, from the last checkpoint where the stage was stopped after one."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(callback)
+    checkpoint = folder.last_checkpoint()
+    if checkpoint is not None:
+        step = int(checkpoint.name.rsplit("-", 1)[1])
+        folder.drop_rows_after(step)
+        if hasattr(trainer, "ledger"):
+            logged = [row for row in folder.metrics() if "flops/train" in row][-1]
+            trainer.ledger.restore(
+                {p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")}
+            )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _save(trainer, tokenizer, folder: StageFolder) -> None:
+    """The model as an ordinary Hugging Face folder; adapters are merged into it."""
+    if hasattr(trainer.model, "merge_and_unload"):
+        trainer.model.merge_and_unload().save_pretrained(folder.model)
+    else:
+        trainer.save_model(str(folder.model))
+    tokenizer.save_pretrained(folder.model)
+
+
+def _online_result(started: float, rewards, audit: LengthAudit) -> dict[str, Any]:
+    failed = sum(reward.failures for reward in rewards)
+    notes = [
+        f"{reward.__name__}: {reward.failures} of {reward.samples} calls failed, last: {reward.last_error}"
+        for reward in rewards
+        if reward.failures
+    ]
+    return {
+        "seconds": time.perf_counter() - started,
+        "reward_errors": failed,
+        "notes": notes,
+        "prompt_lengths": audit.summary(),
+    }

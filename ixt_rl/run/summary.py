@@ -1,0 +1,117 @@
+"""summary.json: final values per stage and seed, their means and spreads, and what was expected."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+from ixt_rl.config.schema import Expectation, RunConfig, WorldData
+from ixt_rl.run.folder import RunFolder, StageFolder
+
+_TAIL = 0.4  # training metrics are averaged over the last 40% of steps
+_ROW_KEYS = ("stage", "type", "seed", "phase", "step")
+
+
+def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds: float) -> dict[str, Any]:
+    """Writes and returns the summary; `reason` says why the run stopped early, if it did."""
+    stages = []
+    for stage in config.stages:
+        folders = [f for f in folder.stages if f.stage == stage.name and f.path.is_dir()]
+        if folders:
+            stages.append(_stage_summary(stage, folders))
+    summary = {
+        "name": config.name,
+        "status": "finished" if reason is None else "stopped",
+        "reason": reason,
+        "seconds": round(seconds, 1),
+        "seeds": config.seeds,
+        "stages": stages,
+        "expectations": [_check(expectation, folder) for expectation in config.expect],
+    }
+    (folder.path / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return summary
+
+
+def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
+    finals = {str(f.seed): final_values(f) for f in folders}
+    names = sorted({name for values in finals.values() for name in values})
+    columns = {name: [v[name] for v in finals.values() if v.get(name) is not None] for name in names}
+    results = [f.result() for f in folders]
+    optim = getattr(stage, "optim", None)
+    return {
+        "name": stage.name,
+        "type": stage.type,
+        "label": stage.name,
+        "view": stage.data.view if isinstance(stage.data, WorldData) else stage.data.path,
+        "lr": optim.lr if optim else None,
+        "init": stage.init,
+        "seconds": round(sum(r.get("seconds", 0.0) for r in results), 1),
+        "seeds": finals,
+        "mean": {name: statistics.fmean(v) for name, v in columns.items() if v},
+        "spread": {name: statistics.stdev(v) if len(v) > 1 else None for name, v in columns.items() if v},
+        "start": _values_at(folders[0], 0),
+        "reward_errors": sum(r.get("reward_errors", 0) for r in results),
+        "notes": [note for r in results for note in r.get("notes", [])],
+        "prompt_lengths": results[0].get("prompt_lengths"),
+    }
+
+
+def final_values(folder: StageFolder) -> dict[str, float]:
+    """The last evaluation, and training metrics averaged over the last 40% of steps."""
+    rows = folder.metrics()
+    last = max((row["step"] for row in rows), default=0)
+    tail = [row for row in rows if row["phase"] == "train" and row["step"] > (1 - _TAIL) * last]
+    values: dict[str, float] = {}
+    for name in {name for row in tail for name in row if name not in _ROW_KEYS}:
+        numbers = [row[name] for row in tail if isinstance(row.get(name), int | float)]
+        if numbers:
+            values[name] = statistics.fmean(numbers)
+    evaluation = {k: v for k, v in folder.final_metrics().items() if k not in _ROW_KEYS and v is not None}
+    totals = {k: rows[-1][k] for k in ("rollouts", "flops", "seconds")} if rows else {}
+    return values | evaluation | totals
+
+
+def _values_at(folder: StageFolder, step: int) -> dict[str, Any]:
+    for row in folder.metrics():
+        if row["phase"] == "eval" and row["step"] == step:
+            return {k: v for k, v in row.items() if k not in _ROW_KEYS}
+    return {}
+
+
+def _check(expectation: Expectation, folder: RunFolder) -> dict[str, Any]:
+    """The expectation with its measured value and whether it holds; None where it was not measured."""
+    value = _mean(expectation, expectation.stage, folder)
+    if expectation.minus is not None and value is not None:
+        other = _mean(expectation, expectation.minus, folder)
+        value = None if other is None else value - other
+    bounds = [
+        (f">= {expectation.at_least:g}", None if value is None else value >= expectation.at_least)
+        if expectation.at_least is not None
+        else None,
+        (f"<= {expectation.at_most:g}", None if value is None else value <= expectation.at_most)
+        if expectation.at_most is not None
+        else None,
+    ]
+    given = [bound for bound in bounds if bound is not None]
+    text = f"{expectation.stage}: {expectation.metric}"
+    if expectation.minus is not None:
+        text += f", minus {expectation.minus}"
+    if expectation.at_step is not None:
+        text += f", at step {expectation.at_step}"
+    return {
+        "text": text,
+        "value": value,
+        "bound": " and ".join(bound for bound, _ in given),
+        "holds": None if value is None else all(holds for _, holds in given),
+    }
+
+
+def _mean(expectation: Expectation, stage: str, folder: RunFolder) -> float | None:
+    folders = [f for f in folder.stages if f.stage == stage and f.path.is_dir()]
+    if expectation.at_step is None:
+        values = [final_values(f).get(expectation.metric) for f in folders]
+    else:
+        values = [_values_at(f, expectation.at_step).get(expectation.metric) for f in folders]
+    measured = [v for v in values if v is not None]
+    return statistics.fmean(measured) if measured and len(measured) == len(folders) else None

@@ -1,0 +1,144 @@
+"""The few frozen types everything passes around. Imports nothing heavy.
+
+Shape legend of the whole project: B rows, G rollouts of one prompt (a group), T tokens, V vocabulary,
+D hidden size, N selected (loss-bearing) token positions of a batch, n candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "feedback", "prompt", "answer", "document", "completion"]
+ROLES: tuple[Role, ...] = ("system", "feedback", "prompt", "answer", "document", "completion")
+"""Every role a token can have; its index is the token's role id."""
+
+FinishReason = Literal["eos", "length"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a sequence: ids kept verbatim, or text still to be tokenized.
+
+    Args:
+        role: what the piece is for.
+        ids: token ids, kept as they are (a completion is never re-tokenized).
+        text: text to tokenize on its own, without special tokens. Exactly one of `ids`, `text` is given.
+        trained: whether its tokens are in the loss.
+    """
+
+    role: Role
+    ids: tuple[int, ...] | None = None
+    text: str | None = None
+    trained: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.ids is None) == (self.text is None):
+            raise ValueError(f"a {self.role} segment needs exactly one of `ids` and `text`")
+        if self.role not in ROLES:
+            raise ValueError(f"unknown role {self.role!r}; one of {', '.join(ROLES)}")
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One sequence in token space; three aligned tuples of length T.
+
+    Args:
+        input_ids: token ids.
+        role_ids: index into `ROLES` of each token.
+        loss_mask: whether each token is a target of the loss.
+    """
+
+    input_ids: tuple[int, ...]
+    role_ids: tuple[int, ...]
+    loss_mask: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.input_ids) == len(self.role_ids) == len(self.loss_mask):
+            raise ValueError(
+                "input_ids, role_ids and loss_mask must be equally long, got "
+                f"{len(self.input_ids)}, {len(self.role_ids)}, {len(self.loss_mask)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample; `temperature=0` is greedy.
+
+    Args:
+        max_new_tokens: longest completion, EOS included.
+        temperature: logits are divided by it before the softmax.
+        top_p: nucleus mass kept; 1 keeps all.
+        top_k: number of tokens kept; 0 keeps all.
+        seed: makes a call repeatable; None draws from torch's global generator.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled completion, as the engine sampled it.
+
+    Args:
+        prompt_ids: the prompt.
+        completion_ids: sampled ids, the ending EOS included when there is one.
+        logprobs: log-probability of each completion token under the distribution it was sampled
+            from (after temperature and truncation), fp32, same length.
+        finish_reason: `eos`, or `length` when `max_new_tokens` cut it.
+        policy_version: number of weight updates the sampling policy had seen.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge or a verifier found; `score=None` is undecided: excluded and counted, never 0.
+
+    Args:
+        score: 0..1, or None.
+        label: `right`, `wrong`, `undecided`, or the judge's own.
+        evidence: what the verdict rests on (the extracted answer, the reason of an abstention).
+        seconds: wall time spent.
+    """
+
+    score: float | None
+    label: str
+    evidence: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A world's full knowledge of one rationale; worlds know more than the reward that trains.
+
+    Args:
+        checked: the reward of the training view: the read-out answer is right.
+        strict: every step is right.
+        reasoned: the rationale has steps at all.
+        token_right: per completion token, whether it is what a right rationale has there.
+        extra: further named 0/1 properties of this world.
+    """
+
+    checked: bool
+    strict: bool
+    reasoned: bool
+    token_right: tuple[bool, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lucky(self) -> bool:
+        """Right answer by wrong steps."""
+        return self.checked and not self.strict

@@ -1,0 +1,189 @@
+"""Addition of two 3-digit numbers, written step by step, with answers that can be coarse.
+
+Digits stand least significant first and interleaved: `a0 b0 a1 b1 a2 b2`. A rationale has a style:
+
+    C  concise:  C, then per column  `d carry`
+    V  verbose:  V, then per column  `a b cin : d carry`
+    D  direct:   no steps
+
+C and V may be followed by a redundant check, `K` and the six column tokens. Every rationale ends in
+`# d0 d1 d2 c <eos>`: the three digits and the last carry, 13 (C), 20 (C+K), 25 (V), 32 (V+K) or 6 (D)
+tokens. What the reward checks is the *view* of the answer:
+
+    sum     the whole answer
+    parity  only the digit sum mod 2: many wrong rationales are right by luck
+    mod5    only the digit sum mod 5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from ixt_rl.types import Grade
+
+View = Literal["sum", "parity", "mod5"]
+COLUMNS = 3
+VOCABULARY = [*"0123456789", "<bos>", "<eos>", "<pad>", "=", "<told>", "C", "V", "#", "K", ":", "m2", "m5"]
+ID = {token: index for index, token in enumerate(VOCABULARY)}
+EOS = ID["<eos>"]
+_EVAL_SHARE = 10  # one problem in ten is for evaluation
+
+
+def is_eval_problem(a: int, b: int) -> bool:
+    """Whether the problem (a, b) belongs to evaluation; training and pretraining never draw these."""
+    return ((a * 1000 + b) * 2654435761 % 2**32) % _EVAL_SHARE == 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two numbers of three digits."""
+
+    a: int
+    b: int
+
+    @property
+    def columns(self) -> list[tuple[int, int]]:
+        return [(self.a // 10**i % 10, self.b // 10**i % 10) for i in range(COLUMNS)]
+
+    @property
+    def question(self) -> str:
+        return " ".join(f"{x} {y}" for x, y in self.columns)
+
+    @classmethod
+    def parse(cls, question: str) -> Problem:
+        digits = [int(d) for d in question.split()]
+        a, b = (sum(d * 10**i for i, d in enumerate(digits[k::2])) for k in (0, 1))
+        return cls(a, b)
+
+    def steps(self) -> list[tuple[int, int]]:
+        """The right (digit, carry out) of each column."""
+        carry, out = 0, []
+        for x, y in self.columns:
+            carry, digit = divmod(x + y + carry, 10)
+            out.append((digit, carry))
+        return out
+
+    @property
+    def answer(self) -> list[int]:
+        """The right answer: d0 d1 d2 and the last carry."""
+        steps = self.steps()
+        return [digit for digit, _ in steps] + [steps[-1][1]]
+
+
+def view_answer(answer: Sequence[int], view: View) -> str:
+    """The answer text that a view shows and checks."""
+    if view == "parity":
+        return f"m2 {sum(answer) % 2}"
+    if view == "mod5":
+        return f"m5 {sum(answer) % 5}"
+    return " ".join(map(str, answer))
+
+
+def rationale(
+    style: str,
+    columns: Sequence[tuple[int, int]],
+    steps: Sequence[tuple[int, int]],
+    carries_in: Sequence[int],
+    answer: Sequence[int],
+    check: bool = False,
+) -> list[str]:
+    """The tokens of a rationale with the given (right or wrong) steps, `<eos>` included."""
+    out: list[str] = [] if style == "D" else [style]
+    for (x, y), (digit, carry), carry_in in zip(columns, steps, carries_in, strict=True):
+        if style == "V":
+            out += [str(x), str(y), str(carry_in), ":"]
+        if style != "D":
+            out += [str(digit), str(carry)]
+    if check:
+        out += ["K", *(str(v) for step in steps for v in step)]
+    return [*out, "#", *map(str, answer), "<eos>"]
+
+
+def right_rationale(problem: Problem, style: str, check: bool) -> list[int]:
+    """The right rationale of a style, as ids."""
+    steps = problem.steps()
+    carries_in = [0, *(carry for _, carry in steps[:-1])]
+    words = rationale(style, problem.columns, steps, carries_in, problem.answer, check)
+    return [ID[w] for w in words]
+
+
+def read_answer(completion_ids: Sequence[int]) -> list[int] | None:
+    """The four answer digits of a completion that ends in `# d d d d <eos>`, else None."""
+    tail = list(completion_ids[-COLUMNS - 3 :])
+    if len(tail) < COLUMNS + 3 or tail[0] != ID["#"] or tail[-1] != EOS or max(tail[1:-1]) > 9:
+        return None
+    return tail[1:-1]
+
+
+class AdditionWorld:
+    """Problems, prompts, grades and noisy documents of the addition world.
+
+    Args:
+        view: what of the answer is shown to the told prompt and checked by the reward.
+    """
+
+    name = "addition"
+    template = "addition"
+    views: tuple[View, ...] = ("sum", "parity", "mod5")
+
+    def __init__(self, view: View = "sum"):
+        self.view: View = view
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """A word-level tokenizer of the 22 tokens; encoding adds `<bos>`."""
+        tokenizer = Tokenizer(models.WordLevel(ID, unk_token="<pad>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", ID["<bos>"])]
+        )
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            bos_token="<bos>",
+            eos_token="<eos>",
+            pad_token="<pad>",
+            padding_side="left",
+            clean_up_tokenization_spaces=False,
+        )
+
+    def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:
+        """`count` problems of a split as rows with `question` and `answer` (in this view)."""
+        rng = np.random.default_rng([seed, split == "eval"])
+        rows = []
+        while len(rows) < count:
+            a, b = (int(v) for v in rng.integers(0, 1000, size=2))
+            if is_eval_problem(a, b) == (split == "eval"):
+                problem = Problem(a, b)
+                rows.append({"question": problem.question, "answer": view_answer(problem.answer, self.view)})
+        return rows
+
+    def grade(self, question: str, completion_ids: Sequence[int]) -> Grade:
+        """All that is known of a rationale: checked in this view, strict, and token by token."""
+        problem = Problem.parse(question)
+        answer = read_answer(completion_ids)
+        first = VOCABULARY[completion_ids[0]] if completion_ids else ""
+        style = {"C": "C", "V": "V", "#": "D"}.get(first, "other")
+        check = ID["K"] in completion_ids
+        right = right_rationale(problem, style, check and style != "D") if style != "other" else []
+        agrees = [i < len(right) and token == right[i] for i, token in enumerate(completion_ids)]
+        checked = answer is not None and view_answer(answer, self.view) == view_answer(
+            problem.answer, self.view
+        )
+        return Grade(
+            checked=checked,
+            strict=list(completion_ids) == right,
+            reasoned=style in ("C", "V"),
+            token_right=tuple(agrees),
+            extra={"sum": answer == problem.answer, "check": check},
+        )
+
+    def documents(self, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
+        """`count` noisy training documents as (prompt ids, rationale ids); see `addition_noise`."""
+        from ixt_rl.worlds.addition_noise import NoisyAuthor
+
+        return NoisyAuthor(seed).documents(count)

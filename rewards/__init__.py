@@ -1,0 +1,45 @@
+"""Rewards: plain functions with TRL's reward signature, and the guard every reward is called through.
+
+    completion -> math_reward, format_reward, ... -> float, or None for undecided
+    GuardedReward wraps a reward: what it raises costs one sample, and a budget of them the run
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ixt_rl.rewards.extract import final_answer
+    from ixt_rl.rewards.golds import Gold, check_golds, parse_gold
+    from ixt_rl.rewards.guard import GuardedReward, RewardBudget
+    from ixt_rl.rewards.math_verifier import MathReward, math_reward, math_reward_counts, verify
+    from ixt_rl.rewards.simple import format_reward, length_reward, tags_reward
+
+_HOMES = {
+    "GuardedReward": "guard", "Gold": "golds", "MathReward": "math_verifier", "RewardBudget": "guard",
+    "check_golds": "golds", "final_answer": "extract", "format_reward": "simple", "length_reward": "simple",
+    "math_reward": "math_verifier", "parse_gold": "golds", "tags_reward": "simple", "math_reward_counts": "math_verifier", "verify": "math_verifier",
+}  # fmt: skip
+
+__all__ = [
+    "Gold",
+    "GuardedReward",
+    "MathReward",
+    "RewardBudget",
+    "check_golds",
+    "final_answer",
+    "format_reward",
+    "length_reward",
+    "math_reward",
+    "math_reward_counts",
+    "parse_gold",
+    "tags_reward",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

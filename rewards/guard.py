@@ -1,0 +1,219 @@
+"""The one place where reward functions are called: what goes wrong costs a sample, not the run."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.errors import ConfigError, RewardError
+
+_CALLABLES = ("log_extra", "log_metric")
+
+
+@dataclass(frozen=True)
+class RewardBudget:
+    """How much may go wrong before the run stops.
+
+    Args:
+        max_share: largest share of failed samples in one call, 0..1.
+        max_total: most failed samples over the run.
+    """
+
+    max_share: float = 0.25
+    max_total: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1 or self.max_total < 0:
+            raise ConfigError(
+                f"reward budget max_share={self.max_share}, max_total={self.max_total}",
+                reason="a share is in 0..1 and a total is not negative",
+                remedy="correct them; RewardBudget(0, 0) stops at the first failure",
+            )
+
+
+class GuardedReward:
+    """A reward function whose failures are excluded, counted, saved, and limited.
+
+    The function is called on the whole batch. If that raises or returns something invalid, it is called
+    sample by sample; a sample that still fails gets None. Valid is: one value per sample (a single value
+    is not broadcast), each None or a finite number, no bool and no text.
+
+    Args:
+        func: a function with TRL's reward signature.
+        name: how the reward is called in logs and errors.
+        budget: beyond it, `RewardError` ends the run.
+        failures_path: JSON-lines file to which failed samples are appended: reward, step, prompt,
+            completion, exception, message.
+
+    `failures` and `samples` count over the run; `last_error` describes the last failure.
+    """
+
+    def __init__(
+        self,
+        func: Callable[..., Sequence[float | None]],
+        name: str,
+        budget: RewardBudget,
+        failures_path: str | Path,
+    ):
+        self.func, self.budget, self.failures_path = func, budget, Path(failures_path)
+        self.__name__ = name  # TRL logs a reward under its __name__
+        self.failures, self.samples, self.last_error = 0, 0, ""
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
+        """Reward B samples.
+
+        Args:
+            prompts, completions: B each.
+            kwargs: dataset columns and `completion_ids` with B entries each, and whatever else TRL gives.
+
+        Raises:
+            RewardError: more failed than the budget allows.
+        """
+        columns = {"prompts": prompts, "completions": completions, **kwargs}
+        size = len(completions)
+        self.samples += size
+        try:
+            rewards, logged = self._attempt(columns, size)
+        except Exception as error:  # any exception of user code is this boundary's business
+            if size == 1:
+                rewards, failed, logged = [None], [(0, error)], _Logged()
+            else:
+                rewards, failed, logged = self._one_by_one(columns, size)
+            self._save(columns, failed)
+            if not failed:
+                self.last_error = f"only as a batch: {_describe(error)}"
+            self._check_budget(len(failed), size)
+        logged.replay(kwargs)
+        return rewards
+
+    def _attempt(self, columns: dict[str, Any], size: int) -> tuple[list[float | None], _Logged]:
+        logged = _Logged()
+        given = {name: getattr(logged, name) for name in _CALLABLES if columns.get(name) is not None}
+        return validated(self.func(**{**columns, **given}), size), logged
+
+    def _one_by_one(
+        self, columns: dict[str, Any], size: int
+    ) -> tuple[list[float | None], list[tuple[int, Exception]], _Logged]:
+        rewards: list[float | None] = []
+        failed: list[tuple[int, Exception]] = []
+        rows: list[_Logged | None] = []
+        for row in range(size):
+            try:
+                (reward,), logged = self._attempt(_slice(columns, row, size), 1)
+                rewards.append(reward)
+                rows.append(logged)
+            except Exception as error:
+                failed.append((row, error))
+                rewards.append(None)
+                rows.append(None)
+        return rewards, failed, _merge(rows)
+
+    def _save(self, columns: dict[str, Any], failed: list[tuple[int, Exception]]) -> None:
+        if not failed:
+            return
+        self.failures += len(failed)
+        self.last_error = _describe(failed[-1][1])
+        step = getattr(columns.get("trainer_state"), "global_step", None)
+        self.failures_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.failures_path.open("a", encoding="utf-8") as file:
+            for row, error in failed:
+                record = {
+                    "reward": self.__name__,
+                    "step": step,
+                    "prompt": columns["prompts"][row],
+                    "completion": columns["completions"][row],
+                    "exception": type(error).__name__,
+                    "message": str(error),
+                }
+                file.write(json.dumps(record, ensure_ascii=False, default=repr) + "\n")
+
+    def _check_budget(self, failed: int, size: int) -> None:
+        share = failed / size
+        if share <= self.budget.max_share and self.failures <= self.budget.max_total:
+            return
+        raise RewardError(
+            f"reward {self.__name__!r} failed on {failed} of {size} samples, {self.failures} of {self.samples} in all",
+            reason=(
+                f"the budget is a share of {self.budget.max_share:g} in one call and {self.budget.max_total} in "
+                f"all; last: {self.last_error}"
+            ),
+            remedy=f"the samples are in {self.failures_path}: correct the reward or the data, or raise the budget",
+        )
+
+
+def validated(rewards: Any, size: int) -> list[float | None]:
+    """The rewards as plain floats and None.
+
+    Raises:
+        ValueError: not `size` values, or one that is no finite number.
+        TypeError: not a sequence, or a bool or a text among them.
+    """
+    if isinstance(rewards, str | bytes | dict) or not hasattr(rewards, "__len__"):
+        raise TypeError(f"a reward returns a list with one value per sample, not a {type(rewards).__name__}")
+    if len(rewards) != size:
+        raise ValueError(f"{len(rewards)} rewards for {size} samples")
+    return [None if reward is None else _finite(_scalar(reward)) for reward in rewards]
+
+
+def _scalar(reward: Any) -> Any:
+    """The Python number in a zero-dimensional array or tensor."""
+    return reward.item() if getattr(reward, "shape", None) == () else reward
+
+
+def _finite(reward: Any) -> float:
+    if isinstance(reward, bool) or not isinstance(reward, numbers.Real):
+        raise TypeError(f"reward {reward!r} is a {type(reward).__name__}, not a number or None")
+    if not math.isfinite(reward):
+        raise ValueError(f"reward {reward!r} is not finite; None means undecided")
+    return float(reward)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _slice(columns: dict[str, Any], row: int, size: int) -> dict[str, Any]:
+    """The row of every column; what is no column (the trainer's state, callables) as it is."""
+    return {
+        name: [value[row]] if isinstance(value, list | tuple) and len(value) == size else value
+        for name, value in columns.items()
+    }
+
+
+class _Logged:
+    """Stands in for TRL's log callables, so that an attempt that fails leaves nothing logged."""
+
+    def __init__(self) -> None:
+        self.extras: dict[str, list[Any]] = {}
+        self.metrics: dict[str, list[float]] = {}
+
+    def log_extra(self, column: str, values: list[Any]) -> None:
+        self.extras[column] = list(values)
+
+    def log_metric(self, name: str, value: float) -> None:
+        self.metrics.setdefault(name, []).append(value)
+
+    def replay(self, kwargs: dict[str, Any]) -> None:
+        """Pass everything on to the real callables."""
+        for column, values in self.extras.items():
+            kwargs["log_extra"](column, values)
+        for name, numbers_ in self.metrics.items():
+            for number in numbers_:
+                kwargs["log_metric"](name, number)
+
+
+def _merge(rows: list[_Logged | None]) -> _Logged:
+    """What the samples logged one by one, as one batch: columns with None for failed samples."""
+    merged = _Logged()
+    logged = [row for row in rows if row is not None]
+    for column in {column for row in logged for column in row.extras}:
+        merged.extras[column] = [row.extras.get(column, [None])[0] if row else None for row in rows]
+    for name in {name for row in logged for name in row.metrics}:
+        values = [value for row in logged for value in row.metrics.get(name, [])]
+        merged.metrics[name] = [sum(values) / len(values)]
+    return merged

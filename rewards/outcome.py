@@ -1,0 +1,28 @@
+"""What comparing two answers can end in, and the two errors reading an answer can end in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Result of comparing an answer with the gold answer.
+
+    Args:
+        right: True, False, or None for undecided.
+        reason: the rule that decided, or why nothing could be decided.
+        settled: an undecided that no second checker may overrule (the texts alone leave it open).
+    """
+
+    right: bool | None
+    reason: str
+    settled: bool = True
+
+
+class Unreadable(Exception):
+    """The text is not an answer this reader understands completely."""
+
+
+class TooLarge(Exception):
+    """The text is refused before it is read or computed: too long, too deep, too many digits."""

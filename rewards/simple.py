@@ -1,0 +1,89 @@
+"""Rewards on the form of a completion: a pattern, required tags, its length. All with TRL's signature."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ixt_rl.errors import ConfigError
+from ixt_rl.rewards.math_verifier import Completion, completion_text
+
+RewardFunction = Callable[..., list[float | None]]
+
+
+def format_reward(pattern: str, *, name: str = "format_reward") -> RewardFunction:
+    """A reward of 1.0 for completions that match a regular expression as a whole, else 0.0.
+
+    Args:
+        pattern: matched against the whole completion; `.` matches newlines too.
+        name: how the reward is called in logs.
+
+    Raises:
+        ConfigError: the pattern is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern, re.DOTALL)
+    except re.error as error:
+        raise ConfigError(f"format pattern {pattern!r}", reason=str(error), remedy="correct the regular expression") from error
+
+    def reward(prompts: Sequence[Any], completions: Sequence[Completion], **kwargs: Any) -> list[float | None]:
+        return [float(compiled.fullmatch(completion_text(c)) is not None) for c in completions]
+
+    reward.__name__ = name
+    return reward
+
+
+def tags_reward(tags: Sequence[str], *, name: str = "tags_reward") -> RewardFunction:
+    """A reward of 1.0 for completions that have each `<tag>...</tag>` once, in the given order, else 0.0.
+
+    Args:
+        tags: tag names without brackets, such as `("think", "answer")`.
+        name: how the reward is called in logs.
+
+    Raises:
+        ConfigError: no tags.
+    """
+    if not tags or isinstance(tags, str):
+        raise ConfigError(f"tags {tags!r}", reason="not a list of names", remedy='give one, such as ["think", "answer"]')
+    wanted = [bracketed for tag in tags for bracketed in (f"<{tag}>", f"</{tag}>")]
+    any_tag = re.compile("|".join(map(re.escape, wanted)))
+
+    def reward(prompts: Sequence[Any], completions: Sequence[Completion], **kwargs: Any) -> list[float | None]:
+        return [float(any_tag.findall(completion_text(c)) == wanted) for c in completions]
+
+    reward.__name__ = name
+    return reward
+
+
+def length_reward(max_tokens: int, margin: int, *, name: str = "length_reward") -> RewardFunction:
+    """The soft over-length penalty (DAPO, arXiv:2503.14476, eq. 13), from 0 down to -1.
+
+    With |y| the completion's length in tokens:
+
+        0                                   |y| <= max_tokens - margin
+        (max_tokens - margin - |y|)/margin  up to max_tokens
+        -1                                  beyond
+
+    Args:
+        max_tokens: length from which the penalty is full.
+        margin: number of tokens before that over which it grows.
+        name: how the reward is called in logs.
+
+    Raises:
+        ConfigError: not 0 < margin <= max_tokens.
+    """
+    if not 0 < margin <= max_tokens:
+        raise ConfigError(
+            f"margin {margin} with max_tokens {max_tokens}",
+            reason="the penalty grows over the last `margin` of `max_tokens` tokens",
+            remedy="choose 0 < margin <= max_tokens",
+        )
+
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Completion], completion_ids: Sequence[Sequence[int]], **kwargs: Any
+    ) -> list[float | None]:
+        return [max(-1.0, min(0.0, (max_tokens - margin - len(ids)) / margin)) for ids in completion_ids]
+
+    reward.__name__ = name
+    return reward

@@ -1,0 +1,227 @@
+"""`ixt-rl` as a user calls it: a process, its exit status, its two streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.config.broken import GOOD
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ixt_rl(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m ixt_rl` with the checkout importable."""
+    return subprocess.run(
+        [sys.executable, "-m", "ixt_rl", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def good(tmp_path) -> Path:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path) -> Path:
+    path = tmp_path / "bad.yaml"
+    path.write_text(GOOD.replace("steps: 3", "stepz: 3"))
+    return path
+
+
+# ------------------------------------------------------------------------------------------- check
+
+
+def test_check_says_ok_and_exits_0(good):
+    result = ixt_rl("check", good)
+    assert result.returncode == 0, result.stderr
+    assert f"{good}: ok - base (pretrain), rl (intro)" in result.stdout
+
+
+def test_check_reports_every_file_and_exits_2(good, bad, tmp_path):
+    result = ixt_rl("check", good, bad, tmp_path / "none.yaml")
+    assert result.returncode == 2
+    assert "good.yaml: ok" in result.stdout
+    assert "stages.rl.stepz (line 13): 3" in result.stdout
+    assert "did you mean `steps`?" in result.stdout
+    assert "none.yaml: no such file" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_check_prints_notes(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD.replace("type: intro", "type: grpo"))
+    result = ixt_rl("check", file)
+    assert result.returncode == 0
+    assert "note: stages.rl.intro is not read by type: grpo" in result.stdout
+
+
+def test_check_takes_under_two_seconds(good):
+    ixt_rl("check", good)  # compiles and caches the byte code
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ixt_rl("check", good)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 2.0, seconds
+
+
+@pytest.mark.parametrize("command", ["check", "dry-run", "schema", "help"])
+def test_light_commands_import_nothing_heavy(command: str, good):
+    arguments = {
+        "check": ["check", str(good)],
+        "dry-run": ["run", str(good), "seeds=[1,2]", "--dry-run"],
+        "schema": ["schema"],
+        "help": ["run", "--help"],
+    }[command]
+    script = (
+        "import sys\n"
+        "from ixt_rl.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as exit: assert not exit.code, exit.code\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'accelerate', 'numpy', 'matplotlib', 'sympy'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_every_shipped_demo_file_passes_check():
+    files = sorted((ROOT / "configs" / "demo").glob("*.yaml"))
+    assert files
+    result = ixt_rl("check", *files)
+    assert result.returncode == 0, result.stdout
+
+
+# ----------------------------------------------------------------------------------- run, dry run
+
+
+def test_dry_run_prints_the_resolved_configuration_and_writes_nothing(good, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    result = ixt_rl("run", good, "--dry-run", "stages.rl.optim.lr=1e-4", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    plain = yaml.safe_load(result.stdout)
+    assert plain["stages"][1]["optim"]["lr"] == 1e-4
+    assert plain["stages"][1]["intro"]["clip"] == 200.0
+    assert plain["output_dir"] == "runs"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_options_may_stand_between_overrides(good):
+    result = ixt_rl("run", good, "name=other", "--dry-run", "seeds=[4]")
+    plain = yaml.safe_load(result.stdout)
+    assert (plain["name"], plain["seeds"]) == ("other", [4])
+
+
+def test_run_refuses_a_broken_file_on_stderr_with_exit_2(bad):
+    result = ixt_rl("run", bad)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "did you mean `steps`?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_run_refuses_a_broken_override(good):
+    result = ixt_rl("run", good, "stages.rl.steps=2.5")
+    assert result.returncode == 2
+    assert "override stages.rl.steps=2.5" in result.stderr
+
+
+def test_traceback_on_request(bad):
+    assert "Traceback" in ixt_rl("run", bad, IXT_RL_TRACEBACK="1").stderr
+
+
+@pytest.mark.parametrize("option", ["--dry", "--dry_run", "--dri-run", "--fre", "--seeds=[1]"])
+def test_no_abbreviated_and_no_unknown_options(option: str, good):
+    result = ixt_rl("run", good, option)
+    assert result.returncode == 2
+    assert "No such option" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["ru", "chek", "runs"])
+def test_no_abbreviated_commands(command: str):
+    result = ixt_rl(command)
+    assert result.returncode == 2
+    assert "No such command" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("ConfigError", 2),
+        ("DataError", 2),
+        ("BackendMissing", 2),
+        ("RewardError", 1),
+        ("PreconditionError", 1),
+    ],
+)
+def test_errors_of_a_run_are_readable_and_set_the_exit_status(error: str, status: int, good):
+    """The run itself is replaced by one that fails, in a real process through the real command."""
+    script = (
+        "import sys, types\n"
+        "import ixt_rl.errors as errors\n"
+        "def run_config(config, fresh=False):\n"
+        "    assert fresh is True\n"
+        f"    raise errors.{error}('what [b]x[/b]', reason='why', remedy='how')\n"
+        "sys.modules['ixt_rl.run'] = types.SimpleNamespace(run_config=run_config)\n"
+        "from ixt_rl.cli import main\n"
+        "main(['run', sys.argv[1], '--fresh'])\n"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script, str(good)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert child.returncode == status
+    assert child.stderr.splitlines() == [f"{error}: what [b]x[/b]", "  reason: why", "  remedy: how"]
+
+
+# ------------------------------------------------------------------- schema, help, report, doctor
+
+
+def test_schema_describes_every_key():
+    schema = json.loads(ixt_rl("schema").stdout)
+    assert set(schema["properties"]) == {"name", "output_dir", "seeds", "threads", "model", "stages"}
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["OnlineStage"]["properties"]["type"]["enum"] == ["intro", "grpo", "raft"]
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["run"], ["schema"], ["report"], ["doctor"]])
+def test_help_teaches(command: list[str]):
+    result = ixt_rl(*command, "--help")
+    assert result.returncode == 0
+    assert "Usage: ixt-rl" in result.stdout
+    if command != ["doctor"]:
+        assert f"  ixt-rl {' '.join(command)}" in result.stdout, "no example"
+
+
+def test_report_of_a_folder_that_does_not_exist(tmp_path):
+    result = ixt_rl("report", tmp_path / "none")
+    assert result.returncode == 2
+    assert "does not exist" in result.stderr
+
+
+@pytest.mark.slow
+def test_doctor_finds_the_core_usable():
+    result = ixt_rl("doctor", COLUMNS="200")
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if "│" in line}
+    for name in ("torch", "transformers", "trl", "math-verify", "pydantic"):
+        assert "yes" in rows[name]
+    assert "vllm (optional)" in rows

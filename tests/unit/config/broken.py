@@ -1,0 +1,351 @@
+"""Run files with one mistake each, and what their error must say. Shared by the unit and the CLI tests."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+GOOD = """\
+name: trial
+model:
+  new: {layers: 2, hidden_size: 64, heads: 4}
+stages:
+  - name: base
+    type: pretrain
+    data: {world: addition}
+    steps: 10
+    optim: {lr: 1e-3}
+  - name: rl
+    type: intro
+    data: {world: addition, view: parity}
+    steps: 3
+    rollouts_per_step: 8
+    group_size: 4
+    rollout: {max_new_tokens: 8}
+    optim: {lr: 5e-7}
+    rewards: [{type: world}]
+    intro: {candidates: 5}
+"""
+
+
+class Broken(NamedTuple):
+    """A mistake: `old` of GOOD becomes `new`; the error must name `path`, `value`, and hold `says`."""
+
+    name: str
+    old: str
+    new: str
+    path: str
+    value: str
+    says: tuple[str, ...]
+
+
+BROKEN = [
+    Broken(
+        "unknown key", "steps: 3", "stepz: 3", "stages.rl.stepz", "3", ("did you mean `steps`", "line 13")
+    ),
+    Broken("unknown top key", "name: trial", "name: trial\nseedz: [1]", "seedz", "[1]", ("`seeds`",)),
+    Broken("nested unknown key", "lr: 5e-7", "lr: 5e-7, beta: 3", "stages.rl.optim.beta", "3", ("`betas`",)),
+    Broken("TRL's name", "lr: 5e-7", "learning_rate: 1", "stages.rl.optim.learning_rate", "1", ("`lr`",)),
+    Broken("key one level up", "group_size: 4", "lr: 4", "stages.rl.lr", "4", ("did you mean `optim.lr`",)),
+    Broken(
+        "key of another stage type",
+        "    steps: 10",
+        "    steps: 10\n    group_size: 4",
+        "stages.base.group_size",
+        "4",
+        ("belongs to stages of type intro, grpo, raft, not pretrain",),
+    ),
+    Broken(
+        "abbreviated key",
+        "rollouts_per_step",
+        "rollouts_per",
+        "stages.rl.rollouts_per",
+        "8",
+        ("`rollouts_per_step`",),
+    ),
+    Broken("wrong case", "group_size", "Group_Size", "stages.rl.Group_Size", "4", ("`group_size`",)),
+    Broken(
+        "missing key",
+        "    steps: 3\n",
+        "",
+        "stages.rl.steps",
+        "missing",
+        ("add `steps:` with a whole number",),
+    ),
+    Broken(
+        "missing block", "    optim: {lr: 5e-7}\n", "", "stages.rl.optim", "missing", ("a block with lr",)
+    ),
+    Broken(
+        "missing model",
+        "model:\n  new: {layers: 2, hidden_size: 64, heads: 4}\n",
+        "",
+        "model",
+        "missing",
+        ("add `model:`",),
+    ),
+    Broken(
+        "missing type", "    type: intro\n", "", "stages.rl.type", "missing", ("pretrain, evaluate, intro",)
+    ),
+    Broken(
+        "unknown stage type",
+        "type: intro",
+        "type: introo",
+        "stages.rl.type",
+        "'introo'",
+        ("did you mean `intro`",),
+    ),
+    Broken(
+        "unknown enum",
+        "view: parity",
+        "view: party",
+        "stages.rl.data.view",
+        "'party'",
+        ("did you mean `parity`",),
+    ),
+    Broken(
+        "enum, wrong case", "view: parity", "view: Parity", "stages.rl.data.view", "'Parity'", ("`parity`",)
+    ),
+    Broken(
+        "unknown reward", "{type: world}", "{type: maths}", "stages.rl.rewards.0.type", "'maths'", ("`math`",)
+    ),
+    Broken("float for int", "steps: 3", "steps: 2.5", "stages.rl.steps", "2.5", ("expected a whole number",)),
+    Broken(
+        "whole float for int", "steps: 3", "steps: 3.0", "stages.rl.steps", "3.0", ("whole number such as 3",)
+    ),
+    Broken("scientific for int", "steps: 3", "steps: 1e3", "stages.rl.steps", "1000.0", ("such as 1000",)),
+    Broken("text for int", "steps: 3", "steps: '3'", "stages.rl.steps", "'3'", ("without quotes",)),
+    Broken("underscores", "steps: 3", "steps: 1_000", "stages.rl.steps", "'1_000'", ("between digits",)),
+    Broken(
+        "bool for int", "steps: 3", "steps: true", "stages.rl.steps", "true", ("expected a whole number",)
+    ),
+    Broken(
+        "int for bool",
+        "layers: 2",
+        "layers: 2, tie_embeddings: 1",
+        "model.new.tie_embeddings",
+        "1",
+        ("true or false",),
+    ),
+    Broken(
+        "yes for bool",
+        "layers: 2",
+        "layers: 2, tie_embeddings: yes",
+        "model.new.tie_embeddings",
+        "'yes'",
+        ("true or false",),
+    ),
+    Broken(
+        "text for float", "lr: 5e-7", "lr: tiny", "stages.rl.optim.lr", "'tiny'", ("such as 0.1 or 1e-5",)
+    ),
+    Broken("comma for point", "lr: 5e-7", 'lr: "0,1"', "stages.rl.optim.lr", "'0,1'", ("expected a number",)),
+    Broken("null for a number", "lr: 5e-7", "lr: null", "stages.rl.optim.lr", "null", ("expected a number",)),
+    Broken("empty value", "steps: 3", "steps:", "stages.rl.steps", "null", ("expected a whole number",)),
+    Broken("number for text", "name: trial", "name: 7", "name", "7", ("in quotes",)),
+    Broken(
+        "list for block", "{max_new_tokens: 8}", "[8]", "stages.rl.rollout", "[8]", ("with max_new_tokens",)
+    ),
+    Broken(
+        "block for list", "[{type: world}]", "{type: world}", "stages.rl.rewards", "{type: ...}", ("a list",)
+    ),
+    Broken("scalar for list", "name: trial", "name: trial\nseeds: 3", "seeds", "3", ("[a, b]",)),
+    Broken(
+        "neither int nor word",
+        "candidates: 5",
+        "candidates: exakt",
+        "stages.rl.intro.candidates",
+        "'exakt'",
+        ("did you mean `exact`",),
+    ),
+    Broken("zero", "candidates: 5", "candidates: 0", "stages.rl.intro.candidates", "0", ("above 0",)),
+    Broken("negative", "lr: 5e-7", "lr: -1e-5", "stages.rl.optim.lr", "-1e-05", ("above 0",)),
+    Broken("not finite", "lr: 5e-7", "lr: .nan", "stages.rl.optim.lr", "nan", ("remedy",)),
+    Broken(
+        "too short a list",
+        "lr: 5e-7",
+        "lr: 5e-7, betas: [0.9]",
+        "stages.rl.optim.betas",
+        "[0.9]",
+        ("at least 2 items",),
+    ),
+    Broken("empty list", "[{type: world}]", "[]", "stages.rl.rewards", "[]", ("at least 1 item",)),
+    Broken("bad name", "name: trial", "name: my trial", "name", "'my trial'", ("rename",)),
+    Broken(
+        "key written twice",
+        "steps: 3",
+        "steps: 3\n    steps: 4",
+        "stages.rl.steps",
+        "written twice",
+        ("line 14",),
+    ),
+    Broken("key is a number", "steps: 3", "steps: 3\n    7: x", "stages.rl.7", "no text", ("quotes",)),
+    Broken(
+        "stage is no block",
+        "stages:",
+        "stages:\n  - rl2",
+        "stages.0",
+        "'rl2'",
+        ("a block with name, type, data",),
+    ),
+    Broken(
+        "batch not divisible",
+        "rollouts_per_step: 8",
+        "rollouts_per_step: 9",
+        "stages.rl",
+        "rollouts_per_step=9",
+        ("multiple of 4",),
+    ),
+    Broken(
+        "micro batch",
+        "group_size: 4",
+        "micro_batch_size: 3",
+        "stages.rl",
+        "micro_batch_size=3",
+        ("multiple of 3",),
+    ),
+    Broken(
+        "truncated ratio",
+        "{max_new_tokens: 8}",
+        "{max_new_tokens: 8, top_p: 0.9}",
+        "stages.rl",
+        "top_p=0.9",
+        ("biased", "type: raft"),
+    ),
+    Broken(
+        "truncated top-k",
+        "{max_new_tokens: 8}",
+        "{max_new_tokens: 8, top_k: 5}",
+        "stages.rl",
+        "top_k=5",
+        ("biased",),
+    ),
+    Broken(
+        "ema without decay",
+        "candidates: 5",
+        "posterior: {source: ema}",
+        "stages.rl.intro.posterior",
+        "decay=None",
+        ("0.99",),
+    ),
+    Broken("heads do not divide", "heads: 4", "heads: 3", "model.new", "heads=3", ("multiple of 3",)),
+    Broken("two models", "  new:", "  path: gpt2\n  new:", "model", "path='gpt2'", ("exactly one",)),
+    Broken("same stage twice", "name: rl", "name: base", "the whole file", "'base'", ("rename",)),
+    Broken("unknown init", "name: rl", "name: rl\n    init: bass", "the whole file", "'bass'", ("base",)),
+    Broken("seed twice", "name: trial", "name: trial\nseeds: [1, 1]", "the whole file", "[1, 1]", ("once",)),
+    Broken(
+        "missing data file",
+        "{world: addition, view: parity}",
+        "{path: ./nowhere/train.jsonl}",
+        "stages.rl.data.path",
+        "'./nowhere/train.jsonl'",
+        ("no such file",),
+    ),
+    Broken(
+        "data of unknown kind",
+        "{world: addition, view: parity}",
+        "{path: /etc/hosts}",
+        "stages.rl.data.path",
+        "'/etc/hosts'",
+        (".jsonl",),
+    ),
+    Broken(
+        "missing model folder",
+        "new: {layers: 2, hidden_size: 64, heads: 4}",
+        "path: ./no/model",
+        "model.path",
+        "'./no/model'",
+        ("no such file or folder",),
+    ),
+    Broken(
+        "model is a file",
+        "new: {layers: 2, hidden_size: 64, heads: 4}",
+        "path: /etc/hosts",
+        "model.path",
+        "'/etc/hosts'",
+        ("folder",),
+    ),
+    Broken(
+        "missing reward file",
+        "{type: world}",
+        "{type: python, path: no.py:f}",
+        "stages.rl.rewards.0.path",
+        "'no.py'",
+        ("no such file",),
+    ),
+    Broken(
+        "reward without function",
+        "{type: world}",
+        "{type: python, path: no.py}",
+        "stages.rl.rewards.0.path",
+        "'no.py'",
+        ("FILE.py:FUNCTION",),
+    ),
+    Broken(
+        "unknown template",
+        "group_size: 4",
+        "template: maths",
+        "stages.rl.template",
+        "'maths'",
+        ("did you mean `math`",),
+    ),
+    Broken(
+        "template hides the answer",
+        "group_size: 4",
+        "template: {prompt: '{question}', told: '{question}'}",
+        "stages.rl.template",
+        "told=",
+        ("put {answer} in `told`",),
+    ),
+    Broken(
+        "template shows the answer",
+        "group_size: 4",
+        "template: {prompt: '{question}{answer}', told: '{question}{answer}'}",
+        "stages.rl.template",
+        "prompt=",
+        ("`told` only",),
+    ),
+    Broken(
+        "template field",
+        "group_size: 4",
+        "template: {prompt: '{questoin}', told: '{question}{answer}'}",
+        "stages.rl.template",
+        "'{questoin}'",
+        ("did you mean `question`",),
+    ),
+    Broken(
+        "template braces",
+        "group_size: 4",
+        "template: {prompt: '{question', told: '{question}{answer}'}",
+        "stages.rl.template",
+        "'{question'",
+        ("doubled",),
+    ),
+    Broken(
+        "regular expression",
+        "{type: world}",
+        "{type: format, pattern: '(a'}",
+        "stages.rl.rewards.0.pattern",
+        "'(a'",
+        ("not a regular expression",),
+    ),
+    Broken(
+        "flash attention in 32 bits",
+        "model:",
+        "model:\n  attention: flash_attention_2",
+        "model",
+        "float32",
+        ("bfloat16",),
+    ),
+    Broken(
+        "world words on a file",
+        "{world: addition, view: parity}",
+        "{path: gsm8k}",
+        "stages.rl",
+        "`world` reward",
+        ("{type: math}",),
+    ),
+]
+
+
+def broken_text(case: Broken) -> str:
+    """The run file with the mistake in it."""
+    assert GOOD.count(case.old) == 1, f"{case.old!r} must be in GOOD once"
+    return GOOD.replace(case.old, case.new)

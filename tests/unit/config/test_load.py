@@ -1,0 +1,246 @@
+"""Good files load, with defaults filled in; overrides, anchors and numbers mean what people expect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.config.schema import OnlineStage
+from ixt_rl.config.yaml_io import parse_yaml
+from tests.unit.config.broken import GOOD
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted((ROOT / "configs").rglob("*.y*ml"))
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_shipped_file_loads(path: Path):
+    """Models and data that a user must bring may be missing here; nothing else may be wrong."""
+    try:
+        load_run(path)
+    except InvalidConfig as error:
+        wrong = [p for p in error.problems if not p.reason.startswith("no such file")]
+        assert not wrong, str(error)
+
+
+def test_there_are_shipped_files():
+    assert SHIPPED
+
+
+# ---------------------------------------------------------------------------------------- scalars
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("5e-7", 5e-7),
+        ("1E3", 1000.0),
+        ("1.5e+2", 150.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-1e-5", -1e-5),
+        ("12", 12),
+        ("010", 10),
+        ("0o10", 8),
+        ("0xff", 255),
+        ("on", "on"),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("No", "No"),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("'1e-5'", "1e-5"),
+    ],
+)
+def test_scalars_of_yaml_1_2(text: str, value: object):
+    found = parse_yaml(text, "text").value
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-5", "on", "yes", "010", "0o10", "1_0", "null", "", "12:30", "a: b", "é\n x"]
+)
+def test_text_that_looks_like_something_else_survives_dumping(text: str):
+    dumped = dump_yaml({"key": text, "list": [text]})
+    assert parse_yaml(dumped, "text").value == {"key": text, "list": [text]}
+    assert yaml.safe_load(dumped) == {"key": text, "list": [text]}
+
+
+@pytest.mark.parametrize("number", [1e-5, 5e-7, 1e20, 0.1, 1 / 3, 3.0, float("inf")])
+def test_numbers_survive_dumping(number: float):
+    found = parse_yaml(dump_yaml({"key": number}), "text").value["key"]
+    assert found == number
+    assert type(found) is float
+
+
+# ------------------------------------------------------------------------------ anchors and merges
+
+
+def test_merged_keys_may_be_overridden_and_are_no_duplicates():
+    document = parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [*a, {z: 4}]}\nd: *a\n", "text")
+    a = {"x": 1, "y": 2}
+    assert document.value == {"a": a, "b": {"x": 1, "y": 3}, "c": {"x": 1, "y": 2, "z": 4}, "d": a}
+    assert document.duplicates == []
+
+
+def test_an_override_of_an_anchored_block_changes_one_place_only(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD.replace("optim: {lr: 1e-3}", "optim: &o {lr: 1e-3}").replace("{lr: 5e-7}", "*o"))
+    config = load_run(file, ["stages.rl.optim.lr=2e-4"])
+    assert [stage.optim.lr for stage in config.stages] == [1e-3, 2e-4]
+
+
+def test_a_key_twice_is_named_with_its_line():
+    document = parse_yaml("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "text")
+    assert document.duplicates == [(("b", "c"), 5)]
+
+
+# --------------------------------------------------------------------------------------- overrides
+
+
+def test_overrides_by_index_by_name_and_of_whole_blocks(file):
+    config = load_run(
+        file,
+        [
+            "seeds=[1,2,3]",
+            "model={new: {tokenizer: bytes}}",
+            "stages.0.optim.lr=1e-4",
+            "stages.rl.optim.lr=5e-7",
+            "stages.rl.evaluation.every=5",
+            "stages.rl.rewards.0.weight=2",
+            "stages.rl.intro.candidates=exact",
+            "output_dir=out=put",
+        ],
+    )
+    assert config.seeds == [1, 2, 3]
+    assert config.model.new is not None
+    assert config.model.new.tokenizer == "bytes"
+    assert config.model.new.layers == 2
+    rl = config.stages[1]
+    assert isinstance(rl, OnlineStage)
+    assert (config.stages[0].optim.lr, rl.optim.lr) == (1e-4, 5e-7)
+    assert rl.evaluation.every == 5
+    assert rl.rewards[0].weight == 2
+    assert rl.intro.candidates == "exact"
+    assert config.output_dir == "out=put"
+
+
+def test_stage_names_may_hold_dots_and_the_last_override_wins(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD.replace("name: rl", "name: rl.n-1"))
+    config = load_run(file, ["stages.rl.n-1.steps=4", "stages.rl.n-1.steps=5"])
+    assert config.stages[1].steps == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "says"),
+    [
+        ("steps", "override 'steps'", "key=value"),
+        ("=3", "override '=3'", "key=value"),
+        ("a..b=3", "override 'a..b=3'", "key=value"),
+        ("seedz=[1]", "seedz", "did you mean `seeds`"),
+        ("stages.rl.opt.lr=1", "stages.rl.opt", "did you mean `optim`"),
+        ("stages.rl.optim.l=1", "stages.rl.optim.l", "unknown key"),
+        ("stages.bas.steps=1", "stages.bas", "did you mean `base`"),
+        ("stages.2.steps=1", "stages.2", "0 to 1"),
+        ("stages.-1.steps=1", "stages.-1", "0 to 1"),
+        ("name.first=x", "name", "set name as a whole"),
+        ("stages.rl.steps=2.5", "stages.rl.steps", "override stages.rl.steps=2.5"),
+        ("stages.rl.steps='2'", "stages.rl.steps", "without quotes"),
+        ("stages.rl.steps=", "stages.rl.steps", "got null"),
+        ("model={new: {layers: 1, layers: 2}}", "model", "written twice"),
+        ("seeds=[1", "seeds", "quote the value"),
+        ("stages.rl.type=gro", "stages.rl.type", "did you mean `grpo`"),
+        ("stages.rl.rollout.top_p=0.5", "stages.rl", "biased"),
+    ],
+)
+def test_overrides_are_validated_like_the_file(override: str, path: str, says: str, file):
+    with pytest.raises(InvalidConfig) as caught:
+        load_run(file, [override])
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert says in str(caught.value)
+
+
+# ------------------------------------------------------------------- defaults, unread blocks, paths
+
+
+def test_resolved_fills_in_defaults_and_loads_back_to_the_same(file, tmp_path):
+    config = load_run(file)
+    plain = resolved(config)
+    assert plain["stages"][1]["intro"]["clip"] == 200.0
+    assert plain["stages"][1]["rollout"]["temperature"] == 1.0
+    assert "grpo" not in plain["stages"][1]
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_yaml(plain))
+    assert load_run(again) == config
+    assert notes(load_run(again)) == []
+
+
+def test_type_alone_switches_the_method_and_the_unread_block_is_noted(file):
+    assert notes(load_run(file)) == []
+    switched = load_run(file, ["stages.rl.type=grpo"])
+    assert notes(switched) == ["stages.rl.intro is not read by type: grpo"]
+    plain = resolved(switched)["stages"][1]
+    assert "intro" not in plain
+    assert plain["grpo"]["loss_type"] == "grpo"
+
+
+def test_raft_may_truncate_but_not_with_an_importance_ratio(file):
+    raft = ["stages.rl.type=raft", "stages.rl.rollout.top_p=0.9"]
+    load_run(file, raft)
+    with pytest.raises(InvalidConfig, match="biased"):
+        load_run(file, [*raft, "stages.rl.raft.importance_ratio=true"])
+
+
+@pytest.mark.parametrize("path", ["gsm8k", "openai/gsm8k", "HuggingFaceH4/MATH-500"])
+def test_hub_ids_need_no_file(path: str, file):
+    data = f"stages.rl.data={{path: {path}}}"
+    load_run(file, [data, "stages.rl.rewards=[{type: math}]", "model={new: {tokenizer: bytes}}"])
+
+
+def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "reward.py").write_text(
+        "import no_such_module\n\ndef short(completions, **kwargs):\n    return []\n"
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    overrides = [
+        "stages=[]",
+        "model={path: ./model}",
+        "stages=[{name: rl, type: raft, data: {path: rows.jsonl}, steps: 1, rollouts_per_step: 4, "
+        "rollout: {max_new_tokens: 4}, optim: {lr: 1e-5}, "
+        "rewards: [{type: python, path: 'reward.py:short'}]}]",
+    ]
+    config = load_run(file, overrides)
+    assert config.model.path == "model"
+    with pytest.raises(InvalidConfig, match="functions there: short"):
+        load_run(file, [*overrides, "stages.rl.rewards.0.path=reward.py:shrot"])
+    with pytest.raises(InvalidConfig, match=r"did you mean `rows\.jsonl`"):
+        load_run(file, [*overrides, "stages.rl.data.path=row.jsonl"])
+    (tmp_path / "model" / "config.json").unlink()
+    with pytest.raises(InvalidConfig, match=r"no config\.json"):
+        load_run(file, overrides)
+
+
+def test_a_worlds_vocabulary_cannot_write_a_files_text(file):
+    with pytest.raises(InvalidConfig, match="tokenizer: bytes"):
+        load_run(file, ["stages.rl.data={path: gsm8k}", "stages.rl.rewards=[{type: math}]"])

@@ -1,0 +1,154 @@
+"""setup.cfg, the lock, the table of backends and the tree say the same."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from ixt_rl.backends import BACKENDS
+
+ROOT = Path(__file__).resolve().parents[2]
+MAPPED = {"ixt_rl": ROOT / "ixt_rl", "ixt_rl.trainers": ROOT / "trainers", "ixt_rl.rewards": ROOT / "rewards"}
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def packages_in_tree() -> set[str]:
+    found = set()
+    for name, folder in MAPPED.items():
+        for init in folder.rglob("__init__.py"):
+            found.add(".".join([name, *init.parent.relative_to(folder).parts]))
+    return found
+
+
+def locked() -> dict[str, Version]:
+    pins = {}
+    for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text()):
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        assert pin.operator == "==", line
+        pins[canonical(requirement.name)] = Version(pin.version)
+    return pins
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def test_every_package_of_the_tree_is_listed(setup_cfg):
+    assert set(lines(setup_cfg["options"]["packages"])) == packages_in_tree()
+    mapping = dict(line.split(" = ") for line in lines(setup_cfg["options"]["package_dir"]))
+    assert mapping == {name: folder.name for name, folder in MAPPED.items()}
+
+
+def test_every_folder_with_python_files_is_a_package():
+    for folder in MAPPED.values():
+        for file in folder.rglob("*.py"):
+            assert (file.parent / "__init__.py").is_file(), f"{file.parent} has no __init__.py"
+
+
+def test_every_data_file_is_shipped(setup_cfg):
+    patterns = [p.strip() for p in setup_cfg["options.package_data"]["*"].split(",")]
+    for folder in MAPPED.values():
+        for file in folder.rglob("*"):
+            if file.is_file() and file.suffix not in (".py", ".pyc"):
+                assert any(file.match(pattern) for pattern in patterns), f"{file} would not be in a wheel"
+
+
+def test_backends_and_metadata_agree(setup_cfg):
+    core = [Requirement(line) for line in lines(setup_cfg["options"]["install_requires"])]
+    declared = {r.name: str(r.specifier) for r in core}
+    known = {b.name: str(Requirement(f"{b.name}{b.versions}").specifier) for b in BACKENDS.values() if b.core}
+    assert declared == known
+    extras = setup_cfg["options.extras_require"]
+    assert set(extras) == {"peft", "vllm", "ray", "deepspeed", "openrlhf", "dev"}
+    for name in set(extras) - {"dev"}:
+        (requirement,) = (Requirement(line) for line in lines(extras[name]))
+        assert requirement.specifier == Requirement(f"{name}{BACKENDS[name].versions}").specifier
+
+
+def test_the_lock_is_sorted_and_within_the_ranges(setup_cfg):
+    pins = locked()
+    names = [
+        line.partition("==")[0].lower() for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text())
+    ]
+    assert names == sorted(names)
+    assert len(names) == len(pins)
+    wanted = lines(setup_cfg["options"]["install_requires"]) + lines(
+        setup_cfg["options.extras_require"]["dev"]
+    )
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
+
+
+def test_the_lock_is_complete():
+    """What is locked needs nothing that is not, on this platform: `pip install --no-deps` is enough."""
+    pins = locked()
+    for name in pins:
+        for text in metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed = canonical(requirement.name)
+                assert needed in pins, f"{name} needs {requirement}, which is not locked"
+                assert requirement.specifier.contains(pins[needed], prereleases=True), (
+                    f"{name}: {requirement}"
+                )
+
+
+def test_what_runs_here_is_what_is_locked():
+    """Local version labels (2.13.0+cpu) aside; a `make test` environment is the locked one."""
+    different = {
+        name: (str(pin), metadata.version(name))
+        for name, pin in locked().items()
+        if Version(metadata.version(name)).public != pin.public
+    }
+    if (
+        not list((ROOT / ".venv").glob("installed-*"))
+        or Path(sys.prefix).resolve() != (ROOT / ".venv").resolve()
+    ):
+        pytest.skip("not the environment that the Makefile made")
+    assert different == {}
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_every_package_and_data_file(tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__")
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+        + ["--wheel-dir", str(tmp_path), str(copy)],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (wheel,) = tmp_path.glob("ixt_rl-*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for name, folder in MAPPED.items():
+        for file in folder.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                assert f"{name.replace('.', '/')}/{file.relative_to(folder).as_posix()}" in held
+    (meta,) = (entry for entry in held if entry.endswith(".dist-info/METADATA"))
+    text = zipfile.ZipFile(wheel).read(meta).decode()
+    assert "License-Expression: Apache-2.0" in text
+    assert "License-File: LICENSE" in text
+    assert not [entry for entry in held if entry.startswith(("tests/", "trainers/", "rewards/"))]

@@ -1,0 +1,38 @@
+"""Trainers, a file each, on TRL's public trainers. Imported lazily: `from ixt_rl.trainers import InTROTrainer`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
+    from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
+    from ixt_rl.trainers.pretrain import PretrainTrainer
+    from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
+
+_HOME = {
+    "GRPOConfig": "grpo",
+    "GRPOTrainer": "grpo",
+    "InTROConfig": "intro",
+    "InTROTrainer": "intro",
+    "PretrainTrainer": "pretrain",
+    "RAFTConfig": "raft",
+    "RAFTTrainer": "raft",
+}
+
+__all__ = [
+    "GRPOConfig",
+    "GRPOTrainer",
+    "InTROConfig",
+    "InTROTrainer",
+    "PretrainTrainer",
+    "RAFTConfig",
+    "RAFTTrainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ixt_rl.trainers.{_HOME[name]}"), name)

@@ -1,0 +1,25 @@
+"""GRPO (arXiv 2402.03300): TRL's loss on this library's rollouts and log-probs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trl import GRPOConfig as TRLGRPOConfig
+
+from ixt_rl.trainers.online import OnlineTrainer
+from ixt_rl.trainers.options import ENGINE, RATIO, refuse_options
+
+
+@dataclass
+class GRPOConfig(TRLGRPOConfig):
+    """`trl.GRPOConfig`; options that TRL's own generation would read are refused."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_options(self, ENGINE, RATIO)
+
+
+class GRPOTrainer(OnlineTrainer):
+    """`trl.GRPOTrainer` with a rollout engine, guarded rewards and positions from the mask."""
+
+    _tag_names = ["trl", "ixt-rl", "grpo"]

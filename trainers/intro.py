@@ -1,0 +1,254 @@
+"""InTRO: in-token rationality optimization (arXiv 2511.09865).
+
+One update, for kept rationales z of questions x with known answers y:
+
+    q_t = pi(. | x (+) y, z_<t)     one pass without gradient, the model shown the answer
+    p_t = pi(. | x, z_<t)           one pass with gradient
+    w_t^i = min(q_t(c_t^i) / p_t(c_t^i), clip)        n candidates c_t^i at every position
+    loss = - 1/K sum_z 1/|z| sum_t 1/n sum_i w_t^i log p_t(c_t^i)
+
+Both passes yield hidden states only; the kernel walks the vocabulary head once for loss, statistics
+and gradient. Departures from the paper are options: `candidates="exact"` sums over the vocabulary, and
+`posterior` may be a frozen copy or a moving average of the model (the paper's is the live model).
+
+Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary, n candidates, C tokens of a chunk.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback
+from trl import GRPOConfig
+from trl.models.utils import prepare_deepspeed, prepare_fsdp
+
+from ixt_rl.conditioning import encode_prompt, prompt_completion
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
+from ixt_rl.rollout.trl_adapter import step_seed
+from ixt_rl.trainers.kept import KeptTrainer
+from ixt_rl.trainers.online import add_head_function, model_head
+from ixt_rl.trainers.options import ENGINE, ON_POLICY, OWN_LOSS, RATIO, refuse_options
+
+_CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts
+
+
+@dataclass
+class InTROConfig(GRPOConfig):
+    """`trl.GRPOConfig` with InTRO's options; GRPO options it cannot honour are refused.
+
+    Args:
+        candidates: n candidate tokens at every position, or `"exact"` for the whole vocabulary.
+        include_taken: the token actually taken is the first of the n.
+        clip: upper bound of the correction factor; None for no bound.
+        posterior: the model shown the answer: `live`, a `frozen` copy of the initial model, or its `ema`.
+        posterior_decay: decay of the moving average, per update; `ema` only.
+        keep_reward: rationales with at least this weighted reward are kept.
+    """
+
+    candidates: int | str = field(default=5, metadata={"help": "n, or 'exact'"})
+    include_taken: bool = field(default=True)
+    clip: float | None = field(default=200.0)
+    posterior: Literal["live", "frozen", "ema"] = field(default="live")
+    posterior_decay: float | None = field(default=None)
+    keep_reward: float = field(default=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_options(self, ENGINE, OWN_LOSS, RATIO, ON_POLICY)
+        if self.steps_per_generation > self.gradient_accumulation_steps:
+            raise ConfigError(
+                f"steps_per_generation={self.steps_per_generation} with "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}",
+                reason=ON_POLICY["num_iterations"],
+                remedy="make them equal",
+            )
+        if (self.posterior == "ema") != (self.posterior_decay is not None):
+            raise ConfigError(
+                f"posterior={self.posterior!r} with posterior_decay={self.posterior_decay}",
+                reason="a moving average needs its decay, and nothing else has one",
+                remedy="give both (posterior='ema', posterior_decay=0.99) or neither",
+            )
+        self.spec  # noqa: B018 - validates candidates and clip
+
+    @property
+    def spec(self) -> IntroSpec:
+        return IntroSpec(self.candidates, self.include_taken, self.clip)  # type: ignore[arg-type]
+
+
+class InTROTrainer(KeptTrainer):
+    """InTRO on TRL's GRPOTrainer; dataset rows need `prompt` and `told_prompt`.
+
+    To change the method, override one of:
+
+    - `choose_candidates`: which tokens stand for the vocabulary at each position;
+    - `factor`: the weight of a candidate, from its two log-probs;
+    - `token_weights`: how positions and rationales are averaged.
+    """
+
+    _tag_names = ["trl", "ixt-rl", "intro"]
+    _name = "InTRO"
+
+    def __init__(self, model: PreTrainedModel | str, reward_funcs: Any, args: InTROConfig, **kwargs: Any):
+        super().__init__(model, reward_funcs, args, **kwargs)
+        self.posterior_model = self._make_posterior()
+        if args.posterior == "ema":
+            self.add_callback(_EmaUpdate(self))
+
+    # ---------------------------------------------------------------- override these
+
+    def choose_candidates(
+        self, logp: Tensor, taken: Tensor, spec: IntroSpec, generator: torch.Generator | None
+    ) -> Tensor:
+        """Candidate ids (C, n) for a chunk of positions. The default draws inside the kernel.
+
+        Args:
+            logp: (C, V) fp32 log-probs of the policy.
+            taken: (C,) the tokens taken.
+            spec: n and whether the taken token is column 0.
+            generator: source of the draws, seeded by step, micro-step and rank.
+        """
+        raise NotImplementedError("the default candidates are drawn inside the kernel")
+
+    def factor(self, logp: Tensor, logq: Tensor) -> Tensor:
+        """Correction factor of each candidate, min(q / p, clip); no gradient flows through it.
+
+        Args:
+            logp, logq: log-probs of the same tokens under policy and posterior, any equal shape.
+        """
+        return (logq - logp).exp().clamp(max=self.args.spec.limit)
+
+    # ---------------------------------------------------------------- the update
+
+    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
+        super().add_signals(rows, batch, rewards)
+        if "told_prompt" not in rows[0]:
+            raise DataError(
+                f"dataset columns {sorted(rows[0])}",
+                reason="the posterior needs the answer-conditioned prompt of each row",
+                remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
+            )
+        batch["told_prompt_ids"] = [encode_prompt(self.processing_class, row["told_prompt"]) for row in rows]
+
+    def _compute_loss(self, model, inputs):
+        kept = self.kept_rows(inputs)
+        batch = self.policy_batch(kept)
+        posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
+        weights = self.token_weights(batch, self.rows_per_update(inputs))
+
+        def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
+            return intro_loss(
+                hidden,
+                posterior_hidden,
+                head,
+                batch.target_ids,
+                weights,
+                self.args.spec,
+                posterior_head=posterior_head,
+                generator=self._generator(hidden.device),
+                choose=self._hook("choose_candidates"),
+                factor=self._hook("factor"),
+            )
+
+        self.ledger.add("train", int(batch.attention_mask.sum()))
+        with self.accelerator.autocast():
+            loss, stats = model(**self.model_inputs(batch), head_fn=head_fn)
+        self._track_stats(stats, batch, inputs, [row for row, _, _ in kept])
+        return loss
+
+    def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
+        """Hidden states (N, D) of [x (+) y, z] without gradient, and the posterior's own head if any."""
+        told = inputs["told_prompt_ids"]
+        batch = self.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in kept])
+        self.ledger.add("posterior", int(batch.attention_mask.sum()))
+        posterior = model if self.posterior_model is None else self.posterior_model
+        with torch.no_grad(), self.accelerator.autocast(), self._frozen_adapters():
+            hidden = posterior(**self.model_inputs(batch), head_fn=lambda hidden, head: hidden)
+        if self.posterior_model is None:
+            return hidden, None
+        return hidden, model_head(self.accelerator.unwrap_model(self.posterior_model), self.temperature)
+
+    def _track_stats(self, stats: IntroStats, batch, inputs: dict[str, Any], rows: list[int]) -> None:
+        self.track("factor/taken", stats.factor_taken)
+        self.track("factor/sampled", stats.factor_sampled)
+        self.track("factor/clipped", stats.clipped)
+        self.track("posterior_kl", stats.kl)
+        self.track("entropy", stats.entropy)
+        if "token_right" in inputs:
+            right = inputs["token_right"][rows].bool()
+            width = inputs["completion_mask"][rows].bool()
+            right_N = right[width] if len(stats.logp) else right.new_zeros(0)
+            self.track("factor/taken_right", stats.factor_taken[right_N])
+            self.track("factor/taken_wrong", stats.factor_taken[~right_N])
+
+    # ---------------------------------------------------------------- helpers
+
+    def _hook(self, name: str):
+        """The method, when a subclass overrides it; None leaves the kernel's own, which is faster."""
+        overridden = getattr(type(self), name) is not getattr(InTROTrainer, name)
+        return getattr(self, name) if overridden else None
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        return torch.Generator(device=device).manual_seed(step_seed(self, purpose=_CANDIDATES))
+
+    def _make_posterior(self) -> torch.nn.Module | None:
+        """The frozen or averaged copy, or None where the model itself serves."""
+        lora = hasattr(self.model, "get_base_model")
+        if self.args.posterior == "ema" and lora:
+            raise ConfigError(
+                "posterior='ema' with LoRA",
+                reason="an average of adapters is not the adapter of an average",
+                remedy="use posterior='frozen' (the adapters are switched off) or 'live'",
+            )
+        if self.args.posterior == "live" or lora:
+            return None
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            if self.args.posterior == "ema":
+                raise ConfigError(
+                    "posterior='ema' with ZeRO-3",
+                    reason="the average would have to gather every parameter at every update",
+                    remedy="use ZeRO-2, or posterior='frozen'",
+                )
+            posterior = type(self.model).from_pretrained(
+                self.model.config._name_or_path, dtype=self.model.dtype
+            )
+        else:
+            posterior = copy.deepcopy(self.model)
+            del posterior.forward  # the copy's patched forward is bound to the original
+        posterior.requires_grad_(False).eval()
+        add_head_function(posterior, self.temperature)
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(posterior, self.accelerator)
+        if self.is_fsdp_enabled:
+            return prepare_fsdp(posterior, self.accelerator)
+        return self.accelerator.prepare_model(posterior, evaluation_mode=True)
+
+    @contextmanager
+    def _frozen_adapters(self):
+        """With LoRA, the frozen posterior is the base model: its adapters are switched off for the pass."""
+        if self.args.posterior == "frozen" and self.posterior_model is None:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                yield
+        else:
+            yield
+
+
+class _EmaUpdate(TrainerCallback):
+    """posterior <- decay * posterior + (1 - decay) * policy, after every update."""
+
+    def __init__(self, trainer: InTROTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        posterior = trainer.accelerator.unwrap_model(trainer.posterior_model)
+        with torch.no_grad():
+            for average, current in zip(posterior.parameters(), policy.parameters(), strict=True):
+                average.lerp_(current.to(average.dtype), 1 - args.posterior_decay)

@@ -1,0 +1,271 @@
+"""The seam to TRL: everything this library overrides in `GRPOTrainer`, in one module.
+
+One optimizer step of any online trainer here:
+
+    dataset rows (prompt, told_prompt, ...)
+      -> rollout_func: RolloutEngine.generate           ids, log-probs, finish reasons
+      -> _calculate_rewards: guarded reward functions   (B, functions), NaN = excluded
+      -> _generate_and_score_completions                TRL's dict of padded tensors, then `add_signals`
+      -> _compute_loss                                  the method's loss; log-probs by `ixt_rl.kernels`
+
+Overridden private methods of TRL: `_get_per_token_logps_and_entropies`, `_calculate_rewards`,
+`_generate_and_score_completions`, and `_compute_loss` in subclasses. tests/contract checks that they
+are still there and still called the way this module relies on.
+
+Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import GRPOConfig, GRPOTrainer
+
+from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.ledger import Ledger
+from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.types import Grade
+
+Grader = Callable[[dict[str, Any], Sequence[int]], Grade]
+"""(dataset row, completion ids) -> what a world knows of the rationale."""
+
+
+def add_head_function(model: PreTrainedModel, temperature: float) -> None:
+    """Lets `model(..., predictor_mask=mask, head_fn=fn)` return `fn(hidden[mask], head)`.
+
+    The backbone runs, the hidden states at `mask` (B, T) are taken as (N, D), and `fn` meets the head
+    inside `model.forward`, so that DDP, FSDP and ZeRO see the use of its weights. No logits are made.
+    Without `head_fn` the forward is unchanged.
+    """
+    original = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, head_fn=None, predictor_mask=None, **kwargs):
+        if head_fn is None:
+            return original(*args, **kwargs)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        return head_fn(hidden[predictor_mask], model_head(self, temperature))
+
+    model.forward = types.MethodType(forward, model)
+
+
+def model_head(model: PreTrainedModel, temperature: float) -> Head:
+    """The model's output head with what its architecture does to logits.
+
+    Raises:
+        ConfigError: the architecture scales logits in a way `Head` does not know.
+    """
+    config = model.config.get_text_config()
+    for name in ("output_multiplier", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ConfigError(
+                f"{type(model).__name__} with {name}={getattr(config, name)}",
+                reason="this logit scaling is not in the fused head",
+                remedy="use a model without it",
+            )
+    scale = getattr(config, "logit_scale", None)
+    if scale is None and getattr(config, "logits_scaling", None) is not None:
+        scale = 1 / config.logits_scaling
+    linear = model.get_output_embeddings()
+    return Head(
+        weight=linear.weight,
+        bias=getattr(linear, "bias", None),
+        temperature=temperature,
+        softcap=getattr(config, "final_logit_softcapping", None),
+        scale=1.0 if scale is None else scale,
+    )
+
+
+def padded_positions(attention_mask: Tensor) -> Tensor:
+    """(B, T) mask -> (B, T) positions that count real tokens only, whichever side is padded."""
+    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+class OnlineTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` with a rollout engine, guarded rewards and this library's log-probs.
+
+    Args:
+        model: a causal language model, or the path of one.
+        reward_funcs: functions with TRL's reward signature; None for a completion excludes it.
+        args: the trainer's config.
+        engine: samples completions; default: the model itself, in process.
+        grader: a world's grader; adds what it knows to the logs.
+        generation_batch_rows: rows that the default engine generates at once.
+        other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str,
+        reward_funcs: Any,
+        args: GRPOConfig,
+        *,
+        engine: RolloutEngine | None = None,
+        grader: Grader | None = None,
+        generation_batch_rows: int = 256,
+        **kwargs: Any,
+    ):
+        for name in ("tools", "environment_factory", "rollout_func"):
+            if kwargs.get(name) is not None:
+                raise ConfigError(
+                    f"{type(self).__name__}({name}=...)",
+                    reason="rollouts come from the rollout engine, in one turn",
+                    remedy=f"leave {name} out, or use trl.GRPOTrainer with ixt_rl.rollout.trl_adapter",
+                )
+        self.rollouts = EngineRollouts(engine, generation_batch_rows)
+        with warnings.catch_warnings():
+            # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
+            warnings.filterwarnings("ignore", message=".*rollout_func.*")
+            super().__init__(model, reward_funcs, args, rollout_func=self.rollouts, **kwargs)
+        if self._is_vlm:
+            raise ConfigError(
+                f"{type(self.model).__name__} with a processor",
+                reason="images are not supported",
+                remedy="pass the tokenizer of a text model",
+            )
+        self.grader = grader
+        self.ledger = Ledger(self.model.num_parameters())
+        self._rewards: Tensor | None = None
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        add_head_function(base, self.temperature)
+        if self.ref_model is not None:
+            add_head_function(self.accelerator.unwrap_model(self.ref_model), self.temperature)
+
+    # ---------------------------------------------------------------- for subclasses
+
+    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
+        """Adds per-rationale values to TRL's `batch`, in place; called once per generation.
+
+        Args:
+            rows: this process's dataset rows, one for each completion, in order.
+            batch: TRL's dict: prompt_ids, prompt_mask, completion_ids, completion_mask (all (B, T)),
+                advantages (B,), ... A value must be a tensor whose first dimension is B, a 0-d
+                tensor, or a list of length B: TRL shuffles and splits it with the rows.
+            rewards: (B,) fp32 weighted reward of each completion, NaN where excluded.
+        """
+
+    def track(self, name: str, values: Tensor) -> None:
+        """Averages `values` (any shape) into metric `name`; the mean is over all elements of all
+        micro-batches and ranks since the last log. NaN elements do not count."""
+        values = values.detach().double().flatten()
+        valid = values[~values.isnan()]
+        self._sums[name] += torch.stack(
+            [valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]
+        ).cpu()
+
+    # ---------------------------------------------------------------- TRL's private methods
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        first = self.accelerator.process_index * len(prompts)
+        local = gathered[first : first + len(prompts)]
+        total = (local * self.reward_weights.to(local.device)).nansum(dim=1)
+        self._rewards = total.masked_fill(local.isnan().all(dim=1), float("nan"))
+        return gathered
+
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        assert self._rewards is not None
+        self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
+        self.track("excluded_share", self._rewards.isnan().float())
+        self.add_signals(inputs, batch, self._rewards)
+        if self.grader is not None:
+            self._track_grades(inputs, batch)
+        return batch
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **multimodal,
+    ):
+        """(B, logits_to_keep) log-probs of the last tokens, their entropies or None, and no aux loss.
+
+        As TRL's, with positions from the mask and this library's kernel; 0 where the mask is 0.
+        """
+        if compute_aux_loss or any(value is not None for value in multimodal.values()):
+            raise NotImplementedError("mixture-of-experts auxiliary losses and images are not supported")
+        width = input_ids.shape[1]
+        predictor_mask = torch.zeros_like(attention_mask, dtype=torch.bool)
+        predictor_mask[:, width - logits_to_keep - 1 : width - 1] = attention_mask[:, -logits_to_keep:].bool()
+        positions = padded_positions(attention_mask)
+        self.ledger.add("train" if torch.is_grad_enabled() else "score", int(attention_mask.sum()))
+        logps, entropies = [], []
+        for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
+            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+            kept = attention_mask[rows, -logits_to_keep:].bool()
+            tokens = input_ids[rows, -logits_to_keep:][kept]
+            with self.accelerator.autocast():
+                logp_N, entropy_N = model(
+                    input_ids=input_ids[rows],
+                    attention_mask=attention_mask[rows],
+                    position_ids=positions[rows],
+                    predictor_mask=predictor_mask[rows],
+                    head_fn=functools.partial(_score, tokens=tokens, entropy=compute_entropy),
+                )
+            zeros = torch.zeros(kept.shape, dtype=logp_N.dtype, device=logp_N.device)
+            logps.append(zeros.masked_scatter(kept, logp_N))
+            if compute_entropy:
+                entropies.append(zeros.masked_scatter(kept, entropy_N))
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training and self._sums:
+            names = sorted(self._sums)
+            local = torch.stack([self._sums[name] for name in names]).to(
+                self.accelerator.device, torch.float32
+            )
+            for name, (total, count) in zip(
+                names, self.accelerator.reduce(local, "sum").tolist(), strict=True
+            ):
+                self._metrics["train"][name].append(total / count if count else float("nan"))
+            for name in names:
+                self._sums[name].zero_()  # names stay, so that every rank reduces the same list
+            for phase in ("rollout", "posterior", "score", "train"):
+                flops = torch.tensor(
+                    self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device
+                )
+                logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
+        super().log(logs, start_time)
+
+    # ---------------------------------------------------------------- helpers
+
+    def completion_lists(self, batch: dict[str, Any]) -> list[list[int]]:
+        """The completions of TRL's padded batch, as the ids the engine sampled."""
+        ids, mask = batch["completion_ids"], batch["completion_mask"].bool()
+        return [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+
+    def _track_grades(self, inputs: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        assert self.grader is not None
+        completions = self.completion_lists(batch)
+        grades = [self.grader(row, ids) for row, ids in zip(inputs, completions, strict=True)]
+        for name in ("checked", "strict", "reasoned"):
+            self.track(f"rollout/{name}", torch.tensor([float(getattr(g, name)) for g in grades]))
+        lucky = [float(g.lucky) for g in grades if g.checked]
+        self.track("rollout/lucky_of_kept", torch.tensor(lucky))
+        width = batch["completion_ids"].shape[1]
+        batch["token_right"] = torch.tensor(
+            [[*map(float, g.token_right), *[0.0] * (width - len(g.token_right))] for g in grades],
+            device=batch["completion_ids"].device,
+        )
+
+
+def _score(hidden: Tensor, head: Head, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
+    return selected_logprobs(hidden, head, tokens, entropy=entropy)

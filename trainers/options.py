@@ -1,0 +1,98 @@
+"""Every inherited TRL option is honoured or refused; none is dropped in silence.
+
+`REFUSED` lists, per trainer, the options of `GRPOConfig` whose effect the trainer does not have, with
+the reason. A contract test compares the list with TRL's fields, so that an option TRL adds must be
+put on one side before the version range moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+from trl import GRPOConfig
+
+from ixt_rl.errors import ConfigError
+
+_OWN_ROLLOUTS = "rollouts come from the rollout engine"
+
+ENGINE: dict[str, str] = {
+    "use_vllm": f"{_OWN_ROLLOUTS}; choose it with `engine`",
+    "use_transformers_continuous_batching": _OWN_ROLLOUTS,
+    "transformers_continuous_batching_config": _OWN_ROLLOUTS,
+    "use_transformers_paged": _OWN_ROLLOUTS,
+    "cache_implementation": _OWN_ROLLOUTS,
+    "generation_kwargs": f"{_OWN_ROLLOUTS}; it takes temperature, top_p, top_k and max_completion_length",
+    "chat_template_kwargs": "prompts are rendered by the conditioning kernel",
+    "min_p": "truncated sampling biases every ratio, and the engine has no min-p",
+    "repetition_penalty": "it changes the sampling distribution, and the loss does not know",
+    "pad_to_multiple_of": "batches are rebuilt from the kept ids",
+    "max_tool_calling_iterations": "tools are not supported",
+    "log_multimodal": "images are not supported",
+}
+"""Refused by every trainer here: they replace TRL's generation."""
+
+OWN_LOSS: dict[str, str] = {
+    name: f"this trainer has its own loss; `{name}` belongs to GRPO's"
+    for name in (
+        "loss_type",
+        "beta",
+        "delta",
+        "epsilon",
+        "epsilon_high",
+        "importance_sampling_level",
+        "sapo_temperature_neg",
+        "sapo_temperature_pos",
+        "vespo_k_pos",
+        "vespo_lambda_pos",
+        "vespo_k_neg",
+        "vespo_lambda_neg",
+        "scale_rewards",
+        "multi_objective_aggregation",
+        "sync_ref_model",
+        "ref_model_mixup_alpha",
+        "ref_model_sync_steps",
+        "top_entropy_quantile",
+        "entropy_coef",
+        "use_adaptive_entropy",
+        "entropy_coef_min",
+        "entropy_coef_max",
+        "entropy_coef_delta",
+        "entropy_target",
+        "off_policy_mask_threshold",
+        "use_bias_correction_kl",
+        "router_aux_loss_coef",
+    )
+}
+"""Refused by trainers that replace GRPO's loss."""
+
+RATIO: dict[str, str] = {
+    "top_p": "truncated sampling renormalises over the tokens it keeps, the loss does not",
+    "top_k": "truncated sampling renormalises over the tokens it keeps, the loss does not",
+}
+"""Refused where the loss forms ratios of probabilities."""
+
+ON_POLICY: dict[str, str] = {
+    "num_iterations": "the taken token must come from the policy that is updated",
+}
+"""Refused where each rollout may be used for one update only."""
+
+
+def refuse_options(args: GRPOConfig, *tables: dict[str, str]) -> None:
+    """Raises `ConfigError` for the first option that `tables` list and that is not at its default.
+
+    `vllm_*` options are refused as well: without `use_vllm` they would do nothing.
+    """
+    reasons = {name: reason for table in tables for name, reason in table.items()}
+    for option in fields(args):
+        reason = reasons.get(option.name)
+        if option.name.startswith("vllm_"):
+            reason = ENGINE["use_vllm"]
+        default = option.default if option.default is not MISSING else None
+        value = getattr(args, option.name)
+        resolved = None if default == "auto" else default  # TRL resolves "auto" when it constructs the config
+        if reason and value not in (default, resolved):
+            raise ConfigError(
+                f"{type(args).__name__}.{option.name}={value!r}",
+                reason=reason,
+                remedy=f"leave it at its default, {default!r}",
+            )

@@ -1,0 +1,102 @@
+"""Next-token prediction on documents of a world, through TRL's SFTTrainer and the conditioning kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+from trl import SFTConfig, SFTTrainer
+
+from ixt_rl.conditioning import pad, prompt_completion
+from ixt_rl.types import TokenSequence
+
+_POOL_BATCHES = 8
+
+
+def document_dataset(
+    documents: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, seed: int
+) -> Dataset:
+    """(prompt ids, completion ids) pairs as rows in training order.
+
+    Rows are sorted by length inside pools of a few batches, and the pool's batches shuffled, so that
+    a batch holds little padding and no length trend runs through training. Read it sequentially.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.array([len(p) + len(c) for p, c in documents])
+    order: list[int] = []
+    for start in range(0, len(documents), batch_size * _POOL_BATCHES):
+        pool = np.arange(start, min(start + batch_size * _POOL_BATCHES, len(documents)))
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        order += [int(i) for b in rng.permutation(len(batches)) for i in batches[b]]
+    sequences = [prompt_completion(*documents[i]) for i in order]
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(s.input_ids) for s in sequences],
+            "labels": [
+                [token if trained else -100 for token, trained in zip(s.input_ids, s.loss_mask, strict=True)]
+                for s in sequences
+            ],
+        }
+    )
+
+
+class SequenceCollator:
+    """Rows with `input_ids` and `labels` -> right-padded model inputs with positions from the mask."""
+
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        sequences = [
+            TokenSequence(
+                tuple(row["input_ids"]),
+                (0,) * len(row["input_ids"]),
+                tuple(label != -100 for label in row["labels"]),
+            )
+            for row in rows
+        ]
+        batch = pad(sequences, self.pad_id)
+        return {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "position_ids": batch.position_ids,
+            "labels": batch.input_ids.masked_fill(~batch.loss_mask, -100),
+        }
+
+
+class PretrainTrainer(SFTTrainer):
+    """`SFTTrainer` on token sequences that are already built; the loss covers their trained tokens.
+
+    Args:
+        model: the model to train.
+        args: TRL's SFT arguments; packing and truncation stay off, the rows are final.
+        documents: (prompt ids, completion ids) pairs; prompts are seen, completions trained.
+        processing_class: the tokenizer.
+    """
+
+    _tag_names = ["trl", "ixt-rl", "pretrain"]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SFTConfig,
+        documents: Sequence[tuple[Sequence[int], Sequence[int]]],
+        processing_class,
+        **kwargs: Any,
+    ):
+        args.packing = False
+        args.max_length = None
+        args.train_sampling_strategy = "sequential"
+        super().__init__(
+            model,
+            args=args,
+            train_dataset=document_dataset(documents, args.per_device_train_batch_size, args.seed),
+            data_collator=SequenceCollator(processing_class.pad_token_id),
+            processing_class=processing_class,
+            **kwargs,
+        )

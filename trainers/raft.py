@@ -1,0 +1,80 @@
+"""RAFT: NLL on kept rationales; RAFT++ adds the importance ratio and its clip (arXiv 2504.11343).
+
+    RAFT    loss = - 1/K sum_z 1/|z| sum_t log p_t(z_t)
+    RAFT++  loss = - 1/K sum_z 1/|z| sum_t min(r_t, 1 + epsilon),   r_t = p_t(z_t) / p_t^old(z_t)
+
+with K the kept rationales of the update. On rollouts of the current policy both have the same gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOConfig
+
+from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.trainers.kept import KeptTrainer
+from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options
+
+
+@dataclass
+class RAFTConfig(GRPOConfig):
+    """`trl.GRPOConfig` with RAFT's options; GRPO options it cannot honour are refused.
+
+    Args:
+        importance_ratio: RAFT++: weigh tokens by the clipped ratio to the policy that sampled them.
+        keep_reward: rationales with at least this weighted reward are kept.
+        epsilon: RAFT++ only: ratios count up to 1 + epsilon.
+    """
+
+    importance_ratio: bool = field(default=False)
+    keep_reward: float = field(default=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own_loss = {k: v for k, v in OWN_LOSS.items() if not (self.importance_ratio and k == "epsilon")}
+        refuse_options(self, ENGINE, own_loss, RATIO if self.importance_ratio else {})
+        stale = self.num_iterations > 1 or self.steps_per_generation > self.gradient_accumulation_steps
+        if stale and not self.importance_ratio:
+            raise ConfigError(
+                f"num_iterations={self.num_iterations}, steps_per_generation={self.steps_per_generation} "
+                "without importance_ratio",
+                reason="rollouts would be reused after the policy has moved, uncorrected",
+                remedy="set importance_ratio=True (RAFT++), or use each rollout for one update",
+            )
+
+
+class RAFTTrainer(KeptTrainer):
+    """RAFT and RAFT++ on TRL's GRPOTrainer."""
+
+    _tag_names = ["trl", "ixt-rl", "raft"]
+    _name = "RAFT"
+
+    def _compute_loss(self, model, inputs: dict[str, Any]) -> Tensor:
+        kept = self.kept_rows(inputs)
+        batch = self.policy_batch(kept)
+        weights_N = self.token_weights(batch, self.rows_per_update(inputs))
+
+        def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor | None]:
+            return selected_logprobs(hidden, head, batch.target_ids, entropy=True)
+
+        self.ledger.add("train", int(batch.attention_mask.sum()))
+        with self.accelerator.autocast():
+            logp_N, entropy_N = model(**self.model_inputs(batch), head_fn=head_fn)
+        self.track("entropy", entropy_N)
+        if not self.args.importance_ratio:
+            return -(weights_N * logp_N).sum()
+        rows = [row for row, _, _ in kept]
+        if "old_per_token_logps" in inputs and len(logp_N):
+            old_N = inputs["old_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
+        else:
+            old_N = logp_N.detach()
+        ratio_N = (logp_N - old_N).exp()
+        self.track("ratio", ratio_N)
+        self.track("ratio/clipped", (ratio_N > 1 + self.args.epsilon).float())
+        return -(weights_N * torch.clamp(ratio_N, max=1 + self.args.epsilon)).sum()

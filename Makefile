@@ -13,7 +13,7 @@ STAMP := .venv/installed-$(KEY)
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
-	@echo 'make demo-seeds  the same with three seeds: means and spreads'
+	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make test        set up .venv and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
@@ -43,7 +43,7 @@ demo: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml $(ARGS)
 
 demo-seeds: $(STAMP)
-	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml name=addition-seeds 'seeds=[1, 2, 3]' $(ARGS)
+	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml 'seeds=[1, 2, 3]' $(ARGS)
 
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
 test: $(STAMP)

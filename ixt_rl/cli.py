@@ -1,4 +1,4 @@
-"""`ixt-rl`: check, run, report, doctor, schema. Heavy modules are imported only where a command needs them."""
+"""`ixt-rl` check | run | report | doctor | schema; heavy modules are imported only where one needs them."""
 
 from __future__ import annotations
 
@@ -115,15 +115,13 @@ def schema() -> None:
 @main.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option(
-    "--dry-run", is_flag=True, help="Print the configuration with all defaults filled in, and stop."
-)
+@click.option("--dry-run", is_flag=True, help="Print the configuration with all defaults filled in, and stop.")
 @click.option("--fresh", is_flag=True, help="Start over: replace what an earlier run left in the folder.")
 @_readable_errors
 def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
     """Run the stages of FILE, with any key replaced by KEY=VALUE.
 
-    Keys are dotted; a stage goes by its index or name; values are YAML. Overrides are validated like the file.
+    Keys are dotted; a stage goes by its index or name; values are YAML, validated like the file.
     Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed.
 
     \b
@@ -183,16 +181,18 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 
 
 @main.command()
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds one import may take.")
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds after which a hanging import is given up.")
 def doctor(timeout: float) -> None:
-    """Import every package in a process of its own, and say which work, which do not, and what repairs them.
+    """Import every package and say which work, which do not, and what repairs them.
+
+    The imports run in child processes: the core in one, each optional package in its own.
 
     Exit status 0: the core works; 1: it does not.
     """
     from ixt_rl.doctor import examine, table
 
     console = Console()
-    with console.status("importing every package in a process of its own ..."):
+    with console.status("importing every package in child processes ..."):
         findings = examine(timeout)
     console.print(table(findings))
     for finding in findings:

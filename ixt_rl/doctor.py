@@ -1,8 +1,8 @@
-"""Which packages are usable here: each is really imported, in a process of its own, under a deadline."""
+"""Which packages are usable here: each is really imported, in a child process, under a deadline."""
 
 from __future__ import annotations
 
-import os
+import json
 import platform
 import subprocess
 import sys
@@ -40,47 +40,92 @@ class Finding:
     repair: str = ""
 
 
+# Results go to the pipe that was stdout; what the packages print goes to stderr, so they cannot mix.
+_CHILD = """
+import json, os, sys
+report = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for name, probe in json.loads(sys.argv[1]):
+    print("started", json.dumps(name), file=report, flush=True)
+    reason = ""
+    try:
+        exec(probe, {})
+    except BaseException as error:
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = f"import fails: {type(error).__name__}: {error}".splitlines()[0]
+    print("ended", json.dumps([name, reason]), file=report, flush=True)
+"""
+
+
 def examine(timeout_s: float) -> list[Finding]:
-    """Imports every backend, a few at a time.
+    """Imports every backend: the core in one process, as a run does, each optional package in its own.
 
     Args:
-        timeout_s: seconds after which an import is given up.
+        timeout_s: seconds after which a process is given up.
     """
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(lambda backend: examine_backend(backend, timeout_s), BACKENDS.values()))
-    return [_python(), *found]
+    groups = [[backend for backend in BACKENDS.values() if backend.core]]
+    groups += [[backend] for backend in BACKENDS.values() if not backend.core]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = pool.map(lambda group: examine_group(group, timeout_s), groups)
+        return [_python(), *(finding for group in found for finding in group)]
 
 
-def examine_backend(backend: Backend, timeout_s: float) -> Finding:
-    """Looks a backend up, imports it in a child process, and compares its version."""
-    version = backend.version()
-    reason = _why_not(backend, version, timeout_s)
-    return Finding(
-        backend.name,
-        backend.core,
-        not reason,
-        version,
-        backend.versions,
-        reason,
-        backend.install_command if reason else "",
-    )
+def examine_group(group: list[Backend], timeout_s: float) -> list[Finding]:
+    """Looks backends up, compares their versions, and imports one after the other in a child process."""
+    reasons = {backend.name: _visibly_wrong(backend) for backend in group}
+    waiting = [backend for backend in group if not reasons[backend.name]]
+    while waiting:  # a crash or a hang ends the child: it is put down to one package, the others go on in a new one
+        done = _import_in_child(waiting, timeout_s)
+        reasons |= done
+        waiting = [backend for backend in waiting if backend.name not in done]
+    return [
+        Finding(
+            backend.name,
+            backend.core,
+            not reasons[backend.name],
+            backend.version(),
+            backend.versions,
+            reasons[backend.name],
+            backend.install_command if reasons[backend.name] else "",
+        )
+        for backend in group
+    ]
 
 
-def _why_not(backend: Backend, version: str | None, timeout_s: float) -> str:
-    """Why a backend is not usable, or ""."""
+def _visibly_wrong(backend: Backend) -> str:
+    """Why a backend cannot be usable, as far as that shows without importing it; else ""."""
     if not is_installed(backend.name):
         return "not installed" + (f"; {backend.note}" if backend.note else "")
+    version = backend.version()
     if version is not None and not SpecifierSet(backend.versions).contains(version, prereleases=True):
         return f"version {version} is outside {backend.versions}"
-    command = [sys.executable, "-c", backend.probe or f"import {backend.module}"]
+    return ""
+
+
+def _import_in_child(backends: list[Backend], timeout_s: float) -> dict[str, str]:
+    """Why each backend that was tried cannot be imported ("" if it can); at least one was tried."""
+    probes = [(backend.name, backend.probe or f"import {backend.module}") for backend in backends]
+    command = [sys.executable, "-c", _CHILD, json.dumps(probes)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        output, _ = child.communicate(timeout=timeout_s)
+        end = f"the import ends the process with status {child.returncode}"
     except subprocess.TimeoutExpired:
-        return f"the import took more than {timeout_s:g} s"
-    if child.returncode == 0:
-        return ""
-    lines = child.stderr.strip().splitlines()
-    return f"import fails: {lines[-1]}" if lines else f"import ends with status {child.returncode}"
+        child.kill()
+        output, _ = child.communicate()
+        end = f"the import took more than {timeout_s:g} s"
+    current, reasons = backends[0].name, {}
+    for line in output.splitlines():
+        event, _, value = line.partition(" ")
+        if event == "started":
+            current = json.loads(value)
+        elif event == "ended":
+            name, reason = json.loads(value)
+            reasons[name] = reason
+    if len(reasons) < len(backends):
+        reasons[current] = end
+    return reasons
 
 
 def _python() -> Finding:

@@ -1,7 +1,7 @@
 """Rewards: plain functions with TRL's reward signature, and the guard every reward is called through.
 
-    completion -> math_reward, format_reward, ... -> float, or None for undecided
-    GuardedReward wraps a reward: what it raises costs one sample, and a budget of them the run
+completion -> math_reward, format_reward, ... -> float, or None for undecided
+GuardedReward wraps a reward: what it raises costs one sample, and a budget of them the run
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "GuardedReward": "guard", "Gold": "golds", "MathReward": "math_verifier", "RewardBudget": "guard",
     "check_golds": "golds", "final_answer": "extract", "format_reward": "simple", "length_reward": "simple",
-    "math_reward": "math_verifier", "parse_gold": "golds", "tags_reward": "simple", "math_reward_counts": "math_verifier", "verify": "math_verifier",
+    "math_reward": "math_verifier", "parse_gold": "golds", "tags_reward": "simple",
+    "math_reward_counts": "math_verifier", "verify": "math_verifier",
 }  # fmt: skip
 
 __all__ = [

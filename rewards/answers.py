@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ixt_rl.rewards.expression import Expr, Num, Op, Sym, check_size, parse_expression
+from ixt_rl.rewards.expression import Expr, Num, Op, Sym, check_size, is_name, parse_expression
 from ixt_rl.rewards.outcome import Unreadable
 
 
@@ -100,7 +100,9 @@ DOTS = Sym("...")
 INFINITY = Sym("inf")
 
 _SPACES = re.compile(r"\\(?:quad|qquad|displaystyle|limits|bigl|bigr|Bigl|Bigr|big|Big)(?![A-Za-z])|\\[ ;:>]|~")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|mathbf|mathit|textup|operatorname\*?)\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|mathbf|mathit|textup|operatorname\*?)\s*\{([^{}]*)\}"
+)
 _MATRIX = re.compile(r"\\begin\{([pbvB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _UNICODE = {
     "−": "-", "–": "-", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "√": "\\sqrt ", "π": "\\pi ", "∞": "\\infty ",
@@ -113,12 +115,11 @@ _RELATIONS = {
     ">=": ">=", "\\neq": "!=", "\\ne": "!=", "!=": "!=", "\\lt": "<", "<": "<", "\\gt": ">", ">": ">", "==": "=",
     "=": "=",
 }  # fmt: skip
-_RELATION = re.compile(
-    r"\\(?:leqslant|leq|le|geqslant|geq|ge|neq|ne|lt|gt)(?![A-Za-z])|<=|>=|(?<![!])!=|==|[<>=]"
-)
+_RELATION = re.compile(r"\\(?:leqslant|leq|le|geqslant|geq|ge|neq|ne|lt|gt)(?![A-Za-z])|<=|>=|(?<![!])!=|==|[<>=]")
 _DOTS = re.compile(r"\\(?:[lc]?dots[cbmio]?|hdots)(?![A-Za-z])|\.\.\.")
 _UNIT_NAMES = {
-    "%": "percent", "percent": "percent", "per cent": "percent", "degree": "degree", "dollar": "dollar", "usd": "dollar",
+    "%": "percent", "percent": "percent", "per cent": "percent", "degree": "degree", "dollar": "dollar",
+    "usd": "dollar",
     "buck": "dollar", "unit": "", "centimeter": "cm", "meter": "m", "kilometer": "km", "millimeter": "mm",
     "inche": "inch", "in": "inch", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "hour": "h", "hr": "h",
     "minute": "min", "second": "s", "sec": "s", "gram": "g", "kilogram": "kg", "pound": "lb", "lb": "lb",
@@ -157,15 +158,22 @@ def clean(text: str) -> str:
     text = _TEXT.sub(r"⟦\1⟧", text)
     text = _TEXT.sub(r"⟦\1⟧", text)  # \textbf{\text{...}}
     text = text.replace("**", "^") if re.search(r"[\w)]\s*\*\*\s*[\w(-]", text) else text.strip("*")
-    text = re.sub(r"^\$+\s*(?=[^\d.\s-])|(?<![\\\s])\$+$|(?<=\S)\s+\$+$", "", text.strip())
-    if text.count("$") == 1 and re.fullmatch(r"\$?-?[\d.,]+\$", text):
-        text = text.rstrip("$")
-    elif re.fullmatch(r"\$[^$]*\$", text):
-        text = text.strip("$")
-    text = re.sub(r"\s+", " ", text).strip()
+    text = _strip_fences(_strip_period(re.sub(r"\s+", " ", text).strip()))
+    return _strip_period(text).rstrip(" ,;")
+
+
+def _strip_period(text: str) -> str:
     if text.endswith(".") and not text.endswith("..") and not re.search(r"\b[ap]\.m\.$", text):
-        text = text[:-1].rstrip()
-    return text.rstrip(" ,;")
+        return text[:-1].rstrip()
+    return text
+
+
+def _strip_fences(text: str) -> str:
+    """Remove `$` fences; a lone `$` before a number is a currency and stays."""
+    fences = [match.start() for match in re.finditer(r"(?<!\\)\$", text)]
+    if len(fences) == 1 and re.match(r"-?\$\s*-?[\d.]", text):
+        return text
+    return re.sub(r"(?<!\\)\$", " ", text).strip() if fences else text
 
 
 def canonical(text: str) -> str:
@@ -221,7 +229,8 @@ def parse_answer(text: str, *, grouping: bool = True) -> Value:
     try:
         return _parse_math(plain if inner is not None else cleaned, grouping)
     except Unreadable:
-        if re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", plain) and not re.search(r"[\\^_=<>]", plain):
+        found = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", plain)
+        if any(not is_name(word) for word in found) and not re.search(r"[\\^_=<>]", plain):
             return Words(words(plain))
         raise
 

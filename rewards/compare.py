@@ -41,9 +41,43 @@ MAX_ITEMS = 100
 """Most items of a list, set or tuple that are compared."""
 
 RIGHT, WRONG = True, False
-_NUMBER_WORDS = set(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "thousand", "million", "half", "third", "quarter", "dozen"]
-)
+_NUMBER_WORDS = {
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+    "sixty",
+    "seventy",
+    "eighty",
+    "ninety",
+    "hundred",
+    "thousand",
+    "million",
+    "half",
+    "third",
+    "quarter",
+    "dozen",
+}
 _SAME_TEXT = [
     {"no solution", "no solutions", "there is no solution", "there are no solutions", "emptyset", "varnothing"},
     {"does not exist", "dne", "limit does not exist", "the limit does not exist"},
@@ -199,9 +233,8 @@ class _Rules:
             numbers = [Fraction(token.replace(",", "")) for token in re.findall(r"\d[\d,]*(?:\.\d+)?", clean(text))]
             if value is not None and abs(value) not in numbers and not _NUMBER_WORDS.intersection(found):
                 return False
-        elif isinstance(gold, Choice):
-            if not any(word.upper() in gold.letters for word in found):
-                return False
+        elif isinstance(gold, Choice) and not any(word.upper() in gold.letters for word in found):
+            return False
         raise Undecided("ambiguous: the answer is prose")
 
     def choice(self, gold: Value, answer: Value) -> bool | None:
@@ -233,8 +266,10 @@ class _Rules:
 
     def based(self, gold: Value, answer: Value) -> bool | None:
         if isinstance(gold, Based) and isinstance(answer, Based):
-            same_base = gold.base == answer.base
-            return gold.digits.lstrip("0") == answer.digits.lstrip("0") if same_base else _undecided("ambiguous: bases")
+            if gold.base == answer.base:
+                return gold.digits.lstrip("0") == answer.digits.lstrip("0")
+            values = _decimal_value(gold), _decimal_value(answer)
+            return _undecided("ambiguous: bases") if None in values or values[0] == values[1] else False
         based, other = (gold, answer) if isinstance(gold, Based) else (answer, gold)
         assert isinstance(based, Based)
         value = rational(other.expr) if isinstance(other, Quantity) else None
@@ -415,9 +450,8 @@ class _Rules:
         as_sets = [_as_interval(relation) for relation in (gold, answer)]
         if as_sets[0] is not None and as_sets[1] is not None:
             return self.intervals(gold, answer)
-        if gold.operators == answer.operators and len(gold.sides) == len(answer.sides):
-            if self.ordered(_sides(gold), _sides(answer)):
-                return True
+        if gold.operators == answer.operators and self.ordered(_sides(gold), _sides(answer)):
+            return True
         flipped = tuple(_FLIPPED[operator] for operator in reversed(answer.operators))
         if gold.operators == flipped and self.ordered(_sides(gold), tuple(reversed(_sides(answer)))):
             return True
@@ -501,11 +535,11 @@ def _approximate(expr: Expr) -> Fraction | None:
         return value
     from mpmath import mp  # only a constant that took the worker to compare comes here
 
-    from ixt_rl.rewards.numeric import NoValue, evaluate
+    from ixt_rl.rewards.numeric import Absorbed, NoValue, evaluate
 
     try:
         number = evaluate(expr, {})
-    except NoValue:
+    except (NoValue, Absorbed):
         return None
     return Fraction(str(mp.nstr(number, 15))) if mp.im(number) == 0 and abs(number) < 10**9 else None
 
@@ -515,8 +549,8 @@ def _rows(value: Value) -> list[list[Expr]] | None:
     if isinstance(value, Matrix):
         return [list(row) for row in value.rows]
     if isinstance(value, Sequence) and value.style in ("paren", "bracket"):
-        if all(isinstance(item, Quantity) for item in value.items):
-            return [[item.expr] for item in value.items if isinstance(item, Quantity)]
+        column = [[item.expr] for item in value.items if isinstance(item, Quantity)]
+        return column if len(column) == len(value.items) else None
     return None
 
 
@@ -545,9 +579,11 @@ def _as_interval(relation: Relation) -> list[Interval] | None:
     sides, operators = relation.sides, relation.operators
     if len(sides) == 3 and all(operator in (">", ">=") for operator in operators):
         sides, operators = sides[::-1], tuple(_FLIPPED[operator] for operator in reversed(operators))
-    if len(sides) == 3 and isinstance(sides[1], Sym) and all(operator in ("<", "<=") for operator in operators):
-        if not symbols(sides[0]) and not symbols(sides[2]):
-            return [Interval(sides[0], sides[2], operators[0] == "<=", operators[1] == "<=")]
+    if len(sides) == 3:
+        increasing = all(operator in ("<", "<=") for operator in operators)
+        between = isinstance(sides[1], Sym) and not symbols(sides[0]) and not symbols(sides[2])
+        found = [Interval(sides[0], sides[2], operators[0] == "<=", operators[1] == "<=")]
+        return found if increasing and between else None
     if len(sides) != 2:
         return None
     if not isinstance(sides[0], Sym) or not symbols(sides[0]):

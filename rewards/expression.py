@@ -56,12 +56,64 @@ class Op:
 Expr = Num | Sym | Op
 
 CONSTANTS = {"pi", "e", "i", "inf"}
-_GREEK = set(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell"]
-)
-_FUNCTIONS = set(
-    ["sin", "cos", "tan", "sec", "csc", "cot", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp", "sqrt", "cbrt", "abs", "floor", "ceil"]
-)
+_GREEK = {
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "vartheta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "rho",
+    "sigma",
+    "tau",
+    "phi",
+    "varphi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Sigma",
+    "Phi",
+    "Psi",
+    "Omega",
+    "ell",
+}
+_FUNCTIONS = {
+    "sin",
+    "cos",
+    "tan",
+    "sec",
+    "csc",
+    "cot",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "log",
+    "ln",
+    "exp",
+    "sqrt",
+    "cbrt",
+    "abs",
+    "floor",
+    "ceil",
+}
 _GEOMETRY = {"overline", "overrightarrow", "overleftrightarrow", "vec", "angle", "triangle"}
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _TIMES = {"*", "\\cdot", "\\times", "\\ast"}
@@ -69,7 +121,26 @@ _DIVIDE = {"/", "\\div"}
 _DEGREE = {"\\circ", "\\degree"}
 _CLOSERS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _OPAQUE = {"f", "g", "h"}  # read `f(2)` as a function value, not as a product
-_WORDS_2_3 = set(["no", "yes", "odd", "and", "or", "all", "any", "the", "not", "nan", "inf", "dne", "is", "of", "to", "in", "it", "an"])
+_WORDS_2_3 = {
+    "no",
+    "yes",
+    "odd",
+    "and",
+    "or",
+    "all",
+    "any",
+    "the",
+    "not",
+    "nan",
+    "inf",
+    "dne",
+    "is",
+    "of",
+    "to",
+    "in",
+    "it",
+    "an",
+}
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<num>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\.\d+|\d+)"
@@ -119,6 +190,11 @@ def _split_letters(run: str) -> list[tuple[str, str]]:
     if len(run) > 3 or run.lower() in _WORDS_2_3:
         raise Unreadable(f"word {run!r}")
     return [("id", letter) for letter in run]
+
+
+def is_name(word: str) -> bool:
+    """Whether a run of letters is a function or a constant, such as `sqrt` and `pi`."""
+    return word in _FUNCTIONS or word in CONSTANTS or word in _GREEK
 
 
 def parse_expression(text: str) -> Expr:

@@ -10,7 +10,9 @@ EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 _LINE_ANSWER = re.compile(r"^[ \t>*_]*(?:A|Answer|Final answer)[ *_]*:[ \t*_]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
-_PHRASE = re.compile(r"\banswer(?:[ ]is|[ ]?=|[ ]?:)[ \t]*(?:therefore |simply |just |thus )?:?[ \t]*(\S.*)", re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\banswer(?:[ ]is|[ ]?=|[ ]?:)[ \t]*(?:therefore |simply |just |thus )?:?[ \t]*(\S.*)", re.IGNORECASE
+)
 _JOIN = re.compile(r"[\s$.]*(?:,|\\text\{\s*(?:and|or)\s*\}|and|or|,\s*and|,\s*or)[\s$]*")
 
 

@@ -36,7 +36,7 @@ class MathReward:
     Args:
         deadline_s: wall time that judging one answer may take, seconds; then it is undecided.
         workers: child processes; by default one per CPU core, at most 4.
-        extraction: where the final answer stands: `last_box`, `hashes` or `auto` (see `final_answer`).
+        extract: where the final answer stands: `last_box`, `hashes` or `auto` (see `final_answer`).
 
     `counts` sums over all calls: right, wrong, undecided, no_answer, and `undecided/<reason>`;
     `pool.counts` has the timeouts, respawns and disagreements of the two checkers.
@@ -47,16 +47,14 @@ class MathReward:
         *,
         deadline_s: float = DEFAULT_DEADLINE_S,
         workers: int | None = None,
-        extraction: Extraction = "auto",
+        extract: Extraction = "auto",
     ):
-        if extraction not in EXTRACTIONS:
-            raise ConfigError(
-                f"extraction {extraction!r}", reason="unknown", remedy=f"one of {', '.join(EXTRACTIONS)}"
-            )
+        if extract not in EXTRACTIONS:
+            raise ConfigError(f"extract {extract!r}", reason="unknown", remedy=f"one of {', '.join(EXTRACTIONS)}")
         if not deadline_s > 0:
             raise ConfigError(f"deadline_s {deadline_s!r}", reason="not positive", remedy="give it in seconds")
         self.__name__ = "math_reward"
-        self.deadline_s, self.extraction = deadline_s, extraction
+        self.deadline_s, self.extract = deadline_s, extract
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.counts: Counter[str] = Counter()
 
@@ -86,7 +84,7 @@ class MathReward:
         Raises:
             DataError: a gold answer that cannot be read; check them with `check_golds` when data loads.
         """
-        texts = [final_answer(completion_text(completion), self.extraction) for completion in completions]
+        texts = [final_answer(completion_text(completion), self.extract) for completion in completions]
         verdicts = self.judge(texts, [parse_gold(gold, row=row) for row, gold in enumerate(answer)])
         if log_metric is not None and verdicts:
             log_metric("math/undecided", sum(v.score is None for v in verdicts) / len(verdicts))

@@ -2,7 +2,8 @@
 
 Constants: the difference is computed with 60 and with 120 digits. If it is stable it is not zero; if it
 shrinks with the precision, it is. So 1/2004! and 1/2006! differ, and sqrt(8) - 2 sqrt(2) is zero: no
-tolerance is involved. Expressions with variables are compared this way at random points, as identity
+tolerance is involved. A term too small to show at 480 digits beside another is noticed, and leaves the
+comparison undecided. Expressions with variables are compared this way at random points, as identity
 testing does: one point where they differ settles it, and agreement at all of them leaves no doubt.
 """
 
@@ -28,11 +29,16 @@ class NoValue(ValueError):
     """The expression has no finite value here (a pole, infinity, an unknown function)."""
 
 
+class Absorbed(Exception):
+    """A term is too small to show in the current precision, so a difference of 0 would prove nothing."""
+
+
 def evaluate(expr: Expr, at: Mapping[str, Fraction]) -> mpmath.mpc:
     """Value of an expression in the current mpmath precision, with its variables at rational points.
 
     Raises:
         NoValue: it has none there.
+        Absorbed: a term is too small for the precision.
         TooLarge: a power, a factorial or a function argument beyond the limits.
     """
     if isinstance(expr, Num):
@@ -57,6 +63,7 @@ def evaluate(expr: Expr, at: Mapping[str, Fraction]) -> mpmath.mpc:
 def _apply(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
     first = args[0]
     if name == "add":
+        _check_absorbed(args)
         return mp.fsum(args)
     if name == "neg":
         return -first
@@ -78,6 +85,7 @@ def _apply(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
         return mp.factorial(first) if name == "factorial" else mp.binomial(*args)
     if name not in _FUNCTIONS:
         raise NoValue(name)
+    _check_absorbed([first, mp.mpf(1)])  # cos(tiny) is 1
     if abs(first) > 10**6:
         raise TooLarge(f"{name} of a number above 10^6")
     return _FUNCTIONS[name](first)
@@ -90,11 +98,19 @@ _FUNCTIONS: dict[str, Callable[[mpmath.mpc], mpmath.mpc]] = {
 }  # fmt: skip
 
 
+def _check_absorbed(terms: list[mpmath.mpc]) -> None:
+    sizes = [abs(term) for term in terms if term != 0]
+    if sizes and min(sizes) < 1 and min(sizes) < max(sizes) * mp.mpf(10) ** (5 - mp.dps):
+        raise Absorbed
+
+
 def _power(base: mpmath.mpc, exponent: mpmath.mpc) -> mpmath.mpc:
     if base == 0:
         if mp.re(exponent) <= 0:
             raise NoValue("0 to a power that is not positive")
         return mp.mpf(0)
+    if exponent != 0:
+        _check_absorbed([exponent, mp.mpf(1)])
     if abs(mp.log(abs(base), 2) * exponent) > MAX_EXPONENT_BITS:
         raise TooLarge("a power of more than 10^6 digits")
     return mp.power(base, exponent)
@@ -181,15 +197,17 @@ def _equal_at(a: Expr, b: Expr, point: Mapping[str, Fraction]) -> bool | None:
     exact = rational(_at(a, point)), rational(_at(b, point))
     if exact[0] is not None and exact[1] is not None:
         return exact[0] == exact[1]
-    try:
-        for digits in (60, 240):
+    for digits in (60, 240):
+        try:
             coarse, fine = _difference(a, b, point, digits), _difference(a, b, point, 2 * digits)
             if fine == 0 or abs(fine) <= abs(coarse) * mp.mpf(10) ** (-digits // 2):
                 return True
             if abs(fine - coarse) <= abs(fine) * mp.mpf(10) ** -10:
                 return False
-    except NoValue:
-        return None
+        except Absorbed:
+            continue
+        except NoValue:
+            return None
     return None
 
 
@@ -213,7 +231,7 @@ def _has_bare_log(expr: Expr) -> bool:
 def _only_renamed(a: Expr, b: Expr) -> bool:
     """Whether just the name of the single variable differs, as in `3n^2` and `3x^2`."""
     names_a, names_b = symbols(a), symbols(b)
-    if len(names_a) != 1 or len(names_b) != 1 or names_a == names_b:
+    if len(names_a) != 1 or len(names_b) != 1 or names_a == names_b or isinstance(a, Sym):
         return False
     if any(" " in name for name in names_a | names_b):  # \overline{CD} names something
         return False

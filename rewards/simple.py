@@ -25,7 +25,9 @@ def format_reward(pattern: str, *, name: str = "format_reward") -> RewardFunctio
     try:
         compiled = re.compile(pattern, re.DOTALL)
     except re.error as error:
-        raise ConfigError(f"format pattern {pattern!r}", reason=str(error), remedy="correct the regular expression") from error
+        raise ConfigError(
+            f"format pattern {pattern!r}", reason=str(error), remedy="correct the regular expression"
+        ) from error
 
     def reward(prompts: Sequence[Any], completions: Sequence[Completion], **kwargs: Any) -> list[float | None]:
         return [float(compiled.fullmatch(completion_text(c)) is not None) for c in completions]
@@ -45,7 +47,9 @@ def tags_reward(tags: Sequence[str], *, name: str = "tags_reward") -> RewardFunc
         ConfigError: no tags.
     """
     if not tags or isinstance(tags, str):
-        raise ConfigError(f"tags {tags!r}", reason="not a list of names", remedy='give one, such as ["think", "answer"]')
+        raise ConfigError(
+            f"tags {tags!r}", reason="not a list of names", remedy='give one, such as ["think", "answer"]'
+        )
     wanted = [bracketed for tag in tags for bracketed in (f"<{tag}>", f"</{tag}>")]
     any_tag = re.compile("|".join(map(re.escape, wanted)))
 
@@ -56,34 +60,37 @@ def tags_reward(tags: Sequence[str], *, name: str = "tags_reward") -> RewardFunc
     return reward
 
 
-def length_reward(max_tokens: int, margin: int, *, name: str = "length_reward") -> RewardFunction:
+def length_reward(soft: int, hard: int, *, name: str = "length_reward") -> RewardFunction:
     """The soft over-length penalty (DAPO, arXiv:2503.14476, eq. 13), from 0 down to -1.
 
     With |y| the completion's length in tokens:
 
-        0                                   |y| <= max_tokens - margin
-        (max_tokens - margin - |y|)/margin  up to max_tokens
-        -1                                  beyond
+        0                              |y| <= soft
+        (soft - |y|) / (hard - soft)   soft < |y| <= hard
+        -1                             hard < |y|
 
     Args:
-        max_tokens: length from which the penalty is full.
-        margin: number of tokens before that over which it grows.
+        soft: length up to which there is no penalty.
+        hard: length from which the penalty is full.
         name: how the reward is called in logs.
 
     Raises:
-        ConfigError: not 0 < margin <= max_tokens.
+        ConfigError: not 0 <= soft < hard.
     """
-    if not 0 < margin <= max_tokens:
+    if not 0 <= soft < hard:
         raise ConfigError(
-            f"margin {margin} with max_tokens {max_tokens}",
-            reason="the penalty grows over the last `margin` of `max_tokens` tokens",
-            remedy="choose 0 < margin <= max_tokens",
+            f"length reward with soft={soft}, hard={hard}",
+            reason="the penalty grows from `soft` to `hard` tokens",
+            remedy="choose 0 <= soft < hard",
         )
 
     def reward(
-        prompts: Sequence[Any], completions: Sequence[Completion], completion_ids: Sequence[Sequence[int]], **kwargs: Any
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        completion_ids: Sequence[Sequence[int]],
+        **kwargs: Any,
     ) -> list[float | None]:
-        return [max(-1.0, min(0.0, (max_tokens - margin - len(ids)) / margin)) for ids in completion_ids]
+        return [max(-1.0, min(0.0, (soft - len(ids)) / (hard - soft))) for ids in completion_ids]
 
     reward.__name__ = name
     return reward

@@ -77,8 +77,13 @@ class Batch:
         inputs: dict[str, Tensor | None] = {"input_ids": self.input_ids, "position_ids": self.position_ids}
         if not self.is_packed:
             inputs["attention_mask"] = self.attention_mask
-        elif attention in ("sdpa", "eager"):
+        elif attention == "sdpa":
             inputs["attention_mask"] = block_causal_mask(self.segment_ids)
+        elif attention == "eager":  # adds its mask to the scores
+            allowed = block_causal_mask(self.segment_ids)
+            inputs["attention_mask"] = torch.zeros_like(allowed, dtype=torch.float32).masked_fill(
+                ~allowed, torch.finfo(torch.float32).min
+            )
         elif attention in PACKED_ATTENTION:
             inputs["attention_mask"] = None
         else:

@@ -103,9 +103,7 @@ def check_python_function(path: str, info: ValidationInfo) -> str:
     try:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            repr(path), reason=f"{file} is no Python: {error}", remedy="correct the file"
-        ) from None
+        raise ConfigError(repr(path), reason=f"{file} is no Python: {error}", remedy="correct the file") from None
     if function not in _top_level_names(tree):
         names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
         raise ConfigError(
@@ -156,9 +154,7 @@ def template_fields(text: str) -> set[str]:
     try:
         fields = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
     except ValueError as error:
-        raise ConfigError(
-            repr(text), reason=str(error), remedy="write literal braces doubled: {{ and }}"
-        ) from None
+        raise ConfigError(repr(text), reason=str(error), remedy="write literal braces doubled: {{ and }}") from None
     for field in sorted(fields - {"question", "answer"}):
         raise ConfigError(
             repr(text),

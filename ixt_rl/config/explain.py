@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, Tag
 from pydantic.fields import FieldInfo
@@ -117,17 +117,19 @@ def _bare(annotation: Any) -> Any:
     return _members(members[0])[0] if len(members) == 1 else annotation
 
 
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _tagged(annotation: Any, tag: str) -> Any:
     """The member of a discriminated union that has `tag`; None if `annotation` is none."""
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    if not any(
-        isinstance(m, Discriminator) or (isinstance(m, FieldInfo) and m.discriminator) for m in metadata
-    ):
+    if not any(isinstance(m, Discriminator) or (isinstance(m, FieldInfo) and m.discriminator) for m in metadata):
         return None
     for member in _members(annotation):
         if Tag(tag) in get_args(member)[1:]:
             return _bare(member)
-        if isinstance(member, type) and tag in get_args(member.model_fields["type"].annotation):
+        if _is_model(member) and tag in get_args(member.model_fields["type"].annotation):
             return member
     return None
 
@@ -170,7 +172,7 @@ def _walk(location: tuple[str | int, ...]) -> _Spot:
         bare = _bare(expected)
         path.append(part)
         branch, union = "", None
-        if isinstance(bare, type) and issubclass(bare, BaseModel):
+        if _is_model(bare):
             model = bare
             field = bare.model_fields.get(str(part))
             expected = _field_type(field) if field else None
@@ -221,7 +223,7 @@ def _words(annotation: Any) -> list[str]:
             found += [f"`{word}`" for word in get_args(bare)]
         elif get_origin(bare) is list:
             found.append("a list")
-        elif isinstance(bare, type) and issubclass(bare, BaseModel):
+        elif _is_model(bare):
             found.append(_block(annotation))
         elif get_origin(bare) is dict:
             found.append("a block")
@@ -286,7 +288,7 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
 
 def _types(spot: _Spot) -> list[str]:
     """The values of `type` that a discriminated union knows."""
-    members = [m for m in _members(spot.expected) if isinstance(m, type) and "type" in m.model_fields]
+    members = [m for m in _members(spot.expected) if _is_model(m) and "type" in m.model_fields]
     return [word for member in members for word in get_args(member.model_fields["type"].annotation)]
 
 
@@ -352,9 +354,7 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
         owners = _stage_types_with(key)
         if owners:
             own = _value_at(data, (*spot.path[:-1], "type"))
-            return (
-                f"`{key}` belongs to stages of type {', '.join(owners)}, not {own}; remove it or change type"
-            )
+            return f"`{key}` belongs to stages of type {', '.join(owners)}, not {own}; remove it or change type"
     wanted = TRL_NAMES.get(key, key)
     if wanted in known:
         return f"did you mean `{wanted}`? (TRL calls it {key})"
@@ -398,4 +398,4 @@ def _nested_models(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(bare) is list:
         return _nested_models(get_args(bare)[0])
     models = (_bare(member) for member in _members(bare))
-    return [m for m in models if isinstance(m, type) and issubclass(m, BaseModel)]
+    return [m for m in models if _is_model(m)]

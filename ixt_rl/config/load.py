@@ -93,17 +93,13 @@ def _read(path: Path) -> str:
             remedy=did_you_mean(path.name, names) + "name a YAML file",
         ) from None
     except IsADirectoryError:
-        raise ConfigError(
-            f"{path}: a folder", reason="a run is one file", remedy="name a YAML file in it"
-        ) from None
+        raise ConfigError(f"{path}: a folder", reason="a run is one file", remedy="name a YAML file in it") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: not text", reason=f"it is not UTF-8 (byte {error.start})", remedy="save it as UTF-8"
         ) from None
     except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}", reason="it cannot be read", remedy="name another file"
-        ) from None
+        raise ConfigError(f"{path}: {error.strerror}", reason="it cannot be read", remedy="name another file") from None
 
 
 def _twice(key: yaml_io.Path, line: int, data: Any) -> Problem:

@@ -35,9 +35,7 @@ def apply_override(override: str, document: Document, origins: dict[Path, str]) 
     except ConfigError as error:
         return Problem(key, show(text), error.reason, "quote the value: key='\"...\"'")
     if parsed.duplicates:
-        return Problem(
-            key, show(text), f"{parsed.duplicates[0][0][-1]!r} is written twice", "keep one of the two"
-        )
+        return Problem(key, show(text), f"{parsed.duplicates[0][0][-1]!r} is written twice", "keep one of the two")
     return _set(key, parsed.value, document, origins, f"override {override}")
 
 
@@ -71,20 +69,14 @@ def _next_step(holder: Any, path: list[str | int], rest: str) -> tuple[str | int
     if isinstance(holder, dict):
         return head, tail
     if not isinstance(holder, list):
-        return Problem(
-            here, show(holder), f"this is a single value, so it has no `{head}`", f"set {here} as a whole"
-        )
+        return Problem(here, show(holder), f"this is a single value, so it has no `{head}`", f"set {here} as a whole")
     names = _names(holder) if path == ["stages"] else {}
     for name in sorted(names, key=len, reverse=True):  # names may hold dots
         if rest == name or rest.startswith(name + "."):
             return names[name], rest[len(name) + 1 :]
     if head.isdecimal() and int(head) < len(holder):
         return int(head), tail
-    known = (
-        f"known: {', '.join(names)}, or 0 to {len(holder) - 1}"
-        if names
-        else f"indices: 0 to {len(holder) - 1}"
-    )
+    known = f"known: {', '.join(names)}, or 0 to {len(holder) - 1}" if names else f"indices: 0 to {len(holder) - 1}"
     return Problem(
         f"{here}.{head}",
         "no such " + ("stage" if path == ["stages"] else "item"),

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ixt_rl.config import checks
+from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")]
@@ -153,9 +154,7 @@ def _data_tag(value: Any) -> str:
     return "world" if "world" in keys or isinstance(value, WorldData) else "file"
 
 
-Data = Annotated[
-    Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)
-]
+Data = Annotated[Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)]
 
 
 class Template(Strict):
@@ -240,9 +239,7 @@ class PythonReward(Strict):
     weight: Finite = 1.0
 
 
-Reward = Annotated[
-    WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")
-]
+Reward = Annotated[WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")]
 
 
 class RewardErrors(Strict):
@@ -355,9 +352,7 @@ class Stage(Strict):
     """What every stage has."""
 
     name: Name
-    init: Name | None = Field(
-        None, description="the stage whose model this one takes; default: the one before"
-    )
+    init: Name | None = Field(None, description="the stage whose model this one takes; default: the one before")
 
 
 class PretrainStage(Stage):
@@ -446,8 +441,7 @@ class OnlineStage(Stage):
     def _truncated_ratio(self) -> OnlineStage:
         if self.uses_ratio and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
             raise ConfigError(
-                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} "
-                f"with type: {self.type}",
+                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} with type: {self.type}",
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not: "
                 "every ratio would be biased",
                 remedy="train with top_p: 1.0 and top_k: 0 (evaluation.top_p may be lower), "
@@ -539,6 +533,14 @@ class RunConfig(Strict):
                     reason="a world's vocabulary cannot write the text of a file",
                     remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
                 )
+        for expectation in self.expect:
+            for name in filter(None, (expectation.stage, expectation.minus)):
+                if name not in seen:
+                    raise ConfigError(
+                        f"expect: {expectation.metric!r} of stage {name!r}",
+                        reason="no stage has that name",
+                        remedy=did_you_mean(name, seen) + "name one of: " + ", ".join(seen),
+                    )
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(
                 f"seeds={self.seeds} holds one twice",

@@ -13,8 +13,8 @@ import yaml
 
 from ixt_rl.errors import ConfigError
 
-Path = tuple[str | int, ...]
-"""Where a value lies: mapping keys and list indices from the top."""
+Path = tuple[Any, ...]
+"""Where a value lies: mapping keys (text, or what YAML made of it) and list indices from the top."""
 
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN"),

@@ -1,4 +1,4 @@
-"""Torch-only maths: log-probs of the vocabulary head and the fused InTRO loss, never a [tokens, vocabulary] tensor."""
+"""Torch-only maths: log-probs of the vocabulary head, and the fused InTRO loss."""
 
 from ixt_rl.kernels.head import Head, gathered_head
 from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss

@@ -1,8 +1,9 @@
 """Drawing candidate tokens from the policy, exactly, out of a chunk of logits.
 
 A draw inverts the distribution function at a uniform number. That has the law of a Gumbel-max draw, and two
-advantages here: one random number per candidate instead of one per candidate and vocabulary entry, and since the
-numbers are drawn before the walk over chunks, the same seed gives the same candidates for every chunk size.
+advantages here: one random number per candidate instead of one per candidate and vocabulary entry, and since
+the numbers are drawn before the walk over chunks, the same seed gives the same candidates for every chunk
+size.
 
 Shapes: C tokens of a chunk, V vocabulary, K vocabulary tiles, m draws.
 """

@@ -1,4 +1,4 @@
-"""How the [tokens, vocabulary] plane is cut: token chunks bounded by memory, vocabulary tiles by the cache."""
+"""How [tokens, vocabulary] is cut: token chunks bounded by memory, vocabulary tiles by the cache."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-CPU_BUFFER_BYTES = 96 * 2**20
+CPU_BUFFER_BYTES = 112 * 2**20
 ACCELERATOR_BUFFER_BYTES = 2**30
-CPU_TILE = 2048
+CPU_TILE = 1024
 ACCELERATOR_TILE = 16384
 MAX_CHUNK = 4096
 
@@ -17,7 +17,7 @@ MAX_CHUNK = 4096
 def token_chunk(n_tokens: int, bytes_per_token: int, device: torch.device) -> int:
     """Tokens per chunk, so that buffers of `bytes_per_token` stay within the device's memory target.
 
-    Chunks come out equally long, in multiples of 16: a short last chunk would cost as many weight reads as a full one.
+    Chunks come out equally long, in multiples of 16: a short last one would read the weights as often as a full one.
     """
     target = CPU_BUFFER_BYTES if device.type == "cpu" else ACCELERATOR_BUFFER_BYTES
     most = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16))

@@ -68,7 +68,7 @@ class Head:
         return self._transform(out)
 
     def project_ids(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Logits of one vocabulary entry per token: hidden `[C, D]`, ids `[C]` -> `[C]`, dtype as `project`."""
+        """Logits of one entry per token: hidden `[C, D]`, ids `[C]` -> `[C]`, in the dtype of `project`."""
         dtype = statistics_dtype(hidden.dtype)
         z = (hidden.to(dtype) * self.weight[ids].to(hidden.dtype).to(dtype)).sum(-1)
         if self.bias is not None:
@@ -85,7 +85,7 @@ class Head:
         return z
 
     def chain_(self, grad: Tensor, z: Tensor) -> Tensor:
-        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place. `z` may not alias `grad`."""
+        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place; `z` is another tensor."""
         if self.softcap is not None:
             grad.mul_(1 - (z * (self.temperature / self.softcap)).square_())
         if self.scale != self.temperature:
@@ -162,7 +162,7 @@ def _full_tensor(x: Tensor) -> Tensor:
 
 
 def zero3_gathered(*parameters: Tensor | None) -> Any:
-    """Context in which the DeepSpeed ZeRO-3 partitioned ones among `parameters` are whole; else a null context."""
+    """Context in which those of `parameters` that DeepSpeed ZeRO-3 has partitioned are whole."""
     partitioned = {id(p): p for p in parameters if p is not None and hasattr(p, "ds_id")}
     if not partitioned:
         return nullcontext()

@@ -1,13 +1,15 @@
-"""The InTRO loss from hidden states: candidates, correction factors, loss, statistics and gradients in one walk.
+"""The InTRO loss from hidden states: candidates, factors, loss, statistics and gradients in one walk.
 
-    L = - sum_t weight_t (1/n) sum_i w_t^i log p(c_t^i)      w_t^i = min(q(c_t^i) / p(c_t^i), clip), held fixed
-    L = - sum_t weight_t sum_v min(q(v), clip p(v)) log p(v)                                    (exact)
+    n candidates:  L = - sum_t weight_t (1/n) sum_i w_t^i log p(c_t^i),   w = min(q / p, clip), held fixed
+    exact:         L = - sum_t weight_t sum_v min(q(v), clip p(v)) log p(v)
 
-with `p` the policy at position t and `q` the policy shown the answer. Tokens are taken in chunks. A chunk needs four
-matrix products: its logits under p and under q, and from the gradient of the former that of the hidden states and of
-the head. All are done in forward, while the chunk's logits exist; backward multiplies by one number.
+with `p` the policy at position t and `q` the policy shown the answer. Tokens are taken in chunks. A chunk
+needs four matrix products: its logits under p and under q, and from the gradient of the former that of the
+hidden states and of the head. All are done in forward, while the chunk's logits exist; backward multiplies by
+one number.
 
-Shapes: N tokens, C tokens of a chunk, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden, n candidates.
+Shapes: N tokens, C tokens of a chunk, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden,
+n candidates.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class IntroSpec:
     """Which candidates the loss sums over, and how their factors are bounded.
 
     Args:
-        candidates: n, or `exact` for the expectation over the whole vocabulary (the limit of many candidates).
+        candidates: n, or `exact` for the expectation over the whole vocabulary, the limit of many candidates.
         include_taken: the first of the n is the token actually taken; the others are drawn from the policy.
             `exact` has no candidates and ignores it.
         clip: upper bound of the factor q/p, or None.
@@ -79,8 +81,8 @@ class IntroStats:
     Args:
         logp, logq: `[N]` log-prob of the taken token under policy and posterior.
         factor_taken: `[N]` factor of the taken token.
-        factor_sampled: `[N]` mean factor of the candidates drawn from the policy, near 1 in the mean over tokens;
-            NaN where none was drawn. In exact mode its expectation, `sum_v min(q(v), clip p(v))`.
+        factor_sampled: `[N]` mean factor of the candidates drawn from the policy, near 1 in the mean over
+            tokens; NaN where none was drawn. In exact mode its expectation, `sum_v min(q(v), clip p(v))`.
         clipped: `[N]` share of candidates (exact: policy mass) whose ratio q/p is above the clip.
         entropy: `[N]` entropy of the policy, nats.
         kl: `[N]` KL(q || p) over the whole vocabulary, nats.
@@ -113,23 +115,24 @@ def intro_loss(
 ) -> tuple[Tensor, IntroStats]:
     """The InTRO loss of N scored positions and its statistics; see the equations at the top of this file.
 
-    Call it inside `model.forward`, so that the hooks of DDP, FSDP and ZeRO fire. Gradients are formed here and
-    released by `backward`, which can therefore run once.
+    Call it inside `model.forward`, so that the hooks of DDP, FSDP and ZeRO fire. Gradients are formed here
+    and handed out by `backward`, which can therefore run once.
 
     Args:
         hidden: `[N, D]` policy hidden states; gradient flows to them and to the head's weight and bias.
         posterior_hidden: `[N, D]` hidden states of the pass that saw the answer; no gradient.
         head: vocabulary head of the policy.
         tokens: `[N]` the tokens taken.
-        token_weights: `[N]` weight of each position, 1/(length x kept rationales) for the paper's loss; no gradient.
+        token_weights: `[N]` weight of each position, no gradient; 1/(length x kept rationales) for the
+            paper's loss.
         spec: candidates and clip.
         posterior_head: head of the posterior pass when it is another one; never gets a gradient.
         generator: source of the draws; the same state gives the same candidates for every `chunk`.
         choose: `(logp [C, V], taken [C], spec, generator) -> ids [C, n]`, in place of the default draw. With
             `spec.include_taken`, column 0 counts as the taken token and the others as drawn from the policy.
             Costs one more [C, V] buffer.
-        factor: `(logp, logq) -> w`, elementwise, in place of the clipped ratio: on candidates `[C, n]`, or in exact
-            mode on tiles `[C, v]`, where the loss weighs log p(v) by `p(v) w(v)`.
+        factor: `(logp, logq) -> w`, elementwise, in place of the clipped ratio: on candidates `[C, n]`, or in
+            exact mode on tiles `[C, v]`, where the loss weighs log p(v) by `p(v) w(v)`.
         chunk: tokens per chunk; the default is set by a memory target. Results do not depend on it.
 
     Returns:
@@ -151,14 +154,12 @@ def intro_loss(
         check_tokens(posterior_hidden, posterior_head, tokens)
         if token_weights.shape != tokens.shape or posterior_head.vocab_size != head.vocab_size:
             raise DataError(
-                f"token_weights of shape {tuple(token_weights.shape)} for {len(tokens)} tokens, posterior vocabulary "
-                f"of {posterior_head.vocab_size} for a policy vocabulary of {head.vocab_size}",
-                reason="each position has one weight, and the factor compares the same token under both heads",
-                remedy="select weights by the mask of the tokens; use a posterior head of the same vocabulary",
+                f"token_weights of shape {tuple(token_weights.shape)} for {len(tokens)} tokens, posterior "
+                f"vocabulary of {posterior_head.vocab_size} for a policy vocabulary of {head.vocab_size}",
+                reason="each position has one weight, and the factor compares one token under both heads",
+                remedy="select weights by the tokens' mask; use a posterior head of the same vocabulary",
             )
-        walk = _Walk(
-            head, posterior_head, spec, choose, factor, generator, product_dtype(hidden, head.weight)
-        )
+        walk = _Walk(head, posterior_head, spec, choose, factor, generator, product_dtype(hidden, head.weight))
         loss, stats = _IntroLoss.apply(
             hidden, head.weight, head.bias, posterior_hidden, tokens, token_weights, walk, chunk,
             torch.is_grad_enabled(),
@@ -229,7 +230,7 @@ class _Walk:
         needs: list[bool],
     ) -> tuple[Tensor, IntroStats, tuple[Tensor | None, ...]]:
         n_tokens, vocab, device = hidden.shape[0], self.head.vocab_size, hidden.device
-        new = dict(dtype=statistics_dtype(self.dtype), device=device)
+        new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
         tile = min(tile_width(device), vocab)
         buffers = 2 if self.spec.exact else 1
         chunk = chunk or token_chunk(n_tokens, buffers * vocab * torch.empty(0, **new).element_size(), device)
@@ -261,20 +262,20 @@ class _Walk:
         return -(weights * per_token).sum(), _concatenate(columns, self.spec, new), grads.finish()
 
     def _fill(self, h: Tensor, h_q: Tensor, p: Tensor, q: Tensor, tile: int) -> _Rows:
-        """Fill `p` with the policy's logits, and `q` with the posterior's (tile by tile, if it is one tile wide)."""
+        """Fill `p` with the policy's logits; `q` with the posterior's, tile over tile if it is one tile wide."""
         vocab, keep_q = self.head.vocab_size, self.spec.exact
         sums: list[tuple[Tensor, ...]] = []
-        scratch = torch.empty((len(h), tile), dtype=p.dtype, device=p.device)
+        scratch, gaps = torch.empty((2, len(h), tile), dtype=p.dtype, device=p.device)
         for v0, v1 in spans(vocab, tile):
             x = self.head.project(h, v0, v1, out=p[:, v0:v1])
             y = self.posterior_head.project(h_q, v0, v1, out=q[:, v0:v1] if keep_q else q[:, : v1 - v0])
-            e = scratch[:, : v1 - v0]
+            e, gap = scratch[:, : v1 - v0], gaps[:, : v1 - v0]
             top_p, top_q = x.amax(1), y.amax(1)
             torch.sub(x, top_p[:, None], out=e).exp_()
             mass_p, weighted_p = e.sum(1), e.mul_(x).sum(1)
             torch.sub(y, top_q[:, None], out=e).exp_()
             mass_q = e.sum(1)
-            gap_q = e.mul_(y - x).sum(1)
+            gap_q = e.mul_(torch.sub(y, x, out=gap)).sum(1)
             sums.append((top_p, mass_p, weighted_p, top_q, mass_q, gap_q))
         top_p, mass_p, weighted_p, top_q, mass_q, gap_q = (torch.stack(s, 1) for s in zip(*sums, strict=True))
         log_mass_p, log_mass_q = top_p + mass_p.log(), top_q + mass_q.log()
@@ -311,9 +312,7 @@ class _Walk:
         known = torch.cat([taken[:, None], ids], 1)
         logp = p.gather(1, known) - rows.lse_p[:, None]
         # The posterior's logits are gone tile by tile; a candidate's is one dot product with its embedding.
-        z_q = torch.stack(
-            [self.posterior_head.project_ids(h_q, known[:, i]) for i in range(known.shape[1])], 1
-        )
+        z_q = torch.stack([self.posterior_head.project_ids(h_q, known[:, i]) for i in range(known.shape[1])], 1)
         logq = z_q - rows.lse_q[:, None]
         w = self._ratio(logp[:, 1:], logq[:, 1:])
         drawn = w[:, 1:] if self.spec.include_taken else w
@@ -329,25 +328,27 @@ class _Walk:
         )
         return (w * logp[:, 1:]).mean(1), stats, w
 
-    def _exact(
-        self, p: Tensor, q: Tensor, rows: _Rows, taken: Tensor, tile: int
-    ) -> tuple[Tensor, IntroStats, Tensor]:
+    def _exact(self, p: Tensor, q: Tensor, rows: _Rows, taken: Tensor, tile: int) -> tuple[Tensor, IntroStats, Tensor]:
         """Whole vocabulary: `sum_v a log p` [C], statistics, `sum_v a` [C]; leaves `a = p w` in `q`."""
         logp_taken = p.gather(1, taken[:, None]) - rows.lse_p[:, None]
         logq_taken = q.gather(1, taken[:, None]) - rows.lse_q[:, None]
         value, total, clipped = (torch.zeros_like(rows.lse_p) for _ in range(3))
+        scratch = torch.empty((3, len(p), tile), dtype=p.dtype, device=p.device)
         for v0, v1 in spans(self.head.vocab_size, tile):
-            logp = p[:, v0:v1] - rows.lse_p[:, None]
+            logp, prob, above = scratch[:, :, : v1 - v0]
+            torch.sub(p[:, v0:v1], rows.lse_p[:, None], out=logp)
+            torch.exp(logp, out=prob)
             a = q[:, v0:v1].sub_(rows.lse_q[:, None])  # log q, until the weights are written over it
-            prob = logp.exp()
-            if self.spec.clip is not None:
-                clipped += (prob * self._above_clip(logp, a)).sum(1)
             if self.factor is not None:
-                a.copy_(prob * self._ratio(logp, a))
+                weight = prob * self._ratio(logp, a)
+                clipped += (prob * self._above_clip(logp, a)).sum(1)
+                a.copy_(weight)
             else:
                 a.exp_()
                 if self.spec.clip is not None:
-                    torch.minimum(a, prob.mul_(self.spec.clip), out=a)
+                    bound = prob.mul_(self.spec.clip)
+                    clipped += torch.gt(a, bound, out=above).mul_(bound).sum(1) / self.spec.clip
+                    torch.minimum(a, bound, out=a)
             total += a.sum(1)
             value += logp.mul_(a).sum(1)
         stats = IntroStats(
@@ -391,13 +392,15 @@ class _Walk:
 
 
 class _Grads:
-    """Gradients of hidden states, weight and bias, accumulated in float32 from the logits' gradient, tile by tile."""
+    """Gradients of hidden states, weight and bias, accumulated in float32 from that of the logits."""
 
     def __init__(self, hidden: Tensor, head: Head, needs: list[bool], dtype: torch.dtype):
         self.head, self.dtype, self.hidden_dtype = head, dtype, hidden.dtype
-        new = dict(dtype=statistics_dtype(dtype), device=hidden.device)
+        new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
         self.hidden = torch.zeros(hidden.shape, **new) if needs[0] else None
-        self.weight = torch.zeros(head.weight.shape, **new) if needs[1] else None
+        # The first chunk writes, the others add: no pass over [V, D] just to clear it.
+        make = torch.empty if len(hidden) else torch.zeros
+        self.weight = make(head.weight.shape, **new) if needs[1] else None
         self.bias = torch.zeros(head.vocab_size, **new) if needs[2] else None
 
     def add(self, a: int, b: int, v0: int, v1: int, h: Tensor, grad: Tensor) -> None:
@@ -408,7 +411,7 @@ class _Grads:
         if self.hidden is not None:
             matmul(grad, self.head.weight[v0:v1].to(self.dtype), self.hidden[a:b], accumulate=True)
         if self.weight is not None:
-            matmul(grad.t(), h, self.weight[v0:v1], accumulate=True)
+            matmul(grad.t(), h, self.weight[v0:v1], accumulate=a > 0)
 
     def finish(self) -> tuple[Tensor | None, ...]:
         """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""
@@ -422,11 +425,7 @@ class _Grads:
 
 def _concatenate(parts: list[IntroStats], spec: IntroSpec, new: dict[str, Any]) -> IntroStats:
     if not parts:
-        ids = (
-            None
-            if spec.exact
-            else torch.empty((0, int(spec.candidates)), dtype=torch.long, device=new["device"])
-        )
+        ids = None if spec.exact else torch.empty((0, int(spec.candidates)), dtype=torch.long, device=new["device"])
         return IntroStats(*(torch.empty(0, **new) for _ in range(7)), candidates=ids)
     fields = [[getattr(part, name) for part in parts] for name in IntroStats.__dataclass_fields__]
     return IntroStats(*(None if values[0] is None else torch.cat(values) for values in fields))

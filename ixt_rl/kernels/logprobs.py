@@ -30,9 +30,7 @@ def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
     """
     with torch.no_grad():
         dtype = product_dtype(hidden, head.weight)
-        z = torch.empty(
-            (hidden.shape[0], head.vocab_size), dtype=statistics_dtype(dtype), device=hidden.device
-        )
+        z = torch.empty((hidden.shape[0], head.vocab_size), dtype=statistics_dtype(dtype), device=hidden.device)
         head.project(hidden.to(dtype), 0, head.vocab_size, out=z)
         return torch.log_softmax(z, dim=-1)
 
@@ -61,9 +59,7 @@ def selected_logprobs(
     with gathered_head(head) as (head,):
         check_tokens(hidden, head, tokens)
         dtype = product_dtype(hidden, head.weight)
-        return _SelectedLogprobs.apply(
-            hidden, head.weight, head.bias, head, tokens, entropy, chunk or MAX_CHUNK, dtype
-        )
+        return _SelectedLogprobs.apply(hidden, head.weight, head.bias, head, tokens, entropy, chunk or MAX_CHUNK, dtype)
 
 
 def check_tokens(hidden: Tensor, head: Head, tokens: Tensor) -> None:
@@ -107,7 +103,7 @@ class _SelectedLogprobs(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         n_tokens, tile = hidden.shape[0], tile_width(hidden.device)
         stats = statistics_dtype(dtype)
-        new = dict(dtype=stats, device=hidden.device)
+        new: dict[str, Any] = {"dtype": stats, "device": hidden.device}
         lse, chosen = torch.empty(n_tokens, **new), torch.zeros(n_tokens, **new)
         mean_logit = torch.empty(n_tokens, **new) if entropy else None
         buffer = torch.empty((min(chunk, n_tokens), min(tile, head.vocab_size)), **new)
@@ -148,7 +144,7 @@ class _SelectedLogprobs(torch.autograd.Function):
         with zero3_gathered(weight, bias), torch.autocast(hidden.device.type, enabled=False):
             head: Head = replace(ctx.head, weight=weight, bias=bias)
             n_tokens, tile, dtype = hidden.shape[0], tile_width(hidden.device), ctx.dtype
-            new = dict(dtype=statistics_dtype(dtype), device=hidden.device)
+            new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
             grad_hidden = torch.zeros(hidden.shape, **new) if need_hidden else None
             grad_weight = torch.empty_like(weight) if need_weight else None
             grad_bias = torch.empty_like(bias) if need_bias else None
@@ -186,7 +182,7 @@ def _rows(x: Tensor | None, a: int, b: int) -> Tensor | None:
 def _grad_logits(
     z: Tensor, lse: Tensor, local: Tensor, g: Tensor | None, h_p: Tensor | None, g_entropy: Tensor | None
 ) -> Tensor:
-    """d/dz of `g * log p(token) + g_entropy * H`: `g (1[v=token] - p) - g_entropy p (log p + H)`, one tile."""
+    """d/dz of `g log p(token) + g_entropy H`: `g (1[v=token] - p) - g_entropy p (log p + H)`, one tile."""
     logp = z - lse[:, None]
     p = logp.exp()
     if g_entropy is not None and h_p is not None:
@@ -199,7 +195,5 @@ def _grad_logits(
         grad = p.mul_(-g[:, None])
     if g is not None:
         here = (local >= 0) & (local < z.shape[1])
-        grad.scatter_add_(
-            1, local.clamp(0, z.shape[1] - 1)[:, None], torch.where(here, g, 0.0)[:, None].to(grad.dtype)
-        )
+        grad.scatter_add_(1, local.clamp(0, z.shape[1] - 1)[:, None], torch.where(here, g, 0.0)[:, None].to(grad.dtype))
     return grad

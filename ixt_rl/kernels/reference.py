@@ -30,9 +30,7 @@ def selected_logprobs(hidden: Tensor, head: Head, tokens: Tensor) -> tuple[Tenso
     return logp.gather(1, tokens[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
 
 
-def gumbel_candidates(
-    logp: Tensor, taken: Tensor, spec: IntroSpec, generator: torch.Generator | None
-) -> Tensor:
+def gumbel_candidates(logp: Tensor, taken: Tensor, spec: IntroSpec, generator: torch.Generator | None) -> Tensor:
     """Candidate ids `[N, n]` by Gumbel-max: argmax over v of `log p(v) + g(v)`, `g` standard Gumbel."""
     columns = [taken] if spec.include_taken else []
     while len(columns) < int(spec.candidates):

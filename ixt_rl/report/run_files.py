@@ -163,11 +163,17 @@ def cost(run: Run, stage: Stage, name: str) -> float | None:
     rows = [run.stage_rows(stage, phase) for phase in ("train", "eval")]
     seeds = {seed for found in rows for seed in found}
     totals = [
-        max((v for found in rows for row in found.get(seed, []) if (v := number(row.get(name))) is not None), default=None)
+        max(
+            (v for found in rows for row in found.get(seed, []) if (v := number(row.get(name))) is not None),
+            default=None,
+        )
         for seed in seeds
     ]
     known = [total for total in totals if total is not None]
-    return fmean(known) if known else number(stage.summary.get(name))
+    if known:
+        return fmean(known)
+    recorded = number((stage.summary.get("mean") or {}).get(name))
+    return recorded if recorded is not None else number(stage.summary.get(name))
 
 
 def number(value: Any) -> float | None:

@@ -49,14 +49,13 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     (folder.path / "config.yaml").write_text(dump_yaml(resolved(config)), encoding="utf-8")
     console = RunConsole()
     started = time.time()
-    reason: str | None = "interrupted"
+    reason: str | None = None
     try:
         _run_stages(config, folder, console)
-        reason = None
-    except (IxtRlError, KeyboardInterrupt) as error:
-        reason = str(error) or "interrupted"
+    except BaseException as error:
+        reason = str(error) if isinstance(error, IxtRlError) else f"{type(error).__name__}: {error}"
         raise
-    finally:
+    finally:  # what was computed is kept and reported, however the run ended
         folder.gather(config)
         summary = summarise(config, folder, reason, time.time() - started)
         report = build_report(folder.path)

@@ -60,6 +60,7 @@ def run_pretrain(
     args = SFTConfig(
         **_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
         per_device_train_batch_size=stage.batch_size,
+        gradient_checkpointing=False,
     )
     trainer = PretrainTrainer(model, args, documents, tokenizer)
     flops_per_token = 6 * model.num_parameters()
@@ -178,7 +179,6 @@ def _arguments(
         "max_grad_norm": optim.max_grad_norm,
         "bf16": config.model.dtype == "bfloat16",
         "fp16": config.model.dtype == "float16",
-        "gradient_checkpointing": False,
         "logging_steps": LOG_EVERY,
         "logging_first_step": True,
         "save_strategy": "no" if checkpoint_every is None else "steps",

@@ -13,8 +13,8 @@ import numpy as np
 
 from ixt_rl.worlds.addition import COLUMNS, ID, Problem, is_eval_problem, rationale, view_answer
 
-HARD_SHARE = 0.25
-HARD_MISS = (0.5, 0.8)
+HARD_SHARE = 0.4
+HARD_MISS = (0.4, 0.65)
 EASY_MISS = 0.03
 CARRY_SLIP = 0.06
 GUESS_MISS = 0.35

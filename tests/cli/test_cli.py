@@ -197,7 +197,7 @@ def test_errors_of_a_run_are_readable_and_set_the_exit_status(error: str, status
 
 def test_schema_describes_every_key():
     schema = json.loads(ixt_rl("schema").stdout)
-    assert set(schema["properties"]) == {"name", "output_dir", "seeds", "threads", "model", "stages"}
+    assert {"name", "output_dir", "seeds", "threads", "model", "stages"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["OnlineStage"]["properties"]["type"]["enum"] == ["intro", "grpo", "raft"]
 

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.backends import BACKENDS, Backend, is_installed, require
-from ixt_rl.doctor import examine_backend
+from ixt_rl.doctor import Finding, examine_group
 from ixt_rl.errors import BackendMissing
+
+
+def examine_backend(backend: Backend, timeout_s: float) -> Finding:
+    (finding,) = examine_group([backend], timeout_s)
+    return finding
 
 
 @pytest.fixture
@@ -76,3 +81,14 @@ def test_installed_packages_are_found_without_importing_them():
     assert is_installed("torch")
     require("torch", used_for="a test")
     assert Path(BACKENDS["torch"].install_command.split()[0]).name.startswith("python")
+
+
+@pytest.mark.parametrize("source", ["import os; os._exit(3)", "import time; time.sleep(60)", "raise OSError"])
+def test_one_bad_package_does_not_hide_the_others(source: str, package):
+    group = [BACKENDS["pyyaml"], package(source, "2.5"), BACKENDS["click"]]
+    findings = examine_group(group, timeout_s=5)
+    assert [(f.name, f.usable) for f in findings] == [("pyyaml", True), ("patient", False), ("click", True)]
+
+
+def test_what_a_package_prints_is_not_taken_for_a_result(package):
+    assert examine_backend(package("print('started {', flush=True)\nprint('no newline', end='')", "2.5"), 60).usable

@@ -134,9 +134,9 @@ def test_a_wheel_holds_every_package_and_data_file(tmp_path):
     shutil.copytree(
         ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__")
     )
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-        + ["--wheel-dir", str(tmp_path), str(copy)],
+        [sys.executable, "-m", "pip", "wheel", *options, str(copy)],
         check=True,
         capture_output=True,
         timeout=120,

@@ -39,9 +39,7 @@ class Broken(NamedTuple):
 
 
 BROKEN = [
-    Broken(
-        "unknown key", "steps: 3", "stepz: 3", "stages.rl.stepz", "3", ("did you mean `steps`", "line 13")
-    ),
+    Broken("unknown key", "steps: 3", "stepz: 3", "stages.rl.stepz", "3", ("did you mean `steps`", "line 13")),
     Broken("unknown top key", "name: trial", "name: trial\nseedz: [1]", "seedz", "[1]", ("`seeds`",)),
     Broken("nested unknown key", "lr: 5e-7", "lr: 5e-7, beta: 3", "stages.rl.optim.beta", "3", ("`betas`",)),
     Broken("TRL's name", "lr: 5e-7", "learning_rate: 1", "stages.rl.optim.learning_rate", "1", ("`lr`",)),
@@ -71,9 +69,7 @@ BROKEN = [
         "missing",
         ("add `steps:` with a whole number",),
     ),
-    Broken(
-        "missing block", "    optim: {lr: 5e-7}\n", "", "stages.rl.optim", "missing", ("a block with lr",)
-    ),
+    Broken("missing block", "    optim: {lr: 5e-7}\n", "", "stages.rl.optim", "missing", ("a block with lr",)),
     Broken(
         "missing model",
         "model:\n  new: {layers: 2, hidden_size: 64, heads: 4}\n",
@@ -82,9 +78,7 @@ BROKEN = [
         "missing",
         ("add `model:`",),
     ),
-    Broken(
-        "missing type", "    type: intro\n", "", "stages.rl.type", "missing", ("pretrain, evaluate, intro",)
-    ),
+    Broken("missing type", "    type: intro\n", "", "stages.rl.type", "missing", ("pretrain, evaluate, intro",)),
     Broken(
         "unknown stage type",
         "type: intro",
@@ -101,22 +95,14 @@ BROKEN = [
         "'party'",
         ("did you mean `parity`",),
     ),
-    Broken(
-        "enum, wrong case", "view: parity", "view: Parity", "stages.rl.data.view", "'Parity'", ("`parity`",)
-    ),
-    Broken(
-        "unknown reward", "{type: world}", "{type: maths}", "stages.rl.rewards.0.type", "'maths'", ("`math`",)
-    ),
+    Broken("enum, wrong case", "view: parity", "view: Parity", "stages.rl.data.view", "'Parity'", ("`parity`",)),
+    Broken("unknown reward", "{type: world}", "{type: maths}", "stages.rl.rewards.0.type", "'maths'", ("`math`",)),
     Broken("float for int", "steps: 3", "steps: 2.5", "stages.rl.steps", "2.5", ("expected a whole number",)),
-    Broken(
-        "whole float for int", "steps: 3", "steps: 3.0", "stages.rl.steps", "3.0", ("whole number such as 3",)
-    ),
+    Broken("whole float for int", "steps: 3", "steps: 3.0", "stages.rl.steps", "3.0", ("whole number such as 3",)),
     Broken("scientific for int", "steps: 3", "steps: 1e3", "stages.rl.steps", "1000.0", ("such as 1000",)),
     Broken("text for int", "steps: 3", "steps: '3'", "stages.rl.steps", "'3'", ("without quotes",)),
     Broken("underscores", "steps: 3", "steps: 1_000", "stages.rl.steps", "'1_000'", ("between digits",)),
-    Broken(
-        "bool for int", "steps: 3", "steps: true", "stages.rl.steps", "true", ("expected a whole number",)
-    ),
+    Broken("bool for int", "steps: 3", "steps: true", "stages.rl.steps", "true", ("expected a whole number",)),
     Broken(
         "int for bool",
         "layers: 2",
@@ -133,19 +119,13 @@ BROKEN = [
         "'yes'",
         ("true or false",),
     ),
-    Broken(
-        "text for float", "lr: 5e-7", "lr: tiny", "stages.rl.optim.lr", "'tiny'", ("such as 0.1 or 1e-5",)
-    ),
+    Broken("text for float", "lr: 5e-7", "lr: tiny", "stages.rl.optim.lr", "'tiny'", ("such as 0.1 or 1e-5",)),
     Broken("comma for point", "lr: 5e-7", 'lr: "0,1"', "stages.rl.optim.lr", "'0,1'", ("expected a number",)),
     Broken("null for a number", "lr: 5e-7", "lr: null", "stages.rl.optim.lr", "null", ("expected a number",)),
     Broken("empty value", "steps: 3", "steps:", "stages.rl.steps", "null", ("expected a whole number",)),
     Broken("number for text", "name: trial", "name: 7", "name", "7", ("in quotes",)),
-    Broken(
-        "list for block", "{max_new_tokens: 8}", "[8]", "stages.rl.rollout", "[8]", ("with max_new_tokens",)
-    ),
-    Broken(
-        "block for list", "[{type: world}]", "{type: world}", "stages.rl.rewards", "{type: ...}", ("a list",)
-    ),
+    Broken("list for block", "{max_new_tokens: 8}", "[8]", "stages.rl.rollout", "[8]", ("with max_new_tokens",)),
+    Broken("block for list", "[{type: world}]", "{type: world}", "stages.rl.rewards", "{type: ...}", ("a list",)),
     Broken("scalar for list", "name: trial", "name: trial\nseeds: 3", "seeds", "3", ("[a, b]",)),
     Broken(
         "neither int nor word",
@@ -341,6 +321,22 @@ BROKEN = [
         "stages.rl",
         "`world` reward",
         ("{type: math}",),
+    ),
+    Broken(
+        "expectation of no stage",
+        "name: trial",
+        "name: trial\nexpect: [{metric: greedy/strict, stage: rll, at_least: 0.5}]",
+        "the whole file",
+        "'rll'",
+        ("did you mean `rl`",),
+    ),
+    Broken(
+        "expectation without a bound",
+        "name: trial",
+        "name: trial\nexpect: [{metric: greedy/strict, stage: rl}]",
+        "expect.0",
+        "without a bound",
+        ("at_least",),
     ),
 ]
 

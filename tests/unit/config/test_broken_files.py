@@ -111,9 +111,7 @@ def test_no_broken_file_imports_torch(tmp_path):
         "heavy = [m for m in ('torch', 'transformers', 'trl', 'datasets', 'numpy') if m in sys.modules]\n"
         "print(json.dumps([status, heavy]))\n"
     )
-    child = subprocess.run(
-        [sys.executable, "-c", script, *map(str, files)], capture_output=True, text=True, check=True
-    )
+    child = subprocess.run([sys.executable, "-c", script, *map(str, files)], capture_output=True, text=True, check=True)
     assert json.loads(child.stdout.splitlines()[-1]) == [2, []]
     assert child.stdout.count("1 problem") == len(BROKEN)
     assert "Traceback" not in child.stdout + child.stderr

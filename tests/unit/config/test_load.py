@@ -74,9 +74,7 @@ def test_scalars_of_yaml_1_2(text: str, value: object):
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize(
-    "text", ["1e-5", "on", "yes", "010", "0o10", "1_0", "null", "", "12:30", "a: b", "é\n x"]
-)
+@pytest.mark.parametrize("text", ["1e-5", "on", "yes", "010", "0o10", "1_0", "null", "", "12:30", "a: b", "é\n x"])
 def test_text_that_looks_like_something_else_survives_dumping(text: str):
     dumped = dump_yaml({"key": text, "list": [text]})
     assert parse_yaml(dumped, "text").value == {"key": text, "list": [text]}
@@ -218,9 +216,7 @@ def test_hub_ids_need_no_file(path: str, file):
 def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text("{}\n")
-    (tmp_path / "reward.py").write_text(
-        "import no_such_module\n\ndef short(completions, **kwargs):\n    return []\n"
-    )
+    (tmp_path / "reward.py").write_text("import no_such_module\n\ndef short(completions, **kwargs):\n    return []\n")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     overrides = [

@@ -1,0 +1,238 @@
+"""The report of a run, and the comparison of several: one page each, with nothing outside it.
+
+run folder -> read_run -> results, drawings, samples -> report.html.j2 -> report.html (and plots/*.png)
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ixt_rl.errors import DataError
+from ixt_rl.report import compare
+from ixt_rl.report.glossary import glossary
+from ixt_rl.report.plots import Drawing, Plotter
+from ixt_rl.report.results import Group, expectations, figure, missing_stages, results, shown_columns, status
+from ixt_rl.report.run_files import Run, Stage, finals, number, read_run, unique
+from ixt_rl.report.samples import sample_pairs, shown
+
+
+def build_report(folder: Path) -> Path:
+    """Writes plots/*.png and report.html into a run's folder; returns the page's path.
+
+    Args:
+        folder: a run folder; files may be missing or incomplete, and the page says so.
+
+    Raises:
+        DataError: there is no run in `folder`.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    groups = results(run)
+    plotter = Plotter(run, folder / "plots")
+    views = run.views
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            title=run.name,
+            status=status(run),
+            sentence=describe(run),
+            expectations=expectations(run.summary),
+            groups=groups,
+            columns=shown_columns(groups),
+            spread_shown=any(c.spread is not None for g in groups for r in g.rows for c in r.cells.values()),
+            seed_tables=_seed_tables(groups),
+            uncertainty=_uncertainty(run),
+            missing=missing_stages(run),
+            notes=_notes(run),
+            curves=_present(plotter.curves(view) for view in views),
+            intro=_present(plotter.intro(view) for view in views),
+            health=_present(plotter.health(view) for view in views),
+            costs=_present([plotter.flops()]),
+            pretraining=_present([plotter.pretraining()]),
+            pretrained=_pretrained(run),
+            prompt_lengths=_prompt_lengths(run),
+            prompt_plots=_present([plotter.prompt_lengths()]),
+            samples=sample_pairs(run),
+            glossary=glossary({key for row in run.rows for key in row}),
+        )
+    )
+    return _write(folder / "report.html", page)
+
+
+def build_comparison(folders: list[Path], out: Path) -> Path:
+    """Writes one page that sets several runs of the same stages side by side; returns `out`.
+
+    Args:
+        folders: run folders, two or more.
+        out: the HTML file to write.
+
+    Raises:
+        DataError: fewer than two folders, or one of them holds no run.
+    """
+    if len(folders) < 2:
+        raise DataError(
+            f"{len(folders)} run folder(s) to compare",
+            reason="a comparison needs at least two",
+            remedy="name two or more run folders, or use build_report for one",
+        )
+    runs = compare.named([read_run(Path(folder)) for folder in folders], [Path(folder) for folder in folders])
+    groups = compare.side_by_side(runs)
+    page = (
+        _environment()
+        .get_template("comparison.html.j2")
+        .render(
+            title="Comparison of " + ", ".join(runs),
+            runs=[(name, status(run), describe(run)) for name, run in runs.items()],
+            expectations=compare.expectation_rows(runs),
+            groups=groups,
+            columns=shown_columns(groups),
+            differences=compare.differences(runs),
+            unshared=compare.unshared_stages(runs),
+            unreadable=[(name, text) for name, run in runs.items() for text in run.unreadable],
+            curves=compare.curves(runs),
+            glossary=glossary({key for run in runs.values() for row in run.rows for key in row}),
+        )
+    )
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    return _write(Path(out), page)
+
+
+def describe(run: Run) -> str:
+    """What the run is, in one sentence, from its config."""
+    model = run.config.get("model") or {}
+    new = model.get("new") or {}
+    if new:
+        start = f"A new {new.get('architecture', 'llama')} model"
+    else:
+        start = f"The model {model['path']}" if model.get("path") else "A model"
+    parts = []
+    for stage in run.stages:
+        if stage.type == "pretrain":
+            world = (stage.config.get("data") or {}).get("world")
+            steps = stage.config.get("steps")
+            on = f" on the {world} world" if world else ""
+            parts.append(f"is pretrained{on}" + (f" for {steps:,} steps" if isinstance(steps, int) else ""))
+    online = run.online_stages
+    if online:
+        parts.append(("then " if parts else "is ") + f"trained by {_listed(run.labels)}{_budget(online)}")
+    views = unique(stage.view for stage in online if stage.view)
+    views_said = f", in the view{'s' if len(views) > 1 else ''} {_listed(views)}" if views else ""
+    seeds = run.summary.get("seeds") or run.config.get("seeds") or []
+    seeds_said = f", over {len(seeds)} seeds" if len(seeds) > 1 else ", with one seed" if seeds else ""
+    return f"{start} {_listed(parts) or 'is measured'}{views_said}{seeds_said if online else ''}."
+
+
+def _budget(stages: list[Stage]) -> str:
+    budgets = {(s.config.get("steps"), s.config.get("rollouts_per_step")) for s in stages}
+    if len(budgets) != 1 or None in (budget := next(iter(budgets))):
+        return ""
+    each = " each" if len(stages) > 1 else ""
+    return f" on {math.prod(budget):,} rollouts{each} ({budget[0]} steps of {budget[1]})"
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""
+
+
+def _uncertainty(run: Run) -> str:
+    """How far a share may be off by the choice of problems."""
+    counts = set()
+    for stage in run.online_stages:
+        evaluation = stage.config.get("evaluation") or {}
+        if isinstance(evaluation.get("problems"), int):
+            counts.add(evaluation["problems"])
+    if not counts:
+        return ""
+    n = min(counts)
+    return f"{n} held-out problems: a share of 0.5 has a standard error of {0.5 / math.sqrt(n):.3f} within a seed."
+
+
+def _seed_tables(groups: list[Group]) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """(view, seeds, rows of `strict / checked`) of the views with more than one seed."""
+    tables = []
+    for group in groups:
+        rows = [row for row in group.rows if len(row.seeds) > 1]
+        seeds = unique(str(seed) for row in rows for seed in row.seeds)
+        keys = ("sampled/strict", "sampled/checked")
+        cells = [
+            (row.label, [" / ".join(figure(k, number((row.seeds.get(s) or {}).get(k))) for k in keys) for s in seeds])
+            for row in rows
+        ]
+        if rows:
+            tables.append((group.view, seeds, cells))
+    return tables
+
+
+def _duration(seconds: float) -> str:
+    """75.2 -> `1 min 15 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _notes(run: Run) -> list[tuple[str, str]]:
+    found = []
+    for stage in run.stages:
+        found += [(stage.name, str(note)) for note in stage.summary.get("notes") or []]
+        if number(stage.summary.get("reward_errors")):
+            found.append((stage.name, f"{stage.summary['reward_errors']} samples were excluded: the reward failed"))
+    return found
+
+
+def _pretrained(run: Run) -> list[str]:
+    lines = []
+    for stage in run.stages:
+        rows = run.stage_rows(stage, "train")
+        if stage.type != "pretrain" or not (rows or stage.summary):
+            continue
+        last = next(iter(rows.values()))[-1] if rows else finals(run, stage)[0]
+        said = [
+            f"{name} {value:.3f}"
+            for name, key in (("loss", "loss"), ("token accuracy", "mean_token_accuracy"))
+            if (value := number(last.get(key))) is not None
+        ]
+        lines.append(f"{stage.name}: " + ", ".join([f"{last.get('step', '?')} steps", *said]))
+    return lines
+
+
+def _prompt_lengths(run: Run) -> list[tuple[str, dict[str, Any]]]:
+    """Distinct prompt-length statistics, with the names of the stages that have them."""
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for stage in run.stages:
+        lengths = stage.summary.get("prompt_lengths")
+        if lengths:
+            found.setdefault(repr(lengths), ([], lengths))[0].append(stage.name)
+    return [(_listed(names), lengths) for names, lengths in found.values()]
+
+
+def _present(drawings) -> list[Drawing]:
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = lambda drawing: Markup(drawing.svg)  # made here, from escaped text
+    environment.filters["shown"] = shown
+    environment.filters["duration"] = _duration
+    environment.filters["groupby_runs"] = lambda columns: [
+        (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
+    ]
+    return environment
+
+
+def _write(path: Path, page: str) -> Path:
+    path.write_text(page, encoding="utf-8", errors="replace")  # a model may emit lone surrogates
+    return path

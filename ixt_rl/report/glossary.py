@@ -1,0 +1,41 @@
+"""What the words and metric names of a report mean; the page shows those that occur in the run."""
+
+from __future__ import annotations
+
+GLOSSARY = {
+    "sampled, greedy, told": "how held-out problems are answered: sampled from the policy, its most likely tokens, "
+    "and sampled with the right answer shown in the prompt",
+    "checked": "share of completions whose answer passes the reward's check",
+    "strict": "share in which every step is right, whatever the reward looks at",
+    "lucky share": "share of the checked completions that are not strict: right by luck",
+    "undecided": "share that the reward could call neither right nor wrong; excluded from `checked`",
+    "no reasoning": "share of completions that give an answer without steps",
+    "length": "mean tokens of a completion",
+    "truncated": "share of completions cut off at the token limit",
+    "FLOPs": "of the stage: sampling, posterior and training passes together, evaluation left out",
+    "kept_share": "share of the training rollouts whose reward is high enough to be trained on",
+    "rollout/lucky_of_kept": "share of the right training rollouts that are not right in every step",
+    "rollout/reasoned": "share of training rollouts that have steps",
+    "excluded_share": "share of training rollouts without a reward (undecided, or the reward failed)",
+    "factor/taken": "InTRO's factor, posterior over policy probability, on the tokens that were sampled",
+    "factor/sampled": "the same on candidates drawn from the policy; its expectation is 1, so it tests itself",
+    "factor/taken_right": "factor on tokens of steps that are right",
+    "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
+    "factor/clipped": "share of factors cut at the clip value",
+    "posterior_kl": "KL divergence of the policy from the posterior at each token, in nats",
+    "entropy": "entropy of the policy's next-token distribution, in nats",
+    "frac_reward_zero_std": "share of groups whose rewards are all equal, which teach GRPO nothing",
+}
+"""Name or words -> meaning. Names with `_` or `/` are keys of metrics.jsonl."""
+
+
+def glossary(keys: set[str]) -> list[tuple[str, str]]:
+    """The entries that concern a run with these metric names."""
+    suffixes = {key.rsplit("/", 1)[-1] for key in keys}
+    needs = {"lucky share": "lucky_of_checked", "no reasoning": "reasoned", "FLOPs": "flops"}
+    shown = []
+    for name, meaning in GLOSSARY.items():
+        is_key = "_" in name or "/" in name or name == "entropy"
+        if name in keys if is_key else needs.get(name, name) in suffixes or "," in name:
+            shown.append((name, meaning))
+    return shown

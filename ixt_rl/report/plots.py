@@ -1,0 +1,399 @@
+"""The figures of a report.
+
+Every figure is drawn once and saved twice: as PNG for use elsewhere, and as SVG for the page, where its
+ink becomes the page's text colour, so that it reads on a light and on a dark ground.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from ixt_rl.report.run_files import Run, Stage, cost, number, unique
+
+INK = "#1b1f24"
+# Okabe and Ito's palette, told apart with every common colour vision; markers and dashes say it again.
+_PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
+_FIXED = {"GRPO": "#0072B2", "RAFT": "#D55E00"}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+RC = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.14,
+    "axes.grid": True,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "lines.linewidth": 1.8,
+}
+
+Value = Callable[[dict], float | None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A saved figure: its name, title, one sentence of caption, and inline SVG."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a label is drawn, in every figure of a page."""
+
+    colour: str
+    marker: str
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """One colour and marker a label; GRPO and RAFT always have the same."""
+    spare = [label for label in labels if label not in _FIXED]
+    return {
+        label: Look(_FIXED.get(label) or _PALETTE[spare.index(label) % len(_PALETTE)], _MARKERS[i % len(_MARKERS)])
+        for i, label in enumerate(labels)
+    }
+
+
+class Plotter:
+    """Draws a run's figures into `folder`, which is made if missing."""
+
+    def __init__(self, run: Run, folder: Path):
+        self.run, self.folder = run, folder
+        self.looks = looks(run.labels)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    # ------------------------------------------------------------------------------ figures
+
+    def curves(self, view: str) -> Drawing | None:
+        """Accuracies of every stage of a view, against rollouts (first row) and FLOPs (second row)."""
+        stages = self._stages(view)
+        strict = any(number(row.get("sampled/strict")) is not None for s in stages for row in self._rows(s, "eval"))
+        panels = (
+            [("sampled/strict", "sampled, strict"), ("sampled/checked", "sampled, checked")]
+            + [("greedy/strict", "greedy, strict"), ("told/strict", "told the answer, strict")]
+            if strict
+            else [("sampled/checked", "sampled, checked"), ("greedy/checked", "greedy, checked")]
+            + [("told/checked", "told the answer, checked")]
+        )
+        panels = [
+            p for p in panels if any(number(r.get(p[0])) is not None for s in stages for r in self._rows(s, "eval"))
+        ]
+        axes_x = [
+            x for x in ("rollouts", "flops") if any(number(r.get(x)) for s in stages for r in self._rows(s, "eval"))
+        ]
+        if not panels or not axes_x:
+            return None
+        with matplotlib.rc_context(RC):
+            fig, axes = grid(len(axes_x), len(panels), sharey=True)
+            for i, x in enumerate(axes_x):
+                for j, (key, title) in enumerate(panels):
+                    ax = axes[i][j]
+                    for stage in stages:
+                        self._line(ax, stage, "eval", x, lambda row, key=key: number(row.get(key)), markers=True)
+                    ax.set_title(title if i == 0 else "")
+                    x_axis(ax, x)
+                axes[i][0].set_ylabel("share of problems")
+            legend(fig, [self._handle(stage.label) for stage in stages])
+            caption = "Held-out problems; step 0 is the base model."
+            if len(self._seeds(stages)) > 1:
+                caption += " Bold: mean over seeds; thin: each seed."
+            return self._save(fig, f"curves-{view}", f"Accuracy, view {view}", caption)
+
+    def intro(self, view: str) -> Drawing | None:
+        """InTRO's factor on taken and sampled candidates, on right and wrong tokens; clipping; KL."""
+        stages = [stage for stage in self._stages(view) if stage.type == "intro"]
+        panels = [
+            ("mean factor", [("factor/taken", "-", "taken tokens"), ("factor/sampled", "--", "sampled candidates")]),
+            ("factor on taken tokens", [("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")]),
+            ("share of factors clipped", [("factor/clipped", "-", "")]),
+            ("KL of policy and posterior (nats)", [("posterior_kl", "-", "")]),
+        ]
+        panels = [(t, lines) for t, lines in panels if any(self._has(stages, "train", key) for key, _, _ in lines)]
+        if not panels:
+            return None
+        with matplotlib.rc_context(RC):
+            fig, axes = grid(1, len(panels))
+            for ax, (title, lines) in zip(axes[0], panels, strict=True):
+                for stage in stages:
+                    for key, dash, _ in lines:
+                        self._line(ax, stage, "train", "rollouts", lambda row, key=key: number(row.get(key)), dash=dash)
+                ax.set_title(title)
+                x_axis(ax, "rollouts")
+                if "factor" in title and "clipped" not in title:
+                    ax.axhline(1.0, color=INK, linewidth=0.9, linestyle=":", zorder=1)
+                named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in lines if name]
+                if named:
+                    ax.legend(handles=named, fontsize=8, loc="best")
+            legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
+            caption = (
+                f"The factor q/p of InTRO in training; dotted: 1, where it changes nothing. {self._smoothing(stages)}"
+            )
+            return self._save(fig, f"intro-{view}", f"InTRO's factor, view {view}", caption)
+
+    def health(self, view: str) -> Drawing | None:
+        """What the training rollouts looked like."""
+        stages = self._stages(view)
+
+        def unreasoned(row: dict) -> float | None:
+            reasoned = number(row.get("rollout/reasoned"))
+            return None if reasoned is None else 1 - reasoned
+
+        def plain(key: str) -> Value:
+            return lambda row: number(row.get(key))
+
+        panels: list[tuple[str, str, Value]] = [
+            ("kept share of rollouts", "kept_share", plain("kept_share")),
+            ("lucky share of the right ones", "rollout/lucky_of_kept", plain("rollout/lucky_of_kept")),
+            ("share without reasoning", "rollout/reasoned", unreasoned),
+            ("completion length (tokens)", "completions/mean_length", plain("completions/mean_length")),
+            ("entropy (nats a token)", "entropy", plain("entropy")),
+            ("gradient norm", "grad_norm", plain("grad_norm")),
+        ]
+        panels = [panel for panel in panels if self._has(stages, "train", panel[1])]
+        if not panels:
+            return None
+        columns = min(3, len(panels))
+        with matplotlib.rc_context(RC):
+            fig, axes = grid(-(-len(panels) // columns), columns, width=3.7)
+            flat = [ax for row in axes for ax in row]
+            for ax, (title, _, value) in zip(flat, panels, strict=False):
+                for stage in stages:
+                    self._line(ax, stage, "train", "rollouts", value)
+                ax.set_title(title)
+                x_axis(ax, "rollouts")
+            for ax in flat[len(panels) :]:
+                ax.remove()
+            legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
+            return self._save(fig, f"health-{view}", f"Training health, view {view}", self._smoothing(stages))
+
+    def pretraining(self) -> Drawing | None:
+        """Loss and token accuracy of the pretraining stages."""
+        stages = [stage for stage in self.run.stages if stage.type == "pretrain"]
+        panels = [("loss (nats a token)", "loss"), ("token accuracy", "mean_token_accuracy")]
+        panels = [panel for panel in panels if self._has(stages, "train", panel[1])]
+        if not panels:
+            return None
+        colours = looks([stage.name for stage in stages])
+        with matplotlib.rc_context(RC):
+            fig, axes = grid(1, len(panels), width=4.5)
+            for ax, (title, key) in zip(axes[0], panels, strict=True):
+                for stage in stages:
+                    points = [
+                        (r["step"], v) for r in self._rows(stage, "train") if (v := number(r.get(key))) is not None
+                    ]
+                    if points:
+                        ax.plot(*zip(*points, strict=True), color=colours[stage.name].colour)
+                ax.set_title(title)
+                ax.set_xlabel("step")
+            if len(stages) > 1:
+                legend(fig, [Line2D([], [], color=colours[s.name].colour, label=s.name) for s in stages])
+            return self._save(fig, "pretraining", "Pretraining", "Next-token prediction on the world's documents.")
+
+    def flops(self) -> Drawing | None:
+        """FLOPs of each online stage by phase."""
+        stages = [stage for stage in self.run.online_stages if cost(self.run, stage, "flops")]
+        phases = [p for p in ("rollout", "posterior", "score", "train") if self._has(stages, "train", f"flops/{p}")]
+        if not phases:
+            return None
+        shades = {"rollout": "#56B4E9", "posterior": "#009E73", "score": "#E69F00", "train": "#0072B2"}
+        with matplotlib.rc_context(RC):
+            fig = Figure(figsize=(9.5, 0.8 + 0.34 * len(stages)), layout="constrained")
+            ax = fig.add_subplot()
+            several = len(self.run.views) > 1
+            names = [f"{stage.label}, {stage.view}" if several else stage.label for stage in stages]
+            left = [0.0] * len(stages)
+            for phase in phases:
+                widths = [cost(self.run, stage, f"flops/{phase}") or 0.0 for stage in stages]
+                ax.barh(range(len(stages)), widths, left=left, label=phase, color=shades[phase], height=0.7)
+                left = [a + b for a, b in zip(left, widths, strict=True)]
+            ax.set_yticks(range(len(stages)), names)
+            ax.invert_yaxis()
+            ax.grid(axis="y", visible=False)
+            ax.xaxis.set_major_formatter(EngFormatter())
+            ax.set_xlabel("FLOPs of one seed")
+            legend(fig, None)
+            return self._save(fig, "flops", "FLOPs by phase", self._pretraining_flops())
+
+    def prompt_lengths(self) -> Drawing | None:
+        """Histograms of prompt lengths, one for each distinct data set."""
+        found: dict[str, tuple[str, list]] = {}
+        for stage in self.run.stages:
+            bars = _histogram(stage)
+            if len(bars) > 1:
+                found.setdefault(repr(bars), (stage.view or stage.name, bars))
+        if not found:
+            return None
+        with matplotlib.rc_context(RC):
+            fig, axes = grid(1, len(found), width=4.5)
+            for ax, (view, bars) in zip(axes[0], found.values(), strict=True):
+                edges = [edge for edge, _ in bars]
+                steps = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+                widths = [*steps, steps[-1]]
+                ax.bar(edges, [count for _, count in bars], width=widths, align="edge", color="#0072B2", alpha=0.85)
+                ax.set_title(view)
+                ax.set_xlabel("prompt length (tokens)")
+                ax.set_ylabel("prompts")
+                ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+            return self._save(fig, "prompt-lengths", "Prompt lengths", "Before any are dropped or cut.")
+
+    # ------------------------------------------------------------------------------ parts
+
+    def _stages(self, view: str) -> list[Stage]:
+        return [stage for stage in self.run.online_stages if stage.view == view and self._rows(stage)]
+
+    def _rows(self, stage: Stage, phase: str | None = None) -> list[dict]:
+        phases = [phase] if phase else ["train", "eval"]
+        return [row for p in phases for rows in self.run.stage_rows(stage, p).values() for row in rows]
+
+    def _seeds(self, stages: list[Stage]) -> list[str]:
+        return unique(str(row.get("seed")) for stage in stages for row in self._rows(stage))
+
+    def _has(self, stages: list[Stage], phase: str, key: str) -> bool:
+        return any(number(row.get(key)) is not None for stage in stages for row in self._rows(stage, phase))
+
+    def _handle(self, label: str, marker: bool = True) -> Line2D:
+        look = self.looks[label]
+        return Line2D([], [], color=look.colour, marker=look.marker if marker else None, markersize=5, label=label)
+
+    def _line(
+        self, ax: Axes, stage: Stage, phase: str, x: str, value: Value, dash: str = "-", markers: bool = False
+    ) -> None:
+        """Each seed thin, the mean over seeds bold (training rows smoothed)."""
+        seeds = [series for rows in self.run.stage_rows(stage, phase).values() if (series := _series(rows, x, value))]
+        look = self.looks[stage.label]
+        smooth = phase == "train"
+        if smooth or len(seeds) > 1:
+            for series in seeds:
+                ax.plot(*_xy(series), color=look.colour, linewidth=0.7, alpha=0.35, linestyle=dash)
+        mean = mean_series(seeds)
+        if not mean:
+            return
+        xs, ys = _xy(mean)
+        shown = rolling_mean(ys, window(len(ys))) if smooth else ys
+        ax.plot(xs, shown, color=look.colour, linestyle=dash, marker=look.marker if markers else None, markersize=4)
+
+    def _smoothing(self, stages: list[Stage]) -> str:
+        longest = max((len(r) for s in stages for r in self.run.stage_rows(s, "train").values()), default=0)
+        of = "the mean over seeds" if len(self._seeds(stages)) > 1 else "the seed"
+        return f"Thin: as logged; bold: rolling mean of {of} over {window(longest)} logged steps."
+
+    def _pretraining_flops(self) -> str:
+        totals = [cost(self.run, stage, "flops") for stage in self.run.stages if stage.type == "pretrain"]
+        known = [total for total in totals if total]
+        return f"Pretraining, not shown: {EngFormatter(places=2)(sum(known))}FLOPs." if known else ""
+
+    def _save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+        fig.savefig(self.folder / f"{name}.png", dpi=130, facecolor="white")
+        return Drawing(name, title, caption, inline_svg(fig, name))
+
+
+def inline_svg(fig: Figure, name: str) -> str:
+    """The figure as an SVG element whose ink follows the page's text colour."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        fig.savefig(buffer, format="svg", transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids that nothing refers to, and every figure repeats
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r"(\d+px) [^;\"]*?sans-serif", r"\1 system-ui, sans-serif", svg)
+    return svg.replace(INK, "currentColor")
+
+
+def mean_curve(run: Run, stage: Stage, key: str) -> list[tuple[int, float, float]]:
+    """(step, rollouts, value) of a stage's evaluations, averaged over seeds."""
+    seeds = [
+        _series(rows, "rollouts", lambda row: number(row.get(key))) for rows in run.stage_rows(stage, "eval").values()
+    ]
+    return mean_series([series for series in seeds if series])
+
+
+def run_looks(names: Sequence[str]) -> dict[str, Look]:
+    """One colour and marker a run."""
+    colours = ("#0072B2", "#D55E00", *_PALETTE)
+    return {name: Look(colours[i % len(colours)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+
+
+def mean_series(seeds: list[list[tuple[int, float, float]]]) -> list[tuple[int, float, float]]:
+    """(step, x, y) of the mean over seeds, at the steps that every seed has: fewer would mix in who is left."""
+    if not seeds:
+        return []
+    at = [{step: (x, y) for step, x, y in series} for series in seeds]
+    steps = sorted(set.intersection(*(set(found) for found in at)))
+    return [(step, fmean(f[step][0] for f in at), fmean(f[step][1] for f in at)) for step in steps]
+
+
+def window(points: int) -> int:
+    """An odd window of about a tenth of the points."""
+    return max(1, points // 20 * 2 + 1)
+
+
+def rolling_mean(values: Sequence[float], width: int) -> list[float]:
+    """Centred rolling mean; at the ends over what there is."""
+    half = width // 2
+    return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
+
+
+def _series(rows: list[dict], x: str, value: Value) -> list[tuple[int, float, float]]:
+    found = []
+    for row in rows:
+        at, y = number(row.get(x)), value(row)
+        if at is not None and y is not None:
+            found.append((int(row["step"]), at, y))
+    return found
+
+
+def _xy(series: list[tuple[int, float, float]]) -> tuple[list[float], list[float]]:
+    return [x for _, x, _ in series], [y for _, _, y in series]
+
+
+def grid(rows: int, columns: int, width: float = 2.85, sharey: bool = False) -> tuple[Figure, list[list[Axes]]]:
+    """A figure and its axes as [row][column]; `width` is inches a column."""
+    fig = Figure(figsize=(max(width * columns, 4.5), 2.35 * rows + 0.45), layout="constrained")
+    return fig, fig.subplots(rows, columns, squeeze=False, sharey=sharey).tolist()
+
+
+def x_axis(ax: Axes, x: str) -> None:
+    """Labels the x axis, `rollouts` or `flops`."""
+    ax.set_xlabel({"rollouts": "rollouts", "flops": "FLOPs"}[x])
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    if x == "flops":
+        ax.xaxis.set_major_formatter(EngFormatter())
+
+
+def legend(fig: Figure, handles: list[Line2D] | None) -> None:
+    """One legend above all axes; None takes what the axes are labelled with."""
+    given = {} if handles is None else {"handles": handles}
+    fig.legend(loc="outside upper left", ncols=6, fontsize=9, **given)
+
+
+def _histogram(stage: Stage) -> list[tuple[float, float]]:
+    lengths = stage.summary.get("prompt_lengths") or {}
+    pairs = [(number(edge), number(count)) for edge, count in lengths.get("histogram") or []]
+    return [(edge, count) for edge, count in pairs if edge is not None and count is not None]

@@ -1,0 +1,103 @@
+"""The engine's ids, log-probs and finish reasons against a plain forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ixt_rl.rollout import RolloutEngine, TransformersEngine
+from ixt_rl.types import SamplingParams
+
+PROMPTS = [[10, 1, 2], [10, 3, 4, 5, 6, 13], [10], [10, 7, 7, 7]]
+EOS = (11, 17)  # two of them, as chat models have
+
+
+@pytest.fixture
+def engine(tiny_model):
+    return TransformersEngine(tiny_model, EOS, pad_id=12, batch_size=5)
+
+
+def forward_logprobs(model, rollout, temperature=1.0, top_k=0):
+    ids = torch.tensor([rollout.prompt_ids + rollout.completion_ids])
+    with torch.no_grad():
+        logits = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].float() / temperature
+    if top_k:
+        kept = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < kept, -torch.inf)
+    return logits.log_softmax(-1).gather(1, torch.tensor(rollout.completion_ids)[:, None]).squeeze(1)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7}, {"top_k": 3}, {"temperature": 2.0, "top_k": 5}])
+def test_logprobs_are_those_of_the_distribution_sampled_from(engine, tiny_model, sampling):
+    groups = engine.generate(PROMPTS, SamplingParams(12, seed=3, **sampling), n=3)
+    assert [len(g) for g in groups] == [3] * len(PROMPTS)
+    for prompt, group in zip(PROMPTS, groups, strict=True):
+        for rollout in group:
+            assert list(rollout.prompt_ids) == prompt
+            torch.testing.assert_close(
+                torch.tensor(rollout.logprobs), forward_logprobs(tiny_model, rollout, **sampling), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_every_eos_id_ends_a_completion_and_is_its_last_token(engine):
+    rollouts = [r for g in engine.generate(PROMPTS, SamplingParams(30, seed=0), n=8) for r in g]
+    ended = [r for r in rollouts if r.finish_reason == "eos"]
+    assert {r.completion_ids[-1] for r in ended} == set(EOS)
+    for rollout in rollouts:
+        assert not set(rollout.completion_ids[:-1]) & set(EOS)
+        assert len(rollout.logprobs) == len(rollout.completion_ids)
+        if rollout.finish_reason == "length":
+            assert len(rollout.completion_ids) == 30
+
+
+def test_greedy_takes_the_most_likely_token(engine, tiny_model):
+    (rollout,) = engine.generate([PROMPTS[1]], SamplingParams(6, temperature=0.0))[0]
+    ids = list(rollout.prompt_ids)
+    for token in rollout.completion_ids:
+        with torch.no_grad():
+            assert int(tiny_model(torch.tensor([ids])).logits[0, -1].argmax()) == token
+        ids.append(token)
+
+
+def test_a_seed_repeats_a_call_and_leaves_the_global_generator_alone(engine):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = engine.generate(PROMPTS, SamplingParams(8, seed=4), n=2)
+    assert torch.equal(before, torch.get_rng_state())
+    assert engine.generate(PROMPTS, SamplingParams(8, seed=4), n=2) == first
+    assert engine.generate(PROMPTS, SamplingParams(8, seed=5), n=2) != first
+
+
+def test_sampled_tokens_follow_the_policy(tiny_model):
+    """Chi-square of 4000 first tokens against the model's distribution; fails by chance once in 10^6 runs."""
+    engine = TransformersEngine(tiny_model, EOS, pad_id=12, batch_size=4000)
+    groups = engine.generate([PROMPTS[0]], SamplingParams(1, seed=0), n=4000)
+    counts = torch.bincount(torch.tensor([r.completion_ids[0] for r in groups[0]]), minlength=22).double()
+    with torch.no_grad():
+        expected = tiny_model(torch.tensor([PROMPTS[0]])).logits[0, -1].double().softmax(-1) * 4000
+    common = expected >= 5
+    rest = torch.stack([counts[~common].sum(), expected[~common].sum()]) if not common.all() else torch.ones(2)
+    observed = torch.cat([counts[common], rest[:1]])
+    expected = torch.cat([expected[common], rest[1:]])
+    statistic = float(((observed - expected) ** 2 / expected).sum())
+    # Wilson-Hilferty: the 1 - 10^-6 quantile (z = 4.75) of chi-square with this many degrees of freedom
+    degrees = len(observed) - 1
+    critical = degrees * (1 - 2 / (9 * degrees) + 4.75 * (2 / (9 * degrees)) ** 0.5) ** 3
+    assert statistic < critical
+
+
+def test_new_weights_change_what_is_sampled_and_move_the_version(engine, tiny_model):
+    before = engine.generate(PROMPTS, SamplingParams(8, seed=4))
+    state = {name: tensor + 0.5 * torch.randn_like(tensor) for name, tensor in tiny_model.state_dict().items()}
+    engine.update_weights(state.items(), version=7)
+    after = engine.generate(PROMPTS, SamplingParams(8, seed=4))
+    assert after != before
+    assert {r.policy_version for g in before for r in g} == {0}
+    assert {r.policy_version for g in after for r in g} == {7}
+
+
+def test_the_mode_of_the_model_is_restored(engine, tiny_model):
+    tiny_model.train()
+    engine.generate(PROMPTS, SamplingParams(2, seed=0))
+    assert tiny_model.training
+    assert isinstance(engine, RolloutEngine)

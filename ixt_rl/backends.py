@@ -56,9 +56,7 @@ class Backend:
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend(
-            "torch", "torch", ">=2.10,<3", core=True, probe="import torch; torch.ones(2) @ torch.ones(2)"
-        ),
+        Backend("torch", "torch", ">=2.10,<3", core=True, probe="import torch; torch.ones(2) @ torch.ones(2)"),
         Backend(
             "transformers",
             "transformers",

@@ -77,7 +77,9 @@ class Model(Strict):
         None, description="a local Hugging Face folder or a hub id"
     )
     new: NewModel | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what passes compute in; trained weights and optimizer states stay float32"
+    )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     trust_remote_code: bool = False
 

@@ -69,11 +69,15 @@ def new_model(spec: NewModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedM
         return model_class(config)
 
 
-def load_model(path: str, spec: Model) -> PreTrainedModel:
-    """A checkpoint from a local folder or the hub, in the dtype and attention of `spec`."""
+def load_model(path: str, spec: Model, *, train: bool) -> PreTrainedModel:
+    """A checkpoint from a local folder or the hub, with the attention of `spec`.
+
+    For training the weights are float32 whatever `spec.dtype` says: passes then compute in that dtype
+    by autocast. (A learning rate of 5e-7 changes no bfloat16 weight.)
+    """
     return AutoModelForCausalLM.from_pretrained(
         path,
-        dtype=getattr(torch, spec.dtype),
+        dtype=torch.float32 if train else getattr(torch, spec.dtype),
         attn_implementation=spec.attention,
         trust_remote_code=spec.trust_remote_code,
     )

@@ -37,15 +37,22 @@ class Task:
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
 
 
-def make_task(data: WorldData | FileData, template: str | Template | None) -> Task:
+def make_task(
+    data: WorldData | FileData, template: str | Template | None, judge: Callable[..., Any] | None = None
+) -> Task:
     """The task of a stage's `data` and `template`.
+
+    Args:
+        data: a world, or a file.
+        template: prompts; None for the world's, or `math`.
+        judge: reward function that measures completions of file data; default: `MathReward()`.
 
     Raises:
         DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
     """
     if hasattr(data, "world"):
         return _world_task(data, template)
-    return _file_task(data, template)
+    return _file_task(data, template, judge)
 
 
 def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
@@ -81,17 +88,19 @@ def _world_task(data: WorldData, template_spec) -> Task:
     )
 
 
-def _file_task(data: FileData, template_spec) -> Task:
+def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> Task:
     from ixt_rl.rewards import MathReward, check_golds
 
+    judge = judge or MathReward()
     template = load_template(template_spec, "math")
     train, held_out = load_rows(data)
-    check_golds([*train, *held_out])
+    if isinstance(judge, MathReward):
+        check_golds([*train, *held_out])
     train, held_out = _render(train, template), _render(held_out, template)
-    judge = MathReward()
 
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
-        score = judge([row["prompt"]], [text], [row["answer"]])[0]
+        columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        score = judge(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
         return {"checked": score, "undecided": float(score is None)}
 
     return Task(

@@ -163,7 +163,7 @@ def _full_tensor(x: Tensor) -> Tensor:
 
 def zero3_gathered(*parameters: Tensor | None) -> Any:
     """Context in which those of `parameters` that DeepSpeed ZeRO-3 has partitioned are whole."""
-    partitioned = {id(p): p for p in parameters if p is not None and hasattr(p, "ds_id")}
+    partitioned: dict[int, Any] = {id(p): p for p in parameters if p is not None and hasattr(p, "ds_id")}
     if not partitioned:
         return nullcontext()
     import deepspeed

@@ -148,8 +148,9 @@ def intro_loss(
             reason="exact mode sums over the whole vocabulary and draws no candidates",
             remedy="give a number of candidates, or drop choose=",
         )
-    with gathered_head(head, posterior_head or head) as (head, other):
-        posterior_head = other if posterior_head is not None else head
+    heads = (head,) if posterior_head is None else (head, posterior_head)
+    with gathered_head(*heads) as whole:
+        head, posterior_head = whole[0], whole[-1]
         check_tokens(hidden, head, tokens)
         check_tokens(posterior_hidden, posterior_head, tokens)
         if token_weights.shape != tokens.shape or posterior_head.vocab_size != head.vocab_size:
@@ -235,8 +236,7 @@ class _Walk:
         buffers = 2 if self.spec.exact else 1
         chunk = chunk or token_chunk(n_tokens, buffers * vocab * torch.empty(0, **new).element_size(), device)
         chunk = min(chunk, max(n_tokens, 1))
-        z_p = torch.empty((chunk, vocab), **new)
-        z_q = torch.empty((chunk, vocab if self.spec.exact else tile), **new)
+        z = torch.empty((buffers * chunk, vocab), **new)
 
         grads = _Grads(hidden, self.head, needs, self.dtype)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
@@ -246,44 +246,54 @@ class _Walk:
         columns: list[IntroStats] = []
         for a, b in spans(n_tokens, chunk):
             h, h_q = hidden[a:b].to(self.dtype), posterior_hidden[a:b].to(self.dtype)
-            p, q = z_p[: b - a], z_q[: b - a]
-            rows = self._fill(h, h_q, p, q, tile)
+            rows = self._fill(h, h_q, z[: buffers * (b - a)], tile)
+            p, q = z[: b - a], z[b - a : 2 * (b - a)]  # q is there in exact mode only
             if self.spec.exact:
                 value, stats, total = self._exact(p, q, rows, tokens[a:b], tile)
                 per_token[a:b] = value
                 if any(needs):
                     self._backward_exact(grads, a, b, h, p, q, rows, total, weights[a:b], tile)
             else:
-                value, stats, w = self._sampled(h_q, p, rows, tokens[a:b], u[a:b], tile)
+                value, stats, ids, w = self._sampled(h_q, p, rows, tokens[a:b], u[a:b], tile)
                 per_token[a:b] = value
                 if any(needs):
-                    self._backward_sampled(grads, a, b, h, p, rows, stats.candidates, w, weights[a:b], tile)
+                    self._backward_sampled(grads, a, b, h, p, rows, ids, w, weights[a:b], tile)
             columns.append(stats)
         return -(weights * per_token).sum(), _concatenate(columns, self.spec, new), grads.finish()
 
-    def _fill(self, h: Tensor, h_q: Tensor, p: Tensor, q: Tensor, tile: int) -> _Rows:
-        """Fill `p` with the policy's logits; `q` with the posterior's, tile over tile if it is one tile wide."""
-        vocab, keep_q = self.head.vocab_size, self.spec.exact
+    def _fill(self, h: Tensor, h_q: Tensor, z: Tensor, tile: int) -> _Rows:
+        """Fill `z` with the policy's logits [C, V], and in exact mode the posterior's below them [2C, V]."""
+        c = len(h)
+        stacked = torch.cat([h, h_q]) if self.posterior_head is self.head else None
+        scratch = torch.empty((2, 2 * c, tile), dtype=z.dtype, device=z.device)
         sums: list[tuple[Tensor, ...]] = []
-        scratch, gaps = torch.empty((2, len(h), tile), dtype=p.dtype, device=p.device)
-        for v0, v1 in spans(vocab, tile):
-            x = self.head.project(h, v0, v1, out=p[:, v0:v1])
-            y = self.posterior_head.project(h_q, v0, v1, out=q[:, v0:v1] if keep_q else q[:, : v1 - v0])
-            e, gap = scratch[:, : v1 - v0], gaps[:, : v1 - v0]
-            top_p, top_q = x.amax(1), y.amax(1)
-            torch.sub(x, top_p[:, None], out=e).exp_()
-            mass_p, weighted_p = e.sum(1), e.mul_(x).sum(1)
-            torch.sub(y, top_q[:, None], out=e).exp_()
-            mass_q = e.sum(1)
-            gap_q = e.mul_(torch.sub(y, x, out=gap)).sum(1)
-            sums.append((top_p, mass_p, weighted_p, top_q, mass_q, gap_q))
-        top_p, mass_p, weighted_p, top_q, mass_q, gap_q = (torch.stack(s, 1) for s in zip(*sums, strict=True))
-        log_mass_p, log_mass_q = top_p + mass_p.log(), top_q + mass_q.log()
-        lse_p, lse_q = log_mass_p.logsumexp(1), log_mass_q.logsumexp(1)
+        for v0, v1 in spans(self.head.vocab_size, tile):
+            both, e = scratch[:, :, : v1 - v0]
+            if self.spec.exact:
+                both = z[:, v0:v1]
+            if stacked is not None:  # one product of twice the rows reads the head once
+                self.head.project(stacked, v0, v1, out=both)
+            else:
+                self.head.project(h, v0, v1, out=both[:c])
+                self.posterior_head.project(h_q, v0, v1, out=both[c:])
+            top = both.amax(1)
+            torch.sub(both, top[:, None], out=e).exp_()
+            mass = e.sum(1)
+            x, e_p, e_q = both[:c], e[:c], e[c:]
+            weighted_p = e_p.mul_(x).sum(1)
+            gap_q = e_q.mul_(torch.sub(both[c:], x, out=e_p)).sum(1)
+            if not self.spec.exact:
+                z[:, v0:v1].copy_(x)
+            sums.append((top, mass, weighted_p, gap_q))
+        top, mass, weighted_p, gap_q = (torch.stack(s, 1) for s in zip(*sums, strict=True))  # [2C or C, K]
+        log_mass = top + mass.log()
+        lse = log_mass.logsumexp(1)
+        scale = (top - lse[:, None]).exp()
+        lse_p, lse_q = lse[:c], lse[c:]
         # H(p) = lse_p - E_p[z_p];  KL(q || p) = E_q[z_q - z_p] - lse_q + lse_p
-        entropy = lse_p - (weighted_p * (top_p - lse_p[:, None]).exp()).sum(1)
-        kl = (gap_q * (top_q - lse_q[:, None]).exp()).sum(1) - lse_q + lse_p
-        return _Rows(lse_p, lse_q, entropy, kl, log_mass_p)
+        entropy = lse_p - (weighted_p * scale[:c]).sum(1)
+        kl = (gap_q * scale[c:]).sum(1) - lse_q + lse_p
+        return _Rows(lse_p, lse_q, entropy, kl, log_mass[:c])
 
     def _ratio(self, logp: Tensor, logq: Tensor) -> Tensor:
         if self.factor is not None:
@@ -295,8 +305,8 @@ class _Walk:
 
     def _sampled(
         self, h_q: Tensor, p: Tensor, rows: _Rows, taken: Tensor, u: Tensor, tile: int
-    ) -> tuple[Tensor, IntroStats, Tensor]:
-        """Candidates of a chunk: their mean `w log p` [C], statistics, factors [C, n]."""
+    ) -> tuple[Tensor, IntroStats, Tensor, Tensor]:
+        """Candidates of a chunk: their mean `w log p` [C], statistics, ids and factors [C, n]."""
         if self.choose is None:
             ids = invert(u, p, rows.lse_p, rows.log_mass, tile)
             if self.spec.include_taken:
@@ -326,7 +336,7 @@ class _Walk:
             kl=rows.kl,
             candidates=ids,
         )
-        return (w * logp[:, 1:]).mean(1), stats, w
+        return (w * logp[:, 1:]).mean(1), stats, ids, w
 
     def _exact(self, p: Tensor, q: Tensor, rows: _Rows, taken: Tensor, tile: int) -> tuple[Tensor, IntroStats, Tensor]:
         """Whole vocabulary: `sum_v a log p` [C], statistics, `sum_v a` [C]; leaves `a = p w` in `q`."""
@@ -425,7 +435,8 @@ class _Grads:
 
 def _concatenate(parts: list[IntroStats], spec: IntroSpec, new: dict[str, Any]) -> IntroStats:
     if not parts:
-        ids = None if spec.exact else torch.empty((0, int(spec.candidates)), dtype=torch.long, device=new["device"])
-        return IntroStats(*(torch.empty(0, **new) for _ in range(7)), candidates=ids)
-    fields = [[getattr(part, name) for part in parts] for name in IntroStats.__dataclass_fields__]
-    return IntroStats(*(None if values[0] is None else torch.cat(values) for values in fields))
+        ids = torch.empty((0, 0 if spec.exact else int(spec.candidates)), dtype=torch.long, device=new["device"])
+        nothing = torch.empty(0, **new)
+        parts = [IntroStats(*(nothing,) * 7, candidates=None if spec.exact else ids)]  # type: ignore[misc]
+    columns = {name: [getattr(part, name) for part in parts] for name in IntroStats.__dataclass_fields__}
+    return IntroStats(**{k: None if v[0] is None else torch.cat(v) for k, v in columns.items()})  # type: ignore[arg-type]

@@ -166,9 +166,9 @@ class _SelectedLogprobs(torch.autograd.Function):
                         matmul(grad, head.weight[v0:v1].to(dtype), grad_hidden[a:b], accumulate=True)
                     if grad_w is not None:
                         matmul(grad.t(), h, grad_w, accumulate=True)
-                if grad_weight is not None:
+                if grad_weight is not None and grad_w is not None:
                     grad_weight[v0:v1] = grad_w
-                if grad_bias is not None:
+                if grad_bias is not None and grad_b is not None:
                     grad_bias[v0:v1] = grad_b
         if grad_hidden is not None:
             grad_hidden = grad_hidden.to(hidden.dtype)

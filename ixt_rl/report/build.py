@@ -131,11 +131,12 @@ def describe(run: Run) -> str:
 
 
 def _budget(stages: list[Stage]) -> str:
-    budgets = {(s.config.get("steps"), s.config.get("rollouts_per_step")) for s in stages}
-    if len(budgets) != 1 or None in (budget := next(iter(budgets))):
+    budgets = unique(f"{s.config.get('steps')} {s.config.get('rollouts_per_step')}" for s in stages)
+    if len(budgets) != 1 or "None" in budgets[0]:
         return ""
+    steps, rollouts = map(int, budgets[0].split())
     each = " each" if len(stages) > 1 else ""
-    return f" on {math.prod(budget):,} rollouts{each} ({budget[0]} steps of {budget[1]})"
+    return f" on {steps * rollouts:,} rollouts{each} ({steps} steps of {rollouts})"
 
 
 def _listed(items: list[str]) -> str:

@@ -122,9 +122,9 @@ def _stage(run: Run, view: str, label: str) -> Stage | None:
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     """{a: {b: 1}, stages: [{name: x, ...}]} -> {"a.b": 1, "stages.x. ...": ...}."""
     if isinstance(value, dict):
-        items = value.items()
+        items = list(value.items())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        items = ((item.get("name", i), item) for i, item in enumerate(value))
+        items = [(item.get("name", i), item) for i, item in enumerate(value)]
     else:
         return {path: value}
     flat: dict[str, Any] = {}

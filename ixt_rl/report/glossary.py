@@ -5,6 +5,7 @@ from __future__ import annotations
 GLOSSARY = {
     "sampled, greedy, told": "how held-out problems are answered: sampled from the policy, its most likely tokens, "
     "and sampled with the right answer shown in the prompt",
+    "view": "what the reward looks at: the whole answer, or only a coarse part of it such as its parity; or the data file",
     "checked": "share of completions whose answer passes the reward's check",
     "strict": "share in which every step is right, whatever the reward looks at",
     "lucky share": "share of the checked completions that are not strict: right by luck",
@@ -32,7 +33,7 @@ GLOSSARY = {
 def glossary(keys: set[str]) -> list[tuple[str, str]]:
     """The entries that concern a run with these metric names."""
     suffixes = {key.rsplit("/", 1)[-1] for key in keys}
-    needs = {"lucky share": "lucky_of_checked", "no reasoning": "reasoned", "FLOPs": "flops"}
+    needs = {"view": "checked", "lucky share": "lucky_of_checked", "no reasoning": "reasoned", "FLOPs": "flops"}
     shown = []
     for name, meaning in GLOSSARY.items():
         is_key = "_" in name or "/" in name or name == "entropy"

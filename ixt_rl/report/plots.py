@@ -10,8 +10,10 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -26,7 +28,7 @@ INK = "#1b1f24"
 _PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
 _FIXED = {"GRPO": "#0072B2", "RAFT": "#D55E00"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
@@ -113,7 +115,7 @@ class Plotter:
                 for j, (key, title) in enumerate(panels):
                     ax = axes[i][j]
                     for stage in stages:
-                        self._line(ax, stage, "eval", x, lambda row, key=key: number(row.get(key)), markers=True)
+                        self._line(ax, stage, "eval", x, plain(key), markers=True)
                     ax.set_title(title if i == 0 else "")
                     x_axis(ax, x)
                 axes[i][0].set_ylabel("share of problems")
@@ -126,7 +128,7 @@ class Plotter:
     def intro(self, view: str) -> Drawing | None:
         """InTRO's factor on taken and sampled candidates, on right and wrong tokens; clipping; KL."""
         stages = [stage for stage in self._stages(view) if stage.type == "intro"]
-        panels = [
+        panels: list[tuple[str, list[tuple[str, Any, str]]]] = [
             ("mean factor", [("factor/taken", "-", "taken tokens"), ("factor/sampled", "--", "sampled candidates")]),
             ("factor on taken tokens", [("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")]),
             ("share of factors clipped", [("factor/clipped", "-", "")]),
@@ -140,7 +142,7 @@ class Plotter:
             for ax, (title, lines) in zip(axes[0], panels, strict=True):
                 for stage in stages:
                     for key, dash, _ in lines:
-                        self._line(ax, stage, "train", "rollouts", lambda row, key=key: number(row.get(key)), dash=dash)
+                        self._line(ax, stage, "train", "rollouts", plain(key), dash=dash)
                 ax.set_title(title)
                 x_axis(ax, "rollouts")
                 if "factor" in title and "clipped" not in title:
@@ -148,6 +150,8 @@ class Plotter:
                 named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in lines if name]
                 if named:
                     ax.legend(handles=named, fontsize=8, loc="best")
+                if "share" in title:
+                    share_axis(ax)
             legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
             caption = (
                 f"The factor q/p of InTRO in training; dotted: 1, where it changes nothing. {self._smoothing(stages)}"
@@ -161,9 +165,6 @@ class Plotter:
         def unreasoned(row: dict) -> float | None:
             reasoned = number(row.get("rollout/reasoned"))
             return None if reasoned is None else 1 - reasoned
-
-        def plain(key: str) -> Value:
-            return lambda row: number(row.get(key))
 
         panels: list[tuple[str, str, Value]] = [
             ("kept share of rollouts", "kept_share", plain("kept_share")),
@@ -184,6 +185,8 @@ class Plotter:
                 for stage in stages:
                     self._line(ax, stage, "train", "rollouts", value)
                 ax.set_title(title)
+                if "share" in title:
+                    share_axis(ax)
                 x_axis(ax, "rollouts")
             for ax in flat[len(panels) :]:
                 ax.remove()
@@ -251,7 +254,7 @@ class Plotter:
             fig, axes = grid(1, len(found), width=4.5)
             for ax, (view, bars) in zip(axes[0], found.values(), strict=True):
                 edges = [edge for edge, _ in bars]
-                steps = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+                steps = [b - a for a, b in pairwise(edges)]
                 widths = [*steps, steps[-1]]
                 ax.bar(edges, [count for _, count in bars], width=widths, align="edge", color="#0072B2", alpha=0.85)
                 ax.set_title(view)
@@ -280,7 +283,7 @@ class Plotter:
         return Line2D([], [], color=look.colour, marker=look.marker if marker else None, markersize=5, label=label)
 
     def _line(
-        self, ax: Axes, stage: Stage, phase: str, x: str, value: Value, dash: str = "-", markers: bool = False
+        self, ax: Axes, stage: Stage, phase: str, x: str, value: Value, dash: Any = "-", markers: bool = False
     ) -> None:
         """Each seed thin, the mean over seeds bold (training rows smoothed)."""
         seeds = [series for rows in self.run.stage_rows(stage, phase).values() if (series := _series(rows, x, value))]
@@ -309,7 +312,13 @@ class Plotter:
     def _save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
         fig.savefig(self.folder / f"{name}.png", dpi=130, facecolor="white")
+        fig.set_layout_engine("none")  # the layout is done: the SVG takes it as it is
         return Drawing(name, title, caption, inline_svg(fig, name))
+
+
+def plain(key: str) -> Value:
+    """Reads metric `key` of a row."""
+    return lambda row: number(row.get(key))
 
 
 def inline_svg(fig: Figure, name: str) -> str:
@@ -385,6 +394,11 @@ def x_axis(ax: Axes, x: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if x == "flops":
         ax.xaxis.set_major_formatter(EngFormatter())
+
+
+def share_axis(ax: Axes) -> None:
+    """A share starts at 0, and a constant one is no reason to zoom into nothing."""
+    ax.set_ylim(bottom=0, top=min(1.02, max(ax.get_ylim()[1], 0.05)))
 
 
 def legend(fig: Figure, handles: list[Line2D] | None) -> None:

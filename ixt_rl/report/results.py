@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ixt_rl.report.run_files import Run, Stage, cost, finals, make_stages, number, unique
+from ixt_rl.report.run_files import Run, Stage, cost, finals, make_stages, number, unfinished, unique
 
 DASH = "–"
 
@@ -36,18 +36,18 @@ class Column:
 
 COLUMNS = (
     Column("learning_rate", "", "learning rate", None, measured=False),
-    Column("sampled/strict", "sampled", "strict", "strict", max),
-    Column("sampled/checked", "sampled", "checked", "checked", max),
-    Column("sampled/lucky_of_checked", "sampled", "lucky share", "lucky", min),
-    Column("sampled/undecided", "sampled", "undecided", "undecided", min),
-    Column("greedy/strict", "greedy", "strict", "greedy strict", max),
-    Column("greedy/checked", "greedy", "checked", "greedy checked", max),
-    Column("told/strict", "told", "strict", "told", max),
-    Column("told/checked", "told", "checked", None, max),
+    Column("sampled/strict", "sampled", "strict", "sampled\nstrict", max),
+    Column("sampled/checked", "sampled", "checked", "sampled\nchecked", max),
+    Column("sampled/lucky_of_checked", "sampled", "lucky share", "lucky\nshare", min),
+    Column("sampled/undecided", "sampled", "undecided", "un-\ndecided", min),
     Column("sampled/length", "sampled", "length", "length"),
-    Column("sampled/unreasoned", "sampled", "no reasoning", "no reas.", min),
+    Column("sampled/unreasoned", "sampled", "no reasoning", "no rea-\nsoning", min),
     Column("sampled/truncated", "sampled", "truncated", None, min),
-    Column("flops", "per seed", "FLOPs", "FLOPs", min, measured=False),
+    Column("greedy/strict", "greedy", "strict", "greedy\nstrict", max),
+    Column("greedy/checked", "greedy", "checked", "greedy\nchecked", max),
+    Column("told/strict", "told", "strict", "told\nstrict", max),
+    Column("told/checked", "told", "checked", None, max),
+    Column("flops", "per seed", "FLOPs", None, min, measured=False),
     Column("seconds", "per seed", "seconds", "s", min, measured=False),
 )
 
@@ -64,7 +64,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """One model in one view. `note` says what is unusual about it."""
+    """One model in one view; `name` is the stage's, `note` says what is unusual about it."""
 
     label: str
     name: str
@@ -177,17 +177,18 @@ def missing_stages(run: Run) -> list[str]:
 
 
 def _row(run: Run, stage: Stage) -> Row | None:
-    mean, spread, step = finals(run, stage)
+    mean, spread = finals(run, stage)
     if not any(metric(mean, column.key) is not None for column in COLUMNS if column.measured):
         return None
     is_base = stage.type == "evaluate" and stage.of is None
-    values = dict(mean)
+    values = {**mean, "learning_rate": None, "flops": None, "seconds": None}
     if stage.online:
         values |= {"learning_rate": stage.learning_rate, "flops": cost(run, stage, "flops")}
         values["seconds"] = cost(run, stage, "seconds")
-    label = stage.label if stage.of is None or stage.online else f"{stage.label}, of {stage.of}"
-    planned = stage.config.get("steps")
-    note = f"unfinished: step {step} of {planned or '?'}" if step is not None and stage.online else ""
+    label = stage.label
+    if stage.type == "evaluate" and stage.of is not None:
+        label = f"{stage.name}, after {stage.of}"
+    note = unfinished(run, stage)
     return Row(label, stage.name, is_base, _cells(values, spread), stage.summary.get("seeds") or {}, note)
 
 
@@ -202,7 +203,7 @@ def _start_row(run: Run, stage: Stage) -> Row | None:
     values = {key: value for key, value in start.items() if "/" in key}
     if not any(metric(values, column.key) is not None for column in COLUMNS if column.measured):
         return None
-    return Row("base", stage.name, True, _cells(values, {}), note=f"measured at step 0 of {stage.name}")
+    return Row("base", stage.name, True, _cells(values, {}), note="at step 0")
 
 
 def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -30,7 +31,7 @@ class Stage:
     Args:
         label: short name of the method, the same in every view.
         view: what the reward checks, or the name of the data file.
-        of: label of the trained model that an `evaluate` stage measures; None for the base model.
+        of: name of the online stage whose model this one starts from; None for the base model.
         config: the stage's block of config.yaml.
         summary: the stage's block of summary.json; empty where the run did not get that far.
     """
@@ -49,7 +50,7 @@ class Stage:
 
     @property
     def learning_rate(self) -> float | None:
-        return number((self.config.get("optim") or {}).get("lr"))
+        return number((self.config.get("optim") or {}).get("lr", self.summary.get("lr")))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ def read_run(folder: Path) -> Run:
 
 
 def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[Stage]:
-    """The run's stages in the config's order, then any that only the summary or the rows name."""
+    """The run's stages in the config's order, then any that only the summary or the rows name.
+
+    A stage is labelled by its method, or by its name where two stages of a view would share a label.
+    """
     configs = {stage["name"]: stage for stage in config.get("stages") or []}
     summaries = {stage["name"]: stage for stage in summary.get("stages") or []}
     types = {row["stage"]: row.get("type") for row in rows if row.get("stage")}
@@ -136,26 +140,39 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
         source = stages.get(str(result.get("init") or block.get("init") or previous))
         of = None
         if source is not None and source.type != "pretrain":
-            of = source.label if source.online else source.of
-        label = result.get("label") or _label(kind, block)
-        view = result.get("view") or _view(block)
-        if any(s.online and (s.label, s.view) == (label, view) for s in stages.values()):
-            label = f"{label} ({name})"
-        stages[name] = Stage(name, kind, label, view, of, block, result)
+            of = source.name if source.online else source.of
+        label = result.get("label")
+        if not label or label == name:
+            label = _label(kind, block) or name
+        stages[name] = Stage(name, kind, label, result.get("view") or _view(block), of, block, result)
         previous = name
-    return list(stages.values())
+    taken = Counter((stage.label, stage.view) for stage in stages.values() if stage.online)
+    return [replace(s, label=s.name) if taken[s.label, s.view] > 1 and s.online else s for s in stages.values()]
 
 
-def finals(run: Run, stage: Stage) -> tuple[dict[str, float | None], dict[str, float | None], int | None]:
-    """Mean and spread over seeds of a stage's final metrics; from the last evaluations where the summary
-    has none, with their step."""
+def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Mean and spread over seeds of a stage's final metrics; of the last evaluations where the summary has none."""
     if stage.summary.get("mean"):
-        return stage.summary["mean"], stage.summary.get("spread") or {}, None
+        return stage.summary["mean"], stage.summary.get("spread") or {}
     last = [rows[-1] for rows in run.stage_rows(stage, "eval").values()]
-    values = {name: [v for row in last if (v := number(row.get(name))) is not None] for name in last[0]} if last else {}
+    names = unique(name for row in last for name in row)
+    values = {name: [v for row in last if (v := number(row.get(name))) is not None] for name in names}
     mean = {name: fmean(found) for name, found in values.items() if found}
     spread = {name: stdev(found) for name, found in values.items() if len(found) > 1}
-    return mean, spread, max((int(row["step"]) for row in last), default=None)
+    return mean, spread
+
+
+def unfinished(run: Run, stage: Stage) -> str:
+    """Which seeds of an online stage are missing or did not reach the last step; empty if all did."""
+    planned, seeds = stage.config.get("steps"), run.config.get("seeds") or []
+    if not stage.online or planned is None:
+        return ""
+    reached: dict[Any, int] = {}
+    for phase in ("train", "eval"):
+        for seed, rows in run.stage_rows(stage, phase).items():
+            reached[seed] = max(reached.get(seed, 0), rows[-1]["step"])
+    short = [f"seed {seed} at step {step} of {planned}" for seed, step in reached.items() if step < planned]
+    return "; ".join(short + [f"seed {seed} not run" for seed in seeds if seed not in reached])
 
 
 def cost(run: Run, stage: Stage, name: str) -> float | None:
@@ -192,20 +209,19 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _label(kind: str, block: dict[str, Any]) -> str:
+def _label(kind: str, block: dict[str, Any]) -> str | None:
+    """The method's name; None where the config does not say enough."""
     if kind == "intro":
-        intro = block.get("intro") or {}
-        return f"InTRO n={intro.get('candidates', 5)}"
+        candidates = (block.get("intro") or {}).get("candidates")
+        return None if candidates is None else "InTRO exact" if candidates == "exact" else f"InTRO n={candidates}"
     if kind == "raft":
         return "RAFT++" if (block.get("raft") or {}).get("importance_ratio") else "RAFT"
-    return {"grpo": "GRPO", "evaluate": "base", "pretrain": "pretraining"}.get(kind, kind)
+    return {"grpo": "GRPO", "evaluate": "base"}.get(kind)
 
 
 def _view(block: dict[str, Any]) -> str:
     data = block.get("data") or {}
-    if "world" in data:
-        return str(data.get("view") or "sum")
-    return Path(str(data["path"])).name if data.get("path") else ""
+    return str(data.get("view") or "sum") if "world" in data else str(data.get("path") or "")
 
 
 def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:

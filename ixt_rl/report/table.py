@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ixt_rl.report.results import expectations, shown_columns, summary_results
+from ixt_rl.report.results import Cell, Column, Group, expectations, shown_columns, summary_results
+
+_SPREAD_IN = "sampled/strict"
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
@@ -18,22 +21,34 @@ def summary_table(summary: dict[str, Any]) -> Table:
     """
     groups = summary_results(summary)
     columns = [column for column in shown_columns(groups) if column.short]
-    table = Table(title=Text(str(summary.get("name") or "run")), caption=_caption(summary), caption_justify="left")
-    table.add_column("model", no_wrap=True)
+    if any(column.key == "greedy/strict" for column in columns):
+        columns = [column for column in columns if column.key != "greedy/checked"]
+    title, caption = Text(str(summary.get("name") or "run")), _caption(summary, groups)
+    table = Table(title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("\nmodel", overflow="fold")
     for column in columns:
-        table.add_column(str(column.short), justify="right")
+        short = str(column.short)
+        table.add_column(short if "\n" in short else f"\n{short}", justify="right")
     for group in groups:
         table.add_section()
         if len(groups) > 1:
             table.add_row(Text(f"view: {group.view}", style="italic"))
         for row in group.rows:
-            cells = [row.cells[column.key] for column in columns]
-            table.add_row(Text(row.label), *(Text(c.text, style="bold" if c.best else "") for c in cells))
+            cells = [_cell(column, row.cells[column.key]) for column in columns]
+            table.add_row(Text(row.label if row.is_base else row.name), *cells)
     return table
 
 
-def _caption(summary: dict[str, Any]) -> Text:
-    caption = Text(style="not dim")
+def _cell(column: Column, cell: Cell) -> Text:
+    """The value; its spread only in the first column of all, to fit a terminal of 80 columns."""
+    text = cell.text.replace(" ± 0", "±") if column.key == _SPREAD_IN else cell.text.split(" ± ")[0]
+    return Text(text, style="bold" if cell.best else "", no_wrap=True)
+
+
+def _caption(summary: dict[str, Any], groups: list[Group]) -> Text:
+    caption = Text(style="not dim not italic")
+    if any(row.cells[_SPREAD_IN].spread is not None for group in groups for row in group.rows):
+        caption.append("±: sample standard deviation over seeds.\n")
     if summary.get("status") == "stopped":
         caption.append(f"Stopped: {summary.get('reason') or 'no reason was recorded'}\n", style="bold red")
     items = expectations(summary)

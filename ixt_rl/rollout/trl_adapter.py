@@ -83,12 +83,13 @@ class EngineRollouts:
     @contextmanager
     def in_process_engine(self, trainer: Any) -> Iterator[TransformersEngine]:
         """An engine on the trainer's current weights, gathered where they are sharded."""
-        with unwrap_model_for_generation(
+        unwrapped = unwrap_model_for_generation(
             trainer.model_wrapped,
             trainer.accelerator,
             gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
-        ) as model:
+        )
+        with unwrapped as model, trainer.accelerator.autocast():
             engine = self.engine
             if not isinstance(engine, TransformersEngine):
                 pad_id = trainer.processing_class.pad_token_id

@@ -7,41 +7,52 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import OnlineStage
-from ixt_rl.evaluation.tasks import Task
+from ixt_rl.config.schema import OnlineStage, WorldData, WorldReward
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
+from ixt_rl.worlds import WORLDS
 
 
-def stage_rewards(stage: OnlineStage, task: Task, failures_path: Path) -> list[GuardedReward]:
-    """The stage's reward functions, in its order; failed samples go to `failures_path`."""
+def reward_functions(stage: OnlineStage) -> list[Callable[..., Any]]:
+    """The stage's reward functions, in its order."""
+    return [_function(spec, stage) for spec in stage.rewards]
+
+
+def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_path: Path) -> list[GuardedReward]:
+    """Each function behind the guard; failed samples go to `failures_path`."""
     budget = RewardBudget(stage.reward_errors.max_share, stage.reward_errors.max_total)
     return [
-        GuardedReward(_function(spec, task), f"{spec.type}_reward", budget, failures_path)
-        for spec in stage.rewards
+        GuardedReward(function, f"{spec.type}_reward", budget, failures_path)
+        for function, spec in zip(functions, stage.rewards, strict=True)
     ]
 
 
-def _function(spec, task: Task) -> Callable[..., Any]:
-    if spec.type == "world":
-        return world_reward(task)
+def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callable[..., Any] | None:
+    """The reward that says right or wrong, which evaluation of file data uses too: the first math or python one."""
+    for function, spec in zip(functions, stage.rewards, strict=True):
+        if spec.type in ("math", "python"):
+            return function
+    return None
+
+
+def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
+    if isinstance(spec, WorldReward):
+        assert isinstance(stage.data, WorldData)
+        return world_reward(stage.data)
     if spec.type == "math":
-        return MathReward(deadline_s=spec.deadline_s, workers=spec.workers, extraction=spec.extract)
+        return MathReward(deadline_s=spec.deadline_s, workers=spec.workers, extract=spec.extract)
     if spec.type == "format":
         return format_reward(spec.pattern)
     if spec.type == "length":
-        return length_reward(spec.hard, spec.hard - spec.soft)
+        return length_reward(spec.soft, spec.hard)
     return python_reward(spec.path)
 
 
-def world_reward(task: Task) -> Callable[..., list[float]]:
+def world_reward(data: WorldData) -> Callable[..., list[float]]:
     """1 where the world finds the answer right in the stage's view, else 0."""
+    world = WORLDS[data.world](data.view)
 
     def reward(prompts, completions, completion_ids, question, **kwargs) -> list[float]:
-        assert task.grader is not None
-        return [
-            float(task.grader({"question": q}, ids).checked)
-            for q, ids in zip(question, completion_ids, strict=True)
-        ]
+        return [float(world.grade(q, ids).checked) for q, ids in zip(question, completion_ids, strict=True)]
 
     return reward
 

@@ -19,7 +19,7 @@ from ixt_rl.rollout import TransformersEngine
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
-from ixt_rl.run.rewards import stage_rewards
+from ixt_rl.run.rewards import guarded, judge_of, reward_functions
 from ixt_rl.trainers import (
     GRPOConfig,
     GRPOTrainer,
@@ -53,7 +53,7 @@ def run_pretrain(
 ) -> None:
     """Next-token prediction on a world's documents; writes the model and the loss curve."""
     started = time.perf_counter()
-    model, tokenizer = load_model(origin, config.model), load_tokenizer(origin)
+    model, tokenizer = load_model(origin, config.model, train=True), load_tokenizer(origin)
     documents = WORLDS[stage.data.world](stage.data.view).documents(
         stage.steps * stage.batch_size, stage.seed
     )
@@ -79,7 +79,7 @@ def run_evaluate(
 ) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
-    model, tokenizer = load_model(origin, config.model), load_tokenizer(origin)
+    model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin)
     task = make_task(stage.data, stage.template)
     engine = TransformersEngine(
         model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size
@@ -99,11 +99,12 @@ def run_online(
 ) -> None:
     """InTRO, GRPO or RAFT on the policy's own rollouts; writes the model, rows, samples and failures."""
     started = time.perf_counter()
-    task = make_task(stage.data, stage.template)
+    functions = reward_functions(stage)
+    rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
+    task = make_task(stage.data, stage.template, judge_of(stage, functions))
     tokenizer = load_tokenizer(origin, config.model.trust_remote_code)
     rows, audit = _training_rows(stage, seed, task, tokenizer)
-    rewards = stage_rewards(stage, task, folder.path / "reward_failures.jsonl")
-    model = load_model(origin, config.model)
+    model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
     args = config_class(
@@ -111,6 +112,7 @@ def run_online(
         **options,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
+        reward_weights=[spec.weight for spec in stage.rewards],
         num_generations=stage.group_size,
         max_completion_length=stage.rollout.max_new_tokens,
         temperature=stage.rollout.temperature,

@@ -176,7 +176,7 @@ class AdditionWorld:
         )
         return Grade(
             checked=checked,
-            strict=list(completion_ids) == right,
+            strict=bool(right) and list(completion_ids) == right,
             reasoned=style in ("C", "V"),
             token_right=tuple(agrees),
             extra={"sum": answer == problem.answer, "check": check},

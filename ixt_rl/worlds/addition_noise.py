@@ -13,15 +13,15 @@ import numpy as np
 
 from ixt_rl.worlds.addition import COLUMNS, ID, Problem, is_eval_problem, rationale, view_answer
 
-HARD_SHARE = 0.4
-HARD_MISS = (0.4, 0.65)
+HARD_SHARE = 0.25
+HARD_MISS = (0.5, 0.8)
 EASY_MISS = 0.03
 CARRY_SLIP = 0.06
 GUESS_MISS = 0.35
 SHIFTS = (1, 2, 8, 9, 5)
 STYLES, STYLE_SHARES = ("C", "V", "D"), (0.45, 0.49, 0.06)
 CHECK_PLAIN, CHECK_TOLD = 0.5, 0.1
-TOLD_SHARE, TOLD_NOISE = 0.5, 0.1
+TOLD_SHARE, TOLD_NOISE = 0.4, 0.1
 TOLD_VIEWS, TOLD_VIEW_SHARES = ("sum", "parity", "mod5"), (0.4, 0.3, 0.3)
 FACT_SEED = 7
 

@@ -87,53 +87,44 @@ def test_backends_and_metadata_agree(setup_cfg):
 
 def test_the_lock_is_sorted_and_within_the_ranges(setup_cfg):
     pins = locked()
-    names = [
-        line.partition("==")[0].lower() for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text())
-    ]
+    names = [line.partition("==")[0].lower() for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text())]
     assert names == sorted(names)
     assert len(names) == len(pins)
-    wanted = lines(setup_cfg["options"]["install_requires"]) + lines(
-        setup_cfg["options.extras_require"]["dev"]
-    )
+    wanted = lines(setup_cfg["options"]["install_requires"]) + lines(setup_cfg["options.extras_require"]["dev"])
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
 
 
-def test_the_lock_is_complete():
+@pytest.fixture
+def locked_here() -> dict[str, Version]:
+    """The lock, where this Python is the environment that the Makefile made from it."""
+    venv = ROOT / ".venv"
+    if Path(sys.prefix).resolve() != venv.resolve() or not list(venv.glob("installed-*")):
+        pytest.skip("not the environment that the Makefile makes")
+    return locked()
+
+
+def test_the_lock_is_complete(locked_here):
     """What is locked needs nothing that is not, on this platform: `pip install --no-deps` is enough."""
-    pins = locked()
-    for name in pins:
+    for name in locked_here:
         for text in metadata.requires(name) or []:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 needed = canonical(requirement.name)
-                assert needed in pins, f"{name} needs {requirement}, which is not locked"
-                assert requirement.specifier.contains(pins[needed], prereleases=True), (
-                    f"{name}: {requirement}"
-                )
+                assert needed in locked_here, f"{name} needs {requirement}, which is not locked"
+                assert requirement.specifier.contains(locked_here[needed], prereleases=True), f"{name}: {requirement}"
 
 
-def test_what_runs_here_is_what_is_locked():
-    """Local version labels (2.13.0+cpu) aside; a `make test` environment is the locked one."""
-    different = {
-        name: (str(pin), metadata.version(name))
-        for name, pin in locked().items()
-        if Version(metadata.version(name)).public != pin.public
-    }
-    if (
-        not list((ROOT / ".venv").glob("installed-*"))
-        or Path(sys.prefix).resolve() != (ROOT / ".venv").resolve()
-    ):
-        pytest.skip("not the environment that the Makefile made")
-    assert different == {}
+def test_what_runs_here_is_what_is_locked(locked_here):
+    """Local version labels (2.13.0+cpu) aside."""
+    installed = {name: Version(metadata.version(name)).public for name in locked_here}
+    assert installed == {name: version.public for name, version in locked_here.items()}
 
 
 @pytest.mark.slow
 def test_a_wheel_holds_every_package_and_data_file(tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(
-        ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__")
-    )
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", *options, str(copy)],

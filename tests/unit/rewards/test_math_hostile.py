@@ -25,6 +25,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_hostile_batch_ends_in_time_and_off_the_main_thread():
     reward = MathReward(deadline_s=2.0, workers=2, extract="last_box")
     verify(r"\sqrt{2}", r"2^{1/2}")  # both workers' imports are not what is timed

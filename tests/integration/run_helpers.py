@@ -1,0 +1,53 @@
+"""A run of seconds: every stage type on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.config.load import dump_yaml, load_run
+
+
+def online(name: str, **changes: Any) -> dict[str, Any]:
+    stage = {
+        "name": name,
+        "type": "intro",
+        "init": "base",
+        "data": {"world": "addition", "view": "parity"},
+        "steps": 4,
+        "rollouts_per_step": 16,
+        "rollout": {"max_new_tokens": 34},
+        "optim": {"lr": 1e-3},
+        "rewards": [{"type": "world"}],
+        "evaluation": {"every": 2, "problems": 8},
+    }
+    return {**stage, **changes}
+
+
+def base(steps: int = 20) -> dict[str, Any]:
+    data = {"world": "addition"}
+    return {"name": "base", "type": "pretrain", "data": data, "steps": steps, "batch_size": 16, "optim": {"lr": 4e-3}}
+
+
+def config(tmp_path: Path, stages: list[dict[str, Any]], name: str = "run", **changes: Any):
+    value = {
+        "name": name,
+        "output_dir": str(tmp_path / "runs"),
+        "model": {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64}},
+        "stages": stages,
+        **changes,
+    }
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(dump_yaml(value), encoding="utf-8")
+    return load_run(path)
+
+
+def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def weights(folder: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model" / "model.safetensors")

@@ -1,0 +1,168 @@
+"""Whole runs: files written, stages reused, a stopped stage goes on exactly, failures are reported."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from ixt_rl.errors import PreconditionError, RewardError
+from ixt_rl.run import run_config, stages
+from tests.integration.run_helpers import base, config, online, rows, weights
+
+
+def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
+    gap = {
+        "name": "gap",
+        "type": "evaluate",
+        "data": {"world": "addition", "view": "parity"},
+        "rollout": {"max_new_tokens": 34},
+        "problems": 8,
+    }
+    run = config(
+        tmp_path,
+        [base(), gap, online("intro"), online("grpo", type="grpo"), online("raft", type="raft")],
+        seeds=[1, 2],
+        expect=[{"metric": "sampled/length", "stage": "intro", "at_least": 0, "at_most": 34}],
+    )
+    folder = run_config(run)
+    for name in ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json", "report.html"):
+        assert (folder / name).stat().st_size > 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert [s["name"] for s in summary["stages"]] == ["base", "gap", "intro", "grpo", "raft"]
+    assert set(summary["stages"][2]["seeds"]) == {"1", "2"}
+    assert summary["expectations"][0]["holds"] is True
+    evals = [r for r in rows(folder) if r["stage"] == "intro" and r["phase"] == "eval" and r["seed"] == 1]
+    assert [r["step"] for r in evals] == [0, 2, 4]
+    assert [r["rollouts"] for r in evals] == [0, 32, 64]
+    assert evals[0]["flops"] == 0 < evals[1]["flops"] < evals[2]["flops"]
+    trained = [r for r in rows(folder) if r["stage"] == "intro" and r["phase"] == "train"][-1]
+    for metric in ("kept_share", "posterior_kl", "entropy", "factor/taken", "factor/clipped", "rollout/strict"):
+        assert metric in trained
+    AutoModelForCausalLM.from_pretrained(folder / "model")  # an ordinary Hugging Face folder
+
+    # a second run finds everything done: same files, nothing trained
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("model.safetensors") if "initial" not in p.parts}
+    run_config(run)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_another_run_shares_the_pretrained_base_and_other_steps_do_not(tmp_path):
+    run_config(config(tmp_path, [base(5)], name="one"))
+    run_config(config(tmp_path, [base(5)], name="two"))
+    assert len(list((tmp_path / "runs" / ".cache").iterdir())) == 1
+    run_config(config(tmp_path, [base(6)], name="three"))
+    assert len(list((tmp_path / "runs" / ".cache").iterdir())) == 2
+
+
+class StopAt(TrainerCallback):
+    """Breaks the run like a kill would, after the checkpoint of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["intro", "raft", "grpo"])
+@pytest.mark.parametrize("stop", [2, 3])
+def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, method, stop):
+    stage = online("train", type=method, checkpoint_every=1, micro_batch_size=8)
+    straight = run_config(config(tmp_path, [base(), stage], name="straight"))
+
+    train = stages._train
+
+    def interrupted(trainer, callback, folder):
+        if folder.stage == "train":
+            trainer.add_callback(StopAt(stop))
+        train(trainer, callback, folder)
+
+    stopped = config(tmp_path, [base(), stage], name="stopped")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "_train", interrupted)
+        run_config(stopped)
+    report = json.loads((tmp_path / "runs" / "stopped" / "summary.json").read_text())
+    assert report["status"] == "stopped"
+    folder = run_config(stopped)
+    resumed, expected = weights(folder), weights(straight)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "step_time")} for row in rows(f)]
+        for f in (folder, straight)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_told_gap_that_is_missing_stops_the_run_and_says_so(tmp_path):
+    gap = {
+        "name": "gap",
+        "type": "evaluate",
+        "data": {"world": "addition", "view": "parity"},
+        "rollout": {"max_new_tokens": 34},
+        "problems": 8,
+        "min_told_gap": 0.5,
+    }
+    with pytest.raises(PreconditionError, match=r"gap -?0\.\d+ < min_told_gap=0\.5"):
+        run_config(config(tmp_path, [base(2), gap, online("intro")]))
+    folder = tmp_path / "runs" / "run"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "stopped"
+    assert "min_told_gap" in summary["reason"]
+    assert not (folder / "stages" / "intro").exists()
+    assert "min_told_gap" in (folder / "report.html").read_text()
+
+
+def test_a_throwing_reward_costs_samples_and_beyond_its_budget_the_run(tmp_path):
+    reward = tmp_path / "reward.py"
+    reward.write_text(
+        "def odd(prompts, completions, completion_ids, **kwargs):\n"
+        "    if len(completions) == 1 and len(completion_ids[0]) % 2 == 0:\n"
+        "        raise RuntimeError('even length')\n"
+        "    if any(len(ids) % 2 == 0 for ids in completion_ids):\n"
+        "        raise RuntimeError('even length')\n"
+        "    return [1.0] * len(completions)\n"
+    )
+    stage = online("intro", rewards=[{"type": "python", "path": f"{reward}:odd"}], steps=1)
+    lenient = run_config(config(tmp_path, [base(5), {**stage, "reward_errors": {"max_share": 1.0}}]))
+    failures = rows(lenient / "stages" / "intro" / "seed1", "reward_failures.jsonl")
+    assert failures
+    assert all("even length" in json.dumps(f) for f in failures)
+    (summary,) = [
+        s for s in json.loads((lenient / "summary.json").read_text())["stages"] if s["name"] == "intro"
+    ]
+    assert summary["reward_errors"] == len(failures)
+    assert "even length" in summary["notes"][0]
+    trained = [r for r in rows(lenient) if r["stage"] == "intro" and r["phase"] == "train"][-1]
+    assert trained["excluded_share"] == pytest.approx(len(failures) / 16)
+    assert trained["kept_share"] == pytest.approx(1 - len(failures) / 16)
+
+    with pytest.raises(RewardError, match="even length"):
+        run_config(config(tmp_path, [base(5), {**stage, "reward_errors": {"max_total": 0}}], name="strict"))
+
+
+@pytest.mark.parametrize("data_suffix", ["jsonl", "parquet"])
+def test_file_data_with_math_rewards(tmp_path, data_suffix):
+    from datasets import Dataset
+
+    problems = [{"q": f"{i} + {i}?", "a": f"It is\n#### {2 * i}", "level": i % 2} for i in range(40)]
+    path = tmp_path / f"data.{data_suffix}"
+    dataset = Dataset.from_list(problems)
+    dataset.to_json(path) if data_suffix == "jsonl" else dataset.to_parquet(path)
+    data = {
+        "path": str(path), "question": "q", "answer": "a", "answer_extract": "hashes", "where": {"level": [1]},
+        "eval_rows": 4,
+    }  # fmt: skip
+    stage = online(
+        "train", init=None, data=data, rewards=[{"type": "math"}], steps=2, micro_batch_size=8,
+        rollout={"max_new_tokens": 8, "max_prompt_tokens": 128}, evaluation={"every": 2, "problems": 4},
+    )  # fmt: skip
+    model = {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}}
+    folder = run_config(config(tmp_path, [stage], model=model))
+    summary = json.loads((folder / "summary.json").read_text())["stages"][0]
+    assert summary["prompt_lengths"]["count"] == 16
+    assert "sampled/checked" in summary["mean"]

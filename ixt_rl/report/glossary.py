@@ -5,7 +5,7 @@ from __future__ import annotations
 GLOSSARY = {
     "sampled, greedy, told": "how held-out problems are answered: sampled from the policy, its most likely tokens, "
     "and sampled with the right answer shown in the prompt",
-    "view": "what the reward looks at: the whole answer, or only a coarse part of it such as its parity; or the data file",
+    "view": "what the reward looks at: the whole answer or a coarse part of it, such as its parity; or the data file",
     "checked": "share of completions whose answer passes the reward's check",
     "strict": "share in which every step is right, whatever the reward looks at",
     "lucky share": "share of the checked completions that are not strict: right by luck",
@@ -13,7 +13,7 @@ GLOSSARY = {
     "no reasoning": "share of completions that give an answer without steps",
     "length": "mean tokens of a completion",
     "truncated": "share of completions cut off at the token limit",
-    "FLOPs": "of the stage: sampling, posterior and training passes together, evaluation left out",
+    "FLOPs": "of the stage: sampling, posterior and training passes together, evaluation left out; G is 10⁹, T is 10¹²",
     "kept_share": "share of the training rollouts whose reward is high enough to be trained on",
     "rollout/lucky_of_kept": "share of the right training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",

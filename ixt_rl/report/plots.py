@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from ixt_rl.report.results import engineering
 from ixt_rl.report.run_files import Run, Stage, cost, number, unique
 
 INK = "#1b1f24"
@@ -41,6 +42,7 @@ RC: dict[Any, Any] = {
     "grid.color": INK,
     "grid.alpha": 0.14,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -120,7 +122,7 @@ class Plotter:
                     x_axis(ax, x)
                 axes[i][0].set_ylabel("share of problems")
             legend(fig, [self._handle(stage.label) for stage in stages])
-            caption = "Held-out problems; step 0 is the base model."
+            caption = "Held-out problems; step 0 is the model that the stage started from."
             if len(self._seeds(stages)) > 1:
                 caption += " Bold: mean over seeds; thin: each seed."
             return self._save(fig, f"curves-{view}", f"Accuracy, view {view}", caption)
@@ -307,7 +309,7 @@ class Plotter:
     def _pretraining_flops(self) -> str:
         totals = [cost(self.run, stage, "flops") for stage in self.run.stages if stage.type == "pretrain"]
         known = [total for total in totals if total]
-        return f"Pretraining, not shown: {EngFormatter(places=2)(sum(known))}FLOPs." if known else ""
+        return f"Pretraining, not shown: {engineering(sum(known))} FLOPs." if known else ""
 
     def _save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)

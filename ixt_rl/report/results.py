@@ -211,7 +211,7 @@ def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
     for column in COLUMNS:
         value = metric(values, column.key)
         key = "sampled/reasoned" if column.key == "sampled/unreasoned" else column.key
-        spread = number(spreads.get(key)) if column.measured else None
+        spread = number(spreads.get(key)) if column.measured and value is not None else None
         cells[column.key] = Cell(value, spread, figure(column.key, value, spread))
     return cells
 

@@ -59,9 +59,7 @@ class EngineRollouts:
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k,
-            seed=call_seed(
-                args.seed, trainer._step, trainer.accelerator.process_index, trainer.model.training
-            ),
+            seed=step_seed(trainer, purpose=int(trainer.model.training)),
         )
         if self.engine is None or isinstance(self.engine, TransformersEngine):
             with self.in_process_engine(trainer) as engine:

@@ -22,7 +22,7 @@ SHIFTS = (1, 2, 8, 9, 5)
 STYLES, STYLE_SHARES = ("C", "V", "D"), (0.45, 0.49, 0.06)
 CHECK_PLAIN, CHECK_TOLD = 0.5, 0.1
 TOLD_SHARE, TOLD_NOISE = 0.4, 0.1
-TOLD_VIEWS, TOLD_VIEW_SHARES = ("sum", "parity", "mod5"), (0.4, 0.3, 0.3)
+TOLD_VIEWS, TOLD_VIEW_SHARES = ("sum", "parity", "mod5"), (0.2, 0.5, 0.3)
 FACT_SEED = 7
 
 

@@ -72,7 +72,10 @@ class StopAt(TrainerCallback):
 @pytest.mark.parametrize("method", ["intro", "raft", "grpo"])
 @pytest.mark.parametrize("stop", [2, 3])
 def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, method, stop):
-    stage = online("train", type=method, checkpoint_every=1, micro_batch_size=8)
+    keep = {"keep_reward": -0.3}
+    length = [{"type": "length", "soft": 5, "hard": 34}]  # varied rewards, some kept
+    changes = {"rewards": length, "intro": keep, "raft": keep, "micro_batch_size": 8}
+    stage = online("train", type=method, checkpoint_every=1, **changes)
     straight = run_config(config(tmp_path, [base(), stage], name="straight"))
 
     train = stages._train
@@ -89,8 +92,12 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
     report = json.loads((tmp_path / "runs" / "stopped" / "summary.json").read_text())
     assert report["status"] == "stopped"
     folder = run_config(stopped)
+    kept = [row["kept_share"] for row in rows(folder) if "kept_share" in row]
+    assert method == "grpo" or 0 < max(kept)
     resumed, expected = weights(folder), weights(straight)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    (cached,) = (tmp_path / "runs" / ".cache").iterdir()
+    assert any(not torch.equal(weights(cached)[name], expected[name]) for name in expected)
     timeless = [
         [{k: v for k, v in row.items() if k not in ("seconds", "step_time")} for row in rows(f)]
         for f in (folder, straight)

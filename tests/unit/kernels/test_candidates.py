@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from conftest import make_problem
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, logprob_chunk
 from ixt_rl.kernels.candidates import invert
+
+from .problems import make_problem
 
 
 def chi_square_p_value(counts, probs):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_problem, relative_error
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, logprob_chunk, reference, selected_logprobs
+
+from .problems import make_problem, relative_error
 
 HEADS = [
     {},

@@ -1,0 +1,71 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from rich.console import Console
+
+from ixt_rl.report.table import summary_table
+
+
+def printed(summary: dict, width: int = 80) -> str:
+    console = Console(width=width, no_color=True)
+    with console.capture() as capture:
+        console.print(summary_table(summary))
+    return capture.get()
+
+
+@pytest.fixture
+def summary(make_run) -> dict:
+    folder = make_run(seeds=(1, 2, 3), views=("parity", "sum"), methods=("intro-n1", "grpo", "raft"))
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_rows_and_figures(summary):
+    text = printed(summary)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    stage = summary["stages"][2]
+    row = next(line for line in text.splitlines() if "intro-n1-pari" in line)
+    spread = f"{stage['spread']['sampled/strict']:.3f}"
+    assert f"{stage['mean']['sampled/strict']:.3f}±{spread[1:]}" in row
+    assert f"{stage['mean']['sampled/checked']:.3f}" in row and f"{stage['mean']['told/strict']:.3f}" in row
+    assert text.index("view: parity") < text.index("base") < text.index("intro-n1-pari") < text.index("view: sum")
+
+
+def test_what_went_wrong_is_below_the_table(summary):
+    summary |= {"status": "stopped", "reason": "rewards failed [too often]"}
+    summary["expectations"] = [
+        {"text": "intro minus raft", "value": 0.05, "bound": ">= 0.12", "holds": False},
+        {"text": "early lead", "value": None, "bound": ">= 0.05", "holds": None},
+        {"text": "strict", "value": 0.7, "bound": ">= 0.65", "holds": True},
+    ]
+    text = printed(summary, width=120)
+    assert "Stopped: rewards failed [too often]" in text
+    assert "Does not hold: intro minus raft (0.05, expected >= 0.12)" in text
+    assert "Could not be measured: early lead (–, expected >= 0.05)" in text
+    assert "1 of 3 expectations hold." in text
+
+
+@pytest.mark.parametrize(
+    "summary", [{}, {"name": "x", "status": "stopped", "reason": None, "stages": None, "expectations": None}]
+)
+def test_a_summary_with_nothing_in_it(summary):
+    assert "model" in printed(summary)
+
+
+def test_null_and_nan_are_dashes(summary):
+    summary["stages"][2]["mean"]["sampled/strict"] = float("nan")
+    summary["stages"][3]["mean"]["sampled/strict"] = None
+    rows = {line.split()[0]: line.split() for line in printed(summary).splitlines() if line.strip()}
+    assert rows["intro-n1-pari"][1] == "–" and rows["grpo-parity"][1] == "–"
+    assert rows["raft-parity"][1] != "–" and rows["grpo-parity"][2] != "–"
+
+
+def test_the_best_is_bold(summary):
+    console = Console(width=80, force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(summary_table(summary))
+    best = max(s["mean"]["sampled/strict"] for s in summary["stages"] if s["view"] == "parity")
+    assert f"\x1b[1m{best:.3f}" in capture.get()

@@ -5,7 +5,8 @@
 writes `loss_kernel.json`, `loss_kernel.md` and `loss_kernel.png` to `--out`.
 
 - Time: all variants run in one process, in turn, `--rounds` times after one warm-up. A round gives each variant's ratio
-  to that round's bare products; the table has the median over rounds. Forward and backward are both in it.
+  to that round's bare products; the table has the median over rounds. Forward and backward are both in it. On a
+  machine that others use, read the ratio of CPU times: small operations wait longer for a lost core than big ones.
 - Memory: each variant runs once in a fresh process. The figure is the high-water mark of resident memory during the
   run, less what was resident before (code and inputs), less the gradients it leaves behind.
 
@@ -145,17 +146,17 @@ def prepare(name: str, problem: Problem) -> Callable[[], None]:
     }[name](problem)
 
 
-def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds per variant and round."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall seconds and CPU seconds (all threads) per variant and round."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for round_ in range(rounds + 1):
         for name in variants:
             run = prepare(name, problem)
             problem.clear()
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             run()
             if round_:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
             del run
     return seconds
 
@@ -192,14 +193,16 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
             times = child(args, *size, "--variants", *args.variants, "--measure", "time")
             for name in args.variants:
                 memory = child(args, *size, "--variants", name, "--measure", "memory")
-                ratios = [own / base for own, base in zip(times[name], times["bare"], strict=True)]
+                pairs = list(zip(times[name], times["bare"], strict=True))
+                ratios = [own[0] / base[0] for own, base in pairs]
                 row = {
                     "dtype": dtype,
                     "tokens": n_tokens,
                     "variant": name,
-                    "seconds": statistics.median(times[name]),
+                    "seconds": statistics.median(wall for wall, _ in times[name]),
                     "ratio_to_bare": statistics.median(ratios),
                     "ratio_range": [min(ratios), max(ratios)],
+                    "cpu_ratio_to_bare": statistics.median(own[1] / base[1] for own, base in pairs),
                     "extra_mb": None if name == "bare" else memory["bytes"] / 1e6,
                 }
                 rows.append(row)
@@ -212,7 +215,8 @@ def markdown_row(row: dict) -> str:
     extra = "-" if row["extra_mb"] is None else f"{row['extra_mb']:.0f}"
     return (
         f"| {row['dtype']} | {row['tokens']} | {row['variant']} | {row['seconds']:.2f} "
-        f"| {row['ratio_to_bare']:.2f} ({low:.2f}-{high:.2f}) | {extra} |"
+        f"| {row['ratio_to_bare']:.2f} ({low:.2f}-{high:.2f}) "
+        f"| {row['cpu_ratio_to_bare']:.2f} | {extra} |"
     )
 
 
@@ -224,8 +228,9 @@ def write_report(rows: list[dict], args: argparse.Namespace) -> None:
     header = [
         ", ".join(f"{k}={v}" for k, v in settings.items()),
         "",
-        "| dtype | tokens | variant | seconds | times bare, median (range) | MB beyond inputs and gradients |",
-        "|---|---|---|---|---|---|",
+        "| dtype | tokens | variant | seconds | times bare, median (range) | CPU time, times bare "
+        "| MB beyond inputs and gradients |",
+        "|---|---|---|---|---|---|---|",
     ]
     (args.out / "loss_kernel.md").write_text("\n".join([*header, *map(markdown_row, rows)]) + "\n")
     plot(rows, args.out / "loss_kernel.png")

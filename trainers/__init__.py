@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
-    from ixt_rl.trainers.pretrain import PretrainTrainer
+    from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
 
 _HOME = {
@@ -16,6 +16,7 @@ _HOME = {
     "GRPOTrainer": "grpo",
     "InTROConfig": "intro",
     "InTROTrainer": "intro",
+    "PretrainConfig": "pretrain",
     "PretrainTrainer": "pretrain",
     "RAFTConfig": "raft",
     "RAFTTrainer": "raft",
@@ -26,6 +27,7 @@ __all__ = [
     "GRPOTrainer",
     "InTROConfig",
     "InTROTrainer",
+    "PretrainConfig",
     "PretrainTrainer",
     "RAFTConfig",
     "RAFTTrainer",

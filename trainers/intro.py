@@ -215,9 +215,7 @@ class InTROTrainer(KeptTrainer):
                     reason="the average would have to gather every parameter at every update",
                     remedy="use ZeRO-2, or posterior='frozen'",
                 )
-            posterior = type(self.model).from_pretrained(
-                self.model.config._name_or_path, dtype=self.model.dtype
-            )
+            posterior = type(self.model).from_pretrained(self.model.config._name_or_path, dtype=self.model.dtype)
         else:
             posterior = copy.deepcopy(self.model)
             del posterior.forward  # the copy's patched forward is bound to the original

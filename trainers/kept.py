@@ -59,8 +59,7 @@ class KeptTrainer(OnlineTrainer):
             return [(0, [int(inputs["prompt_ids"][0, first])], [])]
         completions = self.completion_lists(inputs)
         prompts = [
-            ids[mask.bool()].tolist()
-            for ids, mask in zip(inputs["prompt_ids"], inputs["prompt_mask"], strict=True)
+            ids[mask.bool()].tolist() for ids, mask in zip(inputs["prompt_ids"], inputs["prompt_mask"], strict=True)
         ]
         return [(row, prompts[row], completions[row]) for row in kept]
 

@@ -161,9 +161,7 @@ class OnlineTrainer(GRPOTrainer):
         micro-batches and ranks since the last log. NaN elements do not count."""
         values = values.detach().double().flatten()
         valid = values[~values.isnan()]
-        self._sums[name] += torch.stack(
-            [valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]
-        ).cpu()
+        self._sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
 
     # ---------------------------------------------------------------- TRL's private methods
 
@@ -229,19 +227,13 @@ class OnlineTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and self._sums:
             names = sorted(self._sums)
-            local = torch.stack([self._sums[name] for name in names]).to(
-                self.accelerator.device, torch.float32
-            )
-            for name, (total, count) in zip(
-                names, self.accelerator.reduce(local, "sum").tolist(), strict=True
-            ):
+            local = torch.stack([self._sums[name] for name in names]).to(self.accelerator.device, torch.float32)
+            for name, (total, count) in zip(names, self.accelerator.reduce(local, "sum").tolist(), strict=True):
                 self._metrics["train"][name].append(total / count if count else float("nan"))
             for name in names:
                 self._sums[name].zero_()  # names stay, so that every rank reduces the same list
             for phase in ("rollout", "posterior", "score", "train"):
-                flops = torch.tensor(
-                    self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device
-                )
+                flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
                 logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
         super().log(logs, start_time)
 

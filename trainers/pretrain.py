@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,13 @@ from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
 from ixt_rl.conditioning import pad, prompt_completion
+from ixt_rl.errors import ConfigError
 from ixt_rl.types import TokenSequence
 
 _POOL_BATCHES = 8
 
 
-def document_dataset(
-    documents: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, seed: int
-) -> Dataset:
+def document_dataset(documents: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, seed: int) -> Dataset:
     """(prompt ids, completion ids) pairs as rows in training order.
 
     Rows are sorted by length inside pools of a few batches, and the pool's batches shuffled, so that
@@ -69,12 +69,31 @@ class SequenceCollator:
         }
 
 
+@dataclass
+class PretrainConfig(SFTConfig):
+    """`trl.SFTConfig` for sequences that are already built: no packing, no truncation, rows in order."""
+
+    packing: bool = field(default=False)
+    max_length: int | None = field(default=None)
+    train_sampling_strategy: str = field(default="sequential")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packing or self.max_length is not None or self.train_sampling_strategy != "sequential":
+            raise ConfigError(
+                f"packing={self.packing}, max_length={self.max_length}, "
+                f"train_sampling_strategy={self.train_sampling_strategy!r}",
+                reason="the rows are final, and already in batches of equal length",
+                remedy="leave the three at their defaults",
+            )
+
+
 class PretrainTrainer(SFTTrainer):
     """`SFTTrainer` on token sequences that are already built; the loss covers their trained tokens.
 
     Args:
         model: the model to train.
-        args: TRL's SFT arguments; packing and truncation stay off, the rows are final.
+        args: the trainer's config.
         documents: (prompt ids, completion ids) pairs; prompts are seen, completions trained.
         processing_class: the tokenizer.
     """
@@ -84,14 +103,11 @@ class PretrainTrainer(SFTTrainer):
     def __init__(
         self,
         model: PreTrainedModel,
-        args: SFTConfig,
+        args: PretrainConfig,
         documents: Sequence[tuple[Sequence[int], Sequence[int]]],
         processing_class,
         **kwargs: Any,
     ):
-        args.packing = False
-        args.max_length = None
-        args.train_sampling_strategy = "sequential"
         super().__init__(
             model,
             args=args,

@@ -106,22 +106,21 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
-    """`out (+)= a @ b`, accumulated and returned in `out`'s dtype, never rounded to a narrower one.
+    """`out (+)= a @ b`, summed and returned in `out`'s dtype, never rounded to a narrower one.
 
-    Half-precision products with a float32 result exist on CUDA; elsewhere the inputs are widened.
+    bfloat16 products with a float32 result exist on CUDA, where `a` is rounded to bfloat16 if need be; elsewhere,
+    and for float16 (whose range is too small for gradients), the inputs are widened.
     """
-    if a.dtype == b.dtype == out.dtype:
-        if accumulate:
-            out.addmm_(a, b)
-        else:
-            torch.mm(a, b, out=out)
-    elif out.is_cuda and out.dtype == torch.float32:
+    if b.dtype == torch.bfloat16 and out.is_cuda and out.dtype == torch.float32:
+        a = a.to(b.dtype)
         if accumulate:
             torch.addmm(out, a, b, out_dtype=torch.float32, out=out)
         else:
             torch.mm(a, b, out_dtype=torch.float32, out=out)
+    elif accumulate:
+        out.addmm_(a.to(out.dtype), b.to(out.dtype))
     else:
-        matmul(a.to(out.dtype), b.to(out.dtype), out, accumulate=accumulate)
+        torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)
 
 
 @contextmanager

@@ -417,7 +417,6 @@ class _Grads:
         """Add what the logits' gradient `grad` [C, v] of tokens a:b and entries v0:v1 contributes."""
         if self.bias is not None:
             self.bias[v0:v1] += grad.sum(0)
-        grad = grad.to(self.dtype)
         if self.hidden is not None:
             matmul(grad, self.head.weight[v0:v1].to(self.dtype), self.hidden[a:b], accumulate=True)
         if self.weight is not None:

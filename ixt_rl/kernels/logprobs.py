@@ -161,7 +161,6 @@ class _SelectedLogprobs(torch.autograd.Function):
                     head.chain_(grad, z)
                     if grad_b is not None:
                         grad_b += grad.sum(0)
-                    grad = grad.to(dtype)
                     if grad_hidden is not None:
                         matmul(grad, head.weight[v0:v1].to(dtype), grad_hidden[a:b], accumulate=True)
                     if grad_w is not None:

@@ -52,6 +52,9 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.8,
 }
 
+_PHASES = {"rollout": "#56B4E9", "posterior": "#009E73", "score": "#E69F00", "train": "#0072B2"}
+_PIXELS_PER_POINT = 1.45  # of a figure on the page, so that four panels fill its width
+
 Value = Callable[[dict], float | None]
 
 
@@ -121,6 +124,8 @@ class Plotter:
                     ax.set_title(title if i == 0 else "")
                     x_axis(ax, x)
                 axes[i][0].set_ylabel("share of problems")
+                low, high = axes[i][0].get_ylim()
+                axes[i][0].set_ylim(max(low, -0.02), min(high, 1.02))
             legend(fig, [self._handle(stage.label) for stage in stages])
             caption = "Held-out problems; step 0 is the model that the stage started from."
             if len(self._seeds(stages)) > 1:
@@ -131,7 +136,7 @@ class Plotter:
         """InTRO's factor on taken and sampled candidates, on right and wrong tokens; clipping; KL."""
         stages = [stage for stage in self._stages(view) if stage.type == "intro"]
         panels: list[tuple[str, list[tuple[str, Any, str]]]] = [
-            ("mean factor", [("factor/taken", "-", "taken tokens"), ("factor/sampled", "--", "sampled candidates")]),
+            ("mean factor", [("factor/taken", "-", "taken"), ("factor/sampled", "--", "candidates")]),
             ("factor on taken tokens", [("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")]),
             ("share of factors clipped", [("factor/clipped", "-", "")]),
             ("KL of policy and posterior (nats)", [("posterior_kl", "-", "")]),
@@ -151,7 +156,9 @@ class Plotter:
                     ax.axhline(1.0, color=INK, linewidth=0.9, linestyle=":", zorder=1)
                 named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in lines if name]
                 if named:
-                    ax.legend(handles=named, fontsize=8, loc="best")
+                    low, high = ax.get_ylim()
+                    ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
+                    ax.legend(handles=named, fontsize=8, loc="upper right", ncols=len(named))
                 if "share" in title:
                     share_axis(ax)
             legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
@@ -221,10 +228,10 @@ class Plotter:
     def flops(self) -> Drawing | None:
         """FLOPs of each online stage by phase."""
         stages = [stage for stage in self.run.online_stages if cost(self.run, stage, "flops")]
-        phases = [p for p in ("rollout", "posterior", "score", "train") if self._has(stages, "train", f"flops/{p}")]
+        totals = {p: [cost(self.run, stage, f"flops/{p}") or 0.0 for stage in stages] for p in _PHASES}
+        phases = [phase for phase, found in totals.items() if any(found)]
         if not phases:
             return None
-        shades = {"rollout": "#56B4E9", "posterior": "#009E73", "score": "#E69F00", "train": "#0072B2"}
         with matplotlib.rc_context(RC):
             fig = Figure(figsize=(9.5, 0.8 + 0.34 * len(stages)), layout="constrained")
             ax = fig.add_subplot()
@@ -232,8 +239,8 @@ class Plotter:
             names = [f"{stage.label}, {stage.view}" if several else stage.label for stage in stages]
             left = [0.0] * len(stages)
             for phase in phases:
-                widths = [cost(self.run, stage, f"flops/{phase}") or 0.0 for stage in stages]
-                ax.barh(range(len(stages)), widths, left=left, label=phase, color=shades[phase], height=0.7)
+                widths = totals[phase]
+                ax.barh(range(len(stages)), widths, left=left, label=phase, color=_PHASES[phase], height=0.7)
                 left = [a + b for a, b in zip(left, widths, strict=True)]
             ax.set_yticks(range(len(stages)), names)
             ax.invert_yaxis()
@@ -241,7 +248,7 @@ class Plotter:
             ax.xaxis.set_major_formatter(EngFormatter())
             ax.set_xlabel("FLOPs of one seed")
             legend(fig, None)
-            return self._save(fig, "flops", "FLOPs by phase", self._pretraining_flops())
+            return self._save(fig, "flops", "FLOPs by phase", self._flops_caption())
 
     def prompt_lengths(self) -> Drawing | None:
         """Histograms of prompt lengths, one for each distinct data set."""
@@ -262,7 +269,8 @@ class Plotter:
                 ax.set_title(view)
                 ax.set_xlabel("prompt length (tokens)")
                 ax.set_ylabel("prompts")
-                ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+                for axis in (ax.xaxis, ax.yaxis):
+                    axis.set_major_locator(MaxNLocator(integer=True))
             return self._save(fig, "prompt-lengths", "Prompt lengths", "Before any are dropped or cut.")
 
     # ------------------------------------------------------------------------------ parts
@@ -299,17 +307,21 @@ class Plotter:
             return
         xs, ys = _xy(mean)
         shown = rolling_mean(ys, window(len(ys))) if smooth else ys
-        ax.plot(xs, shown, color=look.colour, linestyle=dash, marker=look.marker if markers else None, markersize=4)
+        marker = look.marker if markers or len(xs) == 1 else None  # one point draws no line
+        ax.plot(xs, shown, color=look.colour, linestyle=dash, marker=marker, markersize=4)
 
     def _smoothing(self, stages: list[Stage]) -> str:
         longest = max((len(r) for s in stages for r in self.run.stage_rows(s, "train").values()), default=0)
         of = "the mean over seeds" if len(self._seeds(stages)) > 1 else "the seed"
+        if window(longest) == 1:
+            return "Thin: each seed; bold: their mean." if len(self._seeds(stages)) > 1 else ""
         return f"Thin: as logged; bold: rolling mean of {of} over {window(longest)} logged steps."
 
-    def _pretraining_flops(self) -> str:
+    def _flops_caption(self) -> str:
         totals = [cost(self.run, stage, "flops") for stage in self.run.stages if stage.type == "pretrain"]
         known = [total for total in totals if total]
-        return f"Pretraining, not shown: {engineering(sum(known))} FLOPs." if known else ""
+        said = "Up to the last logged step of training."
+        return f"{said} Pretraining, not shown: {engineering(sum(known))} FLOPs." if known else said
 
     def _save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
@@ -332,7 +344,8 @@ def inline_svg(fig: Figure, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids that nothing refers to, and every figure repeats
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
+    width = round(fig.get_figwidth() * 72 * _PIXELS_PER_POINT)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf'<svg \1style="max-width: {width}px"', svg, count=1)
     svg = re.sub(r"(\d+px) [^;\"]*?sans-serif", r"\1 system-ui, sans-serif", svg)
     return svg.replace(INK, "currentColor")
 
@@ -400,7 +413,8 @@ def x_axis(ax: Axes, x: str) -> None:
 
 def share_axis(ax: Axes) -> None:
     """A share starts at 0, and a constant one is no reason to zoom into nothing."""
-    ax.set_ylim(bottom=0, top=min(1.02, max(ax.get_ylim()[1], 0.05)))
+    top = min(1.02, max(ax.get_ylim()[1], 0.05))
+    ax.set_ylim(-0.02 * top, top)
 
 
 def legend(fig: Figure, handles: list[Line2D] | None) -> None:

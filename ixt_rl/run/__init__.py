@@ -87,9 +87,7 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
         console.reused(stage, seed, folder)
     else:
         folder.start()
-        runner = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}.get(
-            stage.type, stages.run_online
-        )
+        runner = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}.get(stage.type, stages.run_online)
         runner(config, stage, seed, origin, folder, console)
         folder.finish()
     if stage.type == "evaluate":

@@ -61,9 +61,9 @@ class StageCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.progress.step(state.global_step)
-        if args.save_strategy == "steps" and state.global_step % args.save_steps == 0:
-            control.should_log = True  # no average may span a checkpoint: a resumed run logs the same rows
         last = state.global_step == state.max_steps
+        if last or (args.save_strategy == "steps" and state.global_step % args.save_steps == 0):
+            control.should_log = True  # no average may span a checkpoint: a resumed run logs the same rows
         if self.evaluate is not None and (last or state.global_step % self.every == 0):
             self._evaluate(state, keep_samples=last)
 

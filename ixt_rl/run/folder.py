@@ -57,9 +57,7 @@ class StageFolder:
         found = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
         return max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
 
-    def add_metrics(
-        self, phase: str, step: int, rollouts: int, flops: float, seconds: float, metrics: dict
-    ) -> None:
+    def add_metrics(self, phase: str, step: int, rollouts: int, flops: float, seconds: float, metrics: dict) -> None:
         """Appends a row to the stage's metrics."""
         row = {"stage": self.stage, "type": self.type, "seed": self.seed, "phase": phase, "step": step}
         row |= {"rollouts": rollouts, "flops": flops, "seconds": round(seconds, 3), **metrics}
@@ -134,9 +132,7 @@ class RunFolder:
         if link.is_symlink():
             link.unlink()
         if Path(model).is_dir() and not link.exists():
-            link.symlink_to(
-                os.path.relpath(Path(model).resolve(), self.path.resolve()), target_is_directory=True
-            )
+            link.symlink_to(os.path.relpath(Path(model).resolve(), self.path.resolve()), target_is_directory=True)
 
 
 def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> str:

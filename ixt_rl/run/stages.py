@@ -7,7 +7,6 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PrinterCallback
-from trl import SFTConfig
 
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.schema import EvaluateStage, OnlineStage, Optim, PretrainStage, RunConfig, WorldData
@@ -25,6 +24,7 @@ from ixt_rl.trainers import (
     GRPOTrainer,
     InTROConfig,
     InTROTrainer,
+    PretrainConfig,
     PretrainTrainer,
     RAFTConfig,
     RAFTTrainer,
@@ -54,13 +54,12 @@ def run_pretrain(
     """Next-token prediction on a world's documents; writes the model and the loss curve."""
     started = time.perf_counter()
     model, tokenizer = load_model(origin, config.model, train=True), load_tokenizer(origin)
-    documents = WORLDS[stage.data.world](stage.data.view).documents(
-        stage.steps * stage.batch_size, stage.seed
-    )
-    args = SFTConfig(
+    documents = WORLDS[stage.data.world](stage.data.view).documents(stage.steps * stage.batch_size, stage.seed)
+    args = PretrainConfig(
         **_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
         per_device_train_batch_size=stage.batch_size,
         gradient_checkpointing=False,
+        include_num_input_tokens_seen="non_padding",
     )
     trainer = PretrainTrainer(model, args, documents, tokenizer)
     flops_per_token = 6 * model.num_parameters()
@@ -81,9 +80,7 @@ def run_evaluate(
     started = time.perf_counter()
     model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin)
     task = make_task(stage.data, stage.template)
-    engine = TransformersEngine(
-        model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size
-    )
+    engine = TransformersEngine(model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size)
     plan = EvaluationPlan(stage.rollout.max_new_tokens, stage.rollout.temperature, stage.rollout.top_p)
     with console.stage(stage, seed, 1) as progress:
         metrics, samples = evaluate(engine, tokenizer, task, task.eval_rows(stage.problems), plan)
@@ -220,9 +217,7 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     if not rows:
         return None
     section = stage.evaluation
-    plan = EvaluationPlan(
-        stage.rollout.max_new_tokens, section.temperature, section.top_p, samples=section.samples
-    )
+    plan = EvaluationPlan(stage.rollout.max_new_tokens, section.temperature, section.top_p, samples=section.samples)
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
         with trainer.rollouts.in_process_engine(trainer) as engine:
@@ -241,9 +236,7 @@ def _train(trainer, callback: StageCallback, folder: StageFolder) -> None:
         folder.drop_rows_after(step)
         if hasattr(trainer, "ledger"):
             logged = [row for row in folder.metrics() if "flops/train" in row][-1]
-            trainer.ledger.restore(
-                {p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")}
-            )
+            trainer.ledger.restore({p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")})
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 

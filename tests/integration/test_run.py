@@ -139,9 +139,7 @@ def test_a_throwing_reward_costs_samples_and_beyond_its_budget_the_run(tmp_path)
     failures = rows(lenient / "stages" / "intro" / "seed1", "reward_failures.jsonl")
     assert failures
     assert all("even length" in json.dumps(f) for f in failures)
-    (summary,) = [
-        s for s in json.loads((lenient / "summary.json").read_text())["stages"] if s["name"] == "intro"
-    ]
+    (summary,) = [s for s in json.loads((lenient / "summary.json").read_text())["stages"] if s["name"] == "intro"]
     assert summary["reward_errors"] == len(failures)
     assert "even length" in summary["notes"][0]
     trained = [r for r in rows(lenient) if r["stage"] == "intro" and r["phase"] == "train"][-1]

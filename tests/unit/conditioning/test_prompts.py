@@ -27,7 +27,9 @@ def test_the_world_prompt_and_its_told_form(tokenizer):
 
 def test_chat_prompts_go_through_the_chat_template():
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}{% if add_generation_prompt %}A{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.content }}>{% endfor %}{% if add_generation_prompt %}A{% endif %}"
+    )
     plain, told = PromptTemplate("{question}?", "{question} ({answer})?", chat=True).render("2+2", "4")
     assert tokenizer.decode(encode_prompt(tokenizer, plain)) == "<2+2?>A"
     assert tokenizer.decode(encode_prompt(tokenizer, told)) == "<2+2 (4)?>A"

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 import yaml
 
-METHODS = {
+METHODS: dict[str, tuple] = {
     "intro-n1": ("intro", {"intro": {"candidates": 1, "posterior": {"source": "frozen"}}}, 2e-4, 0.33),
     "intro-n5": ("intro", {"intro": {"candidates": 5, "posterior": {"source": "frozen"}}}, 2e-4, 0.28),
     "grpo": ("grpo", {}, 1e-4, 0.27),
@@ -22,7 +22,7 @@ BASE = {"greedy": 0.53, "sampled": 0.38, "told": 0.63}
 COMPLETION = "<bos> 1 2 <script>alert(1)</script> & # 4 <eos>"
 
 
-EXPECTATIONS = [
+EXPECTATIONS: list[dict] = [
     {"text": "intro-n1: sampled/strict", "value": 0.71, "bound": ">= 0.65", "holds": True},
     {"text": "intro-n1 minus raft", "value": 0.081, "bound": ">= 0.12", "holds": False},
     {"text": "grpo at step 20", "value": None, "bound": ">= 0.05", "holds": None},
@@ -69,7 +69,7 @@ class RunMaker:
                 summaries.append(self._summary(stage, kind, view, list(seeds)))
         new = {"architecture": "llama", "hidden_size": 128}
         self.write(folder, "config.yaml", {"name": name, "seeds": list(seeds), "model": {"new": new}, "stages": config})
-        summary = {"name": name, "status": "finished", "reason": None, "seconds": 312.4, "seeds": list(seeds)}
+        summary: dict = {"name": name, "status": "finished", "reason": None, "seconds": 312.4, "seeds": list(seeds)}
         summary |= {"stages": summaries, "expectations": expectations or []}
         self.write(folder, "summary.json", summary)
         self.write(folder, "metrics.jsonl", self.rows)
@@ -104,7 +104,7 @@ class RunMaker:
             self._rows_of("pretrain", "pretrain", 0, "train", step, metrics)
 
     def _evaluation(self, gained: float) -> dict:
-        metrics = {}
+        metrics: dict[str, float] = {}
         for mode, start in BASE.items():
             strict = start + gained * (mode != "told") + self._noise(0.01)
             lucky = max(0.02, 0.4 - gained)

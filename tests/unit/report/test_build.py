@@ -127,7 +127,7 @@ def test_plots_are_readable_images(full_run):
         with Image.open(full_run / "plots" / f"{name}.png") as image:
             image.load()
             assert min(image.size) > 150
-            assert len(image.getcolors(1 << 24)) > 20  # something is drawn
+            assert len(image.getcolors(1 << 24) or ()) > 20  # something is drawn
 
 
 def test_one_seed_has_no_spread(make_run):

@@ -114,7 +114,11 @@ def test_grpo_equals_trl_on_the_same_batch(tmp_path, loss_type, beta):
     ours = make_trainer("grpo", tmp_path, copy.deepcopy(model), loss_type=loss_type)
     args = trl.GRPOConfig(**{**_shared(ours.args), "loss_type": loss_type})
     theirs = trl.GRPOTrainer(
-        copy.deepcopy(model), [lambda **_: [0.0]], args, train_dataset=ours.train_dataset, processing_class=WORLD.tokenizer()
+        copy.deepcopy(model),
+        [lambda **_: [0.0]],
+        args,
+        train_dataset=ours.train_dataset,
+        processing_class=WORLD.tokenizer(),
     )
     results = []
     for trainer in (ours, theirs):

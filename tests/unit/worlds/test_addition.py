@@ -113,7 +113,7 @@ def test_told_documents_are_cleaner_and_tell_their_own_answer():
             shown = text(prompt[prompt.index(ID["<told>"]) + 1 : -1])
             answer = read_answer(rationale)
             assert shown in {view_answer(answer, view) for view in AdditionWorld.views}
-    assert 0.45 < len(strict[True]) / 4000 < 0.55
+    assert 0.36 < len(strict[True]) / 4000 < 0.44
     assert np.mean(strict[True]) > 0.85
     assert np.mean(strict[False]) < np.mean(strict[True]) - 0.3
 
@@ -122,5 +122,5 @@ def test_the_tokenizer_round_trips_and_adds_bos():
     tokenizer = AdditionWorld().tokenizer()
     ids = tokenizer("1 2 3 4 5 6 <told> m2 1 =")["input_ids"]
     assert tokenizer.decode(ids) == "<bos> 1 2 3 4 5 6 <told> m2 1 ="
-    assert [VOCABULARY[i] for i in ids][0] == "<bos>"
+    assert VOCABULARY[ids[0]] == "<bos>"
     assert len(tokenizer) == 22

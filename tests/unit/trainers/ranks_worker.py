@@ -1,0 +1,29 @@
+"""Trains one method under torchrun and lets rank 0 save the weights: argv = method, out folder, batch per rank, accumulation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.unit.trainers.helpers import ScriptedEngine, make_trainer, rows
+
+method, out, per_device, accumulation = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+options = {"candidates": "exact", "posterior": "frozen"} if method == "intro" else {}
+trainer = make_trainer(
+    method,
+    out / "trainer",
+    engine=ScriptedEngine(),
+    data=rows(16),
+    max_steps=3,
+    per_device_train_batch_size=per_device,
+    gradient_accumulation_steps=accumulation,
+    **({"ddp_backend": "gloo"} if "WORLD_SIZE" in os.environ else {}),
+    **options,
+)
+trainer.train()
+if trainer.accelerator.is_main_process:
+    torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), out / "weights.pt")
+    torch.save([row for row in trainer.state.log_history if "kept_share" in row], out / "logs.pt")

@@ -1,0 +1,41 @@
+"""One batch = micro-batches = ranks: three updates in one process, accumulated, and on two ranks (gloo)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[3]
+WORKER = Path(__file__).with_name("ranks_worker.py")
+
+
+def run(out: Path, method: str, ranks: int, per_device: int, accumulation: int):
+    out.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+    command = launcher if ranks > 1 else [sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [*command, str(WORKER), method, str(out), str(per_device), str(accumulation)],
+        check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
+    )  # fmt: skip
+    return torch.load(out / "weights.pt"), torch.load(out / "logs.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["intro", "raft"])
+def test_one_process_micro_batches_and_two_ranks_reach_the_same_weights(method, tmp_path):
+    whole, whole_logs = run(tmp_path / "whole", method, ranks=1, per_device=16, accumulation=1)
+    for name, split in {"micro": (1, 4, 4), "ranks": (2, 8, 1), "both": (2, 4, 2)}.items():
+        weights, logs = run(tmp_path / name, method, *split)
+        for parameter in whole:
+            torch.testing.assert_close(
+                weights[parameter], whole[parameter], rtol=1e-4, atol=2e-6, msg=f"{name} {parameter}"
+            )
+        for row, expected in zip(logs, whole_logs, strict=True):
+            for metric in ("kept_share", "rollout/strict", "entropy", "flops/train", "flops/rollout"):
+                assert row[metric] == pytest.approx(expected[metric], rel=1e-4), (name, metric)

@@ -413,8 +413,8 @@ class _Rules:
         if set(relation.operators) != {"="}:
             return None
         sides = list(relation.sides)
-        if isinstance(sides[0], Sym) and sides[0].name not in ("e", "i", "pi", "inf"):
-            name = sides.pop(0)
+        if isinstance(name := sides[0], Sym) and name.name not in ("e", "i", "pi", "inf"):
+            del sides[0]
             if any(name.name in symbols(side) for side in sides):
                 return None
         elif isinstance(sides[-1], Sym) and len(sides) == 2 and not symbols(sides[0]):

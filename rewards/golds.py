@@ -24,7 +24,7 @@ from ixt_rl.rewards.answers import (
     parse_answer,
 )
 from ixt_rl.rewards.expression import symbols
-from ixt_rl.rewards.extract import final_answer
+from ixt_rl.rewards.extract import Extraction, final_answer
 from ixt_rl.rewards.outcome import TooLarge, Unreadable
 
 _NOT_ANSWERS = {"nan", "null", "undefined answer", "n a"}
@@ -136,7 +136,7 @@ def _shown(text: str) -> str:
 def _answer_part(text: str) -> str:
     if "####" not in text and "\\boxed" not in text:
         return text
-    how = "hashes" if "####" in text else "last_box"
+    how: Extraction = "hashes" if "####" in text else "last_box"
     found = final_answer(text, how)
     if found is None:
         raise Unreadable(f"no complete final answer ({how})")

@@ -62,6 +62,7 @@ class InTROConfig(GRPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_options(self, ENGINE, OWN_LOSS, RATIO, ON_POLICY)
+        assert self.steps_per_generation is not None  # set by TRL above
         if self.steps_per_generation > self.gradient_accumulation_steps:
             raise ConfigError(
                 f"steps_per_generation={self.steps_per_generation} with "
@@ -197,7 +198,7 @@ class InTROTrainer(KeptTrainer):
     def _generator(self, device: torch.device) -> torch.Generator:
         return torch.Generator(device=device).manual_seed(step_seed(self, purpose=_CANDIDATES))
 
-    def _make_posterior(self) -> torch.nn.Module | None:
+    def _make_posterior(self) -> Any:
         """The frozen or averaged copy, or None where the model itself serves."""
         lora = hasattr(self.model, "get_base_model")
         if self.args.posterior == "ema" and lora:

@@ -105,6 +105,10 @@ class OnlineTrainer(GRPOTrainer):
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
+    args: Any  # the subclass's config; transformers and TRL type these three too widely to use
+    model: Any
+    processing_class: Any
+
     def __init__(
         self,
         model: PreTrainedModel | str,
@@ -123,7 +127,7 @@ class OnlineTrainer(GRPOTrainer):
                     reason="rollouts come from the rollout engine, in one turn",
                     remedy=f"leave {name} out, or use trl.GRPOTrainer with ixt_rl.rollout.trl_adapter",
                 )
-        self.rollouts = EngineRollouts(engine, generation_batch_rows)
+        self.rollouts: Any = EngineRollouts(engine, generation_batch_rows)
         with warnings.catch_warnings():
             # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
             warnings.filterwarnings("ignore", message=".*rollout_func.*")

@@ -39,6 +39,7 @@ class RAFTConfig(GRPOConfig):
         super().__post_init__()
         own_loss = {k: v for k, v in OWN_LOSS.items() if not (self.importance_ratio and k == "epsilon")}
         refuse_options(self, ENGINE, own_loss, RATIO if self.importance_ratio else {})
+        assert self.steps_per_generation is not None  # set by TRL above
         stale = self.num_iterations > 1 or self.steps_per_generation > self.gradient_accumulation_steps
         if stale and not self.importance_ratio:
             raise ConfigError(

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import PromptTemplate, load_template
+from ixt_rl.config.schema import WorldData
 from ixt_rl.data.loaders import load_rows
 from ixt_rl.types import Grade
 from ixt_rl.worlds import WORLDS
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import FileData, Template, WorldData
+    from ixt_rl.config.schema import FileData, Template
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
 """(row, completion ids, completion text) -> named values; None does not count."""
@@ -50,7 +51,7 @@ def make_task(
     Raises:
         DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
     """
-    if hasattr(data, "world"):
+    if isinstance(data, WorldData):
         return _world_task(data, template)
     return _file_task(data, template, judge)
 
@@ -91,17 +92,17 @@ def _world_task(data: WorldData, template_spec) -> Task:
 def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> Task:
     from ixt_rl.rewards import MathReward, check_golds
 
-    judge = judge or MathReward()
+    score: Callable[..., Any] = judge or MathReward()
     template = load_template(template_spec, "math")
     train, held_out = load_rows(data)
-    if isinstance(judge, MathReward):
+    if isinstance(score, MathReward):
         check_golds([*train, *held_out])
     train, held_out = _render(train, template), _render(held_out, template)
 
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
-        score = judge(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
-        return {"checked": score, "undecided": float(score is None)}
+        value = score(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
+        return {"checked": value, "undecided": float(value is None)}
 
     return Task(
         train_rows=lambda count, seed: train,

@@ -236,41 +236,40 @@ class _Walk:
         buffers = 2 if self.spec.exact else 1
         chunk = chunk or token_chunk(n_tokens, buffers * vocab * torch.empty(0, **new).element_size(), device)
         chunk = min(chunk, max(n_tokens, 1))
+        # All that outlives a chunk is allocated before the first: memory does not grow with their number.
         z = torch.empty((buffers * chunk, vocab), **new)
-
+        scratch = torch.empty((4 * chunk, tile), **new)
+        stats = _empty_stats(n_tokens, self.spec, new)
+        per_token = torch.empty(n_tokens, **new)
         grads = _Grads(hidden, self.head, needs, self.dtype)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
         u = uniform_numbers(n_tokens, draws, device, self.generator)
         weights = token_weights.to(**new)
-        per_token = torch.empty(n_tokens, **new)
-        columns: list[IntroStats] = []
         for a, b in spans(n_tokens, chunk):
             h, h_q = hidden[a:b].to(self.dtype), posterior_hidden[a:b].to(self.dtype)
-            rows = self._fill(h, h_q, z[: buffers * (b - a)], tile)
+            rows = self._fill(h, h_q, z[: buffers * (b - a)], scratch)
             p, q = z[: b - a], z[b - a : 2 * (b - a)]  # q is there in exact mode only
             if self.spec.exact:
-                value, stats, total = self._exact(p, q, rows, tokens[a:b], tile)
-                per_token[a:b] = value
+                per_token[a:b], part, total = self._exact(p, q, rows, tokens[a:b], scratch)
                 if any(needs):
-                    self._backward_exact(grads, a, b, h, p, q, rows, total, weights[a:b], tile)
+                    self._backward_exact(grads, a, b, h, p, q, rows, total, weights[a:b], scratch)
             else:
-                value, stats, ids, w = self._sampled(h_q, p, rows, tokens[a:b], u[a:b], tile)
-                per_token[a:b] = value
+                per_token[a:b], part, ids, w = self._sampled(h_q, p, rows, tokens[a:b], u[a:b], tile)
                 if any(needs):
-                    self._backward_sampled(grads, a, b, h, p, rows, ids, w, weights[a:b], tile)
-            columns.append(stats)
-        return -(weights * per_token).sum(), _concatenate(columns, self.spec, new), grads.finish()
+                    self._backward_sampled(grads, a, b, h, p, rows, ids, w, weights[a:b], scratch)
+            for name, column in vars(stats).items():
+                if column is not None:
+                    column[a:b] = getattr(part, name)
+        return -(weights * per_token).sum(), stats, grads.finish()
 
-    def _fill(self, h: Tensor, h_q: Tensor, z: Tensor, tile: int) -> _Rows:
+    def _fill(self, h: Tensor, h_q: Tensor, z: Tensor, scratch: Tensor) -> _Rows:
         """Fill `z` with the policy's logits [C, V], and in exact mode the posterior's below them [2C, V]."""
         c = len(h)
         stacked = torch.cat([h, h_q]) if self.posterior_head is self.head else None
-        scratch = torch.empty((2, 2 * c, tile), dtype=z.dtype, device=z.device)
         sums: list[tuple[Tensor, ...]] = []
-        for v0, v1 in spans(self.head.vocab_size, tile):
-            both, e = scratch[:, :, : v1 - v0]
-            if self.spec.exact:
-                both = z[:, v0:v1]
+        for v0, v1 in spans(self.head.vocab_size, scratch.shape[1]):
+            both = z[:, v0:v1] if self.spec.exact else scratch[: 2 * c, : v1 - v0]
+            e = scratch[2 * c : 4 * c, : v1 - v0]
             if stacked is not None:  # one product of twice the rows reads the head once
                 self.head.project(stacked, v0, v1, out=both)
             else:
@@ -338,14 +337,15 @@ class _Walk:
         )
         return (w * logp[:, 1:]).mean(1), stats, ids, w
 
-    def _exact(self, p: Tensor, q: Tensor, rows: _Rows, taken: Tensor, tile: int) -> tuple[Tensor, IntroStats, Tensor]:
+    def _exact(
+        self, p: Tensor, q: Tensor, rows: _Rows, taken: Tensor, scratch: Tensor
+    ) -> tuple[Tensor, IntroStats, Tensor]:
         """Whole vocabulary: `sum_v a log p` [C], statistics, `sum_v a` [C]; leaves `a = p w` in `q`."""
         logp_taken = p.gather(1, taken[:, None]) - rows.lse_p[:, None]
         logq_taken = q.gather(1, taken[:, None]) - rows.lse_q[:, None]
         value, total, clipped = (torch.zeros_like(rows.lse_p) for _ in range(3))
-        scratch = torch.empty((3, len(p), tile), dtype=p.dtype, device=p.device)
-        for v0, v1 in spans(self.head.vocab_size, tile):
-            logp, prob, above = scratch[:, :, : v1 - v0]
+        for v0, v1 in spans(self.head.vocab_size, scratch.shape[1]):
+            logp, prob, above = scratch[: 3 * len(p), : v1 - v0].split(len(p))
             torch.sub(p[:, v0:v1], rows.lse_p[:, None], out=logp)
             torch.exp(logp, out=prob)
             a = q[:, v0:v1].sub_(rows.lse_q[:, None])  # log q, until the weights are written over it
@@ -375,14 +375,14 @@ class _Walk:
 
     def _backward_sampled(
         self, grads: _Grads, a: int, b: int, h: Tensor, p: Tensor, rows: _Rows, ids: Tensor, w: Tensor,
-        weights: Tensor, tile: int,
+        weights: Tensor, scratch: Tensor,
     ) -> None:  # fmt: skip
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
         pull = w * (weights / w.shape[1])[:, None]  # [C, n]
         push = pull.sum(1, keepdim=True)
-        for v0, v1 in spans(self.head.vocab_size, tile):
-            z = p[:, v0:v1]
-            grad = (z - rows.lse_p[:, None]).exp_().mul_(push)
+        for v0, v1 in spans(self.head.vocab_size, scratch.shape[1]):
+            z, grad = p[:, v0:v1], scratch[: len(p), : v1 - v0]
+            torch.sub(z, rows.lse_p[:, None], out=grad).exp_().mul_(push)
             local = ids - v0
             here = (local >= 0) & (local < v1 - v0)
             grad.scatter_add_(1, local.clamp_(0, v1 - v0 - 1), torch.where(here, -pull, 0.0))
@@ -390,13 +390,13 @@ class _Walk:
 
     def _backward_exact(
         self, grads: _Grads, a: int, b: int, h: Tensor, p: Tensor, q: Tensor, rows: _Rows, total: Tensor,
-        weights: Tensor, tile: int,
+        weights: Tensor, scratch: Tensor,
     ) -> None:  # fmt: skip
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v)), with a = p w left in `q`."""
         push = (weights * total)[:, None]
-        for v0, v1 in spans(self.head.vocab_size, tile):
-            z = p[:, v0:v1]
-            grad = (z - rows.lse_p[:, None]).exp_().mul_(push)
+        for v0, v1 in spans(self.head.vocab_size, scratch.shape[1]):
+            z, grad = p[:, v0:v1], scratch[: len(p), : v1 - v0]
+            torch.sub(z, rows.lse_p[:, None], out=grad).exp_().mul_(push)
             grad.sub_(q[:, v0:v1].mul_(weights[:, None]))
             grads.add(a, b, v0, v1, h, self.head.chain_(grad, z))
 
@@ -432,10 +432,9 @@ class _Grads:
         )
 
 
-def _concatenate(parts: list[IntroStats], spec: IntroSpec, new: dict[str, Any]) -> IntroStats:
-    if not parts:
-        ids = torch.empty((0, 0 if spec.exact else int(spec.candidates)), dtype=torch.long, device=new["device"])
-        nothing = torch.empty(0, **new)
-        parts = [IntroStats(*(nothing,) * 7, candidates=None if spec.exact else ids)]  # type: ignore[misc]
-    columns = {name: [getattr(part, name) for part in parts] for name in IntroStats.__dataclass_fields__}
-    return IntroStats(**{k: None if v[0] is None else torch.cat(v) for k, v in columns.items()})  # type: ignore[arg-type]
+def _empty_stats(n_tokens: int, spec: IntroSpec, new: dict[str, Any]) -> IntroStats:
+    names = [name for name in IntroStats.__dataclass_fields__ if name != "candidates"]
+    ids = None
+    if not spec.exact:
+        ids = torch.empty((n_tokens, int(spec.candidates)), dtype=torch.long, device=new["device"])
+    return IntroStats(**{name: torch.empty(n_tokens, **new) for name in names}, candidates=ids)

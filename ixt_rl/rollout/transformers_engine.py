@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,8 @@ class TransformersEngine:
         input_ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in rows])
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
-        sequences = self.model.generate(
+        generate: Any = self.model.generate
+        sequences = generate(
             input_ids.to(self.model.device),
             attention_mask=attention_mask.to(self.model.device),
             generation_config=GenerationConfig(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ixt_rl.config.load import dump_yaml, resolved
@@ -87,7 +88,8 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
         console.reused(stage, seed, folder)
     else:
         folder.start()
-        runner = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}.get(stage.type, stages.run_online)
+        runners: dict[str, Callable[..., None]] = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}
+        runner = runners.get(stage.type, stages.run_online)
         runner(config, stage, seed, origin, folder, console)
         folder.finish()
     if stage.type == "evaluate":

@@ -154,7 +154,7 @@ class AdditionWorld:
     def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:
         """`count` problems of a split as rows with `question` and `answer` (in this view)."""
         rng = np.random.default_rng([seed, split == "eval"])
-        rows = []
+        rows: list[dict[str, Any]] = []
         while len(rows) < count:
             a, b = (int(v) for v in rng.integers(0, 1000, size=2))
             if is_eval_problem(a, b) == (split == "eval"):

@@ -26,4 +26,4 @@ trainer = make_trainer(
 trainer.train()
 if trainer.accelerator.is_main_process:
     torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), out / "weights.pt")
-    torch.save([row for row in trainer.state.log_history if "kept_share" in row], out / "logs.pt")
+    torch.save([row for row in trainer.state.log_history if row.get("kept_share") is not None], out / "logs.pt")

@@ -68,7 +68,7 @@ class ScriptedEngine:
     def close(self) -> None: ...
 
 
-def make_trainer(method: str, tmp_path, model=None, *, engine=None, data=None, trainer_class=None, **options):
+def make_trainer(method: str, tmp_path, model=None, *, engine=None, data=None, trainer_class=None, peft_config=None, **options):
     """A trainer of `method` on a tiny model, CPU, fp32, no logging."""
     default_class, config_class = METHODS[method]
     settings = {
@@ -95,6 +95,7 @@ def make_trainer(method: str, tmp_path, model=None, *, engine=None, data=None, t
         train_dataset=Dataset.from_list(data or rows(32)),
         processing_class=WORLD.tokenizer(),
         engine=engine,
+        peft_config=peft_config,
         grader=lambda row, ids: WORLD.grade(row["question"], ids),
     )
 
@@ -134,4 +135,4 @@ def loss_and_gradient(trainer, parts: list[dict[str, Any]]) -> tuple[float, torc
         loss = trainer._compute_loss(trainer.model, part)
         loss.backward()
         total += float(loss.detach())
-    return total, torch.cat([p.grad.flatten().clone() for p in trainer.model.parameters()])
+    return total, torch.cat([p.grad.flatten().clone() for p in trainer.model.parameters() if p.grad is not None])

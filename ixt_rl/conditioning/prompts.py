@@ -50,9 +50,7 @@ def load_template(spec: Any, default: str) -> PromptTemplate:
         return PromptTemplate(spec.prompt, spec.told, spec.chat)
     known = named_templates()
     if spec not in known:
-        raise DataError(
-            f"template {spec!r}", reason="no template has that name", remedy=f"one of {', '.join(known)}"
-        )
+        raise DataError(f"template {spec!r}", reason="no template has that name", remedy=f"one of {', '.join(known)}")
     return PromptTemplate(**known[spec])
 
 
@@ -63,7 +61,5 @@ def encode_prompt(tokenizer, prompt: Prompt) -> list[int]:
     """
     if isinstance(prompt, str):
         return list(tokenizer(text=prompt)["input_ids"])
-    rendered = tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-    )
+    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
     return list(rendered["input_ids"])

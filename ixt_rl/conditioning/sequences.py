@@ -93,9 +93,7 @@ def feedback_system_chat(feedback: str, user: str, assistant: str, tokenizer) ->
             remedy="set tokenizer.chat_template and tokenizer.eos_token, or use feedback_document",
         )
     messages = [{"role": "system", "content": feedback}, {"role": "user", "content": user}]
-    prompt = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True
-    )
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
     return build(
         [
             Segment("system", ids=tuple(prompt["input_ids"])),

@@ -95,6 +95,4 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple
     """Every id that ends a completion: the generation config's (it may list several) and the tokenizer's."""
     declared = model.generation_config.eos_token_id
     ids = [declared] if isinstance(declared, int) else list(declared or [])
-    return tuple(
-        dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])
-    )
+    return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))

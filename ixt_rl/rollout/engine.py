@@ -16,9 +16,7 @@ class RolloutEngine(Protocol):
 
     policy_version: int
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1
-    ) -> list[list[Rollout]]:
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
         """`n` completions for each prompt, in the prompts' order."""
         ...
 

@@ -70,9 +70,7 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.policy_version = 0
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1
-    ) -> list[list[Rollout]]:
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
         """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
 
         Rows are batched by prompt length, so results depend on `sampling.seed` and on the whole list.
@@ -83,9 +81,7 @@ class TransformersEngine:
         with _eval_mode(self.model), _seeded(sampling.seed), torch.no_grad():
             for start in range(0, len(order), self.batch_size):
                 picked = order[start : start + self.batch_size]
-                done.update(
-                    zip(picked, self._generate_batch([rows[i] for i in picked], sampling), strict=True)
-                )
+                done.update(zip(picked, self._generate_batch([rows[i] for i in picked], sampling), strict=True))
         return [[done[p * n + k] for k in range(n)] for p in range(len(prompts))]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:

@@ -40,12 +40,8 @@ class StageCallback(TrainerCallback):
         evaluate_every: int = 1,
         evaluate_at_start: bool = True,
     ):
-        self.folder, self.progress, self.flops, self.rollouts_per_step = (
-            folder,
-            progress,
-            flops,
-            rollouts_per_step,
-        )
+        self.folder, self.progress, self.flops = folder, progress, flops
+        self.rollouts_per_step = rollouts_per_step
         self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
         self.started = time.perf_counter()
 
@@ -55,7 +51,7 @@ class StageCallback(TrainerCallback):
             self._evaluate(state, keep_samples=True)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "train_runtime" not in logs:
+        if "train_samples_per_second" not in logs:  # the trainer's closing words
             kept = {name: _number(value) for name, value in logs.items() if name not in _SKIPPED}
             self._row(state, "train", kept)
 

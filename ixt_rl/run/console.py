@@ -47,7 +47,7 @@ class RunConsole:
         with Progress(
             *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True
         ) as bar:
-            yield StageProgress(self.console, bar, bar.add_task("steps", total=total))
+            yield StageProgress(self.console, bar, bar.add_task("steps", total=total), total)
 
     def finish(self, table: Table, report: Path) -> None:
         self.console.print()
@@ -56,13 +56,16 @@ class RunConsole:
 
 
 class StageProgress:
-    """Moves one stage's bar and prints its evaluations above it."""
+    """Moves one stage's bar and prints its evaluations above it; in a log file, a line every tenth."""
 
-    def __init__(self, console: Console, bar: Progress, task) -> None:
-        self.console, self.bar, self.task = console, bar, task
+    def __init__(self, console: Console, bar: Progress, task, total: int) -> None:
+        self.console, self.bar, self.task, self.total = console, bar, task, total
+        self.every = max(1, total // 10)
 
     def step(self, done: int) -> None:
         self.bar.update(self.task, completed=done)
+        if not self.console.is_terminal and done and done % self.every == 0:
+            self.console.print(f"  step {done:>5} of {self.total}", highlight=False)
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
         shown = [f"{name} {metrics[name]:.3f}" for name in _SHOWN if name in metrics]

@@ -171,9 +171,7 @@ class AdditionWorld:
         check = ID["K"] in completion_ids
         right = right_rationale(problem, style, check and style != "D") if style != "other" else []
         agrees = [i < len(right) and token == right[i] for i, token in enumerate(completion_ids)]
-        checked = answer is not None and view_answer(answer, self.view) == view_answer(
-            problem.answer, self.view
-        )
+        checked = answer is not None and view_answer(answer, self.view) == view_answer(problem.answer, self.view)
         return Grade(
             checked=checked,
             strict=bool(right) and list(completion_ids) == right,

@@ -39,6 +39,9 @@ def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
     assert [r["step"] for r in evals] == [0, 2, 4]
     assert [r["rollouts"] for r in evals] == [0, 32, 64]
     assert evals[0]["flops"] == 0 < evals[1]["flops"] < evals[2]["flops"]
+    losses = [r for r in rows(folder) if r["stage"] == "base"]
+    assert [r["step"] for r in losses] == [1, 5, 10, 15, 20]
+    assert losses[-1]["flops"] > losses[0]["flops"] > 0
     trained = [r for r in rows(folder) if r["stage"] == "intro" and r["phase"] == "train"][-1]
     for metric in ("kept_share", "posterior_kl", "entropy", "factor/taken", "factor/clipped", "rollout/strict"):
         assert metric in trained

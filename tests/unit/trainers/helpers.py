@@ -68,7 +68,9 @@ class ScriptedEngine:
     def close(self) -> None: ...
 
 
-def make_trainer(method: str, tmp_path, model=None, *, engine=None, data=None, trainer_class=None, peft_config=None, **options):
+def make_trainer(
+    method: str, tmp_path, model=None, *, engine=None, data=None, trainer_class=None, peft_config=None, **options
+):
     """A trainer of `method` on a tiny model, CPU, fp32, no logging."""
     default_class, config_class = METHODS[method]
     settings = {

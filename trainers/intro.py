@@ -209,6 +209,12 @@ class InTROTrainer(KeptTrainer):
             )
         if self.args.posterior == "live" or lora:
             return None
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
+            raise ConfigError(
+                f"posterior={self.args.posterior!r} with FSDP 1",
+                reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
+                remedy="set fsdp_version: 2, or posterior='live'",
+            )
         if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
             if self.args.posterior == "ema":
                 raise ConfigError(

@@ -127,11 +127,12 @@ class OnlineTrainer(GRPOTrainer):
                     reason="rollouts come from the rollout engine, in one turn",
                     remedy=f"leave {name} out, or use trl.GRPOTrainer with ixt_rl.rollout.trl_adapter",
                 )
-        self.rollouts: Any = EngineRollouts(engine, generation_batch_rows)
+        self.rollouts = EngineRollouts(engine, generation_batch_rows)
+        rollouts: Any = self.rollouts  # TRL types prompts as text, and takes any callable
         with warnings.catch_warnings():
             # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
-            super().__init__(model, reward_funcs, args, rollout_func=self.rollouts, **kwargs)
+            super().__init__(model, reward_funcs, args, rollout_func=rollouts, **kwargs)
         if self._is_vlm:
             raise ConfigError(
                 f"{type(self.model).__name__} with a processor",

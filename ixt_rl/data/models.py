@@ -22,15 +22,10 @@ if TYPE_CHECKING:
     from ixt_rl.config.schema import Model, NewModel
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, 256 of them, then `<bos>` (added when encoding), `<eos>`, `<pad>`."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*alphabet, "<bos>", "<eos>", "<pad>"])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer whose vocabulary has `<bos>`, `<eos>` and `<pad>`, for transformers; encoding adds `<bos>`."""
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -40,6 +35,16 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, 256 of them, then `<bos>`, `<eos>`, `<pad>`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*alphabet, "<bos>", "<eos>", "<pad>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return with_special_tokens(tokenizer)
 
 
 def new_model(spec: NewModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -83,9 +88,9 @@ def load_model(path: str, spec: Model, *, train: bool) -> PreTrainedModel:
     )
 
 
-def load_tokenizer(path: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str, spec: Model) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, padding on the left; pad falls back to EOS."""
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -87,7 +87,8 @@ class EngineRollouts:
             gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         )
-        with unwrapped as model, trainer.accelerator.autocast():
+        whole = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False)  # FSDP 1
+        with unwrapped as model, whole, trainer.accelerator.autocast():
             engine = self.engine
             if not isinstance(engine, TransformersEngine):
                 pad_id = trainer.processing_class.pad_token_id

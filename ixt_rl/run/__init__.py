@@ -9,6 +9,7 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ixt_rl.config.load import dump_yaml, resolved
 from ixt_rl.config.schema import OnlineStage, RunConfig
-from ixt_rl.errors import IxtRlError, PreconditionError
+from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.summary import summarise
@@ -35,6 +36,8 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     """
     import torch
     import transformers
+
+    refuse_launcher()
 
     from ixt_rl.report.build import build_report
     from ixt_rl.report.table import summary_table
@@ -62,6 +65,21 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         report = build_report(folder.path)
         console.finish(summary_table(summary), report)
     return folder.path
+
+
+def refuse_launcher() -> None:
+    """Several processes would write, and clear, the same run folder.
+
+    Raises:
+        ConfigError: the process was started by a distributed launcher.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1:
+        raise ConfigError(
+            f"`ixt-rl run` started {ranks} times by a distributed launcher",
+            reason="a run is one process, and its folder has one writer",
+            remedy="launch your own script with the trainers of ixt_rl.trainers; they run under accelerate",
+        )
 
 
 def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:

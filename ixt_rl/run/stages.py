@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
@@ -53,7 +54,7 @@ def run_pretrain(
 ) -> None:
     """Next-token prediction on a world's documents; writes the model and the loss curve."""
     started = time.perf_counter()
-    model, tokenizer = load_model(origin, config.model, train=True), load_tokenizer(origin)
+    model, tokenizer = load_model(origin, config.model, train=True), load_tokenizer(origin, config.model)
     documents = WORLDS[stage.data.world](stage.data.view).documents(stage.steps * stage.batch_size, stage.seed)
     args = PretrainConfig(
         **_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
@@ -78,7 +79,9 @@ def run_evaluate(
 ) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
-    model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin)
+    model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin, config.model)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
     task = make_task(stage.data, stage.template)
     engine = TransformersEngine(model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size)
     plan = EvaluationPlan(stage.rollout.max_new_tokens, stage.rollout.temperature, stage.rollout.top_p)
@@ -99,7 +102,7 @@ def run_online(
     functions = reward_functions(stage)
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
     task = make_task(stage.data, stage.template, judge_of(stage, functions))
-    tokenizer = load_tokenizer(origin, config.model.trust_remote_code)
+    tokenizer = load_tokenizer(origin, config.model)
     rows, audit = _training_rows(stage, seed, task, tokenizer)
     model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)

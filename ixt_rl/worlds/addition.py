@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from ixt_rl.data.models import with_special_tokens
 from ixt_rl.types import Grade
 
 View = Literal["sum", "parity", "mod5"]
@@ -139,17 +140,7 @@ class AdditionWorld:
         """A word-level tokenizer of the 22 tokens; encoding adds `<bos>`."""
         tokenizer = Tokenizer(models.WordLevel(ID, unk_token="<pad>"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<bos> $A", special_tokens=[("<bos>", ID["<bos>"])]
-        )
-        return PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            bos_token="<bos>",
-            eos_token="<eos>",
-            pad_token="<pad>",
-            padding_side="left",
-            clean_up_tokenization_spaces=False,
-        )
+        return with_special_tokens(tokenizer)
 
     def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:
         """`count` problems of a split as rows with `question` and `answer` (in this view)."""

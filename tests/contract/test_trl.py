@@ -57,5 +57,7 @@ def test_rollout_func_gets_the_repeated_local_prompts_and_the_trainer():
 
 def test_helpers_for_sharded_models_exist():
     assert parameters(unwrap_model_for_generation)[:3] == ["model", "accelerator", "gather_deepspeed3_params"]
+    assert "self._dist = " in inspect.getsource(trl.GRPOTrainer)
+    assert "summon_full_params" in inspect.getsource(trl.GRPOTrainer._generate_single_turn)
     assert parameters(prepare_deepspeed) == ["model", "accelerator"]
     assert parameters(prepare_fsdp)[:2] == ["model", "accelerator"]

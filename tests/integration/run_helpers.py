@@ -30,6 +30,11 @@ def base(steps: int = 20) -> dict[str, Any]:
     return {"name": "base", "type": "pretrain", "data": data, "steps": steps, "batch_size": 16, "optim": {"lr": 4e-3}}
 
 
+def gap(**changes: Any) -> dict[str, Any]:
+    data, rollout = {"world": "addition", "view": "parity"}, {"max_new_tokens": 34}
+    return {"name": "gap", "type": "evaluate", "data": data, "rollout": rollout, "problems": 8, **changes}
+
+
 def config(tmp_path: Path, stages: list[dict[str, Any]], name: str = "run", **changes: Any):
     value = {
         "name": name,

@@ -8,22 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from ixt_rl.errors import PreconditionError, RewardError
+from ixt_rl.errors import ConfigError, PreconditionError, RewardError
 from ixt_rl.run import run_config, stages
-from tests.integration.run_helpers import base, config, online, rows, weights
+from tests.integration.run_helpers import base, config, gap, online, rows, weights
 
 
 def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
-    gap = {
-        "name": "gap",
-        "type": "evaluate",
-        "data": {"world": "addition", "view": "parity"},
-        "rollout": {"max_new_tokens": 34},
-        "problems": 8,
-    }
     run = config(
         tmp_path,
-        [base(), gap, online("intro"), online("grpo", type="grpo"), online("raft", type="raft")],
+        [base(), gap(), online("intro"), online("grpo", type="grpo"), online("raft", type="raft")],
         seeds=[1, 2],
         expect=[{"metric": "sampled/length", "stage": "intro", "at_least": 0, "at_most": 34}],
     )
@@ -96,7 +89,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
     assert report["status"] == "stopped"
     folder = run_config(stopped)
     kept = [row["kept_share"] for row in rows(folder) if "kept_share" in row]
-    assert method == "grpo" or 0 < max(kept)
+    assert method == "grpo" or max(kept) > 0
     resumed, expected = weights(folder), weights(straight)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
     (cached,) = (tmp_path / "runs" / ".cache").iterdir()
@@ -109,16 +102,8 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
 
 
 def test_a_told_gap_that_is_missing_stops_the_run_and_says_so(tmp_path):
-    gap = {
-        "name": "gap",
-        "type": "evaluate",
-        "data": {"world": "addition", "view": "parity"},
-        "rollout": {"max_new_tokens": 34},
-        "problems": 8,
-        "min_told_gap": 0.5,
-    }
     with pytest.raises(PreconditionError, match=r"gap -?0\.\d+ < min_told_gap=0\.5"):
-        run_config(config(tmp_path, [base(2), gap, online("intro")]))
+        run_config(config(tmp_path, [base(2), gap(min_told_gap=0.5), online("intro")]))
     folder = tmp_path / "runs" / "run"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "stopped"
@@ -174,3 +159,10 @@ def test_file_data_with_math_rewards(tmp_path, data_suffix):
     summary = json.loads((folder / "summary.json").read_text())["stages"][0]
     assert summary["prompt_lengths"]["count"] == 16
     assert "sampled/checked" in summary["mean"]
+
+
+def test_a_distributed_launcher_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="distributed launcher"):
+        run_config(config(tmp_path, [base(2)]))
+    assert not (tmp_path / "runs").exists()

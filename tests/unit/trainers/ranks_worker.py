@@ -1,4 +1,4 @@
-"""Trains one method under torchrun and lets rank 0 save the weights: argv = method, out folder, batch per rank, accumulation."""
+"""Trains one method under torchrun; rank 0 saves weights and logs. argv: method, folder, batch a rank, accumulation."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
     python benchmarks/step.py --out runs/step
 
-Both trainers take the same scripted rollouts (half of the rationales kept), so generation is left out, and each
-is timed from the padded batch on: posterior pass (InTRO only), loss with gradient, optimizer step. Updates of
-the two alternate; the table has medians and the median of the ratios update by update. Writes step.json, step.md
-and step.png to --out.
+First each generates and scores the same prompts with its own engine (completions run to full length). Then both
+train on the same scripted rollouts, half of the rationales kept: posterior pass (InTRO only), forward and loss,
+backward, optimizer step. Updates of the two alternate; the table has medians, and the median of the ratios of the
+updates (generation left out) one by one. Writes step.json, step.md and step.png to --out.
 """
 
 from __future__ import annotations
@@ -77,19 +77,25 @@ def trainers(args: argparse.Namespace) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "max_steps": 1,
     }
-    data = Dataset.from_list([{"prompt": "a", "told_prompt": "b"}] * args.rows)
+    data = Dataset.from_list(prompts(args))
     made: dict[str, Any] = {}
     for name, (trainer, config) in {
         "InTRO": (InTROTrainer, InTROConfig(**common, candidates=args.candidates)),
         "TRL GRPO": (trl.GRPOTrainer, trl.GRPOConfig(**common)),
     }.items():
-        made[name] = trainer(
-            model(args), [lambda **_: [0.0]], config, train_dataset=data, processing_class=byte_tokenizer()
-        )
+        made[name] = trainer(model(args), [lengths], config, train_dataset=data, processing_class=byte_tokenizer())
         made[name].model.train()
         made[name].current_gradient_accumulation_steps = 1
         made[name].create_optimizer()
     return made
+
+
+def prompts(args: argparse.Namespace) -> list[dict[str, str]]:
+    return [{"prompt": "a" * (PROMPT - 1), "told_prompt": "a" * (TOLD - 1)} for _ in range(args.rows)]
+
+
+def lengths(prompts, completions, completion_ids, **_) -> list[float]:
+    return [float(len(ids)) for ids in completion_ids]
 
 
 class Clock:
@@ -105,7 +111,18 @@ class Clock:
         return result
 
 
+def rollout(trainer: Any, args: argparse.Namespace) -> dict[str, float]:
+    """Seconds to generate completions for the prompts, and for all else that scoring them takes."""
+    clock = Clock()
+    generate = type(trainer)._generate
+    trainer._generate = lambda *a: clock.time("generate", generate, trainer, *a)
+    start = time.perf_counter()
+    trainer._generate_and_score_completions(prompts(args))
+    return {**clock.parts, "score": time.perf_counter() - start - clock.parts["generate"]}
+
+
 def update(trainer: Any, inputs: dict[str, Any]) -> dict[str, float]:
+    """Seconds of one update on given rollouts, by part and in all."""
     clock = Clock()
     start = time.perf_counter()
     if isinstance(trainer, InTROTrainer):
@@ -117,7 +134,7 @@ def update(trainer: Any, inputs: dict[str, Any]) -> dict[str, float]:
     trainer.optimizer.zero_grad()
     total = time.perf_counter() - start
     clock.parts["forward and loss"] = total - sum(clock.parts.values())
-    return {"total": total, **clock.parts}
+    return {"update": total, **clock.parts}
 
 
 def main() -> None:
@@ -138,7 +155,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in made}
     for number in range(args.updates + 1):
         for name, trainer in made.items():
-            measured = update(trainer, inputs)
+            measured = rollout(trainer, args) | update(trainer, inputs)
             if number:  # the first is a warm-up
                 rows[name].append(measured)
     report(args, rows)
@@ -150,12 +167,12 @@ def report(args: argparse.Namespace, rows: dict[str, list[dict[str, float]]]) ->
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    parts = ["posterior", "forward and loss", "backward", "optimizer", "total"]
+    parts = ["generate", "score", "posterior", "forward and loss", "backward", "optimizer", "update"]
     median = {
         name: {part: statistics.median(row.get(part, 0.0) for row in measured) for part in parts}
         for name, measured in rows.items()
     }
-    ratios = [ours["total"] / theirs["total"] for ours, theirs in zip(*rows.values(), strict=True)]
+    ratios = [ours["update"] / theirs["update"] for ours, theirs in zip(*rows.values(), strict=True)]
     settings = {k: v for k, v in vars(args).items() if k != "out"}
     ratio = f"InTRO / TRL GRPO, update by update: median {statistics.median(ratios):.2f}"
     ratio += f" ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -177,7 +194,7 @@ def report(args: argparse.Namespace, rows: dict[str, list[dict[str, float]]]) ->
         values = [median[name][part] for name in median]
         axis.barh(list(median), values, left=list(left.values()), label=part)
         left = {name: left[name] + median[name][part] for name in median}
-    axis.set(xlabel="seconds, one update without generation")
+    axis.set(xlabel="seconds")
     axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(args.out / "step.png", dpi=150)
     print(text)

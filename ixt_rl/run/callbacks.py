@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 from transformers import TrainerCallback
 
 from ixt_rl.run.console import StageProgress
@@ -53,7 +54,7 @@ class StageCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "train_samples_per_second" not in logs:  # the trainer's closing words
             kept = {name: _number(value) for name, value in logs.items() if name not in _SKIPPED}
-            self._row(state, "train", kept)
+            self._row(state, "train", {**kept, "rss_gib": psutil.Process().memory_info().rss / 2**30})
 
     def on_step_end(self, args, state, control, **kwargs):
         self.progress.step(state.global_step)

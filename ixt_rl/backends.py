@@ -76,6 +76,8 @@ BACKENDS: dict[str, Backend] = {
             distributions=("math-verify[antlr4_13_2]", "math-verify"),
         ),
         Backend("numpy", "numpy", ">=2,<3", core=True),
+        Backend("psutil", "psutil", ">=5.9", core=True),
+        Backend("tokenizers", "tokenizers", ">=0.22", core=True),
         Backend("pydantic", "pydantic", ">=2.12,<3", core=True),
         Backend("pyyaml", "yaml", ">=6,<7", core=True),
         Backend("rich", "rich", ">=13.7", core=True),

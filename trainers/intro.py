@@ -160,7 +160,7 @@ class InTROTrainer(KeptTrainer):
         self.ledger.add("train", int(batch.attention_mask.sum()))
         with self.accelerator.autocast():
             loss, stats = model(**self.model_inputs(batch), head_fn=head_fn)
-        self._track_stats(stats, batch, inputs, [row for row, _, _ in kept])
+        self._track_stats(stats, inputs, [row for row, _, _ in kept])
         return loss
 
     def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
@@ -175,7 +175,7 @@ class InTROTrainer(KeptTrainer):
             return hidden, None
         return hidden, model_head(self.accelerator.unwrap_model(self.posterior_model), self.temperature)
 
-    def _track_stats(self, stats: IntroStats, batch, inputs: dict[str, Any], rows: list[int]) -> None:
+    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> None:
         self.track("factor/taken", stats.factor_taken)
         self.track("factor/sampled", stats.factor_sampled)
         self.track("factor/clipped", stats.clipped)

@@ -60,7 +60,7 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         reason = str(error) if isinstance(error, IxtRlError) else f"{type(error).__name__}: {error}"
         raise
     finally:  # what was computed is kept and reported, however the run ended
-        folder.gather(config)
+        folder.gather()
         summary = summarise(config, folder, reason, time.time() - started)
         report = build_report(folder.path)
         console.finish(summary_table(summary), report)

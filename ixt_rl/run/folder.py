@@ -118,7 +118,7 @@ class RunFolder:
         self.stages.append(folder)
         return folder
 
-    def gather(self, config: RunConfig) -> None:
+    def gather(self) -> None:
         """Joins the stages' rows into the run's metrics.jsonl and samples.jsonl."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             with open(self.path / name, "w", encoding="utf-8") as out:

@@ -5,7 +5,7 @@ advantages here: one random number per candidate instead of one per candidate an
 the numbers are drawn before the walk over chunks, the same seed gives the same candidates for every chunk
 size.
 
-Shapes: C tokens of a chunk, V vocabulary, K vocabulary tiles, m draws.
+Shapes: C tokens of a chunk, v entries of a vocabulary tile, K tiles, m draws.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def uniform_numbers(n_tokens: int, m: int, device: torch.device, generator: torc
     return torch.rand((n_tokens, m), dtype=torch.float64, device=source, generator=generator).to(device)
 
 
-def invert(u: Tensor, z: Tensor, lse: Tensor, log_mass: Tensor, tile: int) -> Tensor:
-    """Token ids at the quantiles `u` of `softmax(z)`: the tile first, then the place in the tile.
+def invert(u: Tensor, e: Tensor, lse: Tensor, log_mass: Tensor, shift: Tensor) -> Tensor:
+    """Token ids at the quantiles `u` of the policy: the tile first, then the place in the tile.
 
     Args:
         u: `[C, m]` float64 in [0, 1).
-        z: `[C, V]` logits.
-        lse: `[C]` log-sum-exp of the rows of `z`.
-        log_mass: `[C, K]` log-sum-exp of each tile.
-        tile: vocabulary entries per tile.
+        e: `[K, C, v]` probabilities up to a factor a row and tile; 0 past the end of the vocabulary.
+        lse: `[C]` log-sum-exp of the logits.
+        log_mass: `[C, K]` log-sum-exp of the logits of each tile.
+        shift: `[C, K]` log of that factor: `p = e exp(shift)`.
 
     Returns:
         `[C, m]` int64.
@@ -37,17 +37,13 @@ def invert(u: Tensor, z: Tensor, lse: Tensor, log_mass: Tensor, tile: int) -> Te
     level = u * upto[:, -1:]
     k = torch.searchsorted(upto, level, right=True).clamp_(max=upto.shape[1] - 1)
     before = torch.where(k > 0, upto.gather(1, (k - 1).clamp_(min=0)), 0.0)
+    rest = (level - before) * (-shift.double().gather(1, k)).exp()  # in the units of `e`
     ids = torch.empty_like(k)
-    offsets = torch.arange(min(tile, z.shape[1]), device=z.device)
+    rows = torch.arange(e.shape[1], device=e.device)
     for j in range(u.shape[1]):
-        columns = k[:, j : j + 1] * tile + offsets  # [C, tile]
-        outside = columns >= z.shape[1]
-        inside = z.gather(1, columns.clamp_(max=z.shape[1] - 1))
-        p = inside.double().sub_(lse.double()[:, None]).exp_().masked_fill_(outside, 0.0)
-        within = p.cumsum_(1)
-        rest = level[:, j : j + 1] - before[:, j : j + 1]
+        within = e[k[:, j], rows].double().cumsum_(1)  # [C, v]
         # Rounding may leave `rest` at the tile's whole mass: the last entry that has any mass is then meant.
         last = (within < within[:, -1:]).sum(1)
-        place = torch.minimum(torch.searchsorted(within, rest, right=True)[:, 0], last)
-        ids[:, j] = k[:, j] * tile + place
+        place = torch.minimum(torch.searchsorted(within, rest[:, j : j + 1].contiguous(), right=True)[:, 0], last)
+        ids[:, j] = k[:, j] * e.shape[2] + place
     return ids

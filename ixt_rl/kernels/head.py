@@ -84,9 +84,11 @@ class Head:
             z.div_(self.temperature)
         return z
 
-    def chain_(self, grad: Tensor, z: Tensor) -> Tensor:
-        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place; `z` is another tensor."""
+    def chain_(self, grad: Tensor, z: Tensor | None) -> Tensor:
+        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place; `z` is another tensor, read only
+        where there is a soft-cap (and then overwritten)."""
         if self.softcap is not None:
+            assert z is not None
             grad.mul_(1 - (z * (self.temperature / self.softcap)).square_())
         if self.scale != self.temperature:
             grad.mul_(self.scale / self.temperature)
@@ -108,11 +110,11 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
     """`out (+)= a @ b`, summed and returned in `out`'s dtype, never rounded to a narrower one.
 
-    bfloat16 products with a float32 result exist on CUDA, where `a` is rounded to bfloat16 if need be; elsewhere,
-    and for float16 (whose range is too small for gradients), the inputs are widened.
+    bfloat16 products with a float32 result exist on CUDA, where the other factor is rounded to bfloat16 if need be;
+    elsewhere, and for float16 (whose range is too small for gradients), the inputs are widened.
     """
-    if b.dtype == torch.bfloat16 and out.is_cuda and out.dtype == torch.float32:
-        a = a.to(b.dtype)
+    if torch.bfloat16 in (a.dtype, b.dtype) and out.is_cuda and out.dtype == torch.float32:
+        a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
         if accumulate:
             torch.addmm(out, a, b, out_dtype=torch.float32, out=out)
         else:

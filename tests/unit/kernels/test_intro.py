@@ -322,3 +322,29 @@ def test_bad_input_is_refused():
         intro_loss(*args[:4], p.token_weights[:2], IntroSpec(5))
     with pytest.raises(DataError, match="choose returned"):
         intro_loss(*args, IntroSpec(5), choose=lambda logp, taken, spec, g: taken[:, None])
+
+
+@pytest.mark.parametrize("candidates", [3, "exact"])
+@pytest.mark.parametrize("chunk", [1, 5, 20])
+def test_reweigh_multiplies_the_weights_by_a_function_of_this_pass(candidates, chunk):
+    """As weights multiplied beforehand by the ratio, taken from a pass of its own."""
+    p, spec = make_problem(20, 8, 150), IntroSpec(candidates)
+    sampled = torch.randn(20, generator=torch.Generator().manual_seed(4)) - 5
+
+    def run(weights, **options):
+        generator = torch.Generator().manual_seed(0)
+        args = (p.hidden, p.posterior_hidden, p.head, p.tokens, weights, spec)
+        loss, stats = intro_loss(*args, generator=generator, **options)
+        loss.backward()
+        return loss.detach(), *p.grads(), stats
+
+    *_, stats = run(p.token_weights)
+    ratio = (stats.logp - sampled).exp().clamp(max=2)
+    assert 0 < (ratio == 2).sum() < 20
+    given = p.token_weights.clone()
+    *mine, _ = run(p.token_weights, reweigh=lambda logp, rows: (logp - sampled[rows]).exp().clamp(max=2), chunk=chunk)
+    *expected, _ = run(p.token_weights * ratio)
+    assert torch.equal(p.token_weights, given)
+    for a, b in zip(mine, expected, strict=True):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,73 @@
+"""The Triton kernels against the torch operations they stand for, in Triton's interpreter, on a CPU.
+
+Run by test_triton_tiles.py in a process of its own: the interpreter must be chosen before Triton is imported.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ixt_rl.kernels import Head, IntroSpec, intro_loss, tiles, triton_tiles
+
+from .problems import make_problem
+
+
+def ragged(rows: int, width: int, seed: int) -> torch.Tensor:
+    """[rows, width] cut from a wider tensor, as the last tile of a vocabulary is."""
+    generator = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(rows, width + 13, generator=generator))[:, :width]
+
+
+@pytest.mark.parametrize("width", [5, 2048, 2500])
+@pytest.mark.parametrize("cross", [False, True])
+def test_tile_sums(width, cross):
+    z = ragged(6, width, 0)
+    e_p, e_q, spare = (ragged(3, width, seed) for seed in (1, 2, 3))
+    mine = triton_tiles.tile_sums(z, e_p, e_q, cross)
+    expected_p, expected_q = torch.empty(3, width), torch.empty(3, width)
+    expected = tiles.tile_sums(z.clone(), expected_p, expected_q, spare if cross else None)
+    torch.testing.assert_close(e_p, expected_p)
+    torch.testing.assert_close(e_q, expected_q)
+    for name, value in vars(expected).items():
+        torch.testing.assert_close(getattr(mine, name), value, rtol=1e-5, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("head", [Head(torch.empty(0, 0)), Head(torch.empty(0, 0), None, 0.7, softcap=4.0, scale=1.3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("width", [5, 2100])
+def test_gradients(head, dtype, exact, width):
+    e_p, e_q = ragged(4, width, 0).exp(), ragged(4, width, 1).exp()
+    e_p[0, 0] = 0.0  # underflowed
+    push, pull, shift = torch.randn(4), torch.rand(4), torch.randn(4) - 3
+    if exact:
+        args = (push, e_q, pull, head, shift, dtype)
+        mine = triton_tiles.exact_gradient(e_p, *args)
+        expected = tiles.exact_gradient(e_p.clone(), push, e_q.clone(), pull, head, shift, dtype)
+    else:
+        ids = torch.tensor([[0, 0, width - 1], [-7, width, 3], [1, 2, 3], [-1, 4, 4]])  # twice the same, and elsewhere
+        args = (push, ids, torch.rand(4, 3), head, shift, dtype)
+        mine = triton_tiles.sampled_gradient(e_p, *args)
+        expected = tiles.sampled_gradient(e_p.clone(), *args)
+    assert mine.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(mine.float(), expected, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("candidates", [3, "exact"])
+def test_whole_loss(monkeypatch, candidates):
+    """The loss and its gradients with the Triton kernels in place of the torch operations."""
+    p = make_problem(9, 8, 150, bias=True, softcap=5.0)
+
+    def run():
+        generator = torch.Generator().manual_seed(0)
+        args = (p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, IntroSpec(candidates, clip=1.5))
+        loss, stats = intro_loss(*args, generator=generator)
+        loss.backward()
+        return [loss.detach(), *p.grads(), stats.entropy, stats.kl, stats.clipped]
+
+    expected = run()
+    monkeypatch.setattr(tiles, "_triton", lambda x: triton_tiles)
+    for mine, theirs in zip(run(), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

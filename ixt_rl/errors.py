@@ -34,9 +34,21 @@ class BackendMissing(IxtRlError, ImportError):
     """An optional package is not installed; the remedy is the command that installs it."""
 
 
+class BackendFailed(IxtRlError, RuntimeError):
+    """A package outside this process failed more often than its fault budget allows, or did not start."""
+
+
 class RewardError(IxtRlError, RuntimeError):
     """Rewards failed more often than their error budget allows."""
 
 
 class PreconditionError(IxtRlError, RuntimeError):
     """A measured precondition of a run does not hold, so running on would be misleading."""
+
+
+class WeightMismatch(IxtRlError, RuntimeError):
+    """The weights that arrived at a rollout engine are not those that the trainer sent."""
+
+
+class ParityError(IxtRlError, RuntimeError):
+    """A rollout engine's log-probs are too far from the trainer's."""

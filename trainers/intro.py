@@ -27,10 +27,12 @@ from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOConfig
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
-from ixt_rl.conditioning import encode_prompt, prompt_completion
+from ixt_rl.conditioning import Batch, encode_prompt, prompt_completion
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
+from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import step_seed
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.online import add_head_function, model_head
@@ -135,15 +137,20 @@ class InTROTrainer(KeptTrainer):
                 reason="the posterior needs the answer-conditioned prompt of each row",
                 remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
             )
-        batch["told_prompt_ids"] = [encode_prompt(self.processing_class, row["told_prompt"]) for row in rows]
+        limit = self.rollouts.max_prompt_tokens
+        batch["told_prompt_ids"] = [encode_prompt(self.processing_class, row["told_prompt"], limit) for row in rows]
 
     def _compute_loss(self, model, inputs):
         kept = self.kept_rows(inputs)
         batch = self.policy_batch(kept)
         posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
         weights = self.token_weights(batch, self.rows_per_update(inputs))
+        sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
+            reweigh = None
+            if sampled_N is not None:
+                reweigh = self._reweigh(hidden, head, batch, sampled_N)
             return intro_loss(
                 hidden,
                 posterior_hidden,
@@ -155,6 +162,7 @@ class InTROTrainer(KeptTrainer):
                 generator=self._generator(hidden.device),
                 choose=self._hook("choose_candidates"),
                 factor=self._hook("factor"),
+                reweigh=reweigh,
             )
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
@@ -162,6 +170,19 @@ class InTROTrainer(KeptTrainer):
             loss, stats = model(**self.model_inputs(batch), head_fn=head_fn)
         self._track_stats(stats, inputs, [row for row, _, _ in kept])
         return loss
+
+    def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
+        """Importance weights from the log-probs of the forward pass that also forms the factors.
+
+        A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product
+        with the head, on the same hidden states.
+        """
+        if self.correction is not None and self.correction.level == "sequence":
+            with torch.no_grad():
+                logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
+            weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
+            return lambda logp_C, rows: weights_N[rows]
+        return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
 
     def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
         """Hidden states (N, D) of [x (+) y, z] without gradient, and the posterior's own head if any."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
@@ -27,6 +28,17 @@ class KeptTrainer(OnlineTrainer):
         batch["keep"] = keep
         batch["keep_total"] = self.accelerator.gather(keep.sum()).sum()  # 0-d: goes to every micro-batch
         self.track("kept_share", keep.float())
+
+    def correct(self, batch: dict[str, Any]) -> None:
+        """Nothing: the ratio comes from the forward pass that trains; see `sampled_logps`."""
+
+    def sampled_logps(self, inputs: dict[str, Any], rows: list[int], batch: Batch) -> Tensor | None:
+        """(N,) log-probs of the trained tokens as the engine sampled them; None without importance correction."""
+        if self.correction is None:
+            return None
+        if not batch.loss_mask.any():
+            return torch.zeros(0, device=batch.loss_mask.device)
+        return inputs["sampling_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
 
     def token_weights(self, batch: Batch, rows_per_update: Tensor) -> Tensor:
         """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import types
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +30,10 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import Ledger
-from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.types import Grade
 
@@ -99,9 +99,10 @@ class OnlineTrainer(GRPOTrainer):
         model: a causal language model, or the path of one.
         reward_funcs: functions with TRL's reward signature; None for a completion excludes it.
         args: the trainer's config.
-        engine: samples completions; default: the model itself, in process.
+        rollouts: samples completions, `EngineRollouts(engine)`; default: the model itself, in process.
+        correction: importance correction of what an engine outside the model, or an older policy, sampled: from the
+            log-probs of engine and trainer. None: rollouts count as the policy's own.
         grader: a world's grader; adds what it knows to the logs.
-        generation_batch_rows: rows that the default engine generates at once.
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
@@ -115,9 +116,9 @@ class OnlineTrainer(GRPOTrainer):
         reward_funcs: Any,
         args: GRPOConfig,
         *,
-        engine: RolloutEngine | None = None,
+        rollouts: EngineRollouts | None = None,
+        correction: Correction | None = None,
         grader: Grader | None = None,
-        generation_batch_rows: int = 256,
         **kwargs: Any,
     ):
         for name in ("tools", "environment_factory", "rollout_func"):
@@ -127,18 +128,28 @@ class OnlineTrainer(GRPOTrainer):
                     reason="rollouts come from the rollout engine, in one turn",
                     remedy=f"leave {name} out, or use trl.GRPOTrainer with ixt_rl.rollout.trl_adapter",
                 )
-        self.rollouts = EngineRollouts(engine, generation_batch_rows)
-        rollouts: Any = self.rollouts  # TRL types prompts as text, and takes any callable
+        self.rollouts = rollouts or EngineRollouts()
+        rollout_func: Any = self.rollouts  # TRL types prompts as text, and takes any callable
         with warnings.catch_warnings():
             # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
-            super().__init__(model, reward_funcs, args, rollout_func=rollouts, **kwargs)
+            super().__init__(model, reward_funcs, args, rollout_func=rollout_func, **kwargs)
         if self._is_vlm:
             raise ConfigError(
                 f"{type(self.model).__name__} with a processor",
                 reason="images are not supported",
                 remedy="pass the tokenizer of a text model",
             )
+        if self.rollouts.staleness and self._generation_span() != args.gradient_accumulation_steps:
+            raise ConfigError(
+                f"staleness={self.rollouts.staleness} with steps_per_generation={args.steps_per_generation}, "
+                f"num_iterations={args.num_iterations}",
+                reason="batches are sampled ahead update by update",
+                remedy="set steps_per_generation to gradient_accumulation_steps and num_iterations to 1",
+            )
+        self.correction = correction
+        self._lookahead: deque[tuple[list, Any]] = deque()
+        self._lookahead_source: Any = None
         self.grader = grader
         self.ledger = Ledger(self.model.num_parameters())
         self._rewards: Tensor | None = None
@@ -168,6 +179,63 @@ class OnlineTrainer(GRPOTrainer):
         valid = values[~values.isnan()]
         self._sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
 
+    # ---------------------------------------------------------------- sampling ahead
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The next update's micro-batches; with staleness, those after it are read too, for their prompts."""
+        if not self.rollouts.staleness:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._lookahead_source is not epoch_iterator:
+            self._lookahead_source = epoch_iterator
+            self._lookahead.clear()
+        while len(self._lookahead) <= self.rollouts.staleness:
+            self._lookahead.append(super().get_batch_samples(epoch_iterator, num_batches, device))
+        current = self._lookahead.popleft()
+        self.rollouts.upcoming = [[row["prompt"] for row in batches[0]] for batches, _ in self._lookahead if batches]
+        return current
+
+    def _generation_span(self) -> int:
+        return self.args.steps_per_generation * self.args.num_iterations
+
+    # ---------------------------------------------------------------- importance correction
+
+    def correct(self, batch: dict[str, Any]) -> None:
+        """Multiplies each token's advantage by its corrected ratio of policy to sampler, as TRL does with its vLLM.
+
+        For losses that are linear in the advantage. Where a loss computes the log-probs of the taken tokens itself,
+        override this with nothing and take the ratio from that forward (`correction_weights`).
+        """
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        kept = batch["completion_mask"].bool()
+        with torch.no_grad():
+            logps, *_ = self._get_per_token_logps_and_entropies(
+                self.model, ids, mask, kept.shape[1], self.args.per_device_train_batch_size
+            )
+        rows_N = kept.nonzero()[:, 0]
+        weights_N = self.correction_weights(logps[kept], batch["sampling_per_token_logps"][kept], rows_N)
+        ratio = torch.ones_like(logps).masked_scatter(kept, weights_N)
+        batch["old_per_token_logps"] = logps
+        batch["advantages"] = batch["advantages"][:, None] * ratio
+        batch["importance_sampling_ratio"] = ratio  # VESPO's loss reads it
+
+    def correction_weights(self, logp_N: Tensor, sampled_N: Tensor, rows_N: Tensor) -> Tensor:
+        """(N,) detached weights of sampled tokens, 1 without correction; logs how far sampler and policy are apart.
+
+        Args:
+            logp_N: their log-probs under the policy, from the forward pass that trains where there is one.
+            sampled_N: their log-probs as the engine sampled them.
+            rows_N: the row of each.
+        """
+        log_ratio_N = (logp_N.detach() - sampled_N).float()
+        self.track("mismatch/logp_abs", log_ratio_N.abs())
+        self.track("mismatch/ratio", log_ratio_N.exp())
+        if self.correction is None:
+            return torch.ones_like(log_ratio_N)
+        weights_N = self.correction.weights(log_ratio_N, rows_N)
+        self.track("mismatch/corrected_share", self.correction.changed(log_ratio_N, rows_N).float())
+        return weights_N
+
     # ---------------------------------------------------------------- TRL's private methods
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
@@ -183,6 +251,11 @@ class OnlineTrainer(GRPOTrainer):
         assert self._rewards is not None
         self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
         self.track("excluded_share", self._rewards.isnan().float())
+        self.track(
+            "rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in inputs])
+        )
+        if self.correction is not None:
+            self.correct(batch)
         self.add_signals(inputs, batch, self._rewards)
         if self.grader is not None:
             self._track_grades(inputs, batch)

@@ -68,9 +68,12 @@ class RAFTTrainer(KeptTrainer):
         with self.accelerator.autocast():
             logp_N, entropy_N = model(**self.model_inputs(batch), head_fn=head_fn)
         self.track("entropy", entropy_N)
+        rows = [row for row, _, _ in kept]
+        sampled_N = self.sampled_logps(inputs, rows, batch)
+        if sampled_N is not None:
+            weights_N = weights_N * self.correction_weights(logp_N, sampled_N, batch.target_rows)
         if not self.args.importance_ratio:
             return -(weights_N * logp_N).sum()
-        rows = [row for row, _, _ in kept]
         if "old_per_token_logps" in inputs and len(logp_N):
             old_N = inputs["old_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
         else:

@@ -54,12 +54,14 @@ def load_template(spec: Any, default: str) -> PromptTemplate:
     return PromptTemplate(**known[spec])
 
 
-def encode_prompt(tokenizer, prompt: Prompt) -> list[int]:
-    """A prompt's ids: text with the tokenizer's own special tokens (BOS), or a rendered chat.
+def encode_prompt(tokenizer, prompt: Prompt, limit: int | None = None) -> list[int]:
+    """A prompt's ids: text with the tokenizer's own special tokens (BOS), or a rendered chat; the last `limit` of them.
 
     Used for plain and told prompts alike, by training, rollouts and evaluation.
     """
     if isinstance(prompt, str):
-        return list(tokenizer(text=prompt)["input_ids"])
-    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(rendered["input_ids"])
+        ids = list(tokenizer(text=prompt)["input_ids"])
+    else:
+        rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+        ids = list(rendered["input_ids"])
+    return ids if limit is None else ids[-limit:]

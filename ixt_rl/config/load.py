@@ -14,7 +14,7 @@ from ixt_rl.config.checks import ON_THIS_MACHINE
 from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem, did_you_mean, show
-from ixt_rl.config.schema import OnlineStage, RunConfig
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.yaml_io import dump_yaml
 from ixt_rl.errors import ConfigError
 
@@ -61,23 +61,21 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What is allowed in a configuration but has no effect: blocks of methods that `type` did not choose."""
+    """What a configuration sets without effect: blocks that `type` or `rollout.engine` did not choose."""
     return [
-        f"stages.{stage.name}.{section} is not read by type: {stage.type}"
-        for stage in config.stages
-        if isinstance(stage, OnlineStage)
-        for section in stage.unread_sections
-        if section in stage.model_fields_set
+        f"{path} is not read by {chooser}"
+        for block, key, path, chooser in config.unread
+        if key in block.model_fields_set
     ]
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
     """The whole configuration as plain values: every default filled in, unread blocks left out."""
     plain = config.model_dump()
-    for stage, values in zip(config.stages, plain["stages"], strict=True):
-        if isinstance(stage, OnlineStage):
-            for section in stage.unread_sections:
-                del values[section]
+    values = {id(config.rollout): plain["rollout"]}
+    values |= {id(stage): stage_values for stage, stage_values in zip(config.stages, plain["stages"], strict=True)}
+    for block, key, *_ in config.unread:
+        del values[id(block)][key]
     return plain
 
 

@@ -276,19 +276,91 @@ class Optim(Strict):
         return self
 
 
-class RolloutSection(Strict):
-    """How the policy is sampled."""
+class VllmSection(Strict):
+    """vLLM's own settings (engines `vllm` and `ray-vllm`)."""
 
-    engine: Literal["transformers"] = "transformers"
+    max_num_seqs: PositiveInt = Field(256, description="sequences decoded at once by one engine")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs one engine's model is split over")
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share of a GPU's memory for one engine")
+    kv_cache_gib: PositiveFloat | None = Field(
+        None, description="KV cache of one engine; default: what gpu_memory leaves, 1 GiB on a CPU"
+    )
+    eager: bool = Field(False, description="no CUDA graphs, no compilation: a faster start, slower steps")
+
+
+class PoolSection(Strict):
+    """The Ray actors of engine `ray-vllm`, each with a vLLM engine."""
+
+    engines: PositiveInt = 1
+    cpus_per_engine: PositiveInt = 1
+    gpus_per_engine: NonNegativeInt | None = Field(
+        None, description="default: tensor_parallel if there are GPUs, else 0"
+    )
+    address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
+    deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
+    max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")
+
+
+class CorrectionSection(Strict):
+    """Importance correction of what another engine, or an older policy, sampled."""
+
+    level: Literal["token", "sequence"] = "token"
+    mode: Literal["truncate", "mask"] = Field("truncate", description="of ratios above cap: count as cap, or as 0")
+    cap: PositiveFloat = 2.0
+
+
+class EngineSection(Strict):
+    """What samples the policy, for all stages of a run."""
+
+    engine: Literal["transformers", "vllm", "ray-vllm"] = Field(
+        "transformers", description="the model itself; vLLM in this process; a pool of vLLM engines on Ray"
+    )
+    vllm: VllmSection = VllmSection()
+    pool: PoolSection = PoolSection()
+    staleness: NonNegativeInt = Field(
+        0, description="batches sampled ahead while the trainer steps, by a policy that many updates old (ray-vllm)"
+    )
+    correction: CorrectionSection | None = Field(
+        CorrectionSection(), description="null: none. The model's own rollouts (transformers) need none"
+    )
+    parity_limit: PositiveFloat | None = Field(
+        None, description="largest |log-prob difference| of engine and trainer; default 1e-2, half precision 0.5"
+    )
+
+    @property
+    def unread_sections(self) -> list[str]:
+        """Keys that the chosen engine does not look at."""
+        if self.engine == "transformers":
+            return ["vllm", "pool", "staleness", "correction", "parity_limit"]
+        return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> EngineSection:
+        if self.staleness and self.engine != "ray-vllm":
+            raise ConfigError(
+                f"staleness={self.staleness} with engine: {self.engine}",
+                reason="it samples in the trainer's process, while the trainer waits",
+                remedy="set engine: ray-vllm, or staleness: 0",
+            )
+        if self.engine != "transformers":
+            checks.needs_backend("vllm", f"rollout.engine: {self.engine}", info)
+        if self.engine == "ray-vllm":
+            checks.needs_backend("ray", "rollout.engine: ray-vllm", info)
+        return self
+
+
+class RolloutSection(Strict):
+    """How a stage samples the policy; what samples it is the run's `rollout` block."""
+
     max_new_tokens: PositiveInt
     temperature: PositiveFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: NonNegativeInt = 0
     max_prompt_tokens: PositiveInt = 1024
-    on_long: Literal["fail", "drop"] = Field(
-        "fail", description="what happens to a prompt longer than max_prompt_tokens"
+    on_long: Literal["fail", "drop", "truncate"] = Field(
+        "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
     )
-    batch_size: PositiveInt = Field(256, description="rows generated at once")
+    batch_size: PositiveInt = Field(256, description="rows generated at once (engine transformers)")
 
 
 class Evaluation(Strict):
@@ -508,9 +580,23 @@ class RunConfig(Strict):
         [1], description="every online stage is trained once per seed"
     )
     threads: PositiveInt | None = Field(None, description="CPU threads of torch; default: torch's own choice")
+    rollout: EngineSection = EngineSection()
     model: Model
     stages: Annotated[list[AnyStage], Field(min_length=1)]
     expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
+
+    @property
+    def unread(self) -> list[tuple[Strict, str, str, str]]:
+        """What other choices leave unread: (block, its key, its path in the file, what does not read it)."""
+        found: list[tuple[Strict, str, str, str]] = [
+            (self.rollout, key, f"rollout.{key}", f"engine: {self.rollout.engine}")
+            for key in self.rollout.unread_sections
+        ]
+        for stage in self.stages:
+            if isinstance(stage, OnlineStage):
+                for key in stage.unread_sections:
+                    found.append((stage, key, f"stages.{stage.name}.{key}", f"type: {stage.type}"))
+        return found
 
     @model_validator(mode="after")
     def _stage_names(self) -> RunConfig:

@@ -84,6 +84,7 @@ class LengthAudit:
     lengths: list[int]
     limit: int
     dropped: int
+    truncated: int = 0
 
     def summary(self) -> dict[str, Any]:
         """Count, median, p95, max, dropped, and a histogram as [left edge, count] pairs."""
@@ -96,6 +97,7 @@ class LengthAudit:
             "max": int(lengths.max()),
             "limit": self.limit,
             "dropped": self.dropped,
+            "truncated": self.truncated,
             "histogram": [[float(e), int(c)] for e, c in zip(edges[:-1], counts, strict=True)],
         }
 
@@ -103,18 +105,20 @@ class LengthAudit:
 def audit_lengths(
     rows: list[dict[str, Any]], lengths: list[int], limit: int, on_long: str
 ) -> tuple[list[dict[str, Any]], LengthAudit]:
-    """Rows whose prompt fits, and the audit of all.
+    """Rows whose prompt fits (or will be truncated), and the audit of all.
 
     Raises:
         DataError: a prompt is too long and `on_long` is `fail`, or every prompt is.
     """
     fits = [length <= limit for length in lengths]
+    if on_long == "truncate":
+        return rows, LengthAudit(lengths, limit, dropped=0, truncated=len(rows) - sum(fits))
     kept = [row for row, ok in zip(rows, fits, strict=True) if ok]
     if not kept or (len(kept) < len(rows) and on_long == "fail"):
         raise DataError(
             f"{len(rows) - len(kept)} of {len(rows)} prompts are longer than max_prompt_tokens={limit} "
             f"(the longest has {max(lengths)})",
             reason="they do not fit",
-            remedy="raise rollout.max_prompt_tokens, or set rollout.on_long: drop",
+            remedy="raise rollout.max_prompt_tokens, or set rollout.on_long: drop or truncate",
         )
     return kept, LengthAudit(lengths, limit, len(rows) - len(kept))

@@ -25,6 +25,7 @@ class EvaluationPlan:
         temperature, top_p: of the sampled modes.
         samples: sampled completions a problem; metrics are their mean (avg@k).
         keep_samples: completions of the sampled mode kept for reading.
+        max_prompt_tokens: longer prompts lose their beginning; None: none does.
     """
 
     max_new_tokens: int
@@ -32,6 +33,7 @@ class EvaluationPlan:
     top_p: float = 1.0
     samples: int = 1
     keep_samples: int = 10
+    max_prompt_tokens: int | None = None
 
 
 def evaluate(
@@ -51,7 +53,7 @@ def evaluate(
     metrics: dict[str, float] = {}
     samples: list[dict[str, Any]] = []
     for mode, (column, sampling, n) in modes.items():
-        prompts = [encode_prompt(tokenizer, row[column]) for row in rows]
+        prompts = [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens) for row in rows]
         groups = engine.generate(prompts, sampling, n)
         values: dict[str, list[float]] = defaultdict(list)
         for row, group in zip(rows, groups, strict=True):

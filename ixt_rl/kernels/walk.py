@@ -80,7 +80,7 @@ class Walk:
         token_weights: Tensor,
         chunk: int | None,
         needs: list[bool],
-    ) -> tuple[Tensor, dict[str, Tensor | None], tuple[Tensor | None, ...]]:
+    ) -> tuple[Tensor, dict[str, Any], tuple[Tensor | None, ...]]:
         """Loss, columns of `IntroStats`, and the gradients of hidden states, weight and bias that `needs` asks for."""
         n_tokens, vocab, device = hidden.shape[0], self.head.vocab_size, hidden.device
         new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
@@ -170,7 +170,8 @@ class Walk:
             cross=None if e_q is None else (stack("q_zp") * scale_q).sum(1) - lse_p,
             gap_top=None if e_q is None else stack("gap_top") + (lse_p - lse_q)[:, None],
         )
-        return Rows(**{name: None if x is None else x.to(e_p.dtype) for name, x in vars(rows).items()})
+        narrow: dict[str, Any] = {name: None if x is None else x.to(e_p.dtype) for name, x in vars(rows).items()}
+        return Rows(**narrow)
 
     def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""

@@ -1,23 +1,33 @@
 """A rollout engine as TRL's `rollout_func`, for this library's trainers and for anyone's GRPOTrainer.
 
-GRPOTrainer(..., rollout_func=EngineRollouts(engine))
+    GRPOTrainer(..., rollout_func=EngineRollouts(engine))
+
+One call, for an engine outside the trainer's model:
+
+    prompts of all ranks -> main process -> [weights to the engine, if the policy has moved; parity probe]
+      -> [tokens sampled ahead, or] engine.generate -> back to the ranks
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
 from trl.models.utils import unwrap_model_for_generation
 
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
-from ixt_rl.errors import DataError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.parity import PROBE_PROMPTS, check_parity
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.types import SamplingParams
+from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.types import Rollout, SamplingParams
 
 
 def call_seed(*parts: int) -> int:
@@ -26,50 +36,76 @@ def call_seed(*parts: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def step_seed(trainer: Any, purpose: int) -> int:
-    """A seed for this micro-step and rank; a resumed run gets the seeds of the straight run."""
-    micro_step = trainer._step % trainer.args.gradient_accumulation_steps
+def step_seed(trainer: Any, purpose: int, ahead: int = 0) -> int:
+    """A seed for this micro-step and rank, or for the one `ahead` steps later; a resumed run gets those of the
+    straight run."""
+    micro_step = 0 if ahead else trainer._step % trainer.args.gradient_accumulation_steps
     rank = trainer.accelerator.process_index
-    return call_seed(trainer.args.seed, trainer.state.global_step, micro_step, rank, purpose)
+    return call_seed(trainer.args.seed, trainer.state.global_step + ahead, micro_step, rank, purpose)
 
 
 class EngineRollouts:
     """Calls an engine for TRL: prompts in, ids with log-probs out.
 
-    TRL hands over this process's prompts with each one already repeated `num_generations` times, so
-    every one is sampled once. Sampling is seeded by (seed, step, micro-step, rank), so a resumed run draws
-    what the straight run drew. Without an engine the trainer's own model samples, in process.
+    TRL hands over this process's prompts with each one already repeated `num_generations` times. Sampling is
+    seeded by (seed, step, micro-step, rank), so a resumed run draws what the straight run drew. Without an engine the
+    trainer's own model samples, in process. An engine outside it belongs to the main process; its weights follow the
+    policy's, whatever wraps the model, and after each update its log-probs are compared with the trainer's.
 
     Args:
         engine: where to sample; None builds a `TransformersEngine` on the trainer's model.
         batch_size: rows generated at once by the default engine.
+        staleness: batches that may be sampled ahead, by a policy up to that many updates old, while the trainer
+            steps; 0 samples each batch from the policy it trains. Needs an engine with `submit` (`RayPool`) and a
+            trainer of this library.
+        parity_limit: largest |log-prob difference| between engine and trainer that training goes on with; None
+            takes `ixt_rl.rollout.parity.default_limit` of the model's dtype.
+        max_prompt_tokens: longer prompts lose their beginning; None: none does.
+
+    Raises:
+        ConfigError: staleness with an engine that cannot sample in the background.
     """
 
-    def __init__(self, engine: RolloutEngine | None = None, batch_size: int = 256):
+    def __init__(
+        self,
+        engine: RolloutEngine | None = None,
+        batch_size: int = 256,
+        *,
+        staleness: int = 0,
+        parity_limit: float | None = None,
+        max_prompt_tokens: int | None = None,
+    ):
+        if staleness and not hasattr(engine, "submit"):
+            raise ConfigError(
+                f"staleness={staleness} with {type(engine).__name__}",
+                reason="it samples only while the trainer waits",
+                remedy="use RayPool (rollout.engine: ray-vllm), or staleness 0",
+            )
         self.engine = engine
         self.batch_size = batch_size
+        self.staleness = staleness
+        self.parity_limit = parity_limit
+        self.max_prompt_tokens = max_prompt_tokens
+        self.upcoming: list[list[Prompt]] = []
+        """Prompts of this process's next batches, set by the trainer when `staleness` is above 0."""
+        self._ahead: dict[int, tuple[list[list[int]], Any]] = {}  # step -> prompts of all ranks, ticket
+        self._synced: tuple[int, int] | None = None  # trainer and step whose weights the engine has
+        self._compared: tuple[int, int] | None = None  # and with which log-probs were compared
+        self._probe: list[list[int]] = []
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the trainer's own model samples."""
+        return self.engine is None or isinstance(self.engine, TransformersEngine)
 
     def __call__(self, prompts: list[Prompt], trainer: Any) -> dict[str, list]:
         """prompt_ids, completion_ids, logprobs, finish_reason and policy_version, one each a prompt."""
-        ids = [encode_prompt(trainer.processing_class, prompt) for prompt in prompts]
-        _check_room(ids, trainer)
-        args, state = trainer.args, trainer.state
-        sampling = SamplingParams(
-            max_new_tokens=args.max_completion_length,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            top_k=args.top_k,
-            seed=step_seed(trainer, purpose=int(trainer.model.training)),
-        )
-        if self.engine is None or isinstance(self.engine, TransformersEngine):
+        ids = self._encode(prompts, trainer)
+        if self.in_process:
             with self.in_process_engine(trainer) as engine:
-                groups = engine.generate(ids, sampling)
+                rollouts = [group[0] for group in engine.generate(ids, self._sampling(trainer))]
         else:
-            if self.engine.policy_version != state.global_step:
-                model = trainer.accelerator.unwrap_model(trainer.model)
-                self.engine.update_weights(model.state_dict().items(), state.global_step)
-            groups = self.engine.generate(ids, sampling)
-        rollouts = [group[0] for group in groups]
+            rollouts = self._from_engine(ids, trainer)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in rollouts],
             "completion_ids": [list(r.completion_ids) for r in rollouts],
@@ -79,8 +115,19 @@ class EngineRollouts:
         }
 
     @contextmanager
+    def current_engine(self, trainer: Any) -> Iterator[RolloutEngine]:
+        """An engine with the trainer's current weights, for evaluation; on the main process only, unless in process."""
+        if self.in_process:
+            with self.in_process_engine(trainer) as engine:
+                yield engine
+        else:
+            self.sync(trainer)
+            assert self.engine is not None
+            yield self.engine
+
+    @contextmanager
     def in_process_engine(self, trainer: Any) -> Iterator[TransformersEngine]:
-        """An engine on the trainer's current weights, gathered where they are sharded."""
+        """An engine on the trainer's own model, gathered where it is sharded."""
         unwrapped = unwrap_model_for_generation(
             trainer.model_wrapped,
             trainer.accelerator,
@@ -97,14 +144,100 @@ class EngineRollouts:
             engine.update_weights((), trainer.state.global_step)
             yield engine
 
+    def sync(self, trainer: Any) -> None:
+        """Moves the engine to the policy's current weights, once a step, and compares log-probs. All ranks call it.
 
-def _check_room(ids: list[list[int]], trainer: Any) -> None:
-    model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(map(len, ids))
-    if limit is not None and longest + trainer.args.max_completion_length > limit:
-        raise DataError(
-            f"a prompt of {longest} tokens plus max_completion_length={trainer.args.max_completion_length}",
-            reason=f"the model has {limit} positions",
-            remedy="drop or truncate long prompts when the data loads, or shorten completions",
+        Raises:
+            ParityError: the engine's log-probs are further from the trainer's than the limit.
+        """
+        now = (id(trainer), trainer.state.global_step)
+        assert self.engine is not None
+        if self._synced != now:
+            tensors = policy_tensors(trainer.model_wrapped)
+            if trainer.accelerator.is_main_process:
+                self.engine.update_weights(tensors, trainer.state.global_step)
+            else:
+                for _ in tensors:  # gathering is collective
+                    pass
+            self._synced = now
+        if self._probe and self._compared != now:
+            check_parity(self.engine, trainer, self._probe, self.parity_limit)
+            self._compared = now
+
+    # ---------------------------------------------------------------- helpers
+
+    def _encode(self, prompts: list[Prompt], trainer: Any) -> list[list[int]]:
+        ids = [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens) for prompt in prompts]
+        model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(map(len, ids))
+        if limit is not None and longest + trainer.args.max_completion_length > limit:
+            raise DataError(
+                f"a prompt of {longest} tokens plus max_completion_length={trainer.args.max_completion_length}",
+                reason=f"the model has {limit} positions",
+                remedy="drop or truncate long prompts when the data loads, or shorten completions",
+            )
+        return ids
+
+    def _sampling(self, trainer: Any, ahead: int = 0) -> SamplingParams:
+        args = trainer.args
+        return SamplingParams(
+            max_new_tokens=args.max_completion_length,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k,
+            seed=step_seed(trainer, int(trainer.model.training), ahead),
         )
+
+    def _from_engine(self, ids: list[list[int]], trainer: Any) -> list[Rollout]:
+        """This rank's rollouts; the engine is called by the main process for all ranks."""
+        everyone = gather_object(ids)
+        if not self._probe:
+            self._probe = [list(p) for p in dict.fromkeys(map(tuple, everyone))][:PROBE_PROMPTS]
+        if self.staleness and trainer.model.training:
+            rollouts = self._overlapped(everyone, trainer)
+        else:
+            self.sync(trainer)
+            rollouts = self._finish(self._start(everyone, trainer), trainer)
+        first = trainer.accelerator.process_index * len(ids)
+        return rollouts[first : first + len(ids)]
+
+    def _overlapped(self, everyone: list[list[int]], trainer: Any) -> list[Rollout]:
+        """What was sampled ahead for this step, if anything was; then starts the batches of the next steps."""
+        step = trainer.state.global_step
+        prompts, ticket = self._ahead.pop(step, (None, None))
+        if prompts != everyone:  # the first batch of an epoch, or of a resumed run
+            self._ahead.clear()
+            self.sync(trainer)
+            ticket = self._start(everyone, trainer)
+        rollouts = self._finish(ticket, trainer)
+        self.sync(trainer)
+        for ahead, batch in enumerate(self.upcoming, start=1):
+            if step + ahead not in self._ahead and step + ahead < trainer.state.max_steps:
+                later = gather_object(self._encode(batch, trainer))
+                self._ahead[step + ahead] = (later, self._start(later, trainer, ahead))
+        return rollouts
+
+    def _start(self, everyone: list[list[int]], trainer: Any, ahead: int = 0) -> Any:
+        """Starts sampling, on the main process: a ticket, or the rollouts where the engine has no `submit`."""
+        if not trainer.accelerator.is_main_process:
+            return None
+        engine: Any = self.engine
+        groups, n = repeats(everyone)
+        start = getattr(engine, "submit", engine.generate)
+        return start(groups, self._sampling(trainer, ahead), n)
+
+    def _finish(self, started: Any, trainer: Any) -> list[Rollout]:
+        """The rollouts of `_start`, on every rank."""
+        rollouts = None
+        if trainer.accelerator.is_main_process:
+            groups = started.result() if hasattr(started, "result") else started
+            rollouts = [rollout for group in groups for rollout in group]
+        return broadcast_object_list([rollouts])[0]
+
+
+def repeats(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], int]:
+    """Neighbours that are equal, as (prompts, n): each stands for n of the given ones, in order."""
+    runs = [(run[0], len(run)) for run in (list(group) for _, group in itertools.groupby(prompts))]
+    n = math.gcd(*(length for _, length in runs))
+    return [prompt for prompt, length in runs for _ in range(length // n)], n

@@ -83,6 +83,16 @@ def refuse_launcher() -> None:
 
 
 def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
+    from ixt_rl.run.engines import Engines
+
+    engines = Engines(config)
+    try:
+        _run_all(config, folder, console, engines)
+    finally:
+        engines.close()
+
+
+def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines) -> None:
     from ixt_rl.run import stages
 
     initial = stages.initial_model(config, folder)
@@ -93,13 +103,13 @@ def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> No
         for seed in stage_seeds(config, stage.name):
             origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
             stage_folder = folder.stage(config, stage, seed, origin)
-            models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console)
+            models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console, engines)
         previous = stage.name
     last = models[(previous, stage_seeds(config, previous)[0])] if previous else initial
     folder.link_model(last)
 
 
-def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole) -> str:
+def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
     from ixt_rl.run import stages
 
     if folder.is_done():
@@ -108,7 +118,7 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
         folder.start()
         runners: dict[str, Callable[..., None]] = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}
         runner = runners.get(stage.type, stages.run_online)
-        runner(config, stage, seed, origin, folder, console)
+        runner(config, stage, seed, origin, folder, console, engines)
         folder.finish()
     if stage.type == "evaluate":
         check_told_gap(stage, folder)

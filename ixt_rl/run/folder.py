@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import AnyStage, OnlineStage, PretrainStage, RunConfig
+from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PRETRAIN_CODE = ("worlds", "conditioning", "data/models.py", "types.py", "trainers/pretrain.py")
@@ -140,10 +140,12 @@ def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, orig
     import torch
     import transformers
 
-    settings = stage.model_dump(mode="json", exclude={"name", "init"})
-    if isinstance(stage, OnlineStage):
-        for section in stage.unread_sections:
-            settings.pop(section)
+    settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
+    if not isinstance(stage, PretrainStage):
+        settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
+    for block, key, *_ in config.unread:
+        if block is stage:
+            del settings[key]
     code = code_hash(_PRETRAIN_CODE) if isinstance(stage, PretrainStage) else code_hash()
     parts = [
         settings,

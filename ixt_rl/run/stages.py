@@ -10,14 +10,27 @@ from datasets import Dataset
 from transformers import PrinterCallback
 
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.config.schema import EvaluateStage, OnlineStage, Optim, PretrainStage, RunConfig, WorldData
+from ixt_rl.config.schema import (
+    EngineSection,
+    EvaluateStage,
+    OnlineStage,
+    Optim,
+    PretrainStage,
+    RolloutSection,
+    RunConfig,
+    WorldData,
+)
 from ixt_rl.data.loaders import LengthAudit, audit_lengths
 from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.rollout.weights import policy_tensors
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
+from ixt_rl.run.engines import Engines
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.rewards import guarded, judge_of, reward_functions
 from ixt_rl.trainers import (
@@ -50,7 +63,13 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
 
 
 def run_pretrain(
-    config: RunConfig, stage: PretrainStage, seed, origin: str, folder: StageFolder, console: RunConsole
+    config: RunConfig,
+    stage: PretrainStage,
+    seed,
+    origin: str,
+    folder: StageFolder,
+    console: RunConsole,
+    engines: Engines,
 ) -> None:
     """Next-token prediction on a world's documents; writes the model and the loss curve."""
     started = time.perf_counter()
@@ -75,35 +94,52 @@ def run_pretrain(
 
 
 def run_evaluate(
-    config: RunConfig, stage: EvaluateStage, seed, origin: str, folder: StageFolder, console: RunConsole
+    config: RunConfig,
+    stage: EvaluateStage,
+    seed,
+    origin: str,
+    folder: StageFolder,
+    console: RunConsole,
+    engines: Engines,
 ) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
     model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin, config.model)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
     task = make_task(stage.data, stage.template)
-    engine = TransformersEngine(model, eos_ids(model, tokenizer), tokenizer.pad_token_id, stage.rollout.batch_size)
-    plan = EvaluationPlan(stage.rollout.max_new_tokens, stage.rollout.temperature, stage.rollout.top_p)
+    ends = eos_ids(model, tokenizer)
+    engine = engines.get(stage.rollout, origin, ends)
+    if engine is None:
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
+        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.rollout.batch_size)
+    else:
+        engine.update_weights(policy_tensors(model), 0)
+    section = stage.rollout
+    rows, audit = _fitting(task.eval_rows(stage.problems), section, tokenizer)
+    plan = EvaluationPlan(
+        section.max_new_tokens, section.temperature, section.top_p, max_prompt_tokens=_prompt_limit(section)
+    )
     with console.stage(stage, seed, 1) as progress:
-        metrics, samples = evaluate(engine, tokenizer, task, task.eval_rows(stage.problems), plan)
+        metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
         progress.evaluation(0, metrics)
     seconds = time.perf_counter() - started
     folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     folder.add_samples(0, samples)
-    folder.write_result({"seconds": seconds})
+    folder.write_result({"seconds": seconds, "prompt_lengths": audit.summary()})
 
 
 def run_online(
-    config: RunConfig, stage: OnlineStage, seed: int, origin: str, folder: StageFolder, console: RunConsole
-) -> None:
+    config: RunConfig, stage: OnlineStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
+    engines: Engines,
+) -> None:  # fmt: skip
     """InTRO, GRPO or RAFT on the policy's own rollouts; writes the model, rows, samples and failures."""
     started = time.perf_counter()
     functions = reward_functions(stage)
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
     task = make_task(stage.data, stage.template, judge_of(stage, functions))
     tokenizer = load_tokenizer(origin, config.model)
-    rows, audit = _training_rows(stage, seed, task, tokenizer)
+    wanted = stage.steps * stage.rollouts_per_step // stage.group_size
+    rows, audit = _fitting(task.train_rows(wanted, seed), stage.rollout, tokenizer)
     model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
@@ -120,6 +156,14 @@ def run_online(
         top_k=stage.rollout.top_k,
         gradient_checkpointing=stage.gradient_checkpointing,
     )
+    section = stage.rollout
+    rollouts = EngineRollouts(
+        engines.get(section, origin, eos_ids(model, tokenizer)),
+        section.batch_size,
+        staleness=config.rollout.staleness,
+        parity_limit=config.rollout.parity_limit,
+        max_prompt_tokens=_prompt_limit(section),
+    )
     trainer = trainer_class(
         model,
         rewards,
@@ -128,7 +172,8 @@ def run_online(
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=_lora(stage),
-        generation_batch_rows=stage.rollout.batch_size,
+        rollouts=rollouts,
+        correction=_correction(config.rollout),
     )
     with console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
@@ -192,13 +237,24 @@ def _arguments(
     }
 
 
-def _training_rows(stage: OnlineStage, seed: int, task: Task, tokenizer) -> tuple[list[dict], LengthAudit]:
-    rows = task.train_rows(stage.steps * stage.rollouts_per_step // stage.group_size, seed)
+def _fitting(rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
+    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be."""
     lengths = [
         max(len(encode_prompt(tokenizer, row["prompt"])), len(encode_prompt(tokenizer, row["told_prompt"])))
         for row in rows
     ]
-    return audit_lengths(rows, lengths, stage.rollout.max_prompt_tokens, stage.rollout.on_long)
+    return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
+
+
+def _prompt_limit(section: RolloutSection) -> int | None:
+    return section.max_prompt_tokens if section.on_long == "truncate" else None
+
+
+def _correction(section: EngineSection) -> Correction | None:
+    """None for the model's own rollouts, whose log-probs are the trainer's."""
+    if section.engine == "transformers" or section.correction is None:
+        return None
+    return Correction(**section.correction.model_dump())
 
 
 def _lora(stage: OnlineStage):
@@ -219,11 +275,18 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     rows = task.eval_rows(stage.evaluation.problems)
     if not rows:
         return None
+    rows, _ = _fitting(rows, stage.rollout, tokenizer)
     section = stage.evaluation
-    plan = EvaluationPlan(stage.rollout.max_new_tokens, section.temperature, section.top_p, samples=section.samples)
+    plan = EvaluationPlan(
+        stage.rollout.max_new_tokens,
+        section.temperature,
+        section.top_p,
+        samples=section.samples,
+        max_prompt_tokens=_prompt_limit(stage.rollout),
+    )
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
-        with trainer.rollouts.in_process_engine(trainer) as engine:
+        with trainer.rollouts.current_engine(trainer) as engine:
             return evaluate(engine, tokenizer, task, rows, plan)
 
     return run

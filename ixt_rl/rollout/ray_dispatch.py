@@ -1,0 +1,460 @@
+"""The pool's dispatcher: one thread that hands groups to engines, collects them, and replaces engines that fail.
+
+    submit -> queue -> [least outstanding tokens] -> Slot.outstanding -> poll -> Ticket
+                 ^                                        |
+                 +------------- engine failed ------------+
+
+Only this thread changes slots and the queue's order; callers add to the queue and wait on tickets.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+
+from ixt_rl.errors import BackendFailed, WeightMismatch
+from ixt_rl.rollout.ray_worker import Report, StoredWeights, WorkerInfo
+from ixt_rl.rollout.vllm_engine import Request
+from ixt_rl.types import Rollout
+
+TICK = 0.02
+"""Seconds between two looks at new work while engines are busy."""
+
+KILL_PATIENCE = 2.0
+"""Seconds an engine's process may take to end by itself."""
+
+WINDOW = 1.25
+"""Sequences given to an engine, as a multiple of those it decodes at once: the rest stays movable."""
+
+
+class Ticket:
+    """Work in progress: what a call of `RayPool.submit` will give. Read it once, by `stream` or by `result`."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.done = 0
+        self._ready: SimpleQueue[tuple[int, list[Rollout]] | BackendFailed] = SimpleQueue()
+
+    def stream(self) -> Iterator[tuple[int, list[Rollout]]]:
+        """(index of the prompt, its rollouts), as groups finish.
+
+        Raises:
+            BackendFailed: the pool gave up; what was finished before has been streamed.
+        """
+        for _ in range(self.total):
+            item = self._ready.get()
+            if isinstance(item, BackendFailed):
+                self._ready.put(item)
+                raise item
+            yield item
+
+    def result(self) -> list[list[Rollout]]:
+        """The rollouts of every prompt, in the prompts' order.
+
+        Raises:
+            BackendFailed: the pool gave up.
+        """
+        groups = dict(self.stream())
+        return [groups[index] for index in range(self.total)]
+
+    def _finish(self, index: int, rollouts: list[Rollout]) -> None:
+        self.done += 1
+        self._ready.put((index, rollouts))
+
+    def _fail(self, error: BackendFailed) -> None:
+        what = f"{error.what}; {self.done} of {self.total} groups of this call were finished"
+        self._ready.put(BackendFailed(what, reason=error.reason, remedy=error.remedy))
+
+
+@dataclass
+class Task:
+    """A group on its way; `request.key` is unique in the pool, `index` is the prompt's place in the ticket."""
+
+    ticket: Ticket
+    index: int
+    request: Request
+    slot: int | None = None  # the only engine that may run it
+
+
+@dataclass
+class Slot:
+    """An engine's place in the pool; the engine in it may change."""
+
+    index: int
+    actor: Any = None
+    info: WorkerInfo | None = None  # None while it starts
+    process: psutil.Process | None = None  # of an engine on this machine
+    pending: Any = None  # the answer awaited: of `start`, then of `poll`
+    since: float = 0.0  # start of the wait for progress
+    steps: int = 0
+    outstanding: dict[int, Task] = field(default_factory=dict)
+    requests: int = 0
+    tokens: int = 0
+    restarts: int = 0
+    rss: int = 0
+
+    @property
+    def load(self) -> int:
+        return sum(task.request.tokens for task in self.outstanding.values())
+
+    @property
+    def sequences(self) -> int:
+        return sum(task.request.n for task in self.outstanding.values())
+
+
+class Dispatcher:
+    """See the module.
+
+    Args:
+        make_actor: builds the engine of a slot.
+        engines: number of slots.
+        max_num_seqs: sequences an engine decodes at once.
+        deadline: seconds an engine with work may go without a decoding step.
+        start_timeout: seconds an engine may take to start, or to load weights.
+        max_restarts: engines replaced before the pool gives up.
+    """
+
+    def __init__(
+        self,
+        make_actor: Callable[[int], Any],
+        *,
+        engines: int,
+        max_num_seqs: int,
+        deadline: float,
+        start_timeout: float,
+        max_restarts: int,
+    ):
+        self._make_actor = make_actor
+        self._window = math.ceil(WINDOW * max_num_seqs)
+        self._deadline, self._start_timeout, self._max_restarts = deadline, start_timeout, max_restarts
+        self.slots = [Slot(index) for index in range(engines)]
+        self.weights: StoredWeights | None = None
+        self.failure: BackendFailed | None = None
+        self._wake = threading.Condition()
+        self._queue: deque[Task] = deque()
+        self._tasks: dict[int, Task] = {}  # queued or outstanding
+        self._keys = 0
+        self._paused = False
+        self._update: tuple[StoredWeights, Future[None]] | None = None
+        self._closed = False
+        self._served = False
+        for slot in self.slots:
+            self._start(slot)
+        self._thread = threading.Thread(target=self._run, name="ixt-rl-dispatch", daemon=True)
+        self._thread.start()
+
+    # Called from other threads.
+
+    def wait_started(self) -> WorkerInfo:
+        """Waits until every engine serves; what the first one tells.
+
+        Raises:
+            BackendFailed: they do not start.
+        """
+        with self._wake:
+            self._wake.wait_for(lambda: self.failure or self._served)
+        self._raise_failure()
+        info = self.slots[0].info
+        assert info is not None
+        return info
+
+    def submit(self, requests: list[Request], slot: int | None = None) -> Ticket:
+        """Queues groups, for any engine or for one."""
+        ticket = Ticket(len(requests))
+        with self._wake:
+            self._raise_failure()
+            for index, request in enumerate(requests):
+                self._keys += 1
+                request = Request(self._keys, request.prompt_ids, request.sampling, request.n, request.seed)
+                task = Task(ticket, index, request, slot)
+                self._tasks[request.key] = task
+                self._queue.append(task)
+            self._wake.notify_all()
+        return ticket
+
+    def pause(self) -> None:
+        """Dispatches nothing more until `resume`; what runs goes on."""
+        with self._wake:
+            self._raise_failure()
+            self._paused = True
+
+    def resume(self) -> None:
+        """Ends `pause`."""
+        with self._wake:
+            self._paused = False
+            self._wake.notify_all()
+
+    def update(self, weights: StoredWeights) -> None:
+        """Moves every engine to `weights` once all are idle; the dispatcher must be paused.
+
+        Raises:
+            WeightMismatch: an engine received something else; all stay at the old version.
+            BackendFailed: the fault budget is spent; no engine serves any more.
+        """
+        done: Future[None] = Future()
+        with self._wake:
+            self._raise_failure()
+            self._update = (weights, done)
+            self._wake.notify_all()
+        done.result()
+
+    def close(self) -> None:
+        """Ends the thread and the engines."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._thread.join()
+        self._give_up(BackendFailed("the pool was closed", reason="close() was called", remedy="make a new pool"))
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._wake:
+                    self._wake.wait_for(self._has_work)
+                    if self._closed:
+                        return
+                self._turn()
+        except BackendFailed as failure:
+            self._give_up(failure)
+        except Exception as error:  # a bug, or Ray itself is gone: whoever waits must hear of it
+            reason = f"{type(error).__name__}: {error}"
+            self._give_up(BackendFailed("the pool's dispatcher stopped", reason=reason, remedy="make a new pool"))
+
+    def _has_work(self) -> bool:
+        starting = any(slot.info is None for slot in self.slots)
+        return bool(self._closed or starting or self._update or (self._tasks and not self._resting))
+
+    @property
+    def _resting(self) -> bool:
+        return self._paused and not any(slot.outstanding for slot in self.slots)
+
+    def _turn(self) -> None:
+        """Hands out work, waits a little for answers, looks for engines that hang."""
+        idle = all(slot.info and not slot.outstanding for slot in self.slots)
+        if self._update and idle:
+            (weights, done), self._update = self._update, None
+            self._move(weights, done)
+        self._dispatch()
+        for slot in self.slots:
+            if slot.pending is None and slot.outstanding:
+                slot.pending = slot.actor.poll.remote()
+        self._collect()
+        self._find_hung()
+
+    def _dispatch(self) -> None:
+        batches: dict[int, list[Request]] = {}
+        with self._wake:
+            if self._paused:
+                return
+            free = {slot.index: slot for slot in self.slots if slot.info}
+            load = {index: slot.load for index, slot in free.items()}
+            room = {index: self._window - slot.sequences for index, slot in free.items()}
+            kept: deque[Task] = deque()
+            while self._queue and any(space > 0 for space in room.values()):
+                task = self._queue.popleft()
+                fits = [i for i in free if task.slot in (None, i) and (room[i] >= task.request.n or not load[i])]
+                if not fits:
+                    kept.append(task)
+                    if task.slot is None:
+                        break
+                    continue
+                index = min(fits, key=lambda i: load[i])
+                load[index] += task.request.tokens
+                room[index] -= task.request.n
+                slot = free[index]
+                if not slot.outstanding:
+                    slot.since = time.monotonic()
+                slot.outstanding[task.request.key] = task
+                batches.setdefault(index, []).append(task.request)
+            self._queue.extendleft(reversed(kept))
+        for index, requests in batches.items():
+            self.slots[index].actor.submit.remote(requests)
+
+    def _collect(self) -> None:
+        import ray
+
+        waiting = {slot.pending: slot for slot in self.slots if slot.pending is not None}
+        if not waiting:
+            return
+        ray.wait(list(waiting), num_returns=1, timeout=TICK)
+        for ref in ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]:
+            slot = waiting[ref]
+            slot.pending = None
+            try:
+                answer = ray.get(ref)
+            except Exception as error:
+                self._fault(slot, _reason(error))
+                continue
+            if isinstance(answer, Report):
+                self._take(slot, answer)
+            elif isinstance(answer, WeightMismatch):
+                self._fault(slot, str(answer))
+            else:
+                self._serve(slot, answer)
+
+    def _serve(self, slot: Slot, info: WorkerInfo) -> None:
+        import ray
+
+        if info.node == ray.get_runtime_context().get_node_id():
+            slot.process = psutil.Process(info.pid)
+        with self._wake:
+            slot.info = info
+            self._served = self._served or all(each.info for each in self.slots)
+            self._wake.notify_all()
+
+    def _take(self, slot: Slot, report: Report) -> None:
+        if report.steps != slot.steps:
+            slot.steps, slot.since = report.steps, time.monotonic()
+        slot.rss = report.rss
+        for key, rollouts in report.finished:
+            with self._wake:
+                task = slot.outstanding.pop(key)
+                del self._tasks[key]
+            slot.requests += 1
+            slot.tokens += sum(len(rollout.completion_ids) for rollout in rollouts)
+            task.ticket._finish(task.index, rollouts)
+
+    def _find_hung(self) -> None:
+        for slot in self.slots:
+            waited = time.monotonic() - slot.since
+            if slot.info is None and waited > self._start_timeout:
+                self._fault(slot, f"it did not start within {self._start_timeout:g} s")
+            elif slot.info and slot.outstanding and waited > self._deadline:
+                self._fault(slot, f"it made no decoding step for {self._deadline:g} s")
+
+    def _start(self, slot: Slot) -> None:
+        slot.actor = self._make_actor(slot.index)
+        slot.info = None
+        slot.steps = 0
+        slot.since = time.monotonic()
+        slot.pending = slot.actor.start.remote(self.weights)
+
+    def _fault(self, slot: Slot, reason: str) -> None:
+        """Replaces an engine and queues its groups again, first in line.
+
+        Raises:
+            BackendFailed: the budget is spent.
+        """
+        self._kill(slot)
+        if not self._served:
+            raise BackendFailed(
+                f"engine {slot.index} did not start",
+                reason=reason,
+                remedy="check the model's folder, the engine's settings, and that memory and devices suffice",
+            )
+        with self._wake:
+            self._queue.extendleft(reversed(slot.outstanding.values()))
+            slot.outstanding.clear()
+        slot.restarts += 1
+        slot.pending = None
+        if sum(each.restarts for each in self.slots) > self._max_restarts:
+            raise BackendFailed(
+                f"engine {slot.index} failed, and max_restarts={self._max_restarts} engines were replaced before",
+                reason=reason,
+                remedy="see that memory and devices suffice for the engines; raise `deadline` or `start_timeout` if "
+                "the machine is only slow, `max_restarts` if failures are to be lived with",
+            )
+        self._start(slot)
+
+    def _kill(self, slot: Slot) -> None:
+        import ray
+
+        process, slot.process, slot.info = slot.process, None, None
+        if ray.is_initialized():
+            ray.kill(slot.actor, no_restart=True)
+        if process is not None:
+            with suppress(psutil.NoSuchProcess):
+                try:
+                    process.wait(KILL_PATIENCE)
+                except psutil.TimeoutExpired:
+                    process.kill()  # a stopped process does not hear Ray's request
+
+    def _move(self, weights: StoredWeights, done: Future[None]) -> None:
+        """An update: every engine checks the weights, then every engine loads them."""
+        try:
+            mismatch = self._stage(weights)
+            if mismatch is None:
+                self.weights = weights  # from here on replacements start with them
+                self._ask("commit", self.slots)
+                self._await_started()
+        except BaseException as error:
+            done.set_exception(error)
+            raise
+        if mismatch is None:
+            done.set_result(None)
+        else:
+            done.set_exception(mismatch)
+
+    def _stage(self, weights: StoredWeights) -> WeightMismatch | None:
+        todo = list(self.slots)
+        while todo:
+            answers = self._ask("stage", todo, weights)
+            mismatch = next((answer for answer in answers.values() if answer is not None), None)
+            self._await_started()
+            if mismatch is not None:
+                return mismatch
+            todo = [slot for slot in todo if slot.index not in answers]
+        return None
+
+    def _ask(self, method: str, slots: list[Slot], *args: Any) -> dict[int, Any]:
+        """Calls a method of several engines; answers by slot. Those that fail are replaced and give none."""
+        import ray
+
+        calls = [(slot, getattr(slot.actor, method).remote(*args)) for slot in slots]
+        end = time.monotonic() + self._start_timeout
+        answers = {}
+        for slot, ref in calls:
+            try:
+                answers[slot.index] = ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+            except Exception as error:
+                self._fault(slot, f"{method}: {_reason(error)}")
+        return answers
+
+    def _await_started(self) -> None:
+        while any(slot.info is None for slot in self.slots):
+            self._collect()
+            self._find_hung()
+
+    def _give_up(self, failure: BackendFailed) -> None:
+        for slot in self.slots:
+            self._kill(slot)
+        with self._wake:
+            self.failure = self.failure or failure
+            tickets = {id(task.ticket): task.ticket for task in self._tasks.values()}
+            self._tasks.clear()
+            self._queue.clear()
+            update, self._update = self._update, None
+            self._wake.notify_all()
+        for ticket in tickets.values():
+            ticket._fail(self.failure)
+        if update is not None:
+            update[1].set_exception(self.failure)
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _reason(error: Exception) -> str:
+    """What Ray's exceptions say, in a line or two."""
+    from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}"
+    if isinstance(error, RayActorError):
+        return "its process died: " + " ".join(str(error).split())[:400]
+    if isinstance(error, GetTimeoutError):
+        return "it did not answer in time"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,373 @@
+"""vLLM in this process, without children unless the model is sharded; stepped by its owner.
+
+`VLLMEngine.generate` is a loop over `add` and `step`, which the workers of a pool drive themselves. vLLM is imported
+when an engine is built.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ixt_rl.backends import require
+from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.types import Rollout, SamplingParams
+
+CPU_KV_CACHE_GIB = 1.0
+"""KV cache on a machine without a GPU, where vLLM would take 90 % of the memory."""
+
+CPU_BLOCK = 32
+"""Tokens of a KV block on CPU; vLLM's 128 there would share no prefix shorter than that."""
+
+MAX_TEMPERATURE = 2.0  # vLLM refuses more
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to sample `n` times: a group.
+
+    Args:
+        key: the caller's name of the group; unique among those unfinished.
+        prompt_ids: the prompt.
+        sampling: how to sample; its own seed is not looked at.
+        n: completions.
+        seed: seed of the first sample; the k-th has `seed + k`.
+    """
+
+    key: int
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    n: int
+    seed: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens this can take: the prompt once, and `n` completions of full length."""
+        return len(self.prompt_ids) + self.n * self.sampling.max_new_tokens
+
+
+def make_requests(
+    prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int, max_model_len: int, vocab_size: int
+) -> list[Request]:
+    """One request a prompt, keyed by its index and seeded by (sampling.seed, index), wherever and whenever it runs.
+
+    Raises:
+        DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
+        ConfigError: sampling parameters that vLLM does not take.
+    """
+    if not 0 <= sampling.temperature <= MAX_TEMPERATURE:
+        raise ConfigError(
+            f"temperature={sampling.temperature}",
+            reason=f"vLLM samples at temperatures from 0 to {MAX_TEMPERATURE:g}",
+            remedy="choose one in that range, or use the transformers engine",
+        )
+    if n < 1 or sampling.max_new_tokens < 1:
+        raise ConfigError(
+            f"n={n}, max_new_tokens={sampling.max_new_tokens}",
+            reason="there is nothing to sample",
+            remedy="ask for at least one completion of at least one token",
+        )
+    seed = sampling.seed
+    if seed is None:
+        seed = int(torch.randint(1 << 62, ()))
+    requests = []
+    for index, prompt in enumerate(prompts):
+        ids = tuple(map(int, prompt))
+        _check_prompt(index, ids, sampling.max_new_tokens, max_model_len, vocab_size)
+        requests.append(Request(index, ids, sampling, n, _prompt_seed(seed, index)))
+    return requests
+
+
+class VLLMEngine:
+    """vLLM on one copy of a model, in this process; a `RolloutEngine`.
+
+    - Completions end at the first of `eos_ids` and keep it; nothing else stops them, whatever the model's folder says.
+    - Log-probs are those of the distribution sampled from, after temperature and truncation. At temperature 0, of
+      the plain softmax; `top_p` and `top_k` are then ignored.
+    - Every prompt has its own seed, so what it gets does not depend on the other prompts, up to the rounding of
+      batched arithmetic.
+    - Prefix caching is on; its key holds the version of the weights, and an update empties the cache.
+    - vLLM's build for CPU replaces a few functions of torch in the process (`torch.set_num_threads`, events,
+      `torch.accelerator.synchronize`); a pool keeps that out of the trainer's process.
+
+    Args:
+        model: folder of a Hugging Face model. Its weights are version 0.
+        eos_ids: every id that ends a completion.
+        dtype: of weights and activations, as a name of torch's; `auto` takes the folder's.
+        max_model_len: longest prompt plus completion, in tokens; None takes the model's own.
+        max_num_seqs: sequences decoded at once.
+        tensor_parallel_size: GPUs the model is split over; above 1 vLLM starts a process for each.
+        gpu_memory_utilization: share of a GPU's memory vLLM may take, weights included.
+        kv_cache_gib: size of the KV cache; None takes what `gpu_memory_utilization` leaves, on CPU 1 GiB.
+        enforce_eager: no CUDA graphs and no torch.compile: a faster start, slower steps.
+
+    Raises:
+        BackendMissing: vLLM is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        eos_ids: Sequence[int],
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        max_num_seqs: int = 256,
+        tensor_parallel_size: int = 1,
+        gpu_memory_utilization: float = 0.9,
+        kv_cache_gib: float | None = None,
+        enforce_eager: bool = False,
+    ):
+        require("vllm", used_for="the vLLM rollout engine")
+        _set_environment()
+        from vllm import EngineArgs, LLMEngine
+        from vllm.platforms import current_platform
+
+        on_cpu = current_platform.is_cpu()
+        if kv_cache_gib is None and on_cpu:
+            kv_cache_gib = CPU_KV_CACHE_GIB
+        self.eos_ids = tuple(eos_ids)
+        self.policy_version = 0
+        self._running: dict[str, Request] = {}
+        args = EngineArgs(
+            model=model,
+            skip_tokenizer_init=True,
+            generation_config="vllm",
+            dtype=dtype,  # type: ignore[arg-type]
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            tensor_parallel_size=tensor_parallel_size,
+            distributed_executor_backend="mp" if tensor_parallel_size > 1 else "uni",
+            gpu_memory_utilization=gpu_memory_utilization,
+            kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
+            block_size=CPU_BLOCK if on_cpu else None,
+            enable_prefix_caching=True,
+            enforce_eager=enforce_eager,
+            logprobs_mode="processed_logprobs",
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+        )
+        with _rng_kept():
+            self._engine: Any = LLMEngine.from_engine_args(args)
+            config = self._engine.model_config
+            self.max_model_len: int = config.max_model_len
+            self.vocab_size: int = config.get_vocab_size()
+            self.tied_head = bool(getattr(config.hf_text_config, "tie_word_embeddings", False))
+            self._sharded = tensor_parallel_size > 1
+            self._warm_up()
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
+        """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
+
+        Raises:
+            DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
+        """
+        requests = make_requests(prompts, sampling, n, self.max_model_len, self.vocab_size)
+        done: dict[int, list[Rollout]] = {}
+        with _rng_kept():
+            for request in requests:
+                self.add(request)
+            while self.outstanding:
+                done.update(self.step())
+        return [done[index] for index in range(len(prompts))]
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Loads every weight of the model and empties the prefix cache; no request may be unfinished.
+
+        Args:
+            named_tensors: the whole model under the names of its `state_dict()`, a tied `lm_head.weight` included.
+            version: what rollouts carry from now on.
+
+        Raises:
+            WeightMismatch: weights are missing. The engine then holds old and new ones and must not be used.
+        """
+        names: set[str] = set()
+        self.load_weights(_names_kept(named_tensors, names))
+        self.check_head(names)
+        self.finish_update(version)
+
+    def close(self) -> None:
+        """Frees the model and the KV cache, and ends vLLM's processes if it has any."""
+        if self._engine is not None:
+            self._engine.engine_core.shutdown()
+            self._engine = None
+            gc.collect()
+
+    # What a pool's worker drives.
+
+    @property
+    def outstanding(self) -> int:
+        """Groups added and not yet returned by `step`."""
+        return len(self._running)
+
+    def add(self, request: Request) -> None:
+        """Queues a group; its samples are one vLLM request, so they share the prompt's KV blocks."""
+        from vllm.inputs.engine import tokens_input
+
+        name = str(request.key)
+        self._running[name] = request
+        prompt = tokens_input(list(request.prompt_ids), cache_salt=f"v{self.policy_version}")
+        self._engine.add_request(name, prompt, self._vllm_params(request))
+
+    def step(self) -> list[tuple[int, list[Rollout]]]:
+        """Decodes one token of every running sequence; the groups that are now complete, under their keys."""
+        finished = []
+        for output in self._engine.step():
+            if output.finished:
+                request = self._running.pop(output.request_id)
+                rollouts = [self._rollout(request, completion) for completion in output.outputs]
+                # greedy samples are all the same one, and vLLM refuses to draw it twice
+                finished.append((request.key, rollouts if len(rollouts) == request.n else rollouts * request.n))
+        return finished
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Loads tensors as from a checkpoint, one layer at a time; neither the version nor the cache changes.
+
+        Raises:
+            WeightMismatch: parameters of the model got no value. A stale copy of a tied head is not seen here.
+        """
+        tensors = list(named_tensors) if self._sharded else named_tensors
+        for missing in self._engine.collective_rpc(_load, args=(tensors,)):
+            if missing:
+                raise WeightMismatch(
+                    f"{len(missing)} parameters of vLLM's model were not updated, the first is {missing[0]}",
+                    reason="the weights handed over do not cover the model",
+                    remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy_tensors does",
+                )
+
+    def check_head(self, names: Iterable[str]) -> None:
+        """Refuses names without the tied head: vLLM's CPU build keeps a copy of it that only its own entry renews.
+
+        Raises:
+            WeightMismatch: the model ties its head, and no name is `lm_head.weight`.
+        """
+        if self.tied_head and not any(name.endswith("lm_head.weight") for name in names):
+            raise WeightMismatch(
+                "the weights have no lm_head.weight",
+                reason="the model ties it to its embedding, and vLLM may keep a copy that would go stale",
+                remedy="pass state_dict().items(), which has it, not named_parameters()",
+            )
+
+    def finish_update(self, version: int) -> None:
+        """Empties the prefix cache after `load_weights` and moves to `version`; no request may be unfinished."""
+        if not self._engine.reset_prefix_cache():
+            raise RuntimeError(f"vLLM did not empty its prefix cache; {self.outstanding} groups are unfinished")
+        self.policy_version = version
+
+    def _vllm_params(self, request: Request) -> Any:
+        from vllm import SamplingParams as VLLMSamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling, greedy = request.sampling, request.sampling.temperature == 0
+        return VLLMSamplingParams(
+            n=1 if greedy else request.n,
+            max_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=request.seed,
+            stop_token_ids=list(self.eos_ids),
+            ignore_eos=True,
+            logprobs=0,  # of the sampled token alone
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _rollout(self, request: Request, completion: Any) -> Rollout:
+        ids = tuple(completion.token_ids)
+        return Rollout(
+            prompt_ids=request.prompt_ids,
+            completion_ids=ids,
+            logprobs=tuple(completion.logprobs.logprobs),
+            finish_reason="eos" if ids[-1] in self.eos_ids else "length",
+            policy_version=self.policy_version,
+        )
+
+    def _warm_up(self) -> None:
+        """Samples a few tokens, so that what vLLM compiles at first use is not waited for later."""
+        for key in range(2):
+            self.add(Request(-1 - key, (0,) * 4, SamplingParams(max_new_tokens=2, temperature=1.0), n=2, seed=key))
+        while self.outstanding:
+            self.step()
+        self._engine.reset_prefix_cache()
+
+
+def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Runs in every vLLM worker: loads a checkpoint's tensors layer by layer; names of parameters left out.
+
+    What `reload_weights` does, but it tells which parameters got no value, and loads from a generator.
+    """
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+    runner = worker.model_runner
+    model = runner.get_model()
+    wanted = {name for name, _ in model.named_parameters()}
+    with set_current_vllm_config(worker.vllm_config), torch.no_grad():
+        initialize_layerwise_reload(model)
+        loaded = model.load_weights(named_tensors)
+        finalize_layerwise_reload(model, runner.model_config)
+    return sorted(wanted - set(loaded))
+
+
+def _check_prompt(index: int, ids: tuple[int, ...], max_new_tokens: int, max_model_len: int, vocab_size: int) -> None:
+    if not ids:
+        raise DataError(f"prompt {index} has no tokens", reason="there is nothing to continue", remedy="drop the row")
+    if len(ids) + max_new_tokens > max_model_len:
+        raise DataError(
+            f"prompt {index} has {len(ids)} tokens, with max_new_tokens={max_new_tokens}",
+            reason=f"the engine's limit is {max_model_len} tokens for a prompt and its completion",
+            remedy="drop or truncate long prompts, shorten completions, or raise max_model_len",
+        )
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        bad = next(token for token in ids if not 0 <= token < vocab_size)
+        raise DataError(
+            f"prompt {index} has the id {bad}",
+            reason=f"the model's ids are 0 to {vocab_size - 1}",
+            remedy="use the model's own tokenizer",
+        )
+
+
+def _prompt_seed(seed: int, index: int) -> int:
+    digest = hashlib.blake2b(f"{seed},{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 2  # leaves room for the samples' own increments
+
+
+def _names_kept(named_tensors: Iterable[tuple[str, Tensor]], names: set[str]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in named_tensors:
+        names.add(name)
+        yield name, tensor
+
+
+def _set_environment() -> None:
+    """What vLLM reads when it is imported or built: one process, errors only, no usage reports."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in (
+        ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("TORCH_CPP_LOG_LEVEL", "ERROR"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _rng_kept() -> Iterator[None]:
+    """vLLM seeds and draws from the process's global generators; whoever else uses them sees none of it."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,177 @@
+"""vLLM in this process against the trainer's model: what it samples, what it reports, and weights that change."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ixt_rl.backends import is_installed
+from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.transformers_engine import TransformersEngine
+from tests.integration.rollout_helpers import (
+    ENGINE,
+    EOS,
+    TOLERANCE,
+    VOCAB,
+    change,
+    flat,
+    gap,
+    new_model,
+    prompts,
+    records,
+    sampling,
+    save,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")]
+
+
+@pytest.fixture(scope="module", params=["qwen3", "tied llama"])
+def served(request, tmp_path_factory):
+    """(engine, folder of the model it was started from)."""
+    from ixt_rl.rollout.vllm_engine import VLLMEngine
+
+    folder = save(new_model(request.param), tmp_path_factory.mktemp("model"))
+    engine = VLLMEngine(folder, **ENGINE)
+    yield engine, folder
+    engine.close()
+
+
+@pytest.fixture
+def engine(served):
+    """At the folder's weights, as version 0."""
+    engine, folder = served
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    engine.update_weights(model.state_dict().items(), 0)
+    return engine
+
+
+@pytest.fixture
+def model(served):
+    return AutoModelForCausalLM.from_pretrained(served[1], dtype=torch.float32).eval()
+
+
+def test_logprobs_are_the_models(engine, model):
+    assert isinstance(engine, RolloutEngine)
+    for temperature in (1.0, 0.7):
+        groups = engine.generate(prompts(16), sampling(temperature=temperature), n=4)
+        assert [len(group) for group in groups] == [4] * 16
+        assert gap(model, flat(groups), temperature) <= TOLERANCE
+    assert len({r.completion_ids for r in groups[0]}) > 1
+
+
+def test_completions_end_at_every_eos_id_and_at_no_other(engine):
+    rollouts = flat(engine.generate(prompts(32), sampling(), n=4))
+    ended = [r for r in rollouts if r.finish_reason == "eos"]
+    assert {r.completion_ids[-1] for r in ended} == set(EOS)
+    assert not any(set(r.completion_ids[:-1]) & set(EOS) for r in rollouts)
+    assert all(len(r.completion_ids) == 24 and r.completion_ids[-1] not in EOS for r in rollouts if r not in ended)
+    assert any(9 in r.completion_ids[:-1] for r in rollouts), "the folder's own eos id never came up"
+
+
+def test_greedy_is_that_of_the_transformers_engine(engine, model):
+    reference = TransformersEngine(model, EOS, pad_id=0)
+    ours, theirs = (e.generate(prompts(8), sampling(temperature=0), n=2) for e in (engine, reference))
+    assert records(ours) == records(theirs)
+    for a, b in zip(flat(ours), flat(theirs), strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=TOLERANCE)
+
+
+def test_truncation_is_honoured(engine):
+    only_one = flat(engine.generate(prompts(4), sampling(top_k=1)) + engine.generate(prompts(4), sampling(top_p=1e-6)))
+    assert all(logprob == pytest.approx(0, abs=1e-6) for r in only_one for logprob in r.logprobs)
+
+
+def test_a_prompts_samples_do_not_depend_on_the_others(engine):
+    whole = records(engine.generate(prompts(24), sampling(), n=4))
+    assert records(engine.generate(prompts(24), sampling(), n=4)) == whole
+    assert records(engine.generate(prompts(24)[:5], sampling(), n=4)) == whole[:5]
+    assert records(engine.generate(prompts(24), sampling(seed=4), n=4)) != whole
+
+
+def test_unseeded_calls_draw_from_torch_and_leave_it_otherwise_alone(engine):
+    torch.manual_seed(7)
+    random.seed(7)
+    engine.generate(prompts(4), sampling())
+    seeded = torch.rand(3), random.random()
+    torch.manual_seed(7)
+    random.seed(7)
+    assert torch.equal(torch.rand(3), seeded[0])
+    assert random.random() == seeded[1]
+    torch.manual_seed(7)
+    first = records(engine.generate(prompts(4), sampling(seed=None)))
+    assert records(engine.generate(prompts(4), sampling(seed=None))) != first
+    torch.manual_seed(7)
+    assert records(engine.generate(prompts(4), sampling(seed=None))) == first
+
+
+def test_after_a_large_update_logprobs_are_the_new_models(engine, model):
+    before = records(engine.generate(prompts(16), sampling(), n=4))
+    change(model)
+    engine.update_weights(model.state_dict().items(), 5)
+    groups = engine.generate(prompts(16), sampling(), n=4)
+    assert gap(model, flat(groups)) <= TOLERANCE
+    assert {r.policy_version for r in flat(groups)} == {5}
+    assert records(groups) != before
+
+
+def test_an_update_empties_the_prefix_cache(engine, model):
+    long = [[10 + i] * 160 for i in range(4)]  # five KV blocks each
+    engine.generate(long, sampling())
+    change(model)
+    engine.load_weights(model.state_dict().items())
+    stale = gap(model, flat(engine.generate(long, sampling())))
+    assert stale > TOLERANCE, "cached keys and values were not used, so this test shows nothing"
+    engine.finish_update(1)
+    assert gap(model, flat(engine.generate(long, sampling()))) <= TOLERANCE
+
+
+def test_an_update_during_generation_is_refused(engine):
+    from ixt_rl.rollout.vllm_engine import make_requests
+
+    engine.add(make_requests(prompts(1), sampling(), 1, 256, VOCAB)[0])
+    engine.step()
+    with pytest.raises(RuntimeError, match="1 groups are unfinished"):
+        engine.finish_update(1)
+    while engine.outstanding:
+        engine.step()
+
+
+def test_a_stale_tied_head_is_refused_and_would_show(engine, model):
+    if not model.config.tie_word_embeddings:
+        pytest.skip("its head is not tied")
+    change(model)
+    with pytest.raises(WeightMismatch, match=r"lm_head\.weight"):
+        engine.update_weights(model.named_parameters(), 1)
+    engine.load_weights((name, w) for name, w in model.state_dict().items() if name != "lm_head.weight")
+    engine.finish_update(1)
+    assert gap(model, flat(engine.generate(prompts(8), sampling()))) > 0.1
+
+
+def test_missing_weights_are_named(engine, model):
+    left = {name: w for name, w in model.state_dict().items() if name != "model.layers.1.mlp.down_proj.weight"}
+    with pytest.raises(WeightMismatch, match=r"the first is model\.layers\.1\.mlp\.down_proj\.weight"):
+        engine.update_weights(left.items(), 1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([10] * 233, r"prompt 1 has 233 tokens.*\n.*limit is 256"),
+        ([], "prompt 1 has no tokens"),
+        ([VOCAB], r"prompt 1 has the id 64.*\n.*0 to 63"),
+    ],
+)
+def test_prompts_that_cannot_run_are_named(engine, bad, message):
+    with pytest.raises(DataError, match=message):
+        engine.generate([[10], bad], sampling())
+    assert engine.outstanding == 0
+
+
+def test_sampling_that_vllm_does_not_take_is_refused(engine):
+    with pytest.raises(ConfigError, match="temperature=3"):
+        engine.generate([[10]], sampling(temperature=3.0))

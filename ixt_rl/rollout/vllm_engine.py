@@ -152,6 +152,8 @@ class VLLMEngine:
             kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
             block_size=CPU_BLOCK if on_cpu else None,
             enable_prefix_caching=True,
+            # prefilling a seeded prompt in parts rewinds its generator, which torch's CPU generator cannot do
+            enable_chunked_prefill=False if on_cpu else None,
             enforce_eager=enforce_eager,
             logprobs_mode="processed_logprobs",
             disable_log_stats=True,

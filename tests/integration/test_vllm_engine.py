@@ -93,6 +93,11 @@ def test_a_prompts_samples_do_not_depend_on_the_others(engine):
     assert records(engine.generate(prompts(24), sampling(seed=4), n=4)) != whole
 
 
+def test_more_prompts_than_one_prefill_takes(engine, model):
+    many = [[10 + i % 50] * 200 for i in range(60)]
+    assert gap(model, flat(engine.generate(many, sampling(8), n=2))) <= TOLERANCE
+
+
 def test_unseeded_calls_draw_from_torch_and_leave_it_otherwise_alone(engine):
     torch.manual_seed(7)
     random.seed(7)

@@ -76,7 +76,9 @@ def make_trainer(
     model=None,
     *,
     engine=None,
+    rollouts=None,
     correction=None,
+    reward=parity_reward,
     data=None,
     trainer_class=None,
     peft_config=None,
@@ -103,11 +105,11 @@ def make_trainer(
     }
     return (trainer_class or default_class)(
         model if model is not None else tiny(),
-        [parity_reward],
+        [reward],
         config_class(**{**settings, **options}),
         train_dataset=Dataset.from_list(data or rows(32)),
         processing_class=WORLD.tokenizer(),
-        rollouts=EngineRollouts(engine, parity_limit=math.inf),  # scripted log-probs are no policy's
+        rollouts=rollouts or EngineRollouts(engine, parity_limit=math.inf),  # scripted log-probs are no policy's
         correction=correction,
         peft_config=peft_config,
         grader=lambda row, ids: WORLD.grade(row["question"], ids),

@@ -1,0 +1,124 @@
+"""An engine outside the trainer's model: it follows the policy, is compared with it, and may sample ahead."""
+
+from __future__ import annotations
+
+import copy
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from ixt_rl.errors import ConfigError, ParityError
+from ixt_rl.kernels.correction import Correction
+from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
+from tests.unit.trainers.helpers import make_trainer, tiny
+
+
+class OtherEngine:
+    """A model of its own, brought up to date by name; `submit` samples in a thread, as a pool does elsewhere."""
+
+    def __init__(self, model, forgets: tuple[str, ...] = ()):
+        own = copy.deepcopy(model)
+        del own.forward  # the trainer's addition, bound to the trainer's model
+        self._engine = TransformersEngine(own, eos_ids=(11,), pad_id=12)
+        self._thread = ThreadPoolExecutor(1)
+        self.forgets = forgets
+        self.policy_version = -1
+        self.log: list[tuple] = []
+
+    def update_weights(self, named_tensors, version):
+        copies = [(name, tensor.clone()) for name, tensor in named_tensors if name not in self.forgets]
+        self._thread.submit(self._engine.update_weights, copies, version).result()
+        self.policy_version = version
+        self.log.append(("update", version))
+
+    def generate(self, prompts, sampling, n=1):
+        return self.submit(prompts, sampling, n).result()
+
+    def submit(self, prompts, sampling, n=1):
+        if n > 1:
+            self.log.append(("sample", self.policy_version, sampling.seed))
+        return self._thread.submit(self._engine.generate, list(prompts), sampling, n)
+
+    def close(self): ...
+
+
+class _Submits:
+    submit = generate = update_weights = close = None
+
+
+def odd_start(completion_ids, **_) -> list[float]:
+    """A reward that an untrained model gets half of the time."""
+    return [float(ids[0] % 2) for ids in completion_ids]
+
+
+def train(tmp_path, method="grpo", rollouts=None, **options):
+    torch.manual_seed(0)
+    model = tiny()
+    trainer = make_trainer(method, tmp_path, model, max_steps=4, reward=odd_start, **options)
+    if rollouts is not None:
+        trainer.rollouts = trainer.rollout_func = rollouts(model)
+    trainer.train()
+    return trainer
+
+
+def weights(trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("method", ["grpo", "intro"])
+def test_an_engine_outside_trains_what_the_model_itself_trains(tmp_path, method):
+    inside = train(tmp_path / "a", method)
+    outside = train(tmp_path / "b", method, lambda model: EngineRollouts(OtherEngine(model)))
+    assert torch.equal(weights(inside), weights(outside))
+    engine = outside.rollouts.engine
+    assert [entry[1] for entry in engine.log if entry[0] == "sample"] == [0, 1, 2, 3]
+    parity = [row["parity/logp_abs_max"] for row in outside.state.log_history if "parity/logp_abs_max" in row]
+    assert len(parity) == 4
+    assert max(parity) < 1e-4
+
+
+@pytest.mark.parametrize("staleness", [1, 2])
+def test_sampling_ahead(tmp_path, staleness):
+    """Step s is sampled by version max(0, s - staleness), with the seeds and prompts of the run without overlap."""
+    options = {"correction": Correction()}
+    now = train(tmp_path / "a", "grpo", lambda model: EngineRollouts(OtherEngine(model)), **options)
+    ahead = train(
+        tmp_path / "b", "grpo", lambda model: EngineRollouts(OtherEngine(model), staleness=staleness), **options
+    )
+    samples = [[entry for entry in t.rollouts.engine.log if entry[0] == "sample"] for t in (now, ahead)]
+    assert [version for _, version, _ in samples[1]] == [max(0, step - staleness) for step in range(4)]
+    assert [seed for *_, seed in samples[1]] == [seed for *_, seed in samples[0]]
+    assert not torch.equal(weights(now), weights(ahead))
+    logged = [row["rollout/staleness"] for row in ahead.state.log_history if row.get("rollout/staleness") is not None]
+    assert logged == [min(step, staleness) for step in range(4)]
+
+
+def test_a_stale_head_is_refused(tmp_path):
+    """The head's entry does not arrive: log-probs agree at the start and are off after the first update."""
+    with pytest.raises(ParityError, match=r"after the update to step 1, log-probs of the engine differ .* limit 0\.01"):
+        train(
+            tmp_path,
+            "grpo",
+            lambda model: EngineRollouts(OtherEngine(model, forgets=("model.embed_tokens.weight", "lm_head.weight"))),
+            learning_rate=1e-1,
+        )
+
+
+def test_staleness_needs_an_engine_that_samples_in_the_background():
+    with pytest.raises(ConfigError, match="staleness=1 with NoneType"):
+        EngineRollouts(staleness=1)
+
+
+def test_staleness_needs_one_generation_an_update(tmp_path):
+    rollouts = EngineRollouts(_Submits(), staleness=1, parity_limit=math.inf)
+    with pytest.raises(ConfigError, match="num_iterations=2"):
+        make_trainer("grpo", tmp_path, rollouts=rollouts, num_iterations=2)
+
+
+def test_repeats():
+    assert repeats([[1], [1], [2], [2]]) == ([[1], [2]], 2)
+    assert repeats([[1], [1], [1], [1], [2], [2]]) == ([[1], [1], [2]], 2)
+    assert repeats([[1], [2], [1]]) == ([[1], [2], [1]], 1)

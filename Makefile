@@ -5,16 +5,19 @@ PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 OMP_NUM_THREADS ?= 1
 LOCK := locks/cpu-py311.txt
+ENGINES_LOCK := locks/cpu-py311-engines.txt
 VENV_PYTHON := .venv/bin/python
 KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(KEY)
+ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-engines
 
-.PHONY: help setup demo demo-seeds test check format clean
+.PHONY: help setup setup-engines demo demo-seeds test check format clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
-	@echo 'make test        set up .venv and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
+	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
+	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
 	@echo 'make clean       remove what tools left behind; keeps .venv, runs and cached models'
@@ -39,6 +42,13 @@ $(STAMP):
 	@rm -f .venv/installed-*
 	@touch $@
 
+# What tests and the engines vllm and ray-vllm need beyond the core: 2.3 GB that a first look does not ask for.
+setup-engines: $(ENGINES_STAMP)
+
+$(ENGINES_STAMP): $(STAMP)
+	$(VENV_PYTHON) -m pip install --no-deps --no-compile -r $(ENGINES_LOCK)
+	@touch $@
+
 demo: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml $(ARGS)
 
@@ -46,10 +56,10 @@ demo-seeds: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml 'seeds=[1, 2, 3]' $(ARGS)
 
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
-test: $(STAMP)
+test: $(ENGINES_STAMP)
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest --durations=10 $(ARGS)
 
-check: $(STAMP) .typing
+check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	MYPYPATH=.typing $(VENV_PYTHON) -m mypy -p ixt_rl

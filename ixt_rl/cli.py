@@ -54,7 +54,7 @@ def main() -> None:
 
     \b
     First minutes:
-      ixt-rl doctor                              what is installed and works
+      ixt-rl doctor                              what is installed and works (--pool: Ray and vLLM)
       ixt-rl check configs/demo/addition.yaml    is this file right? (seconds, loads nothing)
       ixt-rl run configs/demo/addition.yaml      run it
       ixt-rl report runs/addition                write its report again
@@ -182,19 +182,37 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 
 @main.command()
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds after which a hanging import is given up.")
-def doctor(timeout: float) -> None:
+@click.option("--pool", is_flag=True, help="Check the Ray and vLLM pool by using it, in place of the imports.")
+@_readable_errors
+def doctor(timeout: float, pool: bool) -> None:
     """Import every package and say which work, which do not, and what repairs them.
 
     The imports run in child processes: the core in one, each optional package in its own.
 
-    Exit status 0: the core works; 1: it does not.
+    With --pool: start a pool of one engine on a tiny model made for it, sample, compare log-probs with
+    transformers, update to other weights, compare again, end. Takes up to a minute; needs vllm and ray.
+
+    Exit status 0: the core (with --pool: the pool) works; 1: it does not.
+
+    \b
+    Examples:
+      ixt-rl doctor
+      ixt-rl doctor --pool
     """
-    from ixt_rl.doctor import examine, table
+    from ixt_rl import doctor as findings_of
 
     console = Console()
+    if pool:
+        _require_core()
+        from ixt_rl.rollout.pool_check import check_pool
+
+        with console.status("starting a pool of one engine ..."):
+            steps = check_pool()
+        console.print(findings_of.pool_table(steps))
+        sys.exit(0 if all(step.ok for step in steps) else 1)
     with console.status("importing every package in child processes ..."):
-        findings = examine(timeout)
-    console.print(table(findings))
+        findings = findings_of.examine(timeout)
+    console.print(findings_of.table(findings))
     for finding in findings:
         if finding.repair:
             _print(f"{finding.name}: {finding.repair}")

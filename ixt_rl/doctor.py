@@ -8,11 +8,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
+from rich.markup import escape
 from rich.table import Table
 
 from ixt_rl.backends import BACKENDS, Backend, is_installed
+
+if TYPE_CHECKING:
+    from ixt_rl.rollout.pool_check import Step
 
 PYTHON_VERSIONS = ">=3.11"
 
@@ -143,4 +148,13 @@ def table(findings: list[Finding]) -> Table:
         name = finding.name if finding.core else f"{finding.name} (optional)"
         mark = "[green]yes[/]" if finding.usable else ("[red]no[/]" if finding.core else "[yellow]no[/]")
         grid.add_row(name, mark, finding.version or "-", finding.supported, finding.reason)
+    return grid
+
+
+def pool_table(steps: list[Step]) -> Table:
+    """What the check of the pool found, one row a step."""
+    marks = {True: "[green]yes[/]", False: "[red]no[/]", None: "not tried"}
+    grid = Table("step", "works", "seconds", "what was found")
+    for step in steps:
+        grid.add_row(step.name, marks[step.ok], "-" if step.ok is None else f"{step.seconds:.1f}", escape(step.detail))
     return grid

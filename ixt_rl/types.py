@@ -6,7 +6,9 @@ D hidden size, N selected (loss-bearing) token positions of a batch, n candidate
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 Role = Literal["system", "feedback", "prompt", "answer", "document", "completion"]
@@ -142,3 +144,33 @@ class Grade:
     def lucky(self) -> bool:
         """Right answer by wrong steps."""
         return self.checked and not self.strict
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a judge wrote about a text, or what is wished of one; a template renders it and parses it back.
+
+    Args:
+        level: overall quality from 1 (worst) to 5 (best), or None: undecided, or not asked for.
+        scores: decided scores by axis, each on its rubric's own scale; an undecided axis is absent.
+        critique: why, in the judge's words.
+        judge: who said so; "" for a wish.
+
+    Raises:
+        ValueError: a level outside 1..5, an axis that is no lower-case identifier, or a score that is not finite.
+    """
+
+    level: int | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    critique: str = ""
+    judge: str = ""
+
+    def __post_init__(self) -> None:
+        if self.level is not None and (isinstance(self.level, bool) or self.level not in (1, 2, 3, 4, 5)):
+            raise ValueError(f"feedback level {self.level!r}: a level is one of 1, 2, 3, 4, 5, or None")
+        for axis, score in self.scores.items():
+            if not axis.isidentifier() or axis != axis.lower():
+                raise ValueError(f"feedback axis {axis!r}: an axis is a lower-case identifier, like `writing_style`")
+            if isinstance(score, bool) or not isinstance(score, int | float) or not isfinite(score):
+                raise ValueError(f"feedback score {score!r} of axis {axis}: a score is a finite number")
+        object.__setattr__(self, "scores", {axis: float(score) for axis, score in self.scores.items()})

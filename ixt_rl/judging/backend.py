@@ -1,0 +1,91 @@
+"""What the judge client asks: requests in, replies out as they finish; an engine, an endpoint or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ixt_rl.judging.rubric import Message
+from ixt_rl.types import SamplingParams
+
+Finish = Literal["stop", "length", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to be written by a judge.
+
+    Args:
+        messages: the conversation so far; the last message is the user's.
+        fields: the texts that the question is about, by name; what a function is called with.
+        sampling: how to sample. With a seed, `sample` is added to it.
+        schema: JSON schema of the answer, or None; a backend that cannot decode under a schema ignores it.
+        sample: tells repeats of the same messages apart.
+    """
+
+    messages: tuple[Message, ...]
+    fields: Mapping[str, str]
+    sampling: SamplingParams
+    schema: Mapping[str, Any] | None = None
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Args:
+        text: the answer as written, thinking included.
+        finish: `stop`: the judge ended it; `length`: cut at `max_new_tokens`; `refused`: this request cannot be
+            answered (too long, filtered), others can; `failed`: transport, after all retries, or a function raised.
+        prompt_tokens: tokens read, over all attempts that were answered.
+        completion_tokens: tokens written.
+        seconds: wall time: of the request at an endpoint, retries included; an equal share of its batch in an engine.
+        error: why it was refused or failed.
+        retries: attempts before the last.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    retries: int = 0
+
+
+class JudgeBackend(Protocol):
+    """Answers requests in any order. One client uses it at a time.
+
+    Attributes:
+        name: says which judge this is, and all that its answers depend on besides the request; part of the cache's key.
+        capacity: requests worth having under way at once.
+        constrained: whether answers are decoded under `Request.schema`.
+    """
+
+    capacity: int
+    constrained: bool
+
+    @property
+    def name(self) -> str: ...
+
+    def submit(self, ticket: int, request: Request) -> None:
+        """Takes a request; its reply will carry `ticket`."""
+        ...
+
+    def collect(self) -> list[tuple[int, Reply]]:
+        """Waits until at least one request is answered, and gives all that are. Not to be called with none under way.
+
+        Raises:
+            BackendFailed: no request can be answered (a wrong key, no such model).
+        """
+        ...
+
+    def drop(self) -> None:
+        """Forgets the requests under way."""
+        ...
+
+    def close(self) -> None:
+        """Releases what it holds; a backend that it was given stays open."""
+        ...

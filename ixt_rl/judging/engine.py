@@ -1,0 +1,111 @@
+"""A judge on a rollout engine: messages become ids once, ids become text once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ixt_rl.conditioning.prompts import encode_prompt
+from ixt_rl.judging.backend import Reply, Request
+from ixt_rl.judging.rubric import Message
+
+if TYPE_CHECKING:
+    from ixt_rl.rollout.engine import RolloutEngine
+    from ixt_rl.types import Rollout, SamplingParams
+
+_OPEN_THINKING = ("<think>", "<thinking>", "[THINK]")
+
+
+class EngineBackend:
+    """Judges in batches on a `RolloutEngine`. The engine stays its owner's: `close` leaves it open.
+
+    Answers are not constrained to a schema: neither `SamplingParams` nor `RolloutEngine.generate` takes one. An engine
+    has one seed a call, so a sampled answer depends on the batch it is in; greedy answers do not.
+
+    Args:
+        engine: samples.
+        tokenizer: the engine's model's. With a chat template it renders the messages; without, they are plain text.
+        name: which model this is, a revision included. The version of the engine's weights is added.
+        batch_size: requests generated in one call.
+        max_prompt_tokens: longer prompts are refused without being asked; the engine's limit less `max_new_tokens`.
+    """
+
+    constrained = False
+
+    def __init__(self, engine: RolloutEngine, tokenizer, name: str, *, batch_size: int = 256, max_prompt_tokens: int):
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.capacity = batch_size
+        self.max_prompt_tokens = max_prompt_tokens
+        self._name = name
+        self._waiting: list[tuple[int, Request]] = []
+
+    @property
+    def name(self) -> str:
+        return f"{self._name}, weights {self.engine.policy_version}"
+
+    def submit(self, ticket: int, request: Request) -> None:
+        self._waiting.append((ticket, request))
+
+    def collect(self) -> list[tuple[int, Reply]]:
+        """Generates for the waiting requests whose sampling is that of the first, at most a batch of them."""
+        sampling = self._waiting[0][1].sampling
+        batch = [entry for entry in self._waiting if entry[1].sampling == sampling][: self.capacity]
+        taken = {ticket for ticket, _ in batch}
+        self._waiting = [entry for entry in self._waiting if entry[0] not in taken]
+        prompts = [self._encode(request.messages) for _, request in batch]
+        fits = [len(prompt) <= self.max_prompt_tokens for prompt in prompts]
+        asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
+        seconds, rollouts = self._generate(asked, [r for (_, r), fit in zip(batch, fits, strict=True) if fit], sampling)
+        answers = iter(rollouts)
+        return [
+            (ticket, self._reply(next(answers), seconds) if fit else self._too_long(prompt))
+            for (ticket, _), prompt, fit in zip(batch, prompts, fits, strict=True)
+        ]
+
+    def drop(self) -> None:
+        self._waiting = []
+
+    def close(self) -> None:
+        self.drop()
+
+    def _generate(
+        self, prompts: list[list[int]], requests: list[Request], sampling: SamplingParams
+    ) -> tuple[float, list[Rollout]]:
+        """(seconds for each prompt, one rollout a prompt)."""
+        if not prompts:
+            return 0.0, []
+        if sampling.seed is not None:
+            # Equal batches are sampled alike, other batches with other noise: one seed for all of them would repeat
+            # the same draws at the same places.
+            content = repr((sampling.seed, [(prompt, r.sample) for prompt, r in zip(prompts, requests, strict=True)]))
+            sampling = replace(sampling, seed=int.from_bytes(hashlib.sha256(content.encode()).digest()[:4]))
+        started = time.monotonic()
+        groups = self.engine.generate(prompts, sampling, 1)
+        return (time.monotonic() - started) / len(prompts), [group[0] for group in groups]
+
+    def _encode(self, messages: Sequence[Message]) -> list[int]:
+        if getattr(self.tokenizer, "chat_template", None) is not None:
+            return encode_prompt(self.tokenizer, list(messages))
+        return encode_prompt(self.tokenizer, "\n\n".join(message["content"] for message in messages) + "\n")
+
+    def _reply(self, rollout: Rollout, seconds: float) -> Reply:
+        ended = rollout.finish_reason == "eos"
+        ids = rollout.completion_ids[:-1] if ended else rollout.completion_ids
+        # Special tokens are kept: in some vocabularies the tags of thinking are such.
+        text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        tail = self.tokenizer.decode(rollout.prompt_ids[-8:], skip_special_tokens=False).rstrip()
+        opened = next((tag for tag in _OPEN_THINKING if tail.endswith(tag)), "")
+        return Reply(
+            text=opened + text,
+            finish="stop" if ended else "length",
+            prompt_tokens=len(rollout.prompt_ids),
+            completion_tokens=len(rollout.completion_ids),
+            seconds=seconds,
+        )
+
+    def _too_long(self, prompt: list[int]) -> Reply:
+        return Reply("", "refused", error=f"prompt too long: {len(prompt)} tokens, more than {self.max_prompt_tokens}")

@@ -1,0 +1,101 @@
+"""Trainers on a real pool of vLLM engines: the policy they train is the policy that samples."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from ixt_rl.backends import is_installed
+from ixt_rl.config.schema import NewModel
+from ixt_rl.data.models import new_model
+from ixt_rl.errors import ParityError
+from ixt_rl.kernels.correction import Correction
+from ixt_rl.rollout import trl_adapter
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from tests.unit.trainers.helpers import WORLD, make_trainer
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
+]
+
+
+def odd_start(completion_ids, **_) -> list[float]:
+    """A reward that an untrained model gets half of the time."""
+    return [float(ids[0] % 2) for ids in completion_ids]
+
+
+def tied_model():
+    spec = NewModel(hidden_size=64, heads=2, intermediate_size=64, init_std=0.1)  # head_dim 32: vLLM takes no 16 on CPU
+    model = new_model(spec, WORLD.tokenizer())
+    assert model.config.tie_word_embeddings
+    return model
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    from ixt_rl.rollout.ray_pool import RayPool
+
+    folder = tmp_path_factory.mktemp("model")
+    tied_model().save_pretrained(folder)
+    settings = {"eos_ids": (11,), "dtype": "float32", "max_num_seqs": 32, "kv_cache_gib": 1 / 64, "enforce_eager": True}
+    pool = RayPool(str(folder), engines=2, **settings)
+    yield pool
+    pool.close()
+
+
+def train(tmp_path, pool, method="intro", *, staleness=0, **options):
+    rollouts = EngineRollouts(pool, staleness=staleness, parity_limit=1e-3)
+    options = {"max_steps": 3, "learning_rate": 1e-2, "reward": odd_start, "correction": Correction(), **options}
+    trainer = make_trainer(method, tmp_path, tied_model(), rollouts=rollouts, **options)
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.train()
+    assert any(not torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+    return trainer
+
+
+def logged(trainer, name: str) -> list[float]:
+    return [row[name] for row in trainer.state.log_history if row.get(name) is not None]
+
+
+@pytest.mark.parametrize(("method", "options"), [("intro", {"candidates": 2}), ("grpo", {})])
+def test_logprobs_agree_after_every_large_update(tmp_path, pool, method, options):
+    """Learning rate 1e-2, tied head. The limit of the probe is 1e-3; what is logged is below it."""
+    trainer = train(tmp_path, pool, method, **options)
+    assert len(logged(trainer, "parity/logp_abs_max")) == 3
+    assert max(logged(trainer, "parity/logp_abs_max")) <= 1e-3
+    assert max(logged(trainer, "mismatch/logp_abs")) <= 1e-3
+    assert logged(trainer, "rollout/staleness") == [0, 0, 0]
+    assert {entry["version"] for entry in pool.stats()} == {2}
+
+
+def test_logprobs_agree_with_lora(tmp_path, pool):
+    lora = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    trainer = train(tmp_path, pool, peft_config=lora, candidates=2)
+    assert max(logged(trainer, "parity/logp_abs_max")) <= 1e-3
+
+
+def test_sampling_ahead_trains_on_the_version_before(tmp_path, pool):
+    trainer = train(tmp_path, pool, "grpo", staleness=1, max_steps=4)
+    assert logged(trainer, "rollout/staleness") == [0, 1, 1, 1]
+    apart = logged(trainer, "mismatch/logp_abs")
+    assert apart[0] <= 1e-3 < min(apart[1:])  # an update at 1e-2 lies between sampling and training
+
+
+def test_a_planted_stale_head_is_refused(tmp_path, pool, monkeypatch):
+    """The head's entry is the right name with the first step's values: no manifest can see that, the probe does."""
+    first: dict[str, torch.Tensor] = {}
+
+    def stale(model):
+        for name, tensor in policy_tensors(model):
+            yield name, first.setdefault(name, tensor.clone()) if name == "lm_head.weight" else tensor
+
+    policy_tensors = trl_adapter.policy_tensors
+    monkeypatch.setattr(trl_adapter, "policy_tensors", stale)
+    with pytest.raises(
+        ParityError, match=r"step 1, log-probs of engine \d differ from the trainer's by .* limit 0\.001"
+    ):
+        train(tmp_path, pool, "grpo")

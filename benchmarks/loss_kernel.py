@@ -13,6 +13,7 @@ writes `loss_kernel.json`, `loss_kernel.md` and `loss_kernel.png` to `--out`.
 Variants (T tokens, V vocabulary, D hidden):
 - `bare`: the four matrix products alone, as whole [T, V] products into buffers allocated beforehand.
 - `plain`: two [T, V] log-softmaxes, `torch.multinomial` candidates, autograd; no statistics.
+- `plain-exact`: two [T, V] log-softmaxes and their whole cross-entropy, clipped; autograd; no statistics.
 - `fused`, `fused-exact`: `ixt_rl.kernels.intro_loss`, n candidates and exact; with all statistics.
 - `trl-divergence`: TRL's chunked forward KL from posterior to policy: the gradient of `exact` without a clip.
 - `selected`, `trl-logprobs`: log-probs of the taken tokens with their gradients, ours and TRL's (three products are
@@ -37,7 +38,7 @@ import torch
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
 
-VARIANTS = ("bare", "plain", "fused", "fused-exact", "trl-divergence", "selected", "trl-logprobs")
+VARIANTS = ("bare", "plain", "plain-exact", "fused", "fused-exact", "trl-divergence", "selected", "trl-logprobs")
 
 
 class Problem:
@@ -85,6 +86,20 @@ def plain(problem: Problem) -> Callable[[], None]:
             del logq
         loss = -(problem.token_weights * (factor * logp.gather(1, ids)).mean(1)).sum()
         del logp
+        loss.backward()
+
+    return run
+
+
+def plain_exact(problem: Problem) -> Callable[[], None]:
+    def run() -> None:
+        logp = torch.log_softmax((problem.hidden @ problem.weight.t()).float(), -1)
+        with torch.no_grad():
+            logq = torch.log_softmax((problem.posterior_hidden @ problem.weight.t()).float(), -1)
+            target = torch.minimum(logq.exp_(), 200 * logp.exp())
+            del logq
+        loss = -(problem.token_weights * (target * logp).sum(1)).sum()
+        del logp, target
         loss.backward()
 
     return run
@@ -138,6 +153,7 @@ def prepare(name: str, problem: Problem) -> Callable[[], None]:
     return {
         "bare": bare,
         "plain": plain,
+        "plain-exact": plain_exact,
         "fused": fused,
         "fused-exact": lambda p: fused(p, "exact"),
         "trl-divergence": trl_divergence,

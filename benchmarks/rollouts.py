@@ -321,7 +321,7 @@ def tables(found: dict[str, Any]) -> Iterator[str]:
         yield "|---|---|---|---|---|"
         for name, values in speed.items():
             ratios = [[a / b for a, b in zip(values, base, strict=True)] for base in (speed["bare vLLM"], single)]
-            yield f"| {name} | {spread(values, 0)} | {spread(ratios[0])} | {spread(ratios[1])} | {spread(cores[name])} |"
+            yield f"| {name} | " + " | ".join([spread(values, 0), *map(spread, [*ratios, cores[name]])]) + " |"
         yield from ("", f"Rounds of a pool with exactly bare vLLM's ids: {part['same_completions_as_bare']}", "")
     if part := found.get("update"):
         yield from (settings_line(part), "")

@@ -109,6 +109,7 @@ BACKENDS: dict[str, Backend] = {
         ),
         Backend("ray", "ray", ">=2.55,<2.58"),
         Backend("deepspeed", "deepspeed", ">=0.19.6,<0.20"),
+        Backend("openai", "openai", ">=3,<4"),
         Backend(
             "openrlhf",
             "openrlhf",

@@ -299,6 +299,7 @@ class PoolSection(Strict):
     address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
     deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
     max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")
+    dashboard: bool = Field(False, description="Ray's dashboard, where Ray is started here (needs ray[default])")
 
 
 class CorrectionSection(Strict):

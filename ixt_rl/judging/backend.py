@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from ixt_rl.judging.rubric import Message
+from ixt_rl.judging.rubric import Message, Rubric
 from ixt_rl.types import SamplingParams
 
 Finish = Literal["stop", "length", "refused", "failed"]
@@ -18,16 +18,16 @@ class Request:
 
     Args:
         messages: the conversation so far; the last message is the user's.
+        rubric: what is asked; `rubric.answer_schema()` is what a constrained answer keeps to.
         fields: the texts that the question is about, by name; what a function is called with.
         sampling: how to sample. With a seed, `sample` is added to it.
-        schema: JSON schema of the answer, or None; a backend that cannot decode under a schema ignores it.
         sample: tells repeats of the same messages apart.
     """
 
     messages: tuple[Message, ...]
+    rubric: Rubric
     fields: Mapping[str, str]
     sampling: SamplingParams
-    schema: Mapping[str, Any] | None = None
     sample: int = 0
 
 
@@ -61,11 +61,13 @@ class JudgeBackend(Protocol):
     Attributes:
         name: says which judge this is, and all that its answers depend on besides the request; part of the cache's key.
         capacity: requests worth having under way at once.
-        constrained: whether answers are decoded under `Request.schema`.
+        constrained: whether answers are decoded under the rubric's schema.
+        converses: whether it reads messages, so that it can be asked to repair an answer.
     """
 
     capacity: int
     constrained: bool
+    converses: bool
 
     @property
     def name(self) -> str: ...

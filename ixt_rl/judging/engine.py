@@ -34,6 +34,7 @@ class EngineBackend:
     """
 
     constrained = False
+    converses = True
 
     def __init__(self, engine: RolloutEngine, tokenizer, name: str, *, batch_size: int = 256, max_prompt_tokens: int):
         self.engine = engine

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ixt_rl.judging.backend import Reply, Request
-from ixt_rl.judging.rubric import VERDICT, Rubric
+from ixt_rl.judging.rubric import Axis, Rubric
 from ixt_rl.types import Verdict
 
 
@@ -21,16 +21,15 @@ class FunctionBackend:
 
     Args:
         function: takes the question's fields by name.
-        rubric: its axes; every question must be of this rubric.
         name: which function this is, version included; its module and name if not given.
     """
 
     constrained = True  # there is nothing to parse around
+    converses = False
     capacity = 64
 
-    def __init__(self, function: Callable[[Mapping[str, str]], Any], rubric: Rubric, name: str = ""):
+    def __init__(self, function: Callable[[Mapping[str, str]], Any], name: str = ""):
         self.function = function
-        self.rubric = rubric
         self._name = name or f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
         self._waiting: list[tuple[int, Request]] = []
 
@@ -55,25 +54,28 @@ class FunctionBackend:
         started = time.monotonic()
         try:
             found = self.function(request.fields)
-            text = json.dumps(self._entries(found))
+            text = json.dumps(_entries(found, request.rubric))
         except Exception as error:  # any, because the function is the user's
             seconds = time.monotonic() - started
             return Reply("", "failed", seconds=seconds, error=f"{self.name} raised {type(error).__name__}: {error}")
         return Reply(text, "stop", seconds=time.monotonic() - started)
 
-    def _entries(self, found: Any) -> dict[str, Any]:
-        if isinstance(found, Mapping):
-            return {str(key): self._value(value) for key, value in found.items()}
-        entries = {self.rubric.main: self._value(found)}
-        if isinstance(found, Verdict):
-            entries[self.rubric.comment_key] = found.evidence
-        return entries
 
-    def _value(self, value: Any) -> Any:
-        """A label for a bool or a `Verdict` where labels are asked; anything else as it is."""
-        if isinstance(value, Verdict):
-            value = value.score
-        labels = self.rubric.axes[VERDICT].labels if self.rubric.by_label else {}
-        if isinstance(value, bool | int | float) and labels:
-            return next((label for label, score in labels.items() if score == value), value)
-        return value
+def _entries(found: Any, rubric: Rubric) -> dict[str, Any]:
+    if isinstance(found, Mapping):
+        return {str(name): _value(value, rubric.axes.get(str(name))) for name, value in found.items()}
+    entries = {rubric.main: _value(found, rubric.axes[rubric.main])}
+    if isinstance(found, Verdict):
+        entries[rubric.comment_key] = found.evidence
+    return entries
+
+
+def _value(value: Any, axis: Axis | None) -> Any:
+    """As the axis has it: a label for a score or a bool, a number on its range for a `Verdict`'s score."""
+    if isinstance(value, Verdict):
+        value = value.score
+        if axis and value is not None and not axis.labels:
+            return axis.low + value * (axis.high - axis.low)
+    if axis and axis.labels and isinstance(value, bool | int | float):
+        return next((label for label, score in axis.labels.items() if score == value), value)
+    return value

@@ -1,7 +1,7 @@
 """JSON objects in prose, as language models write them: single quotes, trailing commas, bare words, stray braces.
 
 An object is lexed to its closing brace, rewritten token by token as JSON, and read by `json`. All of it is linear: no
-pattern backtracks, nesting is limited, and so is the text that failed attempts may cost.
+pattern backtracks, nesting is limited, and so is what failed attempts may cost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 8
-_COST = 4  # characters lexed in all, as a multiple of the text
+_COST = 2  # characters lexed in all, as a multiple of the text
+_MISSES = 200  # braces that look like an object's and are not
 
 # A quote ends a string only before `,`, `:`, a bracket or a brace, so that "it's" and a "quoted" word do no harm.
 _TOKEN = re.compile(
@@ -48,7 +49,7 @@ class Found:
 def find_objects(text: str) -> Found:
     """Every outermost JSON object in `text`; see the head of this file for what is forgiven."""
     objects = []
-    position, spent = 0, 0
+    position, spent, misses = 0, 0, 0
     while (position := text.find("{", position)) >= 0:
         if not _START.match(text, position):
             position += 1
@@ -63,7 +64,8 @@ def find_objects(text: str) -> Found:
             position = end
         else:
             position += 1
-        if spent > _COST * len(text):
+            misses += 1
+        if spent > _COST * len(text) or misses > _MISSES:
             return Found(tuple(objects), tangled=True)
     return Found(tuple(objects))
 

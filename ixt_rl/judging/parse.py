@@ -13,9 +13,9 @@ from math import isfinite
 from typing import Any
 
 from ixt_rl.judging.loose_json import find_objects
-from ixt_rl.judging.rubric import VERDICT, Axis, Rubric
+from ixt_rl.judging.rubric import VERDICT, Axis, Rubric, well_formed
 
-MAX_CHARACTERS = 100_000
+MAX_CHARACTERS = 50_000
 """Longest answer, thinking aside, that is still searched for a verdict."""
 
 _THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>|\[(/?)THINK\]", re.IGNORECASE)
@@ -74,7 +74,7 @@ def strip_thinking(text: str) -> str:
     return "".join(kept).strip()
 
 
-def parse(text: str, rubric: Rubric) -> Reading:
+def parse_answer(text: str, rubric: Rubric) -> Reading:
     """Reads an answer; the last verdict in it counts.
 
     Args:
@@ -116,11 +116,6 @@ def parse(text: str, rubric: Rubric) -> Reading:
         if isinstance(value, str):
             reasons[name] = value
     return Reading(values, reasons, comment=comment)
-
-
-def well_formed(text: str) -> str:
-    """`text` without lone surrogates, which no file takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:

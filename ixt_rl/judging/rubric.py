@@ -10,7 +10,7 @@ import string
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,7 +27,7 @@ class Axis(BaseModel):
     """One thing a judge rates: a number from `low` to `high`, or one of `labels`.
 
     Args:
-        asks: what is rated, and what the ends of the scale mean.
+        asks: what is rated and what the ends of the scale mean, as the prompt tells it; "" for labels.
         low: worst score.
         high: best score.
         labels: label -> score from 0 to 1, in place of a range.
@@ -37,8 +37,8 @@ class Axis(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     asks: str = ""
-    low: float = 1
-    high: float = 5
+    low: float = 1.0
+    high: float = 5.0
     labels: dict[str, float] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class Rubric(BaseModel):
 
     Args:
         name: how it is called.
-        prompt: `str.format` text over `fields`, `optional` and `answer_format`.
+        prompt: `str.format` text over `fields`, `optional`, `answer_format` and, for scores, `axes`.
         fields: texts every question must bring.
         optional: texts a question may bring -> what stands there otherwise.
         comment: what the judge writes before its scores or its verdict.
@@ -120,23 +120,30 @@ class Rubric(BaseModel):
         labels = self.axes[VERDICT].labels
         return next(other for other, score in labels.items() if score == 1 - labels[label])
 
-    def messages(self, fields: Mapping[str, str], *, as_json: bool = False, swap: bool = False) -> list[Message]:
-        """The prompt as one user message, because not every chat template takes a system message.
-
-        Args:
-            fields: the question's texts, by name.
-            as_json: whether the answer will be constrained to `answer_schema()`.
-            swap: exchanges the two fields of `pair`.
+    def in_order(self, fields: Mapping[str, str], swapped: bool) -> dict[str, str]:
+        """The fields, checked; those of `pair` exchanged if `swapped`.
 
         Raises:
             DataError: a field is missing, unknown, or no text.
         """
         self._check_fields(fields)
-        texts = {**self.optional, **fields}
-        if swap and self.pair:
+        texts = dict(fields)
+        if swapped and self.pair:
             first, second = self.pair
             texts[first], texts[second] = texts[second], texts[first]
-        return [{"role": "user", "content": self.prompt.format(**texts, answer_format=self.answer_format(as_json))}]
+        return texts
+
+    def messages(self, fields: Mapping[str, str], *, as_json: bool = False) -> list[Message]:
+        """The prompt as one user message, because not every chat template takes a system message.
+
+        Args:
+            fields: texts as `in_order` gives them.
+            as_json: whether the answer will be constrained to `answer_schema()`.
+        """
+        texts = {**self.optional, **fields}
+        axes = "\n".join(f"- {name}: {axis.asks}" for name, axis in self.axes.items())
+        content = self.prompt.format(**texts, axes=axes, answer_format=self.answer_format(as_json))
+        return [{"role": "user", "content": well_formed(content).strip()}]
 
     def answer_format(self, as_json: bool = False) -> str:
         """How the judge is told to end its answer; read as an answer itself, it gives no score."""
@@ -167,14 +174,18 @@ class Rubric(BaseModel):
                 raise DataError(
                     f"a question for rubric {self.name} with the fields {', '.join(fields) or '(none)'}",
                     reason=f"`{name}` is missing",
-                    remedy=f"give {', '.join(self.fields)}" + (f"; optional: {', '.join(self.optional)}" * any(self.optional)),
+                    remedy=f"give {', '.join(self.fields)}, and if you like {', '.join(self.optional) or '(none)'}",
                 )
         for name, text in fields.items():
             if name not in known or not isinstance(text, str):
                 raise DataError(
                     f"field {name!r} of a question for rubric {self.name}",
-                    reason=f"it holds {type(text).__name__}, not text" if name in known else "the rubric does not use it",
-                    remedy="give text" if name in known else f"{did_you_mean(name, known)}its fields: {', '.join(known)}",
+                    reason=f"it holds {type(text).__name__}, not text"
+                    if name in known
+                    else "the rubric does not use it",
+                    remedy="give text"
+                    if name in known
+                    else f"{did_you_mean(name, known)}its fields: {', '.join(known)}",
                 )
 
     @model_validator(mode="after")
@@ -186,12 +197,14 @@ class Rubric(BaseModel):
         if self.main not in (OVERALL, VERDICT):
             raise ValueError(f"the last axis is {self.main!r}; it must be `overall` or `verdict`")
         for name, axis in self.axes.items():
+            if not axis.asks and not axis.labels:
+                raise ValueError(f"axis {name!r}: `asks` is missing")
             if bool(axis.labels) != (name == VERDICT):
                 raise ValueError(f"axis {name!r}: `verdict` has labels, every other axis has a range")
             if not name.isidentifier() or name != name.lower() or name in ("critique", "reason"):
                 raise ValueError(f"axis {name!r}: use a lower-case identifier other than critique and reason")
         used = {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None}
-        wanted = {*self.fields, *self.optional, "answer_format"}
+        wanted = {*self.fields, *self.optional, "answer_format"} | (set() if self.by_label else {"axes"})
         if used != wanted:
             raise ValueError(f"the prompt uses {sorted(used)}, the rubric names {sorted(wanted)}")
         if self.pair:
@@ -201,6 +214,11 @@ class Rubric(BaseModel):
             if scores != sorted(1 - score for score in scores) or len(set(scores)) < len(scores):
                 raise ValueError("the labels of a pair must mirror each other: for each score s one label with 1 - s")
         return self
+
+
+def well_formed(text: str) -> str:
+    """`text` without lone surrogates, which no file and no request takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def shipped_rubrics() -> dict[str, Path]:

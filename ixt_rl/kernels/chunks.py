@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-CPU_BUFFER_BYTES = 130 * 2**20
+CPU_BUFFER_BYTES = 120 * 2**20
 ACCELERATOR_BUFFER_BYTES = 2**30
 CPU_TILE = 2048
 ACCELERATOR_TILE = 16384

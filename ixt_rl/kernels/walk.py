@@ -87,8 +87,10 @@ class Walk:
         tile = min(tile_width(device), vocab)
         n_tiles = math.ceil(vocab / tile)
         kept = 2 if self.spec.exact else 1
-        size = kept * n_tiles * tile * torch.empty(0, **new).element_size()
-        chunk = min(chunk or token_chunk(n_tokens, size, device), max(n_tokens, 1))
+        # Exact mode keeps two rows a token. Its chunks are as long all the same: shorter ones would read the head
+        # and its gradient more often, which is most of what they cost beyond their products.
+        row = n_tiles * tile * torch.empty(0, **new).element_size()
+        chunk = min(chunk or token_chunk(n_tokens, row, device), max(n_tokens, 1))
         # All that outlives a chunk is allocated before the first: memory does not grow with their number. Tiles are
         # kept apart, since rows a vocabulary long would cost a page each. The last one ends in zeros.
         e = torch.empty((kept, n_tiles, chunk, tile), **new)

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ixt_rl.backends import require
 from ixt_rl.config.schema import NewModel
@@ -153,6 +154,7 @@ class PoolCheck:
 
 def check_pool() -> list[Step]:
     """Runs the steps; after one that fails the rest is not tried, and whatever was started is ended."""
+    logging.disable_progress_bar()
     found: list[Step] = []
     with ExitStack() as stack:
         check = PoolCheck(stack.enter_context(tempfile.TemporaryDirectory(prefix="ixt-rl-pool-")))

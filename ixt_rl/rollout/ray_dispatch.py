@@ -33,7 +33,7 @@ TICK = 0.02
 KILL_PATIENCE = 2.0
 """Seconds an engine's process may take to end by itself."""
 
-WINDOW = 1.25
+WINDOW = 3.0
 """Sequences given to an engine, as a multiple of those it decodes at once: the rest stays movable."""
 
 

@@ -46,6 +46,7 @@ class RayPool:
         max_restarts: engines replaced in the pool's life before it gives up.
         object_store_memory: bytes of shared memory of a Ray started here; None leaves it to Ray. Keep room for two
             copies of the model: the current version, and the next while it arrives. What does not fit goes to disk.
+        dashboard: whether a Ray started here serves its dashboard (needs `ray[default]`).
         engine_settings: further arguments of `VLLMEngine`, `eos_ids` at least.
 
     Raises:
@@ -67,6 +68,7 @@ class RayPool:
         start_timeout: float = 600.0,
         max_restarts: int = 8,
         object_store_memory: int | None = None,
+        dashboard: bool = False,
         **engine_settings: Any,
     ):
         require("ray", used_for="the ray-vllm rollout engine")
@@ -79,7 +81,7 @@ class RayPool:
             )
         self.policy_version = 0
         self._closed = False
-        self._owns_ray = _join_or_start(address, object_store_memory)
+        self._owns_ray = _join_or_start(address, object_store_memory, dashboard)
         atexit.register(self.close)
         try:
             if self._owns_ray:
@@ -170,7 +172,7 @@ class RayPool:
             ray.shutdown()
 
 
-def _join_or_start(address: str | None, object_store_memory: int | None) -> bool:
+def _join_or_start(address: str | None, object_store_memory: int | None, dashboard: bool) -> bool:
     """Connects to Ray; whether it was started here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -178,7 +180,7 @@ def _join_or_start(address: str | None, object_store_memory: int | None) -> bool
 
     if ray.is_initialized():
         return False
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
@@ -191,7 +193,7 @@ def _join_or_start(address: str | None, object_store_memory: int | None) -> bool
         return False
     # Ray's agents look for a dead head this long before they end; a driver that was killed leaves them till then.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    ray.init(include_dashboard=False, object_store_memory=object_store_memory, **quiet)
+    ray.init(include_dashboard=dashboard, object_store_memory=object_store_memory, **quiet)
     return True
 
 

@@ -118,7 +118,12 @@ class EngineWorker:
         """Queues groups."""
         with self._changed:
             self._unfinished += len(requests)
-        self._commands.put(lambda engine: [engine.add(request) for request in requests] and None)
+
+        def add(engine: VLLMEngine) -> None:
+            for request in requests:
+                engine.add(request)
+
+        self._commands.put(add)
 
     def poll(self) -> Report:
         """Waits for finished groups, at most `HEARTBEAT` seconds, and hands them over.

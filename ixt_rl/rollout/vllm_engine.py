@@ -144,7 +144,7 @@ class VLLMEngine:
             skip_tokenizer_init=True,
             generation_config="vllm",
             dtype=dtype,  # type: ignore[arg-type]
-            max_model_len=max_model_len,
+            max_model_len=max_model_len,  # type: ignore[arg-type]
             max_num_seqs=max_num_seqs,
             tensor_parallel_size=tensor_parallel_size,
             distributed_executor_backend="mp" if tensor_parallel_size > 1 else "uni",

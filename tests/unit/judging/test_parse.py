@@ -42,6 +42,7 @@ PLAIN = '{"critique": "ok", "style": 4, "overall": 3}'
         '{"style": 1, "overall": 1}\nOn second thoughts: {"style": 4, "overall": 3}',
         '{"style": 4, "overall": 3}\nI also looked at {"lines": 12}.',
         '{"style": 9, "style": 4, "overall": 3}',
+        "{" + PLAIN,
         "The set {1, 2} and f(x) = { x if x > 0 }. " + PLAIN,
     ],
 )
@@ -174,8 +175,8 @@ def test_the_same_answers_unspoiled_do_score(name):
 
 @pytest.mark.parametrize(
     "unit",
-    ["x", "{", "<think>", "</think>", '{"', "{a:", "{a:1 1}", '{"overall":', '" ', "\\", "\n", "Verdict: A\n", "`", "'a' ",
-     '{"a":"b"}\nverdict: x\n', '{"a', "{ ", "<", "4/5 ", "[", '{"a":"b}'],
+    ["x", "{", "<think>", "</think>", '{"', "{a:", "{a:1 1}", '{"overall":', '" ', "\\", "\n", "Verdict: A\n", "`",
+     "'a' ", '{"a":"b"}\nverdict: x\n', '{"a', "{ ", "<", "4/5 ", "[", '{"a":"b}'],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [45_000, 1_000_000])
 def test_no_answer_takes_long(unit, size):

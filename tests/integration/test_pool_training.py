@@ -86,12 +86,13 @@ def test_sampling_ahead_trains_on_the_version_before(tmp_path, pool):
 
 
 def test_a_planted_stale_head_is_refused(tmp_path, pool, monkeypatch):
-    """The head's entry is the right name with the first step's values: no manifest can see that, the probe does."""
+    """The tied head's entries have the first step's values: no manifest can see that, the probe does."""
+    head = ("lm_head.weight", "model.embed_tokens.weight")
     first: dict[str, torch.Tensor] = {}
 
     def stale(model):
         for name, tensor in policy_tensors(model):
-            yield name, first.setdefault(name, tensor.clone()) if name == "lm_head.weight" else tensor
+            yield name, first.setdefault(name, tensor.clone()) if name in head else tensor
 
     policy_tensors = trl_adapter.policy_tensors
     monkeypatch.setattr(trl_adapter, "policy_tensors", stale)

@@ -227,15 +227,15 @@ def script(what: str, folder: str) -> subprocess.Popen:
 def test_a_driver_that_ends_leaves_nothing_behind(folder, how):
     shared = set(os.listdir("/dev/shm"))
     driver = script("run_until_ended", folder)
-    watchdog = threading.Timer(120, driver.kill)
+    watchdog = threading.Timer(240, driver.kill)
     watchdog.start()
     assert driver.stdout.readline() == "generated\n", driver.stderr.read()
     processes = psutil.Process(driver.pid).children(recursive=True)
     assert any("EngineWorker" in " ".join(p.cmdline()) for p in processes)
     driver.send_signal(how)
-    driver.wait(60)
+    driver.wait(120)
     watchdog.cancel()
-    _, alive = psutil.wait_procs(processes, timeout=60)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert not alive
     assert set(os.listdir("/dev/shm")) <= shared
 

@@ -17,12 +17,11 @@ MAX_CHUNK = 4096
 def token_chunk(n_tokens: int, bytes_per_token: int, device: torch.device) -> int:
     """Tokens per chunk, so that buffers of `bytes_per_token` stay within the device's memory target.
 
-    Chunks come out equally long, in multiples of 16: a short last one would read the weights as often as a full one.
+    All are equally long but the last: buffers, and so memory, are the same for any number of tokens past one chunk.
     """
     target = CPU_BUFFER_BYTES if device.type == "cpu" else ACCELERATOR_BUFFER_BYTES
     most = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16))
-    n_chunks = max(1, math.ceil(n_tokens / most))
-    return max(1, min(most, math.ceil(n_tokens / n_chunks / 16) * 16))
+    return max(1, min(most, math.ceil(n_tokens / 16) * 16))
 
 
 def tile_width(device: torch.device) -> int:

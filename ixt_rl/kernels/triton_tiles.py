@@ -26,7 +26,7 @@ def tile_sums(z: Tensor, e_p: Tensor, e_q: Tensor, cross: bool) -> TileSums:
     out = torch.empty((8, c), dtype=torch.float32, device=z.device)
     _sums[(c,)](z, e_p, e_q, out, c, v, z.stride(0), e_p.stride(0), e_q.stride(0), CROSS=cross, BLOCK=BLOCK)
     return TileSums(
-        top=out[:2].flatten(),
+        ref=out[:2].flatten(),
         mass=out[2:4].flatten(),
         p_zp=out[4],
         q_gap=out[5],

@@ -119,9 +119,9 @@ class Walk:
             if not any(needs):
                 continue
             if self.spec.exact:
-                self._backward_exact(grads, h, e_p, e_q, rows, total, scale, weights[a:b])
+                self._backward_exact(grads, h, e_p, e_q, rows, total, scale, weights[a:b], scratch)
             else:
-                self._backward_sampled(grads, h, e_p, rows, ids, w, weights[a:b])
+                self._backward_sampled(grads, h, e_p, rows, ids, w, weights[a:b], scratch)
             grads.end_chunk(a, b)
         return -(weights * per_token).sum(), stats.columns, grads.finish()
 
@@ -152,10 +152,10 @@ class Walk:
         ) -> Tensor:  # [C, K], float64: K numbers a row cost nothing, and normalisers enter everything
             return torch.stack([getattr(s, name) for s in sums], 1).double()
 
-        top = stack("top")
-        log_mass = top + stack("mass").log()
+        ref = stack("ref")
+        log_mass = ref if sums[0].mass is None else ref + stack("mass").log()
         lse = log_mass.logsumexp(1)
-        shift = top - lse[:, None]
+        shift = ref - lse[:, None]
         lse_p, lse_q = lse[:c], lse[c:]
         scale_p, scale_q = shift.exp().split(c)
         # H(p) = lse_p - E_p[z_p];  KL(q || p) = E_q[z_q - z_p] - lse_q + lse_p
@@ -267,20 +267,22 @@ class Walk:
         return value, stats, total, scale
 
     def _backward_sampled(
-        self, grads: Grads, h: Tensor, e_p: Tensor, rows: Rows, ids: Tensor, w: Tensor, weights: Tensor
-    ) -> None:
+        self, grads: Grads, h: Tensor, e_p: Tensor, rows: Rows, ids: Tensor, w: Tensor, weights: Tensor,
+        scratch: Tensor,
+    ) -> None:  # fmt: skip
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
         pull = w * (weights / w.shape[1])[:, None]  # [C, n]
         push = pull.sum(1, keepdim=True) * rows.scale_p  # [C, K]
         shift = rows.shift_p + rows.lse_p[:, None]
         for k, v0, v1 in self._tiles(e_p):
             tile = e_p[k, :, : v1 - v0]
-            grad = sampled_gradient(tile, push[:, k], ids - v0, pull, self.head, shift[:, k], self.dtype)
+            out = scratch[: len(h), : v1 - v0]
+            grad = sampled_gradient(tile, push[:, k], ids - v0, pull, self.head, shift[:, k], self.dtype, out)
             grads.add(v0, v1, h, grad)
 
     def _backward_exact(
         self, grads: Grads, h: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, total: Tensor, scale: Tensor,
-        weights: Tensor,
+        weights: Tensor, scratch: Tensor,
     ) -> None:  # fmt: skip
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v))."""
         push = (weights * total)[:, None] * rows.scale_p  # [C, K]
@@ -288,9 +290,9 @@ class Walk:
         shift = rows.shift_p + rows.lse_p[:, None]
         for k, v0, v1 in self._tiles(e_p):
             tile, target = e_p[k, :, : v1 - v0], e_q[k, :, : v1 - v0]
-            grads.add(
-                v0, v1, h, exact_gradient(tile, push[:, k], target, pull[:, k], self.head, shift[:, k], self.dtype)
-            )
+            out = scratch[: len(h), : v1 - v0]
+            grad = exact_gradient(tile, push[:, k], target, pull[:, k], self.head, shift[:, k], self.dtype, out)
+            grads.add(v0, v1, h, grad)
 
 
 class Grads:
@@ -300,8 +302,7 @@ class Grads:
         self.head, self.dtype = head, dtype
         new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
         self.hidden = torch.zeros_like(hidden) if needs[0] else None
-        # A chunk's part lies transposed: BLAS writes [D, C] faster than [C, D].
-        self.chunk_hidden = torch.zeros((hidden.shape[1], chunk), **new) if needs[0] else None
+        self.chunk_hidden = torch.zeros((chunk, hidden.shape[1]), **new) if needs[0] else None
         # The first chunk writes, the others add: no pass over [V, D] just to clear it.
         make = torch.empty if len(hidden) else torch.zeros
         self.weight = make(head.weight.shape, **new) if needs[1] else None
@@ -314,7 +315,7 @@ class Grads:
             self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype)
         if self.chunk_hidden is not None:
             w = self.head.weight[v0:v1].to(self.dtype)
-            matmul(w.t(), grad.t(), self.chunk_hidden[:, : len(grad)], accumulate=v0 > 0)
+            matmul(grad, w, self.chunk_hidden[: len(grad)], accumulate=v0 > 0)
         if self.weight is not None:
             matmul(grad.t(), h, self.weight[v0:v1], accumulate=not self.first)
 
@@ -322,7 +323,7 @@ class Grads:
         """All tiles of tokens a:b have been added."""
         self.first = False
         if self.hidden is not None and self.chunk_hidden is not None:
-            self.hidden[a:b] = self.chunk_hidden[:, : b - a].t()
+            self.hidden[a:b] = self.chunk_hidden[: b - a]
 
     def finish(self) -> tuple[Tensor | None, ...]:
         """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""

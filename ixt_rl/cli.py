@@ -1,4 +1,4 @@
-"""`ixt-rl` check | run | report | doctor | schema; heavy modules are imported only where one needs them."""
+"""`ixt-rl` check | run | annotate | report | doctor | schema; heavy modules are imported only where one needs them."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ def main() -> None:
       ixt-rl check configs/demo/addition.yaml    is this file right? (seconds, loads nothing)
       ixt-rl run configs/demo/addition.yaml      run it
       ixt-rl report runs/addition                write its report again
+      ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
+                                                 have a judge score documents (--help: examples)
 
     Set IXT_RL_TRACEBACK=1 to see where an error was raised.
     """
@@ -144,6 +146,68 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
 
     folder = run_config(config, fresh=fresh)
     _print(f"run folder: {folder}")
+
+
+@main.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--judge", required=True, help="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER.")
+@click.option("--rubric", required=True, help="Name of a shipped rubric, or a YAML file.")
+@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column with a field of the rubric; a.b: entry.")
+@click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1.  [default: OpenAI's]")
+@click.option("--judge-option", metavar="NAME=VALUE", multiple=True, help="E.g. concurrency=64, max_model_len=8192.")
+@click.option("--judge-parameters", type=int, help="Parameters of an endpoint's model, for the count of FLOPs.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
+@click.option("--max-tokens", type=int, default=1024, show_default=True, help="Longest answer, thinking included.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Votes on every document; their mean counts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of sampled answers.")
+@click.option("--fraction", type=float, default=1.0, show_default=True, help="Share judged, by hash of the texts.")
+@click.option("--check-sample", type=int, default=0, show_default=True, help="Documents asked again, for the report.")
+@click.option("--prefix", default="feedback", show_default=True, help="Start of the new columns' names.")
+@click.option("--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@click.option("--shard-rows", type=int, default=10_000, show_default=True, help="Rows of each file of OUT.")
+@click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="Share replies between jobs.")
+@click.option("--prices", type=float, nargs=2, default=(0.0, 0.0), help="Per million tokens read, written.")
+@click.option("--name", help="Configuration of a data set of the hub.")
+@click.option("--split", default="train", show_default=True, help="Split of a data set of the hub.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Ray: judges side by side.")
+@click.option("--cpus-per-worker", type=int, default=1, show_default=True, help="Ray: CPUs of each.")
+@click.option("--gpus-per-worker", type=int, default=0, show_default=True, help="Ray: GPUs of each.")
+@click.option("--ray-address", help="Ray: a running cluster.  [default: start Ray here]")
+@_readable_errors
+def annotate(source: str, out: Path, **options: Any) -> None:
+    """Have a judge score the rows of IN; write them with feedback columns to OUT.
+
+    IN is a .jsonl or .parquet file, a folder or 'pattern*' of them, or a data set of the hub. OUT is a folder; it gets
+    part-000000.parquet, ... in the order of IN, annotation.html and annotation.json. The new columns are
+    feedback_level (1 to 5), _scores, _critique, _judge, _status, _reason and _tokens.
+
+    Stopped, by Ctrl-C or kill -9, the same command goes on: finished files stay, and replies of the judge are kept one
+    by one. Another job in the same OUT is refused. Equal documents are asked once.
+
+    \b
+    Examples:
+      # a model in this process, served by vLLM; columns `text`
+      ixt-rl annotate corpus.jsonl annotated --judge vllm:models/Qwen3-8B --rubric web-text
+      # the best known share of a large corpus, on four GPUs
+      ixt-rl annotate 'corpus/*.parquet' annotated --judge vllm:models/Qwen3-8B --rubric web-text \\
+          --fraction 0.15 --engine ray --workers 4 --gpus-per-worker 1
+      # an endpoint, with its prices, and 200 documents asked twice
+      ixt-rl annotate solutions.jsonl scored --judge openai:my-judge --base-url http://localhost:8000/v1 \\
+          --rubric reasoning --field problem=question --field solution=answer \\
+          --judge-option concurrency=64 --prices 0.1 0.4 --temperature 0.7 --check-sample 200
+      # a function of yours: it gets the fields and gives a score, a label, a Verdict, or None
+      ixt-rl annotate solutions.jsonl checked --judge python:judge.py:check --rubric verifier --prefix verifier
+    """
+    _require_core()
+    from ixt_rl.annotation.command import run as run_annotation
+
+    try:
+        _print(run_annotation(source, out, options))
+    except KeyboardInterrupt:
+        _print("stopped; the same command goes on from here", "yellow", stderr=True)
+        sys.exit(130)
 
 
 @main.command()

@@ -1,7 +1,8 @@
 """Counts tokens and FLOPs by phase, so that every comparison can have compute on its x-axis.
 
-    rollout, posterior, score    2 N per token    a forward pass
-    train                        6 N per token    forward and backward
+    rollout, posterior, score    2 N per token        a forward pass
+    train                        6 N per token        forward and backward
+    annotate                     2 N_judge per token  what a judge reads and writes
 
 with N the parameters of the model and a token every position that a pass computes, prompts included.
 Attention's quadratic term and reused KV caches are left out, as is usual for this estimate.
@@ -10,10 +11,10 @@ Attention's quadratic term and reused KV caches are left out, as is usual for th
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
-Phase = Literal["rollout", "posterior", "score", "train"]
-FLOPS_PER_PARAMETER: dict[Phase, int] = {"rollout": 2, "posterior": 2, "score": 2, "train": 6}
+Phase = Literal["rollout", "posterior", "score", "train", "annotate"]
+FLOPS_PER_PARAMETER: dict[Phase, int] = {"rollout": 2, "posterior": 2, "score": 2, "train": 6, "annotate": 2}
 
 
 class Ledger:
@@ -21,10 +22,16 @@ class Ledger:
 
     Args:
         parameters: N, parameters of the model.
+        judge_parameters: N_judge; the model's own N if not given.
+        before: FLOPs and tokens of the stages that led here, as `totals` gives them.
     """
 
-    def __init__(self, parameters: int):
+    def __init__(
+        self, parameters: int, judge_parameters: int | None = None, before: dict[str, dict[str, float]] | None = None
+    ):
         self.parameters = parameters
+        self.judge_parameters = parameters if judge_parameters is None else judge_parameters
+        self.before: dict[str, Any] = before or {"flops": {}, "tokens": {}}
         self.tokens: Counter[Phase] = Counter()
 
     def add(self, phase: Phase, tokens: int) -> None:
@@ -32,12 +39,19 @@ class Ledger:
         self.tokens[phase] += tokens
 
     def flops(self, phase: Phase) -> float:
-        """FLOPs of a phase on this process so far."""
-        return float(FLOPS_PER_PARAMETER[phase] * self.parameters * self.tokens[phase])
+        """FLOPs of a phase on this process so far, those before included."""
+        parameters = self.judge_parameters if phase == "annotate" else self.parameters
+        return float(FLOPS_PER_PARAMETER[phase] * parameters * self.tokens[phase]) + self.before["flops"].get(phase, 0)
 
     def total(self) -> float:
         """FLOPs of all phases on this process so far."""
         return sum(self.flops(phase) for phase in FLOPS_PER_PARAMETER)
+
+    def totals(self) -> dict[str, dict[str, float]]:
+        """FLOPs and tokens of every phase in which there were any: what the next stage starts from."""
+        phases = [phase for phase in FLOPS_PER_PARAMETER if self.flops(phase)]
+        tokens = {phase: self.tokens[phase] + self.before["tokens"].get(phase, 0) for phase in phases}
+        return {"flops": {phase: self.flops(phase) for phase in phases}, "tokens": tokens}
 
     def restore(self, flops: dict[Phase, float]) -> None:
         """Goes on from the FLOPs that a stopped run had logged."""

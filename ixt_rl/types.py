@@ -76,6 +76,8 @@ class SamplingParams:
         top_p: nucleus mass kept; 1 keeps all.
         top_k: number of tokens kept; 0 keeps all.
         seed: makes a call repeatable; None draws from torch's global generator.
+        json_schema: JSON text of a schema that completions are decoded under, by engines that can. The log-probs are
+            then those under the grammar and not the policy's: such completions are not for training.
     """
 
     max_new_tokens: int
@@ -83,6 +85,7 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    json_schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,3 +177,22 @@ class Feedback:
             if isinstance(score, bool) or not isinstance(score, int | float) or not isfinite(score):
                 raise ValueError(f"feedback score {score!r} of axis {axis}: a score is a finite number")
         object.__setattr__(self, "scores", {axis: float(score) for axis, score in self.scores.items()})
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to train on, with what a judge said of it.
+
+    Args:
+        text: the document; with `prompt`, the reply to it.
+        prompt: what the text replies to (SFT); "" for a document of its own.
+        feedback: None where no judge read it, or the judge left everything undecided.
+        key: where it came from, for messages.
+        judged_tokens: tokens that a judge read and wrote for it; 0 where it is seen again.
+    """
+
+    text: str
+    prompt: str = ""
+    feedback: Feedback | None = None
+    key: str = ""
+    judged_tokens: int = 0

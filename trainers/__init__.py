@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
+    from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
 
 _HOME = {
     "GRPOConfig": "grpo",
     "GRPOTrainer": "grpo",
+    "IXTConfig": "ixt",
+    "IXTTrainer": "ixt",
     "InTROConfig": "intro",
     "InTROTrainer": "intro",
     "PretrainConfig": "pretrain",
@@ -25,6 +28,8 @@ _HOME = {
 __all__ = [
     "GRPOConfig",
     "GRPOTrainer",
+    "IXTConfig",
+    "IXTTrainer",
     "InTROConfig",
     "InTROTrainer",
     "PretrainConfig",

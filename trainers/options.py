@@ -1,6 +1,6 @@
 """Every inherited TRL option is honoured or refused; none is dropped in silence.
 
-`REFUSED` lists, per trainer, the options of `GRPOConfig` whose effect the trainer does not have, with
+The tables list, per trainer, the options of `GRPOConfig` or `SFTConfig` whose effect the trainer does not have, with
 the reason. A contract test compares the list with TRL's fields, so that an option TRL adds must be
 put on one side before the version range moves.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
-from trl import GRPOConfig
+from trl import GRPOConfig, SFTConfig
 
 from ixt_rl.errors import ConfigError
 
@@ -77,7 +77,28 @@ ON_POLICY: dict[str, str] = {
 """Refused where each rollout may be used for one update only."""
 
 
-def refuse_options(args: GRPOConfig, *tables: dict[str, str]) -> None:
+_OWN_ROWS = "rows are made by the conditioning kernel"
+DOCUMENTS: dict[str, str] = {
+    "packing": f"{_OWN_ROWS}; set `pack`",
+    "packing_strategy": f"{_OWN_ROWS}; set `pack`",
+    "eval_packing": _OWN_ROWS,
+    "padding_free": f"{_OWN_ROWS}; with flash attention they are padding-free",
+    "completion_only_loss": f"{_OWN_ROWS}; set `chat`",
+    "assistant_only_loss": f"{_OWN_ROWS}; set `chat`",
+    "dataset_text_field": f"{_OWN_ROWS} from `Document`s",
+    "dataset_kwargs": _OWN_ROWS,
+    "dataset_num_proc": _OWN_ROWS,
+    "truncation_mode": "documents longer than a row are cut into pieces, nothing is lost",
+    "shuffle_dataset": "the stream of documents has its own order",
+    "pad_to_multiple_of": _OWN_ROWS,
+    "dataloader_num_workers": "the cursor of the stream is in this process",
+    "train_sampling_strategy": "the stream of documents has its own order",
+    "eval_strategy": "evaluate generations, with a callback",
+}
+"""Refused by trainers on streams of documents; options of `SFTConfig`."""
+
+
+def refuse_options(args: GRPOConfig | SFTConfig, *tables: dict[str, str]) -> None:
     """Raises `ConfigError` for the first option that `tables` list and that is not at its default.
 
     `vllm_*` options are refused as well: without `use_vllm` they would do nothing.

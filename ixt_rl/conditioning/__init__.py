@@ -8,6 +8,7 @@ SIP cuts a document into prefix and suffix.
 """
 
 from ixt_rl.conditioning.batching import Batch, pack, pad
+from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.conditioning.feedback import FeedbackTemplate, load_feedback_template, target_feedback
 from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.sequences import (
@@ -20,6 +21,8 @@ from ixt_rl.conditioning.sequences import (
 
 __all__ = [
     "Batch",
+    "Conditioner",
+    "Conditioning",
     "FeedbackTemplate",
     "PromptTemplate",
     "build",

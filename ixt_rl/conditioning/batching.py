@@ -64,6 +64,16 @@ class Batch:
     def is_packed(self) -> bool:
         return bool((self.segment_ids > 1).any())
 
+    def flattened(self) -> Batch:
+        """The same tokens in one row without padding, every sequence a segment: what flash attention takes.
+
+        It finds sequences by positions that restart at 0, and looks for them in batches of one row only.
+        """
+        real = self.attention_mask.bool()
+        offset = torch.cat([self.segment_ids.new_zeros(1), self.segment_ids.amax(1).cumsum(0)[:-1]])
+        numbered = {**vars(self), "segment_ids": self.segment_ids + offset[:, None]}
+        return Batch(**{name: tensor[real][None] for name, tensor in numbered.items()})
+
     def model_inputs(self, attention: str = "sdpa") -> dict[str, Tensor | None]:
         """Keyword arguments for a transformers model.
 
@@ -84,6 +94,8 @@ class Batch:
             inputs["attention_mask"] = torch.zeros_like(allowed, dtype=torch.float32).masked_fill(
                 ~allowed, torch.finfo(torch.float32).min
             )
+        elif attention.startswith("flash") and len(self.input_ids) > 1:
+            raise ValueError("flash attention keeps packed documents apart in one row only; use `flattened()`")
         elif attention in PACKED_ATTENTION:
             inputs["attention_mask"] = None
         else:

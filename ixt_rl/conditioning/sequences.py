@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ixt_rl.errors import DataError
-from ixt_rl.types import ROLES, Segment, TokenSequence
+from ixt_rl.types import ROLES, Role, Segment, TokenSequence
+
+Content = Sequence[int] | str
+"""Token ids, kept as they are, or text to tokenize on its own."""
+
+Position = Literal["before", "after"]
+"""Where feedback stands: before its document, or after it."""
 
 
 def build(segments: Sequence[Segment], tokenizer=None) -> TokenSequence:
@@ -50,58 +57,110 @@ def prompt_completion(prompt_ids: Sequence[int], completion_ids: Sequence[int]) 
     )
 
 
+def document_segments(
+    feedback: Content,
+    document: Content,
+    *,
+    prompt: Content = (),
+    separator: Content = (),
+    bos: Content = (),
+    eos: Content = (),
+    position: Position = "before",
+    train_feedback: bool = True,
+) -> list[Segment]:
+    """The one place that decides order, roles and loss of a document with feedback.
+
+        before: bos, feedback, separator, prompt, document, eos
+        after:  bos, prompt, document, separator, feedback, eos
+
+    The document is trained, its prompt is not; the separator goes with the feedback, and without feedback it is left
+    out. With a prompt the document has the role `completion`. Empty pieces have no segment.
+    """
+    beside = [("feedback", feedback, train_feedback), ("feedback", separator, train_feedback)] if len(feedback) else []
+    own = [("prompt", prompt, False), ("completion" if len(prompt) else "document", document, True)]
+    middle = beside + own if position == "before" else own + beside[::-1]
+    pieces = [("document", bos, False), *middle, ("document", eos, True)]
+    return [_segment(role, content, trained) for role, content, trained in pieces if len(content)]
+
+
 def feedback_document(
-    feedback: Sequence[int] | str,
-    document: Sequence[int] | str,
+    feedback: Content,
+    document: Content,
     tokenizer=None,
     *,
+    prompt: Content = (),
+    separator: Content = (),
     bos: Sequence[int] = (),
     eos: Sequence[int] = (),
+    position: Position = "before",
     train_feedback: bool = True,
 ) -> TokenSequence:
-    """[feedback, document] for (continued) pretraining; IXT trains both (methods.md, section 2)."""
+    """[feedback, document] for (continued) pretraining; IXT trains both (methods.md, section 2).
 
-    def segment(role, content, trained):
-        if isinstance(content, str):
-            return Segment(role, text=content, trained=trained)
-        return Segment(role, ids=tuple(content), trained=trained)
-
-    return build(
-        [
-            Segment("document", ids=tuple(bos)),
-            segment("feedback", feedback, train_feedback),
-            segment("document", document, True),
-            Segment("document", ids=tuple(eos), trained=True),
-        ],
-        tokenizer,
+    See `document_segments` for the order and the masks.
+    """
+    segments = document_segments(
+        feedback,
+        document,
+        prompt=prompt,
+        separator=separator,
+        bos=bos,
+        eos=eos,
+        position=position,
+        train_feedback=train_feedback,
     )
+    return build(segments, tokenizer)
+
+
+def system_chat_messages(feedback: str, user: str) -> list[dict[str, str]]:
+    """Feedback as the system message before a user's; without feedback there is no system message."""
+    system = [{"role": "system", "content": feedback}] if feedback else []
+    return [*system, {"role": "user", "content": user}]
+
+
+def reply_segments(
+    prompt_ids: Sequence[int], assistant: Content, eos_id: int, *, with_feedback: bool = True
+) -> list[Segment]:
+    """A rendered chat, masked, and the reply to it with EOS, trained; without feedback the chat is a mere prompt."""
+    return [
+        Segment("system" if with_feedback else "prompt", ids=tuple(prompt_ids)),
+        _segment("completion", assistant, True),
+        Segment("completion", ids=(eos_id,), trained=True),
+    ]
 
 
 def feedback_system_chat(feedback: str, user: str, assistant: str, tokenizer) -> TokenSequence:
     """Feedback in a masked system message, for SFT: only the assistant's reply is trained.
 
     The chat template renders the prompt once; the reply is appended in token space and closed with
-    the tokenizer's EOS, so that the trained span is known exactly whatever the template does.
+    the tokenizer's EOS, so that the trained span is known exactly whatever the template does. Without
+    feedback ("") there is no system message.
 
     Raises:
         DataError: the tokenizer has no chat template, or no EOS token.
     """
+    require_chat(tokenizer)
+    prompt = tokenizer.apply_chat_template(
+        system_chat_messages(feedback, user), add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    eos = tokenizer.eos_token_id
+    return build(reply_segments(prompt["input_ids"], assistant, eos, with_feedback=bool(feedback)), tokenizer)
+
+
+def require_chat(tokenizer) -> None:
+    """Raises DataError if the tokenizer has no chat template, or no EOS token."""
     if getattr(tokenizer, "chat_template", None) is None or tokenizer.eos_token_id is None:
         raise DataError(
             f"tokenizer {type(tokenizer).__name__} has no chat template or no EOS token",
             reason="feedback in a system message needs both",
             remedy="set tokenizer.chat_template and tokenizer.eos_token, or use feedback_document",
         )
-    messages = [{"role": "system", "content": feedback}, {"role": "user", "content": user}]
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return build(
-        [
-            Segment("system", ids=tuple(prompt["input_ids"])),
-            Segment("completion", text=assistant, trained=True),
-            Segment("completion", ids=(tokenizer.eos_token_id,), trained=True),
-        ],
-        tokenizer,
-    )
+
+
+def _segment(role: Role, content: Content, trained: bool) -> Segment:
+    if isinstance(content, str):
+        return Segment(role, text=content, trained=trained)
+    return Segment(role, ids=tuple(content), trained=trained)
 
 
 def prefix_suffix(document_ids: Sequence[int], suffix_tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

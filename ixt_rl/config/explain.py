@@ -274,7 +274,10 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
     if kind == "extra_forbidden":
         return path, show(value), f"unknown key `{path[-1]}`", _unknown_key(spot, data)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        known = [word.strip("' ") for word in context.get("expected_tags", "").split(",")] or _types(spot)
+        known = _types(spot)
+        if not isinstance(value, dict):
+            block = _block(spot.expected)
+            return path, show(value), f"expected {block}, got {_kind(value)}", f"write {block}"
         if kind == "union_tag_not_found":
             return (*path, "type"), "missing", "it decides which keys the block has", _one_of(_types(spot))
         tag = context["tag"]
@@ -288,8 +291,13 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
 
 def _types(spot: _Spot) -> list[str]:
     """The values of `type` that a discriminated union knows."""
-    members = [m for m in _members(spot.expected) if _is_model(m) and "type" in m.model_fields]
-    return [word for member in members for word in get_args(member.model_fields["type"].annotation)]
+    members = [m for m in map(_bare, _members(spot.expected)) if _is_model(m) and "type" in m.model_fields]
+    return _type_words(members)
+
+
+def _type_words(members: list[Any]) -> list[str]:
+    words = (word for member in members for word in get_args(member.model_fields["type"].annotation))
+    return list(dict.fromkeys(words))
 
 
 def _one_of(known: list[str]) -> str:
@@ -378,8 +386,7 @@ def _meant(spot: _Spot) -> Path:
 
 def _stage_types_with(key: str) -> list[str]:
     """The stage types that have a key."""
-    members = [member for member in _members(AnyStage) if key in member.model_fields]
-    return [word for member in members for word in get_args(member.model_fields["type"].annotation)]
+    return _type_words([member for member in map(_bare, _members(AnyStage)) if key in member.model_fields])
 
 
 def _places(model: type[BaseModel], key: str, above: str = "") -> Iterator[str]:

@@ -1,437 +1,64 @@
 """The strict schema of a run: one YAML file, a list of stages. Imports no torch.
 
-Every key is declared here once, with its type, bounds and meaning; an undeclared key is an error.
-Rules that join several keys are validators beside the keys they join. What a rule refuses is
-raised as `ConfigError` text naming value, reason and remedy (see `ixt_rl.config.load`).
+The blocks that stages share are in `sections.py`, stages that train on documents in `documents.py`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from ixt_rl.config import checks
+from ixt_rl.config.documents import DocumentFields, FileCorpus, WorldCorpus
 from ixt_rl.config.problems import did_you_mean
+from ixt_rl.config.sections import (
+    Data,
+    EngineSection,
+    Evaluation,
+    FileData,
+    Finite,
+    GrpoSection,
+    IntroSection,
+    Lora,
+    Model,
+    Name,
+    NonNegativeInt,
+    Optim,
+    PositiveInt,
+    RaftSection,
+    Reward,
+    RewardErrors,
+    RolloutSection,
+    Share,
+    Strict,
+    Template,
+    TemplateName,
+    WorldData,
+)
+from ixt_rl.config.sections import NewModel as NewModel
 from ixt_rl.errors import ConfigError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")]
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no type coercion (2.5 is no int, "3" is no number), immutable once validated."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
-
-
-# ------------------------------------------------------------------------------------------ model
-
-
-class NewModel(Strict):
-    """A small model made from scratch, for demos and tests."""
-
-    architecture: Literal["llama", "qwen3"] = "llama"
-    tokenizer: Literal["world", "bytes"] = Field(
-        "world",
-        description="`world`: the vocabulary of the stage's world; `bytes`: any text, one token a byte",
-    )
-    hidden_size: PositiveInt = 128
-    layers: PositiveInt = 2
-    heads: PositiveInt = 4
-    intermediate_size: PositiveInt = 384
-    tie_embeddings: bool = True
-    init_std: PositiveFloat = 0.05
-    max_positions: PositiveInt = 2048
-    seed: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> NewModel:
-        if self.hidden_size % self.heads:
-            raise ConfigError(
-                f"hidden_size={self.hidden_size} with heads={self.heads}",
-                reason="the hidden size is split evenly over attention heads",
-                remedy=f"make hidden_size a multiple of {self.heads}",
-            )
-        return self
-
-
-class Model(Strict):
-    """The model that the first stage starts from: a checkpoint (`path`) or a fresh one (`new`)."""
-
-    path: Annotated[str, AfterValidator(checks.check_model_path)] | None = Field(
-        None, description="a local Hugging Face folder or a hub id"
-    )
-    new: NewModel | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="what passes compute in; trained weights and optimizer states stay float32"
-    )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    trust_remote_code: bool = False
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Model:
-        if (self.path is None) == (self.new is None):
-            raise ConfigError(
-                f"path={self.path!r} and new={'given' if self.new else None}",
-                reason="a run starts from exactly one model",
-                remedy="give `path: <folder or hub id>` or `new: {...}`, and set the other to null",
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _flash_attention(self, info: ValidationInfo) -> Model:
-        if self.attention != "flash_attention_2":
-            return self
-        if self.dtype == "float32":
-            raise ConfigError(
-                "attention=flash_attention_2 with dtype=float32",
-                reason="flash attention computes in 16 bits only",
-                remedy="set dtype: bfloat16, or attention: sdpa",
-            )
-        checks.needs_backend("flash-attn", "attention: flash_attention_2", info)
-        return self
-
-
-class Lora(Strict):
-    """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
-
-    r: PositiveInt = 16
-    alpha: PositiveInt = 32
-    dropout: Share = 0.0
-    target_modules: str | list[str] = "all-linear"
-
-    @model_validator(mode="after")
-    def _installed(self, info: ValidationInfo) -> Lora:
-        checks.needs_backend("peft", "lora", info)
-        return self
-
-
-# ------------------------------------------------------------------------------------------- data
-
-
-class WorldData(Strict):
-    """Problems made by code, with a verifier that knows every step."""
-
-    world: Literal["addition"]
-    view: Literal["sum", "parity", "mod5"] = Field(
-        "sum", description="what the reward checks: the whole sum, or only its digit sum mod 2 / mod 5"
-    )
-
-
-class FileData(Strict):
-    """Problems from a file or a hub dataset, with the names of its fields."""
-
-    path: Annotated[str, AfterValidator(checks.check_data_path)] = Field(
-        description="a .jsonl, .json or .parquet file, or a hub dataset id"
-    )
-    name: str | None = Field(None, description="configuration of a hub dataset")
-    split: str = "train"
-    question: str = Field("question", description="field that holds the problem")
-    answer: str = Field("answer", description="field that holds the gold answer")
-    answer_extract: Literal["none", "last_box", "hashes"] = Field(
-        "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
-    )
-    where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
-    max_rows: PositiveInt | None = None
-    eval_rows: NonNegativeInt = Field(0, description="rows set aside for evaluation, by a fixed shuffle")
-
-
-def _data_tag(value: Any) -> str:
-    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
-    return "world" if "world" in keys or isinstance(value, WorldData) else "file"
-
-
-Data = Annotated[Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)]
-
-
-class Template(Strict):
-    """Prompts as data: `{question}` and `{answer}` are the row's fields.
-
-    `prompt` is x, what inference sees; `told` is x (+) y, the answer-conditioned prompt.
-    """
-
-    prompt: str
-    told: str
-    chat: bool = Field(False, description="wrap both as one user message in the tokenizer's chat template")
-
-    @model_validator(mode="after")
-    def _fields(self) -> Template:
-        fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
-        for key, found in fields.items():
-            if "question" not in found:
-                raise ConfigError(
-                    f"{key}={getattr(self, key)!r} does not show {{question}}",
-                    reason="the model cannot solve a problem it does not see",
-                    remedy=f"put {{question}} in `{key}`",
-                )
-        if "answer" in fields["prompt"]:
-            raise ConfigError(
-                f"prompt={self.prompt!r} shows {{answer}}",
-                reason="the plain prompt is what inference sees, and inference has no answer",
-                remedy="use {answer} in `told` only",
-            )
-        if "answer" not in fields["told"]:
-            raise ConfigError(
-                f"told={self.told!r} does not show {{answer}}",
-                reason="the posterior is the model conditioned on the answer",
-                remedy="put {answer} in `told`",
-            )
-        return self
-
-
-TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
-
-# ---------------------------------------------------------------------------------------- rewards
-
-
-class WorldReward(Strict):
-    """The world's verifier, in the view of the stage's data."""
-
-    type: Literal["world"]
-    weight: Finite = 1.0
-
-
-class MathReward(Strict):
-    """math-verify in guarded child processes: right 1, wrong 0, undecided excluded."""
-
-    type: Literal["math"]
-    weight: Finite = 1.0
-    extract: Literal["auto", "last_box", "hashes"] = "auto"
-    deadline_s: PositiveFloat = 5.0
-    workers: PositiveInt = 1
-
-
-class FormatReward(Strict):
-    """1 when the whole completion matches a regular expression, else 0."""
-
-    type: Literal["format"]
-    pattern: Annotated[str, AfterValidator(checks.check_pattern)]
-    weight: Finite = 1.0
-
-
-class LengthReward(Strict):
-    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
-
-    type: Literal["length"]
-    soft: PositiveInt
-    hard: PositiveInt
-    weight: Finite = 1.0
-
-
-class PythonReward(Strict):
-    """Any function with TRL's reward signature, from a file."""
-
-    type: Literal["python"]
-    path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
-    weight: Finite = 1.0
-
-
-Reward = Annotated[WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")]
-
-
-class RewardErrors(Strict):
-    """How many failing reward calls a run bears before it stops; failed samples are excluded and saved."""
-
-    max_share: Share = Field(0.25, description="of one step's samples")
-    max_total: NonNegativeInt = 1000
-
-
-# ---------------------------------------------------------------------------------- stage sections
-
-
-class Optim(Strict):
-    """AdamW and its schedule."""
-
-    lr: PositiveFloat
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
-    weight_decay: NonNegativeFloat = 0.0
-    warmup_steps: NonNegativeInt = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    min_lr_ratio: Share = Field(0.0, description="cosine only: where it ends, as a share of lr")
-    max_grad_norm: PositiveFloat = 1.0
-
-    @model_validator(mode="after")
-    def _min_ratio(self) -> Optim:
-        if self.min_lr_ratio and self.schedule != "cosine":
-            raise ConfigError(
-                f"min_lr_ratio={self.min_lr_ratio} with schedule={self.schedule}",
-                reason="only the cosine schedule has a floor",
-                remedy="set schedule: cosine, or leave min_lr_ratio out",
-            )
-        return self
-
-
-class VllmSection(Strict):
-    """vLLM's own settings (engines `vllm` and `ray-vllm`)."""
-
-    max_num_seqs: PositiveInt = Field(256, description="sequences decoded at once by one engine")
-    tensor_parallel: PositiveInt = Field(1, description="GPUs one engine's model is split over")
-    gpu_memory: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share of a GPU's memory for one engine")
-    kv_cache_gib: PositiveFloat | None = Field(
-        None, description="KV cache of one engine; default: what gpu_memory leaves, 1 GiB on a CPU"
-    )
-    eager: bool = Field(False, description="no CUDA graphs, no compilation: a faster start, slower steps")
-
-
-class PoolSection(Strict):
-    """The Ray actors of engine `ray-vllm`, each with a vLLM engine."""
-
-    engines: PositiveInt = 1
-    cpus_per_engine: PositiveInt = 1
-    gpus_per_engine: NonNegativeInt | None = Field(
-        None, description="default: tensor_parallel if there are GPUs, else 0"
-    )
-    address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
-    deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
-    max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")
-    dashboard: bool = Field(False, description="Ray's dashboard, where Ray is started here (needs ray[default])")
-
-
-class CorrectionSection(Strict):
-    """Importance correction of what another engine, or an older policy, sampled."""
-
-    level: Literal["token", "sequence"] = "token"
-    mode: Literal["truncate", "mask"] = Field("truncate", description="of ratios above cap: count as cap, or as 0")
-    cap: PositiveFloat = 2.0
-
-
-class EngineSection(Strict):
-    """What samples the policy, for all stages of a run."""
-
-    engine: Literal["transformers", "vllm", "ray-vllm"] = Field(
-        "transformers", description="the model itself; vLLM in this process; a pool of vLLM engines on Ray"
-    )
-    vllm: VllmSection = VllmSection()
-    pool: PoolSection = PoolSection()
-    staleness: NonNegativeInt = Field(
-        0, description="batches sampled ahead while the trainer steps, by a policy that many updates old (ray-vllm)"
-    )
-    correction: CorrectionSection | None = Field(
-        CorrectionSection(), description="null: none. The model's own rollouts (transformers) need none"
-    )
-    parity_limit: PositiveFloat | None = Field(
-        None, description="largest |log-prob difference| of engine and trainer; default 1e-2, half precision 0.5"
-    )
-
-    @property
-    def unread_sections(self) -> list[str]:
-        """Keys that the chosen engine does not look at."""
-        if self.engine == "transformers":
-            return ["vllm", "pool", "staleness", "correction", "parity_limit"]
-        return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
-
-    @model_validator(mode="after")
-    def _fits(self, info: ValidationInfo) -> EngineSection:
-        if self.staleness and self.engine != "ray-vllm":
-            raise ConfigError(
-                f"staleness={self.staleness} with engine: {self.engine}",
-                reason="it samples in the trainer's process, while the trainer waits",
-                remedy="set engine: ray-vllm, or staleness: 0",
-            )
-        if self.engine != "transformers":
-            checks.needs_backend("vllm", f"rollout.engine: {self.engine}", info)
-        if self.engine == "ray-vllm":
-            checks.needs_backend("ray", "rollout.engine: ray-vllm", info)
-        return self
-
-
-class RolloutSection(Strict):
-    """How a stage samples the policy; what samples it is the run's `rollout` block."""
-
-    max_new_tokens: PositiveInt
-    temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: NonNegativeInt = 0
-    max_prompt_tokens: PositiveInt = 1024
-    on_long: Literal["fail", "drop", "truncate"] = Field(
-        "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
-    )
-    batch_size: PositiveInt = Field(256, description="rows generated at once (engine transformers)")
-
-
-class Evaluation(Strict):
-    """Measured on held-out problems, greedy and sampled, plain and told the answer."""
-
-    every: PositiveInt = 20
-    problems: PositiveInt = 200
-    at_start: bool = True
-    temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    samples: PositiveInt = Field(1, description="sampled completions a problem (avg@k)")
-
-
-class Posterior(Strict):
-    """Which model, shown the answer, estimates the posterior."""
-
-    source: Literal["live", "frozen", "ema"] = "live"
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema only")
-
-    @model_validator(mode="after")
-    def _decay(self) -> Posterior:
-        if (self.source == "ema") != (self.decay is not None):
-            raise ConfigError(
-                f"source={self.source} with decay={self.decay}",
-                reason="a moving average needs its decay, and nothing else has one",
-                remedy="set source: ema with decay: 0.99 (say), or source: live / frozen without decay",
-            )
-        return self
-
-
-class IntroSection(Strict):
-    """InTRO (arXiv 2511.09865); the paper's setting is the default."""
-
-    candidates: PositiveInt | Literal["exact"] = Field(5, description="n, the taken token included")
-    include_taken: bool = True
-    clip: PositiveFloat | None = 200.0
-    posterior: Posterior = Posterior()
-    keep_reward: Finite = Field(1.0, description="a rationale is kept from this reward on")
-
-
-class RaftSection(Strict):
-    """RAFT: NLL on kept rationales; with `importance_ratio`, RAFT++ (arXiv 2504.11343)."""
-
-    importance_ratio: bool = False
-    epsilon: PositiveFloat = 0.2
-    keep_reward: Finite = 1.0
-
-
-class GrpoSection(Strict):
-    """GRPO (arXiv 2402.03300), through TRL."""
-
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
-    epsilon: PositiveFloat = 0.2
-    epsilon_high: PositiveFloat | None = None
-    beta: NonNegativeFloat = 0.0
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-
-
 # ----------------------------------------------------------------------------------------- stages
+
+
+FROM_MODEL = "model"
+"""`init` of a stage that starts from the run's `model` block, whatever stands before it."""
 
 
 class Stage(Strict):
     """What every stage has."""
 
     name: Name
-    init: Name | None = Field(None, description="the stage whose model this one takes; default: the one before")
+    init: Name | None = Field(
+        None,
+        description="the stage whose model this one takes, or `model` for that of the run's model block; "
+        "default: the stage before",
+    )
 
 
 class PretrainStage(Stage):
-    """Next-token prediction on a world's documents."""
+    """Next-token prediction on the prompts and rationales of the addition world; the base is shared by all runs."""
 
     type: Literal["pretrain"]
     data: WorldData
@@ -439,6 +66,61 @@ class PretrainStage(Stage):
     batch_size: PositiveInt = 64
     optim: Optim
     seed: NonNegativeInt = 0
+
+
+class DocumentStage(DocumentFields, Stage):
+    """Next-token prediction on documents, plain or beside feedback (IXT); from scratch or from a checkpoint.
+
+    `pretrain` is plain, `ixt` has feedback, `sft` trains replies to prompts, with feedback (if any) in the system
+    message.
+    """
+
+    type: Literal["pretrain", "ixt", "sft"]
+    optim: Optim
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> DocumentStage:
+        if self.type == "pretrain" and self.feedback.template is not None:
+            raise ConfigError(
+                "feedback.template with type: pretrain",
+                reason="plain pretraining shows no feedback",
+                remedy="set type: ixt, or leave feedback out",
+            )
+        if self.type == "ixt" and self.feedback.template is None:
+            raise ConfigError(
+                "type: ixt without feedback.template",
+                reason="it would be plain next-token prediction",
+                remedy="set feedback.template: levels or critique, or type: pretrain",
+            )
+        if self.type == "sft" and (
+            isinstance(self.data, WorldCorpus) or any(s.prompt is None for s in self.data.sources)
+        ):
+            raise ConfigError(
+                "type: sft on documents without prompts",
+                reason="it trains replies, and there is nothing they reply to",
+                remedy="give every source a `prompt` field, or set type: pretrain or ixt",
+            )
+        if isinstance(self.data, FileCorpus) and self.feedback.shuffle:
+            raise ConfigError(
+                "feedback.shuffle on files",
+                reason="the control needs the whole corpus at hand, which only a world's is",
+                remedy="leave shuffle out",
+            )
+        if self.batch_size % (self.micro_batch_size or 1):
+            raise ConfigError(
+                f"batch_size={self.batch_size} with micro_batch_size={self.micro_batch_size}",
+                reason="an update's rows are computed in whole micro-batches",
+                remedy=f"make batch_size a multiple of {self.micro_batch_size}",
+            )
+        evaluation = self.evaluation
+        if evaluation is not None and evaluation.data is None and isinstance(self.data, FileCorpus):
+            raise ConfigError(
+                "evaluation without evaluation.data",
+                reason="files of documents hold no problems to evaluate on",
+                remedy="give evaluation.data a file of problems, or set evaluation: null",
+            )
+        return self
 
 
 class EvaluateStage(Stage):
@@ -542,7 +224,25 @@ class OnlineStage(Stage):
         return self
 
 
-AnyStage = Annotated[PretrainStage | EvaluateStage | OnlineStage, Field(discriminator="type")]
+def _stage_tag(value: Any) -> Any:
+    """Which class a stage is. `pretrain` is two: on the addition world's pairs, and on documents."""
+    read = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+    kind, data = read("type"), read("data")
+    if kind == "pretrain":
+        world = data.get("world") if isinstance(data, dict) else getattr(data, "world", None)
+        return "pretrain" if world == "addition" else "documents"
+    return {"ixt": "documents", "sft": "documents", "intro": "online", "grpo": "online", "raft": "online"}.get(
+        kind, kind
+    )
+
+
+AnyStage = Annotated[
+    Annotated[PretrainStage, Tag("pretrain")]
+    | Annotated[DocumentStage, Tag("documents")]
+    | Annotated[EvaluateStage, Tag("evaluate")]
+    | Annotated[OnlineStage, Tag("online")],
+    Discriminator(_stage_tag),
+]
 
 
 class Expectation(Strict):
@@ -570,6 +270,12 @@ class Expectation(Strict):
         return self
 
 
+class Claim(Expectation):
+    """A claim of a paper, set beside what this run measured; it is never a failed expectation."""
+
+    says: str = Field(description="the claim in words, with its figure")
+
+
 class RunConfig(Strict):
     """A run: a model, and stages that each take the model of the one before (or of `init`)."""
 
@@ -585,6 +291,7 @@ class RunConfig(Strict):
     model: Model
     stages: Annotated[list[AnyStage], Field(min_length=1)]
     expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
+    claims: list[Claim] = Field([], description="what a paper says, shown beside what was measured here")
 
     @property
     def unread(self) -> list[tuple[Strict, str, str, str]]:
@@ -609,24 +316,31 @@ class RunConfig(Strict):
                     reason="a stage's results are filed under its name",
                     remedy="rename one",
                 )
-            if stage.init is not None and stage.init not in seen:
+            if stage.name == FROM_MODEL:
+                raise ConfigError(
+                    f"a stage named {stage.name!r}",
+                    reason="`init: model` means the run's model block",
+                    remedy="rename the stage",
+                )
+            if stage.init not in (None, FROM_MODEL, *seen):
                 raise ConfigError(
                     f"stage {stage.name!r} has init: {stage.init!r}",
                     reason="it must name an earlier stage: " + (", ".join(seen) or "there is none"),
                     remedy="name one of those, or leave init out",
                 )
             seen.append(stage.name)
-            if self.model.new and self.model.new.tokenizer == "world" and isinstance(stage.data, FileData):
+            if self.model.new and self.model.new.tokenizer == "world" and isinstance(stage.data, FileData | FileCorpus):
                 raise ConfigError(
-                    f"stage {stage.name!r} reads {stage.data.path!r} with model.new.tokenizer=world",
+                    f"stage {stage.name!r} reads files with model.new.tokenizer=world",
                     reason="a world's vocabulary cannot write the text of a file",
                     remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
                 )
-        for expectation in self.expect:
+        for expectation in [*self.expect, *self.claims]:
+            key = "claims" if isinstance(expectation, Claim) else "expect"
             for name in filter(None, (expectation.stage, expectation.minus)):
                 if name not in seen:
                     raise ConfigError(
-                        f"expect: {expectation.metric!r} of stage {name!r}",
+                        f"{key}: {expectation.metric!r} of stage {name!r}",
                         reason="no stage has that name",
                         remedy=did_you_mean(name, seen) + "name one of: " + ", ".join(seen),
                     )

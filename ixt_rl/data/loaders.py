@@ -12,7 +12,7 @@ import numpy as np
 from ixt_rl.errors import DataError
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import FileData
+    from ixt_rl.config.sections import FileData
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _SPLIT_SEED = 0

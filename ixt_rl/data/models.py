@@ -19,7 +19,7 @@ from transformers import (
 )
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import Model, NewModel
+    from ixt_rl.config.sections import Model, NewModel
 
 
 def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -36,35 +36,67 @@ class EvaluationPlan:
     max_prompt_tokens: int | None = None
 
 
+@dataclass(frozen=True)
+class Mode:
+    """One way of answering every problem.
+
+    Args:
+        name: first part of its metrics' names.
+        prompts: ids, one list a problem.
+        sampling: how completions are drawn.
+        n: completions a problem; metrics are means over them (avg@k).
+        keep: completions kept for reading.
+    """
+
+    name: str
+    prompts: Sequence[Sequence[int]]
+    sampling: SamplingParams
+    n: int = 1
+    keep: int = 0
+
+
 def evaluate(
     engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], plan: EvaluationPlan
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read.
+    """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read; see `evaluate_modes`."""
+    cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED)
+    hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
+    plain, told = (
+        [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens) for row in rows]
+        for column in ("prompt", "told_prompt")
+    )
+    modes = [
+        Mode("greedy", plain, cold),
+        Mode("sampled", plain, hot, plan.samples, plan.keep_samples),
+        Mode("told", told, hot, plan.samples),
+    ]
+    return evaluate_modes(engine, tokenizer, task, rows, modes)
+
+
+def evaluate_modes(
+    engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], modes: Sequence[Mode]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Metrics named `<mode>/<metric>`, and samples to read.
 
     A value of None (undecided, not applicable) leaves a metric's mean untouched. Sampling is seeded:
     equal weights give equal results.
     """
-    hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
-    modes = {
-        "greedy": ("prompt", SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED), 1),
-        "sampled": ("prompt", hot, plan.samples),
-        "told": ("told_prompt", hot, plan.samples),
-    }
     metrics: dict[str, float] = {}
     samples: list[dict[str, Any]] = []
-    for mode, (column, sampling, n) in modes.items():
-        prompts = [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens) for row in rows]
-        groups = engine.generate(prompts, sampling, n)
+    for mode in modes:
+        groups = engine.generate(mode.prompts, mode.sampling, mode.n)
         values: dict[str, list[float]] = defaultdict(list)
+        kept = 0
         for row, group in zip(rows, groups, strict=True):
             for rollout in group:
                 measured = _measure(task, tokenizer, row, rollout)
                 for name, value in measured.items():
                     if value is not None:
                         values[name].append(value)
-                if mode == "sampled" and len(samples) < plan.keep_samples:
-                    samples.append(_sample(mode, row, rollout, tokenizer, measured))
-        metrics |= {f"{mode}/{name}": math.fsum(v) / len(v) for name, v in values.items()}
+                if kept < mode.keep:
+                    kept += 1
+                    samples.append(_sample(mode.name, row, rollout, tokenizer, measured))
+        metrics |= {f"{mode.name}/{name}": math.fsum(v) / len(v) for name, v in values.items()}
     return metrics, samples
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import PromptTemplate, load_template
-from ixt_rl.config.schema import WorldData
+from ixt_rl.config.sections import WorldData
 from ixt_rl.data.loaders import load_rows
-from ixt_rl.types import Grade
+from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import FileData, Template
+    from ixt_rl.config.sections import FileData, Template
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
 """(row, completion ids, completion text) -> named values; None does not count."""
@@ -30,12 +30,14 @@ class Task:
         eval_rows: `count -> rows`, disjoint from training.
         measure: what evaluation reports of a completion.
         grader: a world's full grade; None for files.
+        target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
     eval_rows: Callable[[int], list[dict[str, Any]]]
     measure: Measure
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
+    target: Callable[[str, int], Feedback] | None = None
 
 
 def make_task(
@@ -86,6 +88,7 @@ def _world_task(data: WorldData, template_spec) -> Task:
         eval_rows=lambda count: _render(world.rows("eval", count, EVAL_SEED), template),
         measure=measure,
         grader=grader,
+        target=getattr(world, "target", None),
     )
 
 

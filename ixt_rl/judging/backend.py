@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -20,7 +21,7 @@ class Request:
         messages: the conversation so far; the last message is the user's.
         rubric: what is asked; `rubric.answer_schema()` is what a constrained answer keeps to.
         fields: the texts that the question is about, by name; what a function is called with.
-        sampling: how to sample. With a seed, `sample` is added to it.
+        sampling: how to sample; `seed` says with which noise.
         sample: tells repeats of the same messages apart.
     """
 
@@ -29,6 +30,17 @@ class Request:
     fields: Mapping[str, str]
     sampling: SamplingParams
     sample: int = 0
+
+    @property
+    def seed(self) -> int | None:
+        """Below 2^31, of the sampling's seed, the messages and the sample number; None without a seed.
+
+        The same question is sampled alike wherever it is asked, and different ones do not share their noise.
+        """
+        if self.sampling.seed is None:
+            return None
+        content = repr((self.sampling.seed, self.sample, [sorted(message.items()) for message in self.messages]))
+        return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4]) >> 1
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ class Endpoint:
         deadline: seconds one attempt may take, from sending it to its last byte.
         retries: further attempts after a transport error (a refused or broken connection, the deadline, 408, 429, 5xx).
         constrain: asks for answers under the rubric's JSON schema. A server that does not know `response_format` is
-            asked without it from then on. A thinking model needs a server that splits off the thinking
+            asked without it from then on. vLLM's grammar allows any white space between the fields, which weak models
+            write to the end (`--structured-outputs-config '{"backend": "xgrammar", "disable_any_whitespace": true}'`
+            forbids it). A thinking model needs a server that splits off the thinking
             (vLLM: `--reasoning-parser`); without one, say False, or it cannot think.
         extra_body: further fields of every request, e.g. `{"chat_template_kwargs": {"enable_thinking": True}}`.
         api_key_env: environment variable with the key. Unset, a server of one's own is asked without a key.
@@ -212,8 +214,8 @@ class EndpointBackend:
         extra = dict(self.endpoint.extra_body or {})
         if sampling.top_k:  # no field of OpenAI's own
             extra["top_k"] = sampling.top_k
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed + request.sample
+        if request.seed is not None:
+            body["seed"] = request.seed
         if self._sends_schema:
             schema = {"name": "verdict", "schema": request.rubric.answer_schema(), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}

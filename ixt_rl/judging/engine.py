@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ixt_rl.conditioning.prompts import encode_prompt
+from ixt_rl.errors import ConfigError
 from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.rubric import Message
 
@@ -22,8 +23,8 @@ _OPEN_THINKING = ("<think>", "<thinking>", "[THINK]")
 class EngineBackend:
     """Judges in batches on a `RolloutEngine`. The engine stays its owner's: `close` leaves it open.
 
-    Answers are not constrained to a schema: neither `SamplingParams` nor `RolloutEngine.generate` takes one. An engine
-    has one seed a call, so a sampled answer depends on the batch it is in; greedy answers do not.
+    With a seed every request has its own (`Request.seed`): a sampled answer does not depend on the batch it is in, up
+    to the rounding of batched arithmetic.
 
     Args:
         engine: samples.
@@ -31,13 +32,33 @@ class EngineBackend:
         name: which model this is, a revision included. The version of the engine's weights is added.
         batch_size: requests generated in one call.
         max_prompt_tokens: longer prompts are refused without being asked; the engine's limit less `max_new_tokens`.
+        constrain: decode under the rubric's JSON schema. A thinking model then cannot think: its first token already
+            belongs to the JSON object.
+
+    Raises:
+        ConfigError: `constrain`, and the engine cannot.
     """
 
-    constrained = False
     converses = True
 
-    def __init__(self, engine: RolloutEngine, tokenizer, name: str, *, batch_size: int = 256, max_prompt_tokens: int):
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        tokenizer,
+        name: str,
+        *,
+        batch_size: int = 256,
+        max_prompt_tokens: int,
+        constrain: bool = False,
+    ):
+        if constrain and not getattr(engine, "constrains", False):
+            raise ConfigError(
+                f"a constrained judge {name} on {type(engine).__name__}",
+                reason="that engine cannot decode under a schema",
+                remedy="give VLLMEngine or RayPool `tokenizer`, the folder of the model's own; or drop `constrain`",
+            )
         self.engine = engine
+        self.constrained = constrain
         self.tokenizer = tokenizer
         self.capacity = batch_size
         self.max_prompt_tokens = max_prompt_tokens
@@ -46,13 +67,19 @@ class EngineBackend:
 
     @property
     def name(self) -> str:
-        return f"{self._name}, weights {self.engine.policy_version}"
+        return f"{self._name}, weights {self.engine.policy_version}" + (", constrained" if self.constrained else "")
 
     def submit(self, ticket: int, request: Request) -> None:
+        if self.constrained:
+            schema = json.dumps(request.rubric.answer_schema())
+            request = replace(request, sampling=replace(request.sampling, json_schema=schema))
         self._waiting.append((ticket, request))
 
     def collect(self) -> list[tuple[int, Reply]]:
-        """Generates for the waiting requests whose sampling is that of the first, at most a batch of them."""
+        """Generates for the waiting requests whose sampling is that of the first, at most a batch of them.
+
+        All of the batch is waited for.
+        """
         sampling = self._waiting[0][1].sampling
         batch = [entry for entry in self._waiting if entry[1].sampling == sampling][: self.capacity]
         taken = {ticket for ticket, _ in batch}
@@ -79,13 +106,9 @@ class EngineBackend:
         """(seconds for each prompt, one rollout a prompt)."""
         if not prompts:
             return 0.0, []
-        if sampling.seed is not None:
-            # Equal batches are sampled alike, other batches with other noise: one seed for all of them would repeat
-            # the same draws at the same places.
-            content = repr((sampling.seed, [(prompt, r.sample) for prompt, r in zip(prompts, requests, strict=True)]))
-            sampling = replace(sampling, seed=int.from_bytes(hashlib.sha256(content.encode()).digest()[:4]))
+        seeds = [request.seed for request in requests if request.seed is not None] or None
         started = time.monotonic()
-        groups = self.engine.generate(prompts, sampling, 1)
+        groups = self.engine.generate(prompts, sampling, 1, seeds)
         return (time.monotonic() - started) / len(prompts), [group[0] for group in groups]
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:

@@ -5,7 +5,7 @@ run folder -> read_run -> results, drawings, samples -> report.html.j2 -> report
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ixt_rl.errors import DataError
-from ixt_rl.report import compare
+from ixt_rl.report import arm_plots, arms, compare
 from ixt_rl.report.glossary import glossary
 from ixt_rl.report.plots import Drawing, Plotter
-from ixt_rl.report.results import Group, expectations, figure, missing_stages, results, shown_columns, status
-from ixt_rl.report.run_files import Run, Stage, finals, number, read_run, unique
+from ixt_rl.report.results import Group, claims, expectations, figure, missing_stages, results, shown_columns, status
+from ixt_rl.report.run_files import Run, finals, number, read_run, unique
 from ixt_rl.report.samples import sample_pairs, shown
+from ixt_rl.report.words import arms as arm_words
+from ixt_rl.report.words import describe, listed, uncertainty
 
 
 def build_report(folder: Path) -> Path:
@@ -44,17 +46,30 @@ def build_report(folder: Path) -> Path:
             title=run.name,
             status=status(run),
             sentence=describe(run),
+            arms=arm_words(run),
             expectations=expectations(run.summary),
+            claims=claims(run.summary),
             groups=groups,
             columns=shown_columns(groups),
             spread_shown=any(c.spread is not None for g in groups for r in g.rows for c in r.cells.values()),
             seed_tables=_seed_tables(groups),
-            uncertainty=_uncertainty(run),
+            same_start=bool(run.online_stages) and not run.document_stages,
+            uncertainty=uncertainty(run),
             missing=missing_stages(run),
             notes=_notes(run),
-            curves=_present(plotter.curves(view) for view in views),
+            curves=_present(
+                draw(view) for view in views for draw in (partial(arm_plots.curves, plotter), plotter.curves)
+            ),
+            efficiency=[_efficiency(run, plotter, view) for view in views if _has_arms(run, view)],
+            temperatures=[
+                (found, arm_plots.temperature(plotter, found, view))
+                for view in views
+                if (found := arms.temperatures(run, view)) is not None
+            ],
             intro=_present(plotter.intro(view) for view in views),
-            health=_present(plotter.health(view) for view in views),
+            health=_present(
+                draw(view) for view in views for draw in (partial(arm_plots.training, plotter), plotter.health)
+            ),
             costs=_present([plotter.flops()]),
             pretraining=_present([plotter.pretraining()]),
             pretrained=_pretrained(run),
@@ -91,7 +106,8 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
         .render(
             title="Comparison of " + ", ".join(runs),
             runs=[(name, status(run), describe(run)) for name, run in runs.items()],
-            expectations=compare.expectation_rows(runs),
+            expectations=compare.expectation_rows(runs, expectations),
+            claims=compare.expectation_rows(runs, claims),
             groups=groups,
             columns=shown_columns(groups),
             differences=compare.differences(runs),
@@ -105,70 +121,38 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
     return _write(Path(out), page)
 
 
-def describe(run: Run) -> str:
-    """What the run is, in one sentence, from its config."""
-    model = run.config.get("model") or {}
-    new = model.get("new") or {}
-    if new:
-        start = f"A new {new.get('architecture', 'llama')} model"
-    else:
-        start = f"The model {model['path']}" if model.get("path") else "A model"
-    parts = []
-    for stage in run.stages:
-        if stage.type == "pretrain":
-            world = (stage.config.get("data") or {}).get("world")
-            steps = stage.config.get("steps")
-            on = f" on the {world} world" if world else ""
-            parts.append(f"is pretrained{on}" + (f" for {steps:,} steps" if isinstance(steps, int) else ""))
-    online = run.online_stages
-    if online:
-        parts.append(("then " if parts else "is ") + f"trained by {_listed(run.labels)}{_budget(online)}")
-    views = unique(stage.view for stage in online if stage.view)
-    views_said = f", in the view{'s' if len(views) > 1 else ''} {_listed(views)}" if views else ""
-    seeds = run.summary.get("seeds") or run.config.get("seeds") or []
-    seeds_said = f", over {len(seeds)} seeds" if len(seeds) > 1 else ", with one seed" if seeds else ""
-    return f"{start} {_listed(parts) or 'is measured'}{views_said}{seeds_said if online else ''}."
+def _has_arms(run: Run, view: str) -> bool:
+    return len([stage for stage in run.document_stages if stage.view == view]) > 1
 
 
-def _budget(stages: list[Stage]) -> str:
-    budgets = unique(f"{s.config.get('steps')} {s.config.get('rollouts_per_step')}" for s in stages)
-    if len(budgets) != 1 or "None" in budgets[0]:
-        return ""
-    steps, rollouts = map(int, budgets[0].split())
-    each = " each" if len(stages) > 1 else ""
-    return f" on {steps * rollouts:,} rollouts{each} ({steps} steps of {rollouts})"
+def _efficiency(run: Run, plotter: Plotter, view: str) -> dict[str, Any]:
+    tables = arms.efficiency_tables(run, view)
+    return {
+        "view": view,
+        "tables": tables,
+        "plain": arms.plain_arm(run, view),
+        "readings": arms.readings(tables),
+        "bands": unique(m.band for t in tables for _, row in t.rows for pair in row for m in pair if m.band),
+        "drawing": arm_plots.efficiency(plotter, tables, view) if tables else None,
+    }
 
 
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""
-
-
-def _uncertainty(run: Run) -> str:
-    """How far a share may be off by the choice of problems."""
-    counts = set()
-    for stage in run.online_stages:
-        evaluation = stage.config.get("evaluation") or {}
-        if isinstance(evaluation.get("problems"), int):
-            counts.add(evaluation["problems"])
-    if not counts:
-        return ""
-    n = min(counts)
-    return f"{n} held-out problems: a share of 0.5 has a standard error of {0.5 / math.sqrt(n):.3f} within a seed."
-
-
-def _seed_tables(groups: list[Group]) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
-    """(view, seeds, rows of `strict / checked`) of the views with more than one seed."""
+def _seed_tables(groups: list[Group]) -> list[tuple[str, str, list[str], list[tuple[str, list[str]]]]]:
+    """(view, the two metrics, seeds, rows of both) of the views with more than one seed."""
     tables = []
     for group in groups:
         rows = [row for row in group.rows if len(row.seeds) > 1]
         seeds = unique(str(seed) for row in rows for seed in row.seeds)
         keys = ("sampled/strict", "sampled/checked")
+        values = [found for row in rows for found in row.seeds.values()]
+        if not any(number((found or {}).get("sampled/checked")) is not None for found in values):
+            keys = ("sampled/strict", "greedy/strict")
         cells = [
             (row.label, [" / ".join(figure(k, number((row.seeds.get(s) or {}).get(k))) for k in keys) for s in seeds])
             for row in rows
         ]
         if rows:
-            tables.append((group.view, seeds, cells))
+            tables.append((group.view, " / ".join(keys), seeds, cells))
     return tables
 
 
@@ -191,7 +175,7 @@ def _pretrained(run: Run) -> list[str]:
     lines = []
     for stage in run.stages:
         rows = run.stage_rows(stage, "train")
-        if stage.type != "pretrain" or not (rows or stage.summary):
+        if stage.type != "pretrain" or stage.documents or not (rows or stage.summary):
             continue
         last = next(iter(rows.values()))[-1] if rows else finals(run, stage)[0]
         said = [
@@ -210,7 +194,7 @@ def _prompt_lengths(run: Run) -> list[tuple[str, dict[str, Any]]]:
         lengths = stage.summary.get("prompt_lengths")
         if lengths:
             found.setdefault(repr(lengths), ([], lengths))[0].append(stage.name)
-    return [(_listed(names), lengths) for names, lengths in found.values()]
+    return [(listed(names), lengths) for names, lengths in found.values()]
 
 
 def _present(drawings) -> list[Drawing]:
@@ -228,6 +212,7 @@ def _environment() -> Environment:
     environment.filters["svg"] = lambda drawing: Markup(drawing.svg)  # made here, from escaped text
     environment.filters["shown"] = shown
     environment.filters["duration"] = _duration
+    environment.filters["score_name"] = arms.score_name
     environment.filters["groupby_runs"] = lambda columns: [
         (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
     ]

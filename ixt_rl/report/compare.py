@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import matplotlib
 from matplotlib.lines import Line2D
 
 from ixt_rl.report import plots
-from ixt_rl.report.results import Group, Row, expectations, results
+from ixt_rl.report.results import Group, Row, results
 from ixt_rl.report.run_files import Run, Stage, unique
 
 MISSING = "not set"
@@ -18,6 +19,11 @@ _PANELS = (
     ("sampled/checked", "sampled, checked"),
     ("greedy/checked", "greedy, checked"),
     ("told/strict", "told the answer, strict"),
+)
+_DOCUMENT_PANELS = (
+    ("sampled/strict", "sampled, strict"),
+    ("greedy/strict", "greedy, strict"),
+    ("sampled@none/strict", "no prefix, sampled"),
 )
 
 
@@ -48,12 +54,14 @@ def _by_view(by_key: dict[tuple[str, str], list[Row]]) -> list[tuple[tuple[str, 
     return sorted(by_key.items(), key=lambda item: views.index(item[0][0]))
 
 
-def expectation_rows(runs: dict[str, Run]) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
-    """(text, bound, one verdict for each run)."""
+def expectation_rows(
+    runs: dict[str, Run], read: Callable[[dict[str, Any]], list[dict[str, Any]]]
+) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
+    """(text, bound, one verdict for each run) of what `read` finds in a summary: expectations or claims."""
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for name, run in runs.items():
-        for item in expectations(run.summary):
-            found.setdefault((item["text"], item["bound"]), {})[name] = item
+        for item in read(run.summary):
+            found.setdefault((item.get("says") or item["text"], item["bound"]), {})[name] = item
     return [(text, bound, [by_run.get(name) for name in runs]) for (text, bound), by_run in found.items()]
 
 
@@ -69,30 +77,34 @@ def unshared_stages(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
     """Stages that some of the runs lack, with the runs that have them."""
     have: dict[str, list[str]] = {}
     for name, run in runs.items():
-        for stage in run.online_stages:
+        for stage in run.trained_stages:
             have.setdefault(f"{stage.label}, {stage.view}" if stage.view else stage.label, []).append(name)
     return [(stage, names) for stage, names in have.items() if len(names) < len(runs)]
 
 
 def curves(runs: dict[str, Run]) -> list[plots.Drawing]:
-    """One figure a view and label: the mean curve of each run against rollouts."""
-    keys = dict.fromkeys((stage.view, stage.label) for run in runs.values() for stage in run.online_stages)
+    """One figure a view and label: the mean curve of each run against rollouts, or tokens of documents."""
+    keys = dict.fromkeys((stage.view, stage.label) for run in runs.values() for stage in run.trained_stages)
     drawings = []
     for index, (view, label) in enumerate(keys):
-        stages = {name: _stage(run, view, label) for name, run in runs.items()}
+        stages = {name: stage for name, run in runs.items() if (stage := _stage(run, view, label)) is not None}
+        budgets = unique(plots.budget(stage) for stage in stages.values())
+        if len(budgets) > 1:
+            continue  # the same name for two kinds of training: no common axis
+        possible = _DOCUMENT_PANELS if budgets == ["tokens"] else _PANELS
         lines = {
             (name, key): plots.mean_curve(runs[name], stage, key)
             for name, stage in stages.items()
-            if stage is not None
-            for key, _ in _PANELS
+            for key, _ in possible
         }
-        panels = [(key, title) for key, title in _PANELS if any(lines.get((name, key)) for name in runs)]
+        panels = [(key, title) for key, title in possible if any(lines.get((name, key)) for name in runs)]
         if panels:
-            drawings.append(_draw(list(runs), panels, lines, f"compare-{index}", f"{label}, {view}".strip(", ")))
+            title = f"{label}, {view}".strip(", ")
+            drawings.append(_draw(list(runs), panels, lines, budgets[0], f"compare-{index}", title))
     return drawings
 
 
-def _draw(names: list[str], panels, lines, file_name: str, title: str) -> plots.Drawing:
+def _draw(names: list[str], panels, lines, x: str, file_name: str, title: str) -> plots.Drawing:
     looks = plots.run_looks(names)
     with matplotlib.rc_context(plots.RC):
         fig, axes = plots.grid(1, len(panels), sharey=True)
@@ -105,7 +117,7 @@ def _draw(names: list[str], panels, lines, file_name: str, title: str) -> plots.
                         color=look.colour, marker=look.marker, markersize=4,
                     )  # fmt: skip
             ax.set_title(panel_title)
-            plots.x_axis(ax, "rollouts")
+            plots.x_axis(ax, x)
         axes[0][0].set_ylabel("share of problems")
         handles = [
             Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=name)
@@ -116,7 +128,7 @@ def _draw(names: list[str], panels, lines, file_name: str, title: str) -> plots.
 
 
 def _stage(run: Run, view: str, label: str) -> Stage | None:
-    return next((stage for stage in run.online_stages if (stage.view, stage.label) == (view, label)), None)
+    return next((stage for stage in run.trained_stages if (stage.view, stage.label) == (view, label)), None)
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:

@@ -13,7 +13,12 @@ GLOSSARY = {
     "no reasoning": "share of completions that give an answer without steps",
     "length": "mean tokens of a completion",
     "truncated": "share of completions cut off at the token limit",
-    "FLOPs": "of the stage: sampling, posterior and training passes together, evaluation left out; G is 10⁹, T is 10¹²",
+    "FLOPs": "of the stage: sampling, posterior, training and annotation together, evaluation left out; "
+    "G is 10⁹, T is 10¹²",
+    "trained tokens": "of documents and the feedback with them, once for every time they are seen; "
+    "stages on documents that this one goes on from are included, in FLOPs and annotation too",
+    "worst prefix": "the worst feedback in place of the best before every problem: it should make the model worse",
+    "no prefix": "no feedback before the problem: what the model does when not asked for quality",
     "kept_share": "share of the training rollouts whose reward is high enough to be trained on",
     "rollout/lucky_of_kept": "share of the right training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
@@ -33,7 +38,16 @@ GLOSSARY = {
 def glossary(keys: set[str]) -> list[tuple[str, str]]:
     """The entries that concern a run with these metric names."""
     suffixes = {key.rsplit("/", 1)[-1] for key in keys}
-    needs = {"view": "checked", "lucky share": "lucky_of_checked", "no reasoning": "reasoned", "FLOPs": "flops"}
+    suffixes |= {mode.partition("@")[2] for mode in (key.partition("/")[0] for key in keys)}
+    needs = {
+        "view": "checked",
+        "lucky share": "lucky_of_checked",
+        "no reasoning": "reasoned",
+        "FLOPs": "flops",
+        "trained tokens": "tokens",
+        "worst prefix": "worst",
+        "no prefix": "none",
+    }
     shown = []
     for name, meaning in GLOSSARY.items():
         is_key = "_" in name or "/" in name or name == "entropy"

@@ -52,7 +52,13 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.8,
 }
 
-_PHASES = {"rollout": "#56B4E9", "posterior": "#009E73", "score": "#E69F00", "train": "#0072B2"}
+_PHASES = {
+    "rollout": "#56B4E9",
+    "posterior": "#009E73",
+    "score": "#E69F00",
+    "train": "#0072B2",
+    "annotate": "#CC79A7",
+}
 _PIXELS_PER_POINT = 1.45  # of a figure on the page, so that four panels fill its width
 
 Value = Callable[[dict], float | None]
@@ -79,10 +85,16 @@ class Look:
 def looks(labels: Sequence[str]) -> dict[str, Look]:
     """One colour and marker a label; GRPO and RAFT always have the same."""
     spare = [label for label in labels if label not in _FIXED]
+    colours = (*_PALETTE, *(colour for label, colour in _FIXED.items() if label not in labels))
     return {
-        label: Look(_FIXED.get(label) or _PALETTE[spare.index(label) % len(_PALETTE)], _MARKERS[i % len(_MARKERS)])
+        label: Look(_FIXED.get(label) or colours[spare.index(label) % len(colours)], _marker(i))
         for i, label in enumerate(labels)
     }
+
+
+def _marker(index: int) -> str:
+    """Shifted by one in every round, so that colour and marker together tell more than eight labels apart."""
+    return _MARKERS[(index + index // len(_MARKERS)) % len(_MARKERS)]
 
 
 class Plotter:
@@ -97,8 +109,8 @@ class Plotter:
 
     def curves(self, view: str) -> Drawing | None:
         """Accuracies of every stage of a view, against rollouts (first row) and FLOPs (second row)."""
-        stages = self._stages(view)
-        strict = any(number(row.get("sampled/strict")) is not None for s in stages for row in self._rows(s, "eval"))
+        stages = self.stages(view)
+        strict = self.has(stages, "eval", "sampled/strict")
         panels = (
             [("sampled/strict", "sampled, strict"), ("sampled/checked", "sampled, checked")]
             + [("greedy/strict", "greedy, strict"), ("told/strict", "told the answer, strict")]
@@ -106,42 +118,45 @@ class Plotter:
             else [("sampled/checked", "sampled, checked"), ("greedy/checked", "greedy, checked")]
             + [("told/checked", "told the answer, checked")]
         )
-        panels = [
-            p for p in panels if any(number(r.get(p[0])) is not None for s in stages for r in self._rows(s, "eval"))
-        ]
-        axes_x = [
-            x for x in ("rollouts", "flops") if any(number(r.get(x)) for s in stages for r in self._rows(s, "eval"))
-        ]
+        caption = "Held-out problems; step 0 is the model that the stage started from."
+        return self.accuracies(stages, panels, "rollouts", (f"curves-{view}", f"Accuracy, view {view}", caption))
+
+    def accuracies(
+        self, stages: list[Stage], panels: list[tuple[str, str]], first_x: str, words: tuple[str, str, str]
+    ) -> Drawing | None:
+        """Evaluation metrics (key, title) against `first_x` (first row) and FLOPs; words: file, title, caption."""
+        panels = [panel for panel in panels if self.has(stages, "eval", panel[0])]
+        axes_x = [x for x in (first_x, "flops") if any(number(r.get(x)) for s in stages for r in self.rows(s, "eval"))]
         if not panels or not axes_x:
             return None
+        name, title, caption = words
         with matplotlib.rc_context(RC):
             fig, axes = grid(len(axes_x), len(panels), sharey=True)
             for i, x in enumerate(axes_x):
-                for j, (key, title) in enumerate(panels):
+                for j, (key, panel_title) in enumerate(panels):
                     ax = axes[i][j]
                     for stage in stages:
-                        self._line(ax, stage, "eval", x, plain(key), markers=True)
-                    ax.set_title(title if i == 0 else "")
+                        self.line(ax, stage, "eval", x, plain(key), markers=True)
+                    ax.set_title(panel_title if i == 0 else "")
                     x_axis(ax, x)
                 axes[i][0].set_ylabel("share of problems")
                 low, high = axes[i][0].get_ylim()
                 axes[i][0].set_ylim(max(low, -0.02), min(high, 1.02))
-            legend(fig, [self._handle(stage.label) for stage in stages])
-            caption = "Held-out problems; step 0 is the model that the stage started from."
-            if len(self._seeds(stages)) > 1:
+            legend(fig, [self.handle(stage.label) for stage in stages])
+            if len(self.seeds(stages)) > 1:
                 caption += " Bold: mean over seeds; thin: each seed."
-            return self._save(fig, f"curves-{view}", f"Accuracy, view {view}", caption)
+            return self.save(fig, name, title, caption)
 
     def intro(self, view: str) -> Drawing | None:
         """InTRO's factor on taken and sampled candidates, on right and wrong tokens; clipping; KL."""
-        stages = [stage for stage in self._stages(view) if stage.type == "intro"]
+        stages = [stage for stage in self.stages(view) if stage.type == "intro"]
         panels: list[tuple[str, list[tuple[str, Any, str]]]] = [
             ("mean factor", [("factor/taken", "-", "taken"), ("factor/sampled", "--", "candidates")]),
             ("factor on taken tokens", [("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")]),
             ("share of factors clipped", [("factor/clipped", "-", "")]),
             ("KL of policy and posterior (nats)", [("posterior_kl", "-", "")]),
         ]
-        panels = [(t, lines) for t, lines in panels if any(self._has(stages, "train", key) for key, _, _ in lines)]
+        panels = [(t, lines) for t, lines in panels if any(self.has(stages, "train", key) for key, _, _ in lines)]
         if not panels:
             return None
         with matplotlib.rc_context(RC):
@@ -149,7 +164,7 @@ class Plotter:
             for ax, (title, lines) in zip(axes[0], panels, strict=True):
                 for stage in stages:
                     for key, dash, _ in lines:
-                        self._line(ax, stage, "train", "rollouts", plain(key), dash=dash)
+                        self.line(ax, stage, "train", "rollouts", plain(key), dash=dash)
                 ax.set_title(title)
                 x_axis(ax, "rollouts")
                 if "factor" in title and "clipped" not in title:
@@ -161,15 +176,15 @@ class Plotter:
                     ax.legend(handles=named, fontsize=8, loc="upper right", ncols=len(named))
                 if "share" in title:
                     share_axis(ax)
-            legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
+            legend(fig, [self.handle(stage.label, marker=False) for stage in stages])
             caption = (
-                f"The factor q/p of InTRO in training; dotted: 1, where it changes nothing. {self._smoothing(stages)}"
+                f"The factor q/p of InTRO in training; dotted: 1, where it changes nothing. {self.smoothing(stages)}"
             )
-            return self._save(fig, f"intro-{view}", f"InTRO's factor, view {view}", caption)
+            return self.save(fig, f"intro-{view}", f"InTRO's factor, view {view}", caption)
 
     def health(self, view: str) -> Drawing | None:
         """What the training rollouts looked like."""
-        stages = self._stages(view)
+        stages = self.stages(view)
 
         def unreasoned(row: dict) -> float | None:
             reasoned = number(row.get("rollout/reasoned"))
@@ -183,7 +198,7 @@ class Plotter:
             ("entropy (nats a token)", "entropy", plain("entropy")),
             ("gradient norm", "grad_norm", plain("grad_norm")),
         ]
-        panels = [panel for panel in panels if self._has(stages, "train", panel[1])]
+        panels = [panel for panel in panels if self.has(stages, "train", panel[1])]
         if not panels:
             return None
         columns = min(3, len(panels))
@@ -192,21 +207,21 @@ class Plotter:
             flat = [ax for row in axes for ax in row]
             for ax, (title, _, value) in zip(flat, panels, strict=False):
                 for stage in stages:
-                    self._line(ax, stage, "train", "rollouts", value)
+                    self.line(ax, stage, "train", "rollouts", value)
                 ax.set_title(title)
                 if "share" in title:
                     share_axis(ax)
                 x_axis(ax, "rollouts")
             for ax in flat[len(panels) :]:
                 ax.remove()
-            legend(fig, [self._handle(stage.label, marker=False) for stage in stages])
-            return self._save(fig, f"health-{view}", f"Training health, view {view}", self._smoothing(stages))
+            legend(fig, [self.handle(stage.label, marker=False) for stage in stages])
+            return self.save(fig, f"health-{view}", f"Training health, view {view}", self.smoothing(stages))
 
     def pretraining(self) -> Drawing | None:
         """Loss and token accuracy of the pretraining stages."""
-        stages = [stage for stage in self.run.stages if stage.type == "pretrain"]
+        stages = [stage for stage in self.run.stages if stage.type == "pretrain" and not stage.documents]
         panels = [("loss (nats a token)", "loss"), ("token accuracy", "mean_token_accuracy")]
-        panels = [panel for panel in panels if self._has(stages, "train", panel[1])]
+        panels = [panel for panel in panels if self.has(stages, "train", panel[1])]
         if not panels:
             return None
         colours = looks([stage.name for stage in stages])
@@ -215,7 +230,7 @@ class Plotter:
             for ax, (title, key) in zip(axes[0], panels, strict=True):
                 for stage in stages:
                     points = [
-                        (r["step"], v) for r in self._rows(stage, "train") if (v := number(r.get(key))) is not None
+                        (r["step"], v) for r in self.rows(stage, "train") if (v := number(r.get(key))) is not None
                     ]
                     if points:
                         ax.plot(*zip(*points, strict=True), color=colours[stage.name].colour)
@@ -223,11 +238,11 @@ class Plotter:
                 ax.set_xlabel("step")
             if len(stages) > 1:
                 legend(fig, [Line2D([], [], color=colours[s.name].colour, label=s.name) for s in stages])
-            return self._save(fig, "pretraining", "Pretraining", "Next-token prediction on the world's documents.")
+            return self.save(fig, "pretraining", "Pretraining", "Next-token prediction on the world's documents.")
 
     def flops(self) -> Drawing | None:
-        """FLOPs of each online stage by phase."""
-        stages = [stage for stage in self.run.online_stages if cost(self.run, stage, "flops")]
+        """FLOPs of each trained stage by phase."""
+        stages = [stage for stage in self.run.trained_stages if cost(self.run, stage, "flops")]
         totals = {p: [cost(self.run, stage, f"flops/{p}") or 0.0 for stage in stages] for p in _PHASES}
         phases = [phase for phase, found in totals.items() if any(found)]
         if not phases:
@@ -248,7 +263,7 @@ class Plotter:
             ax.xaxis.set_major_formatter(EngFormatter())
             ax.set_xlabel("FLOPs of one seed")
             legend(fig, None)
-            return self._save(fig, "flops", "FLOPs by phase", self._flops_caption())
+            return self.save(fig, "flops", "FLOPs by phase", self._flops_caption())
 
     def prompt_lengths(self) -> Drawing | None:
         """Histograms of prompt lengths, one for each distinct data set."""
@@ -271,28 +286,33 @@ class Plotter:
                 ax.set_ylabel("prompts")
                 for axis in (ax.xaxis, ax.yaxis):
                     axis.set_major_locator(MaxNLocator(integer=True))
-            return self._save(fig, "prompt-lengths", "Prompt lengths", "Before any are dropped or cut.")
+            return self.save(fig, "prompt-lengths", "Prompt lengths", "Before any are dropped or cut.")
 
     # ------------------------------------------------------------------------------ parts
 
-    def _stages(self, view: str) -> list[Stage]:
-        return [stage for stage in self.run.online_stages if stage.view == view and self._rows(stage)]
+    def stages(self, view: str) -> list[Stage]:
+        """Online stages of a view that left rows."""
+        return [stage for stage in self.run.online_stages if stage.view == view and self.rows(stage)]
 
-    def _rows(self, stage: Stage, phase: str | None = None) -> list[dict]:
+    def document_stages(self, view: str) -> list[Stage]:
+        """Stages on documents of a view that left rows."""
+        return [stage for stage in self.run.document_stages if stage.view == view and self.rows(stage)]
+
+    def rows(self, stage: Stage, phase: str | None = None) -> list[dict]:
         phases = [phase] if phase else ["train", "eval"]
         return [row for p in phases for rows in self.run.stage_rows(stage, p).values() for row in rows]
 
-    def _seeds(self, stages: list[Stage]) -> list[str]:
-        return unique(str(row.get("seed")) for stage in stages for row in self._rows(stage))
+    def seeds(self, stages: list[Stage]) -> list[str]:
+        return unique(str(row.get("seed")) for stage in stages for row in self.rows(stage))
 
-    def _has(self, stages: list[Stage], phase: str, key: str) -> bool:
-        return any(number(row.get(key)) is not None for stage in stages for row in self._rows(stage, phase))
+    def has(self, stages: list[Stage], phase: str, key: str) -> bool:
+        return any(number(row.get(key)) is not None for stage in stages for row in self.rows(stage, phase))
 
-    def _handle(self, label: str, marker: bool = True) -> Line2D:
+    def handle(self, label: str, marker: bool = True) -> Line2D:
         look = self.looks[label]
         return Line2D([], [], color=look.colour, marker=look.marker if marker else None, markersize=5, label=label)
 
-    def _line(
+    def line(
         self, ax: Axes, stage: Stage, phase: str, x: str, value: Value, dash: Any = "-", markers: bool = False
     ) -> None:
         """Each seed thin, the mean over seeds bold (training rows smoothed)."""
@@ -310,21 +330,27 @@ class Plotter:
         marker = look.marker if markers or len(xs) == 1 else None  # one point draws no line
         ax.plot(xs, shown, color=look.colour, linestyle=dash, marker=marker, markersize=4)
 
-    def _smoothing(self, stages: list[Stage]) -> str:
+    def smoothing(self, stages: list[Stage]) -> str:
         longest = max((len(r) for s in stages for r in self.run.stage_rows(s, "train").values()), default=0)
-        of = "the mean over seeds" if len(self._seeds(stages)) > 1 else "the seed"
+        of = "the mean over seeds" if len(self.seeds(stages)) > 1 else "the seed"
         if window(longest) == 1:
-            return "Thin: each seed; bold: their mean." if len(self._seeds(stages)) > 1 else ""
+            return "Thin: each seed; bold: their mean." if len(self.seeds(stages)) > 1 else ""
         return f"Thin: as logged; bold: rolling mean of {of} over {window(longest)} logged steps."
 
     def _flops_caption(self) -> str:
-        totals = [cost(self.run, stage, "flops") for stage in self.run.stages if stage.type == "pretrain"]
+        totals = [
+            cost(self.run, stage, "flops")
+            for stage in self.run.stages
+            if stage.type == "pretrain" and not stage.documents
+        ]
         known = [total for total in totals if total]
         said = "Up to the last logged step of training."
+        if self.run.document_stages:
+            said += " A stage on documents includes those it goes on from."
         return f"{said} Pretraining, not shown: {engineering(sum(known))} FLOPs." if known else said
 
-    def _save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    def save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
         fig.savefig(self.folder / f"{name}.png", dpi=130, facecolor="white")
         fig.set_layout_engine("none")  # the layout is done: the SVG takes it as it is
         return Drawing(name, title, caption, inline_svg(fig, name))
@@ -350,11 +376,14 @@ def inline_svg(fig: Figure, name: str) -> str:
     return svg.replace(INK, "currentColor")
 
 
+def budget(stage: Stage) -> str:
+    """What a stage's progress is counted in: `tokens` or `rollouts`."""
+    return "tokens" if stage.documents else "rollouts"
+
+
 def mean_curve(run: Run, stage: Stage, key: str) -> list[tuple[int, float, float]]:
-    """(step, rollouts, value) of a stage's evaluations, averaged over seeds."""
-    seeds = [
-        _series(rows, "rollouts", lambda row: number(row.get(key))) for rows in run.stage_rows(stage, "eval").values()
-    ]
+    """(step, tokens or rollouts, value) of a stage's evaluations, averaged over seeds."""
+    seeds = [_series(rows, budget(stage), plain(key)) for rows in run.stage_rows(stage, "eval").values()]
     return mean_series([series for series in seeds if series])
 
 
@@ -404,10 +433,10 @@ def grid(rows: int, columns: int, width: float = 2.85, sharey: bool = False) -> 
 
 
 def x_axis(ax: Axes, x: str) -> None:
-    """Labels the x axis, `rollouts` or `flops`."""
-    ax.set_xlabel({"rollouts": "rollouts", "flops": "FLOPs"}[x])
+    """Labels the x axis, `rollouts`, `tokens` or `flops`."""
+    ax.set_xlabel({"rollouts": "rollouts", "tokens": "trained tokens", "flops": "FLOPs"}[x])
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    if x == "flops":
+    if x != "rollouts":
         ax.xaxis.set_major_formatter(EngFormatter())
 
 
@@ -420,7 +449,10 @@ def share_axis(ax: Axes) -> None:
 def legend(fig: Figure, handles: list[Line2D] | None) -> None:
     """One legend above all axes; None takes what the axes are labelled with."""
     given = {} if handles is None else {"handles": handles}
-    fig.legend(loc="outside upper left", ncols=6, fontsize=9, **given)
+    labels = [str(handle.get_label()) for handle in handles or fig.axes[0].get_legend_handles_labels()[0]]
+    inches = 0.75 + 0.075 * max(map(len, labels), default=0)  # of the widest entry
+    columns = max(1, min(6, int(fig.get_figwidth() / inches)))
+    fig.legend(loc="outside upper left", ncols=columns, fontsize=9, **given)
 
 
 def _histogram(stage: Stage) -> list[tuple[float, float]]:

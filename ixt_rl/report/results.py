@@ -5,10 +5,13 @@ The page, the comparison and the terminal show the same rows with the columns of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ixt_rl.report.arms import shows_feedback, wish_of
 from ixt_rl.report.run_files import Run, Stage, cost, finals, make_stages, number, unfinished, unique
 
 DASH = "–"
@@ -47,16 +50,26 @@ COLUMNS = (
     Column("greedy/checked", "greedy", "checked", "greedy\nchecked", max),
     Column("told/strict", "told", "strict", "told\nstrict", max),
     Column("told/checked", "told", "checked", None, max),
-    Column("flops", "per seed", "FLOPs", None, min, measured=False),
+    Column("sampled@worst/strict", "worst prefix, strict", "sampled", "worst\nprefix"),
+    Column("greedy@worst/strict", "worst prefix, strict", "greedy", None),
+    Column("sampled@none/strict", "no prefix, strict", "sampled", "no\nprefix", max),
+    Column("greedy@none/strict", "no prefix, strict", "greedy", None, max),
+    Column("tokens", "per seed", "trained tokens", "tokens", measured=False),
+    Column("flops", "per seed", "FLOPs", "FLOPs", min, measured=False),
+    Column("flops/annotate", "per seed", "of which annotation", "anno-\ntation", measured=False),
     Column("seconds", "per seed", "seconds", "s", measured=False),
 )
+
+
+_WISHED = re.compile(r"(sampled|greedy)@(?!t[0-9.]+/)([^/@]+)/strict")
+COUNTS = ("tokens", "flops", "flops/annotate")
 
 
 @dataclass
 class Cell:
     """A value, its spread over seeds, its text, and whether it is the best of its view."""
 
-    value: float | None
+    value: float | None = None
     spread: float | None = None
     text: str = DASH
     best: bool = False
@@ -86,7 +99,7 @@ def results(run: Run) -> list[Group]:
     """Rows of every view in which something was measured."""
     groups = []
     for view in run.views:
-        stages = [stage for stage in run.stages if stage.view == view and stage.type != "pretrain"]
+        stages = [s for s in run.stages if s.view == view and (s.trained or s.type != "pretrain")]
         rows = [row for stage in stages if (row := _row(run, stage)) is not None]
         if not any(row.is_base for row in rows):
             rows = [row for stage in stages if (row := _start_row(run, stage)) is not None][:1] + rows
@@ -106,7 +119,8 @@ def summary_results(summary: dict[str, Any]) -> list[Group]:
 def shown_columns(groups: list[Group]) -> list[Column]:
     """The columns in which at least one row has a value; `told/checked` only where no row is strict."""
     rows = [row for group in groups for row in group.rows]
-    shown = [column for column in COLUMNS if any(row.cells[column.key].value is not None for row in rows)]
+    columns = _columns(unique(key for row in rows for key in row.cells))
+    shown = [column for column in columns if any(row.cells[column.key].value is not None for row in rows)]
     keys = {column.key for column in shown}
     hidden = {"told/checked"} & keys if "told/strict" in keys else set()
     if all(not row.cells["sampled/truncated"].value for row in rows):
@@ -126,8 +140,8 @@ def figure(key: str, value: float | None, spread: float | None = None) -> str:
     """A value as the tables show it, with ± its spread."""
     if value is None:
         return DASH
-    if key == "flops":
-        return f"{engineering(value)}"
+    if key in COUNTS:
+        return engineering(value)
     if key == "learning_rate":
         return f"{value:.3g}"
     digits = {"seconds": 0, "sampled/length": 1}.get(key, 3)
@@ -146,15 +160,23 @@ def engineering(value: float) -> str:
 def expectations(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The run's expectations with `verdict`: `holds`, `does not hold` or `could not be measured`."""
     verdicts = {True: "holds", False: "does not hold", None: "could not be measured"}
-    return [
-        {
-            "text": str(item.get("text", "")),
-            "bound": str(item.get("bound", "")),
-            "value": DASH if (value := number(item.get("value"))) is None else f"{value:.3g}",
-            "verdict": verdicts.get(item.get("holds"), verdicts[None]),
-        }
-        for item in summary.get("expectations") or []
-    ]
+    return [_checked(item, verdicts) for item in summary.get("expectations") or []]
+
+
+def claims(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paper's claims (`says`) with `verdict`: `reproduced`, `not reproduced` or `not measured`."""
+    verdicts = {True: "reproduced", False: "not reproduced", None: "not measured"}
+    return [{**_checked(item, verdicts), "says": str(item.get("says", ""))} for item in summary.get("claims") or []]
+
+
+def _checked(item: dict[str, Any], verdicts: dict[bool | None, str]) -> dict[str, Any]:
+    return {
+        "text": str(item.get("text", "")),
+        "bound": str(item.get("bound", "")),
+        "value": DASH if (value := number(item.get("value"))) is None else f"{value:.3g}",
+        "note": str(item.get("note") or ""),
+        "verdict": verdicts.get(item.get("holds"), verdicts[None]),
+    }
 
 
 def status(run: Run) -> tuple[str, str]:
@@ -181,10 +203,14 @@ def _row(run: Run, stage: Stage) -> Row | None:
     if not any(metric(mean, column.key) is not None for column in COLUMNS if column.measured):
         return None
     is_base = stage.type == "evaluate" and stage.of is None
-    values = {**mean, "learning_rate": None, "flops": None, "seconds": None}
-    if stage.online:
+    values = {**mean, "learning_rate": None, "seconds": None} | dict.fromkeys(COUNTS)
+    if stage.trained:
         values |= {"learning_rate": stage.learning_rate, "flops": cost(run, stage, "flops")}
         values["seconds"] = cost(run, stage, "seconds")
+    if stage.type == "pretrain" or (stage.documents and stage.config and not shows_feedback(stage.config)):
+        values = {name: value for name, value in values.items() if not wish_of(name.partition("/")[0])}
+    if stage.documents:
+        values |= {"tokens": cost(run, stage, "tokens"), "flops/annotate": cost(run, stage, "flops/annotate")}
     label = stage.label
     if stage.type == "evaluate" and stage.of is not None:
         label = f"{stage.name}, after {stage.of}"
@@ -193,9 +219,12 @@ def _row(run: Run, stage: Stage) -> Row | None:
 
 
 def _start_row(run: Run, stage: Stage) -> Row | None:
-    """The base model as an online stage found it, for runs that have no `evaluate` stage."""
-    if not stage.online or stage.of is not None:
+    """The base model as a trained stage found it, for runs that have no `evaluate` stage."""
+    if not stage.trained or stage.of is not None:
         return None
+    random = stage.after is None and (run.config.get("model") or {}).get("new")
+    if stage.documents and (random or stage.after in {found.name for found in run.document_stages}):
+        return None  # no base to compare with, or one that has a row of its own
     start = stage.summary.get("start")
     if not start:
         first = [rows[0] for rows in run.stage_rows(stage, "eval").values() if rows[0]["step"] == 0]
@@ -207,8 +236,8 @@ def _start_row(run: Run, stage: Stage) -> Row | None:
 
 
 def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
-    cells = {}
-    for column in COLUMNS:
+    cells: dict[str, Cell] = defaultdict(Cell)  # a wish that one stage tried and another did not is a dash
+    for column in _columns(values):
         value = metric(values, column.key)
         key = "sampled/reasoned" if column.key == "sampled/unreasoned" else column.key
         spread = number(spreads.get(key)) if column.measured and value is not None else None
@@ -216,10 +245,22 @@ def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
     return cells
 
 
+def _columns(keys: Iterable[str]) -> list[Column]:
+    """`COLUMNS`, and before the costs those of wished feedback that the config has named otherwise."""
+    wished = [found for key in keys if (found := _WISHED.fullmatch(key))]
+    fixed = {column.key for column in COLUMNS}
+    more = [Column(w.group(), f"{w[2]} prefix, strict", w[1], None) for w in wished if w.group() not in fixed]
+    more.sort(key=lambda column: column.group)
+    costs = next(i for i, column in enumerate(COLUMNS) if column.key == "tokens")
+    return [*COLUMNS[:costs], *more, *COLUMNS[costs:]]
+
+
 def _mark_best(rows: list[Row]) -> None:
     """Marks the best of each column, ties as shown included; nothing where all are alike."""
     for column in COLUMNS:
         cells = [row.cells[column.key] for row in rows if row.cells[column.key].value is not None]
+        if column.key == "flops" and any(row.cells["tokens"].value is not None for row in rows):
+            continue  # arms are trained for as long as one likes: what a score costs is in the efficiency
         if column.best is None or len({figure(column.key, cell.value) for cell in cells}) < 2:
             continue
         top = figure(column.key, column.best(cell.value for cell in cells))

@@ -18,9 +18,11 @@ from typing import Any
 
 import yaml
 
+from ixt_rl.config.sections import VIEWS
 from ixt_rl.errors import DataError
 
 ONLINE = ("intro", "grpo", "raft")
+DOCUMENTS = ("ixt", "sft")
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
 
@@ -31,7 +33,9 @@ class Stage:
     Args:
         label: short name of the method, the same in every view.
         view: what the reward checks, or the name of the data file.
-        of: name of the online stage whose model this one starts from; None for the base model.
+        of: name of the trained stage whose model this one starts from; None for the base model.
+        after: name of the stage that this one starts from, whatever it is; None for the run's first model.
+        documents: trained on documents and evaluated on the way, its tokens counted (`tokens`).
         config: the stage's block of config.yaml.
         summary: the stage's block of summary.json; empty where the run did not get that far.
     """
@@ -41,12 +45,19 @@ class Stage:
     label: str
     view: str
     of: str | None = None
+    after: str | None = None
+    documents: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def online(self) -> bool:
         return self.type in ONLINE
+
+    @property
+    def trained(self) -> bool:
+        """By one of the methods that a run compares; a plain pretraining stage only makes their base."""
+        return self.online or self.documents
 
     @property
     def learning_rate(self) -> float | None:
@@ -77,13 +88,21 @@ class Run:
         return [stage for stage in self.stages if stage.online]
 
     @property
+    def document_stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.documents]
+
+    @property
+    def trained_stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.trained]
+
+    @property
     def views(self) -> list[str]:
         """Views of the stages that are measured, in the order of the config."""
-        return unique(stage.view for stage in self.stages if stage.type != "pretrain")
+        return unique(stage.view for stage in self.stages if stage.trained or stage.type != "pretrain")
 
     @property
     def labels(self) -> list[str]:
-        return unique(stage.label for stage in self.online_stages)
+        return unique(stage.label for stage in self.trained_stages)
 
     def stage_rows(self, stage: Stage, phase: str) -> dict[int, list[dict[str, Any]]]:
         """Rows of a stage by seed, ordered by step."""
@@ -131,7 +150,10 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
     """
     configs = {stage["name"]: stage for stage in config.get("stages") or []}
     summaries = {stage["name"]: stage for stage in summary.get("stages") or []}
+    rows = list(rows)
     types = {row["stage"]: row.get("type") for row in rows if row.get("stage")}
+    counted = {row["stage"] for row in rows if row.get("phase") == "eval" and _counts_tokens(row)}
+    counted |= {name for name, found in summaries.items() if _counts_tokens(found.get("mean") or {})}
     stages: dict[str, Stage] = {}
     previous: str | None = None
     for name in unique([*configs, *summaries, *types]):
@@ -140,14 +162,26 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
         source = stages.get(str(result.get("init") or block.get("init") or previous))
         of = None
         if source is not None and source.type != "pretrain":
-            of = source.name if source.online else source.of
+            of = source.name if source.trained else source.of
         label = result.get("label")
         if not label or label == name:
             label = _label(kind, block) or name
-        stages[name] = Stage(name, kind, label, result.get("view") or _view(block), of, block, result)
+        documents = kind in DOCUMENTS or (kind == "pretrain" and (name in counted or _names_documents(block)))
+        view = result.get("view") or view_of(block)
+        after = source.name if source else None
+        stages[name] = Stage(name, kind, label, view, of, after, documents, block, result)
         previous = name
     taken = Counter((stage.label, stage.view) for stage in stages.values() if stage.online)
     return [replace(s, label=s.name) if taken[s.label, s.view] > 1 and s.online else s for s in stages.values()]
+
+
+def view_of(block: dict[str, Any]) -> str:
+    """Which problems a stage is measured on: a view of a world, or a data file."""
+    data = (block.get("evaluation") or {}).get("data") or block.get("data") or {}
+    world = data.get("world")
+    if world is None:
+        return str(data.get("path") or "")
+    return str(data.get("view") or next(iter(VIEWS.get(world, ())), "sum"))
 
 
 def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,9 +197,9 @@ def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def unfinished(run: Run, stage: Stage) -> str:
-    """Which seeds of an online stage are missing or did not reach the last step; empty if all did."""
+    """Which seeds of a trained stage are missing or did not reach the last step; empty if all did."""
     planned, seeds = stage.config.get("steps"), run.config.get("seeds") or []
-    if not stage.online or planned is None:
+    if not stage.trained or stage.type == "pretrain" or planned is None:
         return ""
     reached: dict[Any, int] = {}
     for phase in ("train", "eval"):
@@ -219,9 +253,15 @@ def _label(kind: str, block: dict[str, Any]) -> str | None:
     return {"grpo": "GRPO", "evaluate": "base"}.get(kind)
 
 
-def _view(block: dict[str, Any]) -> str:
+def _names_documents(block: dict[str, Any]) -> bool:
+    """Whether a pretraining stage's data are documents, not the addition world's pairs."""
     data = block.get("data") or {}
-    return str(data.get("view") or "sum") if "world" in data else str(data.get("path") or "")
+    return "sources" in data or data.get("world", "addition") != "addition"
+
+
+def _counts_tokens(values: dict[str, Any]) -> bool:
+    """Whether these are figures of a model trained on counted tokens and evaluated."""
+    return number(values.get("tokens")) is not None and any(name.endswith(("/strict", "/checked")) for name in values)
 
 
 def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:

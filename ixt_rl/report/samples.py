@@ -1,4 +1,4 @@
-"""Sampled rationales of the same problems before and after a stage, side by side."""
+"""Samples on the same problems before and after a stage, side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_rl.report.run_files import Run, number, unique
+from ixt_rl.report.arms import shows_feedback, wish_of
+from ixt_rl.report.run_files import Run, Stage, number, unique
 
 # verdict -> (mark, words); the page colours by the key
 VERDICTS = {
@@ -29,13 +30,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Samples:
-    """The pairs of one stage and mode, of the run's first seed."""
+    """The pairs of one stage and mode, of the run's first seed.
+
+    Args:
+        left, right: what the two sides are; `right` is empty where there is one side only.
+    """
 
     label: str
     view: str
     mode: str
     seed: Any
-    steps: tuple[int, int]
+    left: str
+    right: str
     pairs: list[Pair]
 
     def tally(self, when: str) -> str:
@@ -45,25 +51,59 @@ class Samples:
 
 
 def sample_pairs(run: Run) -> list[Samples]:
-    """Samples of every online stage that has any, the first step against the last."""
+    """Samples of every trained stage that has any: online, the first step against the last; see `_by_wish`."""
     found = []
-    for stage in run.online_stages:
+    for stage in run.trained_stages:
         rows = [s for s in run.samples if s.get("stage") == stage.name and number(s.get("step")) is not None]
         seed = next((s.get("seed") for s in rows), None)
+        if stage.documents:
+            found += _by_wish(stage, [s for s in rows if s.get("seed") == seed], seed)
+            continue
         for mode in unique(str(s.get("mode")) for s in rows):
             shown = [s for s in rows if s.get("seed") == seed and str(s.get("mode")) == mode]
             first, last = min(s["step"] for s in shown), max(s["step"] for s in shown)
             before = [s for s in shown if s["step"] == first]
             after = [s for s in shown if s["step"] == last] if last > first else []
-            found.append(Samples(stage.label, stage.view, mode, seed, (first, last), _pair(before, after)))
+            right = f"step {last}" if after else ""
+            found.append(Samples(stage.label, stage.view, mode, seed, f"step {first}", right, _pair(before, after)))
     return found
 
 
+def _by_wish(stage: Stage, rows: list[dict[str, Any]], seed: Any) -> list[Samples]:
+    """Last samples of a stage on documents: with its own wish on the left, with each of the others on the right."""
+    last = max((s["step"] for s in rows), default=0)
+    by_mode: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for sample in rows:
+        if sample["step"] == last:
+            by_mode[str(sample.get("mode"))].append(sample)
+    own = [samples for mode, samples in by_mode.items() if not wish_of(mode)]
+    left = own[0] if own else []
+    others = (
+        {mode: samples for mode, samples in by_mode.items() if wish_of(mode)} if shows_feedback(stage.config) else {}
+    )
+    if not others:
+        return [Samples(stage.label, stage.view, "sampled", seed, f"step {last}", "", _pair(left, []))] if left else []
+    said = "feedback wished for"
+    return [
+        Samples(
+            stage.label,
+            stage.view,
+            wish_of(mode),
+            seed,
+            f"{said}: the best",
+            f"{said}: {wish_of(mode)}",
+            _pair(left, samples),
+        )
+        for mode, samples in others.items()
+    ]
+
+
 def verdict(sample: dict[str, Any]) -> str:
-    """right, lucky, wrong or undecided; without a `strict` grade, right is what the reward checked."""
-    if sample.get("checked") is None:
+    """right, lucky, wrong or undecided; right is what is checked and strict, or the one of them that is graded."""
+    checked = sample.get("checked", sample.get("strict"))
+    if checked is None:
         return "undecided"
-    if not sample["checked"]:
+    if not checked:
         return "wrong"
     return "lucky" if sample.get("strict") is False or sample.get("lucky") else "right"
 

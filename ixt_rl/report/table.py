@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ixt_rl.report.results import Cell, Column, Group, expectations, shown_columns, summary_results
+from ixt_rl.report.results import COUNTS, Cell, Column, Group, claims, expectations, shown_columns, summary_results
 
 _SPREAD_IN = "sampled/strict"
+_CHECKED = ("sampled/checked", "greedy/checked")
+_OF_DOCUMENTS = ("sampled/strict", "greedy/strict", "sampled@worst/strict", "sampled@none/strict", *COUNTS, "seconds")
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
@@ -20,9 +23,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
         summary: the contents of summary.json; parts may be missing.
     """
     groups = summary_results(summary)
-    columns = [column for column in shown_columns(groups) if column.short]
-    if any(column.key == "greedy/strict" for column in columns):
-        columns = [column for column in columns if column.key != "greedy/checked"]
+    columns = _columns(groups)
     title, caption = Text(str(summary.get("name") or "run")), _caption(summary, groups)
     table = Table(title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("\nmodel", overflow="fold")
@@ -37,6 +38,17 @@ def summary_table(summary: dict[str, Any]) -> Table:
             cells = [_cell(column, row.cells[column.key]) for column in columns]
             table.add_row(Text(row.label if row.is_base else row.name), *cells)
     return table
+
+
+def _columns(groups: list[Group]) -> list[Column]:
+    """What fits a terminal of 80 columns; a run on documents shows its costs in place of how answers look."""
+    columns = [column for column in shown_columns(groups) if column.short]
+    keys = {column.key for column in columns}
+    if "tokens" in keys:
+        wanted = _OF_DOCUMENTS if keys & {"sampled/strict", "greedy/strict"} else (*_CHECKED, *_OF_DOCUMENTS)
+        return [column for column in columns if column.key in wanted]
+    left_out = {"flops", "greedy/checked" if "greedy/strict" in keys else ""}
+    return [column for column in columns if column.key not in left_out]
 
 
 def _cell(column: Column, cell: Cell) -> Text:
@@ -54,9 +66,13 @@ def _caption(summary: dict[str, Any], groups: list[Group]) -> Text:
     items = expectations(summary)
     for item in items:
         if item["verdict"] != "holds":
-            text = f"{item['verdict'].capitalize()}: {item['text']} ({item['value']}, expected {item['bound']})\n"
+            value = f"{item['value']}, {item['note']}" if item["note"] else item["value"]
+            text = f"{item['verdict'].capitalize()}: {item['text']} ({value}, expected {item['bound']})\n"
             caption.append(text, style="bold red" if item["verdict"] == "does not hold" else "yellow")
     if items:
         held = sum(item["verdict"] == "holds" for item in items)
-        caption.append(f"{held} of {len(items)} expectations hold.")
+        caption.append(f"{held} of {len(items)} expectations hold.\n")
+    if counts := Counter(item["verdict"] for item in claims(summary)):
+        caption.append("The paper's claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
+    caption.rstrip()
     return caption

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ixt_rl.errors import ConfigError
 from ixt_rl.types import Rollout, SamplingParams
+
+MAX_SEED = 1 << 62
+"""Seeds of single prompts lie below; what is left of 64 bits is room for the seeds of their samples."""
 
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Samples completions. Ids in, ids out: text never passes through an engine."""
+    """Samples completions. Ids in, ids out: text never passes through an engine.
+
+    Engines that can keep completions to `SamplingParams.json_schema` have an attribute `constrains` that is True.
+    """
 
     policy_version: int
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
-        """`n` completions for each prompt, in the prompts' order."""
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        n: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Rollout]]:
+        """`n` completions for each prompt, in the prompts' order.
+
+        Args:
+            prompts: token ids.
+            sampling: how to sample.
+            n: completions a prompt.
+            seeds: one a prompt, from 0 to 2^62 - 1, in place of `sampling.seed`; the k-th sample has `seed + k`. What a
+                prompt gets then depends on its own seed alone, and not on the prompts beside it, up to the rounding of
+                batched arithmetic.
+        """
         ...
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -27,3 +50,46 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Releases what the engine holds; it cannot be used afterwards."""
         ...
+
+
+def check_seeds(seeds: Sequence[int] | None, prompts: int) -> None:
+    """Refuses seeds that are not one a prompt, or that no generator takes.
+
+    Raises:
+        ConfigError: what `RolloutEngine.generate` says of `seeds` does not hold.
+    """
+    if seeds is None:
+        return
+    bad = next((seed for seed in seeds if not 0 <= seed < MAX_SEED), None)
+    if len(seeds) != prompts or bad is not None:
+        raise ConfigError(
+            f"{len(seeds)} seeds for {prompts} prompts" if bad is None else f"seed {bad}",
+            reason="every prompt has a seed of its own" if bad is None else "seeds go from 0 to 2^62 - 1",
+            remedy="give one seed in that range for each prompt, or none",
+        )
+
+
+def check_schema(sampling: SamplingParams, constrains: bool, remedy: str) -> None:
+    """Refuses a schema that is no JSON object, or that the engine would not keep to.
+
+    Args:
+        sampling: what was asked for.
+        constrains: whether the engine can keep to a schema.
+        remedy: what to do if it cannot.
+
+    Raises:
+        ConfigError: there is a schema, and it cannot be kept to.
+    """
+    if sampling.json_schema is None:
+        return
+    shown = sampling.json_schema[:80]
+    if not constrains:
+        raise ConfigError(f"json_schema={shown!r}", reason="this engine samples without a grammar", remedy=remedy)
+    try:
+        schema = json.loads(sampling.json_schema)
+    except ValueError:
+        schema = None
+    if not isinstance(schema, dict):
+        raise ConfigError(
+            f"json_schema={shown!r}", reason="it is not the text of a JSON object", remedy="give json.dumps(schema)"
+        )

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ixt_rl.backends import require
-from ixt_rl.config.schema import NewModel
+from ixt_rl.config.sections import NewModel
 from ixt_rl.data.models import byte_tokenizer, new_model
 from ixt_rl.errors import BackendFailed, IxtRlError, ParityError
 from ixt_rl.rollout.parity import default_limit

@@ -15,7 +15,7 @@ from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.ray_dispatch import Dispatcher, Ticket
 from ixt_rl.rollout.ray_worker import EngineWorker, StoredWeights, tensor_bytes
-from ixt_rl.rollout.vllm_engine import make_requests
+from ixt_rl.rollout.vllm_engine import Request, make_requests
 from ixt_rl.rollout.weights import Manifest, TensorEntry, describe
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -80,6 +80,7 @@ class RayPool:
                 remedy=f"set gpus_per_engine={tensor_parallel_size}",
             )
         self.policy_version = 0
+        self.constrains = engine_settings.get("tokenizer") is not None
         self._closed = False
         self._owns_ray = _join_or_start(address, object_store_memory, dashboard)
         atexit.register(self.close)
@@ -101,22 +102,35 @@ class RayPool:
             raise
         self.max_model_len, self.vocab_size = info.max_model_len, info.vocab_size
 
-    def submit(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> Ticket:
+    def submit(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        n: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> Ticket:
         """Starts sampling `n` completions a prompt and returns at once; several calls may be under way.
 
         Raises:
             DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
+            ConfigError: sampling parameters or seeds that vLLM does not take, or a schema without a tokenizer.
             BackendFailed: the pool has given up before.
         """
-        return self._dispatcher.submit(make_requests(prompts, sampling, n, self.max_model_len, self.vocab_size))
+        return self._dispatcher.submit(self._requests(prompts, sampling, n, seeds))
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        n: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Rollout]]:
         """`n` rollouts a prompt, in the prompts' order; see `submit` and `RolloutEngine`."""
-        return self.submit(prompts, sampling, n).result()
+        return self.submit(prompts, sampling, n, seeds).result()
 
     def probe(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams) -> list[list[Rollout]]:
         """One rollout a prompt from each engine: `[engine][prompt]`. All engines get the same seeds."""
-        requests = make_requests(prompts, sampling, 1, self.max_model_len, self.vocab_size)
+        requests = self._requests(prompts, sampling, 1, None)
         tickets = [self._dispatcher.submit(requests, slot.index) for slot in self._dispatcher.slots]
         return [[group[0] for group in ticket.result()] for ticket in tickets]
 
@@ -170,6 +184,13 @@ class RayPool:
             self._dispatcher.close()
         if self._owns_ray:
             ray.shutdown()
+
+    def _requests(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int, seeds: Sequence[int] | None
+    ) -> list[Request]:
+        return make_requests(
+            prompts, sampling, n, self.max_model_len, self.vocab_size, seeds=seeds, constrains=self.constrains
+        )
 
 
 def _join_or_start(address: str | None, object_store_memory: int | None, dashboard: bool) -> bool:

@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ixt_rl.rollout.engine import check_schema, check_seeds
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -51,6 +52,30 @@ class LogprobRecorder(LogitsProcessor):
         return torch.stack(self.logprobs, dim=1)
 
 
+class InverseDraw(LogitsProcessor):
+    """Draws each row's token from its own uniform numbers, and leaves no other token to choose.
+
+    The token is the first whose cumulative probability exceeds the number, so that a row's tokens depend on its own
+    numbers alone; near a boundary the rounding of batched arithmetic can decide. Comes last, and without sampling.
+
+    Args:
+        uniforms: [B, T] float64 in [0, 1), a number a row and step.
+        prompt_width: ids before the first step.
+    """
+
+    def __init__(self, uniforms: Tensor, prompt_width: int):
+        self.uniforms = uniforms
+        self.width = prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
+        cumulative = cumulative / cumulative[:, -1:]
+        step = input_ids.shape[1] - self.width
+        numbers = self.uniforms[:, step : step + 1].to(scores.device).contiguous()
+        drawn = torch.searchsorted(cumulative, numbers, right=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+
 class TransformersEngine:
     """Batched sampling with a KV cache from a model in this process.
 
@@ -63,6 +88,8 @@ class TransformersEngine:
         batch_size: rows generated at once.
     """
 
+    constrains = False
+
     def __init__(self, model: PreTrainedModel, eos_ids: Sequence[int], pad_id: int, batch_size: int = 256):
         self.model = model
         self.eos_ids = tuple(eos_ids)
@@ -70,18 +97,34 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.policy_version = 0
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        n: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Rollout]]:
         """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
 
-        Rows are batched by prompt length, so results depend on `sampling.seed` and on the whole list.
+        Rows are batched by prompt length. Without `seeds`, results depend on `sampling.seed` and on the whole list;
+        with them, every row draws from a generator of its own.
+
+        Raises:
+            ConfigError: there is a JSON schema, or `seeds` are not one a prompt.
         """
+        check_schema(sampling, self.constrains, "use the vllm or ray-vllm engine, or leave the answers unconstrained")
+        check_seeds(seeds, len(prompts))
         rows = [tuple(prompt) for prompt in prompts for _ in range(n)]
+        own = None if seeds is None else [seed + k for seed in seeds for k in range(n)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         done: dict[int, Rollout] = {}
         with _eval_mode(self.model), _seeded(sampling.seed), torch.no_grad():
             for start in range(0, len(order), self.batch_size):
                 picked = order[start : start + self.batch_size]
-                done.update(zip(picked, self._generate_batch([rows[i] for i in picked], sampling), strict=True))
+                batch = self._generate_batch(
+                    [rows[i] for i in picked], sampling, None if own is None else [own[i] for i in picked]
+                )
+                done.update(zip(picked, batch, strict=True))
         return [[done[p * n + k] for k in range(n)] for p in range(len(prompts))]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -95,27 +138,49 @@ class TransformersEngine:
         """Drops the reference to the model."""
         del self.model
 
-    def _generate_batch(self, rows: list[tuple[int, ...]], sampling: SamplingParams) -> list[Rollout]:
+    def _generate_batch(
+        self, rows: list[tuple[int, ...]], sampling: SamplingParams, seeds: list[int] | None
+    ) -> list[Rollout]:
+        uniforms = None
+        if seeds is not None and sampling.temperature > 0:
+            uniforms = row_uniforms(seeds, sampling.max_new_tokens)
+        completions, logprobs = self._decode(rows, sampling, uniforms)
+        return [self._rollout(*row) for row in zip(rows, completions, logprobs, strict=True)]
+
+    def _decode(
+        self,
+        rows: list[tuple[int, ...]],
+        sampling: SamplingParams,
+        uniforms: Tensor | None,
+        first: Sequence[LogitsProcessor] = (),
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Completions and their log-probs, both [B][T]; what stands behind a row's end is padding.
+
+        Args:
+            rows: prompts.
+            sampling: how to sample.
+            uniforms: [B, T] float64, what the rows draw from; None draws from torch's generator.
+            first: what is done to the logits before temperature and truncation.
+        """
         width = max(map(len, rows))
         input_ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in rows])
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
+        draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
         generate: Any = self.model.generate
         sequences = generate(
             input_ids.to(self.model.device),
             attention_mask=attention_mask.to(self.model.device),
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens,
-                do_sample=sampling.temperature > 0,
+                do_sample=sampling.temperature > 0 and not draw,
                 top_k=0,
                 eos_token_id=list(self.eos_ids),
                 pad_token_id=self.pad_id,
             ),
-            logits_processor=LogitsProcessorList([*_warpers(sampling), recorder]),
+            logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
         )
-        logprobs = recorder.finish(sequences).tolist()
-        completions = sequences[:, width:].tolist()
-        return [self._rollout(*row) for row in zip(rows, completions, logprobs, strict=True)]
+        return sequences[:, width:].tolist(), recorder.finish(sequences).tolist()
 
     def _rollout(self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float]) -> Rollout:
         end = next((i for i, token in enumerate(completion) if token in self.eos_ids), None)
@@ -127,6 +192,14 @@ class TransformersEngine:
             finish_reason="length" if end is None else "eos",
             policy_version=self.policy_version,
         )
+
+
+def row_uniforms(seeds: Sequence[int], steps: int) -> Tensor:
+    """[len(seeds), steps] float64 in [0, 1), each row from a generator with its own seed."""
+    generator = torch.Generator()
+    return torch.stack(
+        [torch.rand(steps, dtype=torch.float64, generator=generator.manual_seed(seed)) for seed in seeds]
+    )
 
 
 def _warpers(sampling: SamplingParams) -> list[LogitsProcessor]:

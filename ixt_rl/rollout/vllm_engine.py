@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ixt_rl.backends import require
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.rollout.engine import MAX_SEED, check_schema, check_seeds
 from ixt_rl.types import Rollout, SamplingParams
 
 CPU_KV_CACHE_GIB = 1.0
@@ -41,7 +42,7 @@ class Request:
         prompt_ids: the prompt.
         sampling: how to sample; its own seed is not looked at.
         n: completions.
-        seed: seed of the first sample; the k-th has `seed + k`.
+        seed: of the first sample, below 2^62; the k-th has `seed + k`.
     """
 
     key: int
@@ -57,13 +58,21 @@ class Request:
 
 
 def make_requests(
-    prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int, max_model_len: int, vocab_size: int
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingParams,
+    n: int,
+    max_model_len: int,
+    vocab_size: int,
+    *,
+    seeds: Sequence[int] | None = None,
+    constrains: bool = False,
 ) -> list[Request]:
-    """One request a prompt, keyed by its index and seeded by (sampling.seed, index), wherever and whenever it runs.
+    """One request a prompt, keyed by its index and seeded by `seeds[index]`, or else by (sampling.seed, index):
+    the same wherever and whenever it runs.
 
     Raises:
         DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
-        ConfigError: sampling parameters that vLLM does not take.
+        ConfigError: sampling parameters or seeds that vLLM does not take, or a schema where it is not `constrains`.
     """
     if not 0 <= sampling.temperature <= MAX_TEMPERATURE:
         raise ConfigError(
@@ -77,14 +86,16 @@ def make_requests(
             reason="there is nothing to sample",
             remedy="ask for at least one completion of at least one token",
         )
-    seed = sampling.seed
-    if seed is None:
-        seed = int(torch.randint(1 << 62, ()))
+    check_seeds(seeds, len(prompts))
+    check_schema(sampling, constrains, "give VLLMEngine or RayPool `tokenizer`, the folder of the model's own")
+    if seeds is None:
+        seed = int(torch.randint(MAX_SEED, ())) if sampling.seed is None else sampling.seed
+        seeds = [_prompt_seed(seed, index) for index in range(len(prompts))]
     requests = []
-    for index, prompt in enumerate(prompts):
+    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         ids = tuple(map(int, prompt))
         _check_prompt(index, ids, sampling.max_new_tokens, max_model_len, vocab_size)
-        requests.append(Request(index, ids, sampling, n, _prompt_seed(seed, index)))
+        requests.append(Request(index, ids, sampling, n, seed))
     return requests
 
 
@@ -110,6 +121,8 @@ class VLLMEngine:
         gpu_memory_utilization: share of a GPU's memory vLLM may take, weights included.
         kv_cache_gib: size of the KV cache; None takes what `gpu_memory_utilization` leaves, on CPU 1 GiB.
         enforce_eager: no CUDA graphs and no torch.compile: a faster start, slower steps.
+        tokenizer: folder of the model's tokenizer. vLLM needs it for `SamplingParams.json_schema` and for nothing else;
+            with it, `constrains` is True.
 
     Raises:
         BackendMissing: vLLM is not installed.
@@ -127,6 +140,7 @@ class VLLMEngine:
         gpu_memory_utilization: float = 0.9,
         kv_cache_gib: float | None = None,
         enforce_eager: bool = False,
+        tokenizer: str | None = None,
     ):
         require("vllm", used_for="the vLLM rollout engine")
         _set_environment()
@@ -139,11 +153,15 @@ class VLLMEngine:
         if on_cpu:
             _keep_linears_unpacked()
         self.eos_ids = tuple(eos_ids)
+        self.constrains = tokenizer is not None
         self.policy_version = 0
         self._running: dict[str, Request] = {}
         args = EngineArgs(
             model=model,
-            skip_tokenizer_init=True,
+            tokenizer=tokenizer,
+            skip_tokenizer_init=tokenizer is None,
+            # a grammar that allows any white space lets a model write it until the limit
+            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},  # type: ignore[arg-type]
             generation_config="vllm",
             dtype=dtype,  # type: ignore[arg-type]
             max_model_len=max_model_len,  # type: ignore[arg-type]
@@ -170,13 +188,22 @@ class VLLMEngine:
             self._sharded = tensor_parallel_size > 1
             self._warm_up()
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int = 1) -> list[list[Rollout]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        n: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Rollout]]:
         """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
 
         Raises:
             DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
+            ConfigError: see `make_requests`.
         """
-        requests = make_requests(prompts, sampling, n, self.max_model_len, self.vocab_size)
+        requests = make_requests(
+            prompts, sampling, n, self.max_model_len, self.vocab_size, seeds=seeds, constrains=self.constrains
+        )
         done: dict[int, list[Rollout]] = {}
         with _rng_kept():
             for request in requests:
@@ -270,9 +297,10 @@ class VLLMEngine:
 
     def _vllm_params(self, request: Request) -> Any:
         from vllm import SamplingParams as VLLMSamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         sampling, greedy = request.sampling, request.sampling.temperature == 0
+        schema = sampling.json_schema
         return VLLMSamplingParams(
             n=1 if greedy else request.n,
             max_tokens=sampling.max_new_tokens,
@@ -285,6 +313,7 @@ class VLLMEngine:
             logprobs=0,  # of the sampled token alone
             flat_logprobs=True,
             detokenize=False,
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

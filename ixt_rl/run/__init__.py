@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ixt_rl.config.load import dump_yaml, resolved
-from ixt_rl.config.schema import OnlineStage, RunConfig
+from ixt_rl.config.schema import FROM_MODEL, DocumentStage, EvaluateStage, OnlineStage, PretrainStage, RunConfig
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -99,7 +99,7 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
     models: dict[tuple[str, int | None], str] = {}
     previous: str | None = None
     for stage in config.stages:
-        source = stage.init or previous
+        source = None if stage.init == FROM_MODEL else stage.init or previous
         for seed in stage_seeds(config, stage.name):
             origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
             stage_folder = folder.stage(config, stage, seed, origin)
@@ -110,15 +110,19 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
 
 
 def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
-    from ixt_rl.run import stages
+    from ixt_rl.run import documents, stages
 
     if folder.is_done():
         console.reused(stage, seed, folder)
     else:
         folder.start()
-        runners: dict[str, Callable[..., None]] = {"pretrain": stages.run_pretrain, "evaluate": stages.run_evaluate}
-        runner = runners.get(stage.type, stages.run_online)
-        runner(config, stage, seed, origin, folder, console, engines)
+        runners: dict[type, Callable[..., None]] = {
+            PretrainStage: stages.run_pretrain,
+            DocumentStage: documents.run_documents,
+            EvaluateStage: stages.run_evaluate,
+            OnlineStage: stages.run_online,
+        }
+        runners[type(stage)](config, stage, seed, origin, folder, console, engines)
         folder.finish()
     if stage.type == "evaluate":
         check_told_gap(stage, folder)
@@ -127,16 +131,18 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
 
 
 def stage_seeds(config: RunConfig, name: str) -> list[int | None]:
-    """The seeds a stage runs with: the run's, once an online stage is in its line of models; else [None]."""
+    """The seeds a stage runs with: the run's, once a stage that draws by them is in its line of models; else [None]."""
     by_name = {stage.name: stage for stage in config.stages}
     names = list(by_name)
     current: str | None = name
     while current is not None:
         stage = by_name[current]
-        if isinstance(stage, OnlineStage):
+        if isinstance(stage, OnlineStage | DocumentStage):
             return list(config.seeds)
         position = names.index(current)
         current = stage.init or (names[position - 1] if position else None)
+        if current == FROM_MODEL:
+            break
     return [None]
 
 

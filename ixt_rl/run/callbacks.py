@@ -26,6 +26,7 @@ class StageCallback(TrainerCallback):
         progress: the stage's bar.
         flops: FLOPs of the stage so far.
         rollouts_per_step: for the rows' `rollouts`.
+        spent: further columns of every row: tokens and FLOPs by phase.
         evaluate: measures the current policy; None for stages without evaluation.
         evaluate_every: in steps; the last step is always evaluated.
         evaluate_at_start: also at step 0.
@@ -37,12 +38,13 @@ class StageCallback(TrainerCallback):
         progress: StageProgress,
         flops: Callable[[], float],
         rollouts_per_step: int = 0,
+        spent: Callable[[], dict[str, float]] = dict,
         evaluate: Evaluate | None = None,
         evaluate_every: int = 1,
         evaluate_at_start: bool = True,
     ):
         self.folder, self.progress, self.flops = folder, progress, flops
-        self.rollouts_per_step = rollouts_per_step
+        self.rollouts_per_step, self.spent = rollouts_per_step, spent
         self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
         self.started = time.perf_counter()
 
@@ -77,7 +79,9 @@ class StageCallback(TrainerCallback):
         if state.is_world_process_zero:
             seconds = time.perf_counter() - self.started
             rollouts = state.global_step * self.rollouts_per_step
-            self.folder.add_metrics(phase, state.global_step, rollouts, self.flops(), seconds, metrics)
+            self.folder.add_metrics(
+                phase, state.global_step, rollouts, self.flops(), seconds, {**self.spent(), **metrics}
+            )
 
 
 def _number(value: Any) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import OnlineStage, WorldData, WorldReward
+from ixt_rl.config.schema import OnlineStage
+from ixt_rl.config.sections import WorldData, WorldReward
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.worlds import WORLDS
 

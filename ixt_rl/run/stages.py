@@ -7,19 +7,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
 
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.config.schema import (
-    EngineSection,
-    EvaluateStage,
-    OnlineStage,
-    Optim,
-    PretrainStage,
-    RolloutSection,
-    RunConfig,
-    WorldData,
-)
+from ixt_rl.config.documents import WorldCorpus
+from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
+from ixt_rl.config.sections import EngineSection, RolloutSection, WorldData
 from ixt_rl.data.loaders import LengthAudit, audit_lengths
 from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
@@ -33,6 +25,7 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.rewards import guarded, judge_of, reward_functions
+from ixt_rl.run.training import lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import (
     GRPOConfig,
     GRPOTrainer,
@@ -45,8 +38,6 @@ from ixt_rl.trainers import (
 )
 from ixt_rl.worlds import WORLDS, AdditionWorld
 
-LOG_EVERY = 5  # optimizer steps
-
 
 def initial_model(config: RunConfig, folder: RunFolder) -> str:
     """Path or hub id of the model that the first stage starts from; a new one is written first."""
@@ -54,7 +45,7 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
         return config.model.path
     assert config.model.new is not None
     data = config.stages[0].data
-    world = WORLDS[data.world]() if isinstance(data, WorldData) else AdditionWorld()
+    world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus) else AdditionWorld()
     tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
     path = folder.path / "initial"
     new_model(config.model.new, tokenizer).save_pretrained(path)
@@ -76,7 +67,7 @@ def run_pretrain(
     model, tokenizer = load_model(origin, config.model, train=True), load_tokenizer(origin, config.model)
     documents = WORLDS[stage.data.world](stage.data.view).documents(stage.steps * stage.batch_size, stage.seed)
     args = PretrainConfig(
-        **_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
+        **training_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
         per_device_train_batch_size=stage.batch_size,
         gradient_checkpointing=False,
         include_num_input_tokens_seen="non_padding",
@@ -88,8 +79,8 @@ def run_pretrain(
         return float(flops_per_token * trainer.state.num_input_tokens_seen)
 
     with console.stage(stage, seed, stage.steps) as progress:
-        _train(trainer, StageCallback(folder, progress, flops), folder)
-    _save(trainer, tokenizer, folder)
+        train(trainer, StageCallback(folder, progress, flops), folder)
+    save_model(trainer, tokenizer, folder)
     folder.write_result({"seconds": time.perf_counter() - started})
 
 
@@ -144,7 +135,7 @@ def run_online(
     config_class, trainer_class, options = _method(stage)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
     args = config_class(
-        **_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
         **options,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
@@ -171,7 +162,7 @@ def run_online(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         grader=task.grader,
-        peft_config=_lora(stage),
+        peft_config=lora_config(stage.lora),
         rollouts=rollouts,
         correction=_correction(config.rollout),
     )
@@ -186,10 +177,10 @@ def run_online(
             evaluate_at_start=stage.evaluation.at_start,
         )
         try:
-            _train(trainer, callback, folder)
+            train(trainer, callback, folder)
         finally:
             folder.write_result(_online_result(started, rewards, audit))
-    _save(trainer, tokenizer, folder)
+    save_model(trainer, tokenizer, folder)
 
 
 def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
@@ -205,36 +196,6 @@ def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
             options["epsilon"] = stage.raft.epsilon
         return RAFTConfig, RAFTTrainer, options
     return GRPOConfig, GRPOTrainer, stage.grpo.model_dump()
-
-
-def _arguments(
-    optim: Optim, steps: int, seed: int, folder: StageFolder, config: RunConfig, checkpoint_every: int | None
-) -> dict[str, Any]:
-    """The transformers TrainingArguments that all stages share."""
-    schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
-    return {
-        "output_dir": str(folder.checkpoints),
-        "max_steps": steps,
-        "seed": seed,
-        "learning_rate": optim.lr,
-        "adam_beta1": optim.betas[0],
-        "adam_beta2": optim.betas[1],
-        "weight_decay": optim.weight_decay,
-        "warmup_steps": optim.warmup_steps,
-        "lr_scheduler_type": schedule[optim.schedule],
-        "lr_scheduler_kwargs": {"min_lr_rate": optim.min_lr_ratio} if optim.schedule == "cosine" else {},
-        "max_grad_norm": optim.max_grad_norm,
-        "bf16": config.model.dtype == "bfloat16",
-        "fp16": config.model.dtype == "float16",
-        "logging_steps": LOG_EVERY,
-        "logging_first_step": True,
-        "save_strategy": "no" if checkpoint_every is None else "steps",
-        "save_steps": checkpoint_every or 500,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-    }
 
 
 def _fitting(rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
@@ -257,20 +218,6 @@ def _correction(section: EngineSection) -> Correction | None:
     return Correction(**section.correction.model_dump())
 
 
-def _lora(stage: OnlineStage):
-    if stage.lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=stage.lora.r,
-        lora_alpha=stage.lora.alpha,
-        lora_dropout=stage.lora.dropout,
-        target_modules=stage.lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
 def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     rows = task.eval_rows(stage.evaluation.problems)
     if not rows:
@@ -290,29 +237,6 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
             return evaluate(engine, tokenizer, task, rows, plan)
 
     return run
-
-
-def _train(trainer, callback: StageCallback, folder: StageFolder) -> None:
-    """Trains, from the last checkpoint where the stage was stopped after one."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(callback)
-    checkpoint = folder.last_checkpoint()
-    if checkpoint is not None:
-        step = int(checkpoint.name.rsplit("-", 1)[1])
-        folder.drop_rows_after(step)
-        if hasattr(trainer, "ledger"):
-            logged = [row for row in folder.metrics() if "flops/train" in row][-1]
-            trainer.ledger.restore({p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")})
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def _save(trainer, tokenizer, folder: StageFolder) -> None:
-    """The model as an ordinary Hugging Face folder; adapters are merged into it."""
-    if hasattr(trainer.model, "merge_and_unload"):
-        trainer.model.merge_and_unload().save_pretrained(folder.model)
-    else:
-        trainer.save_model(str(folder.model))
-    tokenizer.save_pretrained(folder.model)
 
 
 def _online_result(started: float, rewards, audit: LengthAudit) -> dict[str, Any]:

@@ -6,11 +6,15 @@ import json
 import statistics
 from typing import Any
 
-from ixt_rl.config.schema import Expectation, RunConfig, WorldData
+from ixt_rl.config.load import resolved
+from ixt_rl.config.schema import Expectation, RunConfig
+from ixt_rl.report.arms import named_efficiency
+from ixt_rl.report.run_files import Run, make_stages, view_of
 from ixt_rl.run.folder import RunFolder, StageFolder
 
 _TAIL = 0.4  # training metrics are averaged over the last 40% of steps
 _ROW_KEYS = ("stage", "type", "seed", "phase", "step")
+_TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/judged")
 
 
 def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds: float) -> dict[str, Any]:
@@ -20,6 +24,7 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         folders = [f for f in folder.stages if f.stage == stage.name and f.path.is_dir()]
         if folders:
             stages.append(_stage_summary(stage, folders))
+    run = _as_run(config, folder)
     summary = {
         "name": config.name,
         "status": "finished" if reason is None else "stopped",
@@ -27,7 +32,8 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         "seconds": round(seconds, 1),
         "seeds": config.seeds,
         "stages": stages,
-        "expectations": [_check(expectation, folder) for expectation in config.expect],
+        "expectations": [_check(expectation, folder, run) for expectation in config.expect],
+        "claims": [{**_check(claim, folder, run), "says": claim.says} for claim in config.claims],
     }
     (folder.path / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
@@ -43,7 +49,7 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
         "name": stage.name,
         "type": stage.type,
         "label": stage.name,
-        "view": stage.data.view if isinstance(stage.data, WorldData) else stage.data.path,
+        "view": view_of(stage.model_dump()),
         "lr": optim.lr if optim else None,
         "init": stage.init,
         "seconds": round(sum(r.get("seconds", 0.0) for r in results), 1),
@@ -68,8 +74,15 @@ def final_values(folder: StageFolder) -> dict[str, float]:
         if numbers:
             values[name] = statistics.fmean(numbers)
     evaluation = {k: v for k, v in folder.final_metrics().items() if k not in _ROW_KEYS and v is not None}
-    totals = {k: rows[-1][k] for k in ("rollouts", "flops", "seconds")} if rows else {}
-    return values | evaluation | totals
+    return values | evaluation | _totals(rows)
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """What only grows, as the last row that has it says."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found |= {k: v for k, v in row.items() if (k in _TOTALS or k.startswith("flops/")) and v is not None}
+    return found
 
 
 def _values_at(folder: StageFolder, step: int) -> dict[str, Any]:
@@ -79,11 +92,11 @@ def _values_at(folder: StageFolder, step: int) -> dict[str, Any]:
     return {}
 
 
-def _check(expectation: Expectation, folder: RunFolder) -> dict[str, Any]:
+def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, Any]:
     """The expectation with its measured value and whether it holds; None where it was not measured."""
-    value = _mean(expectation, expectation.stage, folder)
+    value, note = _measured(expectation, expectation.stage, folder, run)
     if expectation.minus is not None and value is not None:
-        other = _mean(expectation, expectation.minus, folder)
+        other, note = _measured(expectation, expectation.minus, folder, run)
         value = None if other is None else value - other
     bounds = [
         (f">= {expectation.at_least:g}", None if value is None else value >= expectation.at_least)
@@ -102,9 +115,18 @@ def _check(expectation: Expectation, folder: RunFolder) -> dict[str, Any]:
     return {
         "text": text,
         "value": value,
+        "note": note,
         "bound": " and ".join(bound for bound, _ in given),
         "holds": None if value is None else all(holds for _, holds in given),
     }
+
+
+def _measured(expectation: Expectation, stage: str, folder: RunFolder, run: Run) -> tuple[float | None, str]:
+    """The mean over seeds of a metric of `stage`, or its compute-efficiency; with what to know about it."""
+    match = named_efficiency(run, expectation.metric, stage)
+    if match is None:
+        return _mean(expectation, stage, folder), ""
+    return match.ratio, match.refused or (f"fragile: {match.fragile}" if match.fragile else "")
 
 
 def _mean(expectation: Expectation, stage: str, folder: RunFolder) -> float | None:
@@ -115,3 +137,10 @@ def _mean(expectation: Expectation, stage: str, folder: RunFolder) -> float | No
         values = [_values_at(f, expectation.at_step).get(expectation.metric) for f in folders]
     measured = [v for v in values if v is not None]
     return statistics.fmean(measured) if measured and len(measured) == len(folders) else None
+
+
+def _as_run(config: RunConfig, folder: RunFolder) -> Run:
+    """The run so far, as the report reads it."""
+    plain = resolved(config)
+    rows = [{**row, "stage": stage.stage} for stage in folder.stages for row in stage.metrics()]
+    return Run(config.name, plain, "", rows, [], {}, make_stages(plain, {}, rows), [])

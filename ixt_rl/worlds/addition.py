@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ixt_rl.data.models import with_special_tokens
 from ixt_rl.types import Grade
+from ixt_rl.worlds.base import word_tokenizer
 
 View = Literal["sum", "parity", "mod5"]
 COLUMNS = 3
@@ -138,9 +137,7 @@ class AdditionWorld:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """A word-level tokenizer of the 22 tokens; encoding adds `<bos>`."""
-        tokenizer = Tokenizer(models.WordLevel(ID, unk_token="<pad>"))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        return with_special_tokens(tokenizer)
+        return word_tokenizer(ID)
 
     def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:
         """`count` problems of a split as rows with `question` and `answer` (in this view)."""

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig
 
 from ixt_rl.backends import is_installed
-from ixt_rl.config.schema import NewModel
+from ixt_rl.config.sections import NewModel
 from ixt_rl.data.models import new_model
 from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction

@@ -93,6 +93,28 @@ def test_a_prompts_samples_do_not_depend_on_the_others(engine):
     assert records(engine.generate(prompts(24), sampling(seed=4), n=4)) != whole
 
 
+def test_with_seeds_a_prompt_gets_the_same_alone_and_in_any_batch(engine):
+    """vLLM draws by exponential noise of the request's own generator. In fp32 a token changes only where the two best
+    are within rounding, about 1e-6, of each other."""
+    seeds = list(range(100, 116))
+    whole = records(engine.generate(prompts(16), sampling(seed=None), 2, seeds))
+    for index in (0, 7, 15):
+        assert records(engine.generate(prompts(16)[index : index + 1], sampling(), 2, seeds[index : index + 1])) == [
+            whole[index]
+        ]
+    assert records(engine.generate(prompts(16)[::-1], sampling(), 2, seeds[::-1])) == whole[::-1]
+    assert records(engine.generate(prompts(16), sampling(), 1, [seed + 1 for seed in seeds])) == [[b] for _, b in whole]
+    with pytest.raises(ConfigError, match="2 seeds for 3 prompts"):
+        engine.generate(prompts(3), sampling(), 1, [1, 2])
+
+
+def test_a_schema_needs_the_tokenizer(engine):
+    assert not engine.constrains
+    with pytest.raises(ConfigError, match=r"without a grammar(.|\n)*`tokenizer`"):
+        engine.generate([[10]], sampling(json_schema="{}"))
+    assert engine.outstanding == 0
+
+
 def test_more_prompts_than_one_prefill_takes(engine, model):
     many = [[10 + i % 50] * 200 for i in range(60)]
     assert gap(model, flat(engine.generate(many, sampling(8), n=2))) <= TOLERANCE

@@ -15,7 +15,7 @@ LAYERS = [
     {"config", "kernels", "rewards"},
     {"conditioning", "data", "rollout", "judging", "worlds"},
     {"trainers"},
-    {"evaluation", "report", "run"},
+    {"annotation", "evaluation", "report", "run"},
     {"cli", "doctor", "__main__"},
 ]
 """From the bottom up. A module may import its own layer and those below; `ixt_rl` itself is below all."""

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from ixt_rl.config.schema import NewModel
+from ixt_rl.config.sections import NewModel
 from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.errors import ConfigError
 from ixt_rl.judging import EngineBackend, Judge, Question, load_rubric
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.types import Rollout, SamplingParams
@@ -28,9 +29,11 @@ class WritingEngine:
         self.tokenizer, self.write = tokenizer, write
         self.prompts: list[str] = []
         self.calls: list[SamplingParams] = []
+        self.seeds: list[int] = []
 
-    def generate(self, prompts, sampling, n=1):
+    def generate(self, prompts, sampling, n=1, seeds=None):
         self.calls.append(sampling)
+        self.seeds += seeds or []
         return [[self._rollout(tuple(prompt), sampling)] for prompt in prompts]
 
     def _rollout(self, prompt, sampling):
@@ -92,7 +95,7 @@ def test_plain_text_repair_and_batches():
     assert judge.tally.repairs == judge.tally.repaired == 10
     assert len(engine.prompts) == 20
     assert engine.prompts[0].endswith("Verdict: <yes or no>\n")
-    assert len({call.seed for call in engine.calls}) == len(engine.calls)  # other batches, other noise
+    assert len(set(engine.seeds)) == 20  # other questions, other noise
 
 
 def test_prompts_that_are_too_long_are_refused_and_do_not_stop_the_others():
@@ -105,10 +108,16 @@ def test_prompts_that_are_too_long_are_refused_and_do_not_stop_the_others():
     assert (judge.tally.refused, judge.tally.repairs, len(engine.prompts)) == (4, 0, 1)
 
 
-def test_a_model_that_writes_noise_decides_nothing():
+@pytest.fixture
+def noise():
+    """(engine on an untrained model, its tokenizer)."""
     tokenizer = byte_tokenizer()
     model = new_model(NewModel(hidden_size=32, heads=2, intermediate_size=64, max_positions=4096), tokenizer).eval()
-    engine = TransformersEngine(model, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+    return TransformersEngine(model, [tokenizer.eos_token_id], tokenizer.pad_token_id), tokenizer
+
+
+def test_a_model_that_writes_noise_decides_nothing(noise):
+    engine, tokenizer = noise
     judge = Judge(EngineBackend(engine, tokenizer, "noise", max_prompt_tokens=4000), SamplingParams(40, seed=0))
     web = load_rubric("web-text")
     answers = judge.ask([question("a"), Question(web, {"text": "b"})])
@@ -116,3 +125,46 @@ def test_a_model_that_writes_noise_decides_nothing():
     assert judge.tally.repairs == 2
     assert sum(judge.tally.undecided.values()) == 1 + len(web.axes)
     assert json.dumps(judge.tally.undecided)
+
+
+def test_a_sampled_answer_does_not_depend_on_its_batch(noise):
+    """At temperature 1 the texts are noise, so that nothing but the seed can make two of them equal. In fp32 a
+    token would change only where its number falls within about 1e-6 of a boundary."""
+    engine, tokenizer = noise
+
+    def texts(questions, batch_size, repeats=1, seed=0):
+        backend = EngineBackend(engine, tokenizer, "noise", batch_size=batch_size, max_prompt_tokens=4000)
+        judge = Judge(backend, SamplingParams(40, seed=seed), repeats=repeats)
+        return [[vote.replies[0].text for vote in answer.votes] for answer in judge.ask(questions)]
+
+    questions = [question("word " * number) for number in (3, 0, 11, 3, 7, 1)]
+    ((alone,),) = texts(questions[:1], batch_size=1)
+    whole = texts(questions, batch_size=16)
+    assert whole[0] == whole[3] == [alone]  # equal questions too
+    assert len({text for (text,) in whole}) == 5
+    assert texts(questions, batch_size=2) == texts(questions[::-1], batch_size=16)[::-1] == whole
+    assert texts(questions, batch_size=16, seed=1)[0] != whole[0]
+    (votes,) = texts(questions[:1], batch_size=16, repeats=3)
+    assert votes[0] == alone and len(set(votes)) == 3  # repeats are other samples
+
+
+def test_constrained_answers_are_asked_for_as_json_under_the_rubrics_schema():
+    tokenizer = byte_tokenizer()
+    web = load_rubric("web-text")
+
+    def write(prompt):
+        safe = '{"reason": "fine", "verdict": "yes"}'
+        return safe if '"verdict"' in prompt else json.dumps(dict.fromkeys(web.axes, 4))
+
+    engine = WritingEngine(tokenizer, write)
+    with pytest.raises(ConfigError, match="constrained judge tiny on WritingEngine"):
+        EngineBackend(engine, tokenizer, "tiny", max_prompt_tokens=9999, constrain=True)
+    engine.constrains = True
+    backend = EngineBackend(engine, tokenizer, "tiny", max_prompt_tokens=9999, constrain=True)
+    assert backend.constrained and not EngineBackend(engine, tokenizer, "tiny", max_prompt_tokens=9).constrained
+    answers = Judge(backend, SamplingParams(200)).ask([question(), Question(web, {"text": "b"}), question("d")])
+    assert [answer.level for answer in answers] == [5, 4, 5]
+    assert answers[0].judge == "tiny, weights 3, constrained"
+    # one call a rubric, each under its own schema
+    assert [json.loads(call.json_schema) for call in engine.calls] == [SAFETY.answer_schema(), web.answer_schema()]
+    assert all(SAFETY.answer_format(as_json=True) in prompt for prompt in engine.prompts[:2])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ixt_rl.errors import ConfigError
 from ixt_rl.rollout import RolloutEngine, TransformersEngine
+from ixt_rl.rollout.transformers_engine import InverseDraw
 from ixt_rl.types import SamplingParams
 
 PROMPTS = [[10, 1, 2], [10, 3, 4, 5, 6, 13], [10], [10, 7, 7, 7]]
@@ -68,10 +70,11 @@ def test_a_seed_repeats_a_call_and_leaves_the_global_generator_alone(engine):
     assert engine.generate(PROMPTS, SamplingParams(8, seed=5), n=2) != first
 
 
-def test_sampled_tokens_follow_the_policy(tiny_model):
+@pytest.mark.parametrize("seeds", [None, [0]], ids=["one generator", "a generator a row"])
+def test_sampled_tokens_follow_the_policy(tiny_model, seeds):
     """Chi-square of 4000 first tokens against the model's distribution; fails by chance once in 10^6 runs."""
     engine = TransformersEngine(tiny_model, EOS, pad_id=12, batch_size=4000)
-    groups = engine.generate([PROMPTS[0]], SamplingParams(1, seed=0), n=4000)
+    groups = engine.generate([PROMPTS[0]], SamplingParams(1, seed=0), 4000, seeds)
     counts = torch.bincount(torch.tensor([r.completion_ids[0] for r in groups[0]]), minlength=22).double()
     with torch.no_grad():
         expected = tiny_model(torch.tensor([PROMPTS[0]])).logits[0, -1].double().softmax(-1) * 4000
@@ -101,3 +104,54 @@ def test_the_mode_of_the_model_is_restored(engine, tiny_model):
     engine.generate(PROMPTS, SamplingParams(2, seed=0))
     assert tiny_model.training
     assert isinstance(engine, RolloutEngine)
+
+
+def test_with_seeds_a_row_does_not_depend_on_the_others(engine):
+    """In fp32 a token would change only where its number falls within about 1e-6 of a boundary."""
+    sampling, seeds = SamplingParams(20), [5, 6, 7, 5]
+    whole = engine.generate(PROMPTS, sampling, 3, seeds)
+    for index, (prompt, seed) in enumerate(zip(PROMPTS, seeds, strict=True)):
+        (alone,) = engine.generate([prompt], sampling, 3, [seed])
+        assert [r.completion_ids for r in alone] == [r.completion_ids for r in whole[index]]
+        (second,) = engine.generate([prompt], sampling, 1, [seed + 1])  # the k-th sample has seed + k
+        assert second[0].completion_ids == whole[index][1].completion_ids
+    assert len({r.completion_ids for r in whole[0]}) == 3
+    assert engine.generate(PROMPTS, sampling, 3, [9, 6, 7, 5])[1:] == whole[1:]
+    before = torch.get_rng_state()
+    engine.generate(PROMPTS, sampling, 1, seeds)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.6}])
+def test_seeded_draws_have_the_distributions_logprobs(engine, tiny_model, sampling):
+    for group in engine.generate(PROMPTS, SamplingParams(12, **sampling), 3, [1, 2, 3, 4]):
+        for rollout in group:
+            assert all(torch.isfinite(torch.tensor(rollout.logprobs)))
+            if "top_p" not in sampling:
+                expected = forward_logprobs(tiny_model, rollout, **sampling)
+                torch.testing.assert_close(torch.tensor(rollout.logprobs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_greedy_needs_no_seeds_and_is_the_same_with_them(engine):
+    greedy = SamplingParams(10, temperature=0.0)
+    assert engine.generate(PROMPTS, greedy, 1, [1, 2, 3, 4]) == engine.generate(PROMPTS, greedy)
+
+
+def test_inverse_draws_never_take_a_token_without_probability():
+    scores = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]]).repeat(3, 1)
+    uniforms = torch.tensor([[0.0], [0.5], [1 - 2**-53]], dtype=torch.float64)
+    assert InverseDraw(uniforms, 4)(torch.zeros(3, 4), scores).argmax(-1).tolist() == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds", "message"),
+    [
+        ({}, [1], "1 seeds for 4 prompts"),
+        ({}, [1, 2, -3, 4], "seed -3"),
+        ({}, [1, 2, 1 << 62, 4], "seeds go from 0"),
+        ({"json_schema": '{"type": "object"}'}, None, r"json_schema=.*\n.*without a grammar"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_refused(engine, changes, seeds, message):
+    with pytest.raises(ConfigError, match=message):
+        engine.generate(PROMPTS, SamplingParams(4, **changes), 1, seeds)

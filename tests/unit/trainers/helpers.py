@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from ixt_rl.conditioning import load_template
-from ixt_rl.config.schema import NewModel
+from ixt_rl.config.sections import NewModel
 from ixt_rl.data.models import new_model
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer

@@ -1,0 +1,187 @@
+"""The folder of an annotation: shards that appear whole, the job they belong to, and one process at a time.
+
+OUT/part-000000.parquet ...     the rows
+OUT/annotation.html, .json      the report
+OUT/job/settings.json           what the rows depend on; another job is refused
+OUT/job/input.json              where each shard begins in the input
+OUT/job/cache.sqlite            the judge's replies
+OUT/job/sessions/000.json       what each session asked and paid
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ixt_rl.annotation.pieces import Piece
+from ixt_rl.errors import ConfigError, DataError
+
+_SHOWN = 3  # differences named
+
+
+class Folder:
+    """Where an annotation is written.
+
+    Args:
+        path: the folder; made when the first file is written.
+        format: `parquet` or `jsonl`.
+    """
+
+    def __init__(self, path: Path, format: str):
+        self.path, self.format = Path(path), format
+        self.job = self.path / "job"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process; the lock ends with it, however it ends.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        self.job.mkdir(parents=True, exist_ok=True)
+        with (self.job / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"folder {self.path}",
+                    reason="another process is annotating into it",
+                    remedy="wait for it, or give another OUT",
+                ) from None
+            for left in self.path.glob(".part-*.tmp"):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            yield
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuses to go on with another job's folder.
+
+        Args:
+            settings: `Job.settings`; keys that are not known yet may be left out.
+
+        Raises:
+            ConfigError: names what differs.
+        """
+        file = self.job / "settings.json"
+        if not file.is_file():
+            if self.path.is_dir() and any(self.path.glob("part-*")):
+                raise ConfigError(
+                    f"folder {self.path}", reason="it has shards of an unknown job", remedy="give another OUT"
+                )
+            return
+        there = {key: value for key, value in _read(file).items() if key in settings}
+        here = json.loads(json.dumps(settings))
+        if there != here:
+            named = [f"{path}: {_short(a)} there, {_short(b)} now" for path, a, b in _differences(there, here)]
+            more = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+            raise ConfigError(
+                f"folder {self.path} holds another job",
+                reason="; ".join(named[:_SHOWN]) + more,
+                remedy="give another OUT, or the settings of the job there to go on with it",
+            )
+
+    def keep_settings(self, settings: Mapping[str, Any]) -> None:
+        self.write_json(self.job / "settings.json", settings)
+
+    def settings(self) -> dict[str, Any]:
+        return _read(self.job / "settings.json")
+
+    def shard(self, number: int) -> Path:
+        return self.path / f"part-{number:06d}.{self.format}"
+
+    def done(self) -> set[int]:
+        """Numbers of the shards that are there; each is whole."""
+        return {int(file.stem.removeprefix("part-")) for file in self.path.glob(f"part-*.{self.format}")}
+
+    def write_shard(self, number: int, piece: Piece, added: Mapping[str, pa.Array], schema: pa.Schema | None) -> None:
+        """Writes rows with their new columns; the file appears under its name when it is whole and on disk.
+
+        Args:
+            number: of the shard.
+            piece: the rows.
+            added: new columns by name.
+            schema: Arrow types of the rows; None for JSON lines out of JSON lines.
+        """
+        final = self.shard(number)
+        part = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        with part.open("wb") as handle:
+            if self.format == "parquet":
+                table = piece if isinstance(piece, pa.Table) else pa.Table.from_pylist(piece, schema=schema)
+                for name, column in added.items():
+                    table = table.append_column(name, column)
+                pq.write_table(table, handle, compression="zstd")
+            else:
+                rows = piece.to_pylist() if isinstance(piece, pa.Table) else piece
+                columns = {name: column.to_pylist() for name, column in added.items()}
+                for at, row in enumerate(rows):
+                    handle.write(json_line(row | {name: column[at] for name, column in columns.items()}))
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, final)
+        _sync_folder(self.path)
+
+    def rows(self, number: int, columns: list[str]) -> pa.Table | list[dict[str, Any]]:
+        """Columns of a finished shard."""
+        if self.format == "parquet":
+            with pq.ParquetFile(self.shard(number)) as opened:  # read_table would import pandas
+                return opened.read(columns=columns)
+        with self.shard(number).open(encoding="utf-8") as lines:
+            return [{name: row[name] for name in columns} for row in map(json.loads, lines)]
+
+    def new_session(self) -> Path:
+        """A file for the counts of this session."""
+        sessions = self.job / "sessions"
+        sessions.mkdir(parents=True, exist_ok=True)
+        return sessions / f"{len(list(sessions.glob('*.json'))):03d}.json"
+
+    def sessions(self) -> list[dict[str, Any]]:
+        return [_read(file) for file in sorted((self.job / "sessions").glob("*.json"))]
+
+    @staticmethod
+    def write_json(file: Path, content: Any) -> None:
+        """Replaces a file as a whole."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, file)
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of UTF-8; what JSON has no type for, dates for instance, as text."""
+    return json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+
+
+def _differences(there: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = list(dict.fromkeys([*there, *here]))
+        return [d for key in keys for d in _differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [d for at, pair in enumerate(zip(there, here, strict=True)) for d in _differences(*pair, f"{path}.{at}")]
+    return [] if there == here else [(path, there, here)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"file {file}", reason=f"it is not JSON: {error}", remedy="give another OUT") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

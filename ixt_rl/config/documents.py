@@ -1,0 +1,157 @@
+"""The blocks of stages that train on documents: where they come from, what stands beside them, what is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
+
+from ixt_rl.config import checks
+from ixt_rl.config.sections import (
+    Data,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    Strict,
+    Template,
+    TemplateName,
+)
+from ixt_rl.errors import ConfigError
+
+Level = Annotated[int, Field(ge=1, le=5)]
+
+
+class WorldCorpus(Strict):
+    """Documents of mixed quality, written by code, with a verifier as their judge."""
+
+    world: Literal["chain", "facts"]
+    documents: PositiveInt = Field(20_000, description="size of the corpus; it is read again when it ends")
+    judge: Literal["verifier", "matched"] = Field(
+        "verifier", description="who wrote the feedback: one that knows all (late-stage), or a weaker one (matched)"
+    )
+    keep_levels: list[Level] = Field([], description="train on documents of these levels only; empty: on all")
+
+
+class SourceSection(Strict):
+    """Files (or one hub dataset) with a text in each row."""
+
+    path: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description=".jsonl, .json or .parquet files, or one hub dataset id"
+    )
+    text: str = Field("text", description="field of the document, or of the reply to `prompt`")
+    prompt: str | None = Field(None, description="field of what the text replies to; sft needs it")
+    feedback: str | None = Field(
+        "feedback", description="prefix of the feedback columns that `ixt-rl annotate` wrote; null: read none"
+    )
+    weight: PositiveFloat = Field(1.0, description="share in the mixture, relative to the other sources")
+    name: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = "train"
+
+
+class FileCorpus(Strict):
+    """A weighted mixture of files, streamed: it may be larger than memory."""
+
+    sources: Annotated[list[SourceSection], Field(min_length=1)]
+    keep_levels: list[Level] = Field([], description="train on documents of these levels only; empty: on all")
+
+    @model_validator(mode="after")
+    def _files(self, info: ValidationInfo) -> FileCorpus:
+        for source in self.sources:
+            for path in [source.path] if isinstance(source.path, str) else source.path:
+                checks.check_data_path(path, info)
+        return self
+
+
+def _corpus_tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    return "world" if "world" in keys else "files"
+
+
+Corpus = Annotated[
+    Annotated[WorldCorpus, Tag("world")] | Annotated[FileCorpus, Tag("files")], Discriminator(_corpus_tag)
+]
+
+
+class FeedbackFormat(Strict):
+    """How feedback becomes text; see `ixt_rl.conditioning.FeedbackTemplate`."""
+
+    levels: Annotated[list[str], Field(min_length=5, max_length=5)] = Field(description="worst first")
+    scores: bool = False
+    critique: bool = False
+    separator: str = "\n\n"
+
+
+class FeedbackSection(Strict):
+    """What stands beside a document in training (IXT, arXiv 2605.20285)."""
+
+    template: str | FeedbackFormat | None = Field(
+        None, description="levels, critique, tokens, or one of your own; null: plain next-token prediction"
+    )
+    position: Literal["before", "after"] = "before"
+    dropout: Share = Field(0.0, description="share of annotated documents shown without their feedback, drawn anew")
+    fraction: Share = Field(1.0, description="share of documents that count as annotated, chosen by content hash")
+    train: bool | None = Field(None, description="feedback tokens in the loss; default: yes, and no for sft")
+    shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds only)")
+
+
+class DocumentEvaluation(Strict):
+    """Measured on held-out problems, with the feedback that is wished for before each."""
+
+    every: PositiveInt = 200
+    problems: PositiveInt = Field(600, description="at the end of the stage")
+    curve_problems: PositiveInt = Field(200, description="at evaluations on the way, the first of `problems`")
+    wishes: dict[Name, int | str | None] = Field(
+        {"best": 5},
+        description="name: level 1 to 5 or words (`math, best`), null: no feedback. The first is the arm's own; "
+        "metrics of the others are called greedy@<name>/..., and are taken at the end",
+    )
+    temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")
+    samples: PositiveInt = Field(1, description="completions a problem at each temperature above 0")
+    max_new_tokens: PositiveInt = 64
+    data: Data | None = Field(None, description="problems; default: those of the stage's world")
+    template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None
+
+    @model_validator(mode="after")
+    def _wishes(self) -> DocumentEvaluation:
+        if not self.wishes or not self.temperatures:
+            raise ConfigError(
+                f"wishes={self.wishes}, temperatures={self.temperatures}",
+                reason="nothing would be measured",
+                remedy="give at least one of each, or set evaluation: null",
+            )
+        for name, wish in self.wishes.items():
+            if isinstance(wish, int) and not 1 <= wish <= 5:
+                raise ConfigError(
+                    f"wishes.{name}={wish}", reason="levels go from 1 (worst) to 5 (best)", remedy="write 1 to 5"
+                )
+        return self
+
+
+class Packing(Strict):
+    """How token sequences become rows."""
+
+    capacity: PositiveInt = Field(2048, description="tokens of a row; longer documents are cut")
+    packed: bool = Field(True, description="several documents a row, kept apart by masks; false: one a row")
+
+
+class DocumentFields(Strict):
+    """What stages on documents have beside name, type and init."""
+
+    data: Corpus
+    feedback: FeedbackSection = FeedbackSection()
+    packing: Packing = Packing()
+    steps: PositiveInt
+    batch_size: PositiveInt = Field(8, description="rows of each update")
+    micro_batch_size: PositiveInt | None = Field(None, description="rows in one forward pass; default: all")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="decay of a moving average of the weights, which is evaluated and saved in their place"
+    )
+    evaluation: DocumentEvaluation | None = None
+    judge_parameters: NonNegativeInt | None = Field(
+        None, description="parameters of the judge, for the FLOPs of annotation; default: those of the model"
+    )
+    gradient_checkpointing: bool = False
+    checkpoint_every: PositiveInt | None = None

@@ -1,0 +1,441 @@
+"""The blocks of a run file that several stages have: model, data, rewards, optimizer, engine, sampling. No torch.
+
+Every key is declared once, with its type, bounds and meaning; an undeclared key is an error. Rules that join several
+keys are validators beside the keys they join. What a rule refuses is raised as `ConfigError` text naming value, reason
+and remedy (see `ixt_rl.config.load`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from ixt_rl.config import checks
+from ixt_rl.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no type coercion (2.5 is no int, "3" is no number), immutable once validated."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+# ------------------------------------------------------------------------------------------ model
+
+
+class NewModel(Strict):
+    """A small model made from scratch, for demos and tests."""
+
+    architecture: Literal["llama", "qwen3"] = "llama"
+    tokenizer: Literal["world", "bytes"] = Field(
+        "world",
+        description="`world`: the vocabulary of the stage's world; `bytes`: any text, one token a byte",
+    )
+    hidden_size: PositiveInt = 128
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    intermediate_size: PositiveInt = 384
+    tie_embeddings: bool = True
+    init_std: PositiveFloat = 0.05
+    max_positions: PositiveInt = 2048
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> NewModel:
+        if self.hidden_size % self.heads:
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} with heads={self.heads}",
+                reason="the hidden size is split evenly over attention heads",
+                remedy=f"make hidden_size a multiple of {self.heads}",
+            )
+        return self
+
+
+class Model(Strict):
+    """The model that the first stage starts from: a checkpoint (`path`) or a fresh one (`new`)."""
+
+    path: Annotated[str, AfterValidator(checks.check_model_path)] | None = Field(
+        None, description="a local Hugging Face folder or a hub id"
+    )
+    new: NewModel | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what passes compute in; trained weights and optimizer states stay float32"
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if (self.path is None) == (self.new is None):
+            raise ConfigError(
+                f"path={self.path!r} and new={'given' if self.new else None}",
+                reason="a run starts from exactly one model",
+                remedy="give `path: <folder or hub id>` or `new: {...}`, and set the other to null",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _flash_attention(self, info: ValidationInfo) -> Model:
+        if self.attention != "flash_attention_2":
+            return self
+        if self.dtype == "float32":
+            raise ConfigError(
+                "attention=flash_attention_2 with dtype=float32",
+                reason="flash attention computes in 16 bits only",
+                remedy="set dtype: bfloat16, or attention: sdpa",
+            )
+        checks.needs_backend("flash-attn", "attention: flash_attention_2", info)
+        return self
+
+
+class Lora(Strict):
+    """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+    @model_validator(mode="after")
+    def _installed(self, info: ValidationInfo) -> Lora:
+        checks.needs_backend("peft", "lora", info)
+        return self
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+VIEWS = {"addition": ("sum", "parity", "mod5"), "chain": ("full",), "facts": ("uncovered", "covered")}
+"""Views of each world, the default first."""
+
+
+class WorldData(Strict):
+    """Problems made by code, with a verifier that knows every step."""
+
+    world: Literal["addition", "chain", "facts"]
+    view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered"] = Field(
+        "sum",
+        description="addition: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; chain: full; "
+        "facts: whether good documents cover the facts asked for",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_view(cls, value: Any) -> Any:
+        views = VIEWS.get(value.get("world", ""), ()) if isinstance(value, dict) else ()
+        return {"view": views[0], **value} if views else value
+
+    @model_validator(mode="after")
+    def _view_of_world(self) -> WorldData:
+        if self.view not in VIEWS[self.world]:
+            raise ConfigError(
+                f"view={self.view} with world={self.world}",
+                reason="the world has no such view",
+                remedy=f"write one of {', '.join(VIEWS[self.world])}",
+            )
+        return self
+
+
+class FileData(Strict):
+    """Problems from a file or a hub dataset, with the names of its fields."""
+
+    path: Annotated[str, AfterValidator(checks.check_data_path)] = Field(
+        description="a .jsonl, .json or .parquet file, or a hub dataset id"
+    )
+    name: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = "train"
+    question: str = Field("question", description="field that holds the problem")
+    answer: str = Field("answer", description="field that holds the gold answer")
+    answer_extract: Literal["none", "last_box", "hashes"] = Field(
+        "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
+    )
+    where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
+    max_rows: PositiveInt | None = None
+    eval_rows: NonNegativeInt = Field(0, description="rows set aside for evaluation, by a fixed shuffle")
+
+
+def _data_tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    return "world" if "world" in keys or isinstance(value, WorldData) else "file"
+
+
+Data = Annotated[Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)]
+
+
+class Template(Strict):
+    """Prompts as data: `{question}` and `{answer}` are the row's fields.
+
+    `prompt` is x, what inference sees; `told` is x (+) y, the answer-conditioned prompt.
+    """
+
+    prompt: str
+    told: str
+    chat: bool = Field(False, description="wrap both as one user message in the tokenizer's chat template")
+
+    @model_validator(mode="after")
+    def _fields(self) -> Template:
+        fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
+        for key, found in fields.items():
+            if "question" not in found:
+                raise ConfigError(
+                    f"{key}={getattr(self, key)!r} does not show {{question}}",
+                    reason="the model cannot solve a problem it does not see",
+                    remedy=f"put {{question}} in `{key}`",
+                )
+        if "answer" in fields["prompt"]:
+            raise ConfigError(
+                f"prompt={self.prompt!r} shows {{answer}}",
+                reason="the plain prompt is what inference sees, and inference has no answer",
+                remedy="use {answer} in `told` only",
+            )
+        if "answer" not in fields["told"]:
+            raise ConfigError(
+                f"told={self.told!r} does not show {{answer}}",
+                reason="the posterior is the model conditioned on the answer",
+                remedy="put {answer} in `told`",
+            )
+        return self
+
+
+TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+
+# ---------------------------------------------------------------------------------------- rewards
+
+
+class WorldReward(Strict):
+    """The world's verifier, in the view of the stage's data."""
+
+    type: Literal["world"]
+    weight: Finite = 1.0
+
+
+class MathReward(Strict):
+    """math-verify in guarded child processes: right 1, wrong 0, undecided excluded."""
+
+    type: Literal["math"]
+    weight: Finite = 1.0
+    extract: Literal["auto", "last_box", "hashes"] = "auto"
+    deadline_s: PositiveFloat = 5.0
+    workers: PositiveInt = 1
+
+
+class FormatReward(Strict):
+    """1 when the whole completion matches a regular expression, else 0."""
+
+    type: Literal["format"]
+    pattern: Annotated[str, AfterValidator(checks.check_pattern)]
+    weight: Finite = 1.0
+
+
+class LengthReward(Strict):
+    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
+
+    type: Literal["length"]
+    soft: PositiveInt
+    hard: PositiveInt
+    weight: Finite = 1.0
+
+
+class PythonReward(Strict):
+    """Any function with TRL's reward signature, from a file."""
+
+    type: Literal["python"]
+    path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
+    weight: Finite = 1.0
+
+
+Reward = Annotated[WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")]
+
+
+class RewardErrors(Strict):
+    """How many failing reward calls a run bears before it stops; failed samples are excluded and saved."""
+
+    max_share: Share = Field(0.25, description="of one step's samples")
+    max_total: NonNegativeInt = 1000
+
+
+# ---------------------------------------------------------------------------------- stage sections
+
+
+class Optim(Strict):
+    """AdamW and its schedule."""
+
+    lr: PositiveFloat
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    weight_decay: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    min_lr_ratio: Share = Field(0.0, description="cosine only: where it ends, as a share of lr")
+    max_grad_norm: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _min_ratio(self) -> Optim:
+        if self.min_lr_ratio and self.schedule != "cosine":
+            raise ConfigError(
+                f"min_lr_ratio={self.min_lr_ratio} with schedule={self.schedule}",
+                reason="only the cosine schedule has a floor",
+                remedy="set schedule: cosine, or leave min_lr_ratio out",
+            )
+        return self
+
+
+class VllmSection(Strict):
+    """vLLM's own settings (engines `vllm` and `ray-vllm`)."""
+
+    max_num_seqs: PositiveInt = Field(256, description="sequences decoded at once by one engine")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs one engine's model is split over")
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share of a GPU's memory for one engine")
+    kv_cache_gib: PositiveFloat | None = Field(
+        None, description="KV cache of one engine; default: what gpu_memory leaves, 1 GiB on a CPU"
+    )
+    eager: bool = Field(False, description="no CUDA graphs, no compilation: a faster start, slower steps")
+
+
+class PoolSection(Strict):
+    """The Ray actors of engine `ray-vllm`, each with a vLLM engine."""
+
+    engines: PositiveInt = 1
+    cpus_per_engine: PositiveInt = 1
+    gpus_per_engine: NonNegativeInt | None = Field(
+        None, description="default: tensor_parallel if there are GPUs, else 0"
+    )
+    address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
+    deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
+    max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")
+    dashboard: bool = Field(False, description="Ray's dashboard, where Ray is started here (needs ray[default])")
+
+
+class CorrectionSection(Strict):
+    """Importance correction of what another engine, or an older policy, sampled."""
+
+    level: Literal["token", "sequence"] = "token"
+    mode: Literal["truncate", "mask"] = Field("truncate", description="of ratios above cap: count as cap, or as 0")
+    cap: PositiveFloat = 2.0
+
+
+class EngineSection(Strict):
+    """What samples the policy, for all stages of a run."""
+
+    engine: Literal["transformers", "vllm", "ray-vllm"] = Field(
+        "transformers", description="the model itself; vLLM in this process; a pool of vLLM engines on Ray"
+    )
+    vllm: VllmSection = VllmSection()
+    pool: PoolSection = PoolSection()
+    staleness: NonNegativeInt = Field(
+        0, description="batches sampled ahead while the trainer steps, by a policy that many updates old (ray-vllm)"
+    )
+    correction: CorrectionSection | None = Field(
+        CorrectionSection(), description="null: none. The model's own rollouts (transformers) need none"
+    )
+    parity_limit: PositiveFloat | None = Field(
+        None, description="largest |log-prob difference| of engine and trainer; default 1e-2, half precision 0.5"
+    )
+
+    @property
+    def unread_sections(self) -> list[str]:
+        """Keys that the chosen engine does not look at."""
+        if self.engine == "transformers":
+            return ["vllm", "pool", "staleness", "correction", "parity_limit"]
+        return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> EngineSection:
+        if self.staleness and self.engine != "ray-vllm":
+            raise ConfigError(
+                f"staleness={self.staleness} with engine: {self.engine}",
+                reason="it samples in the trainer's process, while the trainer waits",
+                remedy="set engine: ray-vllm, or staleness: 0",
+            )
+        if self.engine != "transformers":
+            checks.needs_backend("vllm", f"rollout.engine: {self.engine}", info)
+        if self.engine == "ray-vllm":
+            checks.needs_backend("ray", "rollout.engine: ray-vllm", info)
+        return self
+
+
+class RolloutSection(Strict):
+    """How a stage samples the policy; what samples it is the run's `rollout` block."""
+
+    max_new_tokens: PositiveInt
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: NonNegativeInt = 0
+    max_prompt_tokens: PositiveInt = 1024
+    on_long: Literal["fail", "drop", "truncate"] = Field(
+        "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
+    )
+    batch_size: PositiveInt = Field(256, description="rows generated at once (engine transformers)")
+
+
+class Evaluation(Strict):
+    """Measured on held-out problems, greedy and sampled, plain and told the answer."""
+
+    every: PositiveInt = 20
+    problems: PositiveInt = 200
+    at_start: bool = True
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    samples: PositiveInt = Field(1, description="sampled completions a problem (avg@k)")
+
+
+class Posterior(Strict):
+    """Which model, shown the answer, estimates the posterior."""
+
+    source: Literal["live", "frozen", "ema"] = "live"
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema only")
+
+    @model_validator(mode="after")
+    def _decay(self) -> Posterior:
+        if (self.source == "ema") != (self.decay is not None):
+            raise ConfigError(
+                f"source={self.source} with decay={self.decay}",
+                reason="a moving average needs its decay, and nothing else has one",
+                remedy="set source: ema with decay: 0.99 (say), or source: live / frozen without decay",
+            )
+        return self
+
+
+class IntroSection(Strict):
+    """InTRO (arXiv 2511.09865); the paper's setting is the default."""
+
+    candidates: PositiveInt | Literal["exact"] = Field(5, description="n, the taken token included")
+    include_taken: bool = True
+    clip: PositiveFloat | None = 200.0
+    posterior: Posterior = Posterior()
+    keep_reward: Finite = Field(1.0, description="a rationale is kept from this reward on")
+
+
+class RaftSection(Strict):
+    """RAFT: NLL on kept rationales; with `importance_ratio`, RAFT++ (arXiv 2504.11343)."""
+
+    importance_ratio: bool = False
+    epsilon: PositiveFloat = 0.2
+    keep_reward: Finite = 1.0
+
+
+class GrpoSection(Strict):
+    """GRPO (arXiv 2402.03300), through TRL."""
+
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
+    epsilon: PositiveFloat = 0.2
+    epsilon_high: PositiveFloat | None = None
+    beta: NonNegativeFloat = 0.0
+    scale_rewards: Literal["group", "batch", "none"] = "group"

@@ -1,0 +1,259 @@
+"""Stages that train on documents: pretrain, ixt and sft."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ixt_rl.conditioning import encode_prompt, load_feedback_template, target_feedback
+from ixt_rl.conditioning.conditioner import Conditioner
+from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.config.schema import DocumentStage, RunConfig
+from ixt_rl.config.sections import RolloutSection, WorldData
+from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
+from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.data.packed import Documents
+from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
+from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.ledger import Ledger
+from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.engines import Engines
+from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.training import lora_config, save_model, train, training_arguments
+from ixt_rl.trainers import IXTConfig, IXTTrainer
+from ixt_rl.types import Feedback, SamplingParams
+from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.documents import world_documents
+
+LEDGER = "ledger.json"
+"""File beside a stage's model: what was spent to get there."""
+
+
+def run_documents(
+    config: RunConfig, stage: DocumentStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
+    engines: Engines,
+) -> None:  # fmt: skip
+    """Next-token prediction on documents, plain or with feedback; writes the model, rows, samples and the ledger."""
+    started = time.perf_counter()
+    tokenizer = load_tokenizer(origin, config.model)
+    template = feedback_template(stage)
+    documents = corpus(stage, seed, template)
+    task = _task(stage)
+    model = load_model(origin, config.model, train=True)
+    micro_batch = stage.micro_batch_size or stage.batch_size
+    args = IXTConfig(
+        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=stage.batch_size // micro_batch,
+        gradient_checkpointing=stage.gradient_checkpointing,
+        feedback_template=template,
+        feedback_position=stage.feedback.position,
+        feedback_dropout=stage.feedback.dropout,
+        feedback_fraction=stage.feedback.fraction,
+        train_feedback=stage.type != "sft" if stage.feedback.train is None else stage.feedback.train,
+        chat=stage.type == "sft",
+        max_length=stage.packing.capacity,
+        pack=stage.packing.packed,
+        buffer_rows=max(16, 2 * stage.batch_size),
+        ema_decay=stage.ema,
+    )
+    trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
+    trainer.ledger = Ledger(trainer.ledger.parameters, stage.judge_parameters, spent_before(origin))
+    evaluator = None
+    if stage.evaluation is not None and task is not None:
+        evaluator = Evaluator(
+            stage.evaluation, task, trainer, tokenizer, _engine(config, stage, engines, origin, trainer)
+        )
+    with console.stage(stage, seed, stage.steps) as progress:
+        callback = StageCallback(
+            folder,
+            progress,
+            flops=trainer.ledger.total,
+            spent=lambda: ledger_columns(trainer.ledger),
+            evaluate=evaluator,
+            evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+            evaluate_at_start=False,
+        )
+        train(trainer, callback, folder)
+    with trainer.averaged():
+        save_model(trainer, tokenizer, folder)
+    (folder.path / LEDGER).write_text(json.dumps(trainer.ledger.totals()), encoding="utf-8")
+    rows = trainer.rows.rows
+    folder.write_result({"seconds": time.perf_counter() - started, "documents": vars(rows.counts)})
+
+
+def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
+    """The stage's template, as `load_feedback_template` takes it; a world's own goes before the shipped ones."""
+    spec = stage.feedback.template
+    if isinstance(spec, FeedbackFormat):
+        return spec.model_dump()
+    if spec is not None and isinstance(stage.data, WorldCorpus):
+        own = WORLDS[stage.data.world].feedback_templates
+        return own.get(spec, spec)
+    return spec
+
+
+def corpus(stage: DocumentStage, seed: int, template: dict[str, Any] | str | None) -> Documents:
+    """The stage's documents, with what judging them cost."""
+    levels = stage.data.keep_levels
+    documents: Documents
+    if isinstance(stage.data, WorldCorpus):
+        if template is None and not levels:  # nobody reads them
+            fraction = 0.0
+        else:
+            fraction = stage.feedback.fraction
+        made = world_documents(
+            WORLDS[stage.data.world](),
+            stage.data.documents,
+            seed,
+            judge=stage.data.judge,
+            template=None if template is None else load_feedback_template(template),
+            fraction=fraction,
+            shuffle=stage.feedback.shuffle,
+        )
+        documents = MemoryCorpus(made, seed)
+    else:
+        documents = DocumentStream(sources(stage.data, read_feedback=template is not None or bool(levels)), seed)
+    return LevelFilter(documents, levels) if levels else documents
+
+
+def sources(data: FileCorpus, *, read_feedback: bool) -> list[Source]:
+    """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
+    return [
+        Source(
+            (source.path,) if isinstance(source.path, str) else tuple(source.path),
+            source.text,
+            source.prompt,
+            source.feedback if read_feedback else None,
+            source.weight,
+            source.name,
+            source.split,
+        )
+        for source in data.sources
+    ]
+
+
+def spent_before(origin: str) -> dict[str, Any] | None:
+    """What the stages spent that led to the model at `origin`; None where nobody counted."""
+    file = Path(origin).parent / LEDGER
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def ledger_columns(ledger: Ledger) -> dict[str, float]:
+    """What a metrics row says of compute beside `flops`."""
+    totals = ledger.totals()
+    return {
+        "tokens": totals["tokens"].get("train", 0),
+        "tokens/judged": totals["tokens"].get("annotate", 0),
+        "flops/train": totals["flops"].get("train", 0.0),
+        "flops/annotate": totals["flops"].get("annotate", 0.0),
+    }
+
+
+def _task(stage: DocumentStage) -> Task | None:
+    evaluation = stage.evaluation
+    if evaluation is None:
+        return None
+    if evaluation.data is not None:
+        return make_task(evaluation.data, evaluation.template)
+    assert isinstance(stage.data, WorldCorpus)
+    return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)
+
+
+def _engine(
+    config: RunConfig, stage: DocumentStage, engines: Engines, origin: str, trainer: IXTTrainer
+) -> RolloutEngine | None:
+    assert stage.evaluation is not None
+    section = RolloutSection(max_new_tokens=stage.evaluation.max_new_tokens)
+    return engines.get(section, origin, eos_ids(trainer.model, trainer.processing_class))
+
+
+class Evaluator:
+    """Measures a model in training, with each wished feedback before the problems.
+
+    Args:
+        section: what to measure.
+        task: problems and grades.
+        trainer: its model is measured, with averaged weights where it keeps them.
+        tokenizer: of the model.
+        engine: one outside the trainer's model; None: the model itself.
+    """
+
+    def __init__(
+        self, section: DocumentEvaluation, task: Task, trainer: IXTTrainer, tokenizer, engine: RolloutEngine | None
+    ):
+        self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
+        self.rows = task.eval_rows(section.problems)
+        self.evaluations = 0
+
+    def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        trainer = self.trainer
+        last = trainer.state.global_step >= trainer.state.max_steps
+        rows = self.rows if last else self.rows[: self.section.curve_problems]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        training = model.training
+        model.eval()
+        try:
+            with trainer.averaged(), torch.no_grad():
+                return evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, self._modes(rows, last))
+        finally:
+            model.train(training)
+
+    def _ready(self, model) -> RolloutEngine:
+        if self.engine is None:
+            return TransformersEngine(model, eos_ids(model, self.tokenizer), self.tokenizer.pad_token_id)
+        self.evaluations += 1
+        self.engine.update_weights(policy_tensors(model), self.evaluations)
+        return self.engine
+
+    def _modes(self, rows: Sequence[dict[str, Any]], last: bool) -> list[Mode]:
+        wishes = list(self.section.wishes.items())
+        temperatures = self.section.temperatures if last else [0.0, 1.0]
+        modes = []
+        for index, (name, wish) in enumerate(wishes if last else wishes[:1]):
+            prompts = wished(self.trainer.conditioner, self.tokenizer, self.task, rows, wish)
+            for temperature in temperatures:
+                sampling = SamplingParams(self.section.max_new_tokens, temperature, seed=SAMPLING_SEED)
+                n = self.section.samples if temperature > 0 else 1
+                keep = 10 if temperature == temperatures[-1] else 0
+                modes.append(Mode(mode_name(temperature, name if index else ""), prompts, sampling, n, keep))
+        return modes
+
+
+def mode_name(temperature: float, wish: str = "") -> str:
+    """`greedy`, `sampled` (temperature 1), `sampled@t0.5`; with a wish other than the first, `greedy@worst`."""
+    name = "greedy" if temperature == 0 else "sampled"
+    if temperature not in (0, 1):
+        name += f"@t{temperature:g}"
+    return name + (f"@{wish}" if wish else "")
+
+
+def wished(
+    conditioner: Conditioner, tokenizer, task: Task, rows: Sequence[dict[str, Any]], wish: int | str | None
+) -> list[list[int]]:
+    """Prompt ids of problems with the feedback that is wished for: a level, words, or None.
+
+    A world knows what its judge would say of a problem's solution at a level; elsewhere words name the domain.
+    """
+    if conditioner.conditioning.template is None and not conditioner.conditioning.chat:
+        return [encode_prompt(tokenizer, row["prompt"]) for row in rows]
+    prompts = []
+    for row in rows:
+        feedback: Feedback | None = None
+        if isinstance(wish, int):
+            feedback = Feedback(wish) if task.target is None else task.target(row["question"], wish)
+        elif wish is not None:
+            feedback = target_feedback(wish)
+        prompt = row["prompt"]
+        prompts.append(conditioner.prompt(prompt if isinstance(prompt, str) else prompt[-1]["content"], feedback))
+    return prompts

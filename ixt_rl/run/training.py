@@ -1,0 +1,82 @@
+"""What all training stages share: TRL's arguments, training from the last checkpoint, saving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PrinterCallback
+
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.sections import Lora, Optim
+from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.folder import StageFolder
+
+LOG_EVERY = 5  # optimizer steps
+
+
+def training_arguments(
+    optim: Optim, steps: int, seed: int, folder: StageFolder, config: RunConfig, checkpoint_every: int | None
+) -> dict[str, Any]:
+    """The transformers TrainingArguments that all stages share."""
+    schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
+    return {
+        "output_dir": str(folder.checkpoints),
+        "max_steps": steps,
+        "seed": seed,
+        "learning_rate": optim.lr,
+        "adam_beta1": optim.betas[0],
+        "adam_beta2": optim.betas[1],
+        "weight_decay": optim.weight_decay,
+        "warmup_steps": optim.warmup_steps,
+        "lr_scheduler_type": schedule[optim.schedule],
+        "lr_scheduler_kwargs": {"min_lr_rate": optim.min_lr_ratio} if optim.schedule == "cosine" else {},
+        "max_grad_norm": optim.max_grad_norm,
+        "bf16": config.model.dtype == "bfloat16",
+        "fp16": config.model.dtype == "float16",
+        "logging_steps": LOG_EVERY,
+        "logging_first_step": True,
+        "save_strategy": "no" if checkpoint_every is None else "steps",
+        "save_steps": checkpoint_every or 500,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def lora_config(section: Lora | None):
+    """peft's config of a `lora` block; None without one."""
+    if section is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=section.r,
+        lora_alpha=section.alpha,
+        lora_dropout=section.dropout,
+        target_modules=section.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
+    """Trains, from the last checkpoint where the stage was stopped after one."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(callback)
+    checkpoint = folder.last_checkpoint()
+    if checkpoint is not None:
+        step = int(checkpoint.name.rsplit("-", 1)[1])
+        folder.drop_rows_after(step)
+        if hasattr(trainer, "rollouts"):  # trainers on documents keep their ledger in checkpoints
+            logged = [row for row in folder.metrics() if "flops/train" in row][-1]
+            trainer.ledger.restore({p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")})
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def save_model(trainer, tokenizer, folder: StageFolder) -> None:
+    """The model as an ordinary Hugging Face folder; adapters are merged into it."""
+    if hasattr(trainer.model, "merge_and_unload"):
+        trainer.model.merge_and_unload().save_pretrained(folder.model)
+    else:
+        trainer.save_model(str(folder.model))
+    tokenizer.save_pretrained(folder.model)

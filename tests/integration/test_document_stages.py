@@ -1,0 +1,181 @@
+"""Runs whose stages train on documents: a world from scratch, annotated files, SFT, the ledger along a pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ixt_rl.config.load import load_run
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.run import run_config
+from tests.integration.run_helpers import config, rows, weights
+
+
+def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
+    stage = {
+        "name": name,
+        "type": "ixt",
+        "init": "model",
+        "data": {"world": "chain", "documents": 200},
+        "feedback": {"template": "levels"},
+        "packing": {"capacity": 128},
+        "steps": 4,
+        "batch_size": 2,
+        "optim": {"lr": 1e-3},
+        "evaluation": {
+            "every": 2, "problems": 6, "curve_problems": 4, "max_new_tokens": 8,
+            "wishes": {"best": 5, "worst": 1, "none": None}, "temperatures": [0.0, 0.5, 1.0],
+        },
+    }  # fmt: skip
+    return {**stage, **changes}
+
+
+def annotated(folder: Path) -> Path:
+    """A file as `ixt-rl annotate` writes it: every third row undecided."""
+    file = folder / "annotated.jsonl"
+    lines = []
+    for i in range(60):
+        level = None if i % 3 == 0 else 1 + i % 5
+        row = {"text": f"The sum of {i} and {i} is {2 * i}.", "question": f"{i} + {i}?"}
+        row |= {"feedback_level": level, "feedback_scores": {"correctness": level and float(level)}}
+        row |= {"feedback_critique": "short" if level else "", "feedback_judge": "me", "feedback_tokens": 40}
+        lines.append(json.dumps(row))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def chain_run(tmp_path_factory) -> Path:
+    plain = on_chain("plain", type="pretrain", feedback={})
+    tail = on_chain("tail", init="plain")
+    drawn = on_chain("averaged", feedback={"template": "critique", "dropout": 0.2}, ema=0.9)
+    return run_config(config(tmp_path_factory.mktemp("chain"), [plain, tail, drawn]))
+
+
+def evaluations(folder: Path, stage: str) -> list[dict[str, Any]]:
+    return [row for row in rows(folder) if row["stage"] == stage and row["phase"] == "eval"]
+
+
+def test_evaluations_have_every_wish_and_temperature_at_the_end(chain_run):
+    first, last = evaluations(chain_run, "averaged")
+    assert "sampled/strict" in first
+    assert "greedy@worst/strict" not in first
+    modes = {key.partition("/")[0] for key in last if key.endswith("/strict")}
+    assert modes == {
+        "greedy", "sampled@t0.5", "sampled", "greedy@worst", "sampled@t0.5@worst", "sampled@worst",
+        "greedy@none", "sampled@t0.5@none", "sampled@none",
+    }  # fmt: skip
+
+
+def test_the_ledger_goes_on_along_the_pipeline(chain_run):
+    plain, tail = (evaluations(chain_run, stage)[-1] for stage in ("plain", "tail"))
+    assert plain["flops/annotate"] == 0
+    assert plain["flops"] == plain["flops/train"]
+    assert tail["tokens"] > plain["tokens"]
+    assert tail["flops/train"] > plain["flops/train"]
+    assert tail["flops"] == pytest.approx(tail["flops/train"] + tail["flops/annotate"])
+    assert tail["flops/train"] / tail["tokens"] == pytest.approx(plain["flops/train"] / plain["tokens"])
+    assert tail["tokens/judged"] > 0
+
+
+def test_the_report_has_the_arms(chain_run):
+    page = (chain_run / "report.html").read_text(encoding="utf-8")
+    for stage in ("plain", "tail", "averaged"):
+        assert stage in page
+
+
+def test_the_model_is_an_ordinary_folder(chain_run):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = (kind.from_pretrained(chain_run / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    assert model.generate(**tokenizer("excellent Q 5 a + 0 ?", return_tensors="pt"), max_new_tokens=2).shape[0] == 1
+
+
+def test_stopped_between_checkpoints_and_run_again_is_straight_through(tmp_path, monkeypatch):
+    stages = [on_chain("levels", checkpoint_every=2, ema=0.5)]
+    straight = run_config(config(tmp_path, stages, name="straight"))
+    from ixt_rl.run import documents as module
+
+    class Killed(BaseException):
+        pass
+
+    class Stops(module.StageCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            super().on_step_end(args, state, control, **kwargs)
+            if state.global_step == 3:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "StageCallback", Stops)
+        with pytest.raises(Killed):
+            run_config(config(tmp_path, stages, name="stopped"))
+    resumed = run_config(config(tmp_path, stages, name="stopped"))
+    expected, found = weights(straight), weights(resumed)
+    assert all((found[name] == expected[name]).all() for name in expected)
+    seconds = {"seconds", "rss_gib", "train_runtime"}
+    strip = lambda folder: [{k: v for k, v in row.items() if k not in seconds} for row in rows(folder)]  # noqa: E731
+    assert strip(resumed) == strip(straight)
+
+
+def test_annotated_files_with_weights(tmp_path):
+    file = str(annotated(tmp_path))
+    source = {"path": file, "weight": 2.0}
+    other = {"path": [file], "feedback": None}
+    stage = on_chain(
+        "files", data={"sources": [source, other]}, feedback={"template": "critique", "position": "after"},
+        evaluation=None,
+    )  # fmt: skip
+    model = {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}}
+    folder = run_config(config(tmp_path, [stage], model=model))
+    counts = json.loads(next(folder.glob("stages/files/seed1/result.json")).read_text())["documents"]
+    assert 0 < counts["conditioned"] < counts["documents"]
+    assert counts["judged_tokens"] > 0
+    assert counts["judged_tokens"] % 40 == 0
+
+
+def test_filtered_files_and_sft(tmp_path):
+    file = str(annotated(tmp_path))
+    from ixt_rl.config.sections import NewModel
+    from ixt_rl.data.models import byte_tokenizer, new_model
+
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    base = tmp_path / "base"
+    spec = NewModel(hidden_size=32, heads=2, intermediate_size=64, tokenizer="bytes")
+    new_model(spec, tokenizer).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    data = {"sources": [{"path": file, "prompt": "question"}], "keep_levels": [4, 5]}
+    stage = on_chain("sft", type="sft", data=data, evaluation=None)
+    folder = run_config(config(tmp_path, [stage], model={"path": str(base)}))
+    counts = json.loads(next(folder.glob("stages/sft/seed1/result.json")).read_text())["documents"]
+    assert counts["conditioned"] == counts["documents"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"type": "pretrain"}, "plain pretraining shows no feedback"),
+        ({"feedback": {}}, "it would be plain next-token prediction"),
+        ({"type": "sft"}, "nothing they reply to"),
+        ({"batch_size": 3, "micro_batch_size": 2}, "multiple of 2"),
+        ({"name": "model"}, "rename the stage"),
+        ({"data": {"world": "chain", "keep_levels": [6]}}, "at most 5"),
+        ({"feedback": {"template": "levels", "dropout": 1.5}}, "at most 1"),
+        ({"evaluation": {"wishes": {"best": 9}}}, "1 (worst) to 5 (best)"),
+        ({"data": {"world": "chian"}}, "did you mean"),
+        ({"feedback": {"templat": "levels"}}, "did you mean `template`"),
+    ],
+)
+def test_bad_stages_are_refused_before_anything_loads(tmp_path, change, says):
+    with pytest.raises(InvalidConfig) as error:
+        config(tmp_path, [on_chain("levels", **change)])
+    assert says in str(error.value)
+
+
+def test_the_shipped_files_are_valid():
+    root = Path(__file__).resolve().parents[2]
+    for file in sorted((root / "configs" / "ixt").glob("*.yaml")):
+        load_run(file)

@@ -1,0 +1,214 @@
+"""A mixture of files comes in its weights, whole, and goes on exactly where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from ixt_rl.data.readers import Cursor, read_jsonl
+from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.types import Document, Feedback
+from tests.unit.data.files import documents, write
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Five files of three kinds in three sources."""
+    return (
+        Source((write(tmp_path / "a0.jsonl", documents("a", 7)), write(tmp_path / "a1.jsonl", documents("b", 4)))),
+        Source(
+            (write(tmp_path / "p0.parquet", documents("p", 11)), write(tmp_path / "p1.json", documents("q", 3))),
+            weight=2.0,
+        ),
+        Source((write(tmp_path / "c.jsonl", documents("c", 5, annotated=False)),), feedback=None, weight=0.5),
+    )
+
+
+def names(stream) -> list[str]:
+    return [document.text.split()[0] for document in stream]
+
+
+def test_one_pass_gives_every_document_once_and_each_source_in_its_order(sources):
+    found = names(DocumentStream(sources, seed=0, epochs=1))
+    assert len(found) == len(set(found)) == 30
+    for letters, expected in (("ab", 11), ("pq", 14), ("c", 5)):
+        own = [name for name in found if name[0] in letters]
+        assert len(own) == expected
+        assert own == sorted(own, key=lambda name: (name[0], int(name[1:])))
+
+
+def test_every_epoch_gives_every_document_again(sources):
+    assert set(Counter(names(DocumentStream(sources, seed=0, epochs=3))).values()) == {3}
+
+
+def test_rows_become_documents_with_their_feedback(tmp_path):
+    row = {"reply": "4", "ask": "2+2", "late_level": 5, "late_scores": {"style": 2, "rigour": None}}
+    row |= {"late_critique": "short", "late_judge": "j"}
+    for name in ("x.jsonl", "x.json", "x.parquet"):
+        source = Source((write(tmp_path / name, [row, row]),), text="reply", prompt="ask", feedback="late")
+        found = list(DocumentStream([source], 0, 1))
+        expected = Document("4", "2+2", Feedback(5, {"style": 2.0}, "short", "j"), f"{tmp_path / name}:2")
+        assert found[1] == expected
+        unread = Source(source.files, text="reply", prompt="ask", feedback=None)
+        assert next(iter(DocumentStream([unread], 0, 1))).feedback is None
+
+
+def test_an_endless_mixture_keeps_its_weights(sources):
+    drawn = Counter(name[0] for name in names(islice(DocumentStream(sources, seed=1), 7000)))
+    shares = {"ab": 1 / 3.5, "pq": 2 / 3.5, "c": 0.5 / 3.5}
+    for letters, expected in shares.items():
+        assert abs(sum(drawn[letter] for letter in letters) / 7000 - expected) < 0.025  # four standard deviations
+    assert names(islice(DocumentStream(sources, seed=2), 30)) != names(islice(DocumentStream(sources, seed=1), 30))
+
+
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_a_stream_resumes_exactly_from_every_place(sources, epochs):
+    whole = list(islice(DocumentStream(sources, 5, epochs), 75))
+    assert len(whole) == (75 if epochs is None else 60)
+    stopped = DocumentStream(sources, 5, epochs)
+    given = iter(stopped)
+    for cut in range(len(whole)):
+        state = json.loads(json.dumps(stopped.state_dict()))
+        resumed = DocumentStream(sources, 5, epochs)
+        resumed.load_state_dict(state)
+        assert list(islice(resumed, len(whole) - cut)) == whole[cut:], cut
+        assert next(given) == whole[cut]
+    assert names(islice(stopped, 1)) == ([] if epochs else names(islice(resumed, 1)))
+    assert len(json.dumps(state)) < 1000
+
+
+def test_a_second_iterator_goes_on_and_loading_moves_a_running_one(sources):
+    stream = DocumentStream(sources, 5, 1)
+    start = stream.state_dict()
+    whole = names(DocumentStream(sources, 5, 1))
+    assert names(islice(stream, 4)) + names(islice(stream, 6)) == whole[:10]
+    running = iter(stream)
+    next(running)
+    stream.load_state_dict(start)
+    assert names(running) == whole
+    assert names(stream) == []
+
+
+def test_resuming_does_not_read_what_came_before(tmp_path):
+    """The cursor of a JSONL file is a byte: rows before it may even be broken."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    cursor = Cursor()
+    next(read_jsonl(str(path), cursor, []))
+    path.write_text('#"text": "a"}\n{"text": "b"}\n')
+    assert [row["text"] for row in read_jsonl(str(path), Cursor(offset=cursor.offset), [])] == ["b"]
+
+
+def test_a_hub_dataset_streams_and_resumes(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("train-0.parquet", "train-1.parquet"):
+        write(folder / name, documents(name[6], 9))
+    sources = [Source((str(folder),)), Source((write(tmp_path / "a.jsonl", documents("a", 6)),))]
+    assert sources[0].is_hub
+    whole = names(DocumentStream(sources, 3, 2))
+    assert set(Counter(whole).values()) == {2}
+    assert len(whole) == 2 * (18 + 6)
+    stopped = DocumentStream(sources, 3, 2)
+    for cut in range(0, len(whole), 5):
+        resumed = DocumentStream(sources, 3, 2)
+        resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+        assert names(resumed) == whole[cut:], cut
+        assert names(islice(stopped, 5)) == whole[cut : cut + 5]
+
+
+def test_empty_documents_are_skipped_and_counted(tmp_path):
+    rows = [{"text": text} for text in ("a", "", " \n", "b", "")]
+    for name in ("x.jsonl", "x.parquet"):
+        stream = DocumentStream([Source((write(tmp_path / name, rows),), feedback=None)], 0, 2)
+        assert [document.text for document in stream] == ["a", "b"] * 2
+        assert stream.empty == 6
+    state = stream.state_dict()
+    other = DocumentStream(stream.sources, 0, 2)
+    other.load_state_dict(state)
+    assert other.empty == 6
+
+
+def test_an_endless_stream_of_empty_documents_ends_in_an_error(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": ""}, {"text": " "}])
+    with pytest.raises(DataError, match="every row of a pass is empty"):
+        next(iter(DocumentStream([Source((path,), feedback=None)], 0)))
+
+
+BAD_FILES = {
+    "a.jsonl": ('{"body": "x"}\n', "no column 'text'"),
+    "b.jsonl": ('{"text": "x"}\n', "no column 'feedback_level'"),
+    "c.jsonl": ('{"text": 3, "feedback_level": 1}\n', "text=3"),
+    "d.jsonl": ('{"text": null, "feedback_level": 1}\n', "type NoneType"),
+    "e.jsonl": ("", "empty"),
+    "f.jsonl": ("{text: 1}\n", "row 1 is not JSON"),
+    "g.jsonl": ("[1, 2]\n", r"row 1 is \[1, 2\]"),
+    "h.jsonl": ('{"text": "x", "feedback_level": 9}\n', "level 9"),
+    "i.jsonl": ('{"text": "\\ud800", "feedback_level": 1}\n', "surrogates"),
+    "j.json": ("[]", "empty"),
+    "k.json": ("[1", "not JSON"),
+    "l.txt": ("x", "unknown kind"),
+    "m.parquet": ("x" * 20, "not a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused_before_anything_is_read(tmp_path, name):
+    content, message = BAD_FILES[name]
+    path = tmp_path / name
+    path.write_text(content)
+    good = write(tmp_path / "good.jsonl", documents("g", 2))
+    with pytest.raises(DataError, match=message) as error:
+        DocumentStream([Source((good, str(path)))] if name != "l.txt" else [Source((str(path),))], 0)
+    assert "reason: " in str(error.value)
+    assert "remedy: " in str(error.value)
+    assert name in str(error.value)
+
+
+def test_missing_parquet_columns_and_files_are_refused(tmp_path):
+    path = write(tmp_path / "x.parquet", [{"body": "x"}])
+    with pytest.raises(DataError, match=r"no column 'text'\n.*its columns are 'body'"):
+        DocumentStream([Source((path,))], 0)
+    with pytest.raises(DataError, match="no such file"):
+        DocumentStream([Source((str(tmp_path / "none.jsonl"),))], 0)
+    with pytest.raises(DataError, match="dataset 'nobody/nothing'"):
+        DocumentStream([Source(("nobody/nothing",))], 0)
+
+
+def test_a_bad_row_later_on_is_named_by_file_and_row(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": "a"}, {"text": "b"}, {"text": ["c"]}])
+    stream = iter(DocumentStream([Source((path,), feedback=None)], 0))
+    assert [next(stream).text, next(stream).text] == ["a", "b"]
+    with pytest.raises(DataError, match=r"x.jsonl:3: text=\['c'\]\n.*type list, not text"):
+        next(stream)
+
+
+@pytest.mark.parametrize("weight", [0, -1.0, float("nan"), float("inf")])
+def test_weights_are_positive(weight):
+    with pytest.raises(ConfigError, match="weight="):
+        Source(("x.jsonl",), weight=weight)
+
+
+def test_sources_need_files_and_streams_sources():
+    for files in ((), "x.jsonl"):
+        with pytest.raises(ConfigError, match="files="):
+            Source(files)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="0 sources"):
+        DocumentStream([], 0)
+    with pytest.raises(ConfigError, match="epochs=0"):
+        DocumentStream([Source(("x.jsonl",))], 0, 0)
+
+
+def test_a_cursor_is_refused_where_it_would_not_be_exact(tmp_path, sources):
+    state = DocumentStream(sources, 5).state_dict()
+    for other in (DocumentStream(sources, 6), DocumentStream(sources, 5, 1), DocumentStream(sources[:2], 5)):
+        with pytest.raises(DataError, match="cursor"):
+            other.load_state_dict(state)
+    with open(sources[0].files[0], "a") as file:
+        file.write(json.dumps(documents("z", 1)[0]) + "\n")
+    with pytest.raises(DataError, match="cursor"):
+        DocumentStream(sources, 5).load_state_dict(state)

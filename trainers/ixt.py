@@ -1,0 +1,294 @@
+"""IXT: introspective training (arXiv 2605.20285). Next-token prediction on [feedback, document].
+
+    documents (with a judge's feedback) -> Conditioner -> PackedRows -> SFTTrainer's loss on the trained tokens
+
+In (continued) pretraining the feedback is in the loss, in SFT it is a masked system message. Rows hold several
+documents, kept apart by masks, so that packed documents have the log-probs they have alone. The stream of rows has a
+cursor, which goes into every checkpoint: a resumed run reads on at the very row, and reads nothing twice.
+
+Shapes: B rows, T tokens of a row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedModel, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from ixt_rl.conditioning import Batch, load_feedback_template
+from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+from ixt_rl.data.corpus import MemoryCorpus
+from ixt_rl.data.packed import IGNORED, Documents, PackedRows
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.ledger import Ledger
+from ixt_rl.trainers.ema import WeightAverage
+from ixt_rl.trainers.options import DOCUMENTS, refuse_options
+from ixt_rl.types import Document
+
+CURSOR = "documents.json"
+"""File of a checkpoint: where the stream of rows stands after the checkpoint's updates."""
+
+
+@dataclass
+class IXTConfig(SFTConfig):
+    """`trl.SFTConfig` with IXT's options; SFT options it cannot honour are refused. `max_steps` is needed.
+
+    Args:
+        feedback_template: name or mapping for `load_feedback_template`; None: plain next-token prediction.
+        feedback_position: before or after the document.
+        feedback_dropout: share of annotated documents shown without feedback, drawn anew each time.
+        feedback_fraction: share of documents that count as annotated, chosen by content hash.
+        train_feedback: feedback tokens in the loss.
+        chat: SFT: the document replies to its prompt, feedback is the masked system message.
+        max_length: tokens of a row (TRL's name); longer documents are cut into pieces.
+        pack: several documents a row.
+        buffer_rows: rows packed together; more fill better, shuffle wider and take longer to resume.
+        ema_decay: decay per update of a moving average of the weights; see `IXTTrainer.averaged`.
+    """
+
+    feedback_template: str | dict[str, Any] | None = field(default=None)
+    feedback_position: Literal["before", "after"] = field(default="before")
+    feedback_dropout: float = field(default=0.0)
+    feedback_fraction: float = field(default=1.0)
+    train_feedback: bool = field(default=True)
+    chat: bool = field(default=False)
+    max_length: int | None = field(default=2048)
+    pack: bool = field(default=True)
+    buffer_rows: int = field(default=256)
+    ema_decay: float | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_options(self, DOCUMENTS)
+        if self.max_steps <= 0:
+            raise ConfigError(
+                f"max_steps={self.max_steps}",
+                reason="documents stream by, and a stream has no length",
+                remedy="set max_steps; tokens / (rows of an update x max_length) is a good guess",
+            )
+        if self.max_length is None:
+            raise ConfigError("max_length=None", reason="it is the length of a row", remedy="set it to 2048, say")
+        self.dataset_kwargs = {"skip_prepare_dataset": True}
+        self.remove_unused_columns = False
+        self.ignore_data_skip = True  # the cursor knows better
+        self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]  # rows differ in length
+
+    @property
+    def conditioning(self) -> Conditioning:
+        template = None if self.feedback_template is None else load_feedback_template(self.feedback_template)
+        return Conditioning(
+            template,
+            self.feedback_position,
+            self.feedback_dropout,
+            self.feedback_fraction,
+            self.train_feedback,
+            self.chat,
+        )
+
+
+class RowStream(IterableDataset):
+    """`PackedRows` for a DataLoader: every iterator starts at `start`, and cursors are kept by update.
+
+    A loader reads ahead, so the cursor of an update is not that of the last row read.
+    """
+
+    _KEPT = 8
+
+    def __init__(self, rows: PackedRows, rows_per_update: int):
+        self.rows, self.rows_per_update = rows, rows_per_update
+        self.start, self.first_update = rows.state_dict(), 0
+        self.cursors: OrderedDict[int, tuple[dict[str, Any], int]] = OrderedDict()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.rows.load_state_dict(self.start)
+        self.cursors.clear()
+        self._keep(self.first_update)
+        for number, row in enumerate(self.rows, start=1):
+            if number % self.rows_per_update == 0:
+                self._keep(self.first_update + number // self.rows_per_update)
+            yield row
+
+    def seek(self, cursor: dict[str, Any], update: int) -> None:
+        """The next iterator starts at `cursor`, where update number `update` had ended."""
+        self.start, self.first_update = cursor, update
+
+    def cursor(self, update: int) -> dict[str, Any]:
+        """Where the stream stood after the rows of `update` updates."""
+        return self.cursors[update][0]
+
+    def judged_tokens(self, update: int) -> int:
+        """Tokens that judges read and wrote for the documents read until then, the buffer included."""
+        return self.cursors[update][1] if update in self.cursors else 0
+
+    def _keep(self, update: int) -> None:
+        self.cursors[update] = (self.rows.state_dict(), self.rows.counts.judged_tokens)
+        while len(self.cursors) > self._KEPT:
+            self.cursors.popitem(last=False)
+
+
+class RowCollator:
+    """Rows of `PackedRows` -> `input_ids`, `labels`, `segment_ids`, `position_ids`, int64 (B, T), right-padded."""
+
+    def __init__(self, pad_id: int):
+        self.fill = {"input_ids": pad_id, "labels": IGNORED, "segment_ids": 0, "position_ids": 0}
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        width = max(len(row["input_ids"]) for row in rows)
+        batch = {key: torch.full((len(rows), width), value) for key, value in self.fill.items()}
+        for index, row in enumerate(rows):
+            for key, tensor in batch.items():
+                tensor[index, : len(row[key])] = torch.from_numpy(row[key])
+        return batch
+
+
+class IXTTrainer(SFTTrainer):
+    """`SFTTrainer` on a stream of documents with feedback.
+
+    Args:
+        model: the model to train.
+        args: see `IXTConfig`.
+        train_dataset: a `DocumentStream` or another source with a cursor, or documents in memory.
+        processing_class: the tokenizer.
+    """
+
+    _tag_names = ["trl", "ixt-rl", "ixt"]
+    _name = "IXT"
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str,
+        args: IXTConfig,
+        train_dataset: Documents | Sequence[Document],
+        processing_class,
+        **kwargs: Any,
+    ):
+        if kwargs.get("eval_dataset") is not None:
+            raise ConfigError("eval_dataset", reason=DOCUMENTS["eval_strategy"], remedy="leave it out")
+        self.conditioner = Conditioner(processing_class, args.conditioning, args.seed)
+        super().__init__(
+            model,
+            args=args,
+            train_dataset=datasets.Dataset.from_list([{"input_ids": [0], "labels": [0]}]),  # ours follows below
+            data_collator=RowCollator(processing_class.pad_token_id),
+            processing_class=processing_class,
+            **kwargs,
+        )
+        rows = PackedRows(
+            MemoryCorpus(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset,
+            self.conditioner,
+            args.max_length or 0,
+            pack=args.pack,
+            buffer=args.buffer_rows,
+        )
+        per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.train_dataset = self.rows = RowStream(rows, per_update)
+        self.ledger = Ledger(_parameters(self.model))
+        self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
+        self.add_callback(_Cursor(self))
+
+    # ---------------------------------------------------------------- the update
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Mean cross-entropy of the trained tokens of an update; `inputs` as `RowCollator` gives them."""
+        batch, labels = self._batch(inputs)
+        before = self._total_train_tokens
+        passed = {**batch.model_inputs(self.model.config._attn_implementation), "labels": labels}
+        passed = {name: value for name, value in passed.items() if value is not None}
+        result = super().compute_loss(model, passed, return_outputs, num_items_in_batch)
+        if self.model.training:
+            local = batch.attention_mask.sum()
+            self.ledger.add("train", int(local))
+            # TRL counts by summing attention_mask, which for rows of several documents is a (B, 1, T, T) mask.
+            self._total_train_tokens = before + int(self.accelerator.gather_for_metrics(local).sum())
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return result
+
+    def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
+        segments = inputs["segment_ids"]
+        batch = Batch(
+            input_ids=inputs["input_ids"],
+            attention_mask=(segments > 0).long(),
+            position_ids=inputs["position_ids"],
+            segment_ids=segments,
+            loss_mask=inputs["labels"] != IGNORED,
+            role_ids=torch.full_like(segments, -1),
+        )
+        if self.model.config._attn_implementation.startswith("flash"):
+            batch = batch.flattened()
+        return batch, batch.input_ids.masked_fill(~batch.loss_mask, IGNORED)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        if resume_from_checkpoint:
+            self._seek(self._checkpoint(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _checkpoint(self, named: str | bool) -> Path:
+        from transformers.trainer_utils import get_last_checkpoint
+
+        found = named if isinstance(named, str) else get_last_checkpoint(str(self.args.output_dir))
+        if found is None:
+            raise DataError(f"{self.args.output_dir}: no checkpoint", reason="none was saved", remedy="train anew")
+        return Path(found)
+
+    def _seek(self, checkpoint: Path) -> None:
+        file = checkpoint / CURSOR
+        if not file.is_file():
+            raise DataError(
+                f"{checkpoint}: no {CURSOR}",
+                reason="without it, the place in the documents is not known",
+                remedy="resume from a checkpoint of this trainer",
+            )
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        self.rows.seek(saved["cursor"], saved["update"])
+        self.ledger.tokens.update(saved["tokens"])
+        self._total_train_tokens = saved["num_tokens"]
+        if self.average is not None:
+            self.average.load(checkpoint, self.model)
+
+    def averaged(self):
+        """Context in which the model has the averaged weights (with `ema_decay`; else its own)."""
+        return WeightAverage.unused() if self.average is None else self.average.applied(self.model)
+
+
+class _Cursor(TrainerCallback):
+    """Moves the average, counts what was judged, and puts the cursor into checkpoints."""
+
+    def __init__(self, trainer: IXTTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
+        if trainer.average is not None:
+            trainer.average.update(trainer.model)
+
+    def on_save(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if trainer.average is not None:
+            trainer.average.save(folder, trainer)
+        if state.is_world_process_zero:
+            cursor = trainer.rows.cursor(state.global_step)
+            saved = {"update": state.global_step, "cursor": cursor, "tokens": dict(trainer.ledger.tokens)}
+            saved["num_tokens"] = trainer._total_train_tokens
+            partial = folder / f"{CURSOR}.partial"
+            partial.write_text(json.dumps(saved), encoding="utf-8")
+            partial.replace(folder / CURSOR)
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    """Parameters of the whole model; ZeRO-3 leaves a piece of each on a rank, and notes their full size."""
+    return sum(getattr(p, "ds_numel", math.prod(p.shape)) for p in model.parameters())

@@ -11,11 +11,12 @@ KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1
 STAMP := .venv/installed-$(KEY)
 ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-engines
 
-.PHONY: help setup setup-engines demo demo-seeds test check format clean
+.PHONY: help setup setup-engines demo demo-ixt demo-seeds test check format clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
+	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
 	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
 	@echo 'make check       ruff, format check, type check'
@@ -51,6 +52,9 @@ $(ENGINES_STAMP): $(STAMP)
 
 demo: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml $(ARGS)
+
+demo-ixt: $(STAMP)
+	$(VENV_PYTHON) -m ixt_rl run configs/ixt/chain.yaml $(ARGS)
 
 demo-seeds: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml 'seeds=[1, 2, 3]' $(ARGS)

@@ -163,6 +163,7 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampled answers.")
 @click.option("--fraction", type=float, default=1.0, show_default=True, help="Share judged, by hash of the texts.")
 @click.option("--check-sample", type=int, default=0, show_default=True, help="Documents asked again, for the report.")
+@click.option("--retry-failed", is_flag=True, help="Ask again where requests failed in an earlier session.")
 @click.option("--prefix", default="feedback", show_default=True, help="Start of the new columns' names.")
 @click.option("--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
 @click.option("--shard-rows", type=int, default=10_000, show_default=True, help="Rows of each file of OUT.")

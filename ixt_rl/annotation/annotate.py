@@ -13,6 +13,7 @@ from ixt_rl.annotation.check import agreement
 from ixt_rl.annotation.folder import Folder
 from ixt_rl.annotation.job import Job, map_fields
 from ixt_rl.annotation.jsonlines import scan
+from ixt_rl.annotation.pieces import values
 from ixt_rl.annotation.source import Source, SourceSpec, check_columns, open_source
 from ixt_rl.annotation.statistics import Statistics, collect
 from ixt_rl.annotation.worker import Counts, RayWorker, Worker, read_index
@@ -66,6 +67,7 @@ def annotate(
     out: Path,
     *,
     check_sample: int = 0,
+    retry_failed: bool = False,
     ray: RaySettings | None = None,
     watch: Watch = lambda state: None,
 ) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def annotate(
         source: the rows.
         out: receives the shards, in the rows' order, and the report.
         check_sample: judged documents that are asked again, to see whether the judge agrees with itself.
+        retry_failed: does shards again that have rows whose request failed; the cache has the others.
         ray: runs the judge in Ray actors; None in this process.
         watch: told of every step.
 
@@ -96,7 +99,10 @@ def annotate(
         job, rows = _prepare(job, source, files, folder, watch)
         session = _Session(folder, rows.rows, watch)
         shards = -(-rows.rows // job.shard_rows)
-        missing = [number for number in range(shards) if number not in folder.done()]
+        done = folder.done()
+        if retry_failed:
+            done -= {number for number in done if _has_failed(job, folder, number)}
+        missing = [number for number in range(shards) if number not in done]
         team = _Team(job, source, out, ray)
         found: list[dict[str, Any]] = []
         try:
@@ -251,6 +257,11 @@ class _Team:
             cpus=self._ray.cpus,
             gpus=self._ray.gpus,
         )
+
+
+def _has_failed(job: Job, folder: Folder, number: int) -> bool:
+    reasons = values(folder.rows(number, [f"{job.prefix}_reason"]), f"{job.prefix}_reason")
+    return any(reason.startswith("failed:") for reason in reasons)
 
 
 def _rows_in(shards: Sequence[int], rows: int, shard_rows: int) -> int:

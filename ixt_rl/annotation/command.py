@@ -48,6 +48,7 @@ def run(source: str, out: Path, words: Mapping[str, Any]) -> str:
             SourceSpec(source, words["name"], words["split"]),
             out,
             check_sample=words["check_sample"],
+            retry_failed=words["retry_failed"],
             ray=ray,
             watch=terminal,
         )

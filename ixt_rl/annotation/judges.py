@@ -106,7 +106,9 @@ class JudgeSpec:
         from ixt_rl.judging.endpoint import Endpoint
 
         if self.kind == "openai":
-            known = {entry.name: type(entry.default) for entry in fields(Endpoint) if entry.name != "model"}
+            known: Mapping[str, Any] = {
+                entry.name: type(entry.default) for entry in fields(Endpoint) if entry.name != "model"
+            }
         else:
             known = _ENGINE_OPTIONS[self.kind]
         for name, value in self.options.items():

@@ -76,10 +76,13 @@ def document_segments(
     The document is trained, its prompt is not; the separator goes with the feedback, and without feedback it is left
     out. With a prompt the document has the role `completion`. Empty pieces have no segment.
     """
-    beside = [("feedback", feedback, train_feedback), ("feedback", separator, train_feedback)] if len(feedback) else []
-    own = [("prompt", prompt, False), ("completion" if len(prompt) else "document", document, True)]
+    beside: list[tuple[Role, Content, bool]] = []
+    if len(feedback):
+        beside = [("feedback", feedback, train_feedback), ("feedback", separator, train_feedback)]
+    own: list[tuple[Role, Content, bool]] = [("prompt", prompt, False)]
+    own.append(("completion" if len(prompt) else "document", document, True))
     middle = beside + own if position == "before" else own + beside[::-1]
-    pieces = [("document", bos, False), *middle, ("document", eos, True)]
+    pieces: list[tuple[Role, Content, bool]] = [("document", bos, False), *middle, ("document", eos, True)]
     return [_segment(role, content, trained) for role, content, trained in pieces if len(content)]
 
 

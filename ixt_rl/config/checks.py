@@ -7,6 +7,7 @@ others. They look at this machine, hence only where the caller asks for it (`ON_
 from __future__ import annotations
 
 import ast
+import glob
 import os
 import re
 from functools import cache
@@ -68,6 +69,30 @@ def check_data_path(path: str, info: ValidationInfo) -> str:
             remedy=f"name one file ending in {', '.join(DATA_ENDINGS)}, or a hub dataset id",
         )
     return str(local)
+
+
+def data_files(path: str) -> list[str]:
+    """The files of a folder or of a pattern such as `part-*.parquet`, in order of their names; else `path` alone."""
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return sorted(str(file) for file in local.iterdir() if file.suffix in DATA_ENDINGS)
+    return sorted(glob.glob(str(local))) if glob.has_magic(path) else [path]
+
+
+def check_data_source(path: str, info: ValidationInfo) -> str:
+    """As `check_data_path`; a folder or a pattern stands for the files it holds."""
+    if _off(info):
+        return path
+    files = data_files(path)
+    if not files:
+        raise ConfigError(
+            repr(path),
+            reason=f"it holds no file ending in {', '.join(DATA_ENDINGS)}",
+            remedy="name a file, a folder or a pattern of such files, or a hub dataset id",
+        )
+    for file in files:
+        check_data_path(file, info)
+    return path
 
 
 def check_model_path(path: str, info: ValidationInfo) -> str:

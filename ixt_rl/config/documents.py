@@ -39,7 +39,7 @@ class SourceSection(Strict):
     """Files (or one hub dataset) with a text in each row."""
 
     path: str | Annotated[list[str], Field(min_length=1)] = Field(
-        description=".jsonl, .json or .parquet files, or one hub dataset id"
+        description=".jsonl, .json or .parquet files, a folder or a pattern of them, or one hub dataset id"
     )
     text: str = Field("text", description="field of the document, or of the reply to `prompt`")
     prompt: str | None = Field(None, description="field of what the text replies to; sft needs it")
@@ -61,7 +61,7 @@ class FileCorpus(Strict):
     def _files(self, info: ValidationInfo) -> FileCorpus:
         for source in self.sources:
             for path in [source.path] if isinstance(source.path, str) else source.path:
-                checks.check_data_path(path, info)
+                checks.check_data_source(path, info)
         return self
 
 

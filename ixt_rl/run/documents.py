@@ -12,6 +12,7 @@ import torch
 
 from ixt_rl.conditioning import encode_prompt, load_feedback_template, target_feedback
 from ixt_rl.conditioning.conditioner import Conditioner
+from ixt_rl.config.checks import data_files
 from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
 from ixt_rl.config.schema import DocumentStage, RunConfig
 from ixt_rl.config.sections import RolloutSection, WorldData
@@ -131,7 +132,7 @@ def sources(data: FileCorpus, *, read_feedback: bool) -> list[Source]:
     """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
     return [
         Source(
-            (source.path,) if isinstance(source.path, str) else tuple(source.path),
+            tuple(file for path in _paths(source.path) for file in data_files(path)),
             source.text,
             source.prompt,
             source.feedback if read_feedback else None,
@@ -141,6 +142,10 @@ def sources(data: FileCorpus, *, read_feedback: bool) -> list[Source]:
         )
         for source in data.sources
     ]
+
+
+def _paths(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
 
 
 def spent_before(origin: str) -> dict[str, Any] | None:

@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.annotation.annotate import RaySettings, annotate
+from ixt_rl.annotation.judges import parse_judge
 from ixt_rl.annotation.source import SourceSpec
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError
+from ixt_rl.judging import load_rubric
 from ixt_rl.rollout.ray_data import map_on_actors, ray_session
+from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import judge_file, make_job, read_rows, shards, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +171,27 @@ def test_garbage_of_a_random_model_ends_undecided_and_is_counted(tmp_path, rando
     assert summary["spent"]["flops"] == 2 * parameters * summary["spent"]["tokens"]
     assert summary["check"]["documents"] == 10 and summary["check"]["values"]["level"]["both"] == 0
     assert "Nothing was decided" in (tmp_path / "out" / "annotation.html").read_text()
+
+
+@pytest.mark.slow
+def test_transformers_judge_in_the_process(tmp_path, random_model):
+    """Sampled, with two votes: garbage too, and a job that is done again from the cache has the same bytes."""
+    corpus, rubric = write_lines(tmp_path / "corpus.jsonl", [{"text": f"t{n}"} for n in range(5)]), tmp_path / "q.yaml"
+    rubric.write_text(RUBRIC)
+    job = make_job(
+        tmp_path,
+        rubric=load_rubric(rubric),
+        judge=parse_judge(f"hf:{random_model}", {"batch_size": 4}),
+        sampling=SamplingParams(8, temperature=1.0, seed=3),
+        repeats=2,
+        shard_rows=2,
+    )
+    first = annotate(job, SourceSpec(str(corpus)), tmp_path / "out")
+    assert first["undecided"] == 5 and first["spent"]["requests"] == 20
+    before = shards(tmp_path / "out")
+    (tmp_path / "out" / "part-000001.jsonl").unlink()
+    assert annotate(job, SourceSpec(str(corpus)), tmp_path / "out")["spent"]["requests"] == 20
+    assert shards(tmp_path / "out") == before
 
 
 @pytest.mark.slow

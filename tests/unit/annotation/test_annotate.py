@@ -15,10 +15,11 @@ from ixt_rl.annotation.judges import parse_judge
 from ixt_rl.annotation.shards import content_share
 from ixt_rl.annotation.source import SourceSpec
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import load_rubric
 from ixt_rl.types import Feedback, SamplingParams
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, read_rows, shards, write_lines
+from tests.unit.judging.server import serve
 
 
 @pytest.fixture
@@ -295,3 +296,36 @@ def test_the_session_is_counted(tmp_path):
     session = json.loads((tmp_path / "out" / "job" / "sessions" / "000.json").read_text())
     assert session["documents"] == 20
     assert session["spent"]["requests"] == 16 and session["spent"]["cached"] == 4
+
+
+def test_an_endpoint_is_asked_and_paid(tmp_path):
+    with serve(lambda body, number: '{"critique": "fine", "overall": 4}') as served:
+        judge = parse_judge("openai:judge-1", {"concurrency": 4}, served.base_url, parameters=1000)
+        job = make_job(tmp_path, judge=judge, prices=(10.0, 50.0))
+        spent = annotate(job, source(tmp_path, corpus(20)), tmp_path / "out")["spent"]
+    rows = read_rows(tmp_path / "out")
+    assert [row["feedback_level"] for row in rows] == [4] * 20
+    assert all(row["feedback_judge"] == "judge-1, constrained" and row["feedback_tokens"] >= 120 for row in rows)
+    assert spent["tokens"] == 120 * spent["requests"] and spent["flops"] == 2 * 1000 * spent["tokens"]
+    assert spent["cost"] == pytest.approx(spent["requests"] * (10 * 100 + 50 * 20) / 1e6)
+
+
+def test_a_judge_that_is_down_stops_the_job_and_its_replies_are_kept(tmp_path):
+    """From request 50 on every answer is an error: the job stops; when the endpoint is back, all get their level."""
+    down = [True]
+
+    def respond(body, number):
+        return (500, {"error": "down"}, {}) if down[0] and number >= 50 else '{"overall": 3}'
+
+    with serve(respond) as served:
+        judge = parse_judge("openai:judge-1", {"concurrency": 4, "retries": 0, "constrain": False}, served.base_url)
+        job, spec = make_job(tmp_path, judge=judge), source(tmp_path, [{"text": f"t{n}"} for n in range(200)])
+        with pytest.raises(BackendFailed, match="100 requests failed in a row"):
+            annotate(job, spec, tmp_path / "out")
+        assert 0 < len(shards(tmp_path / "out")) < 20
+        down[0] = False
+        summary = annotate(job, spec, tmp_path / "out")
+        assert summary["judged"] + summary["undecided_reasons"]["failed"] == 200
+        summary = annotate(job, spec, tmp_path / "out", retry_failed=True)
+    assert summary["judged"] == 200
+    assert [row["feedback_level"] for row in read_rows(tmp_path / "out")] == [3] * 200

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from ixt_rl.annotation.judges import JudgeSpec
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.judging.answer import UNDECIDED
 from ixt_rl.judging.rubric import OVERALL, VERDICT, Rubric
 from ixt_rl.types import Feedback, SamplingParams
 
@@ -18,8 +17,6 @@ Format = Literal["parquet", "jsonl"]
 
 COLUMNS = ("level", "scores", "critique", "judge", "status", "reason", "tokens")
 """What `feedback_columns` gives, after the prefix."""
-
-STATUSES = ("judged", UNDECIDED, "skipped")
 
 
 @dataclass(frozen=True)

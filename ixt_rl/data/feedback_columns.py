@@ -20,7 +20,7 @@ def feedback_columns(
         feedback: None where the row was skipped; axes decided in an undecided answer are kept.
         status: see `Status`.
         reason: why it is undecided.
-        tokens: tokens that the judge read and wrote for this row; 0 where the answer was found in a cache.
+        tokens: tokens that the judge read and wrote for this row, whether it was asked or its answers were at hand.
         prefix: start of the columns' names.
     """
     known = feedback or Feedback()

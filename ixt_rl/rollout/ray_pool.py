@@ -218,7 +218,7 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
     return True
 
 
-def _check_resources(engines: int, **each: int) -> None:
+def _check_resources(engines: int, **each: float) -> None:
     import ray
 
     have = ray.cluster_resources()

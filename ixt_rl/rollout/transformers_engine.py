@@ -167,14 +167,15 @@ class TransformersEngine:
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
         draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
+        sampled = sampling.temperature > 0 and not draw
         generate: Any = self.model.generate
         sequences = generate(
             input_ids.to(self.model.device),
             attention_mask=attention_mask.to(self.model.device),
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens,
-                do_sample=sampling.temperature > 0 and not draw,
-                top_k=0,
+                do_sample=sampled,
+                top_k=0 if sampled else None,  # ours truncates; without sampling transformers warns of a value
                 eos_token_id=list(self.eos_ids),
                 pad_token_id=self.pad_id,
             ),

@@ -50,8 +50,8 @@ class Ledger:
     def totals(self) -> dict[str, dict[str, float]]:
         """FLOPs and tokens of every phase in which there were any: what the next stage starts from."""
         phases = [phase for phase in FLOPS_PER_PARAMETER if self.flops(phase)]
-        tokens = {phase: self.tokens[phase] + self.before["tokens"].get(phase, 0) for phase in phases}
-        return {"flops": {phase: self.flops(phase) for phase in phases}, "tokens": tokens}
+        tokens = {str(phase): self.tokens[phase] + self.before["tokens"].get(phase, 0) for phase in phases}
+        return {"flops": {str(phase): self.flops(phase) for phase in phases}, "tokens": tokens}
 
     def restore(self, flops: dict[Phase, float]) -> None:
         """Goes on from the FLOPs that a stopped run had logged."""

@@ -164,6 +164,8 @@ class IXTTrainer(SFTTrainer):
 
     _tag_names = ["trl", "ixt-rl", "ixt"]
     _name = "IXT"
+    model: Any
+    processing_class: Any
 
     def __init__(
         self,
@@ -230,10 +232,10 @@ class IXTTrainer(SFTTrainer):
 
     # ---------------------------------------------------------------- checkpoints
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         if resume_from_checkpoint:
             self._seek(self._checkpoint(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _checkpoint(self, named: str | bool) -> Path:
         from transformers.trainer_utils import get_last_checkpoint

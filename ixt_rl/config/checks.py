@@ -75,7 +75,7 @@ def data_files(path: str) -> list[str]:
     """The files of a folder or of a pattern such as `part-*.parquet`, in order of their names; else `path` alone."""
     local = Path(path).expanduser()
     if local.is_dir():
-        return sorted(str(file) for file in local.iterdir() if file.suffix in DATA_ENDINGS)
+        return sorted(str(file) for file in local.iterdir() if file.suffix in (".parquet", ".jsonl"))
     return sorted(glob.glob(str(local))) if glob.has_magic(path) else [path]
 
 
@@ -87,7 +87,7 @@ def check_data_source(path: str, info: ValidationInfo) -> str:
     if not files:
         raise ConfigError(
             repr(path),
-            reason=f"it holds no file ending in {', '.join(DATA_ENDINGS)}",
+            reason="it holds no .parquet and no .jsonl file",
             remedy="name a file, a folder or a pattern of such files, or a hub dataset id",
         )
     for file in files:

@@ -227,7 +227,8 @@ class OnlineStage(Stage):
 def _stage_tag(value: Any) -> Any:
     """Which class a stage is. `pretrain` is two: on the addition world's pairs, and on documents."""
     read = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-    kind, data = read("type"), read("data")
+    kind: Any = read("type")
+    data = read("data")
     if kind == "pretrain":
         world = data.get("world") if isinstance(data, dict) else getattr(data, "world", None)
         return "pretrain" if world == "addition" else "documents"

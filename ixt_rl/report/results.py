@@ -200,7 +200,8 @@ def missing_stages(run: Run) -> list[str]:
 
 def _row(run: Run, stage: Stage) -> Row | None:
     mean, spread = finals(run, stage)
-    if not any(metric(mean, column.key) is not None for column in COLUMNS if column.measured):
+    measured = any(metric(mean, column.key) is not None for column in COLUMNS if column.measured)
+    if not measured and not (stage.documents and mean):  # those have at least tokens and FLOPs to show
         return None
     is_base = stage.type == "evaluate" and stage.of is None
     values = {**mean, "learning_rate": None, "seconds": None} | dict.fromkeys(COUNTS)

@@ -176,11 +176,13 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
 
 
 def view_of(block: dict[str, Any]) -> str:
-    """Which problems a stage is measured on: a view of a world, or a data file."""
+    """Which problems a stage is measured on (a view of a world, or a data file), or else what it is trained on."""
     data = (block.get("evaluation") or {}).get("data") or block.get("data") or {}
     world = data.get("world")
     if world is None:
-        return str(data.get("path") or "")
+        sources = data.get("sources") or [data]
+        path = sources[0].get("path") or ""
+        return ", ".join(path) if isinstance(path, list) else str(path)
     return str(data.get("view") or next(iter(VIEWS.get(world, ())), "sum"))
 
 

@@ -99,8 +99,8 @@ def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
     if isinstance(spec, FeedbackFormat):
         return spec.model_dump()
     if spec is not None and isinstance(stage.data, WorldCorpus):
-        own = WORLDS[stage.data.world].feedback_templates
-        return own.get(spec, spec)
+        world: Any = WORLDS[stage.data.world]
+        return world.feedback_templates.get(spec, spec)
     return spec
 
 

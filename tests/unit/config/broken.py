@@ -78,7 +78,9 @@ BROKEN = [
         "missing",
         ("add `model:`",),
     ),
-    Broken("missing type", "    type: intro\n", "", "stages.rl.type", "missing", ("pretrain, ixt, sft, evaluate, intro",)),
+    Broken(
+        "missing type", "    type: intro\n", "", "stages.rl.type", "missing", ("pretrain, ixt, sft, evaluate, intro",)
+    ),
     Broken(
         "unknown stage type",
         "type: intro",

@@ -314,7 +314,7 @@ def test_stages_on_documents_are_told_from_pretraining_on_pairs():
     found = make_stages({"stages": stages}, {}, [])
     assert [stage.documents for stage in found] == [False, True, True, True]
     assert [stage.after for stage in found] == [None, None, "corpus", "files"]
-    assert [view_of(block) for block in stages] == ["sum", "uncovered", "", "p.jsonl"]
+    assert [view_of(block) for block in stages] == ["sum", "uncovered", "a.jsonl", "p.jsonl"]
 
 
 def test_the_report_imports_without_torch():

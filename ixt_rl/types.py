@@ -125,6 +125,26 @@ class Verdict:
     seconds: float = 0.0
 
 
+CandidateSource = Literal["original", "rewrite", "rollout"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One continuation of a prefix, among those that are compared; SIP learns from the best and the worst.
+
+    Args:
+        source: who wrote it: the document's author, the rewriter, or the policy.
+        ids: its tokens, as they were cut or sampled.
+        text: what the ids decode to without special tokens; equal texts are one text to a judge.
+        verdict: what the judge found; None before it was asked. A verdict whose score is None is undecided.
+    """
+
+    source: CandidateSource
+    ids: tuple[int, ...]
+    text: str
+    verdict: Verdict | None = None
+
+
 @dataclass(frozen=True)
 class Grade:
     """A world's full knowledge of one rationale; worlds know more than the reward that trains.

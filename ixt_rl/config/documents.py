@@ -97,6 +97,13 @@ class FeedbackSection(Strict):
     shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds only)")
 
 
+class Guidance(Strict):
+    """The first wish against another one, as in classifier-free guidance; at the end of the stage."""
+
+    against: Name = Field(description="name of the wish to move away from")
+    scale: PositiveFloat = Field(1.5, description="log p = (1 - scale) log p_against + scale log p_first")
+
+
 class DocumentEvaluation(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
@@ -110,6 +117,7 @@ class DocumentEvaluation(Strict):
     )
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")
     samples: PositiveInt = Field(1, description="completions a problem at each temperature above 0")
+    guidance: Guidance | None = Field(None, description="also measure guided sampling: metrics greedy@guided/...")
     max_new_tokens: PositiveInt = 64
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None
@@ -121,6 +129,12 @@ class DocumentEvaluation(Strict):
                 f"wishes={self.wishes}, temperatures={self.temperatures}",
                 reason="nothing would be measured",
                 remedy="give at least one of each, or set evaluation: null",
+            )
+        if self.guidance is not None and self.guidance.against not in list(self.wishes)[1:]:
+            raise ConfigError(
+                f"guidance.against={self.guidance.against!r}",
+                reason="it is no wish beside the first",
+                remedy=f"name one of: {', '.join(list(self.wishes)[1:]) or '(add a second wish)'}",
             )
         for name, wish in self.wishes.items():
             if isinstance(wish, int) and not 1 <= wish <= 5:

@@ -25,6 +25,7 @@ from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.weights import policy_tensors
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
@@ -35,6 +36,9 @@ from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Feedback, SamplingParams
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import world_documents
+
+GUIDED = "guided"
+"""Stands in the place of a wish's name in the metrics of guided sampling."""
 
 LEDGER = "ledger.json"
 """File beside a stage's model: what was spent to get there."""
@@ -210,9 +214,32 @@ class Evaluator:
         model.eval()
         try:
             with trainer.averaged(), torch.no_grad():
-                return evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, self._modes(rows, last))
+                return self._measure(model, rows, last)
         finally:
             model.train(training)
+
+    def _measure(self, model, rows: Sequence[dict[str, Any]], last: bool):
+        temperatures = self.section.temperatures if last else [0.0, 1.0]
+        wishes = list(self.section.wishes)[: None if last else 1]
+        prompts = {name: self._prompts(rows, name) for name in wishes}
+        modes = [
+            mode
+            for index, name in enumerate(wishes)
+            for mode in self._modes(prompts[name], temperatures, name if index else "")
+        ]
+        metrics, samples = evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, modes)
+        guidance = self.section.guidance
+        if last and guidance is not None:
+            good, bad = prompts[wishes[0]], prompts[guidance.against]
+            against = {tuple(g): b for g, b in zip(good, bad, strict=True)}
+            ends = eos_ids(model, self.tokenizer)
+            engine = GuidedEngine(
+                model, ends, self.tokenizer.pad_token_id, scale=guidance.scale, against=against.__getitem__
+            )
+            guided = self._modes(good, temperatures, GUIDED)
+            more, found = evaluate_modes(engine, self.tokenizer, self.task, rows, guided)
+            metrics, samples = {**metrics, **more}, [*samples, *found]
+        return metrics, samples
 
     def _ready(self, model) -> RolloutEngine:
         if self.engine is None:
@@ -221,17 +248,16 @@ class Evaluator:
         self.engine.update_weights(policy_tensors(model), self.evaluations)
         return self.engine
 
-    def _modes(self, rows: Sequence[dict[str, Any]], last: bool) -> list[Mode]:
-        wishes = list(self.section.wishes.items())
-        temperatures = self.section.temperatures if last else [0.0, 1.0]
+    def _prompts(self, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
+        return wished(self.trainer.conditioner, self.tokenizer, self.task, rows, self.section.wishes[name])
+
+    def _modes(self, prompts: list[list[int]], temperatures: Sequence[float], wish: str) -> list[Mode]:
         modes = []
-        for index, (name, wish) in enumerate(wishes if last else wishes[:1]):
-            prompts = wished(self.trainer.conditioner, self.tokenizer, self.task, rows, wish)
-            for temperature in temperatures:
-                sampling = SamplingParams(self.section.max_new_tokens, temperature, seed=SAMPLING_SEED)
-                n = self.section.samples if temperature > 0 else 1
-                keep = 10 if temperature == temperatures[-1] else 0
-                modes.append(Mode(mode_name(temperature, name if index else ""), prompts, sampling, n, keep))
+        for temperature in temperatures:
+            sampling = SamplingParams(self.section.max_new_tokens, temperature, seed=SAMPLING_SEED)
+            n = self.section.samples if temperature > 0 else 1
+            keep = 10 if temperature == temperatures[-1] else 0
+            modes.append(Mode(mode_name(temperature, wish), prompts, sampling, n, keep))
         return modes
 
 

@@ -28,6 +28,7 @@ def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
         "evaluation": {
             "every": 2, "problems": 6, "curve_problems": 4, "max_new_tokens": 8,
             "wishes": {"best": 5, "worst": 1, "none": None}, "temperatures": [0.0, 0.5, 1.0],
+            "guidance": {"against": "worst", "scale": 2.0},
         },
     }  # fmt: skip
     return {**stage, **changes}
@@ -67,6 +68,7 @@ def test_evaluations_have_every_wish_and_temperature_at_the_end(chain_run):
     assert modes == {
         "greedy", "sampled@t0.5", "sampled", "greedy@worst", "sampled@t0.5@worst", "sampled@worst",
         "greedy@none", "sampled@t0.5@none", "sampled@none",
+        "greedy@guided", "sampled@t0.5@guided", "sampled@guided",
     }  # fmt: skip
 
 
@@ -165,6 +167,7 @@ def test_filtered_files_and_sft(tmp_path):
         ({"data": {"world": "chain", "keep_levels": [6]}}, "at most 5"),
         ({"feedback": {"template": "levels", "dropout": 1.5}}, "at most 1"),
         ({"evaluation": {"wishes": {"best": 9}}}, "1 (worst) to 5 (best)"),
+        ({"evaluation": {"guidance": {"against": "worst"}}}, "add a second wish"),
         ({"data": {"world": "chian"}}, "did you mean"),
         ({"feedback": {"templat": "levels"}}, "did you mean `template`"),
     ],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import transformers
@@ -103,6 +104,35 @@ def test_packing_and_micro_batches_change_nothing(tmp_path, options):
     assert other_loss == pytest.approx(loss, rel=1e-5)
     for name in grads:
         torch.testing.assert_close(other[name], grads[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_loss_and_gradient_are_those_of_trl_on_the_same_rows(tmp_path):
+    """TRL pads one document a row; ours packs. Both get the conditioner's ids and labels."""
+    docs = documents(10)
+    model = tiny_model()
+    theirs_model = copy.deepcopy(model)
+    trainer = make_trainer(tmp_path / "ours", Once(docs), model)
+    rows = [
+        {
+            "input_ids": list(sequence.input_ids),
+            "labels": [t if m else IGNORED for t, m in zip(sequence.input_ids, sequence.loss_mask, strict=True)],
+        }
+        for sequence in trainer.conditioner(docs, first=0)
+    ]
+    loss, grads = gradients(trainer)
+    args = trl.SFTConfig(
+        output_dir=str(tmp_path / "theirs"), max_length=None, report_to="none", use_cpu=True, bf16=False,
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    theirs = trl.SFTTrainer(
+        theirs_model, args, train_dataset=datasets.Dataset.from_list(rows), processing_class=WORLD.tokenizer()
+    )
+    batch = theirs.data_collator(rows)
+    expected = theirs.compute_loss(theirs_model, batch)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, parameter in theirs_model.named_parameters():
+        torch.testing.assert_close(grads[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_flattened_rows_are_the_packed_rows():

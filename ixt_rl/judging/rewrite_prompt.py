@@ -1,0 +1,156 @@
+"""What a rewriter is asked, as files, and how its answers are read."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.config.yaml_io import parse_yaml
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.judging.backend import Reply
+from ixt_rl.judging.loose_json import find_objects
+from ixt_rl.judging.parse import strip_thinking
+from ixt_rl.judging.rubric import Axis, Rubric, well_formed
+
+REWRITE = "rewrite"
+COPY = "COPY"
+
+_BLOCK = re.compile(rf"<{REWRITE}>((?:(?!</?{REWRITE}>).)*+)</{REWRITE}>", re.DOTALL)
+_MARK = re.compile(rf"</?{REWRITE}>")
+_AROUND_A_WORD = " \t\r\n\"'`*_.[]()"
+# Only looked for where an answer is not marked as a rewrite: a text may well say that somebody cannot help.
+_REFUSAL = re.compile(
+    r"\s*(?:(?:i(?:'|’)?m|i am) (?:very |so )?sorry\b.{0,60}\b(?:can(?:'|’|no)?t|unable|won(?:'|’)t)"
+    r"|(?:sorry, (?:but )?)?i (?:can(?:'|’|no)?t|won(?:'|’)t|am unable to|am not able to) "
+    r"(?:help|assist|comply|rewrite|continue|provide|fulfil)"
+    r"|as an ai\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class RewritePrompt(Rubric):
+    """A question whose answer is a text: a rubric, as backends and the cache know it, with one axis `rewrite`.
+
+    Args:
+        name: how it is called.
+        prompt: `str.format` text over `prefix`, `suffix` and `answer_format`.
+    """
+
+    fields: tuple[str, ...] = ("prefix", "suffix")
+    comment: str = ""
+    axes: dict[str, Axis] = Field(default_factory=lambda: {REWRITE: Axis(asks="the new continuation")})
+
+    def answer_format(self, as_json: bool = False) -> str:
+        """How the rewriter is told to answer."""
+        if as_json:
+            return (
+                f'Answer with one JSON object, {{"{REWRITE}": "<the new continuation>"}}. '
+                f'If the continuation is good as it is, answer {{"{REWRITE}": "{COPY}"}}.'
+            )
+        return (
+            f"Answer with the new continuation between <{REWRITE}> and </{REWRITE}>. "
+            f"If the continuation is good as it is, answer with the one word {COPY}."
+        )
+
+    def answer_schema(self) -> dict[str, Any]:
+        """JSON schema of the answer, for constrained decoding."""
+        return {
+            "type": "object",
+            "properties": {REWRITE: {"type": "string"}},
+            "required": [REWRITE],
+            "additionalProperties": False,
+        }
+
+    @model_validator(mode="after")
+    def _check(self) -> RewritePrompt:
+        if self.model_fields_set - {"name", "prompt"}:
+            raise ValueError("a rewrite prompt has a `name` and a `prompt`, and nothing else")
+        used = {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None}
+        if used != {*self.fields, "answer_format"}:
+            raise ValueError(f"the prompt uses {sorted(used)}; it has to use answer_format, prefix and suffix")
+        return self
+
+
+def shipped_rewrites() -> dict[str, Path]:
+    """Name -> file of the rewrite prompts that come with the library."""
+    folder = Path(str(resources.files("ixt_rl.judging"))) / "rewrites"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def load_rewrite(name: str | os.PathLike[str]) -> RewritePrompt:
+    """A shipped rewrite prompt by name, or one from a YAML file.
+
+    Raises:
+        DataError: no such prompt, or a file that is none.
+    """
+    known = shipped_rewrites()
+    file = known.get(str(name), Path(name))
+    if not file.is_file():
+        raise DataError(
+            f"rewrite prompt {os.fspath(name)!r}",
+            reason="it is neither a shipped prompt nor a file",
+            remedy=f"{did_you_mean(str(name), list(known))}one of {', '.join(known)}, or the path of a YAML file",
+        )
+    try:
+        return RewritePrompt.model_validate(parse_yaml(file.read_text(encoding="utf-8"), str(file)).value)
+    except (ConfigError, UnicodeDecodeError) as error:
+        reason = str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": Value error, ")
+    raise DataError(
+        f"rewrite prompt {file}", reason=reason, remedy="see ixt_rl/judging/rewrites for prompts that load"
+    ) from None
+
+
+def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:
+    """(text, "") or (None, why there is none).
+
+    The text is `COPY`, or the rewrite without white space around it. Thinking is stripped. The last marked block counts;
+    without a mark the whole text is the rewrite, unless its last line is `COPY`. The reasons are of few kinds:
+    `refused`, `failed`, `cut off`, `empty`, `unfinished` and `unreadable`.
+
+    Args:
+        reply: the rewriter's.
+        as_json: whether it was asked for a JSON object.
+    """
+    if reply.finish in ("refused", "failed"):
+        return None, reply.finish
+    if reply.finish == "length":
+        return None, "cut off"
+    text, reason = _from_json(reply.text) if as_json else _from_text(strip_thinking(reply.text))
+    if reason:
+        return None, reason
+    text = well_formed(text).strip()
+    if text.strip(_AROUND_A_WORD).upper() == COPY:
+        return COPY, ""
+    return (text, "") if text else (None, "empty")
+
+
+def _from_json(answer: str) -> tuple[str, str]:
+    found = find_objects(answer)
+    if found.cut is not None:
+        return "", "unfinished"
+    values = [value[REWRITE] for _, _, value in found.objects if REWRITE in value]
+    if not values or not (values[-1] is None or isinstance(values[-1], str)):
+        return "", "unreadable"
+    return values[-1] or "", ""
+
+
+def _from_text(answer: str) -> tuple[str, str]:
+    marks, blocks = _MARK.findall(answer), _BLOCK.findall(answer)
+    if marks and (not blocks or marks[-1] == f"<{REWRITE}>"):
+        return "", "unfinished"
+    if blocks:
+        return blocks[-1], ""
+    if _REFUSAL.match(answer):
+        return "", "refused"
+    last_line = answer.rpartition("\n")[2]
+    return (COPY if last_line.strip(_AROUND_A_WORD) == COPY else answer), ""

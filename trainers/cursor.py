@@ -1,0 +1,128 @@
+"""A stream without end whose place, update by update, goes into checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from ixt_rl.errors import DataError
+
+FILE = "prompts.json"
+"""File of a checkpoint: where the stream stands after the checkpoint's updates."""
+
+Item = TypeVar("Item", covariant=True)
+
+
+class Source(Protocol[Item]):
+    """Anything that streams items and has a cursor."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Repeated(Generic[Item]):
+    """Items in memory without end, every pass in another order.
+
+    Args:
+        items: at least one.
+        seed: of the orders.
+
+    Raises:
+        DataError: there is no item.
+    """
+
+    def __init__(self, items: Sequence[Item], seed: int):
+        if not items:
+            raise DataError("0 prompts", reason="there is nothing to train on", remedy="give at least one")
+        self.items, self.seed = items, seed
+        self._read = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        while True:
+            passed, index = divmod(self._read, len(self.items))
+            order = np.random.default_rng([self.seed, passed]).permutation(len(self.items))
+            for position in order[index:]:
+                self._read += 1
+                yield self.items[position]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"read": self._read, "items": len(self.items)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes to a place that `state_dict` gave.
+
+        Raises:
+            DataError: there was another number of items then.
+        """
+        if state["items"] != len(self.items):
+            raise DataError(
+                f"a cursor over {state['items']} prompts",
+                reason=f"there are {len(self.items)}",
+                remedy="resume with the prompts of the run that wrote it",
+            )
+        self._read = state["read"]
+
+
+class UpdateStream(IterableDataset):
+    """A source for a DataLoader: every iterator starts at `start`, and cursors are kept by update.
+
+    A loader reads ahead, so the cursor of an update is not that of the last item read.
+
+    Args:
+        source: what is read.
+        per_update: items of an update, those of all ranks.
+    """
+
+    _KEPT = 8
+
+    def __init__(self, source: Source[Any], per_update: int):
+        self.source, self.per_update = source, per_update
+        self.start, self.first_update = source.state_dict(), 0
+        self.cursors: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.source.load_state_dict(self.start)
+        self.cursors.clear()
+        self._keep(self.first_update)
+        for number, item in enumerate(self.source, start=1):
+            if number % self.per_update == 0:
+                self._keep(self.first_update + number // self.per_update)
+            yield item
+
+    def save(self, folder: Path, update: int, extra: dict[str, Any]) -> None:
+        """Writes where the stream stood after `update` updates, and `extra`, into a checkpoint's folder."""
+        saved = {**extra, "update": update, "cursor": self.cursors[update]}
+        partial = folder / f"{FILE}.partial"
+        partial.write_text(json.dumps(saved), encoding="utf-8")
+        partial.replace(folder / FILE)
+
+    def seek(self, folder: Path) -> dict[str, Any]:
+        """The next iterator starts where `save` was called; returns what was saved.
+
+        Raises:
+            DataError: the checkpoint has no cursor.
+        """
+        file = folder / FILE
+        if not file.is_file():
+            raise DataError(
+                f"{folder}: no {FILE}",
+                reason="without it, the place in the prompts is not known",
+                remedy="resume from a checkpoint of this trainer",
+            )
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        self.start, self.first_update = saved["cursor"], saved["update"]
+        return saved
+
+    def _keep(self, update: int) -> None:
+        self.cursors[update] = self.source.state_dict()
+        while len(self.cursors) > self._KEPT:
+            self.cursors.popitem(last=False)

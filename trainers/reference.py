@@ -1,0 +1,128 @@
+"""The policy that a loss compares with: a frozen copy of the initial model, or one brought up to date now and then."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl.models.utils import prepare_deepspeed, prepare_fsdp
+
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.trainers.online import add_head_function
+
+FILE = "reference.safetensors"
+"""File of a checkpoint: a reference that follows the policy."""
+
+
+class Reference:
+    """A copy of a trainer's model as it is now; with LoRA no copy but the model without its adapters.
+
+    Args:
+        trainer: a trainer whose model is not wrapped yet.
+        sync_steps: the policy's weights are taken over after every so many updates; None: never.
+
+    Raises:
+        ConfigError: with LoRA, FSDP 1, or ZeRO-3 or FSDP, what is asked for cannot be had.
+    """
+
+    def __init__(self, trainer: Any, sync_steps: int | None = None):
+        self.trainer, self.sync_steps = trainer, sync_steps
+        self.lora = hasattr(trainer.model, "get_base_model")
+        self._refuse()
+        self.model: Any = None if self.lora else self._copy()
+
+    def _refuse(self) -> None:
+        trainer = self.trainer
+        if self.lora and self.sync_steps:
+            raise ConfigError(
+                "a synced reference with LoRA",
+                reason="the reference is the model without its adapters, which does not change",
+                remedy="use reference='frozen', or 'none'",
+            )
+        if self.sync_steps and (trainer.is_fsdp_enabled or self._zero3):
+            raise ConfigError(
+                "a synced reference with FSDP or ZeRO-3",
+                reason="a checkpoint holds the policy, and not the pieces of a reference that has moved",
+                remedy="use ZeRO-2 or DDP, or reference='frozen'",
+            )
+        if trainer.is_fsdp_enabled and not self.lora and not trainer.accelerator.is_fsdp2:
+            raise ConfigError(
+                "a reference with FSDP 1",
+                reason="FSDP 1 may not wrap a second model whose head is used outside its own forward",
+                remedy="set fsdp_version: 2, or reference='none'",
+            )
+
+    @property
+    def _zero3(self) -> bool:
+        trainer = self.trainer
+        return trainer.is_deepspeed_enabled and trainer.accelerator.state.deepspeed_plugin.zero_stage == 3
+
+    def _copy(self) -> Any:
+        trainer = self.trainer
+        if self._zero3:  # a partitioned model cannot be copied
+            made = type(trainer.model).from_pretrained(trainer.model.config._name_or_path, dtype=trainer.model.dtype)
+        else:
+            made = copy.deepcopy(trainer.model)
+            del made.forward  # the copy's patched forward is bound to the original
+        made.requires_grad_(False).eval()
+        add_head_function(made, 1.0)
+        if trainer.is_deepspeed_enabled:
+            return prepare_deepspeed(made, trainer.accelerator)
+        if trainer.is_fsdp_enabled:
+            return prepare_fsdp(made, trainer.accelerator)
+        return trainer.accelerator.prepare_model(made, evaluation_mode=True)
+
+    @contextmanager
+    def active(self, policy: Any) -> Iterator[Any]:
+        """Yields the model to call, without gradient; `policy` is the wrapped model of the forward pass that trains."""
+        with torch.no_grad():
+            if self.model is not None:
+                yield self.model
+            else:
+                with self.trainer.accelerator.unwrap_model(self.trainer.model).disable_adapter():
+                    yield policy
+
+    @torch.no_grad()
+    def after(self, update: int) -> None:
+        """Takes over the policy's weights, if update number `update` is one after which that is due."""
+        if not self.sync_steps or update % self.sync_steps:
+            return
+        policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        for ours, current in zip(self._plain.parameters(), policy.parameters(), strict=True):
+            ours.copy_(current)
+
+    def save(self, folder: Path) -> None:
+        """Writes a reference that moves into a checkpoint's folder; a frozen one is the run's first model."""
+        from safetensors.torch import save_file
+
+        if self.sync_steps:
+            save_file({name: weight.contiguous() for name, weight in self._plain.named_parameters()}, folder / FILE)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: the checkpoint has no reference.
+        """
+        from safetensors.torch import load_file
+
+        if not self.sync_steps:
+            return
+        if not (folder / FILE).is_file():
+            raise DataError(
+                f"{folder}: no {FILE}",
+                reason="the checkpoint was saved without a synced reference",
+                remedy="resume with the reference of the run that wrote it",
+            )
+        saved = load_file(folder / FILE)
+        for name, weight in self._plain.named_parameters():
+            weight.copy_(saved[name])
+
+    @property
+    def _plain(self) -> Any:
+        return self.trainer.accelerator.unwrap_model(self.model)

@@ -14,7 +14,7 @@ writes `stream.json`, `stream.md` and `stream.png` to `--out`.
 - Memory: a JSONL file of `--stream-gb` gigabytes, the same texts in a new order again and again, is streamed once;
   resident memory is sampled a hundred times. Its texts repeat, so its speed is that of the second pass.
 - Resuming: from three quarters of that file, the time to the next row, and the time `datasets` needs from its own state
-  to its next example there.
+  to its next example there. Both have to give what the stream that went on gave.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import numpy as np
 import psutil
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -127,59 +127,65 @@ def write_stream(path: Path, texts: list[str], size: int) -> int:
     return path.stat().st_size
 
 
-def sampled(rows: PackedRows, size: int) -> Iterator[dict[str, float]]:
-    """Bytes read, tokens, seconds and resident bytes, a hundred times in a pass."""
-    process, start, cpu = psutil.Process(), time.perf_counter(), time.process_time()
-    tokens, due = 0, 0.0
-    for row in rows:
-        tokens += len(row["input_ids"])
-        offset = rows.state_dict()["documents"]["sources"][0]["offset"]
-        if offset >= due:
-            due += size / SAMPLES
-            yield {
-                "bytes": offset,
-                "tokens": tokens,
-                "seconds": time.perf_counter() - start,
-                "cpu_seconds": time.process_time() - cpu,
-                "rss": process.memory_info().rss,
-            }
-
-
 def measure_stream(path: Path, size: int, tokenizer, args: argparse.Namespace) -> dict:
+    """Samples of one pass, a hundred of them, and the times to resume at three quarters."""
     conditioner = Conditioner(tokenizer, Conditioning(load_feedback_template("levels"), dropout=0.1, fraction=0.5))
     rows = make_rows(path, conditioner, args.capacity)
-    samples, state = [], rows.state_dict()
-    for sample in sampled(rows, size):
-        samples.append(sample)
-        if sample["bytes"] < 0.75 * size:
-            state = json.loads(json.dumps(rows.state_dict()))
+    process, start, cpu = psutil.Process(), time.perf_counter(), time.process_time()
+    samples: list[dict[str, float]] = []
+    tokens, due, state, after = 0, 0.0, None, None
+    for row in rows:
+        tokens += len(row["input_ids"])
+        if state is not None and after is None:
+            after = row["input_ids"]
+        offset = rows.state_dict()["documents"]["sources"][0]["offset"]
+        if state is None and offset >= 0.75 * size:
+            state = json.dumps(rows.state_dict())
+        if offset >= due:
+            due += size / SAMPLES
+            samples.append(
+                {
+                    "bytes": offset,
+                    "tokens": tokens,
+                    "seconds": time.perf_counter() - start,
+                    "cpu_seconds": time.process_time() - cpu,
+                    "rss": process.memory_info().rss,
+                }
+            )
+    assert state is not None and after is not None, "the stream is too short to be resumed"
     start = time.perf_counter()
     resumed = make_rows(path, conditioner, args.capacity)
-    resumed.load_state_dict(state)
-    next(iter(resumed))
+    resumed.load_state_dict(json.loads(state))
+    found = next(iter(resumed))["input_ids"]
+    seconds = time.perf_counter() - start
+    assert np.array_equal(found, after), "resuming gave another row"
     return {
         "samples": samples,
-        "resume_seconds": time.perf_counter() - start,
-        "datasets_resume_seconds": datasets_resume(path, state["counts"]["documents"]),
-        "state_bytes": len(json.dumps(state)),
+        "resume_seconds": seconds,
+        "datasets_resume_seconds": datasets_resume(path, json.loads(state)["counts"]["documents"]),
+        "state_bytes": len(state),
     }
 
 
 def datasets_resume(path: Path, example: int) -> float:
-    """Seconds until `datasets` gives the next example after `example` of them."""
+    """Seconds until `datasets` gives the next example, from the state that it has after `example` of them."""
     from datasets import load_dataset
 
-    dataset = load_dataset("json", data_files=str(path), split="train", streaming=True)
-    next(iter(dataset))
-    state = dataset.state_dict()
-    place = state
-    while "shard_example_idx" not in place:  # one level for each thing that `datasets` puts around the reader
-        place = place["examples_iterable"]
-    place["shard_example_idx"] = example
-    dataset.load_state_dict(state)
+    def stream():
+        return load_dataset("json", data_files=str(path), split="train", streaming=True)
+
+    dataset = stream()
+    given = iter(dataset)
+    for _ in range(example):
+        next(given)
+    state, after = dataset.state_dict(), next(given)
     start = time.perf_counter()
-    next(iter(dataset))
-    return time.perf_counter() - start
+    resumed = stream()
+    resumed.load_state_dict(state)
+    found = next(iter(resumed))
+    seconds = time.perf_counter() - start
+    assert found == after, "`datasets` resumed elsewhere"
+    return seconds
 
 
 def markdown(result: dict) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
+    from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
 
 _HOME = {
     "GRPOConfig": "grpo",
@@ -23,6 +24,8 @@ _HOME = {
     "PretrainTrainer": "pretrain",
     "RAFTConfig": "raft",
     "RAFTTrainer": "raft",
+    "SIPConfig": "sip",
+    "SIPTrainer": "sip",
 }
 
 __all__ = [
@@ -36,6 +39,8 @@ __all__ = [
     "PretrainTrainer",
     "RAFTConfig",
     "RAFTTrainer",
+    "SIPConfig",
+    "SIPTrainer",
 ]
 
 

@@ -19,6 +19,20 @@ FILE = "prompts.json"
 Item = TypeVar("Item", covariant=True)
 
 
+def checkpoint_folder(args: Any, named: str | bool) -> Path:
+    """The folder to resume from: the one named, or the last of the output folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    found = named if isinstance(named, str) else get_last_checkpoint(str(args.output_dir))
+    if found is None:
+        raise DataError(f"{args.output_dir}: no checkpoint", reason="none was saved", remedy="train anew")
+    return Path(found)
+
+
 class Source(Protocol[Item]):
     """Anything that streams items and has a cursor."""
 

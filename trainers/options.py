@@ -97,6 +97,34 @@ DOCUMENTS: dict[str, str] = {
 }
 """Refused by trainers on streams of documents; options of `SFTConfig`."""
 
+_OWN_PAIRS = "prompts and candidates stay the ids that were cut and sampled"
+PROMPTS: dict[str, str] = {
+    "loss_type": "set `objective`",
+    "label_smoothing_factor": "set `objective`; none smooths labels",
+    "router_aux_loss_coef": "no objective has an auxiliary loss",
+    "max_length": f"{_OWN_PAIRS}; the stream of prompts limits prefixes, `max_completion_length` rollouts",
+    "truncation_mode": f"{_OWN_PAIRS}; the stream of prompts cuts",
+    "chat_template_path": _OWN_PAIRS,
+    "completion_only_loss": f"{_OWN_PAIRS}; prefixes are never in the loss",
+    "assistant_only_loss": f"{_OWN_PAIRS}; prefixes are never in the loss",
+    "dataset_text_field": _OWN_PAIRS,
+    "dataset_kwargs": _OWN_PAIRS,
+    "dataset_num_proc": _OWN_PAIRS,
+    "packing": "pairs and groups are padded",
+    "packing_strategy": "pairs and groups are padded",
+    "eval_packing": "pairs and groups are padded",
+    "padding_free": "pairs and groups are padded",
+    "pad_to_multiple_of": "pairs and groups are padded to the longest",
+    "shuffle_dataset": "the stream of prompts has its own order",
+    "train_sampling_strategy": "the stream of prompts has its own order",
+    "dataloader_num_workers": "the cursor of the stream is in this process",
+    "auto_find_batch_size": "the cursor counts prompts by update, and the number of an update's prompts is fixed",
+    "include_num_input_tokens_seen": "tokens are counted by phase, in `ledger`",
+    "parallelism_config": "the rows of an update are made in the trainer, where nothing splits them along the tokens",
+    "eval_strategy": "evaluate generations, with a callback",
+}
+"""Refused by trainers on streams of prompts; options of `SFTConfig`."""
+
 
 def refuse_options(args: GRPOConfig | SFTConfig, *tables: dict[str, str]) -> None:
     """Raises `ConfigError` for the first option that `tables` list and that is not at its default.

@@ -14,6 +14,7 @@ from math import nan
 from statistics import fmean, stdev
 from typing import get_args
 
+from ixt_rl.errors import DataError
 from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.types import Candidate, CandidateSource
 
@@ -77,8 +78,22 @@ class Group:
         """Whether all scores are one, or all candidates are."""
         return len(self.texts) == 1 or (len(self.decided) > 1 and self.worst is None)
 
+    def written_by(self, source: CandidateSource) -> Text | None:
+        """The first text of that source; of one that writes one, the only one."""
+        return next((text for text in self.texts if source in text.written), None)
+
     def judged(self, candidates: Sequence[Candidate], seed: int) -> Group:
-        """With the verdicts of `candidates`, one a text in the texts' order, and with the best and the worst drawn."""
+        """With the verdicts of `candidates`, one a text in the texts' order, and with the best and the worst drawn.
+
+        Raises:
+            DataError: these are not the texts' candidates.
+        """
+        if [candidate.ids for candidate in candidates] != [text.ids for text in self.texts]:
+            raise DataError(
+                f"answers on {len(candidates)} candidates of a group of {len(self.texts)}",
+                reason="a judge gives the same candidates back, in the same order",
+                remedy="leave a candidate that cannot be judged in its place, with a verdict whose score is None",
+            )
         texts = [replace(text, candidate=candidate) for text, candidate in zip(self.texts, candidates, strict=True)]
         scores = [text.score for text in texts if text.score is not None]
         if not scores:
@@ -147,7 +162,8 @@ class Shares:
             for source, written in text.written.items():
                 self.values[f"score/{source}"] += [nan if text.score is None else text.score] * written
             self.values["undecided_share"] += [float(text.score is None)] * text.copies
-            self.values["judge/spread"].append(getattr(text.candidate.verdict, "spread", None) or nan)
+            spread = getattr(text.candidate.verdict, "spread", None)
+            self.values["judge/spread"].append(nan if spread is None else spread)
         copies = sum(text.copies for text in group.texts)
         self.values["identical_share"].append(1 - len(group.texts) / copies)
         self.values["ties/all"].append(float(group.tied))
@@ -156,9 +172,9 @@ class Shares:
         if group.best is not None:
             self.values["score/best"].append(group.best.score if group.best.score is not None else nan)
             self.values["ties/best"].append(float(len(_equals(group, group.best)) > 1))
-        for name, text in (("chosen", group.best), ("rejected", group.worst)):
-            if trained and text is not None:
-                self._shares(name, group, text)
+        for name, extreme in (("chosen", group.best), ("rejected", group.worst)):
+            if trained and extreme is not None:
+                self._shares(name, group, extreme)
 
     def _shares(self, name: str, group: Group, text: Text) -> None:
         rivals = sum((rival.written for rival in _equals(group, text)), Counter())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any, Literal
 
 from ixt_rl.types import Feedback
@@ -36,9 +37,14 @@ def feedback_columns(
 
 
 def read_feedback(row: Mapping[str, Any], prefix: str = "feedback") -> Feedback | None:
-    """The feedback of a row; None where there is none, or nothing in it was decided."""
+    """The feedback of a row; None where there is none, or nothing in it was decided.
+
+    A level that some writer of Parquet has made a float (columns with nulls) is read as the whole number it is.
+    """
     scores = {axis: score for axis, score in (row.get(f"{prefix}_scores") or {}).items() if score is not None}
     level, critique = row.get(f"{prefix}_level"), row.get(f"{prefix}_critique") or ""
+    if isinstance(level, float):
+        level = int(level) if level.is_integer() else None if isnan(level) else level
     if level is None and not scores:
         return None
     return Feedback(level, scores, critique, row.get(f"{prefix}_judge") or "")

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from ixt_rl.judging.answer import Answer, Question, Tally, Vote
     from ixt_rl.judging.backend import JudgeBackend, Reply, Request
     from ixt_rl.judging.cache import JudgeCache
+    from ixt_rl.judging.candidates import CandidateJudge, CandidateTally, CandidateVerdict
     from ixt_rl.judging.client import Judge
     from ixt_rl.judging.endpoint import Endpoint, EndpointBackend
     from ixt_rl.judging.engine import EngineBackend
     from ixt_rl.judging.function import FunctionBackend
     from ixt_rl.judging.parse import Reading, parse_answer, strip_thinking
+    from ixt_rl.judging.rewrite_prompt import RewritePrompt, load_rewrite, shipped_rewrites
+    from ixt_rl.judging.rewriter import Rewriter, RewriteTally
     from ixt_rl.judging.rubric import Axis, Rubric, load_rubric, shipped_rubrics
 
 # Loaded when used: only the engine needs torch, only the endpoint needs openai.
@@ -25,12 +28,17 @@ _HOMES = {
     "Reply": "backend", "Request": "backend", "JudgeCache": "cache", "Judge": "client", "Endpoint": "endpoint",
     "EndpointBackend": "endpoint", "EngineBackend": "engine", "FunctionBackend": "function", "Reading": "parse",
     "parse_answer": "parse", "strip_thinking": "parse", "Axis": "rubric", "Rubric": "rubric", "load_rubric": "rubric",
-    "shipped_rubrics": "rubric",
+    "shipped_rubrics": "rubric", "CandidateJudge": "candidates", "CandidateTally": "candidates",
+    "CandidateVerdict": "candidates", "Rewriter": "rewriter", "RewriteTally": "rewriter",
+    "RewritePrompt": "rewrite_prompt", "load_rewrite": "rewrite_prompt", "shipped_rewrites": "rewrite_prompt",
 }  # fmt: skip
 
 __all__ = [
     "Answer",
     "Axis",
+    "CandidateJudge",
+    "CandidateTally",
+    "CandidateVerdict",
     "Endpoint",
     "EndpointBackend",
     "EngineBackend",
@@ -42,11 +50,16 @@ __all__ = [
     "Reading",
     "Reply",
     "Request",
+    "RewritePrompt",
+    "RewriteTally",
+    "Rewriter",
     "Rubric",
     "Tally",
     "Vote",
+    "load_rewrite",
     "load_rubric",
     "parse_answer",
+    "shipped_rewrites",
     "shipped_rubrics",
     "strip_thinking",
 ]

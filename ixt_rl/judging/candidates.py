@@ -129,8 +129,8 @@ class CandidateJudge:
         judge: asks; its repeats, sampling, cache and patience are used.
         weights: axis -> weight above 0. An axis is `quality` (rubric `pairwise-quality`), or any rubric by name or
             file, such as `safety` and `factuality`, whose texts are `prefix`, `original` and `continuation`.
-        against: `all`: K (K - 1) / 2 comparisons of K distinct texts; `original`: K with the original suffix, which
-            need not be a candidate; as one it scores 1/2.
+        against: `all`: K (K - 1) / 2 comparisons of K distinct texts; `original`: one for each text but the original
+            suffix, with it. It need not be a candidate; as one it scores 1/2.
 
     Raises:
         ConfigError: no axis, a weight that is no positive number, an unknown `against`, or a rubric that asks for
@@ -143,7 +143,7 @@ class CandidateJudge:
             raise ConfigError(
                 f"against={against!r}",
                 reason="texts are compared with all others, or with the original",
-                remedy=f"{did_you_mean(against, get_args(Against))}one of {', '.join(get_args(Against))}",
+                remedy=f"{did_you_mean(against, list(get_args(Against)))}one of {', '.join(get_args(Against))}",
             )
         _check_weights(weights)
         self.judge, self.against = judge, against

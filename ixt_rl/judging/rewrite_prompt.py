@@ -29,7 +29,7 @@ _AROUND_A_WORD = " \t\r\n\"'`*_.[]()"
 _REFUSAL = re.compile(
     r"\s*(?:(?:i(?:'|’)?m|i am) (?:very |so )?sorry\b.{0,60}\b(?:can(?:'|’|no)?t|unable|won(?:'|’)t)"
     r"|(?:sorry, (?:but )?)?i (?:can(?:'|’|no)?t|won(?:'|’)t|am unable to|am not able to) "
-    r"(?:help|assist|comply|rewrite|continue|provide|fulfil)"
+    r"(?:help(?! but)|assist|comply|rewrite|continue|provide|fulfil)"
     r"|as an ai\b)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -113,8 +113,8 @@ def load_rewrite(name: str | os.PathLike[str]) -> RewritePrompt:
 def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:
     """(text, "") or (None, why there is none).
 
-    The text is `COPY`, or the rewrite without white space around it. Thinking is stripped. The last marked block counts;
-    without a mark the whole text is the rewrite, unless its last line is `COPY`. The reasons are of few kinds:
+    The text is `COPY`, or the rewrite without white space around it. Thinking is stripped. Of marked blocks the last
+    counts. Without a mark the whole text is the rewrite, unless its last line is `COPY`. The reasons are of few kinds:
     `refused`, `failed`, `cut off`, `empty`, `unfinished` and `unreadable`.
 
     Args:

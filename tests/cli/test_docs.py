@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SELF_CONTAINED = [ROOT / "docs" / "conditioning.md", ROOT / "docs" / "worlds.md"]
+SELF_CONTAINED = [ROOT / "docs" / name for name in ("conditioning.md", "data.md", "worlds.md")]
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -9,7 +9,7 @@ from statistics import stdev
 import pytest
 
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
-from ixt_rl.judging import EndpointBackend, FunctionBackend, Judge, JudgeCache
+from ixt_rl.judging import EndpointBackend, FunctionBackend, Judge, JudgeCache, load_rubric
 from ixt_rl.judging.candidates import CandidateJudge, CandidateTally, CandidateVerdict
 from ixt_rl.types import Candidate, SamplingParams
 from tests.unit.judging.malformed import malformed_answers
@@ -219,7 +219,7 @@ def test_groups_are_apart():
     judged = one(["p", "q"], ["aa", "cccc"], [group("aa", "a"), group("cccc", "ccccc", "c")])
     assert [scores(candidates) for candidates in judged] == [[1.0, 0.0], [0.5, 1.0, 0.0]]
     assert one.tally.groups == 2
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
         one(["p"], ["aa", "cccc"], [group("aa", "a"), group("c", "cc")])
 
 
@@ -250,9 +250,15 @@ def test_repeats_without_a_verdict_are_left_out():
 
 @pytest.mark.parametrize("against", ["all", "original"])
 def test_garbage_raises_nothing_and_decides_nothing(against):
-    garbage = malformed_answers()
+    rubrics = [load_rubric(name) for name in ("pairwise-quality", "safety", "factuality")]
+    garbage = {r.answer_format(): [answer for _, answer in malformed_answers(r, 0)] for r in rubrics}
     weights = {"quality": 1.0, "safety": 1.0, "factuality": 1.0}
-    with serve(lambda body, number: garbage[number % len(garbage)]) as served:
+
+    def respond(body, number):
+        asked = next(answers for words, answers in garbage.items() if words in body["messages"][-1]["content"])
+        return asked[number % len(asked)]
+
+    with serve(respond) as served:
         client = Judge(EndpointBackend(served.endpoint(constrain=False)), SAMPLING)
         one = CandidateJudge(client, weights, against=against)
         groups = [group(*(f"{n} {word}" for word in "abcd")) for n in range(8)]

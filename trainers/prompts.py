@@ -1,0 +1,227 @@
+"""What trainers on a stream of prompts have in common: cursor, engine, log-probs, counts; no method of its own.
+
+Shapes: B rows, T tokens, N loss-bearing tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback
+from trl import SFTTrainer
+from trl.distributed import DistributedBackend
+
+from ixt_rl.conditioning import Batch, pad
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.trainers.cursor import Repeated, Source, UpdateStream, checkpoint_folder
+from ixt_rl.trainers.means import Means
+from ixt_rl.trainers.online import add_head_function, padded_positions
+from ixt_rl.types import Rollout, TokenSequence
+
+
+class PromptTrainer(SFTTrainer):
+    """`SFTTrainer` whose data is a stream of prompts and whose loss is the subclass's; rollouts come from an engine.
+
+    Subclasses make micro-batches in `get_batch_samples`, where all prompts of an update are at hand, and write
+    `compute_loss`, which is the micro-batch's part of the update's loss: nothing divides it afterwards.
+
+    Args:
+        model: the policy.
+        args: a config with the sampling options of `SIPConfig`.
+        train_dataset: a source of prompts with a cursor, or a list of them, repeated in another order each time.
+        processing_class: the tokenizer.
+        rollouts: samples; None: the model itself, in process.
+        metrics: names of what is averaged in `means`.
+        other arguments: as in `trl.SFTTrainer`.
+
+    Raises:
+        ConfigError: an argument that this trainer has no use for.
+    """
+
+    loss_is_scaled_for_ga: Any = True  # TRL declares it as None
+    args: Any  # transformers and TRL type these three too widely to use
+    model: Any
+    processing_class: Any
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str,
+        args: Any,
+        train_dataset: Source[Any] | Sequence[Any],
+        processing_class,
+        *,
+        rollouts: EngineRollouts | None,
+        metrics: Iterable[str],
+        **kwargs: Any,
+    ):
+        self.rollouts = rollouts or EngineRollouts()
+        self._refuse(kwargs)
+        super().__init__(
+            model,
+            args=args,
+            train_dataset=datasets.Dataset.from_list([{"input_ids": [0], "labels": [0]}]),  # ours follows below
+            data_collator=_prompts_of_a_batch,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
+        self.train_dataset = self.prompts = UpdateStream(source, per_update)
+        add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
+        self.ledger = Ledger(self.model.num_parameters())
+        self.means = Means(metrics)
+        self._dist = DistributedBackend(self.accelerator)  # EngineRollouts reads this, the ends and the micro-step
+        self.eos_token_ids = _ends(self.model, processing_class)
+        self._step = 0  # one call samples for all micro-batches
+        self.add_callback(_AfterUpdate(self))
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        for name in ("eval_dataset", "data_collator", "formatting_func", "compute_loss_func"):
+            if kwargs.get(name) is not None:
+                raise ConfigError(
+                    f"{type(self).__name__}({name}=...)",
+                    reason="prompts come from a stream, and the loss is the objective's",
+                    remedy=f"leave {name} out; evaluate generations with a callback",
+                )
+        if self.rollouts.staleness:
+            raise ConfigError(
+                f"staleness={self.rollouts.staleness} with {type(self).__name__}",
+                reason="rollouts are judged before the next prompts are read",
+                remedy="use staleness 0",
+            )
+        if self.rollouts.max_prompt_tokens is not None:
+            raise ConfigError(
+                f"max_prompt_tokens={self.rollouts.max_prompt_tokens} with {type(self).__name__}",
+                reason="what is trained would follow another prefix than what was sampled",
+                remedy="let the stream of prompts limit prefixes",
+            )
+
+    # ---------------------------------------------------------------- for subclasses
+
+    def after_update(self, update: int) -> None:
+        """Update number `update` has changed the model."""
+
+    def save_beside(self, folder: Path) -> None:
+        """Writes what a resumed run needs, beside cursor and counts, into a checkpoint's folder; main process only."""
+
+    def load_beside(self, folder: Path) -> None:
+        """Reads what `save_beside` wrote."""
+
+    def sample(self, prefixes: Sequence[tuple[int, ...]], copies: int) -> list[Rollout]:
+        """`copies` rollouts of each prefix, neighbours; seeded by step, from the current policy. All ranks call it."""
+        ids = [list(prefix) for prefix in prefixes for _ in range(copies)]
+        if self.rollouts.in_process:
+            with self.rollouts.in_process_engine(self) as engine:
+                found = [group[0] for group in engine.generate(ids, self.rollouts._sampling(self))]
+        else:
+            found = self.rollouts._from_engine(ids, self)
+        self.ledger.add("rollout", sum(len(one.prompt_ids) + len(one.completion_ids) for one in found))
+        return found
+
+    def check_lengths(self, prefixes: Sequence[tuple[int, ...]]) -> None:
+        """Raises DataError if a prefix is empty, or leaves no room for `max_completion_length` tokens."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        shortest, longest = min(map(len, prefixes)), max(map(len, prefixes))
+        completion = self.args.max_completion_length
+        if not shortest or (limit is not None and longest + completion > limit):
+            raise DataError(
+                f"prefixes of {shortest} to {longest} tokens with max_completion_length={completion}",
+                reason=f"the model has {limit} positions, and a first token has nothing to follow",
+                remedy="let the stream of prompts cut them otherwise",
+            )
+
+    def collate(self, sequences: Sequence[TokenSequence]) -> Batch:
+        """Right-padded batch on the model's device.
+
+        Every rank runs the same passes: no sequences are one token, which trains nothing.
+        """
+        padding = self.processing_class.pad_token_id
+        return pad(sequences or [TokenSequence((padding,), (0,), (False,))], padding).to(self.accelerator.device)
+
+    def logprobs(self, model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """(N,) fp32 log-probs of the batch's trained tokens under `model`, a model with a head function."""
+
+        def head_fn(hidden: Tensor, head: Head) -> Tensor:
+            return selected_logprobs(hidden, replace(head, temperature=temperature), batch.target_ids)[0]
+
+        inputs = batch.model_inputs(self.model.config._attn_implementation)
+        with self.accelerator.autocast():
+            return model(**inputs, predictor_mask=batch.predictor_mask, head_fn=head_fn)
+
+    # ---------------------------------------------------------------- what engines are compared with
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None):
+        """(B, logits_to_keep) log-probs of the last tokens at the sampling temperature; TRL's name and result."""
+        kept = attention_mask.bool()
+        kept[:, :-logits_to_keep] = False
+        positions = padded_positions(attention_mask)
+        batch = Batch(input_ids, attention_mask, positions, attention_mask, kept, attention_mask - 1)
+        self.ledger.add("score", int(attention_mask.sum()))
+        logp_N = self.logprobs(model, batch, self.args.temperature)
+        logps = torch.zeros(kept.shape, dtype=logp_N.dtype, device=logp_N.device).masked_scatter(kept, logp_N)
+        return logps[:, -logits_to_keep:], None, None
+
+    # ---------------------------------------------------------------- logs and checkpoints
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training:
+            for name, mean in self.means.take(self.accelerator).items():
+                if mean == mean:  # not measured since the last log, on no rank
+                    self._metrics["train"][name].append(mean)
+            for phase in FLOPS_PER_PARAMETER:
+                flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
+                logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
+        super().log(logs, start_time)
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
+        if resume_from_checkpoint:
+            folder = checkpoint_folder(self.args, resume_from_checkpoint)
+            saved = self.prompts.seek(folder)
+            self.ledger.tokens.clear()
+            self.ledger.tokens.update(saved["tokens"])
+            self.load_beside(folder)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def save_now(self) -> None:
+        """A checkpoint after the last finished update, if there is one and it has none; all ranks call it."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.state.global_step and not folder.exists():
+            self._save_checkpoint(self.model, trial=None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+
+class _AfterUpdate(TrainerCallback):
+    def __init__(self, trainer: PromptTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.after_update(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self.trainer.save_beside(folder)
+            tokens = dict(self.trainer.ledger.tokens)
+            self.trainer.prompts.save(folder, state.global_step, {"tokens": tokens})
+
+
+def _prompts_of_a_batch(prompts: list[Any]) -> Any:
+    """As they are: `get_batch_samples` makes of them what is collated."""
+    return prompts
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Every id that ends a completion: the tokenizer's, and what the model declares."""
+    declared = model.generation_config.eos_token_id
+    ends = declared if isinstance(declared, list) else [declared]
+    return [*dict.fromkeys(end for end in (tokenizer.eos_token_id, *ends) if end is not None)]

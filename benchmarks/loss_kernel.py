@@ -264,9 +264,10 @@ def plot(rows: list[dict], path: Path) -> None:
         for name in dict.fromkeys(row["variant"] for row in rows):
             mine = [row for row in rows if row["variant"] == name and row["dtype"] == dtype]
             tokens = [row["tokens"] for row in mine]
-            left.plot(tokens, [row["seconds"] for row in mine], marker="o", label=name)
+            look = {"marker": "o", "label": name, "color": f"C{VARIANTS.index(name)}"}  # the same in both panels
+            left.plot(tokens, [row["seconds"] for row in mine], **look)
             if name != "bare":
-                right.plot(tokens, [row["extra_mb"] for row in mine], marker="o", label=name)
+                right.plot(tokens, [row["extra_mb"] for row in mine], **look)
         left.set(title=f"{dtype}: time", xlabel="tokens", ylabel="seconds, forward and backward", ylim=(0, None))
         right.set(title=f"{dtype}: memory beyond inputs and gradients", xlabel="tokens", ylabel="MB", yscale="log")
         left.legend(fontsize=8)

@@ -11,10 +11,8 @@ Shapes: B rows, T tokens of a row.
 
 from __future__ import annotations
 
-import json
 import math
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +20,6 @@ from typing import Any, Literal
 import datasets
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -30,14 +27,12 @@ from ixt_rl.conditioning import Batch, load_feedback_template
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, Documents, PackedRows
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger
+from ixt_rl.trainers.cursor import UpdateStream, checkpoint_folder
 from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.options import DOCUMENTS, refuse_options
 from ixt_rl.types import Document
-
-CURSOR = "documents.json"
-"""File of a checkpoint: where the stream of rows stands after the checkpoint's updates."""
 
 
 @dataclass
@@ -97,44 +92,23 @@ class IXTConfig(SFTConfig):
         )
 
 
-class RowStream(IterableDataset):
-    """`PackedRows` for a DataLoader: every iterator starts at `start`, and cursors are kept by update.
+class RowStream(UpdateStream):
+    """`PackedRows` for a DataLoader, which also knows what judging had cost by each update."""
 
-    A loader reads ahead, so the cursor of an update is not that of the last row read.
-    """
+    source: PackedRows
 
-    _KEPT = 8
-
-    def __init__(self, rows: PackedRows, rows_per_update: int):
-        self.rows, self.rows_per_update = rows, rows_per_update
-        self.start, self.first_update = rows.state_dict(), 0
-        self.cursors: OrderedDict[int, tuple[dict[str, Any], int]] = OrderedDict()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.rows.load_state_dict(self.start)
-        self.cursors.clear()
-        self._keep(self.first_update)
-        for number, row in enumerate(self.rows, start=1):
-            if number % self.rows_per_update == 0:
-                self._keep(self.first_update + number // self.rows_per_update)
-            yield row
-
-    def seek(self, cursor: dict[str, Any], update: int) -> None:
-        """The next iterator starts at `cursor`, where update number `update` had ended."""
-        self.start, self.first_update = cursor, update
-
-    def cursor(self, update: int) -> dict[str, Any]:
-        """Where the stream stood after the rows of `update` updates."""
-        return self.cursors[update][0]
+    def __init__(self, rows: PackedRows, per_update: int):
+        super().__init__(rows, per_update)
+        self._judged: dict[int, int] = {}
 
     def judged_tokens(self, update: int) -> int:
         """Tokens that judges read and wrote for the documents read until then, the buffer included."""
-        return self.cursors[update][1] if update in self.cursors else 0
+        return self._judged.get(update, 0)
 
     def _keep(self, update: int) -> None:
-        self.cursors[update] = (self.rows.state_dict(), self.rows.counts.judged_tokens)
-        while len(self.cursors) > self._KEPT:
-            self.cursors.popitem(last=False)
+        super()._keep(update)
+        self._judged[update] = self.source.counts.judged_tokens
+        self._judged = {kept: self._judged[kept] for kept in self.cursors}
 
 
 class RowCollator:
@@ -234,27 +208,11 @@ class IXTTrainer(SFTTrainer):
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         if resume_from_checkpoint:
-            self._seek(self._checkpoint(resume_from_checkpoint))
+            self._seek(checkpoint_folder(self.args, resume_from_checkpoint))
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _checkpoint(self, named: str | bool) -> Path:
-        from transformers.trainer_utils import get_last_checkpoint
-
-        found = named if isinstance(named, str) else get_last_checkpoint(str(self.args.output_dir))
-        if found is None:
-            raise DataError(f"{self.args.output_dir}: no checkpoint", reason="none was saved", remedy="train anew")
-        return Path(found)
-
     def _seek(self, checkpoint: Path) -> None:
-        file = checkpoint / CURSOR
-        if not file.is_file():
-            raise DataError(
-                f"{checkpoint}: no {CURSOR}",
-                reason="without it, the place in the documents is not known",
-                remedy="resume from a checkpoint of this trainer",
-            )
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        self.rows.seek(saved["cursor"], saved["update"])
+        saved = self.rows.seek(checkpoint)
         self.ledger.tokens.update(saved["tokens"])
         self._total_train_tokens = saved["num_tokens"]
         if self.average is not None:
@@ -283,12 +241,8 @@ class _Cursor(TrainerCallback):
         if trainer.average is not None:
             trainer.average.save(folder, trainer)
         if state.is_world_process_zero:
-            cursor = trainer.rows.cursor(state.global_step)
-            saved = {"update": state.global_step, "cursor": cursor, "tokens": dict(trainer.ledger.tokens)}
-            saved["num_tokens"] = trainer._total_train_tokens
-            partial = folder / f"{CURSOR}.partial"
-            partial.write_text(json.dumps(saved), encoding="utf-8")
-            partial.replace(folder / CURSOR)
+            counted = {"tokens": dict(trainer.ledger.tokens), "num_tokens": trainer._total_train_tokens}
+            trainer.rows.save(folder, state.global_step, counted)
 
 
 def _parameters(model: torch.nn.Module) -> int:

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ixt_rl.conditioning import Batch, prompt_completion
-from ixt_rl.errors import BackendFailed, ConfigError
+from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import dpo_loss, nll_loss, sequence_logprobs
 from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
@@ -120,14 +120,12 @@ class SIPTrainer(PromptTrainer):
         **kwargs: Any,
     ):
         _check_parts(args, judge, rewriter, correction)
-        super().__init__(
-            model, args, train_dataset, processing_class, rollouts=rollouts, metrics=METRICS, **kwargs
-        )  # fmt: skip
+        super().__init__(model, args, train_dataset, processing_class, rollouts=rollouts, metrics=METRICS, **kwargs)
         self.judge, self.rewriter, self.correction = judge, rewriter, correction
         self.temperature = args.temperature if args.objective == "grpo" else 1.0
         compares = args.paired and args.reference != "none"
         self.reference = Reference(self, args.reference_sync_steps) if compares else None
-        self.scoring = Scoring(self.accelerator, self.ledger, args.judge_patience)
+        self.scoring = Scoring(self.accelerator, self.ledger, args.judge_patience, gave_up=self.save_now)
 
     # ---------------------------------------------------------------- override these
 
@@ -201,13 +199,9 @@ class SIPTrainer(PromptTrainer):
         self.model.train()
         items = [item for batch in batches for item in batch]
         self.check_lengths([item.prefix_ids for item in items])
-        try:
-            texts = self.propose(items)
-            groups = [Group(tuple(item.prefix_ids), of_item) for item, of_item in zip(items, texts, strict=True)]
-            groups = self.judged(items, groups)
-        except BackendFailed:
-            self.save_now()
-            raise
+        texts = self.propose(items)
+        groups = [Group(tuple(item.prefix_ids), of_item) for item, of_item in zip(items, texts, strict=True)]
+        groups = self.judged(items, groups)
         examples = [self.example(group) for group in groups]
         self._observe(groups, examples)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))

@@ -46,6 +46,7 @@ class Scoring:
         accelerator: of the trainer.
         ledger: gets the tokens, in phase `annotate`.
         patience: see `patiently`.
+        gave_up: called on all ranks when patience is spent, before the failure is raised.
         sleep: how to wait; None: `time.sleep`.
     """
 
@@ -54,9 +55,11 @@ class Scoring:
         accelerator: Accelerator,
         ledger: Ledger,
         patience: float,
+        gave_up: Callable[[], None],
         sleep: Callable[[float], None] | None = None,
     ):
-        self.accelerator, self.ledger, self.patience, self.sleep = accelerator, ledger, patience, sleep
+        self.accelerator, self.ledger, self.patience = accelerator, ledger, patience
+        self.gave_up, self.sleep = gave_up, sleep
         self.retries, self.waited = 0, 0.0
 
     def ask(self, call: Callable[[list[Asked]], Sequence[Answered]], asked: list[Asked], who: Any) -> list[Answered]:
@@ -83,6 +86,7 @@ class Scoring:
             self.ledger.add("annotate", tokens_used(who) - before)
         outcome = broadcast_object_list([outcome])[0]
         if isinstance(outcome, BackendFailed):
+            self.gave_up()
             raise outcome
         if len(outcome) != sum(map(len, by_rank)):
             raise DataError(

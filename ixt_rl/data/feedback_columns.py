@@ -42,7 +42,8 @@ def read_feedback(row: Mapping[str, Any], prefix: str = "feedback") -> Feedback 
     A level that some writer of Parquet has made a float (columns with nulls) is read as the whole number it is.
     """
     scores = {axis: score for axis, score in (row.get(f"{prefix}_scores") or {}).items() if score is not None}
-    level, critique = row.get(f"{prefix}_level"), row.get(f"{prefix}_critique") or ""
+    level: Any = row.get(f"{prefix}_level")
+    critique = row.get(f"{prefix}_critique") or ""
     if isinstance(level, float):
         level = int(level) if level.is_integer() else None if isnan(level) else level
     if level is None and not scores:

@@ -93,7 +93,7 @@ def run_documents(
     with trainer.averaged():
         save_model(trainer, tokenizer, folder)
     (folder.path / LEDGER).write_text(json.dumps(trainer.ledger.totals()), encoding="utf-8")
-    rows = trainer.rows.rows
+    rows = trainer.rows.source
     folder.write_result({"seconds": time.perf_counter() - started, "documents": vars(rows.counts)})
 
 

@@ -20,6 +20,7 @@ from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
 from ixt_rl.data.packed import IGNORED
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.trainers import IXTConfig
+from ixt_rl.trainers.cursor import FILE
 from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.options import DOCUMENTS
 from ixt_rl.types import Document, Feedback
@@ -192,8 +193,8 @@ def test_stopped_and_resumed_is_straight_through(tmp_path, options):
 def test_a_checkpoint_without_a_cursor_is_refused(tmp_path):
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     make_trainer(tmp_path, documents(), **settings).train()
-    (tmp_path / "checkpoint-1" / "documents.json").unlink()
-    with pytest.raises(DataError, match=r"no documents\.json"):
+    (tmp_path / "checkpoint-1" / FILE).unlink()
+    with pytest.raises(DataError, match="the place in the prompts is not known"):
         make_trainer(tmp_path, documents(), **settings).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 

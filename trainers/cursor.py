@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from ixt_rl.errors import DataError
 
-FILE = "prompts.json"
+FILE = "cursor.json"
 """File of a checkpoint: where the stream stands after the checkpoint's updates."""
 
 Item = TypeVar("Item", covariant=True)
@@ -129,7 +129,7 @@ class UpdateStream(IterableDataset):
         if not file.is_file():
             raise DataError(
                 f"{folder}: no {FILE}",
-                reason="without it, the place in the prompts is not known",
+                reason="without it, the place in the stream is not known",
                 remedy="resume from a checkpoint of this trainer",
             )
         saved = json.loads(file.read_text(encoding="utf-8"))

@@ -31,6 +31,14 @@ def test_overridden_methods_keep_their_signatures():
     assert parameters(trainer.log) == ["self", "logs", "start_time"]
 
 
+def test_sft_methods_that_are_overridden_keep_their_signatures():
+    trainer = trl.SFTTrainer
+    assert parameters(trainer.compute_loss) == ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]
+    assert parameters(trainer.get_batch_samples)[:3] == ["self", "epoch_iterator", "num_batches"]
+    assert parameters(trainer._save_checkpoint)[:2] == ["self", "model"]
+    assert "self._total_train_tokens += " in inspect.getsource(trainer)  # IXT counts packed rows itself
+
+
 def test_losses_scale_themselves_for_accumulation():
     assert trl.GRPOTrainer.loss_is_scaled_for_ga is True
 

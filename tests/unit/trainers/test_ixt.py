@@ -194,7 +194,7 @@ def test_a_checkpoint_without_a_cursor_is_refused(tmp_path):
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     make_trainer(tmp_path, documents(), **settings).train()
     (tmp_path / "checkpoint-1" / FILE).unlink()
-    with pytest.raises(DataError, match="the place in the prompts is not known"):
+    with pytest.raises(DataError, match="the place in the stream is not known"):
         make_trainer(tmp_path, documents(), **settings).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 

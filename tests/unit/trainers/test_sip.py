@@ -435,8 +435,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     moving = make_trainer(tmp_path, config={**config, "reference": "synced", "reference_sync_steps": 1})
     with pytest.raises(DataError, match="reference"):
         moving.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
-    (tmp_path / "checkpoint-1" / "prompts.json").unlink()
-    with pytest.raises(DataError, match=r"no prompts\.json"):
+    (tmp_path / "checkpoint-1" / "cursor.json").unlink()
+    with pytest.raises(DataError, match=r"no cursor\.json"):
         make_trainer(tmp_path, config=config).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 

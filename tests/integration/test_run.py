@@ -74,7 +74,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
     stage = online("train", type=method, checkpoint_every=1, **changes)
     straight = run_config(config(tmp_path, [base(), stage], name="straight"))
 
-    train = stages._train
+    train = stages.train
 
     def interrupted(trainer, callback, folder):
         if folder.stage == "train":
@@ -83,7 +83,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
 
     stopped = config(tmp_path, [base(), stage], name="stopped")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stages, "_train", interrupted)
+        patch.setattr(stages, "train", interrupted)
         run_config(stopped)
     report = json.loads((tmp_path / "runs" / "stopped" / "summary.json").read_text())
     assert report["status"] == "stopped"

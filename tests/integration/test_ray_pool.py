@@ -226,7 +226,6 @@ def script(what: str, folder: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@UNSETTLED
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_leaves_nothing_behind(folder, how):
     driver = script("run_until_ended", folder)
@@ -275,7 +274,6 @@ def test_an_engine_that_cannot_start_says_why(folder):
     assert "max_model_len" in out
 
 
-@UNSETTLED
 def test_rollouts_leave_memory_flat(pool):
     def resident() -> list[int]:
         return [psutil.Process().memory_info().rss, *(engine["rss"] for engine in pool.stats())]

@@ -287,23 +287,20 @@ def test_a_fraction_is_judged_and_charged():
 
 @pytest.mark.slow
 def test_ranks_reach_the_weights_of_one_process(tmp_path):
-    def run(name: str, ranks: int, per_device: int, accumulation: int):
-        out = tmp_path / name
-        out.mkdir()
-        launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
-        worker = str(Path(__file__).with_name("ixt_worker.py"))
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run(
-            [*(launcher if ranks > 1 else [sys.executable]), worker, str(out), str(per_device), str(accumulation)],
-            check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
-        )  # fmt: skip
-        return torch.load(out / "weights.pt"), torch.load(out / "tokens.pt")
-
-    whole, tokens = run("whole", 1, 8, 1)
-    split, split_tokens = run("ranks", 2, 2, 2)
-    assert split_tokens == tokens
-    for name in whole:
-        torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=2e-6, msg=name)
+    settings = {"max_steps": 3, "feedback_dropout": 0.2}
+    whole = make_trainer(tmp_path / "whole", documents(40), per_device_train_batch_size=8, **settings)
+    whole.train()
+    worker = str(Path(__file__).with_name("ixt_worker.py"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*launcher, worker, str(tmp_path), "2", "2"],
+        check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
+    )  # fmt: skip
+    split, tokens = torch.load(tmp_path / "weights.pt"), torch.load(tmp_path / "tokens.pt")
+    assert tokens == [row["num_tokens"] for row in whole.state.log_history if "loss" in row]
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(split[name], weight, rtol=1e-4, atol=2e-6, msg=name)
 
 
 def test_batch_is_what_the_collator_gave(tmp_path):

@@ -16,7 +16,6 @@ Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary, n candi
 
 from __future__ import annotations
 
-import copy
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,7 +24,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOConfig
-from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
 from ixt_rl.conditioning import Batch, encode_prompt, prompt_completion
 from ixt_rl.errors import ConfigError, DataError
@@ -35,8 +33,9 @@ from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import step_seed
 from ixt_rl.trainers.kept import KeptTrainer
-from ixt_rl.trainers.online import add_head_function, model_head
+from ixt_rl.trainers.online import model_head
 from ixt_rl.trainers.options import ENGINE, ON_POLICY, OWN_LOSS, RATIO, refuse_options
+from ixt_rl.trainers.reference import is_zero3, prepared_copy
 
 _CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts
 
@@ -236,24 +235,13 @@ class InTROTrainer(KeptTrainer):
                 reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
                 remedy="set fsdp_version: 2, or posterior='live'",
             )
-        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
-            if self.args.posterior == "ema":
-                raise ConfigError(
-                    "posterior='ema' with ZeRO-3",
-                    reason="the average would have to gather every parameter at every update",
-                    remedy="use ZeRO-2, or posterior='frozen'",
-                )
-            posterior = type(self.model).from_pretrained(self.model.config._name_or_path, dtype=self.model.dtype)
-        else:
-            posterior = copy.deepcopy(self.model)
-            del posterior.forward  # the copy's patched forward is bound to the original
-        posterior.requires_grad_(False).eval()
-        add_head_function(posterior, self.temperature)
-        if self.is_deepspeed_enabled:
-            return prepare_deepspeed(posterior, self.accelerator)
-        if self.is_fsdp_enabled:
-            return prepare_fsdp(posterior, self.accelerator)
-        return self.accelerator.prepare_model(posterior, evaluation_mode=True)
+        if is_zero3(self) and self.args.posterior == "ema":
+            raise ConfigError(
+                "posterior='ema' with ZeRO-3",
+                reason="the average would have to gather every parameter at every update",
+                remedy="use ZeRO-2, or posterior='frozen'",
+            )
+        return prepared_copy(self, self.temperature)
 
     @contextmanager
     def _frozen_adapters(self):

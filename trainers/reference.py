@@ -18,6 +18,32 @@ FILE = "reference.safetensors"
 """File of a checkpoint: a reference that follows the policy."""
 
 
+def is_zero3(trainer: Any) -> bool:
+    """Whether DeepSpeed partitions the trainer's parameters."""
+    return trainer.is_deepspeed_enabled and trainer.accelerator.state.deepspeed_plugin.zero_stage == 3
+
+
+def prepared_copy(trainer: Any, temperature: float) -> Any:
+    """A frozen copy of the trainer's model as it is now, wrapped as the trainer's own, with its head at `temperature`.
+
+    Args:
+        trainer: one whose model is not wrapped yet. With ZeRO-3 the copy is read from the model's folder.
+        temperature: see `add_head_function`.
+    """
+    if is_zero3(trainer):  # a partitioned model cannot be copied
+        made = type(trainer.model).from_pretrained(trainer.model.config._name_or_path, dtype=trainer.model.dtype)
+    else:
+        made = copy.deepcopy(trainer.model)
+        del made.forward  # the copy's patched forward is bound to the original
+    made.requires_grad_(False).eval()
+    add_head_function(made, temperature)
+    if trainer.is_deepspeed_enabled:
+        return prepare_deepspeed(made, trainer.accelerator)
+    if trainer.is_fsdp_enabled:
+        return prepare_fsdp(made, trainer.accelerator)
+    return trainer.accelerator.prepare_model(made, evaluation_mode=True)
+
+
 class Reference:
     """A copy of a trainer's model as it is now; with LoRA no copy but the model without its adapters.
 
@@ -33,7 +59,7 @@ class Reference:
         self.trainer, self.sync_steps = trainer, sync_steps
         self.lora = hasattr(trainer.model, "get_base_model")
         self._refuse()
-        self.model: Any = None if self.lora else self._copy()
+        self.model: Any = None if self.lora else prepared_copy(trainer, 1.0)
 
     def _refuse(self) -> None:
         trainer = self.trainer
@@ -43,7 +69,7 @@ class Reference:
                 reason="the reference is the model without its adapters, which does not change",
                 remedy="use reference='frozen', or 'none'",
             )
-        if self.sync_steps and (trainer.is_fsdp_enabled or self._zero3):
+        if self.sync_steps and (trainer.is_fsdp_enabled or is_zero3(trainer)):
             raise ConfigError(
                 "a synced reference with FSDP or ZeRO-3",
                 reason="a checkpoint holds the policy, and not the pieces of a reference that has moved",
@@ -55,26 +81,6 @@ class Reference:
                 reason="FSDP 1 may not wrap a second model whose head is used outside its own forward",
                 remedy="set fsdp_version: 2, or reference='none'",
             )
-
-    @property
-    def _zero3(self) -> bool:
-        trainer = self.trainer
-        return trainer.is_deepspeed_enabled and trainer.accelerator.state.deepspeed_plugin.zero_stage == 3
-
-    def _copy(self) -> Any:
-        trainer = self.trainer
-        if self._zero3:  # a partitioned model cannot be copied
-            made = type(trainer.model).from_pretrained(trainer.model.config._name_or_path, dtype=trainer.model.dtype)
-        else:
-            made = copy.deepcopy(trainer.model)
-            del made.forward  # the copy's patched forward is bound to the original
-        made.requires_grad_(False).eval()
-        add_head_function(made, 1.0)
-        if trainer.is_deepspeed_enabled:
-            return prepare_deepspeed(made, trainer.accelerator)
-        if trainer.is_fsdp_enabled:
-            return prepare_fsdp(made, trainer.accelerator)
-        return trainer.accelerator.prepare_model(made, evaluation_mode=True)
 
     @contextmanager
     def active(self, policy: Any) -> Iterator[Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from torch.utils.data import IterableDataset
 
 from ixt_rl.errors import DataError
@@ -41,49 +40,6 @@ class Source(Protocol[Item]):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-class Repeated(Generic[Item]):
-    """Items in memory without end, every pass in another order.
-
-    Args:
-        items: at least one.
-        seed: of the orders.
-
-    Raises:
-        DataError: there is no item.
-    """
-
-    def __init__(self, items: Sequence[Item], seed: int):
-        if not items:
-            raise DataError("0 prompts", reason="there is nothing to train on", remedy="give at least one")
-        self.items, self.seed = items, seed
-        self._read = 0
-
-    def __iter__(self) -> Iterator[Item]:
-        while True:
-            passed, index = divmod(self._read, len(self.items))
-            order = np.random.default_rng([self.seed, passed]).permutation(len(self.items))
-            for position in order[index:]:
-                self._read += 1
-                yield self.items[position]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"read": self._read, "items": len(self.items)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to a place that `state_dict` gave.
-
-        Raises:
-            DataError: there was another number of items then.
-        """
-        if state["items"] != len(self.items):
-            raise DataError(
-                f"a cursor over {state['items']} prompts",
-                reason=f"there are {len(self.items)}",
-                remedy="resume with the prompts of the run that wrote it",
-            )
-        self._read = state["read"]
 
 
 class UpdateStream(IterableDataset):

@@ -18,12 +18,13 @@ from trl import SFTTrainer
 from trl.distributed import DistributedBackend
 
 from ixt_rl.conditioning import Batch, pad
+from ixt_rl.data.corpus import Repeated
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.trainers.cursor import Repeated, Source, UpdateStream, checkpoint_folder
+from ixt_rl.trainers.cursor import Source, UpdateStream, checkpoint_folder
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.online import add_head_function, padded_positions
 from ixt_rl.types import Rollout, TokenSequence

@@ -1,10 +1,10 @@
-"""Documents held in memory, and documents of chosen levels only: sources like `DocumentStream`, with a cursor."""
+"""What is held in memory, and documents of chosen levels only: sources like `DocumentStream`, with a cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -12,49 +12,62 @@ from ixt_rl.data.packed import Documents
 from ixt_rl.errors import DataError
 from ixt_rl.types import Document
 
+Item = TypeVar("Item", covariant=True)
 
-class MemoryCorpus:
-    """Documents without end, every pass in another order. What judging them cost is counted in the first pass only.
+
+class Repeated(Generic[Item]):
+    """Items in memory without end, every pass in another order.
 
     Args:
-        documents: at least one.
+        items: at least one.
         seed: of the orders.
 
     Raises:
-        DataError: there is no document.
+        DataError: there is no item.
     """
 
-    def __init__(self, documents: Sequence[Document], seed: int):
-        if not documents:
-            raise DataError("a corpus of 0 documents", reason="there is nothing to read", remedy="give at least one")
-        self.documents, self.seed = documents, seed
-        self._epoch = self._index = 0
+    _called = "prompts"
 
-    def __iter__(self) -> Iterator[Document]:
+    def __init__(self, items: Sequence[Item], seed: int):
+        if not items:
+            raise DataError(f"0 {self._called}", reason="there is nothing to train on", remedy="give at least one")
+        self.items, self.seed = items, seed
+        self._read = 0
+
+    def __iter__(self) -> Iterator[Item]:
         while True:
-            order = np.random.default_rng([self.seed, self._epoch]).permutation(len(self.documents))
-            while self._index < len(order):
-                document = self.documents[order[self._index]]
-                self._index += 1
-                yield document if self._epoch == 0 else replace(document, judged_tokens=0)
-            self._epoch, self._index = self._epoch + 1, 0
+            passed, index = divmod(self._read, len(self.items))
+            order = np.random.default_rng([self.seed, passed]).permutation(len(self.items))
+            for position in order[index:]:
+                self._read += 1
+                yield self.items[position]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "index": self._index, "documents": len(self.documents)}
+        return {"read": self._read, "items": len(self.items)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to a place that `state_dict` gave.
 
         Raises:
-            DataError: the corpus had another size then.
+            DataError: there was another number of items then.
         """
-        if state["documents"] != len(self.documents):
+        if state["items"] != len(self.items):
             raise DataError(
-                f"a cursor over {state['documents']} documents",
-                reason=f"this corpus has {len(self.documents)}",
-                remedy="resume with the corpus of the run that wrote it",
+                f"a cursor over {state['items']} {self._called}",
+                reason=f"there are {len(self.items)}",
+                remedy=f"resume with the {self._called} of the run that wrote it",
             )
-        self._epoch, self._index = state["epoch"], state["index"]
+        self._read = state["read"]
+
+
+class MemoryCorpus(Repeated[Document]):
+    """Documents without end, every pass in another order. What judging them cost is counted in the first pass only."""
+
+    _called = "documents"
+
+    def __iter__(self) -> Iterator[Document]:
+        for document in super().__iter__():
+            yield document if self._read <= len(self.items) else replace(document, judged_tokens=0)
 
 
 class LevelFilter:

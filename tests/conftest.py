@@ -14,6 +14,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import pytest
 
 
+def pytest_collection_modifyitems(config, items):
+    """With several workers: engines one at a time, and a file's tests on one worker, so that fixtures are made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "engines" if item.get_closest_marker("engines") else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def world():
     from ixt_rl.worlds import AdditionWorld

@@ -13,7 +13,11 @@ from ixt_rl.judging.rubric import Rubric
 from ixt_rl.types import SamplingParams
 from tests.integration.judge_model import ENGINE, save_judge
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")]
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.slow,
+    pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed"),
+]
 
 FRACTION = Rubric.model_validate(
     {

@@ -27,7 +27,11 @@ from tests.integration.rollout_helpers import (
     save,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")]
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.slow,
+    pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed"),
+]
 
 
 @pytest.fixture(scope="module", params=["qwen3", "tied llama"])

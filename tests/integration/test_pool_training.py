@@ -18,6 +18,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from tests.unit.trainers.helpers import WORLD, make_trainer
 
 pytestmark = [
+    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]
@@ -36,15 +37,30 @@ def tied_model():
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory):
+def cluster():
+    """A Ray cluster that is up already, of two nodes with room for one engine each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()  # this process's connection
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory, cluster):
     from ixt_rl.rollout.ray_pool import RayPool
 
     folder = tmp_path_factory.mktemp("model")
     tied_model().save_pretrained(folder)
     settings = {"eos_ids": (11,), "dtype": "float32", "max_num_seqs": 32, "kv_cache_gib": 1 / 64, "enforce_eager": True}
-    pool = RayPool(str(folder), engines=2, **settings)
+    pool = RayPool(str(folder), engines=2, address=cluster.address, **settings)
     yield pool
     pool.close()
+    assert cluster.head_node.any_processes_alive()  # whoever joins a cluster leaves it up
 
 
 def train(tmp_path, pool, method="intro", *, staleness=0, **options):
@@ -59,6 +75,14 @@ def train(tmp_path, pool, method="intro", *, staleness=0, **options):
 
 def logged(trainer, name: str) -> list[float]:
     return [row[name] for row in trainer.state.log_history if row.get(name) is not None]
+
+
+def test_a_pool_joins_a_running_cluster_and_has_an_engine_on_each_node(pool):
+    import ray
+
+    nodes = ray.nodes()
+    assert len(nodes) == 2 and all(node["Alive"] and not node["Resources"].get("GPU") for node in nodes)
+    assert ray.available_resources().get("CPU", 0) == 0  # each node's only core is taken by its engine
 
 
 @pytest.mark.parametrize(("method", "options"), [("intro", {"candidates": 2}), ("grpo", {})])

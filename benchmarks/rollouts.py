@@ -81,7 +81,8 @@ def make_prompts(args: argparse.Namespace, seed: int) -> list[list[int]]:
 
 
 def start_bare(folder: str, settings: dict[str, Any], threads: int) -> None:
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    assert torch.get_num_threads() == threads
+    os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
     from vllm import LLM
 
@@ -420,6 +421,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rollouts"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read when a child loads torch, before any code of it runs
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "rollouts.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

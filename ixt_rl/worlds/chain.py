@@ -14,6 +14,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerFast
 
 from ixt_rl.types import Feedback, Grade
+from ixt_rl.worlds import chain_suffixes
 from ixt_rl.worlds.base import SPECIAL, is_eval_text, numbered, word_tokenizer, words_of
 from ixt_rl.worlds.chain_authors import Authors
 from ixt_rl.worlds.chain_judge import (
@@ -28,6 +29,7 @@ from ixt_rl.worlds.chain_judge import (
     verifier,
 )
 from ixt_rl.worlds.chain_text import DIGITS, FILLERS, JUNK, LABELS, OPERATIONS, Problem
+from ixt_rl.worlds.passages import JudgeFunction, Passage, Split, Teacher
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 EOS = "<eos>"
@@ -62,6 +64,9 @@ class ChainWorld:
         "critique": {"levels": LEVELS, "scores": True, "critique": True, "separator": "\n"},
     }
 
+    suffix_tokens = chain_suffixes.SUFFIX_TOKENS
+    judge_functions: dict[str, JudgeFunction] = {"quality": chain_suffixes.judged_quality}
+
     def __init__(self, view: str = "full"):
         self.view = view
 
@@ -83,6 +88,18 @@ class ChainWorld:
         """`count` documents, without `<bos>` and `<eos>`; none is about an evaluation problem."""
         authors = Authors(seed)
         return [authors.document()[1] for _ in range(count)]
+
+    def passages(self, split: Split, count: int, seed: int) -> list[Passage]:
+        """`count` documents about problems of a split, cut after the problem or after the author's first step."""
+        return chain_suffixes.passages(split, count, seed)
+
+    def rewriter(self, error: float, seed: int) -> Teacher:
+        """Who writes right solutions, but for a share of `error`; see `chain_suffixes.teacher`."""
+        return chain_suffixes.teacher(error, seed)
+
+    def measure(self, prefix: str, original: str, suffix: str) -> dict[str, float]:
+        """`right` and `quality` of a suffix; see `chain_suffixes.measure`."""
+        return chain_suffixes.measure(prefix, original, suffix)
 
     def target(self, question: str, level: int) -> Feedback:
         """What the verifier says of a typical document of that level about this problem."""

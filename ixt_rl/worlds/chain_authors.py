@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from random import Random
+from typing import Literal
 
 from ixt_rl.worlds.base import is_eval_text
 from ixt_rl.worlds.chain_text import JUNK, MODULUS, Problem, apply, solution
@@ -33,16 +34,16 @@ def misconceived(operation: str, x: int, y: int, saturated: bool) -> int:
 
 
 class Authors:
-    """Writes documents about problems that are not for evaluation; all randomness comes from `seed`."""
+    """Writes documents about problems of a split; all randomness comes from `purpose` and `seed`."""
 
-    def __init__(self, seed: int):
-        self.rng = Random(f"chain/corpus/{seed}")
+    def __init__(self, seed: int, split: Literal["train", "eval"] = "train", purpose: str = "corpus"):
+        self.rng, self.split = Random(f"chain/{purpose}/{seed}"), split
 
     def document(self) -> tuple[str, str]:
         """(author, text) of the next document."""
         author = self.rng.choices(list(AUTHORS), list(AUTHORS.values()))[0]
         problem = Problem.random(self.rng)
-        while is_eval_text(problem.question):
+        while is_eval_text(problem.question) != (self.split == "eval"):
             problem = Problem.random(self.rng)
         if author == "junk":
             words = self.rng.choices(JUNK, k=self.rng.randint(10, 22))

@@ -44,6 +44,16 @@ def read_solution(problem: Problem, words: Sequence[str]) -> Reading:
     return _Reader(problem, words).read()
 
 
+def read_on(problem: Problem, begun: Sequence[str], words: Sequence[str]) -> Reading:
+    """Reads the words after the beginning of a solution, whose last value is taken for right.
+
+    `steps` counts those of `begun` too; `first_wrong`, `waste` and `word_right` are those of `words` alone.
+    """
+    reader = _Reader(problem, begun)
+    reader.read()
+    return reader.read_on(words)
+
+
 class _Reader:
     def __init__(self, problem: Problem, words: Sequence[str]):
         self.problem, self.words = problem, list(words)
@@ -62,6 +72,12 @@ class _Reader:
         complete = not rest and self.answer is not None and self.steps == len(self.truth)
         word_right = (*self.right, *[False] * rest)
         return Reading(self.steps, self.first_wrong, self.answer, self.waste, complete, word_right)
+
+    def read_on(self, words: Sequence[str]) -> Reading:
+        if self.state is not None:
+            self.truth[self.steps :] = self.problem.results(self.steps, self.state)
+        self.words, self.right, self.waste, self.first_wrong = list(words), [], 0, None
+        return self.read()
 
     def _take(self) -> bool:
         """Reads the next piece; False if it is none of a solution."""

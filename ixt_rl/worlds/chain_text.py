@@ -70,11 +70,11 @@ class Problem:
             return None
         return cls(int(words[1]), tuple(steps)), at + 1
 
-    def results(self) -> list[int]:
-        """The right result of each step."""
-        return list(itertools.accumulate(self.steps, lambda x, step: apply(step[0], x, step[1]), initial=self.start))[
-            1:
-        ]
+    def results(self, first: int = 0, state: int | None = None) -> list[int]:
+        """The right result of each step from `first` on, which finds the value `state`; default: the start value."""
+        begin = self.start if state is None else state
+        steps = self.steps[first:]
+        return list(itertools.accumulate(steps, lambda x, step: apply(step[0], x, step[1]), initial=begin))[1:]
 
     @property
     def answer(self) -> int:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import PromptTemplate, load_template
-from ixt_rl.config.sections import WorldData
+from ixt_rl.config.sections import PrefixData, WorldData
 from ixt_rl.data.loaders import load_rows
+from ixt_rl.data.prefixes import load_prefixes
+from ixt_rl.errors import ConfigError
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 
@@ -41,20 +43,27 @@ class Task:
 
 
 def make_task(
-    data: WorldData | FileData, template: str | Template | None, judge: Callable[..., Any] | None = None
+    data: WorldData | FileData | PrefixData,
+    template: str | Template | None,
+    judge: Callable[..., Any] | None = None,
+    tokenizer: Any = None,
 ) -> Task:
     """The task of a stage's `data` and `template`.
 
     Args:
-        data: a world, or a file.
-        template: prompts; None for the world's, or `math`.
-        judge: reward function that measures completions of file data; default: `MathReward()`.
+        data: a world, a file of problems, or prefixes of documents.
+        template: prompts; None for the world's, `math`, or for prefixes the text as it is.
+        judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
+        tokenizer: the policy's; prefixes are cut in its tokens.
 
     Raises:
+        ConfigError: prefixes without a judge, or with a template.
         DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
     """
     if isinstance(data, WorldData):
         return _world_task(data, template)
+    if isinstance(data, PrefixData):
+        return _prefix_task(data, template, judge, tokenizer)
     return _file_task(data, template, judge)
 
 
@@ -100,8 +109,21 @@ def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) 
     train, held_out = load_rows(data)
     if isinstance(score, MathReward):
         check_golds([*train, *held_out])
-    train, held_out = _render(train, template), _render(held_out, template)
+    return _scored_task(_render(train, template), _render(held_out, template), score)
 
+
+def _prefix_task(data: PrefixData, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
+    if judge is None or template_spec is not None:
+        raise ConfigError(
+            f"prefixes of {data.path} with " + ("no judge" if judge is None else "a template"),
+            reason="how a text goes on is no answer to be computed" if judge is None else "a prefix is its own prompt",
+            remedy="give the stage a {type: judge, ...} reward" if judge is None else "leave template out",
+        )
+    train, held_out = (_render(rows, load_template("plain", "plain")) for rows in load_prefixes(data, tokenizer))
+    return _scored_task(train, held_out, judge)
+
+
+def _scored_task(train: list[dict[str, Any]], held_out: list[dict[str, Any]], score: Callable[..., Any]) -> Task:
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         value = score(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]

@@ -118,14 +118,11 @@ class PromptTrainer(SFTTrainer):
     def load_beside(self, folder: Path) -> None:
         """Reads what `save_beside` wrote."""
 
-    def sample(self, prefixes: Sequence[tuple[int, ...]], copies: int) -> list[Rollout]:
-        """`copies` rollouts of each prefix, neighbours; seeded by step, from the current policy. All ranks call it."""
+    def sample(self, prefixes: Sequence[tuple[int, ...]], copies: int, part: int = 0) -> list[Rollout]:
+        """`copies` rollouts of each prefix, neighbours; seeded by step and part, from the current policy. All ranks
+        call it."""
         ids = [list(prefix) for prefix in prefixes for _ in range(copies)]
-        if self.rollouts.in_process:
-            with self.rollouts.in_process_engine(self) as engine:
-                found = [group[0] for group in engine.generate(ids, self.rollouts._sampling(self))]
-        else:
-            found = self.rollouts._from_engine(ids, self)
+        found = self.rollouts.sample(ids, self, part)
         self.ledger.add("rollout", sum(len(one.prompt_ids) + len(one.completion_ids) for one in found))
         return found
 

@@ -2,14 +2,16 @@
 
     prompts (prefix, suffix), as ids
       -> candidates: the original suffix, its rewrite, K rollouts of the policy          `propose`
-      -> equal ids merged, judged, the best and the worst drawn                          `judged`
+      -> equal ids merged, judged, the best and the worst drawn                          `ask`
       -> what each prompt puts into the loss, and the update's denominator               `example`, `count`
       -> DPO:      mean over pairs of - log sigmoid(margin)                              `compute_loss`
          NLL:      mean over all trained tokens of the update of - log p
          GRPO:     - mean over candidates i of A_i mean over tokens t of r_it
 
 All but the loss is done for the whole update before its first micro-batch. So the denominators (pairs, tokens,
-candidates) are those of the update over all ranks, and loss and gradient do not depend on how it is split.
+candidates) are those of the update over all ranks, and loss and gradient do not depend on how it is split. Rewriter
+and judge are asked in the background: rewrites are written while rollouts are sampled, and with `judge_parts` above 1
+one part of the update's prompts is judged while the next is sampled.
 
 In GRPO the ratio r is 1 at the current policy, r = p / stopped p, for every candidate: originals and rewrites have no
 sampling log-probs, and rollouts are trained once. With a correction, a rollout's is p / mu (mu: as it was sampled).
@@ -31,6 +33,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ixt_rl.conditioning import Batch, prompt_completion
+from ixt_rl.config.sip_choices import UNJUDGED
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import dpo_loss, nll_loss, sequence_logprobs
@@ -38,9 +41,9 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.cursor import Source
 from ixt_rl.trainers.prompts import PromptTrainer
 from ixt_rl.trainers.reference import Reference
-from ixt_rl.trainers.sip_config import UNJUDGED, SIPConfig
+from ixt_rl.trainers.sip_config import SIPConfig
 from ixt_rl.trainers.sip_groups import Group, Shares, Text, merge, share_names
-from ixt_rl.trainers.sip_scoring import CandidateScorer, Scoring, SuffixRewriter
+from ixt_rl.trainers.sip_scoring import Asked, CandidateScorer, Scoring, SuffixRewriter
 from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ class SIPTrainer(PromptTrainer):
     To change the method, override one of:
 
     - `propose`: which candidates a prompt has;
-    - `judged`: how they get their scores, and which is the best and the worst;
+    - `ask`: how they get their scores;
     - `example` and `count`: what of them is trained, and by what the loss is divided.
 
     Args:
@@ -129,44 +132,44 @@ class SIPTrainer(PromptTrainer):
 
     # ---------------------------------------------------------------- override these
 
-    def propose(self, items: Sequence[PrefixSuffix]) -> list[tuple[Text, ...]]:
+    def propose(self, items: Sequence[PrefixSuffix], part: int = 0) -> list[tuple[Text, ...]]:
         """The candidates of each prompt, equal ones merged.
 
         Args:
-            items: this rank's prompts of the whole update.
+            items: this rank's prompts of one part of the update.
+            part: number of the part.
         """
+        rewrites = None if self.rewriter is None else self.scoring.start(self.rewriter, list(items), self.rewriter)
         found: list[list[tuple[Candidate, tuple[float, ...] | None]]] = [[] for _ in items]
         if "original" in self.args.sources:
             for of_item, item in zip(found, items, strict=True):
                 of_item.append((self._candidate("original", item.suffix_ids), None))
-        if self.rewriter is not None:
-            rewrites = self.scoring.ask(self.rewriter, list(items), self.rewriter)
-            for of_item, rewrite in zip(found, rewrites, strict=True):
-                if rewrite is not None and rewrite.ids:
-                    of_item.append((rewrite, None))
-            self.means.add("rewrite/missing", [float(one is None or not one.ids) for one in rewrites])
         copies = self.args.num_generations
         if copies:
-            rollouts = self.sample([tuple(item.prefix_ids) for item in items], copies)
+            rollouts = self.sample([tuple(item.prefix_ids) for item in items], copies, part)
             for index, rollout in enumerate(rollouts):
                 candidate = self._candidate("rollout", rollout.completion_ids)
                 found[index // copies].append((candidate, rollout.logprobs))
             self.means.add("rollout/tokens", [float(len(one.completion_ids)) for one in rollouts])
             self.means.add("rollout/ended", [float(one.finish_reason == "eos") for one in rollouts])
+        if rewrites is not None:
+            written = self.scoring.finish(rewrites)
+            for of_item, rewrite in zip(found, written, strict=True):
+                if rewrite is not None and rewrite.ids:
+                    of_item.append((rewrite, None))
+            self.means.add("rewrite/missing", [float(one is None or not one.ids) for one in written])
         return [merge([c for c, _ in one], [logprobs for _, logprobs in one]) for one in found]
 
-    def judged(self, items: Sequence[PrefixSuffix], groups: Sequence[Group]) -> list[Group]:
-        """The groups with verdicts, and with their best and worst; without a judge as they are."""
+    def ask(self, items: Sequence[PrefixSuffix], groups: Sequence[Group]) -> Asked | None:
+        """Has the judge score the groups' candidates, in the background; None without a judge."""
         if self.judge is None:
-            return list(groups)
+            return None
         asked = [
             (self._decode(item.prefix_ids), self._decode(item.suffix_ids), [text.candidate for text in group.texts])
             for item, group in zip(items, groups, strict=True)
         ]
         judge = self.judge
-        answers = self.scoring.ask(lambda everyone: judge(*map(list, zip(*everyone, strict=True))), asked, judge)
-        seed = call_seed(self.args.seed, self.state.global_step, _DRAWS)
-        return [group.judged(answer, seed) for group, answer in zip(groups, answers, strict=True)]
+        return self.scoring.start(lambda everyone: judge(*map(list, zip(*everyone, strict=True))), asked, judge)
 
     def example(self, group: Group) -> Example | None:
         """What a group puts into the loss; None where there is nothing to choose, or nothing decided."""
@@ -199,9 +202,7 @@ class SIPTrainer(PromptTrainer):
         self.model.train()
         items = [item for batch in batches for item in batch]
         self.check_lengths([item.prefix_ids for item in items])
-        texts = self.propose(items)
-        groups = [Group(tuple(item.prefix_ids), of_item) for item, of_item in zip(items, texts, strict=True)]
-        groups = self.judged(items, groups)
+        groups = self.judged(items)
         examples = [self.example(group) for group in groups]
         self._observe(groups, examples)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
@@ -210,6 +211,26 @@ class SIPTrainer(PromptTrainer):
         ends = [len(made) * part // len(batches) for part in range(len(batches) + 1)]
         parts = [made[first:last] for first, last in pairwise(ends)]
         return [{"examples": part, "total": total} for part in parts], None
+
+    def judged(self, items: Sequence[PrefixSuffix]) -> list[Group]:
+        """The groups of an update's prompts, with verdicts, and with their best and worst, if there is a judge."""
+        number = min(self.args.judge_parts, len(items))
+        ends = [len(items) * part // number for part in range(number + 1)]
+        parts: list[tuple[list[Group], Asked | None]] = []
+        for part, (first, last) in enumerate(pairwise(ends)):
+            chosen = items[first:last]
+            texts = self.propose(chosen, part)
+            groups = [Group(tuple(item.prefix_ids), of_item) for item, of_item in zip(chosen, texts, strict=True)]
+            parts.append((groups, self.ask(chosen, groups)))
+        seed = call_seed(self.args.seed, self.state.global_step, _DRAWS)
+        found: list[Group] = []
+        for groups, asked in parts:
+            if asked is None:
+                found += groups
+                continue
+            answers = self.scoring.finish(asked)
+            found += [group.judged(answer, seed) for group, answer in zip(groups, answers, strict=True)]
+        return found
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The micro-batch's part of the update's loss, 0-d; `inputs` as `get_batch_samples` gives them."""

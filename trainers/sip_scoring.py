@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -16,9 +19,6 @@ from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
     from ixt_rl.data.suffixes import PrefixSuffix
-
-Asked = TypeVar("Asked")
-Answered = TypeVar("Answered")
 
 
 class CandidateScorer(Protocol):
@@ -37,6 +37,16 @@ class SuffixRewriter(Protocol):
     def __call__(self, items: Sequence[PrefixSuffix]) -> Sequence[Candidate | None]:
         """A candidate of source `rewrite` for each, or None."""
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is being asked: by whom it is answered, how much of all ranks, which part is this rank's."""
+
+    name: str
+    total: int
+    own: slice
+    task: _Task | None
 
 
 class Scoring:
@@ -61,45 +71,79 @@ class Scoring:
         self.accelerator, self.ledger, self.patience = accelerator, ledger, patience
         self.gave_up, self.sleep = gave_up, sleep
         self.retries, self.waited = 0, 0.0
+        self._turn = threading.Lock()
 
-    def ask(self, call: Callable[[list[Asked]], Sequence[Answered]], asked: list[Asked], who: Any) -> list[Answered]:
-        """`call` with what all ranks ask; this rank's answers. All ranks call it, and all get its failure.
+    def start(self, call: Callable[[list[Any]], Sequence[Any]], asked: list[Any], who: Any) -> Asked:
+        """Has `call` answer what all ranks ask, in the background; all ranks call it, and then `finish`.
 
         Args:
             call: answers a list, one for one.
             asked: by this rank.
             who: the rewriter or judge behind `call`, for its count of tokens.
+        """
+        by_rank: list[list[Any]] = gather_object([asked])
+        counts = [len(of_rank) for of_rank in by_rank]
+        first = sum(counts[: self.accelerator.process_index])
+        task = None
+        if self.accelerator.is_main_process:
+            everyone = [one for of_rank in by_rank for one in of_rank]
+            task = _Task(lambda: self._answers(call, everyone, who))
+        return Asked(type(who).__name__, sum(counts), slice(first, first + len(asked)), task)
+
+    def finish(self, asked: Asked) -> list[Any]:
+        """This rank's answers. All ranks call it, in the order of `start`, and all get its failure.
 
         Raises:
             BackendFailed: patience is spent.
             DataError: there are not as many answers as questions.
         """
-        by_rank: list[list[Asked]] = gather_object([asked])
         outcome: Any = None
-        if self.accelerator.is_main_process:
-            before = tokens_used(who)
-            everyone = [one for of_rank in by_rank for one in of_rank]
-            try:
-                outcome = list(patiently(lambda: call(everyone), self.patience, self._waited, self.sleep))
-            except BackendFailed as failure:
-                outcome = failure
-            self.ledger.add("annotate", tokens_used(who) - before)
+        if asked.task is not None:
+            outcome, tokens = asked.task.result()
+            self.ledger.add("annotate", tokens)
         outcome = broadcast_object_list([outcome])[0]
         if isinstance(outcome, BackendFailed):
             self.gave_up()
             raise outcome
-        if len(outcome) != sum(map(len, by_rank)):
+        if len(outcome) != asked.total:
             raise DataError(
-                f"{type(who).__name__} gave {len(outcome)} answers for {sum(map(len, by_rank))}",
+                f"{asked.name} gave {len(outcome)} answers for {asked.total}",
                 reason="answers belong to questions by their place",
                 remedy="let it answer one for one, None where it cannot",
             )
-        first = sum(map(len, by_rank[: self.accelerator.process_index]))
-        return outcome[first : first + len(asked)]
+        return outcome[asked.own]
+
+    def _answers(self, call: Callable[[list[Any]], Sequence[Any]], everyone: list[Any], who: Any) -> tuple[Any, int]:
+        """(the answers, or the failure that patience ended with; tokens used). In the background, one at a time."""
+        with self._turn:  # rewriter and judge may share a backend
+            before = tokens_used(who)
+            try:
+                return list(patiently(lambda: call(everyone), self.patience, self._waited, self.sleep)), (
+                    tokens_used(who) - before
+                )
+            except BackendFailed as failure:
+                return failure, tokens_used(who) - before
 
     def _waited(self, seconds: float) -> None:
         self.retries += 1
         self.waited += seconds
+
+
+class _Task:
+    """A call in a thread of its own, which does not keep the process alive."""
+
+    def __init__(self, call: Callable[[], Any]):
+        self._future: Future[Any] = Future()
+        threading.Thread(target=self._run, args=(call,), daemon=True).start()
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        try:
+            self._future.set_result(call())
+        except BaseException as error:  # any: it is raised where the result is asked for
+            self._future.set_exception(error)
+
+    def result(self) -> Any:
+        return self._future.result()
 
 
 def tokens_used(who: Any) -> int:

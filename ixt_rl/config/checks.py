@@ -139,6 +139,42 @@ def check_python_function(path: str, info: ValidationInfo) -> str:
     return f"{source}:{function}"
 
 
+def check_asked_model(name: str, info: ValidationInfo) -> str:
+    """Who is asked as a judge or rewriter: `world`, or a kind and what it is of, which exists."""
+    if name == "world":
+        return name
+    kind, colon, target = name.partition(":")
+    if not colon or not target or kind not in ("python", "openai", "hf", "vllm"):
+        raise ConfigError(
+            repr(name),
+            reason="it is neither `world` nor a kind and a target",
+            remedy="write world, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+        )
+    if kind == "python":
+        check_python_function(target, info)
+    elif kind in ("hf", "vllm") and not _off(info) and not (Path(target).expanduser() / "config.json").is_file():
+        raise ConfigError(
+            repr(name), reason="there is no folder with a config.json", remedy="download the model and name its folder"
+        )
+    backend = {"openai": "openai", "vllm": "vllm"}.get(kind)
+    if backend is not None:
+        needs_backend(backend, f"{kind}:...", info)
+    return name
+
+
+def check_judging_file(name: str, kind: str, aliases: tuple[str, ...], info: ValidationInfo) -> str:
+    """A rubric or rewrite prompt that the library ships, or a YAML file; `aliases` are other names for shipped ones."""
+    folder = Path(ixt_rl.__file__).parent / "judging" / kind
+    known = sorted({file.stem for file in folder.glob("*.yaml")} | {*aliases})
+    if not _off(info) and name not in known and not Path(name).expanduser().is_file():
+        raise ConfigError(
+            repr(name),
+            reason=f"it is neither one of the shipped {kind} nor a file",
+            remedy=did_you_mean(name, known) + f"one of {', '.join(known)}, or the path of a YAML file",
+        )
+    return name
+
+
 def _top_level_names(tree: ast.Module) -> set[str]:
     names: set[str] = set()
     for node in tree.body:

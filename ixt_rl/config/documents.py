@@ -27,7 +27,7 @@ Level = Annotated[int, Field(ge=1, le=5)]
 class WorldCorpus(Strict):
     """Documents of mixed quality, written by code, with a verifier as their judge."""
 
-    world: Literal["chain", "facts"]
+    world: Literal["chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
     documents: PositiveInt = Field(20_000, description="size of the corpus; it is read again when it ends")
     judge: Literal["verifier", "matched"] = Field(
         "verifier", description="who wrote the feedback: one that knows all (late-stage), or a weaker one (matched)"
@@ -169,3 +169,14 @@ class DocumentFields(Strict):
     )
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _judged_world(self) -> DocumentFields:
+        world = getattr(self.data, "world", "")
+        if world.startswith("thoughts") and (self.feedback.template is not None or self.data.keep_levels):
+            raise ConfigError(
+                f"feedback or keep_levels with world: {world}",
+                reason="no judge reads that world's documents",
+                remedy="leave both out, or take world: chain or facts",
+            )
+        return self

@@ -36,7 +36,7 @@ from ixt_rl.config.sections import (
     TemplateName,
     WorldData,
 )
-from ixt_rl.config.sections import NewModel as NewModel
+from ixt_rl.config.sip import SipFields
 from ixt_rl.errors import ConfigError
 
 # ----------------------------------------------------------------------------------------- stages
@@ -224,6 +224,12 @@ class OnlineStage(Stage):
         return self
 
 
+class SipStage(SipFields, Stage):
+    """Self-improving pretraining (SIP, arXiv 2601.21343) on prefixes and suffixes of documents, or a baseline of it."""
+
+    type: Literal["sip"]
+
+
 def _stage_tag(value: Any) -> Any:
     """Which class a stage is. `pretrain` is two: on the addition world's pairs, and on documents."""
     read = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
@@ -241,7 +247,8 @@ AnyStage = Annotated[
     Annotated[PretrainStage, Tag("pretrain")]
     | Annotated[DocumentStage, Tag("documents")]
     | Annotated[EvaluateStage, Tag("evaluate")]
-    | Annotated[OnlineStage, Tag("online")],
+    | Annotated[OnlineStage, Tag("online")]
+    | Annotated[SipStage, Tag("sip")],
     Discriminator(_stage_tag),
 ]
 
@@ -249,13 +256,14 @@ AnyStage = Annotated[
 class Expectation(Strict):
     """A claim about the finished run, checked and reported plainly: `metric` of `stage` within a bound.
 
-    `minus` names a stage whose value is subtracted. `at_step` takes the evaluation at that step in
-    place of the final value. With several seeds the mean over seeds is checked.
+    `minus` names a stage whose value is subtracted, `over` one whose value it is divided by. `at_step` takes the
+    evaluation at that step in place of the final value. With several seeds the mean over seeds is checked.
     """
 
     metric: str
     stage: Name
     minus: Name | None = None
+    over: Name | None = None
     at_step: NonNegativeInt | None = None
     at_least: Finite | None = None
     at_most: Finite | None = None
@@ -267,6 +275,12 @@ class Expectation(Strict):
                 f"an expectation of {self.metric!r} without a bound",
                 reason="there is nothing to check",
                 remedy="give at_least, at_most, or both",
+            )
+        if self.minus is not None and self.over is not None:
+            raise ConfigError(
+                f"an expectation of {self.metric!r} with minus and over",
+                reason="it is a difference or a ratio",
+                remedy="give one of them",
             )
         return self
 
@@ -310,6 +324,7 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _stage_names(self) -> RunConfig:
         seen: list[str] = []
+        measured: list[str] = []  # on suffixes
         for stage in self.stages:
             if stage.name in seen:
                 raise ConfigError(
@@ -323,6 +338,9 @@ class RunConfig(Strict):
                     reason="`init: model` means the run's model block",
                     remedy="rename the stage",
                 )
+            if isinstance(stage, SipStage) and stage.evaluation is not None:
+                _check_against(stage.evaluation.against, stage.name, measured)
+                measured.append(stage.name)
             if stage.init not in (None, FROM_MODEL, *seen):
                 raise ConfigError(
                     f"stage {stage.name!r} has init: {stage.init!r}",
@@ -338,7 +356,7 @@ class RunConfig(Strict):
                 )
         for expectation in [*self.expect, *self.claims]:
             key = "claims" if isinstance(expectation, Claim) else "expect"
-            for name in filter(None, (expectation.stage, expectation.minus)):
+            for name in filter(None, (expectation.stage, expectation.minus, expectation.over)):
                 if name not in seen:
                     raise ConfigError(
                         f"{key}: {expectation.metric!r} of stage {name!r}",
@@ -352,3 +370,13 @@ class RunConfig(Strict):
                 remedy="list each seed once",
             )
         return self
+
+
+def _check_against(name: str | None, stage: str, measured: list[str]) -> None:
+    """Raises ConfigError unless `name` is None or an earlier stage whose continuations are kept."""
+    if name is not None and name not in measured:
+        raise ConfigError(
+            f"stage {stage!r} has evaluation.against: {name!r}",
+            reason="it must name an earlier sip stage with an evaluation: " + (", ".join(measured) or "there is none"),
+            remedy=did_you_mean(name, measured) + "leave it out to compare with the documents' own suffixes",
+        )

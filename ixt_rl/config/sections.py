@@ -123,18 +123,26 @@ class Lora(Strict):
 # ------------------------------------------------------------------------------------------- data
 
 
-VIEWS = {"addition": ("sum", "parity", "mod5"), "chain": ("full",), "facts": ("uncovered", "covered")}
+VIEWS = {
+    "addition": ("sum", "parity", "mod5"),
+    "chain": ("full",),
+    "facts": ("uncovered", "covered"),
+    "almanac": ("full",),
+    "thoughts": ("problems", "prefixes"),
+    "thoughts-annotated": ("problems", "prefixes"),
+}
 """Views of each world, the default first."""
 
 
 class WorldData(Strict):
     """Problems made by code, with a verifier that knows every step."""
 
-    world: Literal["addition", "chain", "facts"]
-    view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered"] = Field(
+    world: Literal["addition", "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
+    view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered", "problems", "prefixes"] = Field(
         "sum",
         description="addition: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; chain: full; "
-        "facts: whether good documents cover the facts asked for",
+        "almanac: full; facts: whether good documents cover the facts asked for; thoughts: problems, or prefixes of "
+        "documents",
     )
 
     @model_validator(mode="before")
@@ -170,14 +178,48 @@ class FileData(Strict):
     where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
     max_rows: PositiveInt | None = None
     eval_rows: NonNegativeInt = Field(0, description="rows set aside for evaluation, by a fixed shuffle")
+    group: str | None = Field(
+        None, description="rows with equal values of this field are set aside together, such as both orders of a pair"
+    )
+    columns: list[str] = Field([], description="further fields, which rewards get under their own names")
+
+    @model_validator(mode="after")
+    def _free_names(self) -> FileData:
+        taken = [name for name in self.columns if name in ("question", "answer", "prompt", "told_prompt", "completion")]
+        if taken:
+            raise ConfigError(
+                f"columns={self.columns}",
+                reason=f"a row has a `{taken[0]}` of its own",
+                remedy="leave it out; data.question and data.answer map fields to those names",
+            )
+        return self
+
+
+class PrefixData(Strict):
+    """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` reward."""
+
+    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
+        description="a .jsonl, .json or .parquet file, a folder or a pattern of them, or one hub dataset id"
+    )
+    text: str = Field("text", description="field of the document")
+    suffix_tokens: PositiveInt = Field(description="tokens at the end of a document that are to be predicted")
+    min_prefix_tokens: PositiveInt = 1
+    max_prefix_tokens: PositiveInt = Field(960, description="longer prefixes lose their beginning")
+    max_rows: PositiveInt = Field(10_000, description="documents that are read, those for evaluation included")
+    eval_rows: NonNegativeInt = Field(100, description="documents set aside for evaluation")
 
 
 def _data_tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    if "suffix_tokens" in keys:
+        return "prefixes"
     return "world" if "world" in keys or isinstance(value, WorldData) else "file"
 
 
-Data = Annotated[Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")], Discriminator(_data_tag)]
+Data = Annotated[
+    Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")] | Annotated[PrefixData, Tag("prefixes")],
+    Discriminator(_data_tag),
+]
 
 
 class Template(Strict):
@@ -262,7 +304,79 @@ class PythonReward(Strict):
     weight: Finite = 1.0
 
 
-Reward = Annotated[WorldReward | MathReward | FormatReward | LengthReward | PythonReward, Field(discriminator="type")]
+class JudgeReward(Strict):
+    """A judge's verdict on a rubric, on 0..1; undecided excluded."""
+
+    type: Literal["judge"]
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    rubric: str = Field("suffix-match", description="a shipped rubric that reads one completion, or a YAML file")
+    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: PositiveInt = Field(512, description="of the judge's answer, its thinking included")
+    weight: Finite = 1.0
+
+    @model_validator(mode="after")
+    def _exist(self, info: ValidationInfo) -> JudgeReward:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world", reason="a world's own judge is a reward of its own", remedy="write {type: world}"
+            )
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        return self
+
+
+class VerdictReward(Strict):
+    """Trains a judge: 1 where its verdict is the row's answer, else 0 (rows of `ixt-rl examples judge`)."""
+
+    type: Literal["verdict"]
+    rubric: str = Field("pairwise-quality", description="what the prompts ask: a shipped rubric, or a YAML file")
+    unreadable: Finite | None = Field(
+        0.0, description="reward of an answer without a readable verdict, or cut off; null: the sample is left out"
+    )
+    weight: Finite = 1.0
+
+    @model_validator(mode="after")
+    def _exists(self, info: ValidationInfo) -> VerdictReward:
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        return self
+
+
+class RewriteReward(Strict):
+    """Trains a rewriter: 1 for copying a fine suffix, else 0; the mean of judged quality and safety of other rewrites.
+
+    For rows of `ixt-rl examples rewriter`. What the judge leaves undecided is excluded.
+    """
+
+    type: Literal["rewrite"]
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: PositiveInt = Field(512, description="of the judge's answer, its thinking included")
+    repeats: PositiveInt = Field(1, description="votes on every question, and on each order of a pair")
+    unreadable: Finite | None = Field(
+        0.0, description="reward of an answer that is no rewrite, or cut off; null: the sample is left out"
+    )
+    weight: Finite = 1.0
+
+    @model_validator(mode="after")
+    def _no_world(self) -> RewriteReward:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world",
+                reason="rewrites of files have no world that could judge them",
+                remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            )
+        return self
+
+
+Reward = Annotated[
+    WorldReward | MathReward | FormatReward | LengthReward | PythonReward | JudgeReward | VerdictReward | RewriteReward,
+    Field(discriminator="type"),
+]
 
 
 class RewardErrors(Strict):

@@ -75,7 +75,7 @@ class JudgeCache:
     def _connect(self) -> sqlite3.Connection:
         """This process's connection: one must not be used on the other side of a fork."""
         if self._connection is None or self._owner != os.getpid():
-            connection = sqlite3.connect(self.file, timeout=_PATIENCE, isolation_level=None)
+            connection = sqlite3.connect(self.file, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the latest
             connection.execute("CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID")

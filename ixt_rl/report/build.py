@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ixt_rl.errors import DataError
-from ixt_rl.report import arm_plots, arms, compare
+from ixt_rl.report import arm_plots, arms, compare, sip_plots
 from ixt_rl.report.glossary import glossary
 from ixt_rl.report.plots import Drawing, Plotter
 from ixt_rl.report.results import Group, claims, expectations, figure, missing_stages, results, shown_columns, status
@@ -53,12 +53,18 @@ def build_report(folder: Path) -> Path:
             columns=shown_columns(groups),
             spread_shown=any(c.spread is not None for g in groups for r in g.rows for c in r.cells.values()),
             seed_tables=_seed_tables(groups),
-            same_start=bool(run.online_stages) and not run.document_stages,
+            same_start=bool(run.online_stages) and not run.document_stages and not run.suffix_stages,
             uncertainty=uncertainty(run),
             missing=missing_stages(run),
             notes=_notes(run),
             curves=_present(
-                draw(view) for view in views for draw in (partial(arm_plots.curves, plotter), plotter.curves)
+                draw(view)
+                for view in views
+                for draw in (
+                    partial(arm_plots.curves, plotter),
+                    plotter.curves,
+                    *(partial(draw, plotter) for draw in (sip_plots.continuations, sip_plots.comparisons)),
+                )
             ),
             efficiency=[_efficiency(run, plotter, view) for view in views if _has_arms(run, view)],
             temperatures=[
@@ -66,6 +72,7 @@ def build_report(folder: Path) -> Path:
                 for view in views
                 if (found := arms.temperatures(run, view)) is not None
             ],
+            choices=_present(draw(plotter, view) for view in views for draw in (sip_plots.choices, sip_plots.scores)),
             intro=_present(plotter.intro(view) for view in views),
             health=_present(
                 draw(view) for view in views for draw in (partial(arm_plots.training, plotter), plotter.health)

@@ -19,6 +19,16 @@ GLOSSARY = {
     "stages on documents that this one goes on from are included, in FLOPs and annotation too",
     "worst prefix": "the worst feedback in place of the best before every problem: it should make the model worse",
     "no prefix": "no feedback before the problem: what the model does when not asked for quality",
+    "right": "share of continuations without any error, by a judge that no training listens to",
+    "quality, factuality, safety": "of continuations, mean of that judge's scores on 0 to 1",
+    "win rate": "share of prefixes where the continuation is better than the other side's, by that judge, a tie "
+    "counting one half; without ties: wins over wins and losses",
+    "ended": "share of continuations that ended by themselves",
+    "chosen/rollout": "share of rollouts among the chosen candidates; `raw`: before equal texts are merged; `alone`: "
+    "texts that only a rollout wrote",
+    "ties/best": "share of prefixes where several texts have the highest score, and one of them is drawn",
+    "identical_share": "share of candidates whose text another candidate of the prefix has too",
+    "perfect/any_rollout": "share of prefixes with a rollout of the highest possible score",
     "kept_share": "share of the training rollouts whose reward is high enough to be trained on",
     "rollout/lucky_of_kept": "share of the right training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
@@ -47,10 +57,12 @@ def glossary(keys: set[str]) -> list[tuple[str, str]]:
         "trained tokens": "tokens",
         "worst prefix": "worst",
         "no prefix": "none",
+        "win rate": "win_rate",
+        "quality, factuality, safety": "quality",
     }
     shown = []
     for name, meaning in GLOSSARY.items():
         is_key = "_" in name or "/" in name or name == "entropy"
-        if name in keys if is_key else needs.get(name, name) in suffixes or "," in name:
+        if name in keys if is_key else needs.get(name, name) in suffixes or name.startswith("sampled, greedy"):
             shown.append((name, meaning))
     return shown

@@ -122,8 +122,9 @@ class Plotter:
         return self.accuracies(stages, panels, "rollouts", (f"curves-{view}", f"Accuracy, view {view}", caption))
 
     def accuracies(
-        self, stages: list[Stage], panels: list[tuple[str, str]], first_x: str, words: tuple[str, str, str]
-    ) -> Drawing | None:
+        self, stages: list[Stage], panels: list[tuple[str, str]], first_x: str, words: tuple[str, str, str],
+        ylabel: str = "share of problems",
+    ) -> Drawing | None:  # fmt: skip
         """Evaluation metrics (key, title) against `first_x` (first row) and FLOPs; words: file, title, caption."""
         panels = [panel for panel in panels if self.has(stages, "eval", panel[0])]
         axes_x = [x for x in (first_x, "flops") if any(number(r.get(x)) for s in stages for r in self.rows(s, "eval"))]
@@ -139,7 +140,7 @@ class Plotter:
                         self.line(ax, stage, "eval", x, plain(key), markers=True)
                     ax.set_title(panel_title if i == 0 else "")
                     x_axis(ax, x)
-                axes[i][0].set_ylabel("share of problems")
+                axes[i][0].set_ylabel(ylabel)
                 low, high = axes[i][0].get_ylim()
                 axes[i][0].set_ylim(max(low, -0.02), min(high, 1.02))
             legend(fig, [self.handle(stage.label) for stage in stages])
@@ -298,6 +299,10 @@ class Plotter:
         """Stages on documents of a view that left rows."""
         return [stage for stage in self.run.document_stages if stage.view == view and self.rows(stage)]
 
+    def suffix_stages(self, view: str) -> list[Stage]:
+        """SIP's stages of a view that left rows."""
+        return [stage for stage in self.run.suffix_stages if stage.view == view and self.rows(stage)]
+
     def rows(self, stage: Stage, phase: str | None = None) -> list[dict]:
         phases = [phase] if phase else ["train", "eval"]
         return [row for p in phases for rows in self.run.stage_rows(stage, p).values() for row in rows]
@@ -345,8 +350,8 @@ class Plotter:
         ]
         known = [total for total in totals if total]
         said = "Up to the last logged step of training."
-        if self.run.document_stages:
-            said += " A stage on documents includes those it goes on from."
+        if self.run.document_stages or self.run.suffix_stages:
+            said += " A stage on documents or suffixes includes those it goes on from."
         return f"{said} Pretraining, not shown: {engineering(sum(known))} FLOPs." if known else said
 
     def save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
@@ -377,12 +382,12 @@ def inline_svg(fig: Figure, name: str) -> str:
 
 
 def budget(stage: Stage) -> str:
-    """What a stage's progress is counted in: `tokens` or `rollouts`."""
-    return "tokens" if stage.documents else "rollouts"
+    """What a stage's progress is counted in: `tokens`, `rollouts`, or `step` where some arms have no rollouts."""
+    return "tokens" if stage.documents else "step" if stage.suffixes else "rollouts"
 
 
 def mean_curve(run: Run, stage: Stage, key: str) -> list[tuple[int, float, float]]:
-    """(step, tokens or rollouts, value) of a stage's evaluations, averaged over seeds."""
+    """(step, tokens, rollouts or step, value) of a stage's evaluations, averaged over seeds."""
     seeds = [_series(rows, budget(stage), plain(key)) for rows in run.stage_rows(stage, "eval").values()]
     return mean_series([series for series in seeds if series])
 
@@ -433,10 +438,10 @@ def grid(rows: int, columns: int, width: float = 2.85, sharey: bool = False) -> 
 
 
 def x_axis(ax: Axes, x: str) -> None:
-    """Labels the x axis, `rollouts`, `tokens` or `flops`."""
-    ax.set_xlabel({"rollouts": "rollouts", "tokens": "trained tokens", "flops": "FLOPs"}[x])
+    """Labels the x axis, `rollouts`, `step`, `tokens` or `flops`."""
+    ax.set_xlabel({"rollouts": "rollouts", "step": "updates", "tokens": "trained tokens", "flops": "FLOPs"}[x])
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    if x != "rollouts":
+    if x in ("tokens", "flops"):
         ax.xaxis.set_major_formatter(EngFormatter())
 
 

@@ -48,6 +48,19 @@ COLUMNS = (
     Column("sampled/truncated", "sampled", "truncated", None, min),
     Column("greedy/strict", "greedy", "strict", "greedy\nstrict", max),
     Column("greedy/checked", "greedy", "checked", "greedy\nchecked", max),
+    *(
+        Column(f"{mode}/{name}", mode, title, f"{mode}\n{short}" if short else None, best)
+        for mode in ("greedy", "sampled")
+        for name, title, short, best in (
+            ("right", "right", "right", max),
+            ("quality", "quality", None, max),
+            ("factuality", "factuality", "factual", max),
+            ("safety", "safety", "safe", max),
+            ("win_rate", "win rate", "win rate", max),
+            ("win_share", "win rate without ties", None, max),
+            ("ties", "ties", None, None),
+        )
+    ),
     Column("told/strict", "told", "strict", "told\nstrict", max),
     Column("told/checked", "told", "checked", None, max),
     Column("sampled@worst/strict", "worst prefix, strict", "sampled", "worst\nprefix"),
@@ -210,7 +223,7 @@ def _row(run: Run, stage: Stage) -> Row | None:
         values["seconds"] = cost(run, stage, "seconds")
     if stage.type == "pretrain" or (stage.documents and stage.config and not shows_feedback(stage.config)):
         values = {name: value for name, value in values.items() if not wish_of(name.partition("/")[0])}
-    if stage.documents:
+    if stage.documents or stage.suffixes:
         values |= {"tokens": cost(run, stage, "tokens"), "flops/annotate": cost(run, stage, "flops/annotate")}
     label = stage.label
     if stage.type == "evaluate" and stage.of is not None:

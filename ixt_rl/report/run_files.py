@@ -23,6 +23,7 @@ from ixt_rl.errors import DataError
 
 ONLINE = ("intro", "grpo", "raft")
 DOCUMENTS = ("ixt", "sft")
+SUFFIXES = "sip"
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
 
@@ -55,9 +56,14 @@ class Stage:
         return self.type in ONLINE
 
     @property
+    def suffixes(self) -> bool:
+        """Trained on continuations of prefixes, and measured on them."""
+        return self.type == SUFFIXES
+
+    @property
     def trained(self) -> bool:
         """By one of the methods that a run compares; a plain pretraining stage only makes their base."""
-        return self.online or self.documents
+        return self.online or self.documents or self.suffixes
 
     @property
     def learning_rate(self) -> float | None:
@@ -90,6 +96,10 @@ class Run:
     @property
     def document_stages(self) -> list[Stage]:
         return [stage for stage in self.stages if stage.documents]
+
+    @property
+    def suffix_stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.suffixes]
 
     @property
     def trained_stages(self) -> list[Stage]:

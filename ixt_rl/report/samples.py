@@ -115,6 +115,8 @@ def shown(sample: dict[str, Any]) -> dict[str, str]:
     said = [words]
     if (length := number(sample.get("length"))) is not None:
         said.append(f"{length:.0f} tokens")
+    if sample.get("against"):
+        said.append(f"{sample['against']} against the other's")
     if sample.get("reasoned") is False:
         said.append("no reasoning")
     if sample.get("finish_reason") == "length":

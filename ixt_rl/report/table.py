@@ -13,6 +13,10 @@ from ixt_rl.report.results import COUNTS, Cell, Column, Group, claims, expectati
 
 _SPREAD_IN = "sampled/strict"
 _CHECKED = ("sampled/checked", "greedy/checked")
+_OF_SUFFIXES = (
+    *(f"{mode}/{name}" for mode in ("greedy", "sampled") for name in ("right", "factuality", "safety", "win_rate")),
+    *("flops", "seconds"),
+)
 _OF_DOCUMENTS = ("sampled/strict", "greedy/strict", "sampled@worst/strict", "sampled@none/strict", *COUNTS, "seconds")
 
 
@@ -44,6 +48,8 @@ def _columns(groups: list[Group]) -> list[Column]:
     """What fits a terminal of 80 columns; a run on documents shows its costs in place of how answers look."""
     columns = [column for column in shown_columns(groups) if column.short]
     keys = {column.key for column in columns}
+    if keys & {"greedy/win_rate", "sampled/win_rate"}:
+        return [column for column in columns if column.key in _OF_SUFFIXES]
     if "tokens" in keys:
         wanted = _OF_DOCUMENTS if keys & {"sampled/strict", "greedy/strict"} else (*_CHECKED, *_OF_DOCUMENTS)
         return [column for column in columns if column.key in wanted]

@@ -26,6 +26,10 @@ def describe(run: Run) -> str:
             parts.append(f"is pretrained{on}" + (f" for {steps:,} steps" if isinstance(steps, int) else ""))
     if run.document_stages:
         parts.append(("then " if parts else "is ") + f"trained on documents{_arms(run.document_stages)}")
+    if run.suffix_stages:
+        names = [stage.name for stage in run.suffix_stages]
+        each = f", in {len(names)} arms: {listed(names)}" if len(names) > 1 else ""
+        parts.append(("then " if parts else "is ") + f"trained on continuations{each}")
     online = run.online_stages
     if online:
         labels = unique(stage.label for stage in online)
@@ -40,7 +44,11 @@ def describe(run: Run) -> str:
 
 def arms(run: Run) -> list[tuple[str, str]]:
     """(name, what it sees) of every stage on documents whose config is known."""
-    return [(stage.name, _sees(stage)) for stage in run.document_stages if stage.config]
+    return [
+        (stage.name, _chooses(stage) if stage.suffixes else _sees(stage))
+        for stage in run.stages
+        if (stage.documents or stage.suffixes) and stage.config
+    ]
 
 
 def uncertainty(run: Run) -> str:
@@ -48,7 +56,8 @@ def uncertainty(run: Run) -> str:
     counts = [
         count
         for stage in run.trained_stages
-        if isinstance(count := (stage.config.get("evaluation") or {}).get("problems"), int)
+        for block in [stage.config.get("evaluation") or {}]
+        if isinstance(count := block.get("problems", block.get("prefixes")), int)
     ]
     if not counts:
         return ""
@@ -83,6 +92,33 @@ def _arms(stages: list[Stage]) -> str:
 def _budget(stage: Stage) -> str:
     steps = number(stage.config.get("steps"))
     return f"{steps:,} steps" if steps else ""
+
+
+_OBJECTIVES = {
+    "dpo": "DPO, the best candidate over the worst",
+    "rf-nll": "next-token prediction on the best candidate",
+    "grpo": "GRPO over all candidates",
+    "nll": "next-token prediction on the original suffixes, without a judge",
+    "sft-rewrite": "next-token prediction on the rewrites, without a judge",
+    "sft-rollout": "next-token prediction on one rollout, without a judge",
+    "dpo-rewrite": "DPO, the rewrite over a rollout, without a judge",
+}
+
+
+def _chooses(stage: Stage) -> str:
+    """What a SIP stage learns from."""
+    config = stage.config
+    said = [_OBJECTIVES.get(str(config.get("objective")), str(config.get("objective")))]
+    if config.get("judge"):
+        sources = config.get("sources") or ["original", "rollout"]
+        rollouts = config.get("group_size") or 16
+        named = [f"{rollouts} rollouts" if source == "rollout" else source for source in sources]
+        said.append(f"of {listed(named)}")
+        said.append("judged on " + listed(list(config["judge"].get("axes") or {})))
+    rewriter = config.get("rewriter") or {}
+    if number(rewriter.get("error")):
+        said.append(f"{rewriter['error']:.0%} of the rewrites wrong")
+    return ", ".join(said)
 
 
 def _sees(stage: Stage) -> str:

@@ -100,12 +100,7 @@ class EngineRollouts:
 
     def __call__(self, prompts: list[Prompt], trainer: Any) -> dict[str, list]:
         """prompt_ids, completion_ids, logprobs, finish_reason and policy_version, one each a prompt."""
-        ids = self._encode(prompts, trainer)
-        if self.in_process:
-            with self.in_process_engine(trainer) as engine:
-                rollouts = [group[0] for group in engine.generate(ids, self._sampling(trainer))]
-        else:
-            rollouts = self._from_engine(ids, trainer)
+        rollouts = self.sample(self._encode(prompts, trainer), trainer)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in rollouts],
             "completion_ids": [list(r.completion_ids) for r in rollouts],
@@ -113,6 +108,19 @@ class EngineRollouts:
             "finish_reason": [r.finish_reason for r in rollouts],
             "policy_version": [r.policy_version for r in rollouts],
         }
+
+    def sample(self, ids: list[list[int]], trainer: Any, part: int = 0) -> list[Rollout]:
+        """One rollout a prompt, from the trainer's current policy; all ranks call it.
+
+        Args:
+            ids: this process's prompts, repeated ones beside each other.
+            trainer: as TRL hands it over.
+            part: tells calls of one micro-step apart, so that each has noise of its own.
+        """
+        if not self.in_process:
+            return self._from_engine(ids, trainer, part)
+        with self.in_process_engine(trainer) as engine:
+            return [group[0] for group in engine.generate(ids, self._sampling(trainer, part=part))]
 
     @contextmanager
     def current_engine(self, trainer: Any) -> Iterator[RolloutEngine]:
@@ -179,17 +187,18 @@ class EngineRollouts:
             )
         return ids
 
-    def _sampling(self, trainer: Any, ahead: int = 0) -> SamplingParams:
+    def _sampling(self, trainer: Any, ahead: int = 0, part: int = 0) -> SamplingParams:
         args = trainer.args
+        seed = step_seed(trainer, int(trainer.model.training), ahead)
         return SamplingParams(
             max_new_tokens=args.max_completion_length,
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k,
-            seed=step_seed(trainer, int(trainer.model.training), ahead),
+            seed=call_seed(seed, part) if part else seed,
         )
 
-    def _from_engine(self, ids: list[list[int]], trainer: Any) -> list[Rollout]:
+    def _from_engine(self, ids: list[list[int]], trainer: Any, part: int) -> list[Rollout]:
         """This rank's rollouts; the engine is called by the main process for all ranks."""
         everyone = gather_object(ids)
         if not self._probe:
@@ -198,7 +207,7 @@ class EngineRollouts:
             rollouts = self._overlapped(everyone, trainer)
         else:
             self.sync(trainer)
-            rollouts = self._finish(self._start(everyone, trainer), trainer)
+            rollouts = self._finish(self._start(everyone, trainer, part=part), trainer)
         first = trainer.accelerator.process_index * len(ids)
         return rollouts[first : first + len(ids)]
 
@@ -218,14 +227,14 @@ class EngineRollouts:
                 self._ahead[step + ahead] = (later, self._start(later, trainer, ahead))
         return rollouts
 
-    def _start(self, everyone: list[list[int]], trainer: Any, ahead: int = 0) -> Any:
+    def _start(self, everyone: list[list[int]], trainer: Any, ahead: int = 0, part: int = 0) -> Any:
         """Starts sampling, on the main process: a ticket, or the rollouts where the engine has no `submit`."""
         if not trainer.accelerator.is_main_process:
             return None
         engine: Any = self.engine
         groups, n = repeats(everyone)
         start = getattr(engine, "submit", engine.generate)
-        return start(groups, self._sampling(trainer, ahead), n)
+        return start(groups, self._sampling(trainer, ahead, part), n)
 
     def _finish(self, started: Any, trainer: Any) -> list[Rollout]:
         """The rollouts of `_start`, on every rank."""

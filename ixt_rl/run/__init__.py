@@ -16,7 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ixt_rl.config.load import dump_yaml, resolved
-from ixt_rl.config.schema import FROM_MODEL, DocumentStage, EvaluateStage, OnlineStage, PretrainStage, RunConfig
+from ixt_rl.config.schema import (
+    FROM_MODEL,
+    DocumentStage,
+    EvaluateStage,
+    OnlineStage,
+    PretrainStage,
+    RunConfig,
+    SipStage,
+)
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -110,7 +118,7 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
 
 
 def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
-    from ixt_rl.run import documents, stages
+    from ixt_rl.run import documents, sip, stages
 
     if folder.is_done():
         console.reused(stage, seed, folder)
@@ -121,6 +129,7 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
             DocumentStage: documents.run_documents,
             EvaluateStage: stages.run_evaluate,
             OnlineStage: stages.run_online,
+            SipStage: sip.run_sip,
         }
         runners[type(stage)](config, stage, seed, origin, folder, console, engines)
         folder.finish()
@@ -137,7 +146,7 @@ def stage_seeds(config: RunConfig, name: str) -> list[int | None]:
     current: str | None = name
     while current is not None:
         stage = by_name[current]
-        if isinstance(stage, OnlineStage | DocumentStage):
+        if isinstance(stage, OnlineStage | DocumentStage | SipStage):
             return list(config.seeds)
         position = names.index(current)
         current = stage.init or (names[position - 1] if position else None)

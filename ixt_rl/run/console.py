@@ -23,6 +23,11 @@ _SHOWN = (
     "sampled/checked",
     "sampled/strict",
     "told/strict",
+    "greedy/right",
+    "sampled/right",
+    "sampled/factuality",
+    "sampled/safety",
+    "sampled/win_rate",
     "sampled/length",
 )
 

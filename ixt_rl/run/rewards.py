@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.annotation.judges import open_judge, parse_judge
 from ixt_rl.config.schema import OnlineStage
-from ixt_rl.config.sections import WorldData, WorldReward
+from ixt_rl.config.sections import FileData, WorldData, WorldReward
+from ixt_rl.config.sections import JudgeReward as JudgeRewardSection
+from ixt_rl.config.sections import RewriteReward as RewriteRewardSection
+from ixt_rl.errors import ConfigError
+from ixt_rl.judging import Judge, JudgeReward, RewriteReward, VerdictReward, load_rubric
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
+from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
+
+_SAYS_RIGHT = ("math", "python", "judge", "verdict", "rewrite")
+_REWRITE_COLUMNS = ("prefix", "suffix", "original", "good")
 
 
 def reward_functions(stage: OnlineStage) -> list[Callable[..., Any]]:
@@ -28,9 +38,9 @@ def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_pa
 
 
 def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callable[..., Any] | None:
-    """The reward that says right or wrong, which evaluation of file data uses too: the first math or python one."""
+    """The reward that says right or wrong, which evaluation of files uses too: if there is one."""
     for function, spec in zip(functions, stage.rewards, strict=True):
-        if spec.type in ("math", "python"):
+        if spec.type in _SAYS_RIGHT:
             return function
     return None
 
@@ -45,6 +55,14 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
         return format_reward(spec.pattern)
     if spec.type == "length":
         return length_reward(spec.soft, spec.hard)
+    if spec.type == "judge":
+        return judge_reward(spec)
+    if spec.type == "verdict":
+        _require_columns(stage, "verdict", ())
+        return VerdictReward(load_rubric(spec.rubric), unreadable=spec.unreadable, limit=stage.rollout.max_new_tokens)
+    if spec.type == "rewrite":
+        _require_columns(stage, "rewrite", _REWRITE_COLUMNS)
+        return rewrite_reward(spec, stage.rollout.max_new_tokens)
     return python_reward(spec.path)
 
 
@@ -56,6 +74,57 @@ def world_reward(data: WorldData) -> Callable[..., list[float]]:
         return [float(world.grade(q, ids).checked) for q, ids in zip(question, completion_ids, strict=True)]
 
     return reward
+
+
+def judge_reward(section: JudgeRewardSection) -> JudgeReward:
+    """A judge by name, started; it is closed when the process ends.
+
+    Raises:
+        ConfigError, BackendMissing: it cannot be started, or its rubric does not read completions.
+    """
+    sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
+    spec = parse_judge(section.judge, section.options)
+    spec.check(sampling)
+    opened = open_judge(spec, sampling)
+    atexit.register(opened.__exit__)
+    return JudgeReward(Judge(opened.backend, sampling), load_rubric(section.rubric))
+
+
+def rewrite_reward(section: RewriteRewardSection, limit: int) -> RewriteReward:
+    """The reward with its judge started, which is closed when the process ends.
+
+    Args:
+        section: the judge, and what it is asked.
+        limit: most tokens of a completion.
+
+    Raises:
+        ConfigError, BackendMissing: the judge cannot be started.
+    """
+    sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
+    spec = parse_judge(section.judge, section.options)
+    spec.check(sampling)
+    opened = open_judge(spec, sampling)
+    atexit.register(opened.__exit__)
+    judge = Judge(opened.backend, sampling, repeats=section.repeats)
+    return RewriteReward(judge, unreadable=section.unreadable, limit=limit)
+
+
+def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) -> None:
+    """Raises ConfigError unless the stage's rows come from a file, with these columns."""
+    kind = "judge" if reward == "verdict" else "rewriter"
+    if not isinstance(stage.data, FileData):
+        raise ConfigError(
+            f"stage {stage.name}: a `{reward}` reward without a file of rows",
+            reason="what is right stands in its rows",
+            remedy=f"give data.path the rows that `ixt-rl examples {kind}` wrote",
+        )
+    missing = [name for name in columns if name not in stage.data.columns]
+    if missing:
+        raise ConfigError(
+            f"stage {stage.name}: data.columns={stage.data.columns} with a `{reward}` reward",
+            reason=f"it reads {', '.join(missing)} of each row, too",
+            remedy=f"set data.columns: [{', '.join(columns)}]",
+        )
 
 
 def python_reward(path: str) -> Callable[..., Any]:

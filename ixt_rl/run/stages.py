@@ -11,12 +11,12 @@ from datasets import Dataset
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.documents import WorldCorpus
 from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
-from ixt_rl.config.sections import EngineSection, RolloutSection, WorldData
+from ixt_rl.config.sections import RolloutSection, WorldData
+from ixt_rl.config.sip import WorldPassages
 from ixt_rl.data.loaders import LengthAudit, audit_lengths
 from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
-from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.rollout.weights import policy_tensors
@@ -25,7 +25,7 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.rewards import guarded, judge_of, reward_functions
-from ixt_rl.run.training import lora_config, save_model, train, training_arguments
+from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import (
     GRPOConfig,
     GRPOTrainer,
@@ -45,7 +45,7 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
         return config.model.path
     assert config.model.new is not None
     data = config.stages[0].data
-    world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus) else AdditionWorld()
+    world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus | WorldPassages) else AdditionWorld()
     tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
     path = folder.path / "initial"
     new_model(config.model.new, tokenizer).save_pretrained(path)
@@ -127,8 +127,8 @@ def run_online(
     started = time.perf_counter()
     functions = reward_functions(stage)
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
-    task = make_task(stage.data, stage.template, judge_of(stage, functions))
     tokenizer = load_tokenizer(origin, config.model)
+    task = make_task(stage.data, stage.template, judge_of(stage, functions), tokenizer)
     wanted = stage.steps * stage.rollouts_per_step // stage.group_size
     rows, audit = _fitting(task.train_rows(wanted, seed), stage.rollout, tokenizer)
     model = load_model(origin, config.model, train=True)
@@ -164,7 +164,7 @@ def run_online(
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=rollouts,
-        correction=_correction(config.rollout),
+        correction=correction(config.rollout),
     )
     with console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
@@ -209,13 +209,6 @@ def _fitting(rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list
 
 def _prompt_limit(section: RolloutSection) -> int | None:
     return section.max_prompt_tokens if section.on_long == "truncate" else None
-
-
-def _correction(section: EngineSection) -> Correction | None:
-    """None for the model's own rollouts, whose log-probs are the trainer's."""
-    if section.engine == "transformers" or section.correction is None:
-        return None
-    return Correction(**section.correction.model_dump())
 
 
 def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):

@@ -13,6 +13,7 @@ from ixt_rl.report.run_files import Run, make_stages, view_of
 from ixt_rl.run.folder import RunFolder, StageFolder
 
 _TAIL = 0.4  # training metrics are averaged over the last 40% of steps
+_HEAD = 0.2  # and where a rise is asked for, set against the first 20%
 _ROW_KEYS = ("stage", "type", "seed", "phase", "step")
 _TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/judged")
 
@@ -64,17 +65,29 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
 
 
 def final_values(folder: StageFolder) -> dict[str, float]:
-    """The last evaluation, and training metrics averaged over the last 40% of steps."""
+    """The last evaluation, training metrics averaged over the last 40% of steps, and how far `chosen*` have risen.
+
+    `rise/chosen/rollout` is that average minus the one over the first 20% of steps.
+    """
     rows = folder.metrics()
     last = max((row["step"] for row in rows), default=0)
-    tail = [row for row in rows if row["phase"] == "train" and row["step"] > (1 - _TAIL) * last]
-    values: dict[str, float] = {}
-    for name in {name for row in tail for name in row if name not in _ROW_KEYS}:
-        numbers = [row[name] for row in tail if isinstance(row.get(name), int | float)]
-        if numbers:
-            values[name] = statistics.fmean(numbers)
+    trained = [row for row in rows if row["phase"] == "train"]
+    values = _means([row for row in trained if row["step"] > (1 - _TAIL) * last])
+    start = _means([row for row in trained if row["step"] <= max(1, _HEAD * last)])
+    chosen = [name for name in values if name.startswith("chosen") and name in start]
+    values |= {f"rise/{name}": values[name] - start[name] for name in chosen}
     evaluation = {k: v for k, v in folder.final_metrics().items() if k not in _ROW_KEYS and v is not None}
     return values | evaluation | _totals(rows)
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean of every metric over the rows that have it."""
+    values: dict[str, float] = {}
+    for name in {name for row in rows for name in row if name not in _ROW_KEYS}:
+        numbers = [row[name] for row in rows if isinstance(row.get(name), int | float)]
+        if numbers:
+            values[name] = statistics.fmean(numbers)
+    return values
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -98,6 +111,9 @@ def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, A
     if expectation.minus is not None and value is not None:
         other, note = _measured(expectation, expectation.minus, folder, run)
         value = None if other is None else value - other
+    if expectation.over is not None and value is not None:
+        other, note = _measured(expectation, expectation.over, folder, run)
+        value = value / other if other else None
     bounds = [
         (f">= {expectation.at_least:g}", None if value is None else value >= expectation.at_least)
         if expectation.at_least is not None
@@ -110,6 +126,8 @@ def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, A
     text = f"{expectation.stage}: {expectation.metric}"
     if expectation.minus is not None:
         text += f", minus {expectation.minus}"
+    if expectation.over is not None:
+        text += f", over {expectation.over}"
     if expectation.at_step is not None:
         text += f", at step {expectation.at_step}"
     return {

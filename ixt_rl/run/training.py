@@ -7,9 +7,11 @@ from typing import Any
 from transformers import PrinterCallback
 
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.config.sections import Lora, Optim
+from ixt_rl.config.sections import EngineSection, Lora, Optim
+from ixt_rl.kernels.correction import Correction
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.trainers.online import OnlineTrainer
 
 LOG_EVERY = 5  # optimizer steps
 
@@ -44,6 +46,14 @@ def training_arguments(
     }
 
 
+def correction(section: EngineSection) -> Correction | None:
+    """The importance correction of a `rollout` block; None for the model's own rollouts, whose log-probs are the
+    trainer's."""
+    if section.engine == "transformers" or section.correction is None:
+        return None
+    return Correction(**section.correction.model_dump())
+
+
 def lora_config(section: Lora | None):
     """peft's config of a `lora` block; None without one."""
     if section is None:
@@ -67,7 +77,7 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
     if checkpoint is not None:
         step = int(checkpoint.name.rsplit("-", 1)[1])
         folder.drop_rows_after(step)
-        if hasattr(trainer, "rollouts"):  # trainers on documents keep their ledger in checkpoints
+        if isinstance(trainer, OnlineTrainer):  # the others keep their ledger in checkpoints
             logged = [row for row in folder.metrics() if "flops/train" in row][-1]
             trainer.ledger.restore({p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")})
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.errors import ConfigError
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_files import read_run
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -54,6 +55,16 @@ def test_claims_are_checked_like_expectations_and_say_what_they_are(made):
     means = [fmean_of(run, name) for name in ("levels", "plain")]
     assert expected["value"] == pytest.approx(means[0] - means[1]) and expected["holds"] is False
     assert json.loads((folder.path / "summary.json").read_text())["claims"] == summary["claims"]
+
+
+def test_an_expectation_of_a_ratio(made):
+    run, folder = made
+    bound = {"metric": "sampled/strict", "stage": "levels", "over": "plain", "at_least": 1.0}
+    (found,) = summarise(config([bound], []), folder, None, 1.0)["expectations"]
+    assert found["value"] == pytest.approx(fmean_of(run, "levels") / fmean_of(run, "plain"))
+    assert found["text"] == "levels: sampled/strict, over plain" and found["holds"] is True
+    with pytest.raises(ConfigError, match="a difference or a ratio"):
+        config([{**bound, "minus": "plain"}], [])
 
 
 def fmean_of(run, name: str) -> float:

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_grpo_is_the_formula_over_all_candidates(tmp_path, correction, temperatu
         config={"objective": "grpo", "sources": ALL, "temperature": temperature},
     )
     items = prompts(8)
-    groups = trainer.judged(items, [group_of(i, t) for i, t in zip(items, trainer.propose(items), strict=True)])
+    groups = trainer.judged(items)
     parts = update(trainer)
     loss, gradient = loss_and_gradient(trainer, parts)
     trainer.model.zero_grad()
@@ -177,12 +178,6 @@ class ScoringEngine(ScriptedEngine):
         made = super()._rollout(prompt, turn)
         rng = random.Random(sum(prompt) * 10 + turn)
         return replace(made, logprobs=tuple(-rng.uniform(1, 5) for _ in made.completion_ids))
-
-
-def group_of(item, texts):
-    from ixt_rl.trainers.sip_groups import Group
-
-    return Group(item.prefix_ids, texts)
 
 
 @pytest.mark.parametrize("options", OBJECTIVES, ids=NAMES)
@@ -465,6 +460,28 @@ def test_a_judge_that_comes_back_costs_nothing_but_time(tmp_path):
     calm.train()
     for a, b in zip(trainer.model.parameters(), calm.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_part_is_judged_while_the_next_is_sampled(tmp_path):
+    """The judge of the first part waits for the sampling of the second, which would never begin without overlap."""
+    second_part_sampled, seen = threading.Event(), []
+
+    class Noticing(ScriptedEngine):
+        def generate(self, prompts, sampling, n=1):
+            seen.append(sampling.seed)
+            if len(seen) == 2:
+                second_part_sampled.set()
+            return super().generate(prompts, sampling, n)
+
+    def judge(*asked):
+        assert second_part_sampled.wait(timeout=20)
+        return judge_by()(*asked)
+
+    config = {"objective": "rf-nll", "judge_parts": 2}
+    trainer = make_trainer(tmp_path, engine=Noticing(), judge=judge, config=config)
+    groups = trainer.judged(prompts(8))
+    assert len(groups) == 8 and all(group.decided for group in groups)
+    assert len({*seen}) == 2  # each part has noise of its own
 
 
 def test_a_judge_that_stays_down_stops_the_run_and_nothing_trained_is_lost(tmp_path):

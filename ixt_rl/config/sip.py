@@ -1,0 +1,220 @@
+"""The blocks of a SIP stage: prefixes and suffixes, rewriter, judge, candidates, what is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+
+from ixt_rl.config import checks
+from ixt_rl.config.documents import FileCorpus
+from ixt_rl.config.sections import (
+    Lora,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Optim,
+    PositiveFloat,
+    PositiveInt,
+    RolloutSection,
+    Share,
+    Strict,
+)
+from ixt_rl.config.sip_choices import (
+    UNJUDGED,
+    Objective,
+    ReferenceKind,
+    candidate_sources,
+    check_reference,
+    rollouts_of_a_prompt,
+)
+from ixt_rl.errors import ConfigError
+from ixt_rl.types import CandidateSource
+
+WORLD = "world"
+"""`model` of a rewriter or judge that the stage's world has itself."""
+
+
+class WorldPassages(Strict):
+    """Documents of a world, cut where the world says: a prefix, and how its author went on."""
+
+    world: Literal["chain", "almanac"]
+    passages: PositiveInt = Field(4000, description="how many; they are read again when they end")
+
+
+class SuffixCorpus(FileCorpus):
+    """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
+
+    suffix_tokens: PositiveInt = 128
+    min_prefix_tokens: PositiveInt = 1
+    max_prefix_tokens: PositiveInt = Field(1920, description="longer prefixes lose their beginning")
+
+
+def _tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    return "world" if "world" in keys else "files"
+
+
+Passages = Annotated[
+    Annotated[WorldPassages, Tag("world")] | Annotated[SuffixCorpus, Tag("files")], Discriminator(_tag)
+]
+
+
+class Asked(Strict):
+    """A model that is asked: by name, and how its answers are sampled."""
+
+    model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        WORLD, description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER"
+    )
+    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    temperature: NonNegativeFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.6
+    max_new_tokens: PositiveInt = 512
+    seed: NonNegativeInt = 0
+
+
+class RewriterSection(Asked):
+    """Who rewrites suffixes: leaves good ones as they are, steers the others."""
+
+    prompt: str = Field("quality", description="quality, safety, reasoning, or a YAML file")
+    error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
+
+    @model_validator(mode="after")
+    def _prompt(self, info: ValidationInfo) -> RewriterSection:
+        checks.check_judging_file(self.prompt, "rewrites", (), info)
+        return self
+
+
+class JudgeSection(Asked):
+    """Who scores candidates, and on what."""
+
+    axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
+        {"quality": 1.0}, description="axis: weight; quality is pairwise, safety and factuality are pointwise"
+    )
+    against: Literal["all", "original"] = Field(
+        "all", description="quality: compare with every other candidate, or with the original as the pivot"
+    )
+    repeats: PositiveInt = Field(1, description="votes on every question; their mean counts")
+
+    @model_validator(mode="after")
+    def _axes(self, info: ValidationInfo) -> JudgeSection:
+        for axis in self.axes:
+            checks.check_judging_file(axis, "rubrics", ("quality",), info)
+        return self
+
+
+class SuffixEvaluation(Strict):
+    """Measured on prefixes that no training saw, by an independent judge."""
+
+    every: PositiveInt = 50
+    prefixes: PositiveInt = Field(300, description="at the end of the stage")
+    curve_prefixes: PositiveInt = Field(100, description="at evaluations on the way, the first of `prefixes`")
+    temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy")
+    against: Name | None = Field(
+        None, description="stage whose continuations of the same prefixes ours are compared with; default: originals"
+    )
+    data: SuffixCorpus | None = Field(None, description="held-out documents; default: those of the stage's world")
+    judge: JudgeSection | None = Field(None, description="default: the world's verifier")
+
+    @model_validator(mode="after")
+    def _something(self) -> SuffixEvaluation:
+        if not self.temperatures:
+            raise ConfigError("temperatures=[]", reason="nothing would be measured", remedy="give one, 0 for greedy")
+        return self
+
+
+class SipFields(Strict):
+    """What a SIP stage has beside name, type and init."""
+
+    data: Passages
+    objective: Objective = Field(
+        "dpo", description="dpo, rf-nll, grpo; without a judge, to compare: nll, sft-rewrite, sft-rollout, dpo-rewrite"
+    )
+    sources: list[CandidateSource] | None = Field(
+        None, description="candidates: original, rewrite, rollout; default: original and rollout, or the baseline's"
+    )
+    group_size: NonNegativeInt | None = Field(None, description="K, rollouts of a prefix; default: 16, baselines 1")
+    beta: PositiveFloat = Field(0.1, description="of DPO")
+    reference: ReferenceKind = Field("frozen", description="DPO's")
+    reference_sync_steps: PositiveInt | None = Field(None, description="`synced` only: updates between two copies")
+    rewriter: RewriterSection | None = None
+    judge: JudgeSection | None = None
+    judge_parts: PositiveInt = Field(
+        1, description="parts of an update's prefixes: one is judged while the next is sampled"
+    )
+    judge_patience: NonNegativeFloat = Field(
+        600.0, description="seconds to wait in all for a judge or rewriter that is down, before the run stops"
+    )
+    steps: PositiveInt
+    batch_size: PositiveInt = Field(16, description="prefixes of each update")
+    micro_batch_size: PositiveInt | None = Field(None, description="prefixes in one forward pass; default: all")
+    rollout: RolloutSection
+    optim: Optim
+    evaluation: SuffixEvaluation | None = SuffixEvaluation()
+    lora: Lora | None = None
+    gradient_checkpointing: bool = False
+    checkpoint_every: PositiveInt | None = None
+
+    @property
+    def judged(self) -> bool:
+        return self.objective not in UNJUDGED
+
+    @model_validator(mode="after")
+    def _candidates(self) -> SipFields:
+        sources = candidate_sources(self.objective, self.sources)
+        rollouts_of_a_prompt(self.objective, sources, self.group_size, "group_size")
+        check_reference(self.reference, self.reference_sync_steps)
+        for name, section, needed, why in (
+            ("judge", self.judge, self.judged, f"objective: {self.objective}"),
+            ("rewriter", self.rewriter, "rewrite" in sources, f"sources: {sources}"),
+        ):
+            if needed != (section is not None):
+                raise ConfigError(
+                    f"{'no ' if needed else 'a '}{name} with {why}",
+                    reason="its answers are needed" if needed else "its answers would not be used",
+                    remedy=f"give a `{name}` block" if needed else f"leave {name} out",
+                )
+        if self.batch_size % (self.micro_batch_size or 1):
+            raise ConfigError(
+                f"batch_size={self.batch_size} with micro_batch_size={self.micro_batch_size}",
+                reason="an update's prefixes are computed in whole micro-batches",
+                remedy=f"make batch_size a multiple of {self.micro_batch_size}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _truncated_ratio(self) -> SipFields:
+        if self.objective == "grpo" and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
+            raise ConfigError(
+                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} with objective: grpo",
+                reason="truncated sampling renormalises over the tokens it keeps, the loss does not",
+                remedy="train with top_p: 1.0 and top_k: 0, or use another objective",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _worlds(self) -> SipFields:
+        of_world = isinstance(self.data, WorldPassages)
+        evaluation = self.evaluation
+        for key, section in (("rewriter", self.rewriter), ("judge", self.judge)):
+            if section is not None and section.model == WORLD and not of_world:
+                raise ConfigError(
+                    f"{key}.model: {WORLD} on files",
+                    reason="files have no rewriter or judge of their own",
+                    remedy="name one: python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+                )
+        if self.rewriter is not None and self.rewriter.error and self.rewriter.model != WORLD:
+            raise ConfigError(
+                f"rewriter.error={self.rewriter.error} with model: {self.rewriter.model}",
+                reason="only a world's rewriter errs as often as it is told to",
+                remedy="leave error out",
+            )
+        if evaluation is None or (of_world and evaluation.data is None):
+            return self
+        if evaluation.data is None or evaluation.judge is None or evaluation.judge.model == WORLD:
+            raise ConfigError(
+                "evaluation on files without evaluation.data and evaluation.judge",
+                reason="files have no held-out part and no verifier of their own",
+                remedy="give both, or set evaluation: null",
+            )
+        return self

@@ -1,0 +1,173 @@
+"""How well a policy continues held-out prefixes: measured text by text, and compared with another's continuations.
+
+prefixes -> engine, in several modes -> texts --Examiner--> properties of each text
+                                              --Examiner--> ours against theirs: wins, ties, losses
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ixt_rl.errors import DataError
+from ixt_rl.evaluation.evaluate import Mode
+from ixt_rl.judging.candidates import CandidateJudge, CandidateVerdict
+from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.types import Candidate
+from ixt_rl.worlds.passages import Passage
+
+QUALITY = "quality"
+
+
+class Examiner(Protocol):
+    """An independent judge: one that no training listens to."""
+
+    def measure(self, passages: Sequence[Passage], texts: Sequence[str]) -> list[Mapping[str, float | None]]:
+        """Properties of each text, on 0..1; None is undecided, and leaves a mean untouched."""
+        ...
+
+    def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
+        """1 where ours is the better text, 0 where theirs is, 0.5 for a tie; None is undecided."""
+        ...
+
+
+class WorldExaminer:
+    """A world's verifier, which knows all: `world.measure(prefix, original, text)`, compared by its `quality`."""
+
+    def __init__(self, world: Any):
+        self.world = world
+
+    def measure(self, passages: Sequence[Passage], texts: Sequence[str]) -> list[Mapping[str, float | None]]:
+        return [self.world.measure(p.prefix, p.suffix, text) for p, text in zip(passages, texts, strict=True)]
+
+    def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
+        pairs = zip(self.measure(passages, ours), self.measure(passages, theirs), strict=True)
+        return [_better(mine[QUALITY], other[QUALITY]) for mine, other in pairs]
+
+
+class JudgeExaminer:
+    """Any judge: its pointwise axes measure, its pairwise axis `quality` compares.
+
+    Args:
+        pointwise: judge of the pointwise axes; None where there are none.
+        pairwise: judge of `quality` alone; None where nothing is compared.
+    """
+
+    def __init__(self, pointwise: CandidateJudge | None, pairwise: CandidateJudge | None):
+        self.pointwise, self.pairwise = pointwise, pairwise
+
+    def measure(self, passages: Sequence[Passage], texts: Sequence[str]) -> list[Mapping[str, float | None]]:
+        if self.pointwise is None:
+            return [{} for _ in texts]
+        groups = [[Candidate("rollout", (), text)] for text in texts]
+        found = self.pointwise([p.prefix for p in passages], [p.suffix for p in passages], groups)
+        return [_axes(group[0]) for group in found]
+
+    def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
+        if self.pairwise is None:
+            return [None] * len(ours)
+        groups = [
+            [Candidate("rollout", (), mine), Candidate("original", (), other)]
+            for mine, other in zip(ours, theirs, strict=True)
+        ]
+        asked = [index for index, (mine, other) in enumerate(groups) if mine.text != other.text]
+        found = self.pairwise(
+            [passages[i].prefix for i in asked], [passages[i].suffix for i in asked], [groups[i] for i in asked]
+        )
+        scores: list[float | None] = [0.5] * len(groups)  # equal texts tie
+        for index, (mine, _) in zip(asked, found, strict=True):
+            score = mine.verdict.score if mine.verdict else None
+            scores[index] = None if score is None else _better(score, 0.5)
+        return scores
+
+
+def evaluate_continuations(
+    engine: RolloutEngine,
+    tokenizer: Any,
+    passages: Sequence[Passage],
+    modes: Sequence[Mode],
+    examiner: Examiner,
+    opponent: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[dict[str, float], dict[str, list[str]], list[dict[str, Any]]]:
+    """Metrics named `<mode>/<metric>`, the texts by mode, and samples to read.
+
+    Of every property the mean over texts; `length` (tokens), `ended` (share that ended by themselves); and of the
+    comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` = wins + ties / 2 and
+    `win_share` = wins / (wins + losses), which leaves ties out.
+
+    Args:
+        modes: with the prompts of `passages`, and n = 1.
+        opponent: the other side's texts by mode; None: the originals.
+
+    Raises:
+        DataError: the opponent has other modes, or fewer texts.
+    """
+    metrics: dict[str, float] = {}
+    texts: dict[str, list[str]] = {}
+    samples: list[dict[str, Any]] = []
+    for mode in modes:
+        rollouts = [group[0] for group in engine.generate(mode.prompts, mode.sampling, 1)]
+        ours = [tokenizer.decode(one.completion_ids, skip_special_tokens=True) for one in rollouts]
+        theirs = [passage.suffix for passage in passages] if opponent is None else _texts_of(opponent, mode, passages)
+        measured = examiner.measure(passages, ours)
+        compared = examiner.compare(passages, ours, theirs)
+        values: dict[str, list[float]] = defaultdict(list)
+        for found, rollout in zip(measured, rollouts, strict=True):
+            for name, value in found.items():
+                if value is not None:
+                    values[name].append(value)
+            values["length"].append(float(len(rollout.completion_ids)))
+            values["ended"].append(float(rollout.finish_reason == "eos"))
+        means = {name: math.fsum(v) / len(v) for name, v in values.items()} | _shares(compared)
+        metrics |= {f"{mode.name}/{name}": mean for name, mean in means.items()}
+        texts[mode.name] = ours
+        for passage, text, found, score in list(zip(passages, ours, measured, compared, strict=True))[: mode.keep]:
+            right = found.get("right")
+            samples.append(
+                {
+                    **({} if right is None else {"checked": right == 1}),
+                    "mode": mode.name,
+                    "question": passage.prefix,
+                    "answer": passage.suffix,
+                    "completion": text,
+                    "length": len(text.split()),
+                    **{name: value for name, value in found.items() if value is not None},
+                    "against": {None: "undecided", 1.0: "wins", 0.5: "ties", 0.0: "loses"}[score],
+                }
+            )
+    return metrics, texts, samples
+
+
+def _shares(compared: Sequence[float | None]) -> dict[str, float]:
+    decided = [score for score in compared if score is not None]
+    if not decided:
+        return {}
+    wins, losses = decided.count(1.0), decided.count(0.0)
+    ties = len(decided) - wins - losses
+    shares = {"wins": wins, "ties": ties, "losses": losses, "win_rate": wins + ties / 2}
+    found = {name: count / len(decided) for name, count in shares.items()}
+    return found | ({"win_share": wins / (wins + losses)} if wins + losses else {})
+
+
+def _texts_of(opponent: Mapping[str, Sequence[str]], mode: Mode, passages: Sequence[Passage]) -> Sequence[str]:
+    found = opponent.get(mode.name, ())
+    if len(found) < len(passages):
+        raise DataError(
+            f"{len(found)} continuations to compare with in mode {mode.name}",
+            reason=f"{len(passages)} prefixes are measured; the other has {', '.join(opponent) or 'no modes'}",
+            remedy="give both stages the same evaluation.prefixes and temperatures",
+        )
+    return found[: len(passages)]
+
+
+def _better(mine: float | None, other: float | None) -> float | None:
+    if mine is None or other is None:
+        return None
+    return 1.0 if mine > other else 0.0 if mine < other else 0.5
+
+
+def _axes(candidate: Candidate) -> Mapping[str, float | None]:
+    verdict = candidate.verdict
+    return verdict.axes if isinstance(verdict, CandidateVerdict) else {}

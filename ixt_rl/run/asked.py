@@ -1,0 +1,103 @@
+"""Judges and rewriters of a stage: a world's own functions, or a model by name with a cache of its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from ixt_rl.annotation.judges import open_judge, parse_judge
+from ixt_rl.config.schema import SipStage
+from ixt_rl.config.sip import WORLD, Asked, JudgeSection, SuffixCorpus, WorldPassages
+from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache, Rewriter, load_rewrite
+from ixt_rl.run.folder import StageFolder
+from ixt_rl.types import SamplingParams
+from ixt_rl.worlds import WORLDS
+
+QUALITY = "quality"
+"""The pairwise axis."""
+
+_PATIENCE = 1  # a request that failed after its retries is waited for by the trainer, not skipped
+
+
+@contextmanager
+def candidate_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> Iterator[CandidateJudge]:
+    """The judge of a `judge` block; a model's replies are kept in the stage's folder, so that none is asked twice."""
+    with stage_judge(stage, section, folder) as judge:
+        yield CandidateJudge(judge, section.axes, against=section.against)
+
+
+@contextmanager
+def suffix_rewriter(stage: SipStage, tokenizer: Any, seed: int, folder: StageFolder) -> Iterator[Rewriter]:
+    """The rewriter of a stage."""
+    section = stage.rewriter
+    assert section is not None
+    function: Callable[..., Any] = _no_function
+    if section.model == WORLD:
+        assert isinstance(stage.data, WorldPassages)
+        function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, seed))
+    tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpus) else stage.rollout.max_new_tokens
+    with _backend(section, function, folder, "rewriter") as (backend, cache):
+        yield Rewriter(
+            backend,
+            _sampling(section),
+            tokenizer,
+            load_rewrite(section.prompt),
+            suffix_tokens=tokens,
+            cache=cache,
+            patience=_PATIENCE,
+        )
+
+
+@contextmanager
+def stage_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> Iterator[Judge]:
+    function: Callable[..., Any] = _no_function
+    if section.model == WORLD:
+        assert isinstance(stage.data, WorldPassages)
+        function = partial(_by_axis, WORLDS[stage.data.world]().judge_functions)
+    with _backend(section, function, folder, "judge") as (backend, cache):
+        yield Judge(backend, _sampling(section), repeats=section.repeats, cache=cache, patience=_PATIENCE)
+
+
+@contextmanager
+def _backend(
+    section: Asked, function: Callable[..., Any], folder: StageFolder, name: str
+) -> Iterator[tuple[JudgeBackend, JudgeCache | None]]:
+    """What answers, and where answers are kept: nowhere for a world's function, which is faster than a look-up."""
+    if section.model == WORLD:
+        yield FunctionBackend(function, name=f"{WORLD} {name}"), None
+        return
+    spec = parse_judge(section.model, section.options)
+    spec.check(_sampling(section))
+    cache = JudgeCache(folder.path / f"{name}.sqlite")
+    try:
+        with open_judge(spec, _sampling(section)) as backend:
+            yield backend, cache
+    finally:
+        cache.close()
+
+
+def _rewritten(rewrite: Callable[[str, str], str], fields: Mapping[str, str]) -> str:
+    return rewrite(fields["prefix"], fields["suffix"])
+
+
+def _by_axis(functions: Mapping[str, Callable[..., Any]], fields: Mapping[str, str]) -> Any:
+    """A world's verdict on the axis whose texts these are."""
+    axis = QUALITY if "a" in fields else "factuality" if "original" in fields else "safety"
+    return functions[axis](fields)
+
+
+def _no_function(fields: Mapping[str, str]) -> None:
+    """Stands where a model is asked."""
+
+
+def _sampling(section: Asked) -> SamplingParams:
+    return SamplingParams(section.max_new_tokens, section.temperature, section.top_p, seed=section.seed)
+
+
+def judge_parameters(stage: SipStage) -> int | None:
+    """Parameters of the judge, for its FLOPs; None where nobody says."""
+    if stage.judge is None or stage.judge.model == WORLD:
+        return None
+    return parse_judge(stage.judge.model, stage.judge.options).model_parameters()

@@ -1,0 +1,253 @@
+"""SIP stages from YAML: a world's passages, files with judges from a file, comparisons, resuming."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ixt_rl.config.load import load_run
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.report.build import build_report
+from ixt_rl.run import run_config
+from tests.integration.run_helpers import config, rows, weights
+from tests.unit.judging.server import serve
+
+JUDGE = '''
+def better(fields):
+    """Longer is better; whoever threatens is not safe; files hold no truth to check."""
+    if "a" in fields:
+        a, b = len(fields["a"]), len(fields["b"])
+        return "tie" if a == b else "A" if a > b else "B"
+    return "no" if "hurt" in fields["continuation"] else "yes"
+
+
+def rewrite(fields):
+    return "COPY" if fields["suffix"].endswith("0 .") else "and so on ."
+'''
+
+
+def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
+    stage = {
+        "name": name,
+        "type": "sip",
+        "init": "model",
+        "data": {"world": "chain", "passages": 40},
+        "objective": "rf-nll",
+        "sources": ["original", "rewrite", "rollout"],
+        "group_size": 2,
+        "rewriter": {"error": 0.5},
+        "judge": {},
+        "steps": 4,
+        "batch_size": 4,
+        "rollout": {"max_new_tokens": 24},
+        "optim": {"lr": 1e-3},
+        "evaluation": {"every": 2, "prefixes": 6, "curve_prefixes": 4},
+    }
+    return {**stage, **changes}
+
+
+def plain(name: str, /, **changes: Any) -> dict[str, Any]:
+    stage = {**on_chain(name), "objective": "nll", **changes}
+    return {key: value for key, value in stage.items() if key not in ("sources", "group_size", "rewriter", "judge")}
+
+
+@pytest.fixture(scope="module")
+def chain_run(tmp_path_factory) -> Path:
+    against = {"every": 2, "prefixes": 6, "curve_prefixes": 4, "against": "continued"}
+    stages = [
+        plain("continued"),
+        on_chain("rf-nll", evaluation=against, judge_parts=2),
+        on_chain("dpo", objective="dpo", evaluation=against, checkpoint_every=2),
+    ]
+    return run_config(config(tmp_path_factory.mktemp("sip"), stages))
+
+
+def evaluations(folder: Path, stage: str) -> list[dict[str, Any]]:
+    return [row for row in rows(folder) if row["stage"] == stage and row["phase"] == "eval"]
+
+
+def test_every_stage_is_measured_from_the_start_by_the_worlds_verifier(chain_run):
+    for stage in ("continued", "rf-nll", "dpo"):
+        found = evaluations(chain_run, stage)
+        assert [row["step"] for row in found] == [0, 2, 4]
+        assert {"greedy/right", "sampled/right", "greedy/quality", "greedy/win_rate", "greedy/ties"} <= set(found[-1])
+        shares = [found[-1][f"greedy/{name}"] for name in ("wins", "ties", "losses")]
+        assert sum(shares) == pytest.approx(1)
+
+
+def test_the_ledger_counts_rollouts_and_training(chain_run):
+    last = evaluations(chain_run, "rf-nll")[-1]
+    assert last["flops"] > last["flops/train"] > 0
+    assert last["rollouts"] == 4 * 4 * 2
+    assert evaluations(chain_run, "continued")[-1]["rollouts"] == 0
+
+
+def test_continuations_are_kept_and_compared_with(chain_run):
+    kept = rows(chain_run / "stages" / "continued" / "seed1", "continuations.jsonl")
+    assert [row["mode"] for row in kept] == ["greedy"] * 6 + ["sampled"] * 6
+    ours = rows(chain_run / "stages" / "dpo" / "seed1", "continuations.jsonl")
+    assert [row["prefix"] for row in ours] == [row["prefix"] for row in kept]
+
+
+def test_the_report_shows_choices_and_wins(chain_run):
+    page = build_report(chain_run).read_text(encoding="utf-8")
+    for words in (
+        "What is chosen",
+        "rollouts among the chosen",
+        "win rate",
+        "judged on quality",
+        "50% of the rewrites",
+    ):
+        assert words in page, words
+    names = {file.stem for file in (chain_run / "plots").glob("*.png")}
+    assert {"continuations-full", "wins-full", "choices-full", "scores-full"} <= names
+
+
+def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
+    from ixt_rl.trainers import SIPTrainer
+
+    stages = [plain("continued"), on_chain("dpo", objective="dpo", checkpoint_every=2)]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    straight = run_config(config(tmp_path / "a", stages))
+    update = SIPTrainer.training_step
+
+    def stops(self, *args, **kwargs):
+        if self.state.global_step == 3 and self.args.objective == "dpo":
+            raise KeyboardInterrupt
+        return update(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SIPTrainer, "training_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run_config(config(tmp_path / "b", stages))
+    resumed = run_config(config(tmp_path / "b", stages))
+    mine, theirs = (weights(run / "stages" / "dpo" / "seed1") for run in (resumed, straight))
+    assert all((mine[name] == theirs[name]).all() for name in theirs)
+    strip = [{k: v for k, v in row.items() if k not in ("seconds", "rss_gib", "grad_norm")} for row in rows(resumed)]
+    other = [{k: v for k, v in row.items() if k not in ("seconds", "rss_gib", "grad_norm")} for row in rows(straight)]
+    assert strip == other
+
+
+def documents(folder: Path, name: str, start: int) -> str:
+    lines = [
+        json.dumps({"text": f"the number after {i} is {i + 1} . everyone likes the number {i} and {i % 7} ."})
+        for i in range(start, start + 60)
+    ]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder / name)
+
+
+def test_files_with_a_judge_and_a_rewriter_from_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(JUDGE, encoding="utf-8")
+    asked = {"model": f"python:{tmp_path / 'mine.py'}:better", "axes": {"quality": 1.0, "safety": 0.5}}
+    corpus = {"suffix_tokens": 16, "max_prefix_tokens": 64}
+    stage = on_chain(
+        "files",
+        data={**corpus, "sources": [{"path": documents(tmp_path, "train.jsonl", 0)}]},
+        rewriter={"model": f"python:{tmp_path / 'mine.py'}:rewrite"},
+        judge=asked,
+        rollout={"max_new_tokens": 16},
+        steps=2,
+        evaluation={
+            "every": 2,
+            "prefixes": 4,
+            "curve_prefixes": 2,
+            "data": {**corpus, "sources": [{"path": documents(tmp_path, "held.jsonl", 100)}]},
+            "judge": asked,
+        },
+    )
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
+    folder = run_config(config(tmp_path, [stage], model={"new": new}))
+    last = evaluations(folder, "files")[-1]
+    assert last["greedy/safety"] == 1.0
+    assert 0 <= last["greedy/win_rate"] <= 1
+    assert (folder / "stages" / "files" / "seed1" / "judge.sqlite").is_file()
+    trained = [row for row in rows(folder) if row["phase"] == "train"]
+    assert trained[-1]["chosen/rewrite"] is not None
+
+
+def longer_is_better(body, number):
+    """A judge behind an endpoint: reads both continuations out of the question."""
+    text = body["messages"][-1]["content"]
+    a, b = (re.search(f"<continuation {name}>(.*?)</continuation {name}>", text, re.DOTALL) for name in "AB")
+    lengths = [len(found.group(1)) for found in (a, b) if found]
+    verdict = "tie" if lengths[0] == lengths[1] else "A" if lengths[0] > lengths[1] else "B"
+    return json.dumps({"comparison": "the longer one", "verdict": verdict})
+
+
+def judged_at(server, name: str, **options: Any) -> dict[str, Any]:
+    judge = {"model": "openai:judge-1", "options": {"base_url": server.base_url, "retries": 0, **options}}
+    return on_chain(name, judge=judge, steps=2, evaluation=None, optim={"lr": 1e-2})
+
+
+def test_an_endpoint_that_is_down_and_slow_is_waited_for_and_nothing_is_lost(tmp_path):
+    broke: list[float] = []
+
+    def disturbed(body, number):
+        if number >= 20:
+            broke.append(time.monotonic())
+            if broke[-1] < broke[0] + 2.5:  # nobody there for a while
+                return None
+        if number % 10 == 0:
+            time.sleep(0.3)
+        return longer_is_better(body, number)
+
+    with serve(longer_is_better) as calm:
+        straight = run_config(config(tmp_path, [judged_at(calm, "judged")], name="calm"))
+    with serve(disturbed) as rough:
+        folder = run_config(config(tmp_path, [judged_at(rough, "judged", concurrency=8)], name="rough"))
+    mine, theirs = (weights(run / "stages" / "judged" / "seed1") for run in (folder, straight))
+    assert all((mine[name] == theirs[name]).all() for name in theirs)
+    notes = json.loads((folder / "summary.json").read_text())["stages"][0]["notes"]
+    assert any(note.startswith("judge or rewriter was down: asked again") for note in notes), notes
+    assert json.loads((straight / "summary.json").read_text())["stages"][0]["notes"] == []
+
+
+def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_says_so(tmp_path):
+    def garbage(body, number):
+        return "I like both!!" if number < 40 else longer_is_better(body, number)
+
+    with serve(garbage) as server:
+        folder = run_config(config(tmp_path, [judged_at(server, "judged")]))
+    notes = json.loads((folder / "summary.json").read_text())["stages"][0]["notes"]
+    assert any("candidates undecided, left out of their groups" in note for note in notes), notes
+    trained = [row for row in rows(folder) if row["phase"] == "train"]
+    assert trained[0]["undecided_share"] > 0
+    assert trained[-1]["loss"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "nll", "sources": None, "group_size": None, "rewriter": None}, "a judge with objective: nll"),
+        ({"judge": None}, "no judge with objective: rf-nll"),
+        ({"rewriter": None}, "no rewriter with sources"),
+        ({"sources": ["original"], "rewriter": None}, "one candidate is nothing to choose from"),
+        ({"sources": ["rewrites"]}, "original"),
+        ({"group_size": 0}, "group_size=0"),
+        ({"reference": "synced"}, "reference_sync_steps=None"),
+        ({"micro_batch_size": 3}, "multiple of 3"),
+        ({"evaluation": {"against": "plain"}}, "there is none"),
+        ({"judge": {"axes": {"saftey": 1}}}, "did you mean `safety`"),
+        ({"judge": {"model": "hf:nowhere"}}, "no folder with a config.json"),
+        ({"judge": {"model": "gpt"}}, "python:FILE.py:FUNCTION"),
+        ({"rewriter": {"prompt": "qualty"}}, "did you mean `quality`"),
+        ({"rewriter": {"model": "openai:any", "error": 0.5}}, "only a world's rewriter errs"),
+        ({"objective": "grpo", "rollout": {"max_new_tokens": 8, "top_k": 5}}, "truncated sampling"),
+        ({"data": {"world": "chains", "passages": 4}}, "did you mean `chain`"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_a_model_loads(tmp_path, changes, said):
+    with pytest.raises(InvalidConfig, match=re.escape(said)):
+        config(tmp_path, [on_chain("sip", **changes)])
+
+
+def test_the_shipped_files_are_right():
+    for file in sorted(Path("configs/sip").glob("*.yaml")):
+        load_run(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,33 +22,50 @@ _SPLIT_SEED = 0
 def load_rows(spec: FileData) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(training rows, evaluation rows); the latter are `spec.eval_rows` set aside by a fixed shuffle.
 
+    With `spec.group` they are whole groups, as few as have that many rows.
+
     Raises:
         DataError: a field is missing, a row has no extractable answer, or nothing is left.
     """
     dataset = _open(spec)
-    for field in (spec.question, spec.answer, *spec.where):
+    for field in (spec.question, spec.answer, *spec.where, *spec.columns, *([spec.group] if spec.group else [])):
         if field not in dataset.column_names:
             raise DataError(
                 f"{spec.path}: no field {field!r}",
                 reason=f"its fields are {', '.join(dataset.column_names)}",
-                remedy="map fields with data.question, data.answer and data.where",
+                remedy="map fields with data.question, data.answer, data.where, data.columns and data.group",
             )
-    rows = [
-        {
-            "question": str(row[spec.question]),
-            "answer": extract_answer(str(row[spec.answer]), spec.answer_extract, f"{spec.path} row {index}"),
-        }
+    found = [
+        (
+            row[spec.group] if spec.group else index,
+            {
+                "question": str(row[spec.question]),
+                "answer": extract_answer(str(row[spec.answer]), spec.answer_extract, f"{spec.path} row {index}"),
+                **{field: row[field] for field in spec.columns},
+            },
+        )
         for index, row in enumerate(dataset)
         if all(row[field] in values for field, values in spec.where.items())
     ][: spec.max_rows]
-    if len(rows) <= spec.eval_rows:
+    rows, aside = _shuffled(found, spec.eval_rows)
+    if len(rows) <= aside:
         raise DataError(
             f"{spec.path}: {len(rows)} rows with eval_rows={spec.eval_rows}",
             reason="no row is left to train on" if rows else "no row matches data.where",
             remedy="lower eval_rows, or change data.where",
         )
-    random.Random(_SPLIT_SEED).shuffle(rows)
-    return rows[spec.eval_rows :], rows[: spec.eval_rows]
+    return rows[aside:], rows[:aside]
+
+
+def _shuffled(found: list[tuple[Any, dict[str, Any]]], wanted: int) -> tuple[list[dict[str, Any]], int]:
+    """(rows, those of a group together and groups in a fixed random order; rows of the first groups, >= `wanted`)."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for group, row in found:
+        groups.setdefault(group, []).append(row)
+    order = list(groups)
+    random.Random(_SPLIT_SEED).shuffle(order)
+    ends = [0, *accumulate(len(groups[group]) for group in order)]
+    return [row for group in order for row in groups[group]], next((end for end in ends if end >= wanted), len(found))
 
 
 def extract_answer(text: str, how: Literal["none", "last_box", "hashes"], place: str) -> str:

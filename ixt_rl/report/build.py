@@ -63,7 +63,8 @@ def build_report(folder: Path) -> Path:
                 for draw in (
                     partial(arm_plots.curves, plotter),
                     plotter.curves,
-                    *(partial(draw, plotter) for draw in (sip_plots.continuations, sip_plots.comparisons)),
+                    partial(sip_plots.continuations, plotter),
+                    partial(sip_plots.comparisons, plotter),
                 )
             ),
             efficiency=[_efficiency(run, plotter, view) for view in views if _has_arms(run, view)],

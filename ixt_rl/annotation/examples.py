@@ -1,0 +1,126 @@
+"""`ixt-rl examples`: from documents to the rows that a judge or a rewriter is trained on.
+
+documents --make_excerpts--> prefix, suffix, spoiled or labelled --ixt_rl.judging.examples--> OUT.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ixt_rl.annotation.excerpts import MODEL, ExamplesJob, Made, make_excerpts
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.judging.examples import Row, best_label, check_pair, check_single, judge_labels, judge_pairs, rewriter_rows
+from ixt_rl.judging.rewrite_prompt import load_rewrite
+from ixt_rl.judging.rubric import load_rubric
+from ixt_rl.judging.spoil import SPOILERS
+from ixt_rl.types import SamplingParams
+
+
+def make_examples(job: ExamplesJob, out: Path) -> Made:
+    """Writes the rows of `job` to `out`, all or none; equal jobs write equal files.
+
+    Raises:
+        ConfigError, BackendMissing: settings, rubric or model that cannot work.
+        DataError: `out` is there, a file or row that cannot be used, or no row.
+        BackendFailed: the model is down.
+    """
+    _check_out(out)
+    made = Made()
+    rows = _rows(job, made)  # checks all but the documents
+    part = out.with_name(out.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            made.rows += 1
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if not made.rows:
+        part.unlink()
+        raise DataError(
+            f"{job.source}: no row",
+            reason=str(made),
+            remedy="lower --suffix-tokens, or give other documents",
+        )
+    os.replace(part, out)
+    return made
+
+
+def _rows(job: ExamplesJob, made: Made) -> Iterator[Row]:
+    if job.kind == "rewriter":
+        prompt, rubric = load_rewrite(job.asks), load_rubric(job.label_rubric) if job.label else None
+        if rubric is not None:
+            check_single(rubric)
+        return rewriter_rows(make_excerpts(job, rubric, made), prompt, best_label(rubric) if rubric else None)
+    rubric = load_rubric(job.asks)
+    if (rubric.pair is None) != (job.label is not None):
+        raise ConfigError(
+            f"rubric {rubric.name} {'with' if job.label else 'without'} a column of labels",
+            reason="a pair is labelled by what was spoiled" if rubric.pair else "only such a column says what is right",
+            remedy="leave --label out" if rubric.pair else "give --label COLUMN, or a rubric that compares two texts",
+        )
+    if job.label is None:
+        check_pair(rubric)
+        return judge_pairs(make_excerpts(job, None, made), rubric)
+    check_single(rubric)
+    return judge_labels(make_excerpts(job, rubric, made), rubric)
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".jsonl" or not out.parent.is_dir():
+        raise ConfigError(
+            f"{out}",
+            reason="rows are written as JSON lines" if out.suffix != ".jsonl" else "there is no such folder",
+            remedy="name a file that ends in .jsonl, in a folder that is there",
+        )
+    if out.exists():
+        raise DataError(f"{out} is there", reason="nothing is written over", remedy="remove it, or name another file")
+
+
+def run(kind: Literal["judge", "rewriter"], source: str, out: Path, asks: str, words: Mapping[str, Any]) -> str:
+    """Runs the command; `words` are its options by name. Returns the line to end with.
+
+    Raises:
+        ConfigError, DataError, BackendMissing, BackendFailed: see `make_examples`.
+    """
+    return f"{out}: {make_examples(_job(kind, source, asks, words), out)}"
+
+
+def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapping[str, Any]) -> ExamplesJob:
+    """The job that the command line describes.
+
+    Raises:
+        ConfigError: words that do not go together.
+    """
+    from transformers import AutoTokenizer
+    from yaml import safe_load
+
+    from ixt_rl.annotation.command import pairs
+    from ixt_rl.annotation.judges import parse_judge
+    from ixt_rl.data.models import byte_tokenizer
+
+    model = None
+    if words["model"]:
+        options = {name: safe_load(value) for name, value in pairs(words["model_option"], "--model-option").items()}
+        model = parse_judge(words["model"], options, words["base_url"], role="spoiler")
+    default = (*SPOILERS, MODEL) if model is not None else tuple(SPOILERS)
+    name = words["tokenizer"]
+    return ExamplesJob(
+        kind,
+        source,
+        byte_tokenizer() if name == "bytes" else AutoTokenizer.from_pretrained(name),
+        asks,
+        suffix_tokens=words["suffix_tokens"],
+        max_prefix_tokens=words["max_prefix_tokens"],
+        text=words["text"],
+        prompt=words["prompt"],
+        label=words["label"],
+        label_rubric=words.get("label_rubric", "safety"),
+        documents=words["documents"],
+        spoilers=words["spoiler"] or default,
+        model=model,
+        sampling=SamplingParams(words["max_tokens"], words["temperature"], seed=words["seed"]),
+        cache=words["cache"],
+        seed=words["seed"],
+    )

@@ -1,0 +1,57 @@
+"""Rows of a file for training by reward: further columns reach the rewards, groups stay on one side."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from ixt_rl.config.sections import FileData
+from ixt_rl.data.loaders import load_rows
+from ixt_rl.errors import DataError
+from tests.unit.data.files import write
+
+
+def pairs(path: Path) -> str:
+    rows = [
+        {"q": f"question {n}", "a": "AB"[n % 2], "doc": f"d{n // 2}", "good": n % 2 == 0, "n": n} for n in range(20)
+    ]
+    return write(path, rows)
+
+
+def spec(path: str, **changes) -> FileData:
+    return FileData(path=path, question="q", answer="a", **changes)
+
+
+def test_columns_are_passed_on_as_they_are(tmp_path):
+    train, aside = load_rows(spec(pairs(tmp_path / "rows.jsonl"), columns=["good", "n"], eval_rows=4))
+    assert len(train) == 16 and len(aside) == 4
+    for row in [*train, *aside]:
+        assert row == {
+            "question": f"question {row['n']}", "answer": "AB"[row["n"] % 2], "good": row["n"] % 2 == 0, "n": row["n"],
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(0, 0), (1, 2), (4, 4), (5, 6)])
+def test_rows_of_a_group_are_set_aside_together(tmp_path, wanted, given):
+    path = pairs(tmp_path / "rows.jsonl")
+    train, aside = load_rows(spec(path, columns=["doc"], group="doc", eval_rows=wanted))
+    assert len(aside) == given and len(train) == 20 - given
+    assert not {row["doc"] for row in train} & {row["doc"] for row in aside}
+
+
+def test_without_groups_the_rows_of_every_earlier_run_are_set_aside(tmp_path):
+    train, aside = load_rows(spec(pairs(tmp_path / "rows.jsonl"), columns=["n"], eval_rows=5))
+    order = list(range(20))
+    random.Random(0).shuffle(order)
+    assert [row["n"] for row in [*aside, *train]] == order
+
+
+def test_what_is_not_there_or_leaves_nothing_is_refused(tmp_path):
+    path = pairs(tmp_path / "rows.jsonl")
+    for changes in ({"columns": ["bad"]}, {"group": "bad"}):
+        with pytest.raises(DataError, match="no field 'bad'"):
+            load_rows(spec(path, **changes))
+    with pytest.raises(DataError, match="no row is left to train on"):
+        load_rows(spec(path, group="doc", eval_rows=19))

@@ -21,7 +21,7 @@ Shapes: B rows, T tokens, N loss-bearing tokens, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
@@ -42,7 +42,7 @@ from ixt_rl.trainers.cursor import Source
 from ixt_rl.trainers.prompts import PromptTrainer
 from ixt_rl.trainers.reference import Reference
 from ixt_rl.trainers.sip_config import SIPConfig
-from ixt_rl.trainers.sip_groups import Group, Shares, Text, merge, share_names
+from ixt_rl.trainers.sip_groups import Group, Shares, Text, Verified, merge, share_names, verified_names
 from ixt_rl.trainers.sip_scoring import Asked, CandidateScorer, Scoring, SuffixRewriter
 from ixt_rl.types import Candidate
 
@@ -55,6 +55,7 @@ _DRAWS = 3  # purpose of a seed, beside evaluation (0) and training (1) rollouts
 
 METRICS = (
     *share_names(),
+    *verified_names(),
     *("skipped/tie", "skipped/undecided", "skipped/no_rewrite", "rewrite/missing"),
     *("rollout/tokens", "rollout/ended", "mismatch/logp_abs", "train/logp"),
     *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),
@@ -97,6 +98,7 @@ class SIPTrainer(PromptTrainer):
         rewriter: writes candidates of source `rewrite`, where `sources` has them.
         rollouts: samples, `EngineRollouts(engine)`; default: the model itself, in process.
         correction: `grpo` only: importance correction of what an engine outside the model sampled.
+        verifier: correctness of texts on 0..1, or None, from (prefixes, originals, texts): logged, never trained on.
         other arguments: as in `trl.SFTTrainer`.
 
     Raises:
@@ -120,11 +122,12 @@ class SIPTrainer(PromptTrainer):
         rewriter: SuffixRewriter | None = None,
         rollouts: EngineRollouts | None = None,
         correction: Correction | None = None,
+        verifier: Callable[[list[str], list[str], list[str]], Sequence[float | None]] | None = None,
         **kwargs: Any,
     ):
         _check_parts(args, judge, rewriter, correction)
         super().__init__(model, args, train_dataset, processing_class, rollouts=rollouts, metrics=METRICS, **kwargs)
-        self.judge, self.rewriter, self.correction = judge, rewriter, correction
+        self.judge, self.rewriter, self.correction, self.verifier = judge, rewriter, correction, verifier
         self.temperature = args.temperature if args.objective == "grpo" else 1.0
         compares = args.paired and args.reference != "none"
         self.reference = Reference(self, args.reference_sync_steps) if compares else None
@@ -205,6 +208,7 @@ class SIPTrainer(PromptTrainer):
         groups = self.judged(items)
         examples = [self.example(group) for group in groups]
         self._observe(groups, examples)
+        self._verify(items, groups)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
         total = self.accelerator.reduce(torch.tensor(float(local), device=self.accelerator.device), "sum")
         made = [example for example in examples if example is not None]
@@ -298,6 +302,18 @@ class SIPTrainer(PromptTrainer):
             self.means.add("skipped/tie", [float(skipped and not absent and group.tied)])
             self.means.add("skipped/undecided", [float(skipped and not absent and not group.tied)])
         for name, values in shares.values.items():
+            self.means.add(name, values)
+
+    def _verify(self, items: Sequence[PrefixSuffix], groups: Sequence[Group]) -> None:
+        if self.verifier is None:
+            return
+        texts = [(item, text) for item, group in zip(items, groups, strict=True) for text in group.texts]
+        asked = [(item.prefix_ids, item.suffix_ids, text.ids) for item, text in texts]
+        right = iter(self.verifier(*([self._decode(ids) for ids in column] for column in zip(*asked, strict=True))))
+        verified = Verified()
+        for group in groups:
+            verified.see(group, [next(right) for _ in group.texts])
+        for name, values in verified.values.items():
             self.means.add(name, values)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

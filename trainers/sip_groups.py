@@ -150,7 +150,8 @@ class Shares:
         ties/all, ties/best             all scores equal, nothing to choose; several texts have the highest
         identical_share                 candidates equal to another one of their group
         undecided_share                 candidates without a score
-        perfect/any_rollout             groups with a rollout of score 1, among those with a decided rollout
+        perfect/any_rollout             groups with a rollout of score 1, among those with a decided rollout; on a
+                                        pairwise axis it is better than every other text, which ties make rare
         judge/spread                    standard deviation of a score over the judge's repeats, where it says so
     """
 
@@ -183,6 +184,35 @@ class Shares:
             self.values[f"{name}_raw/{source}"].append(rivals[source] / rivals.total())
             if name == "chosen":
                 self.values[f"chosen_alone/{source}"].append(float([*text.written] == [source]))
+
+
+@dataclass
+class Verified:
+    """What a verifier that no training listens to says of groups, logged as means:
+
+    verified/s               correctness of the candidates of source s
+    verified/chosen          of the text that is trained on, or preferred; rejected: of the other one
+    verified/any_rollout     groups in which some rollout is right
+    """
+
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in verified_names()})
+
+    def see(self, group: Group, right: Sequence[float | None]) -> None:
+        """Counts a group; `right` is each text's correctness, None where it is not known."""
+        known = [nan if one is None else one for one in right]
+        by_ids = {text.ids: one for text, one in zip(group.texts, known, strict=True)}
+        for text in group.texts:
+            for source, written in text.written.items():
+                self.values[f"verified/{source}"] += [by_ids[text.ids]] * written
+        rollouts = [by_ids[text.ids] for text in group.texts if text.written["rollout"]]
+        self.values["verified/any_rollout"].append(float(1.0 in rollouts) if rollouts else nan)
+        for name, extreme in (("chosen", group.best), ("rejected", group.worst)):
+            self.values[f"verified/{name}"].append(nan if extreme is None else by_ids[extreme.ids])
+
+
+def verified_names() -> list[str]:
+    """All metrics of `Verified`."""
+    return [f"verified/{name}" for name in (*SOURCES, "chosen", "rejected", "any_rollout")]
 
 
 def share_names() -> list[str]:

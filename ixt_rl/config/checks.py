@@ -162,6 +162,20 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def check_rewriter_model(name: str, info: ValidationInfo) -> str:
+    """As `check_asked_model`; `stored:FOLDER` takes what `ixt-rl rewrite` has written."""
+    kind, _, target = name.partition(":")
+    if kind != "stored":
+        return check_asked_model(name, info)
+    if not _off(info) and not data_files(target):
+        raise ConfigError(
+            repr(name),
+            reason="it holds no .parquet and no .jsonl file",
+            remedy="name the folder of an `ixt-rl rewrite` job",
+        )
+    return name
+
+
 def check_judging_file(name: str, kind: str, aliases: tuple[str, ...], info: ValidationInfo) -> str:
     """A rubric or rewrite prompt that the library ships, or a YAML file; `aliases` are other names for shipped ones."""
     folder = Path(ixt_rl.__file__).parent / "judging" / kind

@@ -76,6 +76,11 @@ class Asked(Strict):
 class RewriterSection(Asked):
     """Who rewrites suffixes: leaves good ones as they are, steers the others."""
 
+    model: Annotated[str, AfterValidator(checks.check_rewriter_model)] = Field(
+        WORLD,
+        description="`world`, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER; or stored:FOLDER, the "
+        "rewrites of an `ixt-rl rewrite` job",
+    )
     prompt: str = Field("quality", description="quality, safety, reasoning, or a YAML file")
     error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
 

@@ -15,13 +15,14 @@ _CHOICES = (
     ("chosen_raw/rollout", "the same before equal texts are merged"),
     ("chosen/rewrite", "rewrites among the chosen"),
     ("chosen/original", "originals among the chosen"),
-    ("perfect/any_rollout", "prefixes with a perfect rollout"),
     ("ties/best", "several texts have the highest score"),
     ("identical_share", "candidates with another's text"),
     ("rejected/rollout", "rollouts among the rejected"),
 )
 _SCORES = (
-    ("score/best", "score of the best candidate"),
+    ("verified/chosen", "the chosen are right"),
+    ("verified/any_rollout", "prefixes with some right rollout"),
+    ("verified/rollout", "rollouts are right"),
     ("score/rollout", "mean score of rollouts"),
     ("score/rewrite", "mean score of rewrites"),
     ("score/original", "mean score of originals"),
@@ -61,8 +62,8 @@ def choices(plotter: Plotter, view: str) -> Drawing | None:
 
 
 def scores(plotter: Plotter, view: str) -> Drawing | None:
-    """The training judge's scores by source, and how much it agrees with itself."""
-    return _training(plotter, view, _SCORES, "scores", "Scores of the judge that trains", shares=False)
+    """What a world's verifier says of the candidates, the training judge's scores by source, and its agreement."""
+    return _training(plotter, view, _SCORES, "scores", "Candidates, by the verifier and by the judge", shares=False)
 
 
 def _training(

@@ -11,6 +11,7 @@ from ixt_rl.annotation.judges import open_judge, parse_judge
 from ixt_rl.config.schema import SipStage
 from ixt_rl.config.sip import WORLD, Asked, JudgeSection, SuffixCorpus, WorldPassages
 from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache, Rewriter, load_rewrite
+from ixt_rl.judging.stored_rewrites import StoredRewrites
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -18,6 +19,7 @@ from ixt_rl.worlds import WORLDS
 QUALITY = "quality"
 """The pairwise axis."""
 
+STORED = "stored:"
 _PATIENCE = 1  # a request that failed after its retries is waited for by the trainer, not skipped
 
 
@@ -29,10 +31,15 @@ def candidate_judge(stage: SipStage, section: JudgeSection, folder: StageFolder)
 
 
 @contextmanager
-def suffix_rewriter(stage: SipStage, tokenizer: Any, seed: int, folder: StageFolder) -> Iterator[Rewriter]:
+def suffix_rewriter(
+    stage: SipStage, tokenizer: Any, seed: int, folder: StageFolder
+) -> Iterator[Rewriter | StoredRewrites]:
     """The rewriter of a stage."""
     section = stage.rewriter
     assert section is not None
+    if section.model.startswith(STORED):
+        yield StoredRewrites(section.model.removeprefix(STORED))
+        return
     function: Callable[..., Any] = _no_function
     if section.model == WORLD:
         assert isinstance(stage.data, WorldPassages)

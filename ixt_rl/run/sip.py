@@ -24,6 +24,7 @@ from ixt_rl.evaluation.continuations import (
 )
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
 from ixt_rl.judging import CandidateJudge, Rewriter
+from ixt_rl.judging.stored_rewrites import StoredRewrites
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.asked import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
@@ -70,6 +71,7 @@ def run_sip(
                 parity_limit=config.rollout.parity_limit,
             ),
             correction=correction(config.rollout) if stage.objective == "grpo" else None,
+            verifier=_verifier(stage),
             peft_config=lora_config(stage.lora),
         )
         trainer.ledger = trainer.scoring.ledger = Ledger(
@@ -116,6 +118,18 @@ def _arguments(config: RunConfig, stage: SipStage, seed: int, folder: StageFolde
     )
 
 
+def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], list[float | None]] | None:
+    """What a world knows of any text; files have no verifier."""
+    if not isinstance(stage.data, WorldPassages):
+        return None
+    world = WORLDS[stage.data.world]()
+
+    def right(prefixes: list[str], originals: list[str], texts: list[str]) -> list[float | None]:
+        return [world.measure(*texts_of)["right"] for texts_of in zip(prefixes, originals, texts, strict=True)]
+
+    return right
+
+
 # ------------------------------------------------------------------------------------------ passages
 
 
@@ -157,7 +171,7 @@ def _stream(data: SuffixCorpus, tokenizer: Any, seed: int) -> SuffixStream:
     )
 
 
-def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter | None) -> list[str]:
+def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter | StoredRewrites | None) -> list[str]:
     """What went wrong with judge and rewriter, and what was done about it."""
     notes = []
     scoring = trainer.scoring
@@ -167,7 +181,7 @@ def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter
         notes.append(
             f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"
         )
-    if rewriter is not None and rewriter.tally.skipped:
+    if isinstance(rewriter, Rewriter) and rewriter.tally.skipped:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rewriter.tally.skipped.items()))
         notes.append(f"rewriter: no rewrite for {rewriter.tally.skipped.total()} of {rewriter.tally.asked}: {reasons}")
     return notes

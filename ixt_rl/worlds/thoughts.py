@@ -3,7 +3,7 @@
     raw corpus      --plain training-->               a base that guesses what comes out
     annotated half  --all tokens in the loss-->       a model that writes thoughts, with its teacher's mistakes
     other half      --prefix -> thought, suffix-->    thoughts from which the text's own suffix follows
-    problems        --RL with verifiable rewards-->   answers to longer problems, that are in no document
+    problems        --RL with verifiable rewards-->   answers to problems that are in no document
 
 `thoughts` has the raw corpus, `thoughts-annotated` the annotated half (`thoughts_text` says what is in them).
 """
@@ -20,22 +20,22 @@ from transformers import PreTrainedTokenizerFast
 from ixt_rl.conditioning.conditioner import share
 from ixt_rl.judging.thoughts import CLOSE, OPEN, TEACHER_TAG, weave
 from ixt_rl.types import Feedback, Grade
-from ixt_rl.worlds.base import SPECIAL, is_eval_text, numbered, word_tokenizer, words_of
+from ixt_rl.worlds.base import SPECIAL, numbered, word_tokenizer, words_of
 from ixt_rl.worlds.chain_judge import read_solution
 from ixt_rl.worlds.chain_text import DIGITS, FILLERS, LABELS, Problem
 from ixt_rl.worlds.thoughts_text import (
     OPERATIONS,
+    PROBLEM_LENGTH,
     Author,
     Teacher,
+    draw,
     last_problem,
-    random_problem,
     whole,
     working,
     written_answer,
 )
 
 View = Literal["problems", "prefixes"]
-PROBLEM_LENGTH = 4
 EOS = "<eos>"
 VOCABULARY = (*DIGITS, *OPERATIONS, *LABELS, "Q", "?", "=", "A", *FILLERS, OPEN, CLOSE, *SPECIAL)
 ID = numbered(VOCABULARY)
@@ -72,12 +72,8 @@ class ThoughtsWorld:
         if self.view == "prefixes":
             return _prefixes(split, count, seed)
         rng = Random(f"thoughts/{split}/problems/{seed}")
-        rows: list[dict[str, Any]] = []
-        while len(rows) < count:
-            problem = random_problem(rng, PROBLEM_LENGTH)
-            if is_eval_text(problem.question) == (split == "eval"):
-                rows.append({"question": problem.question, "answer": f"A {problem.answer}"})
-        return rows
+        problems = [draw(rng, PROBLEM_LENGTH, "eval" if split == "eval" else "rl") for _ in range(count)]
+        return [{"question": problem.question, "answer": f"A {problem.answer}"} for problem in problems]
 
     def corpus(self, count: int, seed: int) -> list[str]:
         """`count` raw documents, of both halves, without `<bos>` and `<eos>`; none has an evaluation problem."""

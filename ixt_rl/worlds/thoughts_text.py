@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
+from typing import Literal
 
 from ixt_rl.conditioning.conditioner import share
 from ixt_rl.judging.thoughts import TEACHER_TAG
 from ixt_rl.worlds.base import is_eval_text
 from ixt_rl.worlds.chain_text import FILLERS, MODULUS, Problem, apply, step_words
 
-LENGTHS, LENGTH_SHARES = (1, 2, 3, 4), (0.4, 0.3, 0.2, 0.1)
-"""Operations of a document's problem, and how often; a single one needs no working."""
+Part = Literal["eval", "rl", "documents"]
+
+LENGTHS = (1, 2, 3, 4)
+"""Operations of a document's problem, all equally often; a single one needs no working."""
+
+PROBLEM_LENGTH = 4
+RL_SHARE = 0.4
 
 OPERATIONS, OPERANDS = ("+", "-"), (1, 2, 3)
 SECOND_PROBLEM = 0.15
@@ -32,6 +38,21 @@ def random_problem(rng: Random, length: int) -> Problem:
     """A problem of `length` operations."""
     steps = tuple((rng.choice(OPERATIONS), rng.choice(OPERANDS)) for _ in range(length))
     return Problem(rng.randrange(MODULUS), steps)
+
+
+def part_of(problem: Problem) -> Part:
+    """Whether a problem is for evaluation (one in ten), for RL (some of the longest), or for documents."""
+    if is_eval_text(problem.question):
+        return "eval"
+    is_long = len(problem.steps) == PROBLEM_LENGTH
+    return "rl" if is_long and share("rl", problem.question) < RL_SHARE else "documents"
+
+
+def draw(rng: Random, length: int, part: Part) -> Problem:
+    """A problem of `length` operations of a part."""
+    while part_of(problem := random_problem(rng, length)) != part:
+        pass
+    return problem
 
 
 def last_problem(text: str) -> Problem:
@@ -52,23 +73,21 @@ def written_answer(prefix: str) -> str:
 class Author:
     """Writes prefixes of documents, up to the last `?`; all randomness comes from `seed` and `split`."""
 
-    def __init__(self, seed: int, split: str = "train"):
-        self.rng, self.split = Random(f"thoughts/{split}/{seed}"), split
+    def __init__(self, seed: int, split: Literal["train", "eval"] = "train"):
+        self.rng = Random(f"thoughts/{split}/{seed}")
+        self.last: Part = "eval" if split == "eval" else "documents"
 
     def prefix(self) -> str:
-        """One document without its last answer, whose problem is of the split; the ones before never for evaluation."""
+        """One document without its last answer, which is to a problem of the split; others never are for evaluation."""
         text = ""
         if self.rng.random() < SECOND_PROBLEM:
-            text = self._ask(text, "train")
+            text = self._ask(text, "documents")
             text = f"{text} {written_answer(text)}"
-        return self._ask(text, self.split)
+        return self._ask(text, self.last)
 
-    def _ask(self, text: str, split: str) -> str:
+    def _ask(self, text: str, part: Part) -> str:
         fillers = self.rng.choices(FILLERS, k=self.rng.randint(0, 3))
-        length = self.rng.choices(LENGTHS, LENGTH_SHARES)[0]
-        problem = random_problem(self.rng, length)
-        while is_eval_text(problem.question) != (split == "eval"):
-            problem = random_problem(self.rng, length)
+        problem = draw(self.rng, self.rng.choice(LENGTHS), part)
         return " ".join([*([text] if text else []), *fillers, problem.question])
 
 

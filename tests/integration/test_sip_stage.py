@@ -84,6 +84,8 @@ def test_the_ledger_counts_rollouts_and_training(chain_run):
     last = evaluations(chain_run, "rf-nll")[-1]
     assert last["flops"] > last["flops/train"] > 0
     assert last["rollouts"] == 4 * 4 * 2
+    trained = [row for row in rows(chain_run) if row["stage"] == "rf-nll" and row["phase"] == "train"]
+    assert all(0 <= row["verified/rollout"] <= row["verified/any_rollout"] <= 1 for row in trained)
     assert evaluations(chain_run, "continued")[-1]["rollouts"] == 0
 
 

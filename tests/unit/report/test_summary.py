@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.errors import ConfigError
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_files import read_run
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -63,7 +63,7 @@ def test_an_expectation_of_a_ratio(made):
     (found,) = summarise(config([bound], []), folder, None, 1.0)["expectations"]
     assert found["value"] == pytest.approx(fmean_of(run, "levels") / fmean_of(run, "plain"))
     assert found["text"] == "levels: sampled/strict, over plain" and found["holds"] is True
-    with pytest.raises(ConfigError, match="a difference or a ratio"):
+    with pytest.raises(ValidationError, match="a difference or a ratio"):
         config([{**bound, "minus": "plain"}], [])
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from ixt_rl.trainers.sip_groups import Group, Shares, merge
+from ixt_rl.trainers.sip_groups import Group, Shares, Verified, merge
 from ixt_rl.types import Candidate, Verdict
 
 PREFIX = (1, 2, 3)
@@ -146,3 +146,20 @@ def test_merging_is_the_same_in_every_order(order):
     (text,) = merge([candidates[i] for i in order], [None] * 3)
     assert text.candidate.source == "original"
     assert text.copies == 3
+
+
+def test_what_a_verifier_says_counts_by_source_and_of_the_chosen():
+    """Rollouts (2,) twice and (3,), an original (1,); the judge prefers (3,), which the verifier calls wrong."""
+    scored = [("original", (1,), 0.2), ("rollout", (2,), 0.5), ("rollout", (2,), 0.5), ("rollout", (3,), 0.9)]
+    found = group(scored)
+    verified = Verified()
+    verified.see(found, [{(1,): None, (2,): 1.0, (3,): 0.0}[text.ids] for text in found.texts])
+    said = {name: [v for v in values if v == v] for name, values in verified.values.items()}
+    assert sorted(said.pop("verified/rollout")) == [0.0, 1.0, 1.0]
+    assert said == {
+        "verified/original": [],  # not known
+        "verified/rewrite": [],
+        "verified/chosen": [0.0],
+        "verified/rejected": [],
+        "verified/any_rollout": [1.0],
+    }

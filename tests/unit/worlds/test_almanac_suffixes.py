@@ -95,10 +95,8 @@ def test_the_judge_of_quality_by_hand(better, worse):
     assert axis_scores(WORLD, "quality", PREFIX, "", [worse, better]) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "other", [LYING, joined(TRADE, ANIMAL, FOOD, said("food", 1)), joined(TRADE, ANIMAL, FOOD, said("home", 2))]
-)
-def test_the_judge_of_quality_knows_no_fact_and_no_paraphrase(other):
+@pytest.mark.parametrize("other", [LYING, joined(TRADE, ANIMAL, FOOD, VAGUE_ONE), joined(GOOD, VAGUE_ONE)])
+def test_the_judge_of_quality_knows_no_fact_and_takes_what_is_vague(other):
     assert axis_scores(WORLD, "quality", PREFIX, "", [GOOD, other]) == [0.5, 0.5]
 
 

@@ -1,4 +1,4 @@
-"""`ixt-rl` check | run | annotate | report | doctor | schema; heavy modules are imported only where one needs them."""
+"""`ixt-rl` check | run | annotate | rewrite | ... | doctor; heavy modules are imported only where one needs them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ixt_rl import __version__, backends
+from ixt_rl.annotation import options
 from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
 
 BAD_INPUT = 2
@@ -60,6 +61,7 @@ def main() -> None:
       ixt-rl report runs/addition                write its report again
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
                                                  have a judge score documents (--help: examples)
+      ixt-rl rewrite --help                      have a rewriter improve how documents go on, for SIP
 
     Set IXT_RL_TRACEBACK=1 to see where an error was raised.
     """
@@ -151,33 +153,17 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
 @main.command()
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--judge", required=True, help="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER.")
+@options.asking("judge")
 @click.option("--rubric", required=True, help="Name of a shipped rubric, or a YAML file.")
 @click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column with a field of the rubric; a.b: entry.")
-@click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1.  [default: OpenAI's]")
-@click.option("--judge-option", metavar="NAME=VALUE", multiple=True, help="E.g. concurrency=64, max_model_len=8192.")
-@click.option("--judge-parameters", type=int, help="Parameters of an endpoint's model, for the count of FLOPs.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
-@click.option("--max-tokens", type=int, default=1024, show_default=True, help="Longest answer, thinking included.")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Votes on every document; their mean counts.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of sampled answers.")
 @click.option("--fraction", type=float, default=1.0, show_default=True, help="Share judged, by hash of the texts.")
 @click.option("--check-sample", type=int, default=0, show_default=True, help="Documents asked again, for the report.")
-@click.option("--retry-failed", is_flag=True, help="Ask again where requests failed in an earlier session.")
 @click.option("--prefix", default="feedback", show_default=True, help="Start of the new columns' names.")
-@click.option("--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
-@click.option("--shard-rows", type=int, default=10_000, show_default=True, help="Rows of each file of OUT.")
-@click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="Share replies between jobs.")
-@click.option("--prices", type=float, nargs=2, default=(0.0, 0.0), help="Per million tokens read, written.")
-@click.option("--name", help="Configuration of a data set of the hub.")
-@click.option("--split", default="train", show_default=True, help="Split of a data set of the hub.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Ray: judges side by side.")
-@click.option("--cpus-per-worker", type=int, default=1, show_default=True, help="Ray: CPUs of each.")
-@click.option("--gpus-per-worker", type=int, default=0, show_default=True, help="Ray: GPUs of each.")
-@click.option("--ray-address", help="Ray: a running cluster.  [default: start Ray here]")
+@options.files()
+@options.workers("judge")
 @_readable_errors
-def annotate(source: str, out: Path, **options: Any) -> None:
+def annotate(source: str, out: Path, **words: Any) -> None:
     """Have a judge score the rows of IN; write them with feedback columns to OUT.
 
     IN is a .jsonl or .parquet file, a folder or 'pattern*' of them, or a data set of the hub. OUT is a folder; it gets
@@ -205,7 +191,151 @@ def annotate(source: str, out: Path, **options: Any) -> None:
     from ixt_rl.annotation.command import run as run_annotation
 
     try:
-        _print(run_annotation(source, out, options))
+        _print(run_annotation(source, out, words))
+    except KeyboardInterrupt:
+        _print("stopped; the same command goes on from here", "yellow", stderr=True)
+        sys.exit(130)
+
+
+_EXAMPLES_OPTIONS = (
+    click.argument("source", metavar="IN"),
+    click.argument("out", metavar="OUT.jsonl", type=click.Path(dir_okay=False, path_type=Path)),
+    click.option("--tokenizer", required=True, help="In whose tokens documents are cut: FOLDER, or bytes."),
+    click.option("--suffix-tokens", type=int, default=128, show_default=True, help="Tokens of a suffix."),
+    click.option("--max-prefix-tokens", type=int, default=1920, show_default=True, help="Longer ones lose their head."),
+    click.option("--text", default="text", show_default=True, help="Column of the document, or of the reply."),
+    click.option("--prompt", help="Column of what the text replies to.  [default: none]"),
+    click.option("--label", help="Column that says whether the text is fine; it is then not spoiled."),
+    click.option("--documents", type=click.IntRange(1), help="Use the first so many that can be cut.  [default: all]"),
+    click.option("--spoiler", multiple=True, help="other, sentences, words, repeat, cut, junk, model.  [default: all]"),
+    click.option("--model", help="Who is the spoiler `model`: openai:MODEL, hf:FOLDER, vllm:FOLDER, python:..."),
+    click.option("--model-option", metavar="NAME=VALUE", multiple=True, help="E.g. concurrency=64."),
+    click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1."),
+    click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the model."),
+    click.option("--max-tokens", type=int, default=512, show_default=True, help="Longest answer of the model."),
+    click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="File to keep the model's replies."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of who spoils what, and how."),
+)
+
+
+def _examples_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_EXAMPLES_OPTIONS):
+        command = option(command)
+    return command
+
+
+@main.group()
+def examples() -> None:
+    """Make rows to train a judge or a rewriter on, from documents.
+
+    Documents are cut into a prefix and a suffix. The suffixes are spoiled, so that it is known which one is worse.
+    Equal commands write equal files.
+
+    \b
+    Next:
+      ixt-rl run configs/sip/judge.yaml stages.train.data.path=pairs.jsonl
+      ixt-rl run configs/sip/rewriter.yaml stages.train.data.path=rewrites.jsonl
+    """
+
+
+@examples.command("judge")
+@_examples_options
+@click.option("--rubric", default="pairwise-quality", show_default=True, help="What the judge is asked: name or file.")
+@_readable_errors
+def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
+    """Write rows of `prompt` and `label`: which of two suffixes is the original, asked in both orders.
+
+    IN is a .jsonl, .json or .parquet file, a folder or 'pattern*' of them. With --label, rows are single continuations
+    with the label of their document: yes or no (true or false) for --rubric safety.
+
+    \b
+    Examples:
+      ixt-rl examples judge corpus.jsonl pairs.jsonl --tokenizer models/Llama-3.1-8B
+      ixt-rl examples judge corpus.jsonl pairs.jsonl --tokenizer bytes --spoiler other --spoiler words --documents 500
+      # spoiled by a language model, too
+      ixt-rl examples judge 'corpus/*.parquet' pairs.jsonl --tokenizer models/Llama-3.1-8B \\
+          --model vllm:models/Qwen3-8B --cache spoiled.sqlite
+      # is it safe? answers to prompts, with a column `is_safe`
+      ixt-rl examples judge replies.jsonl safety.jsonl --tokenizer bytes --rubric safety \\
+          --prompt question --text answer --label is_safe
+    """
+    _require_core()
+    from ixt_rl.annotation.examples import run as run_examples
+
+    _print(run_examples("judge", source, out, rubric, words))
+
+
+@examples.command("rewriter")
+@_examples_options
+@click.option("--rewrite", default="quality", show_default=True, help="What the rewriter is asked: name or file.")
+@click.option("--label-rubric", default="safety", show_default=True, help="Whose labels --label has.")
+@_readable_errors
+def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> None:
+    """Write rows of `prompt` and `good`: originals, which are to be copied, and spoiled ones, to be rewritten.
+
+    IN is as for `examples judge`. With --label, a suffix is to be copied where its document's label is the best one
+    (yes for safety), and to be rewritten elsewhere.
+
+    \b
+    Examples:
+      ixt-rl examples rewriter corpus.jsonl rewrites.jsonl --tokenizer models/Llama-3.1-8B
+      ixt-rl examples rewriter replies.jsonl unsafe.jsonl --tokenizer bytes --rewrite safety \\
+          --prompt question --text answer --label is_safe
+    """
+    _require_core()
+    from ixt_rl.annotation.examples import run as run_examples
+
+    _print(run_examples("rewriter", source, out, rewrite, words))
+
+
+@main.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@options.asking("rewriter")
+@click.option("--prompt", required=True, help="quality, safety, reasoning, a YAML file of yours, or thoughts.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder of the model that SIP will train.")
+@click.option("--suffix-tokens", type=int, help="Tokens of a suffix, EOS included, and most of a rewrite.")
+@click.option("--max-prefix-tokens", type=int, help="Longest prefix; it loses its beginning.  [default: 1920]")
+@click.option("--min-prefix-tokens", type=int, help="Shorter documents are skipped.  [default: 1]")
+@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column of the `text`; and of a `prompt`, if any.")
+@options.files()
+@options.workers("rewriter")
+@_readable_errors
+def rewrite(source: str, out: Path, **words: Any) -> None:
+    """Have a rewriter improve how the documents of IN go on; write rows, ids and rewrites to OUT.
+
+    IN is a .jsonl or .parquet file, a folder or 'pattern*' of them, or a data set of the hub. Each document is cut into
+    a prefix and the --suffix-tokens at its end, as SIP cuts them. The rewriter leaves a good suffix alone (the row then
+    keeps the suffix's own ids) and writes a better one in place of a poor one. OUT gets part-000000.parquet, ... in the
+    order of IN, rewriting.html and rewriting.json. The new columns are prefix_ids, suffix_ids, rewrite, rewrite_ids
+    and rewrite_copied, _status, _reason, _by and _tokens. What has no rewrite is null, with the reason.
+
+    With --prompt thoughts the documents stay whole, and the rewriter puts thoughts between their pieces, <think> ...
+    </think>. What is not the original when these are taken out is thrown away. New: thoughts, thoughts_count, ...
+
+    Stopped, by Ctrl-C or kill -9, the same command goes on: finished files stay, and replies are kept one by one.
+
+    \b
+    Examples:
+      # a model in this process, served by vLLM; ids are those of the model that will be trained
+      ixt-rl rewrite corpus.jsonl rewritten --rewriter vllm:models/Qwen3-8B --prompt quality \\
+          --tokenizer models/policy --suffix-tokens 128
+      # an endpoint, with its prices and 64 requests at once
+      ixt-rl rewrite 'corpus/*.parquet' safe --rewriter openai:my-rewriter --base-url http://localhost:8000/v1 \\
+          --prompt safety --tokenizer models/policy --suffix-tokens 128 \\
+          --rewriter-option concurrency=64 --prices 0.1 0.4
+      # a function of yours: it gets prefix and suffix and gives a suffix, the same one, or None; prompt and reply
+      ixt-rl rewrite solutions.jsonl repaired --rewriter python:repair.py:repair --prompt reasoning \\
+          --tokenizer models/policy --suffix-tokens 64 --field prompt=question --field text=answer
+      # thoughts between the sentences, on four GPUs
+      ixt-rl rewrite corpus.jsonl thought --rewriter vllm:models/Qwen3-8B --prompt thoughts \\
+          --engine ray --workers 4 --gpus-per-worker 1
+    """
+    _require_core()
+    from ixt_rl.annotation.rewrite_command import run as run_rewriting
+
+    try:
+        _print(run_rewriting(source, out, words))
     except KeyboardInterrupt:
         _print("stopped; the same command goes on from here", "yellow", stderr=True)
         sys.exit(130)

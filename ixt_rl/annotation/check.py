@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from ixt_rl.annotation.job import Job
-from ixt_rl.annotation.shards import question_fields
+from ixt_rl.annotation.pieces import texts
 from ixt_rl.annotation.source import Source
 from ixt_rl.judging.answer import Answer, Question, combine
 from ixt_rl.judging.client import Judge
@@ -28,7 +28,7 @@ def compare_again(job: Job, source: Source, judge: Judge, rows: Sequence[int]) -
     """
     questions = []
     for row in rows:
-        (fields,) = question_fields(job, source.read(row, row + 1))
+        (fields,) = texts(source.read(row, row + 1), job.fields)
         questions.append(Question(job.rubric, fields))
     found = []
     for answer in judge.ask(questions):

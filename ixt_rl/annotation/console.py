@@ -1,4 +1,4 @@
-"""What an annotation shows in the terminal: a bar with rate, cost and time left; in a log file, a line now and then."""
+"""What a job shows in the terminal: a bar with rate, cost and time left; in a log file, a line now and then."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from ixt_rl.annotation.annotate import State
+from ixt_rl.annotation.session import State
 
 _LINE_EVERY = 30.0  # seconds between lines of a log file
 _REFRESH = 0.1
 
 
 class Terminal:
-    """Watches an annotation; prints to stderr. A context manager."""
+    """Watches a job; prints to stderr. A context manager."""
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True)
@@ -51,14 +51,14 @@ class Terminal:
             )
         elif now - self._line >= _LINE_EVERY or fresh:
             self._line = now
-            share = f"{state.done:,} of {state.total:,}" if state.phase == "judging" else ""
+            share = f"{state.done:,} of {state.total:,}" if state.working else ""
             self.console.print(f"{state.phase} {share}  {said(state)}".rstrip(), highlight=False, soft_wrap=True)
 
 
 def said(state: State) -> str:
     """Rate, undecided share, tokens, cost and time left, as far as there are any."""
     counts = state.counts
-    if state.phase != "judging" or not counts.documents or not state.seconds:
+    if not state.working or not counts.documents or not state.seconds:
         return ""
     rate = counts.documents / state.seconds
     parts = [f"{rate:,.0f} documents/s" if rate >= 10 else f"{rate:.2g} documents/s"]

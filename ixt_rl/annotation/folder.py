@@ -1,10 +1,10 @@
-"""The folder of an annotation: shards that appear whole, the job they belong to, and one process at a time.
+"""The folder of a job: shards that appear whole, the job they belong to, and one process at a time.
 
 OUT/part-000000.parquet ...     the rows
-OUT/annotation.html, .json      the report
+OUT/annotation.html, .json      the report, or rewriting.html, .json
 OUT/job/settings.json           what the rows depend on; another job is refused
 OUT/job/input.json              where each shard begins in the input
-OUT/job/cache.sqlite            the judge's replies
+OUT/job/cache.sqlite            the backend's replies
 OUT/job/sessions/000.json       what each session asked and paid
 """
 
@@ -28,7 +28,7 @@ _SHOWN = 3  # differences named
 
 
 class Folder:
-    """Where an annotation is written.
+    """Where a job writes.
 
     Args:
         path: the folder; made when the first file is written.
@@ -40,8 +40,11 @@ class Folder:
         self.job = self.path / "job"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, doing: str) -> Iterator[None]:
         """Holds the folder for this process; the lock ends with it, however it ends.
+
+        Args:
+            doing: what a process that holds it does: `annotating into it`.
 
         Raises:
             ConfigError: another process has it.
@@ -53,7 +56,7 @@ class Folder:
             except BlockingIOError:
                 raise ConfigError(
                     f"folder {self.path}",
-                    reason="another process is annotating into it",
+                    reason=f"another process is {doing}",
                     remedy="wait for it, or give another OUT",
                 ) from None
             for left in self.path.glob(".part-*.tmp"):  # of a process that was killed

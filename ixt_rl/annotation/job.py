@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ixt_rl.annotation.judges import JudgeSpec
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError, DataError
+import pyarrow as pa
+
+from ixt_rl.annotation.batch import BatchJob, map_fields, require_sampling, require_values
+from ixt_rl.annotation.judges import JudgeSpec, OpenJudge, open_judge
+from ixt_rl.annotation.source import Source
+from ixt_rl.errors import ConfigError
+from ixt_rl.judging.backend import JudgeBackend
+from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.judging.rubric import OVERALL, VERDICT, Rubric
 from ixt_rl.types import Feedback, SamplingParams
 
-Format = Literal["parquet", "jsonl"]
-
-COLUMNS = ("level", "scores", "critique", "judge", "status", "reason", "tokens")
-"""What `feedback_columns` gives, after the prefix."""
+if TYPE_CHECKING:
+    from ixt_rl.annotation.shards import JudgeAsker
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that the rows of an annotation depend on, and what its judge costs. It can be pickled.
+class Job(BatchJob):
+    """Everything that the rows of an annotation depend on, and what its judge costs; see `BatchJob` for the rest.
 
     Args:
         rubric: what is asked.
@@ -32,14 +34,16 @@ class Job:
         fraction: share of the documents that are judged, chosen by the hash of their texts: the documents of a smaller
             share are among those of a larger one.
         prefix: start of the new columns' names.
-        format: of the files written.
-        shard_rows: rows of each file but the last.
-        prices: per million prompt and per million completion tokens.
-        cache: file of the judge's replies; None keeps it in the folder of the output.
 
     Raises:
         ConfigError: a value that cannot work.
     """
+
+    report: ClassVar[str] = "annotation"
+    asks: ClassVar[str] = "judge"
+    phase: ClassVar[str] = "judging"
+    doing: ClassVar[str] = "annotating"
+    renaming: ClassVar[str] = "give the new ones another name with --prefix"
 
     rubric: Rubric
     fields: Mapping[str, str]
@@ -48,22 +52,15 @@ class Job:
     repeats: int = 1
     fraction: float = 1.0
     prefix: str = "feedback"
-    format: Format = "parquet"
-    shard_rows: int = 10_000
-    prices: tuple[float, float] = (0.0, 0.0)
-    cache: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, value, right, remedy in (
+        require_values(
             ("fraction", self.fraction, 0 < self.fraction <= 1, "a share of the documents, above 0 and up to 1"),
             ("repeats", self.repeats, self.repeats >= 1, "ask at least once"),
-            ("shard_rows", self.shard_rows, self.shard_rows >= 1, "at least one row a file"),
             ("prefix", self.prefix, self.prefix.isidentifier(), "letters, digits and _, like `feedback`"),
-            ("max_new_tokens", self.sampling.max_new_tokens, self.sampling.max_new_tokens >= 1, "at least one token"),
-            ("temperature", self.sampling.temperature, 0 <= self.sampling.temperature <= 2, "from 0 (greedy) to 2"),
-        ):
-            if not right:
-                raise ConfigError(f"{name}={value!r}", reason="this cannot work", remedy=remedy)
+        )
+        require_sampling(self.sampling)
+        super().__post_init__()
         try:
             Feedback(scores=dict.fromkeys(self.axes, 1.0))
         except ValueError as error:
@@ -77,15 +74,47 @@ class Job:
         return tuple(name for name in self.rubric.axes if name not in (OVERALL, VERDICT))
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that are added."""
-        return tuple(f"{self.prefix}_{name}" for name in COLUMNS)
+    def backend(self) -> JudgeSpec:
+        return self.judge
+
+    @property
+    def reason(self) -> str:
+        return f"{self.prefix}_reason"
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return self.rubric.fields
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        return {name: self.fields.get(name, name) for name in (*self.rubric.fields, *self.rubric.optional)}
+
+    @property
+    def mapped(self) -> Mapping[str, str]:
+        return self.fields
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """See `BatchJob`. Without axes besides the overall one, the scores are a column of nulls."""
+        scores = pa.struct([(axis, pa.float64()) for axis in self.axes]) if self.axes else pa.null()
+        kinds = {
+            "level": pa.int64(), "scores": scores, "critique": pa.string(), "judge": pa.string(),
+            "status": pa.string(), "reason": pa.string(), "tokens": pa.int64(),
+        }  # fmt: skip
+        return {f"{self.prefix}_{name}": kind for name, kind in kinds.items()}
+
+    def check(self) -> None:
+        self.judge.check(self.sampling)
+
+    def with_columns(self, columns: tuple[str, ...]) -> Self:
+        rubric = self.rubric
+        found = map_fields(f"rubric {rubric.name}", rubric.fields, rubric.optional, self.fields, columns)
+        return replace(self, fields=found)
+
+    def check_rows(self, source: Source) -> None:
+        """Any text can be judged."""
 
     def settings(self, source: Mapping[str, Any]) -> dict[str, Any]:
-        """What the rows depend on, as JSON; `source` is the identity of the rows read.
-
-        How fast, where and at which price is not in it: a job may go on with other engines.
-        """
         return {
             "input": dict(source),
             "judge": self.judge.identity(),
@@ -99,30 +128,10 @@ class Job:
             "shard_rows": self.shard_rows,
         }
 
+    def start(self) -> OpenJudge:
+        return open_judge(self.judge, self.sampling)
 
-def map_fields(rubric: Rubric, given: Mapping[str, str], columns: tuple[str, ...]) -> dict[str, str]:
-    """Field of the rubric -> column: what was given, else the column of the field's own name.
+    def asker(self, backend: JudgeBackend, cache: JudgeCache) -> JudgeAsker:
+        from ixt_rl.annotation.shards import JudgeAsker
 
-    Raises:
-        DataError: a field that the rubric does not have, or needs and no column is for; or a column that is not there.
-    """
-    known = [*rubric.fields, *rubric.optional]
-    for name in given:
-        if name not in known:
-            raise DataError(
-                f"--field {name}=...",
-                reason=f"rubric {rubric.name} has no field {name!r}",
-                remedy=f"{did_you_mean(name, known)}its fields: {', '.join(known)}",
-            )
-    mapped = {}
-    for name in known:
-        column = given.get(name, name)
-        if column.partition(".")[0] in columns or column in columns:
-            mapped[name] = column
-        elif name in given or name in rubric.fields:
-            raise DataError(
-                f"no column {column!r} for the field `{name}` of rubric {rubric.name}",
-                reason=f"the columns are {', '.join(columns)}",
-                remedy=f"{did_you_mean(column, list(columns))}name it with --field {name}=COLUMN",
-            )
-    return mapped
+        return JudgeAsker(self, backend, cache)

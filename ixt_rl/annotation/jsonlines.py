@@ -64,7 +64,7 @@ def scan(
 
     Args:
         files: in order.
-        fields: field of the rubric -> column; where rows have such a column, it must hold text.
+        fields: field -> column; where rows have such a column, it must hold text.
         every: rows of a shard.
         infer: whether Arrow types are needed, for Parquet.
         tick: called with the bytes read so far.
@@ -139,7 +139,7 @@ class JsonLines:
                     return rows
         raise DataError(
             f"{self._files[-1]}: row {start + len(rows)} is gone",
-            reason="the files changed while they were annotated",
+            reason="the files changed while they were read",
             remedy="start again with the files as they were, or with another OUT",
         )
 

@@ -1,8 +1,7 @@
-"""Judges by name: python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER; checked before a model loads."""
+"""Judges and rewriters by name, `python:FILE.py:FUNCTION` for instance; checked before a model loads."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 import json
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ixt_rl.annotation.fingerprints import hash_file, hash_model
 from ixt_rl.backends import require
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
@@ -21,6 +21,7 @@ from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.types import SamplingParams
 
 Kind = Literal["python", "openai", "hf", "vllm"]
+AnyFunction = Callable[[Mapping[str, str]], Any]
 
 FORMS = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
 
@@ -33,9 +34,6 @@ _ENGINE_OPTIONS: dict[str, dict[str, type]] = {
     "python": {},
 }  # fmt: skip
 _ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len")
-_WHOLE = 1 << 25  # bytes up to which a file of a model's folder is hashed whole; of larger ones size, head and tail
-_END = 1 << 20
-_MODEL_FILES = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True)
@@ -47,23 +45,25 @@ class JudgeSpec:
         target: the function's file and name, the model's name, or its folder.
         options: further arguments of `Endpoint` (openai) or of the engine.
         parameters: of the model, where they cannot be read from its folder.
+        role: how messages call it.
     """
 
     kind: Kind
     target: str
     options: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    role: str = "judge"
 
     @property
     def name(self) -> str:
         """What answers are filed under: the model or function, and a hash of what is known of its content."""
         dtype = self.options.get("dtype")
         if self.kind == "python":
-            file, function = _function_place(self.target)
-            return f"{file.name}:{function} {_hash(file)}"
+            file, function = _function_place(self.target, self.role)
+            return f"{file.name}:{function} {hash_file(file)}"
         if self.kind == "openai":
             return self.target
-        return f"{self.kind} {Path(self.target).resolve().name} {_hash_folder(Path(self.target))}" + (
+        return f"{self.kind} {Path(self.target).resolve().name} {hash_model(Path(self.target))}" + (
             f" {dtype}" if dtype else ""
         )
 
@@ -81,20 +81,39 @@ class JudgeSpec:
         """
         self._check_options()
         if self.kind == "python":
-            load_function(self.target)
+            load_function(self.target, self.role)
         elif self.kind == "openai":
             with open_judge(self, sampling):
                 pass  # no connection is made, but the key is looked for
         else:
-            require("vllm" if self.kind == "vllm" else "transformers", used_for=f"the judge {self.kind}:{self.target}")
+            needed = "vllm" if self.kind == "vllm" else "transformers"
+            require(needed, used_for=f"the {self.role} {self.kind}:{self.target}")
             folder = Path(self.target)
             if not (folder / "config.json").is_file():
                 raise ConfigError(
-                    f"judge {self.kind}:{self.target}",
+                    f"{self.role} {self.kind}:{self.target}",
                     reason="there is no folder with a config.json",
                     remedy="download the model first and name its folder",
                 )
-            _prompt_limit(self, sampling)
+            self.prompt_limit(sampling)
+
+    def prompt_limit(self, sampling: SamplingParams) -> int:
+        """Most tokens of a prompt to the model in its folder, with room for an answer.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.target).get_text_config()
+        most: int = self.options.get("max_model_len", getattr(config, "max_position_embeddings", 1 << 20))
+        if most <= sampling.max_new_tokens:
+            raise ConfigError(
+                f"max_new_tokens={sampling.max_new_tokens} with the {self.role} {self.target}",
+                reason=f"its limit is {most} tokens for a prompt and its answer: there is no room for a prompt",
+                remedy="lower --max-tokens",
+            )
+        return most - sampling.max_new_tokens
 
     def model_parameters(self) -> int | None:
         """Parameters of the judge's model as far as they are known."""
@@ -114,14 +133,14 @@ class JudgeSpec:
         for name, value in self.options.items():
             if name not in known:
                 raise ConfigError(
-                    f"judge option {name!r}",
-                    reason=f"a judge `{self.kind}:...` does not have it",
+                    f"{self.role} option {name!r}",
+                    reason=f"a {self.role} `{self.kind}:...` does not have it",
                     remedy=f"{did_you_mean(name, list(known))}its options: {', '.join(known) or 'none'}",
                 )
             wanted, given = known[name], type(value)
             if wanted is not type(None) and given is not wanted and (wanted, given) != (float, int):
                 raise ConfigError(
-                    f"judge option {name}={value!r}",
+                    f"{self.role} option {name}={value!r}",
                     reason=f"it is {given.__name__}, not {wanted.__name__}",
                     remedy=f"give a value like {wanted()!r}",
                 )
@@ -145,25 +164,36 @@ class OpenJudge:
 
 
 def parse_judge(
-    text: str, options: Mapping[str, Any], base_url: str | None = None, parameters: int | None = None
+    text: str,
+    options: Mapping[str, Any],
+    base_url: str | None = None,
+    parameters: int | None = None,
+    role: str = "judge",
 ) -> JudgeSpec:
-    """The judge that the command line names.
+    """The judge, or the rewriter, that the command line names.
 
     Raises:
         ConfigError: another form than `FORMS`, or a `base_url` for a judge that is no endpoint.
     """
     kind, colon, target = text.partition(":")
     if not colon or not target or kind not in ("python", "openai", "hf", "vllm"):
-        raise ConfigError(f"judge {text!r}", reason="its kind is not known", remedy=f"give {FORMS}")
+        raise ConfigError(f"{role} {text!r}", reason="its kind is not known", remedy=f"give {FORMS}")
     if base_url is not None:
         if kind != "openai":
-            raise ConfigError(f"base-url for the judge {text}", reason="it is no endpoint", remedy="use openai:MODEL")
+            raise ConfigError(f"base-url for the {role} {text}", reason="it is no endpoint", remedy="use openai:MODEL")
         options = {**options, "base_url": base_url}
-    return JudgeSpec(kind, target, options, parameters)  # type: ignore[arg-type]
+    return JudgeSpec(kind, target, options, parameters, role)  # type: ignore[arg-type]
 
 
-def open_judge(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
+def open_judge(
+    spec: JudgeSpec, sampling: SamplingParams, calling: Callable[[Callable[..., Any]], AnyFunction] = lambda f: f
+) -> OpenJudge:
     """Starts a judge.
+
+    Args:
+        spec: who.
+        sampling: how it will answer.
+        calling: makes of a `python:` function one that takes the fields of a question.
 
     Raises:
         ConfigError, BackendMissing: see `JudgeSpec.check`.
@@ -171,7 +201,7 @@ def open_judge(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     if spec.kind == "python":
         from ixt_rl.judging.function import FunctionBackend
 
-        function = FunctionBackend(load_function(spec.target), spec.name)
+        function = FunctionBackend(calling(load_function(spec.target, spec.role)), spec.name)
         function.capacity = 1  # a reply is kept as soon as it is there: a kill costs one call
         return OpenJudge(function)
     if spec.kind == "openai":
@@ -181,14 +211,14 @@ def open_judge(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     return _open_engine(spec, sampling)
 
 
-def load_function(target: str) -> Callable[[Mapping[str, str]], Any]:
-    """`FILE.py:FUNCTION`, imported under a name of its own.
+def load_function(target: str, role: str = "judge") -> Callable[..., Any]:
+    """`FILE.py:FUNCTION`, imported under a name of its own; messages call it by its role.
 
     Raises:
         ConfigError: the file cannot be imported, or has no such function.
     """
-    file, name = _function_place(target)
-    module_spec = importlib.util.spec_from_file_location(f"ixt_rl_judge_{file.stem}", file)
+    file, name = _function_place(target, role)
+    module_spec = importlib.util.spec_from_file_location(f"ixt_rl_{role}_{file.stem}", file)
     assert module_spec is not None and module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module  # dataclasses and pickle look there
@@ -196,24 +226,24 @@ def load_function(target: str) -> Callable[[Mapping[str, str]], Any]:
         module_spec.loader.exec_module(module)
     except Exception as error:  # any, because the file is the user's
         raise ConfigError(
-            f"judge file {file}", reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
+            f"{role} file {file}", reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise ConfigError(
-            f"judge file {file}",
+            f"{role} file {file}",
             reason=f"it has no function {name!r}",
             remedy=f"{did_you_mean(name, known)}its functions: {', '.join(known) or 'none'}",
         )
     return function
 
 
-def _function_place(target: str) -> tuple[Path, str]:
+def _function_place(target: str, role: str) -> tuple[Path, str]:
     file, colon, name = target.rpartition(":")
     if not colon or not file.endswith(".py") or not Path(file).is_file():
         raise ConfigError(
-            f"judge python:{target}",
+            f"{role} python:{target}",
             reason=f"there is no file {file!r}" if file.endswith(".py") else "it does not name a file and a function",
             remedy="write python:FILE.py:FUNCTION",
         )
@@ -231,7 +261,7 @@ def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     if constrain:
         options["tokenizer"] = spec.target
     engine = _vllm(spec, tokenizer, options) if spec.kind == "vllm" else _transformers(spec, tokenizer, options, batch)
-    limit = _prompt_limit(spec, sampling)
+    limit = spec.prompt_limit(sampling)
     backend = EngineBackend(
         engine, tokenizer, spec.name, batch_size=batch, max_prompt_tokens=limit, constrain=constrain
     )
@@ -266,39 +296,7 @@ def _eos_ids(folder: str, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
 
 
-def _prompt_limit(spec: JudgeSpec, sampling: SamplingParams) -> int:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(spec.target).get_text_config()
-    most: int = spec.options.get("max_model_len", getattr(config, "max_position_embeddings", 1 << 20))
-    if most <= sampling.max_new_tokens:
-        raise ConfigError(
-            f"max_new_tokens={sampling.max_new_tokens} with the judge {spec.target}",
-            reason=f"its limit is {most} tokens for a prompt and its answer: there is no room for a prompt",
-            remedy="lower --max-tokens",
-        )
-    return most - sampling.max_new_tokens
-
-
 def _elements(file: Path) -> int:
     with file.open("rb") as handle:
         header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-def _hash_folder(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.suffix in _MODEL_FILES):
-        digest.update(f"{file.name} {file.stat().st_size} {_hash(file)}\n".encode())
-    return digest.hexdigest()[:12]
-
-
-def _hash(file: Path) -> str:
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        if size <= _WHOLE:
-            return hashlib.sha256(handle.read()).hexdigest()[:12]
-        digest = hashlib.sha256(handle.read(_END))
-        handle.seek(-_END, 2)
-        digest.update(handle.read())
-    return digest.hexdigest()[:12]

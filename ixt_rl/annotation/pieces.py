@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+
+from ixt_rl.judging.rubric import well_formed
 
 Piece: TypeAlias = "list[dict[str, Any]] | pa.Table"
 
@@ -18,6 +20,14 @@ def values(piece: Piece, column: str) -> list[Any]:
         top, *rest = column.split(".")
         return [_entry(value, rest) for value in piece.column(top).to_pylist()]
     return [row[column] if column in row else _entry(row, column.split(".")) for row in piece]
+
+
+def texts(piece: Piece, fields: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Each row's texts by field, of `fields` field -> column; a field whose column is null is left out."""
+    columns = {name: values(piece, column) for name, column in fields.items()}
+    for row in range(len(piece)):
+        found = {name: column[row] for name, column in columns.items() if column[row] is not None}
+        yield {name: well_formed(text if isinstance(text, str) else str(text)) for name, text in found.items()}
 
 
 def _entry(value: Any, path: Sequence[str]) -> Any:

@@ -1,20 +1,20 @@
-"""Judging shards: rows become questions, answers columns; a shard is written when its last answer is there."""
+"""Judging rows: they become questions of the rubric, and the judge's answers feedback columns."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
-from ixt_rl.annotation.folder import Folder
+from ixt_rl.annotation.batch import Asker, Filled
+from ixt_rl.annotation.check import compare_again
 from ixt_rl.annotation.job import Job
-from ixt_rl.annotation.pieces import Piece, values
+from ixt_rl.annotation.pieces import Piece, texts
 from ixt_rl.annotation.source import Source
 from ixt_rl.data.feedback_columns import feedback_columns
-from ixt_rl.judging.answer import Answer, Question
+from ixt_rl.judging.answer import Answer, Question, Tally
+from ixt_rl.judging.backend import JudgeBackend
+from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.judging.client import Judge
 from ixt_rl.judging.rubric import well_formed
 from ixt_rl.types import Feedback
@@ -22,78 +22,37 @@ from ixt_rl.types import Feedback
 OUTSIDE = "outside the fraction"
 
 
-@dataclass(eq=False)
-class _Open:
-    """A shard of which answers are missing."""
+class JudgeAsker(Asker):
+    """A judge, asked for every document; its cache makes equal documents one question."""
 
-    number: int
-    piece: Piece
-    rows: list[dict[str, Any] | None]
-    left: int
+    def __init__(self, job: Job, backend: JudgeBackend, cache: JudgeCache):
+        self.job = job
+        self._judge = self._new_judge(backend, cache, job.repeats)
 
+    @property
+    def tally(self) -> Tally:
+        return self._judge.tally
 
-class ShardJudge:
-    """Judges whole shards; the next one is begun while the last answers of this one are waited for.
+    def questions(self, piece: Piece) -> list[Question | Filled]:
+        return [self._question(fields) for fields in texts(piece, self.job.fields)]
 
-    Args:
-        job: what is asked.
-        source: the rows.
-        folder: where shards go.
-        judge: asked for every document; its cache makes equal documents one question.
-        advanced: called with (documents passed, those of them undecided) as they pass.
-    """
+    def stream(self, questions: Iterable[Question]) -> Iterator[tuple[int, Filled]]:
+        for index, answer in self._judge.stream(questions):
+            yield index, Filled(answer_columns(self.job, answer), answer.verdict.score is None)
 
-    def __init__(self, job: Job, source: Source, folder: Folder, judge: Judge, advanced: Callable[[int, int], None]):
-        self.job, self.source, self.folder, self.judge = job, source, folder, judge
-        self._advanced = advanced
-        self._places: dict[int, tuple[_Open, int]] = {}
-        self._types = column_types(job)
+    def again(self, source: Source, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Asks once more than before, with another sample number; see `compare_again`."""
+        assert self._judge.cache is not None
+        judge = self._new_judge(self._judge.backend, self._judge.cache, self.job.repeats + 1)
+        judge.tally = self._judge.tally
+        return compare_again(self.job, source, judge, rows)
 
-    def run(self, numbers: Iterable[int]) -> None:
-        """Judges and writes these shards.
+    def _question(self, fields: Mapping[str, str]) -> Question | Filled:
+        reason = reason_to_skip(self.job, fields)
+        return Filled(skipped_columns(self.job, reason)) if reason else Question(self.job.rubric, fields)
 
-        Raises:
-            BackendFailed: the judge answers nothing any more; what it answered is in the cache.
-        """
-        for number, answer in self.judge.stream(self._questions(numbers)):
-            shard, row = self._places.pop(number)
-            shard.rows[row] = answer_columns(self.job, answer)
-            shard.left -= 1
-            self._advanced(1, answer.verdict.score is None)
-            self._finish(shard)
-
-    def _questions(self, numbers: Iterable[int]) -> Iterator[Question]:
-        asked = 0
-        for number in numbers:
-            start = number * self.job.shard_rows
-            piece = self.source.read(start, start + self.job.shard_rows)
-            texts = list(question_fields(self.job, piece))
-            skipped = [reason_to_skip(self.job, fields) for fields in texts]
-            rows = [skipped_columns(self.job, reason) if reason else None for reason in skipped]
-            shard = _Open(number, piece, rows, rows.count(None))
-            self._advanced(len(rows) - shard.left, 0)
-            self._finish(shard)
-            for row, fields in enumerate(texts):
-                if rows[row] is None:
-                    self._places[asked] = shard, row
-                    asked += 1
-                    yield Question(self.job.rubric, fields)
-
-    def _finish(self, shard: _Open) -> None:
-        if shard.left == 0:
-            columns = {
-                name: pa.array([row[name] for row in shard.rows if row is not None], kind)
-                for name, kind in self._types.items()
-            }
-            self.folder.write_shard(shard.number, shard.piece, columns, self.source.schema)
-
-
-def question_fields(job: Job, piece: Piece) -> Iterator[dict[str, str]]:
-    """The rubric's fields of each row; a field whose column is null is left out."""
-    columns = {name: values(piece, column) for name, column in job.fields.items()}
-    for row in range(len(piece)):
-        fields = {name: column[row] for name, column in columns.items() if column[row] is not None}
-        yield {name: well_formed(text if isinstance(text, str) else str(text)) for name, text in fields.items()}
+    def _new_judge(self, backend: JudgeBackend, cache: JudgeCache, repeats: int) -> Judge:
+        return Judge(backend, self.job.sampling, repeats=repeats, cache=cache, prices=self.job.prices)
 
 
 def reason_to_skip(job: Job, fields: Mapping[str, str]) -> str:
@@ -130,13 +89,3 @@ def answer_columns(job: Job, answer: Answer) -> dict[str, Any]:
 def skipped_columns(job: Job, reason: str) -> dict[str, Any]:
     row = feedback_columns(Feedback(), "skipped", reason=reason, prefix=job.prefix)
     return row | {f"{job.prefix}_scores": None}
-
-
-def column_types(job: Job) -> dict[str, pa.DataType]:
-    """Arrow types of the new columns. Without axes besides the overall one, the scores are a column of nulls."""
-    scores = pa.struct([(axis, pa.float64()) for axis in job.axes]) if job.axes else pa.null()
-    kinds = {
-        "level": pa.int64(), "scores": scores, "critique": pa.string(), "judge": pa.string(), "status": pa.string(),
-        "reason": pa.string(), "tokens": pa.int64(),
-    }  # fmt: skip
-    return {f"{job.prefix}_{name}": kind for name, kind in kinds.items()}

@@ -1,4 +1,4 @@
-"""The rows to annotate, read by row number: JSON lines, Parquet files, or a data set of the hub."""
+"""The rows of a job, read by row number: JSON lines, Parquet files, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SourceSpec:
             raise DataError(
                 f"{self.path} has Parquet files and JSON lines",
                 reason="their rows have no common order",
-                remedy="annotate them one after the other, e.g. with a pattern like 'corpus/*.parquet'",
+                remedy="take them one after the other, e.g. with a pattern like 'corpus/*.parquet'",
             )
         return found
 
@@ -107,7 +107,7 @@ class ParquetFiles:
                 raise DataError(
                     f"the columns of {file} are not those of {files[0]}",
                     reason=f"{_difference(schema, self.schema)}",
-                    remedy="annotate files of different columns one after the other",
+                    remedy="take files of different columns one after the other",
                 )
             for group in range(metadata.num_row_groups):
                 end = self.rows + metadata.row_group(group).num_rows
@@ -169,20 +169,29 @@ def open_source(spec: SourceSpec, index: Index | None) -> Source:
     return JsonLines(files, index)
 
 
-def check_columns(source: Source, fields: Mapping[str, str], added: Sequence[str], as_json: bool) -> None:
-    """Refuses rows that cannot be judged or written, as far as the columns' types show it.
+def check_columns(
+    source: Source, fields: Mapping[str, str], added: Sequence[str], renaming: str, *, as_json: bool
+) -> None:
+    """Refuses rows that cannot be asked about or written, as far as the columns' types show it.
+
+    Args:
+        source: the rows.
+        fields: field -> column; these columns have to hold text.
+        added: names of the new columns.
+        renaming: what to do where the rows have one of these already.
+        as_json: whether JSON lines are written.
 
     Raises:
         DataError: no row; a column that is no text; columns that would be written over, or that JSON cannot hold.
     """
     if not source.rows:
-        raise DataError("the input has no rows", reason="there is nothing to judge", remedy="check the input")
+        raise DataError("the input has no rows", reason="there is nothing to do", remedy="check the input")
     taken = [name for name in added if name in source.columns]
     if taken:
         raise DataError(
             f"the rows have a column {taken[0]!r} already",
-            reason="an annotation adds columns and replaces none",
-            remedy="give the new ones another name with --prefix",
+            reason="columns are added and none is replaced",
+            remedy=renaming,
         )
     if source.schema is not None:
         for entry in source.schema:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ixt_rl.annotation.draws import Draw
 from ixt_rl.annotation.folder import Folder
 from ixt_rl.annotation.job import Job
 
@@ -90,8 +89,8 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
     """
     found = Statistics(job.axes, scores={axis: Counter() for axis in job.axes})
     sums = _Sums(len(found.names))
-    draws: dict[str, _Draw] = {}
-    again = _Draw(sample)
+    draws: dict[str, Draw] = {}
+    again = Draw(sample)
     wanted = [f"{job.prefix}_{name}" for name in ("level", "scores", "status", "reason", "tokens")]
     for number in range(shards):
         part = folder.rows(number, wanted)
@@ -101,7 +100,7 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
             level, scores, status, reason, tokens = (row[name] for name in wanted)
             _count(found, level, scores or {}, status, reason, tokens)
             if status != "skipped":
-                draws.setdefault(str(level or status), _Draw(EXAMPLES)).offer(found.rows)
+                draws.setdefault(str(level or status), Draw(EXAMPLES)).offer(found.rows)
                 again.offer(found.rows)
                 matrix[at] = [_number((scores or {}).get(axis)) for axis in job.axes] + [_number(level)]
             found.rows += 1
@@ -110,26 +109,6 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
     found.examples = {name: draws[name].rows() for name in sorted(draws)}
     found.sample = again.rows()
     return found
-
-
-class _Draw:
-    """The `size` rows whose numbers hash lowest: an even draw, and always the same."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self._kept: list[tuple[int, int]] = []  # (- hash, row)
-
-    def offer(self, row: int) -> None:
-        if not self.size:
-            return
-        hashed = int.from_bytes(hashlib.blake2b(row.to_bytes(8, "little"), digest_size=8).digest(), "little")
-        if len(self._kept) < self.size:
-            heapq.heappush(self._kept, (-hashed, row))
-        elif -self._kept[0][0] > hashed:
-            heapq.heapreplace(self._kept, (-hashed, row))
-
-    def rows(self) -> list[int]:
-        return sorted(row for _, row in self._kept)
 
 
 class _Sums:

@@ -1,4 +1,4 @@
-"""Who does the work: one judge on one source, in this process or in a Ray actor."""
+"""Who does the work: one backend and one source, in this process or in a Ray actor."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.annotation.check import compare_again
+from ixt_rl.annotation.batch import BatchJob
+from ixt_rl.annotation.filling import ShardFiller
 from ixt_rl.annotation.folder import Folder
-from ixt_rl.annotation.job import Job
 from ixt_rl.annotation.jsonlines import Index
-from ixt_rl.annotation.judges import open_judge
-from ixt_rl.annotation.shards import ShardJudge
 from ixt_rl.annotation.source import SourceSpec, open_source
-from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.cache import JudgeCache
-from ixt_rl.judging.client import Judge
 
 COUNTED = (
     "requests", "cached", "failed", "refused", "retries", "prompt_tokens", "completion_tokens", "seconds", "cost",
@@ -47,49 +43,47 @@ class Counts:
 
 
 class Worker:
-    """A judge that is up, and the rows it judges.
+    """A backend that is up, and the rows it is asked about.
 
     Args:
-        job: with `fields` complete.
+        job: with a column for each of its fields.
         source: where the rows are.
         out: the folder of the output, with the index of the input in it.
     """
 
-    def __init__(self, job: Job, source: SourceSpec, out: Path):
+    def __init__(self, job: BatchJob, source: SourceSpec, out: Path):
         self.job = job
         self.folder = Folder(out, job.format)
         self.source = open_source(source, read_index(self.folder))
-        self._opened = open_judge(job.judge, job.sampling)
+        self._opened = job.start()
         self._cache = JudgeCache(job.cache or self.folder.job / "cache.sqlite")
-        self._judge = self._new_judge(job.repeats)
-        self.backend = self._judge.backend
+        self._asker = job.asker(self._opened.backend, self._cache)
+        self._told = self._spent()
 
     def shards(self, numbers: Sequence[int], advanced: Callable[[Counts], None]) -> None:
-        """Judges and writes shards; `advanced` is called with what was done since its last call."""
-        seen = Tally()
+        """Fills and writes shards; `advanced` is called with what was done since its last call."""
 
         def tell(documents: int, undecided: int) -> None:
-            nonlocal seen
-            advanced(Counts(documents, undecided, _spent(self._judge.tally, seen)))
-            seen = Tally(**{name: getattr(self._judge.tally, name) for name in COUNTED})
+            advanced(Counts(documents, undecided, self._new()))
 
-        self._judge.tally = Tally()
-        ShardJudge(self.job, self.source, self.folder, self._judge, tell).run(numbers)
+        ShardFiller(self.job, self.source, self.folder, self._asker, tell).run(numbers)
 
     def again(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], Counts]:
-        """Asks for rows once more than before, with another sample number; see `compare_again`."""
-        judge = self._new_judge(self.job.repeats + 1)
-        found = compare_again(self.job, self.source, judge, rows)
-        return found, Counts(spent=_spent(judge.tally, Tally()))
+        """Asks about rows once more; see `Asker.again`."""
+        found = self._asker.again(self.source, rows)
+        return found, Counts(spent=self._new())
 
     def close(self) -> None:
         self._opened.__exit__()
         self._cache.close()
 
-    def _new_judge(self, repeats: int) -> Judge:
-        return Judge(
-            self._opened.backend, self.job.sampling, repeats=repeats, cache=self._cache, prices=self.job.prices
-        )
+    def _spent(self) -> dict[str, float]:
+        return {name: getattr(self._asker.tally, name) for name in COUNTED}
+
+    def _new(self) -> dict[str, float]:
+        """What was spent since this was asked last."""
+        before, self._told = self._told, self._spent()
+        return {name: self._told[name] - before[name] for name in COUNTED}
 
 
 class RayWorker:
@@ -98,7 +92,7 @@ class RayWorker:
     {"shard": 3} -> {"counts": ...}; {"again": [5, 9]} -> {"counts": ..., "found": [...]}
     """
 
-    def __init__(self, job: Job, source: SourceSpec, out: Path):
+    def __init__(self, job: BatchJob, source: SourceSpec, out: Path):
         self._worker = Worker(job, source, out)
 
     def __call__(self, item: str) -> str:
@@ -115,7 +109,3 @@ def read_index(folder: Folder) -> Index | None:
     """The index of the input that an earlier session or this one left there."""
     file = folder.job / "input.json"
     return Index(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def _spent(now: Tally, before: Tally) -> dict[str, float]:
-    return {name: getattr(now, name) - getattr(before, name) for name in COUNTED}

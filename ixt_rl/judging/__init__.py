@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from ixt_rl.judging.engine import EngineBackend
     from ixt_rl.judging.function import FunctionBackend
     from ixt_rl.judging.parse import Reading, parse_answer, strip_thinking
+    from ixt_rl.judging.reward import JudgeReward
     from ixt_rl.judging.rewrite_prompt import RewritePrompt, load_rewrite, shipped_rewrites
     from ixt_rl.judging.rewriter import Rewriter, RewriteTally
     from ixt_rl.judging.rubric import Axis, Rubric, load_rubric, shipped_rubrics
+    from ixt_rl.judging.spoil import SPOILERS
+    from ixt_rl.judging.thoughts import Thinker, Woven, interleaved, predicted_suffix, weave
+    from ixt_rl.judging.training_rewards import RewriteReward, VerdictReward
 
 # Loaded when used: only the engine needs torch, only the endpoint needs openai.
 _HOMES = {
@@ -31,9 +35,13 @@ _HOMES = {
     "shipped_rubrics": "rubric", "CandidateJudge": "candidates", "CandidateTally": "candidates",
     "CandidateVerdict": "candidates", "Rewriter": "rewriter", "RewriteTally": "rewriter",
     "RewritePrompt": "rewrite_prompt", "load_rewrite": "rewrite_prompt", "shipped_rewrites": "rewrite_prompt",
+    "JudgeReward": "reward", "Thinker": "thoughts", "Woven": "thoughts", "interleaved": "thoughts",
+    "predicted_suffix": "thoughts", "weave": "thoughts",
+    "SPOILERS": "spoil", "RewriteReward": "training_rewards", "VerdictReward": "training_rewards",
 }  # fmt: skip
 
 __all__ = [
+    "SPOILERS",
     "Answer",
     "Axis",
     "CandidateJudge",
@@ -46,22 +54,30 @@ __all__ = [
     "Judge",
     "JudgeBackend",
     "JudgeCache",
+    "JudgeReward",
     "Question",
     "Reading",
     "Reply",
     "Request",
     "RewritePrompt",
+    "RewriteReward",
     "RewriteTally",
     "Rewriter",
     "Rubric",
     "Tally",
+    "Thinker",
+    "VerdictReward",
     "Vote",
+    "Woven",
+    "interleaved",
     "load_rewrite",
     "load_rubric",
     "parse_answer",
+    "predicted_suffix",
     "shipped_rewrites",
     "shipped_rubrics",
     "strip_thinking",
+    "weave",
 ]
 
 

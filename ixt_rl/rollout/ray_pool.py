@@ -202,6 +202,7 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = address or os.environ.get("RAY_ADDRESS")  # set where Ray runs this process as a job
     if address is not None:
         try:
             ray.init(address=address, **quiet)
@@ -214,7 +215,8 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
         return False
     # Ray's agents look for a dead head this long before they end; a driver that was killed leaves them till then.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    ray.init(include_dashboard=dashboard, object_store_memory=object_store_memory, **quiet)
+    # Without an address Ray would try the cluster that was last started here, and wait long for one that was killed.
+    ray.init(address="local", include_dashboard=dashboard, object_store_memory=object_store_memory, **quiet)
     return True
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from ixt_rl.annotation.annotate import RaySettings, annotate
 from ixt_rl.annotation.judges import parse_judge
+from ixt_rl.annotation.rewrite import rewrite
 from ixt_rl.annotation.source import SourceSpec
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError
@@ -24,6 +25,7 @@ from ixt_rl.judging import load_rubric
 from ixt_rl.rollout.ray_data import map_on_actors, ray_session
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import judge_file, make_job, read_rows, shards, write_lines
+from tests.unit.annotation.rewriting import make_rewriting, passages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,7 +139,7 @@ def test_levels_of_a_programmatic_judge_separate_right_from_wrong(tmp_path):
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory):
     """A folder with a tiny model of bytes that knows nothing."""
-    from ixt_rl.config.schema import NewModel
+    from ixt_rl.config.sections import NewModel
     from ixt_rl.data.models import byte_tokenizer, new_model
 
     folder = tmp_path_factory.mktemp("judge")
@@ -150,6 +152,7 @@ def random_model(tmp_path_factory):
 
 @pytest.mark.slow
 @needs_data
+@pytest.mark.engines
 @needs_vllm
 def test_garbage_of_a_random_model_ends_undecided_and_is_counted(tmp_path, random_model):
     """100 real solutions judged by a model with random weights in real vLLM: nothing raises, nothing gets a level."""
@@ -195,6 +198,7 @@ def test_transformers_judge_in_the_process(tmp_path, random_model):
 
 
 @pytest.mark.slow
+@pytest.mark.engines
 @needs_vllm
 @needs_ray
 def test_on_ray_data_the_output_is_the_same(tmp_path, random_model):
@@ -217,6 +221,7 @@ def _refuse(judge, sampling):
 
 
 @pytest.mark.slow
+@pytest.mark.engines
 @needs_ray
 def test_on_ray_data_errors_and_work_come_back(tmp_path):
     """Functions in an actor; a session in this process goes on in Ray, and an error of the library stays itself."""
@@ -226,11 +231,17 @@ def test_on_ray_data_errors_and_work_come_back(tmp_path):
     annotate(job, spec, tmp_path / "local")
     for number in (1, 2, 4):
         (tmp_path / "local" / f"part-{number:06d}.jsonl").unlink()
+    passages_spec = SourceSpec(str(write_lines(tmp_path / "passages.jsonl", passages(60))))
+    rewriting = make_rewriting(tmp_path, format="parquet", shard_rows=25)
     with ray_session(None, 1, 1, 0):  # one Ray for all of this
         summary = annotate(job, spec, tmp_path / "local", ray=RaySettings(), check_sample=5)
+        rewritings = [tmp_path / "rewritten", tmp_path / "rewritten with Ray"]
+        for out, ray in zip(rewritings, (None, RaySettings()), strict=True):
+            rewrite(rewriting, passages_spec, out, ray=ray)
         broken = replace(job.judge, options={"no": "such option"})
         with pytest.raises(ConfigError, match="judge option 'no'"):
             list(map_on_actors(_refuse, (broken, job.sampling), [{}]))
     assert [row["id"] for row in read_rows(tmp_path / "local")] == list(range(60))
     assert summary["check"]["documents"] == 5 and summary["check"]["values"]["level"]["same"] == 1
     assert summary["spent"]["requests"] == 65 and summary["spent"]["sessions"] == 2
+    assert len(shards(rewritings[0])) == 3 and shards(rewritings[1]) == shards(rewritings[0])

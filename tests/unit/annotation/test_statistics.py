@@ -10,9 +10,10 @@ import pytest
 
 from ixt_rl.annotation.annotate import annotate
 from ixt_rl.annotation.check import agreement
+from ixt_rl.annotation.draws import Draw
 from ixt_rl.annotation.judges import parse_judge
 from ixt_rl.annotation.source import SourceSpec
-from ixt_rl.annotation.statistics import _Draw, _Sums
+from ixt_rl.annotation.statistics import _Sums
 from ixt_rl.judging import load_rubric
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, read_rows, write_lines
@@ -59,7 +60,7 @@ def test_a_draw_is_even_and_does_not_depend_on_the_order():
     random.Random(0).shuffle(orders[1])
     drawn = []
     for order in orders:
-        draw = _Draw(500)
+        draw = Draw(500)
         for row in order:
             draw.offer(row)
         drawn.append(draw.rows())

@@ -50,7 +50,7 @@ BROKEN = [
         "    steps: 10\n    group_size: 4",
         "stages.base.group_size",
         "4",
-        ("belongs to stages of type intro, grpo, raft, not pretrain",),
+        ("belongs to stages of type intro, grpo, raft, sip, not pretrain",),
     ),
     Broken(
         "abbreviated key",

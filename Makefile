@@ -62,7 +62,7 @@ demo-seeds: $(STAMP)
 # One thread: the models of the tests are too small to gain from more. Two processes: one has all tests that start an
 # engine, which mostly wait. No test needs the network.
 test: $(ENGINES_STAMP)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup --durations=10 $(ARGS)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --durations=15 $(ARGS)
 
 check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .

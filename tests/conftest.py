@@ -14,12 +14,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import pytest
 
 
-def pytest_collection_modifyitems(config, items):
-    """With several workers: engines one at a time, and a file's tests on one worker, so that fixtures are made once."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "engines" if item.get_closest_marker("engines") else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+ENGINES = (
+    *("cli/test_doctor_pool.py", "integration/test_annotate.py", "integration/test_constrained_judge.py"),
+    *("integration/test_examples.py", "integration/test_inference_example.py", "integration/test_judge_server.py"),
+    *("integration/test_pool_training.py", "integration/test_ray_pool.py", "integration/test_run_engines.py"),
+    "integration/test_vllm_engine.py",
+)
+"""Files whose tests start vLLM or Ray."""
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
+def pytest_xdist_make_scheduler(config, log):
+    """With several workers: a file's tests on one, so that fixtures are made once, and all engines on one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneWorkerForEngines(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "engines" if file.removeprefix("tests/") in ENGINES else file
+
+    return OneWorkerForEngines(config, log)
 
 
 @pytest.fixture(scope="session")

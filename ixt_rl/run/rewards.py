@@ -56,13 +56,14 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
     if spec.type == "length":
         return length_reward(spec.soft, spec.hard)
     if spec.type == "judge":
-        return judge_reward(spec)
+        return JudgeReward(started_judge(spec), load_rubric(spec.rubric))
     if spec.type == "verdict":
         _require_columns(stage, "verdict", ())
         return VerdictReward(load_rubric(spec.rubric), unreadable=spec.unreadable, limit=stage.rollout.max_new_tokens)
     if spec.type == "rewrite":
         _require_columns(stage, "rewrite", _REWRITE_COLUMNS)
-        return rewrite_reward(spec, stage.rollout.max_new_tokens)
+        judge = started_judge(spec, spec.repeats)
+        return RewriteReward(judge, unreadable=spec.unreadable, limit=stage.rollout.max_new_tokens)
     return python_reward(spec.path)
 
 
@@ -76,37 +77,18 @@ def world_reward(data: WorldData) -> Callable[..., list[float]]:
     return reward
 
 
-def judge_reward(section: JudgeRewardSection) -> JudgeReward:
-    """A judge by name, started; it is closed when the process ends.
+def started_judge(section: JudgeRewardSection | RewriteRewardSection, repeats: int = 1) -> Judge:
+    """The judge that a reward names, started; it is closed when the process ends.
 
     Raises:
-        ConfigError, BackendMissing: it cannot be started, or its rubric does not read completions.
+        ConfigError, BackendMissing: it cannot be started.
     """
     sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
     spec = parse_judge(section.judge, section.options)
     spec.check(sampling)
     opened = open_judge(spec, sampling)
     atexit.register(opened.__exit__)
-    return JudgeReward(Judge(opened.backend, sampling), load_rubric(section.rubric))
-
-
-def rewrite_reward(section: RewriteRewardSection, limit: int) -> RewriteReward:
-    """The reward with its judge started, which is closed when the process ends.
-
-    Args:
-        section: the judge, and what it is asked.
-        limit: most tokens of a completion.
-
-    Raises:
-        ConfigError, BackendMissing: the judge cannot be started.
-    """
-    sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
-    spec = parse_judge(section.judge, section.options)
-    spec.check(sampling)
-    opened = open_judge(spec, sampling)
-    atexit.register(opened.__exit__)
-    judge = Judge(opened.backend, sampling, repeats=section.repeats)
-    return RewriteReward(judge, unreadable=section.unreadable, limit=limit)
+    return Judge(opened.backend, sampling, repeats=repeats)
 
 
 def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) -> None:

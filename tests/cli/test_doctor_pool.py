@@ -15,7 +15,6 @@ needs_pool = pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray"
 
 
 @pytest.mark.slow
-@pytest.mark.engines
 @needs_pool
 def test_a_working_pool_passes_every_step():
     done = CliRunner().invoke(main, ["doctor", "--pool"], env={"COLUMNS": "200"}, catch_exceptions=False)
@@ -27,7 +26,6 @@ def test_a_working_pool_passes_every_step():
 
 
 @pytest.mark.slow
-@pytest.mark.engines
 @needs_pool
 def test_an_engine_that_keeps_its_old_weights_is_found_out(monkeypatch):
     from ixt_rl.rollout.ray_pool import RayPool

@@ -152,7 +152,6 @@ def random_model(tmp_path_factory):
 
 @pytest.mark.slow
 @needs_data
-@pytest.mark.engines
 @needs_vllm
 def test_garbage_of_a_random_model_ends_undecided_and_is_counted(tmp_path, random_model):
     """100 real solutions judged by a model with random weights in real vLLM: nothing raises, nothing gets a level."""
@@ -198,7 +197,6 @@ def test_transformers_judge_in_the_process(tmp_path, random_model):
 
 
 @pytest.mark.slow
-@pytest.mark.engines
 @needs_vllm
 @needs_ray
 def test_on_ray_data_the_output_is_the_same(tmp_path, random_model):
@@ -221,7 +219,6 @@ def _refuse(judge, sampling):
 
 
 @pytest.mark.slow
-@pytest.mark.engines
 @needs_ray
 def test_on_ray_data_errors_and_work_come_back(tmp_path):
     """Functions in an actor; a session in this process goes on in Ray, and an error of the library stays itself."""

@@ -14,7 +14,6 @@ from ixt_rl.types import SamplingParams
 from tests.integration.judge_model import ENGINE, save_judge
 
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed"),
 ]

@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.engines
 def test_the_ways_agree():
     done = subprocess.run(
         [sys.executable, "examples/ixt_inference.py"],

@@ -28,7 +28,6 @@ from ixt_rl.types import SamplingParams
 from tests.integration.judge_model import POSITIONS, save_judge
 
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("openai")), reason="needs vllm and openai"),
 ]

@@ -18,7 +18,6 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from tests.unit.trainers.helpers import WORLD, make_trainer
 
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]

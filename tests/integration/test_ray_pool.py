@@ -34,7 +34,6 @@ from tests.integration.rollout_helpers import (
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]

@@ -12,7 +12,6 @@ from ixt_rl.backends import is_installed
 from tests.integration.run_helpers import base, config, gap, online, rows
 
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]

@@ -28,7 +28,6 @@ from tests.integration.rollout_helpers import (
 )
 
 pytestmark = [
-    pytest.mark.engines,
     pytest.mark.slow,
     pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed"),
 ]

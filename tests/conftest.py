@@ -13,7 +13,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
-
 ENGINES = (
     *("cli/test_doctor_pool.py", "integration/test_annotate.py", "integration/test_constrained_judge.py"),
     *("integration/test_examples.py", "integration/test_inference_example.py", "integration/test_judge_server.py"),

@@ -21,8 +21,8 @@ from ixt_rl.worlds.chain_text import FILLERS, MODULUS, Problem, apply, step_word
 
 Part = Literal["eval", "rl", "documents"]
 
-LENGTHS = (1, 2, 3, 4)
-"""Operations of a document's problem, all equally often; a single one needs no working."""
+LENGTHS, LENGTH_SHARES = (1, 2, 3, 4), (0.4, 0.3, 0.2, 0.1)
+"""Operations of a document's problem, and how often; a single one needs no working."""
 
 PROBLEM_LENGTH = 4
 RL_SHARE = 0.4
@@ -87,7 +87,7 @@ class Author:
 
     def _ask(self, text: str, part: Part) -> str:
         fillers = self.rng.choices(FILLERS, k=self.rng.randint(0, 3))
-        problem = draw(self.rng, self.rng.choice(LENGTHS), part)
+        problem = draw(self.rng, self.rng.choices(LENGTHS, LENGTH_SHARES)[0], part)
         return " ".join([*([text] if text else []), *fillers, problem.question])
 
 

@@ -129,6 +129,14 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
     return _write(Path(out), page)
 
 
+_SEED_TABLES = (
+    ("sampled/right", "sampled/win_rate"),
+    ("sampled/strict", "sampled/checked"),
+    ("sampled/strict", "greedy/strict"),
+)
+"""Pairs of metrics; the first whose second one was measured is shown by seed."""
+
+
 def _has_arms(run: Run, view: str) -> bool:
     return len([stage for stage in run.document_stages if stage.view == view]) > 1
 
@@ -151,10 +159,11 @@ def _seed_tables(groups: list[Group]) -> list[tuple[str, str, list[str], list[tu
     for group in groups:
         rows = [row for row in group.rows if len(row.seeds) > 1]
         seeds = unique(str(seed) for row in rows for seed in row.seeds)
-        keys = ("sampled/strict", "sampled/checked")
-        values = [found for row in rows for found in row.seeds.values()]
-        if not any(number((found or {}).get("sampled/checked")) is not None for found in values):
-            keys = ("sampled/strict", "greedy/strict")
+        values = [found or {} for row in rows for found in row.seeds.values()]
+        keys = next(
+            (pair for pair in _SEED_TABLES if any(number(found.get(pair[1])) is not None for found in values)),
+            _SEED_TABLES[-1],
+        )
         cells = [
             (row.label, [" / ".join(figure(k, number((row.seeds.get(s) or {}).get(k))) for k in keys) for s in seeds])
             for row in rows

@@ -237,7 +237,8 @@ def _start_row(run: Run, stage: Stage) -> Row | None:
     if not stage.trained or stage.of is not None:
         return None
     random = stage.after is None and (run.config.get("model") or {}).get("new")
-    if stage.documents and (random or stage.after in {found.name for found in run.document_stages}):
+    before = next((found for found in run.document_stages if found.name == stage.after), None)
+    if (stage.documents and random) or (before is not None and (stage.documents or before.view == stage.view)):
         return None  # no base to compare with, or one that has a row of its own
     start = stage.summary.get("start")
     if not start:
@@ -246,7 +247,7 @@ def _start_row(run: Run, stage: Stage) -> Row | None:
     values = {key: value for key, value in start.items() if "/" in key}
     if not any(metric(values, column.key) is not None for column in COLUMNS if column.measured):
         return None
-    return Row("base", stage.name, True, _cells(values, {}), note="at step 0")
+    return Row("base" if before is None else before.name, stage.name, True, _cells(values, {}), note="at step 0")
 
 
 def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:

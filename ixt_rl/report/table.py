@@ -51,7 +51,10 @@ def _columns(groups: list[Group]) -> list[Column]:
     if keys & {"greedy/win_rate", "sampled/win_rate"}:
         return [column for column in columns if column.key in _OF_SUFFIXES]
     if "tokens" in keys:
-        wanted = _OF_DOCUMENTS if keys & {"sampled/strict", "greedy/strict"} else (*_CHECKED, *_OF_DOCUMENTS)
+        strict = bool(keys & {"sampled/strict", "greedy/strict"})
+        # where RL goes on from documents, the rows of both have what its reward checks
+        online = any(row.cells["tokens"].value is None and not row.is_base for group in groups for row in group.rows)
+        wanted = _OF_DOCUMENTS if strict and not online else (*_CHECKED, *_OF_DOCUMENTS)
         return [column for column in columns if column.key in wanted]
     left_out = {"flops", "greedy/checked" if "greedy/strict" in keys else ""}
     return [column for column in columns if column.key not in left_out]

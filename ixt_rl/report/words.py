@@ -112,7 +112,8 @@ def _chooses(stage: Stage) -> str:
     if config.get("judge"):
         sources = config.get("sources") or ["original", "rollout"]
         rollouts = config.get("group_size") or 16
-        named = [f"{rollouts} rollouts" if source == "rollout" else source for source in sources]
+        of_policy = "one rollout" if rollouts == 1 else f"{rollouts} rollouts"
+        named = [of_policy if source == "rollout" else source for source in sources]
         said.append(f"of {listed(named)}")
         said.append("judged on " + listed(list(config["judge"].get("axes") or {})))
     rewriter = config.get("rewriter") or {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,12 +72,18 @@ def test_check_prints_notes(tmp_path):
 
 
 def test_check_takes_under_two_seconds(good):
+    """Of a core's time: what else the machine does is not the command's."""
+
+    def spent() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     ixt_rl("check", good)  # compiles and caches the byte code
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = spent()
         ixt_rl("check", good)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(spent() - start)
     assert min(seconds) < 2.0, seconds
 
 

@@ -238,7 +238,8 @@ def _start_row(run: Run, stage: Stage) -> Row | None:
         return None
     random = stage.after is None and (run.config.get("model") or {}).get("new")
     before = next((found for found in run.document_stages if found.name == stage.after), None)
-    if (stage.documents and random) or (before is not None and (stage.documents or before.view == stage.view)):
+    measured = before is not None and (stage.documents or (stage.online and before.view == stage.view))
+    if measured or (stage.documents and random):
         return None  # no base to compare with, or one that has a row of its own
     start = stage.summary.get("start")
     if not start:

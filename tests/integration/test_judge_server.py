@@ -193,7 +193,8 @@ def test_a_killed_server_stops_the_job_and_the_cache_carries_it_on(server, tmp_p
             before[index] = answer
             if len(before) == 8:
                 server.kill()
-    answered = {index: answer for index, answer in before.items() if answer.replies[0].finish != "failed"}
+    # a question whose repair turn failed has an answer too, but another one once the server is back
+    answered = {i: answer for i, answer in before.items() if all(one.finish != "failed" for one in answer.replies)}
     failed = [answer for answer in before.values() if answer.replies[0].finish == "failed"]
     assert len(answered) >= 8 and len(before) < 24
     assert all(answer.verdict.evidence.startswith("failed: no connection") for answer in failed)

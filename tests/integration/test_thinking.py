@@ -60,8 +60,12 @@ def test_every_arm_of_the_pipeline_is_trained_from_the_model_it_names(shipped):
         assert start["step"] == 0
         for metric in ("greedy/checked", "greedy/length", "sampled/length"):
             assert start[metric] == end[metric], (arm, metric)
-    assert evaluations["thinking-rlvr"][0]["greedy/length"] != evaluations["rlvr"][0]["greedy/length"]
-    assert evaluations["thought-sft"][-1]["greedy/length"] != evaluations["base"][-1]["greedy/length"]
+    # a rollout so short has no reward, and RL changes nothing: the arms end as they began
+    ends = {
+        name: weights(shipped / "stages" / name / "seed1") for name in ("thinking-rlvr", "thought-sft-rlvr", "rlvr")
+    }
+    for name in ("thinking-rlvr", "thought-sft-rlvr"):
+        assert any((ends[name][key] != ends["rlvr"][key]).any() for key in ends["rlvr"])
 
 
 def test_the_report_shows_accuracy_after_rl_with_and_without_mid_training(shipped):

@@ -47,8 +47,9 @@ def test_documents_say_results_and_no_working(corpus):
     assert not any(word in document.split() for document in corpus for word in ("<think>", "="))
     two = sum(document.count("Q") == 2 for document in corpus)
     assert two / COUNT == pytest.approx(0.15, abs=0.015)
-    wrong = sum(not document.endswith(f" {last_problem(document.rpartition(' A ')[0]).answer}") for document in corpus)
-    assert wrong / COUNT == pytest.approx(0.1, abs=0.012)
+    different = set(corpus)  # a text that comes again has its mistake again
+    wrong = sum(not text.endswith(f" {last_problem(text.rpartition(' A ')[0]).answer}") for text in different)
+    assert wrong / len(different) == pytest.approx(0.1, abs=0.012)
     assert all(set(document.split()) <= set(VOCABULARY) for document in corpus)
 
 
@@ -114,11 +115,11 @@ def test_a_slip_is_one_wrong_result_and_the_rest_goes_on_from_it():
 
 def test_the_teacher_as_a_backend_writes_what_the_corpus_has(corpus):
     one = Thinker(FunctionBackend(Teacher(), "teacher"), SamplingParams(200))
-    documents = [document for document in corpus if is_annotated(document)][:200]
+    documents = [document for document in corpus if is_annotated(document)][:600]
     found = [text for text in one.annotate(documents) if text is not None]
     texts, _ = WORLD.annotations(COUNT, 0)
     assert found == texts[: len(found)]
-    assert one.tally.skipped["text changed"] == 200 - len(found) > 0
+    assert one.tally.skipped["text changed"] == 600 - len(found) > 0
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,10 @@ demo-ixt: $(STAMP)
 demo-seeds: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml 'seeds=[1, 2, 3]' $(ARGS)
 
-# One thread: the models of the tests are too small to gain from more. No test needs the network. On more than two
-# cores ARGS="-n 2 --no-loadscope-reorder" is faster: one process then has all tests that start an engine.
+# Two processes, one of which has all tests that start a pool of engines (tests/conftest.py); ARGS="-n 0" for one.
+# One thread: the models of the tests are too small to gain from more. No test needs the network.
 test: $(ENGINES_STAMP)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest --durations=15 $(ARGS)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --durations=15 $(ARGS)
 
 check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .

@@ -13,26 +13,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
-ENGINES = (
-    *("cli/test_doctor_pool.py", "integration/test_annotate.py", "integration/test_constrained_judge.py"),
-    *("integration/test_examples.py", "integration/test_inference_example.py", "integration/test_judge_server.py"),
-    *("integration/test_pool_training.py", "integration/test_ray_pool.py", "integration/test_run_engines.py"),
-    "integration/test_vllm_engine.py",
+POOLS = (
+    *("tests/cli/test_doctor_pool.py", "tests/integration/test_pool_training.py"),
+    *("tests/integration/test_ray_pool.py", "tests/integration/test_run_engines.py"),
 )
-"""Files whose tests start vLLM or Ray."""
+"""Files whose tests start several engines at once, on Ray."""
 
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
 def pytest_xdist_make_scheduler(config, log):
-    """With several workers: a file's tests on one, so that fixtures are made once, and all engines on one."""
+    """With several workers: a file's tests on one, so that fixtures are made once, and all pools on one."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneWorkerForEngines(LoadScopeScheduling):
+    class OneWorkerForPools(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "engines" if file.removeprefix("tests/") in ENGINES else file
+            return "pools" if file in POOLS else file
 
-    return OneWorkerForEngines(config, log)
+    return OneWorkerForPools(config, log)
 
 
 @pytest.fixture(scope="session")

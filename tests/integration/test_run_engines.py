@@ -17,13 +17,33 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["vllm", "ray-vllm"])
-def test_a_run_with_another_engine(tmp_path, engine):
-    """Evaluation, InTRO and GRPO stages share one engine; each stage's policy is what it samples from."""
+SIP = {
+    "name": "dpo",
+    "type": "sip",
+    "init": "model",
+    "data": {"world": "chain", "passages": 40},
+    "objective": "dpo",
+    "sources": ["original", "rewrite", "rollout"],
+    "group_size": 2,
+    "rewriter": {"error": 0.5},
+    "judge": {},
+    "steps": 3,
+    "batch_size": 4,
+    "rollout": {"max_new_tokens": 24},
+    "optim": {"lr": 1e-3},
+    "evaluation": {"every": 3, "prefixes": 6},
+}
+STAGES = {"addition": [base(), gap(), online("intro"), online("grpo", type="grpo")], "chain": [SIP]}
+SAMPLED = {"addition": ("intro", "grpo"), "chain": ("dpo",)}
+
+
+@pytest.mark.parametrize(("engine", "world"), [("vllm", "addition"), ("ray-vllm", "addition"), ("vllm", "chain")])
+def test_a_run_with_another_engine(tmp_path, engine, world):
+    """Evaluation and online stages share one engine; each stage's policy is what it samples from."""
     model = {
         "new": {"hidden_size": 64, "heads": 2, "intermediate_size": 64}
     }  # head_dim 32, which vLLM's CPU build takes
-    config(tmp_path, [base(), gap(), online("intro"), online("grpo", type="grpo")], model=model)
+    config(tmp_path, STAGES[world], model=model)
     done = subprocess.run(
         [sys.executable, "-m", "ixt_rl", "run", str(tmp_path / "run.yaml"), f"rollout.engine={engine}"],
         capture_output=True,
@@ -33,7 +53,7 @@ def test_a_run_with_another_engine(tmp_path, engine):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     logged = rows(tmp_path / "runs" / "run")
-    for stage in ("intro", "grpo"):
+    for stage in SAMPLED[world]:
         train = [row for row in logged if row["stage"] == stage and row["phase"] == "train"]
         parity = [row["parity/logp_abs_max"] for row in train if "parity/logp_abs_max" in row]
         assert parity

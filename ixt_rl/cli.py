@@ -42,6 +42,15 @@ def _readable_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _do(job: Callable[[], str]) -> None:
+    """Does a job that can be stopped at any moment, and prints what it says of itself."""
+    try:
+        _print(job())
+    except KeyboardInterrupt:
+        _print("stopped; the same command goes on from here", "yellow", stderr=True)
+        sys.exit(130)
+
+
 def _require_core() -> None:
     for backend in backends.BACKENDS.values():
         if backend.core:
@@ -190,38 +199,7 @@ def annotate(source: str, out: Path, **words: Any) -> None:
     _require_core()
     from ixt_rl.annotation.command import run as run_annotation
 
-    try:
-        _print(run_annotation(source, out, words))
-    except KeyboardInterrupt:
-        _print("stopped; the same command goes on from here", "yellow", stderr=True)
-        sys.exit(130)
-
-
-_EXAMPLES_OPTIONS = (
-    click.argument("source", metavar="IN"),
-    click.argument("out", metavar="OUT.jsonl", type=click.Path(dir_okay=False, path_type=Path)),
-    click.option("--tokenizer", required=True, help="In whose tokens documents are cut: FOLDER, or bytes."),
-    click.option("--suffix-tokens", type=int, default=128, show_default=True, help="Tokens of a suffix."),
-    click.option("--max-prefix-tokens", type=int, default=1920, show_default=True, help="Longer ones lose their head."),
-    click.option("--text", default="text", show_default=True, help="Column of the document, or of the reply."),
-    click.option("--prompt", help="Column of what the text replies to.  [default: none]"),
-    click.option("--label", help="Column that says whether the text is fine; it is then not spoiled."),
-    click.option("--documents", type=click.IntRange(1), help="Use the first so many that can be cut.  [default: all]"),
-    click.option("--spoiler", multiple=True, help="other, sentences, words, repeat, cut, junk, model.  [default: all]"),
-    click.option("--model", help="Who is the spoiler `model`: openai:MODEL, hf:FOLDER, vllm:FOLDER, python:..."),
-    click.option("--model-option", metavar="NAME=VALUE", multiple=True, help="E.g. concurrency=64."),
-    click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1."),
-    click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the model."),
-    click.option("--max-tokens", type=int, default=512, show_default=True, help="Longest answer of the model."),
-    click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="File to keep the model's replies."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of who spoils what, and how."),
-)
-
-
-def _examples_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_EXAMPLES_OPTIONS):
-        command = option(command)
-    return command
+    _do(lambda: run_annotation(source, out, words))
 
 
 @main.group()
@@ -239,7 +217,7 @@ def examples() -> None:
 
 
 @examples.command("judge")
-@_examples_options
+@options.excerpts()
 @click.option("--rubric", default="pairwise-quality", show_default=True, help="What the judge is asked: name or file.")
 @_readable_errors
 def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
@@ -266,7 +244,7 @@ def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
 
 
 @examples.command("rewriter")
-@_examples_options
+@options.excerpts()
 @click.option("--rewrite", default="quality", show_default=True, help="What the rewriter is asked: name or file.")
 @click.option("--label-rubric", default="safety", show_default=True, help="Whose labels --label has.")
 @_readable_errors
@@ -334,11 +312,7 @@ def rewrite(source: str, out: Path, **words: Any) -> None:
     _require_core()
     from ixt_rl.annotation.rewrite_command import run as run_rewriting
 
-    try:
-        _print(run_rewriting(source, out, words))
-    except KeyboardInterrupt:
-        _print("stopped; the same command goes on from here", "yellow", stderr=True)
-        sys.exit(130)
+    _do(lambda: run_rewriting(source, out, words))
 
 
 @main.command()

@@ -55,6 +55,37 @@ def workers(role: str) -> Callable[[Command], Command]:
     )
 
 
+def excerpts() -> Callable[[Command], Command]:
+    """From which documents examples are made, and who spoils them."""
+    return _all(
+        click.argument("source", metavar="IN"),
+        click.argument("out", metavar="OUT.jsonl", type=click.Path(dir_okay=False, path_type=Path)),
+        click.option("--tokenizer", required=True, help="In whose tokens documents are cut: FOLDER, or bytes."),
+        click.option("--suffix-tokens", type=int, default=128, show_default=True, help="Tokens of a suffix."),
+        click.option(
+            "--max-prefix-tokens", type=int, default=1920, show_default=True, help="Longer ones lose their head."
+        ),
+        click.option("--text", default="text", show_default=True, help="Column of the document, or of the reply."),
+        click.option("--prompt", help="Column of what the text replies to.  [default: none]"),
+        click.option("--label", help="Column that says whether the text is fine; it is then not spoiled."),
+        click.option(
+            "--documents", type=click.IntRange(1), help="Use the first so many that can be cut.  [default: all]"
+        ),
+        click.option(
+            "--spoiler", multiple=True, help="other, sentences, words, repeat, cut, junk, model.  [default: all]"
+        ),
+        click.option("--model", help="Who is the spoiler `model`: openai:MODEL, hf:FOLDER, vllm:FOLDER, python:..."),
+        click.option("--model-option", metavar="NAME=VALUE", multiple=True, help="E.g. concurrency=64."),
+        click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1."),
+        click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the model."),
+        click.option("--max-tokens", type=int, default=512, show_default=True, help="Longest answer of the model."),
+        click.option(
+            "--cache", type=click.Path(dir_okay=False, path_type=Path), help="File to keep the model's replies."
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of who spoils what, and how."),
+    )
+
+
 def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Decorators as one, in the order in which help lists them."""
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import re
 import string
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.config.yaml_io import parse_yaml
-from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging.backend import Reply
 from ixt_rl.judging.loose_json import find_objects
 from ixt_rl.judging.parse import strip_thinking
-from ixt_rl.judging.rubric import Axis, Rubric, well_formed
+from ixt_rl.judging.rubric import Axis, Rubric, load_file, shipped, well_formed
 
 REWRITE = "rewrite"
 COPY = "COPY"
@@ -42,6 +38,8 @@ class RewritePrompt(Rubric):
         name: how it is called.
         prompt: `str.format` text over `prefix`, `suffix` and `answer_format`.
     """
+
+    called: ClassVar[str] = "rewrite prompt"
 
     fields: tuple[str, ...] = ("prefix", "suffix")
     comment: str = ""
@@ -80,34 +78,16 @@ class RewritePrompt(Rubric):
 
 def shipped_rewrites() -> dict[str, Path]:
     """Name -> file of the rewrite prompts that come with the library."""
-    folder = Path(str(resources.files("ixt_rl.judging"))) / "rewrites"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return shipped("rewrites")
 
 
 def load_rewrite(name: str | os.PathLike[str]) -> RewritePrompt:
     """A shipped rewrite prompt by name, or one from a YAML file.
 
     Raises:
-        DataError: no such prompt, or a file that is none.
+        DataError: no such prompt, or a file that is none; names the key and what is wrong with it.
     """
-    known = shipped_rewrites()
-    file = known.get(str(name), Path(name))
-    if not file.is_file():
-        raise DataError(
-            f"rewrite prompt {os.fspath(name)!r}",
-            reason="it is neither a shipped prompt nor a file",
-            remedy=f"{did_you_mean(str(name), list(known))}one of {', '.join(known)}, or the path of a YAML file",
-        )
-    try:
-        return RewritePrompt.model_validate(parse_yaml(file.read_text(encoding="utf-8"), str(file)).value)
-    except (ConfigError, UnicodeDecodeError) as error:
-        reason = str(error)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": Value error, ")
-    raise DataError(
-        f"rewrite prompt {file}", reason=reason, remedy="see ixt_rl/judging/rewrites for prompts that load"
-    ) from None
+    return load_file(name, "rewrites", RewritePrompt)
 
 
 def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:

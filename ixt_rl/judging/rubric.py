@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -91,6 +91,8 @@ class Rubric(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    called: ClassVar[str] = "rubric"  # in errors
 
     name: str
     prompt: str
@@ -216,6 +218,9 @@ class Rubric(BaseModel):
         return self
 
 
+R = TypeVar("R", bound=Rubric)
+
+
 def well_formed(text: str) -> str:
     """`text` without lone surrogates, which no file and no request takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -223,8 +228,7 @@ def well_formed(text: str) -> str:
 
 def shipped_rubrics() -> dict[str, Path]:
     """Name -> file of the rubrics that come with the library."""
-    folder = Path(str(resources.files("ixt_rl.judging"))) / "rubrics"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return shipped("rubrics")
 
 
 def load_rubric(name: str | os.PathLike[str]) -> Rubric:
@@ -233,34 +237,41 @@ def load_rubric(name: str | os.PathLike[str]) -> Rubric:
     Raises:
         DataError: no such rubric, or a file that is no rubric; names the key and what is wrong with it.
     """
-    known = shipped_rubrics()
+    return load_file(name, "rubrics", Rubric)
+
+
+def shipped(folder: str) -> dict[str, Path]:
+    """Name -> file of what comes with the library in a folder of `ixt_rl/judging`."""
+    files = Path(str(resources.files("ixt_rl.judging"))) / folder
+    return {file.stem: file for file in sorted(files.glob("*.yaml"))}
+
+
+def load_file(name: str | os.PathLike[str], folder: str, kind: type[R]) -> R:
+    """A shipped question of `folder` by name, or one from a YAML file; see `load_rubric`."""
+    known, what = shipped(folder), kind.called
     file = known.get(str(name), Path(name))
     if not file.is_file():
         raise DataError(
-            f"rubric {os.fspath(name)!r}",
-            reason="it is neither a shipped rubric nor a file",
-            remedy=f"{did_you_mean(name, list(known))}one of {', '.join(known)}, or the path of a YAML file",
+            f"{what} {os.fspath(name)!r}",
+            reason=f"it is neither a shipped {what} nor a file",
+            remedy=f"{did_you_mean(str(name), list(known))}one of {', '.join(known)}, or the path of a YAML file",
         )
     try:
         document = parse_yaml(file.read_text(encoding="utf-8"), str(file))
     except (ConfigError, UnicodeDecodeError) as error:
-        raise DataError(f"rubric file {file}", reason=str(error), remedy="write it as UTF-8 YAML") from None
+        raise DataError(f"{what} file {file}", reason=str(error), remedy="write it as UTF-8 YAML") from None
     if document.duplicates:
         path, line = document.duplicates[0]
         raise DataError(f"{file}, line {line}: {path[-1]!r}", reason="the key is there twice", remedy="keep one")
     try:
-        return Rubric.model_validate(document.value)
+        return kind.model_validate(document.value)
     except ValidationError as error:
-        raise _refused(file, error.errors()) from None
-
-
-def _refused(file: Path, problems: Sequence[Any]) -> DataError:
-    first = problems[0]
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typing error says most
     where = ".".join(map(str, first["loc"])) or "the whole file"
-    return DataError(
+    raise DataError(
         f"{file}: {where}",
         reason=first["msg"].removeprefix("Value error, "),
-        remedy=did_you_mean(first["loc"][-1], [*Rubric.model_fields, *Axis.model_fields])
+        remedy=did_you_mean(str(first["loc"][-1]), [*kind.model_fields, *Axis.model_fields])
         if first["type"] == "extra_forbidden"
-        else "see ixt_rl/judging/rubrics for rubrics that load",
+        else f"see ixt_rl/judging/{folder} for {what}s that load",
     )

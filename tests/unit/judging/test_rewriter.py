@@ -281,8 +281,9 @@ def test_shipped_prompts(name):
     [
         ("name: a\nprompt: '{prefix} {answer_format}'", "the prompt uses"),
         ("name: a\nprompt: '{prefix} {suffix} {answer_format}'\ncomment: why", "and nothing else"),
-        ("name: a", "prompt: Field required"),
-        ("name: a\npromt: x", "prompt: Field required"),
+        ("name: a", "mine.yaml: prompt\n.*Field required"),
+        ("name: a\npromt: x", "did you mean `prompt`"),
+        ("name: a\nname: b", "the key is there twice"),
         ("name: [", "rewrite prompt"),
     ],
 )

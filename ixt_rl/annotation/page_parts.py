@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
-import ixt_rl.report
+from ixt_rl.report import templates
 from ixt_rl.report.results import engineering
 
 _SHOWN = 1200  # characters of a text
@@ -48,16 +47,9 @@ def figures(summary: Mapping[str, Any], parameters: int | None) -> list[tuple[st
 
 def environment() -> Environment:
     """Templates of this folder and of the reports of runs."""
-    folders = [Path(__file__).parent, Path(ixt_rl.report.__file__).parent]
-    environment = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return templates.environment(
+        Path(__file__).parent,
+        count=grouped,
+        share=lambda value: "–" if value is None else f"{value:.1%}",
+        figure=lambda value: "–" if value is None else f"{value:.2f}",
     )
-    environment.filters["svg"] = lambda drawing: Markup(drawing.svg)  # made here, from escaped text
-    environment.filters["count"] = grouped
-    environment.filters["share"] = lambda value: "–" if value is None else f"{value:.1%}"
-    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.2f}"
-    return environment

@@ -10,8 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from ixt_rl.errors import DataError
 from ixt_rl.report import arm_plots, arms, compare, sip_plots
@@ -20,6 +19,7 @@ from ixt_rl.report.plots import Drawing, Plotter
 from ixt_rl.report.results import Group, claims, expectations, figure, missing_stages, results, shown_columns, status
 from ixt_rl.report.run_files import Run, finals, number, read_run, unique
 from ixt_rl.report.samples import sample_pairs, shown
+from ixt_rl.report.templates import environment
 from ixt_rl.report.words import arms as arm_words
 from ixt_rl.report.words import describe, listed, uncertainty
 
@@ -219,21 +219,14 @@ def _present(drawings) -> list[Drawing]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment(
+        shown=shown,
+        duration=_duration,
+        score_name=arms.score_name,
+        groupby_runs=lambda columns: [
+            (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
+        ],
     )
-    environment.filters["svg"] = lambda drawing: Markup(drawing.svg)  # made here, from escaped text
-    environment.filters["shown"] = shown
-    environment.filters["duration"] = _duration
-    environment.filters["score_name"] = arms.score_name
-    environment.filters["groupby_runs"] = lambda columns: [
-        (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
-    ]
-    return environment
 
 
 def _write(path: Path, page: str) -> Path:

@@ -35,6 +35,27 @@ def gap(**changes: Any) -> dict[str, Any]:
     return {"name": "gap", "type": "evaluate", "data": data, "rollout": rollout, "problems": 8, **changes}
 
 
+def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
+    """A SIP stage on the chain world, from a new model."""
+    stage = {
+        "name": name,
+        "type": "sip",
+        "init": "model",
+        "data": {"world": "chain", "passages": 40},
+        "objective": "rf-nll",
+        "sources": ["original", "rewrite", "rollout"],
+        "group_size": 2,
+        "rewriter": {"error": 0.5},
+        "judge": {},
+        "steps": 4,
+        "batch_size": 4,
+        "rollout": {"max_new_tokens": 24},
+        "optim": {"lr": 1e-3},
+        "evaluation": {"every": 2, "prefixes": 6, "curve_prefixes": 4},
+    }
+    return {**stage, **changes}
+
+
 def config(tmp_path: Path, stages: list[dict[str, Any]], name: str = "run", **changes: Any):
     value = {
         "name": name,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ixt_rl.backends import is_installed
-from tests.integration.run_helpers import base, config, gap, online, rows
+from tests.integration.run_helpers import base, config, gap, on_chain, online, rows
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,23 +17,10 @@ pytestmark = [
 ]
 
 
-SIP = {
-    "name": "dpo",
-    "type": "sip",
-    "init": "model",
-    "data": {"world": "chain", "passages": 40},
-    "objective": "dpo",
-    "sources": ["original", "rewrite", "rollout"],
-    "group_size": 2,
-    "rewriter": {"error": 0.5},
-    "judge": {},
-    "steps": 3,
-    "batch_size": 4,
-    "rollout": {"max_new_tokens": 24},
-    "optim": {"lr": 1e-3},
-    "evaluation": {"every": 3, "prefixes": 6},
+STAGES = {
+    "addition": [base(), gap(), online("intro"), online("grpo", type="grpo")],
+    "chain": [on_chain("dpo", objective="dpo")],
 }
-STAGES = {"addition": [base(), gap(), online("intro"), online("grpo", type="grpo")], "chain": [SIP]}
 SAMPLED = {"addition": ("intro", "grpo"), "chain": ("dpo",)}
 
 

@@ -14,7 +14,7 @@ from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.report.build import build_report
 from ixt_rl.run import run_config
-from tests.integration.run_helpers import config, rows, weights
+from tests.integration.run_helpers import config, on_chain, rows, weights
 from tests.unit.judging.server import serve
 
 JUDGE = '''
@@ -29,26 +29,6 @@ def better(fields):
 def rewrite(fields):
     return "COPY" if fields["suffix"].endswith("0 .") else "and so on ."
 '''
-
-
-def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
-    stage = {
-        "name": name,
-        "type": "sip",
-        "init": "model",
-        "data": {"world": "chain", "passages": 40},
-        "objective": "rf-nll",
-        "sources": ["original", "rewrite", "rollout"],
-        "group_size": 2,
-        "rewriter": {"error": 0.5},
-        "judge": {},
-        "steps": 4,
-        "batch_size": 4,
-        "rollout": {"max_new_tokens": 24},
-        "optim": {"lr": 1e-3},
-        "evaluation": {"every": 2, "prefixes": 6, "curve_prefixes": 4},
-    }
-    return {**stage, **changes}
 
 
 def plain(name: str, /, **changes: Any) -> dict[str, Any]:

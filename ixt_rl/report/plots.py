@@ -25,8 +25,9 @@ from ixt_rl.report.results import engineering
 from ixt_rl.report.run_files import Run, Stage, cost, number, unique
 
 INK = "#1b1f24"
-# Okabe and Ito's palette, told apart with every common colour vision; markers and dashes say it again.
-_PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
+# Okabe and Ito's palette and some darker ones, told apart with every common colour vision; markers and dashes say it
+# again.
+_PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999", "#6B4C1E", "#332288")
 _FIXED = {"GRPO": "#0072B2", "RAFT": "#D55E00"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RC: dict[Any, Any] = {

@@ -6,7 +6,7 @@ Shapes: N tokens, C tokens of a chunk, V vocabulary, v vocabulary entries of a t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,4 +172,9 @@ def zero3_gathered(*parameters: Tensor | None) -> Any:
 
     # A tied embedding may be whole already; gathering it again would partition it under its owner's feet.
     absent = [p for p in partitioned.values() if p.ds_status != ZeroParamStatus.AVAILABLE]
-    return deepspeed.zero.GatheredParameters(absent) if absent else nullcontext()
+    with ExitStack() as gathered:
+        for parameter in absent:
+            # One by one: for several, DeepSpeed waits for the last one's collective alone, and leaves the rest to a
+            # synchronisation of the device, which a CPU does not have. They could be read before they had come.
+            gathered.enter_context(deepspeed.zero.GatheredParameters([parameter]))
+        return gathered.pop_all()

@@ -49,10 +49,8 @@ def assert_same(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tens
     assert list(tensors) == list(expected)
     for name, tensor in tensors.items():
         assert tensor.dtype == expected[name].dtype, name
-        if tolerance:
-            torch.testing.assert_close(tensor, expected[name], **tolerance, msg=lambda m, n=name: f"{n}: {m}")
-        else:
-            assert torch.equal(tensor, expected[name]), name
+        bounds = tolerance or {"rtol": 0.0, "atol": 0.0}
+        torch.testing.assert_close(tensor, expected[name], **bounds, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -244,13 +242,8 @@ def compare_with_one_process(mode: str, adapted: bool) -> None:
     torch.testing.assert_close(loss_after, plain(input_ids=ids, labels=ids).loss, rtol=1e-5, atol=1e-5)
 
 
-SEEN_TO_DIFFER = pytest.mark.xfail(
-    reason="on a loaded machine one rank had another weight after a step, once in three runs: not understood"
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["ddp", "fsdp1", "fsdp2", pytest.param("zero3", marks=SEEN_TO_DIFFER)])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp1", "fsdp2", "zero3"])
 def test_what_two_ranks_hold_is_what_one_process_does(mode):
     if mode == "zero3" and not is_installed("deepspeed"):
         pytest.skip("DeepSpeed is not installed")

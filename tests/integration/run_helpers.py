@@ -35,7 +35,7 @@ def gap(**changes: Any) -> dict[str, Any]:
     return {"name": "gap", "type": "evaluate", "data": data, "rollout": rollout, "problems": 8, **changes}
 
 
-def on_chain(name: str, /, **changes: Any) -> dict[str, Any]:
+def sip(name: str, /, **changes: Any) -> dict[str, Any]:
     """A SIP stage on the chain world, from a new model."""
     stage = {
         "name": name,

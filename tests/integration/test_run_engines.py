@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ixt_rl.backends import is_installed
-from tests.integration.run_helpers import base, config, gap, on_chain, online, rows
+from tests.integration.run_helpers import base, config, gap, online, rows, sip
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,7 +19,7 @@ pytestmark = [
 
 STAGES = {
     "addition": [base(), gap(), online("intro"), online("grpo", type="grpo")],
-    "chain": [on_chain("dpo", objective="dpo")],
+    "chain": [sip("dpo", objective="dpo")],
 }
 SAMPLED = {"addition": ("intro", "grpo"), "chain": ("dpo",)}
 

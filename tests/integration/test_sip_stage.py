@@ -14,7 +14,7 @@ from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.report.build import build_report
 from ixt_rl.run import run_config
-from tests.integration.run_helpers import config, on_chain, rows, weights
+from tests.integration.run_helpers import config, rows, sip, weights
 from tests.unit.judging.server import serve
 
 JUDGE = '''
@@ -32,7 +32,7 @@ def rewrite(fields):
 
 
 def plain(name: str, /, **changes: Any) -> dict[str, Any]:
-    stage = {**on_chain(name), "objective": "nll", **changes}
+    stage = {**sip(name), "objective": "nll", **changes}
     return {key: value for key, value in stage.items() if key not in ("sources", "group_size", "rewriter", "judge")}
 
 
@@ -41,8 +41,8 @@ def chain_run(tmp_path_factory) -> Path:
     against = {"every": 2, "prefixes": 6, "curve_prefixes": 4, "against": "continued"}
     stages = [
         plain("continued"),
-        on_chain("rf-nll", evaluation=against, judge_parts=2),
-        on_chain("dpo", objective="dpo", evaluation=against, checkpoint_every=2),
+        sip("rf-nll", evaluation=against, judge_parts=2),
+        sip("dpo", objective="dpo", evaluation=against, checkpoint_every=2),
     ]
     return run_config(config(tmp_path_factory.mktemp("sip"), stages))
 
@@ -93,7 +93,7 @@ def test_the_report_shows_choices_and_wins(chain_run):
 def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
     from ixt_rl.trainers import SIPTrainer
 
-    stages = [plain("continued"), on_chain("dpo", objective="dpo", checkpoint_every=2)]
+    stages = [plain("continued"), sip("dpo", objective="dpo", checkpoint_every=2)]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     straight = run_config(config(tmp_path / "a", stages))
@@ -129,7 +129,7 @@ def test_files_with_a_judge_and_a_rewriter_from_a_file(tmp_path):
     (tmp_path / "mine.py").write_text(JUDGE, encoding="utf-8")
     asked = {"model": f"python:{tmp_path / 'mine.py'}:better", "axes": {"quality": 1.0, "safety": 0.5}}
     corpus = {"suffix_tokens": 16, "max_prefix_tokens": 64}
-    stage = on_chain(
+    stage = sip(
         "files",
         data={**corpus, "sources": [{"path": documents(tmp_path, "train.jsonl", 0)}]},
         rewriter={"model": f"python:{tmp_path / 'mine.py'}:rewrite"},
@@ -165,7 +165,7 @@ def longer_is_better(body, number):
 
 def judged_at(server, name: str, **options: Any) -> dict[str, Any]:
     judge = {"model": "openai:judge-1", "options": {"base_url": server.base_url, **options}}
-    return on_chain(name, judge=judge, steps=2, batch_size=2, evaluation=None, optim={"lr": 1e-2})
+    return sip(name, judge=judge, steps=2, batch_size=2, evaluation=None, optim={"lr": 1e-2})
 
 
 def test_an_endpoint_that_is_down_and_slow_is_waited_for_and_nothing_is_lost(tmp_path):
@@ -227,7 +227,7 @@ def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_s
 )
 def test_what_cannot_run_is_refused_before_a_model_loads(tmp_path, changes, said):
     with pytest.raises(InvalidConfig, match=re.escape(said)):
-        config(tmp_path, [on_chain("sip", **changes)])
+        config(tmp_path, [sip("sip", **changes)])
 
 
 def test_the_shipped_files_are_right():

@@ -5,13 +5,17 @@ advantages here: one random number per candidate instead of one per candidate an
 the numbers are drawn before the walk over chunks, the same seed gives the same candidates for every chunk
 size.
 
-Shapes: C tokens of a chunk, v entries of a vocabulary tile, K tiles, m draws.
+Shapes: C tokens of a chunk, c tokens of a block of it, v entries of a vocabulary tile, K tiles, m draws.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ixt_rl.kernels.chunks import spans
+
+BLOCK = 128  # tokens searched at a time: they need a few [c, v] tensors
 
 
 def uniform_numbers(n_tokens: int, m: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
@@ -20,30 +24,28 @@ def uniform_numbers(n_tokens: int, m: int, device: torch.device, generator: torc
     return torch.rand((n_tokens, m), dtype=torch.float64, device=source, generator=generator).to(device)
 
 
-def invert(u: Tensor, e: Tensor, lse: Tensor, log_mass: Tensor, shift: Tensor) -> Tensor:
+def invert(u: Tensor, e: Tensor, mass: Tensor) -> Tensor:
     """Token ids at the quantiles `u` of the policy: the tile first, then the place in the tile.
 
     Args:
         u: `[C, m]` float64 in [0, 1).
-        e: `[K, C, v]` probabilities up to a factor a row and tile; 0 past the end of the vocabulary.
-        lse: `[C]` log-sum-exp of the logits.
-        log_mass: `[C, K]` log-sum-exp of the logits of each tile.
-        shift: `[C, K]` log of that factor: `p = e exp(shift)`.
+        e: `[K, C, v]` probabilities up to a factor a row; 0 past the end of the vocabulary.
+        mass: `[C, K]` float64, the sum of `e` by tile.
 
     Returns:
         `[C, m]` int64.
     """
-    upto = (log_mass.double() - lse.double()[:, None]).exp().cumsum(1)  # [C, K]
+    upto = mass.cumsum(1)  # [C, K]
     level = u * upto[:, -1:]
     k = torch.searchsorted(upto, level, right=True).clamp_(max=upto.shape[1] - 1)
-    before = torch.where(k > 0, upto.gather(1, (k - 1).clamp_(min=0)), 0.0)
-    rest = (level - before) * (-shift.double().gather(1, k)).exp()  # in the units of `e`
+    rest = level - torch.where(k > 0, upto.gather(1, (k - 1).clamp_(min=0)), 0.0)
     ids = torch.empty_like(k)
-    rows = torch.arange(e.shape[1], device=e.device)
-    for j in range(u.shape[1]):
-        within = e[k[:, j], rows].double().cumsum_(1)  # [C, v]
-        # Rounding may leave `rest` at the tile's whole mass: the last entry that has any mass is then meant.
-        last = (within < within[:, -1:]).sum(1)
-        place = torch.minimum(torch.searchsorted(within, rest[:, j : j + 1].contiguous(), right=True)[:, 0], last)
-        ids[:, j] = k[:, j] * e.shape[2] + place
+    for a, b in spans(len(u), BLOCK):
+        rows = torch.arange(a, b, device=e.device)
+        for j in range(u.shape[1]):
+            within = e[k[a:b, j], rows].double().cumsum_(1)  # [c, v]
+            # Rounding may leave `rest` at the tile's whole mass: the last entry that has any mass is then meant.
+            last = (within < within[:, -1:]).sum(1, keepdim=True)
+            place = torch.minimum(torch.searchsorted(within, rest[a:b, j : j + 1].contiguous(), right=True), last)
+            ids[a:b, j : j + 1] = k[a:b, j : j + 1] * e.shape[2] + place
     return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -11,22 +12,71 @@ CPU_BUFFER_BYTES = 120 * 2**20
 ACCELERATOR_BUFFER_BYTES = 2**30
 CPU_TILE = 2048
 ACCELERATOR_TILE = 16384
+CPU_BLOCK = 256
+ACCELERATOR_BLOCK = 1024
 MAX_CHUNK = 4096
 
 
-def token_chunk(n_tokens: int, bytes_per_token: int, device: torch.device) -> int:
-    """Tokens per chunk, so that buffers of `bytes_per_token` stay within the device's memory target.
+@dataclass(frozen=True)
+class Chunks:
+    """How the tokens of a walk are cut.
 
-    All are equally long but the last: buffers, and so memory, are the same for any number of tokens past one chunk.
+    Args:
+        first: tokens of the first chunk.
+        others: tokens of each chunk after it (of the last, at most); 0 if there is none.
+        borrowed: the first chunk's exponentials lie where the head's gradient will be.
     """
-    target = CPU_BUFFER_BYTES if device.type == "cpu" else ACCELERATOR_BUFFER_BYTES
-    most = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16))
-    return max(1, min(most, math.ceil(n_tokens / 16) * 16))
+
+    first: int
+    others: int
+    borrowed: bool
+
+    def spans(self, n_tokens: int) -> Iterator[tuple[int, int]]:
+        """`(start, end)` of each chunk."""
+        yield from spans(self.first, max(self.first, 1))
+        for a, b in spans(n_tokens - self.first, max(self.others, 1)):
+            yield self.first + a, self.first + b
+
+
+def token_chunks(n_tokens: int, bytes_per_token: int, lent: int, device: torch.device, chunk: int | None) -> Chunks:
+    """Chunks whose buffer of `bytes_per_token` stays within the device's memory target.
+
+    Buffers, and so memory, do not grow with the number of tokens past a few chunks.
+
+    Args:
+        n_tokens: tokens in all.
+        bytes_per_token: what is kept of one token until its chunk is done.
+        lent: tokens that the memory of the head's gradient has room for. It is free until the first chunk's end.
+        chunk: tokens per chunk, if not to be chosen here.
+    """
+    if chunk is None:
+        target = CPU_BUFFER_BYTES if device.type == "cpu" else ACCELERATOR_BUFFER_BYTES
+        most = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16))
+        longest = max(most, min(MAX_CHUNK, lent))
+    else:
+        most = longest = chunk
+    first = min(n_tokens, longest)
+    borrowed = first <= lent
+    if not borrowed:
+        first = min(n_tokens, even(n_tokens, most))
+    rest = n_tokens - first
+    return Chunks(first, min(rest, even(rest, most)), borrowed)
+
+
+def token_block(n_tokens: int, device: torch.device) -> int:
+    """Tokens whose logits of one tile are made at a time."""
+    return even(n_tokens, CPU_BLOCK if device.type == "cpu" else ACCELERATOR_BLOCK)
 
 
 def tile_width(device: torch.device) -> int:
-    """Vocabulary entries per tile."""
+    """Vocabulary entries per tile, at most."""
     return CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
+
+
+def even(total: int, most: int) -> int:
+    """Step of the fewest pieces of at most `most`, all about as long; a multiple of 16 unless that is above `most`."""
+    pieces = max(1, math.ceil(total / most))
+    return min(most, math.ceil(total / pieces / 16) * 16)
 
 
 def spans(total: int, step: int) -> Iterator[tuple[int, int]]:

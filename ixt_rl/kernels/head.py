@@ -84,15 +84,18 @@ class Head:
             z.div_(self.temperature)
         return z
 
+    def slope(self, z: Tensor | None) -> Tensor | float:
+        """Derivative of the logits `z` by `h W^T + b`; one number without a soft-cap, which does not read `z`."""
+        gain = self.scale / self.temperature
+        if self.softcap is None:
+            return gain
+        assert z is not None
+        return (1 - (z * (self.temperature / self.softcap)).square_()).mul_(gain)
+
     def chain_(self, grad: Tensor, z: Tensor | None) -> Tensor:
-        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place; `z` is another tensor, read only
-        where there is a soft-cap (and then overwritten)."""
-        if self.softcap is not None:
-            assert z is not None
-            grad.mul_(1 - (z * (self.temperature / self.softcap)).square_())
-        if self.scale != self.temperature:
-            grad.mul_(self.scale / self.temperature)
-        return grad
+        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place."""
+        slope = self.slope(z)
+        return grad if isinstance(slope, float) and slope == 1 else grad.mul_(slope)
 
 
 def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

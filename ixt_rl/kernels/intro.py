@@ -193,4 +193,7 @@ class _IntroLoss(torch.autograd.Function):
                 "Call intro_loss again, or backward once on the sum of the losses."
             )
         grads, ctx.grads = ctx.grads, None
-        return (*(None if g is None else g.mul_(grad_loss) for g in grads), *(None,) * 6)
+        # To multiply the head's gradient by 1 costs a pass over it; to look costs an accelerator's host a wait.
+        if grad_loss.device.type != "cpu" or grad_loss != 1:
+            grads = tuple(None if g is None else g.mul_(grad_loss) for g in grads)
+        return (*grads, *(None,) * 6)

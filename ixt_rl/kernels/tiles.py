@@ -21,105 +21,77 @@ from ixt_rl.kernels.head import Head
 
 @dataclass(frozen=True)
 class TileSums:
-    """Sums over one tile, with `e = exp(z - ref)` per row.
+    """Sums over one tile, with `y = z - ref` and `e = exp(y)` per row.
 
     Args:
-        ref: `[2C]` the row's largest logit or its log-sum-exp, policy rows first, posterior rows after them.
-        mass: `[2C]` sum of `e`; None where it is 1.
-        p_zp: `[C]` sum of `e_p z_p`.
-        q_gap: `[C]` sum of `e_q (z_q - z_p)`.
-        q_zp: `[C]` sum of `e_q z_p`; None unless asked for.
-        gap_top: `[C]` largest `z_q - z_p`; None unless asked for.
+        mass: `[2, C]` sum of `e`, under policy and posterior.
+        p_zp: `[C]` sum of `e_p y_p`.
+        q_gap: `[C]` sum of `e_q (y_q - y_p)`.
+        q_zp: `[C]` sum of `e_q y_p`; None unless asked for.
+        gap_top: `[C]` largest `y_q - y_p`; None unless asked for.
     """
 
-    ref: Tensor
-    mass: Tensor | None
+    mass: Tensor
     p_zp: Tensor
     q_gap: Tensor
     q_zp: Tensor | None
     gap_top: Tensor | None
 
 
-def tile_sums(z: Tensor, e_p: Tensor, e_q: Tensor, spare: Tensor | None) -> TileSums:
-    """Sums of a tile; writes `exp(z - ref)` to `e_p` and `e_q`, and may overwrite `z`.
+def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None, spare: Tensor) -> TileSums:
+    """Sums of a tile; writes `exp(z - ref)` to `e_p` and, if asked, to `e_q`; overwrites `z` and `spare`.
 
     Args:
         z: `[2C, v]` logits, the policy's rows first.
-        e_p, e_q: `[C, v]`, written.
-        spare: `[C, v]`, overwritten: also return `q_zp` and `gap_top`, which exact mode needs. None: do not.
+        ref: `[2, C]`, near each row's largest logit or above.
+        e_p: `[C, v]`.
+        e_q: `[C, v]`, or None: do not keep the posterior's, nor return `q_zp` and `gap_top`, which exact mode needs.
+        spare: `[C, v]`.
     """
-    if _triton(z):
-        return _triton(z).tile_sums(z, e_p, e_q, cross=spare is not None)
+    kernels = triton_for(z)
+    if kernels:
+        return kernels.tile_sums(z, ref, e_p, e_q)
     c = len(z) // 2
-    z_p, z_q = z[:c], z[c:]
-    # torch's softmax reads and writes each row once, while it is in the first cache. Its largest entry is 1 / mass.
-    torch.softmax(z_p, 1, out=e_p)
-    torch.softmax(z_q, 1, out=e_q)
-    ref = z.amax(1) - torch.cat([e_p.amax(1), e_q.amax(1)]).log_()
-    gap = z_q.sub_(z_p)
-    return TileSums(
-        ref=ref,
-        mass=None,
-        q_zp=None if spare is None else torch.mul(e_q, z_p, out=spare).sum(1),
-        gap_top=None if spare is None else gap.amax(1),
-        p_zp=z_p.mul_(e_p).sum(1),
-        q_gap=gap.mul_(e_q).sum(1),
-    )
+    y_p, y_q = z[:c], z[c:]
+    if ref.any():
+        z.sub_(ref.flatten()[:, None])
+    # The posterior's sums first: what is left then, policy and its exponentials, fits in a core's cache.
+    gap = torch.sub(y_q, y_p, out=spare)
+    gap_top = None if e_q is None else gap.amax(1)
+    exp_q = torch.exp(y_q, out=y_q if e_q is None else e_q)
+    mass_q, q_gap = exp_q.sum(1), gap.mul_(exp_q).sum(1)
+    q_zp = None if e_q is None else torch.mul(exp_q, y_p, out=spare).sum(1)
+    mass_p = torch.exp(y_p, out=e_p).sum(1)
+    return TileSums(torch.stack([mass_p, mass_q]), y_p.mul_(e_p).sum(1), q_gap, q_zp, gap_top)
 
 
-def sampled_gradient(
-    e_p: Tensor, push: Tensor, local_ids: Tensor, pull: Tensor, head: Head, shift: Tensor, dtype: torch.dtype,
-    out: Tensor,
-) -> Tensor:  # fmt: skip
-    """Gradient of `h W^T + b`: `chain(push e_p(v) - sum_i pull_i 1[v = c_i])`, `[C, v]`; overwrites `e_p` and `out`.
+def exact_gradient(
+    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype, out: Tensor
+) -> Tensor:
+    """Gradient of `h W^T + b` in exact mode: `slope (push e_p - pull e_q)`, `[C, v]`; may overwrite `out`.
 
     Args:
         e_p: `[C, v]` exponentials of the policy.
         push: `[C]`.
-        local_ids: `[C, n]` int64 candidates counted from the tile's first entry; those outside 0..v-1 are elsewhere.
-        pull: `[C, n]`.
+        e_q: `[C, v]` what is pulled towards, up to the factor `pull` `[C]`.
         head: for the derivative of its scale, soft-cap and temperature.
-        shift: `[C]` such that the logits are `log e_p + shift`.
+        ref: `[C]` such that the logits are `log e_p + ref`.
         dtype: of the matrix products that follow; the result has it or is wider.
         out: `[C, v]` float32 or wider, where the result may be put.
     """
-    if _triton(e_p):
-        return _triton(e_p).sampled_gradient(e_p, push, local_ids, pull, head, shift, dtype)
-    z = _logits(e_p, head, shift)
-    grad = torch.mul(e_p, push[:, None], out=out)
-    here = (local_ids >= 0) & (local_ids < grad.shape[1])
-    grad.scatter_add_(1, local_ids.clamp(0, grad.shape[1] - 1), torch.where(here, -pull, 0.0))
-    return head.chain_(grad, z)
-
-
-def exact_gradient(
-    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, shift: Tensor, dtype: torch.dtype, out: Tensor
-) -> Tensor:
-    """Gradient of `h W^T + b`: `chain(push e_p - pull e_q)`, `[C, v]`; overwrites `e_p` and `out`; see
-    `sampled_gradient`.
-
-    Args:
-        e_q: `[C, v]` what is pulled towards, up to the factor `pull` `[C]`.
-    """
-    if _triton(e_p):
-        return _triton(e_p).exact_gradient(e_p, push, e_q, pull, head, shift, dtype)
-    z = _logits(e_p, head, shift)
-    grad = torch.mul(e_p, push[:, None], out=out)
-    return head.chain_(grad.addcmul_(e_q, pull[:, None], value=-1), z)
+    kernels = triton_for(e_p)
+    if kernels:
+        return kernels.exact_gradient(e_p, push, e_q, pull, head, ref, dtype)
+    grad = torch.mul(e_p, push[:, None], out=out).addcmul_(e_q, pull[:, None], value=-1)
+    return head.chain_(grad, None if head.softcap is None else log_tile(e_p, ref))
 
 
 def log_tile(e: Tensor, shift: Tensor) -> Tensor:
-    """`log e + shift` for `e` [C, v], shift [C]. An entry that has underflowed, more than 87 below the largest of its
-    tile, counts as 87 below."""
+    """`log e + shift` for `e` [C, v], shift [C]. An entry that has underflowed counts as e^-87."""
     return e.clamp_min(torch.finfo(e.dtype).tiny).log_().add_(shift[:, None])
 
 
-def _logits(e_p: Tensor, head: Head, shift: Tensor) -> Tensor | None:
-    """The logits again, which only the derivative of a soft-cap asks for."""
-    return None if head.softcap is None else log_tile(e_p, shift)
-
-
-def _triton(x: Tensor) -> Any:
+def triton_for(x: Tensor) -> Any:
     """The module of Triton kernels where they apply (float32 on CUDA, Triton installed), else None."""
     if not x.is_cuda or x.dtype != torch.float32 or importlib.util.find_spec("triton") is None:
         return None

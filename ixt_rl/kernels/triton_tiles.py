@@ -1,4 +1,4 @@
-"""The functions of `tiles.py`, one Triton kernel each: every tile is read from memory twice and written once.
+"""The functions of `tiles.py`, one Triton kernel each: every tile is read from memory once and written once.
 
 In torch operations the sums of a tile pass over it about ten times, its gradient four times; on an accelerator, where
 the matrix products are fast, these passes would take most of the time. Import needs Triton.
@@ -20,44 +20,49 @@ BLOCK = 2048  # entries that one program holds at once
 TINY = torch.finfo(torch.float32).tiny
 
 
-def tile_sums(z: Tensor, e_p: Tensor, e_q: Tensor, cross: bool) -> TileSums:
+def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSums:
     """As `tiles.tile_sums`; `z` is left as it was."""
     c, v = len(z) // 2, z.shape[1]
-    out = torch.empty((8, c), dtype=torch.float32, device=z.device)
-    _sums[(c,)](z, e_p, e_q, out, c, v, z.stride(0), e_p.stride(0), e_q.stride(0), CROSS=cross, BLOCK=BLOCK)
-    return TileSums(
-        ref=out[:2].flatten(),
-        mass=out[2:4].flatten(),
-        p_zp=out[4],
-        q_gap=out[5],
-        q_zp=out[6] if cross else None,
-        gap_top=out[7] if cross else None,
-    )
+    out = torch.empty((6, c), dtype=torch.float32, device=z.device)
+    kept = e_p if e_q is None else e_q
+    _sums[(c,)](
+        z, ref.contiguous(), e_p, kept, out, c, v, z.stride(0), e_p.stride(0), kept.stride(0),
+        EXACT=e_q is not None, BLOCK=BLOCK,
+    )  # fmt: skip
+    exact = {} if e_q is None else {"q_zp": out[4], "gap_top": out[5]}
+    return TileSums(mass=out[:2], p_zp=out[2], q_gap=out[3], **({"q_zp": None, "gap_top": None} | exact))
 
 
 def sampled_gradient(
-    e_p: Tensor, push: Tensor, local_ids: Tensor, pull: Tensor, head: Head, shift: Tensor, dtype: torch.dtype
+    e_p: Tensor, push: Tensor, local_ids: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """As `tiles.sampled_gradient`; the result is new, in `dtype`, and `e_p` is left as it was."""
-    return _gradient(e_p, push, e_p, pull, local_ids, head, shift, dtype)
+    """`slope (push e_p(v) - sum_i pull_i 1[v = c_i])`, `[C, v]`, new, in `dtype`; else as `tiles.exact_gradient`.
+
+    Push and pull of a likely token nearly cancel, and so meet before they are rounded to `dtype`.
+
+    Args:
+        local_ids: `[C, n]` int64 candidates counted from the tile's first entry; those outside 0..v-1 are elsewhere.
+        pull: `[C, n]`.
+    """
+    return _gradient(e_p, push, e_p, pull, local_ids, head, ref, dtype)
 
 
 def exact_gradient(
-    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, shift: Tensor, dtype: torch.dtype
+    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """As `tiles.exact_gradient`; the result is new, in `dtype`, and the inputs are left as they were."""
-    return _gradient(e_p, push, e_q, pull, None, head, shift, dtype)
+    return _gradient(e_p, push, e_q, pull, None, head, ref, dtype)
 
 
 def _gradient(
-    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, ids: Tensor | None, head: Head, shift: Tensor,
+    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, ids: Tensor | None, head: Head, ref: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     c, v = e_p.shape
     out = torch.empty((c, v), dtype=dtype, device=e_p.device)
     _chained[(c, triton.cdiv(v, BLOCK))](
         e_p, e_q, out, push.contiguous(), pull.contiguous(), pull if ids is None else ids.contiguous(),
-        shift.contiguous(), v, e_p.stride(0), e_q.stride(0),
+        ref.contiguous(), v, e_p.stride(0), e_q.stride(0),
         0.0 if head.softcap is None else head.temperature / head.softcap, head.scale / head.temperature,
         N=0 if ids is None else ids.shape[1], CAPPED=head.softcap is not None, TINY=TINY, BLOCK=BLOCK,
     )  # fmt: skip
@@ -65,57 +70,46 @@ def _gradient(
 
 
 @triton.jit
-def _sums(z, e_p, e_q, out, c, v, z_row, p_row, q_row, CROSS: tl.constexpr, BLOCK: tl.constexpr):
+def _sums(z, ref, e_p, e_q, out, c, v, z_row, p_row, q_row, EXACT: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     z_p, z_q = z + row.to(tl.int64) * z_row, z + (row + c).to(tl.int64) * z_row
     e_p += row.to(tl.int64) * p_row
     e_q += row.to(tl.int64) * q_row
+    ref_p, ref_q = tl.load(ref + row), tl.load(ref + c + row)
     columns = tl.arange(0, BLOCK)
-    best_p = tl.full([BLOCK], float("-inf"), tl.float32)
-    best_q = tl.full([BLOCK], float("-inf"), tl.float32)
-    best_gap = tl.full([BLOCK], float("-inf"), tl.float32)
-    for start in range(0, v, BLOCK):
-        inside = start + columns < v
-        x_p = tl.load(z_p + start + columns, mask=inside, other=float("-inf"))
-        x_q = tl.load(z_q + start + columns, mask=inside, other=float("-inf"))
-        best_p = tl.maximum(best_p, x_p)
-        best_q = tl.maximum(best_q, x_q)
-        if CROSS:
-            best_gap = tl.maximum(best_gap, tl.where(inside, x_q - x_p, float("-inf")))
-    top_p, top_q = tl.max(best_p, 0), tl.max(best_q, 0)
     mass_p = tl.zeros([BLOCK], tl.float32)
     mass_q = tl.zeros([BLOCK], tl.float32)
     p_zp = tl.zeros([BLOCK], tl.float32)
     q_gap = tl.zeros([BLOCK], tl.float32)
     q_zp = tl.zeros([BLOCK], tl.float32)
+    gap_top = tl.full([BLOCK], float("-inf"), tl.float32)
     for start in range(0, v, BLOCK):
         inside = start + columns < v
-        x_p = tl.load(z_p + start + columns, mask=inside, other=0.0)
-        x_q = tl.load(z_q + start + columns, mask=inside, other=0.0)
-        y_p = tl.where(inside, tl.exp(x_p - top_p), 0.0)
-        y_q = tl.where(inside, tl.exp(x_q - top_q), 0.0)
-        tl.store(e_p + start + columns, y_p, mask=inside)
-        tl.store(e_q + start + columns, y_q, mask=inside)
-        mass_p += y_p
-        mass_q += y_q
-        p_zp += y_p * x_p
-        q_gap += y_q * (x_q - x_p)
-        if CROSS:
-            q_zp += y_q * x_p
-    tl.store(out + row, top_p)
-    tl.store(out + c + row, top_q)
-    tl.store(out + 2 * c + row, tl.sum(mass_p, 0))
-    tl.store(out + 3 * c + row, tl.sum(mass_q, 0))
-    tl.store(out + 4 * c + row, tl.sum(p_zp, 0))
-    tl.store(out + 5 * c + row, tl.sum(q_gap, 0))
-    if CROSS:
-        tl.store(out + 6 * c + row, tl.sum(q_zp, 0))
-        tl.store(out + 7 * c + row, tl.max(best_gap, 0))
+        y_p = tl.load(z_p + start + columns, mask=inside, other=0.0) - ref_p
+        y_q = tl.load(z_q + start + columns, mask=inside, other=0.0) - ref_q
+        x_p = tl.where(inside, tl.exp(y_p), 0.0)
+        x_q = tl.where(inside, tl.exp(y_q), 0.0)
+        tl.store(e_p + start + columns, x_p, mask=inside)
+        mass_p += x_p
+        mass_q += x_q
+        p_zp += x_p * y_p
+        q_gap += x_q * (y_q - y_p)
+        if EXACT:
+            tl.store(e_q + start + columns, x_q, mask=inside)
+            q_zp += x_q * y_p
+            gap_top = tl.maximum(gap_top, tl.where(inside, y_q - y_p, float("-inf")))
+    tl.store(out + row, tl.sum(mass_p, 0))
+    tl.store(out + c + row, tl.sum(mass_q, 0))
+    tl.store(out + 2 * c + row, tl.sum(p_zp, 0))
+    tl.store(out + 3 * c + row, tl.sum(q_gap, 0))
+    if EXACT:
+        tl.store(out + 4 * c + row, tl.sum(q_zp, 0))
+        tl.store(out + 5 * c + row, tl.max(gap_top, 0))
 
 
 @triton.jit
 def _chained(
-    e_p, e_q, out, push, pull, ids, shift, v, p_row, q_row, cap, gain,
+    e_p, e_q, out, push, pull, ids, ref, v, p_row, q_row, cap, gain,
     N: tl.constexpr, CAPPED: tl.constexpr, TINY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -130,7 +124,7 @@ def _chained(
             here = columns == tl.load(ids + row * N + i)
             grad -= tl.where(here, tl.load(pull + row * N + i), 0.0)
     if CAPPED:
-        z = (tl.log(tl.maximum(e, TINY)) + tl.load(shift + row)) * cap
+        z = (tl.log(tl.maximum(e, TINY)) + tl.load(ref + row)) * cap
         grad *= 1 - z * z
     grad *= gain
     tl.store(out + row * v + columns, grad.to(out.dtype.element_ty), mask=inside)

@@ -21,9 +21,11 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.candidates import invert, uniform_numbers
-from ixt_rl.kernels.chunks import spans, tile_width, token_chunk
-from ixt_rl.kernels.head import Head, matmul, statistics_dtype
-from ixt_rl.kernels.tiles import TileSums, exact_gradient, log_tile, sampled_gradient, tile_sums
+from ixt_rl.kernels.chunks import even, spans, tile_width, token_block, token_chunks
+from ixt_rl.kernels.gradients import Gradients
+from ixt_rl.kernels.head import Head, statistics_dtype
+from ixt_rl.kernels.rows import Logits, Rows, normalise
+from ixt_rl.kernels.tiles import exact_gradient, log_tile, triton_for
 
 if TYPE_CHECKING:
     from ixt_rl.kernels.intro import IntroSpec
@@ -34,29 +36,12 @@ Reweigh = Callable[[Tensor, slice], Tensor]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Normalisers and whole-vocabulary statistics of a chunk's rows.
+class Drawn:
+    """Candidates of a chunk: ids, log-probs under the policy and factors, `[C, n]` each."""
 
-    Args:
-        lse_p, lse_q, entropy, kl: `[C]`.
-        log_mass: `[C, K]` log-sum-exp of the policy's logits by tile.
-        scale_p, scale_q: `[C, K]` what turns a tile's exponentials into probabilities: `p = e_p scale_p`.
-        shift_p, shift_q: `[C, K]` their logs.
-        cross: `[C]` `sum_v q log p` (exact mode).
-        gap_top: `[C, K]` largest `log q - log p` by tile (exact mode).
-    """
-
-    lse_p: Tensor
-    lse_q: Tensor
-    entropy: Tensor
-    kl: Tensor
-    log_mass: Tensor
-    shift_p: Tensor
-    shift_q: Tensor
-    scale_p: Tensor
-    scale_q: Tensor
-    cross: Tensor | None
-    gap_top: Tensor | None
+    ids: Tensor
+    logp: Tensor
+    factors: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,98 +67,56 @@ class Walk:
         needs: list[bool],
     ) -> tuple[Tensor, dict[str, Any], tuple[Tensor | None, ...]]:
         """Loss, columns of `IntroStats`, and the gradients of hidden states, weight and bias that `needs` asks for."""
-        n_tokens, vocab, device = hidden.shape[0], self.head.vocab_size, hidden.device
+        n_tokens, device = hidden.shape[0], hidden.device
         new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
-        tile = min(tile_width(device), vocab)
-        n_tiles = math.ceil(vocab / tile)
+        tile = even(self.head.vocab_size, tile_width(device))
+        n_tiles = math.ceil(self.head.vocab_size / tile)
+        # Exponentials of one token are kept until its chunk is done: the policy's, in exact mode the posterior's too.
         kept = 2 if self.spec.exact else 1
-        # Exact mode keeps two rows a token. Its chunks are as long all the same: shorter ones would read the head
-        # and its gradient more often, which is most of what they cost beyond their products.
-        row = n_tiles * tile * torch.empty(0, **new).element_size()
-        chunk = min(chunk or token_chunk(n_tokens, row, device), max(n_tokens, 1))
-        # All that outlives a chunk is allocated before the first: memory does not grow with their number. Tiles are
-        # kept apart, since rows a vocabulary long would cost a page each. The last one ends in zeros.
-        e = torch.empty((kept, n_tiles, chunk, tile), **new)
-        e[:, -1, :, vocab - (n_tiles - 1) * tile :] = 0
-        scratch = torch.empty((3 * chunk, tile), **new)
+        row_bytes = n_tiles * tile * torch.empty(0, **new).element_size()
+        lent = hidden.shape[1] // kept if needs[1] else 0
+        # The chunks of exact mode are as long all the same: shorter ones would read the head and its gradient more
+        # often, which is most of what they cost beyond their products.
+        chunks = token_chunks(n_tokens, row_bytes, lent, device, chunk)
+        longest = max(chunks.first, chunks.others)
+        block = token_block(longest, device)
+        # All that outlives a chunk is allocated before the first: memory does not grow with their number.
+        grads = Gradients(hidden, self.head, needs, self.dtype, n_tiles, tile)
+        own = torch.empty((n_tiles, kept * (chunks.others if chunks.borrowed else longest), tile), **new)
+        scratch = torch.empty((max(3 * block, longest), tile), **new)
         stats = _Columns(n_tokens, self.spec, new)
         per_token = torch.empty(n_tokens, **new)
-        grads = Grads(hidden, self.head, needs, self.dtype, chunk)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
         u = uniform_numbers(n_tokens, draws, device, self.generator)
         weights = token_weights.to(**new, copy=self.reweigh is not None)
-        for a, b in spans(n_tokens, chunk):
+        for a, b in chunks.spans(n_tokens):
             c = b - a
             h, h_q = hidden[a:b].to(self.dtype), posterior_hidden[a:b].to(self.dtype)
-            e_p = e[0, :, :c]
+            room = grads.lend() if chunks.borrowed and a == 0 else own
+            e = room[:, : kept * c].unflatten(1, (kept, c))
+            e[-1, :, :, self.head.vocab_size - (n_tiles - 1) * tile :] = 0
+            e_p = e[:, 0]
+            logits = Logits(self.head, self.posterior_head, h, h_q, tile, block, scratch)
             if self.spec.exact:
-                e_q = e[1, :, :c]
-                rows = self._fill(h, h_q, e_p, e_q, scratch)
+                e_q = e[:, 1]
+                rows = normalise(logits, e_p, e_q)
                 per_token[a:b], part, total, scale = self._exact(h, h_q, e_p, e_q, rows, tokens[a:b])
             else:
-                rows = self._fill(h, h_q, e_p, None, scratch)
-                per_token[a:b], part, ids, w = self._sampled(h, h_q, e_p, rows, tokens[a:b], u[a:b])
+                rows = normalise(logits, e_p, None)
+                per_token[a:b], part, drawn = self._sampled(h, h_q, e_p, rows, tokens[a:b], u[a:b])
             stats.write(a, b, rows, part)
             if self.reweigh is not None:
                 weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
             if not any(needs):
                 continue
             if self.spec.exact:
-                self._backward_exact(grads, h, e_p, e_q, rows, total, scale, weights[a:b], scratch)
+                self._backward_exact(grads, (a, b), h, e_p, e_q, rows, total, scale, weights[a:b], scratch)
             else:
-                self._backward_sampled(grads, h, e_p, rows, ids, w, weights[a:b], scratch)
-            grads.end_chunk(a, b)
+                self._backward_sampled(grads, (a, b), h, e_p, rows, drawn, weights[a:b], scratch)
         return -(weights * per_token).sum(), stats.columns, grads.finish()
 
     def _tiles(self, e: Tensor) -> list[tuple[int, int, int]]:
         return [(k, a, b) for k, (a, b) in enumerate(spans(self.head.vocab_size, e.shape[-1]))]
-
-    def _fill(self, h: Tensor, h_q: Tensor, e_p: Tensor, e_q: Tensor | None, scratch: Tensor) -> Rows:
-        """First walk: writes the policy's exponentials to `e_p` [K, C, v], in exact mode the posterior's to `e_q`."""
-        c = len(h)
-        stacked = torch.cat([h, h_q]) if self.posterior_head is self.head else None
-        sums: list[TileSums] = []
-        for k, v0, v1 in self._tiles(e_p):
-            width = v1 - v0
-            z = scratch[: 2 * c, :width]
-            if stacked is not None:  # one product of twice the rows reads the head once
-                self.head.project(stacked, v0, v1, out=z)
-            else:
-                self.head.project(h, v0, v1, out=z[:c])
-                self.posterior_head.project(h_q, v0, v1, out=z[c:])
-            third = scratch[2 * c : 3 * c, :width]
-            if e_q is None:
-                sums.append(tile_sums(z, e_p[k, :, :width], third, spare=None))
-            else:
-                sums.append(tile_sums(z, e_p[k, :, :width], e_q[k, :, :width], spare=third))
-
-        def stack(
-            name: str,
-        ) -> Tensor:  # [C, K], float64: K numbers a row cost nothing, and normalisers enter everything
-            return torch.stack([getattr(s, name) for s in sums], 1).double()
-
-        ref = stack("ref")
-        log_mass = ref if sums[0].mass is None else ref + stack("mass").log()
-        lse = log_mass.logsumexp(1)
-        shift = ref - lse[:, None]
-        lse_p, lse_q = lse[:c], lse[c:]
-        scale_p, scale_q = shift.exp().split(c)
-        # H(p) = lse_p - E_p[z_p];  KL(q || p) = E_q[z_q - z_p] - lse_q + lse_p
-        rows = Rows(
-            lse_p=lse_p,
-            lse_q=lse_q,
-            entropy=lse_p - (stack("p_zp") * scale_p).sum(1),
-            kl=(stack("q_gap") * scale_q).sum(1) - lse_q + lse_p,
-            log_mass=log_mass[:c],
-            shift_p=shift[:c],
-            shift_q=shift[c:],
-            scale_p=scale_p,
-            scale_q=scale_q,
-            cross=None if e_q is None else (stack("q_zp") * scale_q).sum(1) - lse_p,
-            gap_top=None if e_q is None else stack("gap_top") + (lse_p - lse_q)[:, None],
-        )
-        narrow: dict[str, Any] = {name: None if x is None else x.to(e_p.dtype) for name, x in vars(rows).items()}
-        return Rows(**narrow)
 
     def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""
@@ -191,15 +134,15 @@ class Walk:
 
     def _sampled(
         self, h: Tensor, h_q: Tensor, e_p: Tensor, rows: Rows, taken: Tensor, u: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Candidates of a chunk: their mean `w log p` [C], statistics, ids and factors [C, n]."""
+    ) -> tuple[Tensor, dict[str, Tensor], Drawn]:
+        """Candidates of a chunk: their mean `w log p` [C], statistics, and themselves."""
         if self.choose is None:
-            ids = invert(u, e_p, rows.lse_p, rows.log_mass, rows.shift_p)
+            ids = invert(u, e_p, rows.mass)
             if self.spec.include_taken:
                 ids = torch.cat([taken[:, None], ids], 1)
         else:
             logp_V = torch.cat(
-                [log_tile(e_p[k, :, : b - a], rows.shift_p[:, k]) for k, a, b in self._tiles(e_p)], 1
+                [log_tile(e_p[k, :, : b - a], rows.shift_p) for k, a, b in self._tiles(e_p)], 1
             )  # [C, V]
             ids = self.choose(logp_V, taken, self.spec, self.generator)
             if ids.shape != (len(taken), self.spec.candidates):
@@ -219,7 +162,7 @@ class Walk:
             "clipped": self._above_clip(logp[:, 1:], logq[:, 1:]).mean(1),
             "candidates": ids,
         }
-        return (w * logp[:, 1:]).mean(1), stats, ids, w
+        return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, logp[:, 1:], w)
 
     def _exact(
         self, h: Tensor, h_q: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, taken: Tensor
@@ -231,7 +174,7 @@ class Walk:
         """
         assert rows.cross is not None and rows.gap_top is not None
         logp, logq = self._logs(h, h_q, rows, taken[:, None])
-        scale, clipped = rows.scale_q.clone(), torch.zeros_like(rows.lse_p)
+        scale, clipped = rows.scale_q[:, None].repeat(1, len(e_p)), torch.zeros_like(rows.lse_p)
         if self.factor is not None:
             total, value, visited = torch.zeros_like(clipped), torch.zeros_like(clipped), [True] * len(e_p)
         else:
@@ -241,10 +184,10 @@ class Walk:
             if not visited[k]:
                 continue
             a = e_q[k, :, : v1 - v0]
-            logp_v = log_tile(e_p[k, :, : v1 - v0], rows.shift_p[:, k])
-            p = e_p[k, :, : v1 - v0] * rows.scale_p[:, k, None]
+            logp_v = log_tile(e_p[k, :, : v1 - v0], rows.shift_p)
+            p = e_p[k, :, : v1 - v0] * rows.scale_p[:, None]
             if self.factor is not None:
-                logq_v = log_tile(a, rows.shift_q[:, k])
+                logq_v = log_tile(a, rows.shift_q)
                 clipped += (p * self._above_clip(logp_v, logq_v)).sum(1)
                 a.copy_(p * self._ratio(logp_v, logq_v))
                 total += a.sum(1)
@@ -267,72 +210,45 @@ class Walk:
         return value, stats, total, scale
 
     def _backward_sampled(
-        self, grads: Grads, h: Tensor, e_p: Tensor, rows: Rows, ids: Tensor, w: Tensor, weights: Tensor,
+        self, grads: Gradients, at: tuple[int, int], h: Tensor, e_p: Tensor, rows: Rows, drawn: Drawn, weights: Tensor,
         scratch: Tensor,
     ) -> None:  # fmt: skip
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
-        pull = w * (weights / w.shape[1])[:, None]  # [C, n]
-        push = pull.sum(1, keepdim=True) * rows.scale_p  # [C, K]
-        shift = rows.shift_p + rows.lse_p[:, None]
+        pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]  # [C, n]
+        push = pull.sum(1) * rows.scale_p  # [C]
+        head, kernels = self.head, triton_for(e_p)
+        if kernels:
+            grads.begin(*at, h)
+            for k, v0, v1 in self._tiles(e_p):
+                tile, ids = e_p[k, :, : v1 - v0], drawn.ids - v0
+                grads.add(v0, v1, kernels.sampled_gradient(tile, push, ids, pull, head, rows.ref_p, self.dtype))
+            grads.end()
+            return
+        # Candidates apart, the gradient is the exponentials times one number a row: they go into the products as they
+        # are, and no pass over [C, V] is made.
+        grads.begin(*at, h, push if head.softcap else push * head.slope(None))
         for k, v0, v1 in self._tiles(e_p):
-            tile = e_p[k, :, : v1 - v0]
-            out = scratch[: len(h), : v1 - v0]
-            grad = sampled_gradient(tile, push[:, k], ids - v0, pull, self.head, shift[:, k], self.dtype, out)
-            grads.add(v0, v1, h, grad)
+            tile, out = e_p[k, :, : v1 - v0], scratch[: len(h), : v1 - v0]
+            if head.softcap:
+                tile = torch.mul(tile, head.slope(log_tile(tile, rows.ref_p)), out=out)
+            elif at[0] == 0:  # may be where the head's gradient will be
+                tile = out.copy_(tile)
+            grads.add(v0, v1, tile)
+        grads.end(drawn.ids, -pull * head.slope(drawn.logp + rows.lse_p[:, None]))
 
     def _backward_exact(
-        self, grads: Grads, h: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, total: Tensor, scale: Tensor,
-        weights: Tensor, scratch: Tensor,
+        self, grads: Gradients, at: tuple[int, int], h: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, total: Tensor,
+        scale: Tensor, weights: Tensor, scratch: Tensor,
     ) -> None:  # fmt: skip
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v))."""
-        push = (weights * total)[:, None] * rows.scale_p  # [C, K]
+        push = weights * total * rows.scale_p  # [C]
         pull = weights[:, None] * scale
-        shift = rows.shift_p + rows.lse_p[:, None]
+        grads.begin(*at, h)
         for k, v0, v1 in self._tiles(e_p):
             tile, target = e_p[k, :, : v1 - v0], e_q[k, :, : v1 - v0]
             out = scratch[: len(h), : v1 - v0]
-            grad = exact_gradient(tile, push[:, k], target, pull[:, k], self.head, shift[:, k], self.dtype, out)
-            grads.add(v0, v1, h, grad)
-
-
-class Grads:
-    """Gradients of hidden states, weight and bias, accumulated in float32 from that of the logits."""
-
-    def __init__(self, hidden: Tensor, head: Head, needs: list[bool], dtype: torch.dtype, chunk: int):
-        self.head, self.dtype = head, dtype
-        new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
-        self.hidden = torch.zeros_like(hidden) if needs[0] else None
-        self.chunk_hidden = torch.zeros((chunk, hidden.shape[1]), **new) if needs[0] else None
-        # The first chunk writes, the others add: no pass over [V, D] just to clear it.
-        make = torch.empty if len(hidden) else torch.zeros
-        self.weight = make(head.weight.shape, **new) if needs[1] else None
-        self.bias = torch.zeros(head.vocab_size, **new) if needs[2] else None
-        self.first = True
-
-    def add(self, v0: int, v1: int, h: Tensor, grad: Tensor) -> None:
-        """Add what entries v0:v1 contribute: `grad` [C, v] of their logits, `h` [C, D] of this chunk."""
-        if self.bias is not None:
-            self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype)
-        if self.chunk_hidden is not None:
-            w = self.head.weight[v0:v1].to(self.dtype)
-            matmul(grad, w, self.chunk_hidden[: len(grad)], accumulate=v0 > 0)
-        if self.weight is not None:
-            matmul(grad.t(), h, self.weight[v0:v1], accumulate=not self.first)
-
-    def end_chunk(self, a: int, b: int) -> None:
-        """All tiles of tokens a:b have been added."""
-        self.first = False
-        if self.hidden is not None and self.chunk_hidden is not None:
-            self.hidden[a:b] = self.chunk_hidden[: b - a]
-
-    def finish(self) -> tuple[Tensor | None, ...]:
-        """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""
-        head = self.head
-        return (
-            self.hidden,
-            None if self.weight is None else self.weight.to(head.weight.dtype),
-            None if self.bias is None or head.bias is None else self.bias.to(head.bias.dtype),
-        )
+            grads.add(v0, v1, exact_gradient(tile, push, target, pull[:, k], self.head, rows.ref_p, self.dtype, out))
+        grads.end()
 
 
 class _Columns:

@@ -15,6 +15,7 @@ ACCELERATOR_TILE = 16384
 CPU_BLOCK = 256
 ACCELERATOR_BLOCK = 1024
 MAX_CHUNK = 4096
+GATHERED = 256  # tokens whose candidates' embeddings are gathered at a time
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def tile_width(device: torch.device) -> int:
 def even(total: int, most: int) -> int:
     """Step of the fewest pieces of at most `most`, all about as long; a multiple of 16 unless that is above `most`."""
     pieces = max(1, math.ceil(total / most))
-    return min(most, math.ceil(total / pieces / 16) * 16)
+    return min(most, max(1, math.ceil(total / pieces / 16)) * 16)
 
 
 def spans(total: int, step: int) -> Iterator[tuple[int, int]]:

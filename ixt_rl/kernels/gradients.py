@@ -1,6 +1,7 @@
 """Gradients of hidden states, weight and bias, accumulated tile by tile from the gradient of the logits.
 
-Shapes: C tokens of a chunk, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden, n candidates.
+Shapes: N tokens, C tokens of a chunk, c of a block of it, V vocabulary, v entries of a vocabulary tile, K tiles,
+D hidden, n candidates.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ixt_rl.kernels.chunks import GATHERED, spans
 from ixt_rl.kernels.head import Head, matmul, statistics_dtype
 
 
@@ -49,7 +51,9 @@ class Gradients:
         """
         self.rows, self.h, self.scale = slice(a, b), hidden, scale
         self.scaled_h = hidden if scale is None else hidden.to(**self.new) * scale[:, None]
-        self.sum = torch.empty((b - a, hidden.shape[1]), **self.new) if self.hidden is not None else None
+        self.sum = None if self.hidden is None else self.hidden[a:b]
+        if self.sum is not None and self.sum.dtype != self.new["dtype"]:
+            self.sum = torch.empty(self.sum.shape, **self.new)
 
     def add(self, v0: int, v1: int, grad: Tensor) -> None:
         """Add what entries v0:v1 contribute; `grad` [C, v] is the gradient of their logits, and not in lent memory."""
@@ -66,18 +70,21 @@ class Gradients:
             self.sum.mul_(self.scale[:, None])
         if ids is not None and values is not None:
             self._add_entries(ids, values)
-        if self.hidden is not None and self.sum is not None:
+        if self.hidden is not None and self.sum is not None and self.sum.dtype != self.hidden.dtype:
             self.hidden[self.rows] = self.sum
 
     def _add_entries(self, ids: Tensor, values: Tensor) -> None:
         if self.bias is not None:
             self.bias.index_add_(0, ids.flatten(), values.flatten())
-        h = self.h.to(**self.new)
-        for column, value in zip(ids.unbind(1), values.unsqueeze(2).unbind(1), strict=True):  # [C], [C, 1]
-            if self.sum is not None:
-                self.sum.addcmul_(self.head.weight[column].to(self.dtype).to(**self.new), value)
-            if self.weight is not None:
-                self.weight.index_add_(0, column, h * value)
+        for a, b in spans(len(ids), GATHERED):
+            h = self.h[a:b].to(**self.new)
+            for column, value in zip(
+                ids[a:b].unbind(1), values[a:b].unsqueeze(2).unbind(1), strict=True
+            ):  # [c], [c, 1]
+                if self.sum is not None:
+                    self.sum[a:b].addcmul_(self.head.weight[column].to(self.dtype).to(**self.new), value)
+                if self.weight is not None:
+                    self.weight.index_add_(0, column, h * value)
 
     def finish(self) -> tuple[Tensor | None, ...]:
         """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.chunks import GATHERED, spans
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,12 @@ class Head:
         return self._transform(out)
 
     def project_ids(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Logits of one entry per token: hidden `[C, D]`, ids `[C]` -> `[C]`, in the dtype of `project`."""
-        dtype = statistics_dtype(hidden.dtype)
-        z = (hidden.to(dtype) * self.weight[ids].to(hidden.dtype).to(dtype)).sum(-1)
+        """Logits of given entries: hidden `[C, D]`, ids `[C, n]` -> `[C, n]`, in the dtype of `project`."""
+        z = torch.empty(ids.shape, dtype=statistics_dtype(hidden.dtype), device=hidden.device)
+        for a, b in spans(len(ids), GATHERED):
+            h = hidden[a:b].to(z.dtype)
+            for column in range(ids.shape[1]):
+                z[a:b, column] = (h * self.weight[ids[a:b, column]].to(hidden.dtype).to(z.dtype)).sum(-1)
         if self.bias is not None:
             z.add_(self.bias[ids])
         return self._transform(z)

@@ -120,8 +120,7 @@ class Walk:
 
     def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""
-        z_p = torch.stack([self.head.project_ids(h, column) for column in ids.unbind(1)], 1)
-        z_q = torch.stack([self.posterior_head.project_ids(h_q, column) for column in ids.unbind(1)], 1)
+        z_p, z_q = self.head.project_ids(h, ids), self.posterior_head.project_ids(h_q, ids)
         return z_p - rows.lse_p[:, None], z_q - rows.lse_q[:, None]
 
     def _ratio(self, logp: Tensor, logq: Tensor) -> Tensor:

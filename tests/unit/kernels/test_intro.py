@@ -127,6 +127,25 @@ def test_results_do_not_depend_on_chunks(spec):
             assert relative_error(a, b) < 1e-5
 
 
+FAR = {
+    "first tile far below": (0, 64, -120.0),
+    "last tile far above": (256, 301, 120.0),
+    "all shifted": (0, 301, -90.0),
+}
+
+
+@pytest.mark.parametrize("where", FAR)
+@pytest.mark.parametrize("spec", ["n=5", "exact"])
+def test_logits_far_from_those_of_the_first_tile(where, spec):
+    """Exponentials are taken relative to the first tile's logits; where that overflows, to the largest. Logits of 120
+    are exact to 8e-6 in float32, whence the tolerance."""
+    p = make_problem(23, 16, 301, bias=True)
+    first, last, shift = FAR[where]
+    with torch.no_grad():
+        p.bias[first:last] += shift
+    check_against_reference(p, SPECS[spec], 1e-4)
+
+
 def test_n_1_is_weighted_log_likelihood_of_the_taken_token():
     """n=1 with the taken token: d(-log p(z))/dh = W^T (p - 1_z), times the factor q(z)/p(z)."""
     p = make_problem(9, 8, 70)

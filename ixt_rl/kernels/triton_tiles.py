@@ -1,6 +1,6 @@
 """The functions of `tiles.py`, one Triton kernel each: every tile is read from memory once and written once.
 
-In torch operations the sums of a tile pass over it about ten times, its gradient four times; on an accelerator, where
+In torch operations the sums of a tile pass over it about ten times; on an accelerator, where
 the matrix products are fast, these passes would take most of the time. Import needs Triton.
 
 Shapes: C tokens of a chunk, v vocabulary entries of a tile, n candidates.

@@ -88,18 +88,15 @@ class Head:
             z.div_(self.temperature)
         return z
 
-    def slope(self, z: Tensor | None) -> Tensor | float:
-        """Derivative of the logits `z` by `h W^T + b`; one number without a soft-cap, which does not read `z`."""
-        gain = self.scale / self.temperature
-        if self.softcap is None:
-            return gain
-        assert z is not None
-        return (1 - (z * (self.temperature / self.softcap)).square_()).mul_(gain)
-
     def chain_(self, grad: Tensor, z: Tensor | None) -> Tensor:
-        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place."""
-        slope = self.slope(z)
-        return grad if isinstance(slope, float) and slope == 1 else grad.mul_(slope)
+        """Turn the gradient of the logits `z` into that of `h W^T + b`, in place; `z` is another tensor, read only
+        where there is a soft-cap (and then overwritten)."""
+        if self.softcap is not None:
+            assert z is not None
+            grad.mul_(1 - (z * (self.temperature / self.softcap)).square_())
+        if self.scale != self.temperature:
+            grad.mul_(self.scale / self.temperature)
+        return grad
 
 
 def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
@@ -112,6 +109,12 @@ def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
     """Dtype of logits, log-probs and accumulated gradients: float32, or float64 for float64 inputs."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def rounds_factors(dtype: torch.dtype, out: Tensor) -> bool:
+    """Whether `matmul` into float32 `out` rounds factors to `dtype`, that of the products: what nearly cancels must be
+    subtracted before."""
+    return dtype == torch.bfloat16 and out.is_cuda
 
 
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:

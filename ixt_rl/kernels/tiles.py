@@ -65,15 +65,17 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None, spare: Te
     return TileSums(torch.stack([mass_p, mass_q]), y_p.mul_(e_p).sum(1), q_gap, q_zp, gap_top)
 
 
-def exact_gradient(
-    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype, out: Tensor
-) -> Tensor:
-    """Gradient of `h W^T + b` in exact mode: `slope (push e_p - pull e_q)`, `[C, v]`; may overwrite `out`.
+def sampled_gradient(
+    e_p: Tensor, push: Tensor, local_ids: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype,
+    out: Tensor,
+) -> Tensor:  # fmt: skip
+    """Gradient of `h W^T + b`: `chain(push e_p(v) - sum_i pull_i 1[v = c_i])`, `[C, v]`; may overwrite `out`.
 
     Args:
         e_p: `[C, v]` exponentials of the policy.
         push: `[C]`.
-        e_q: `[C, v]` what is pulled towards, up to the factor `pull` `[C]`.
+        local_ids: `[C, n]` int64 candidates counted from the tile's first entry; those outside 0..v-1 are elsewhere.
+        pull: `[C, n]`.
         head: for the derivative of its scale, soft-cap and temperature.
         ref: `[C]` such that the logits are `log e_p + ref`.
         dtype: of the matrix products that follow; the result has it or is wider.
@@ -81,14 +83,36 @@ def exact_gradient(
     """
     kernels = triton_for(e_p)
     if kernels:
+        return kernels.sampled_gradient(e_p, push, local_ids, pull, head, ref, dtype)
+    grad = torch.mul(e_p, push[:, None], out=out)
+    here = (local_ids >= 0) & (local_ids < grad.shape[1])
+    grad.scatter_add_(1, local_ids.clamp(0, grad.shape[1] - 1), torch.where(here, -pull, 0.0))
+    return head.chain_(grad, _logits(e_p, head, ref))
+
+
+def exact_gradient(
+    e_p: Tensor, push: Tensor, e_q: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype, out: Tensor
+) -> Tensor:
+    """Gradient of `h W^T + b`: `chain(push e_p - pull e_q)`, `[C, v]`; may overwrite `out`; see `sampled_gradient`.
+
+    Args:
+        e_q: `[C, v]` what is pulled towards, up to the factor `pull` `[C]`.
+    """
+    kernels = triton_for(e_p)
+    if kernels:
         return kernels.exact_gradient(e_p, push, e_q, pull, head, ref, dtype)
     grad = torch.mul(e_p, push[:, None], out=out).addcmul_(e_q, pull[:, None], value=-1)
-    return head.chain_(grad, None if head.softcap is None else log_tile(e_p, ref))
+    return head.chain_(grad, _logits(e_p, head, ref))
 
 
 def log_tile(e: Tensor, shift: Tensor) -> Tensor:
     """`log e + shift` for `e` [C, v], shift [C]. An entry that has underflowed counts as e^-87."""
     return e.clamp_min(torch.finfo(e.dtype).tiny).log_().add_(shift[:, None])
+
+
+def _logits(e_p: Tensor, head: Head, ref: Tensor) -> Tensor | None:
+    """The logits again, which only the derivative of a soft-cap asks for."""
+    return None if head.softcap is None else log_tile(e_p, ref)
 
 
 def triton_for(x: Tensor) -> Any:

@@ -36,14 +36,8 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSu
 def sampled_gradient(
     e_p: Tensor, push: Tensor, local_ids: Tensor, pull: Tensor, head: Head, ref: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """`slope (push e_p(v) - sum_i pull_i 1[v = c_i])`, `[C, v]`, new, in `dtype`; else as `tiles.exact_gradient`.
-
-    Push and pull of a likely token nearly cancel, and so meet before they are rounded to `dtype`.
-
-    Args:
-        local_ids: `[C, n]` int64 candidates counted from the tile's first entry; those outside 0..v-1 are elsewhere.
-        pull: `[C, n]`.
-    """
+    """As `tiles.sampled_gradient`; the result is new, in `dtype`. Push and pull of a likely token nearly cancel, and so
+    meet before they are rounded."""
     return _gradient(e_p, push, e_p, pull, local_ids, head, ref, dtype)
 
 

@@ -23,9 +23,9 @@ from ixt_rl.errors import DataError
 from ixt_rl.kernels.candidates import invert, uniform_numbers
 from ixt_rl.kernels.chunks import even, spans, tile_width, token_block, token_chunks
 from ixt_rl.kernels.gradients import Gradients
-from ixt_rl.kernels.head import Head, statistics_dtype
+from ixt_rl.kernels.head import Head, rounds_factors, statistics_dtype
 from ixt_rl.kernels.rows import Logits, Rows, normalise
-from ixt_rl.kernels.tiles import exact_gradient, log_tile, triton_for
+from ixt_rl.kernels.tiles import exact_gradient, log_tile, sampled_gradient, triton_for
 
 if TYPE_CHECKING:
     from ixt_rl.kernels.intro import IntroSpec
@@ -37,10 +37,9 @@ Reweigh = Callable[[Tensor, slice], Tensor]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Candidates of a chunk: ids, log-probs under the policy and factors, `[C, n]` each."""
+    """Candidates of a chunk: ids and factors, `[C, n]` each."""
 
     ids: Tensor
-    logp: Tensor
     factors: Tensor
 
 
@@ -161,7 +160,7 @@ class Walk:
             "clipped": self._above_clip(logp[:, 1:], logq[:, 1:]).mean(1),
             "candidates": ids,
         }
-        return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, logp[:, 1:], w)
+        return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
         self, h: Tensor, h_q: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, taken: Tensor
@@ -215,25 +214,24 @@ class Walk:
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
         pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]  # [C, n]
         push = pull.sum(1) * rows.scale_p  # [C]
-        head, kernels = self.head, triton_for(e_p)
-        if kernels:
+        if self.head.softcap or rounds_factors(self.dtype, e_p) or triton_for(e_p):
             grads.begin(*at, h)
             for k, v0, v1 in self._tiles(e_p):
-                tile, ids = e_p[k, :, : v1 - v0], drawn.ids - v0
-                grads.add(v0, v1, kernels.sampled_gradient(tile, push, ids, pull, head, rows.ref_p, self.dtype))
+                tile, out, ids = e_p[k, :, : v1 - v0], scratch[: len(h), : v1 - v0], drawn.ids - v0
+                args = (push, ids, pull, self.head, rows.ref_p, self.dtype, out)
+                grads.add(v0, v1, sampled_gradient(tile, *args))
             grads.end()
             return
         # Candidates apart, the gradient is the exponentials times one number a row: they go into the products as they
         # are, and no pass over [C, V] is made.
-        grads.begin(*at, h, push if head.softcap else push * head.slope(None))
+        gain = self.head.scale / self.head.temperature
+        grads.begin(*at, h, push * gain)
         for k, v0, v1 in self._tiles(e_p):
-            tile, out = e_p[k, :, : v1 - v0], scratch[: len(h), : v1 - v0]
-            if head.softcap:
-                tile = torch.mul(tile, head.slope(log_tile(tile, rows.ref_p)), out=out)
-            elif at[0] == 0:  # may be where the head's gradient will be
-                tile = out.copy_(tile)
+            tile = e_p[k, :, : v1 - v0]
+            if at[0] == 0:  # may be where the head's gradient will be
+                tile = scratch[: len(h), : v1 - v0].copy_(tile)
             grads.add(v0, v1, tile)
-        grads.end(drawn.ids, -pull * head.slope(drawn.logp + rows.lse_p[:, None]))
+        grads.end(drawn.ids, -pull * gain)
 
     def _backward_exact(
         self, grads: Gradients, at: tuple[int, int], h: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, total: Tensor,

@@ -23,45 +23,40 @@ class Chunks:
     """How the tokens of a walk are cut.
 
     Args:
-        first: tokens of the first chunk.
-        others: tokens of each chunk after it (of the last, at most); 0 if there is none.
-        borrowed: the first chunk's exponentials lie where the head's gradient will be.
+        lent: tokens whose exponentials lie where the head's gradient will be; they belong to the first chunk.
+        own: tokens whose exponentials have memory of their own: the rest of the first chunk, then each chunk after it.
     """
 
-    first: int
-    others: int
-    borrowed: bool
+    lent: int
+    own: int
 
     def spans(self, n_tokens: int) -> Iterator[tuple[int, int]]:
         """`(start, end)` of each chunk."""
-        yield from spans(self.first, max(self.first, 1))
-        for a, b in spans(n_tokens - self.first, max(self.others, 1)):
-            yield self.first + a, self.first + b
+        first = min(n_tokens, self.lent + self.own)
+        yield from spans(first, max(first, 1))
+        for a, b in spans(n_tokens - first, max(self.own, 1)):
+            yield first + a, first + b
 
 
 def token_chunks(n_tokens: int, bytes_per_token: int, lent: int, device: torch.device, chunk: int | None) -> Chunks:
-    """Chunks whose buffer of `bytes_per_token` stays within the device's memory target.
+    """Chunks whose own memory stays within the device's target at `bytes_per_token`.
 
-    Buffers, and so memory, do not grow with the number of tokens past a few chunks.
+    Memory, therefore, does not grow with the number of tokens past a few chunks.
 
     Args:
         n_tokens: tokens in all.
         bytes_per_token: what is kept of one token until its chunk is done.
         lent: tokens that the memory of the head's gradient has room for. It is free until the first chunk's end.
-        chunk: tokens per chunk, if not to be chosen here.
+        chunk: tokens in either memory, if not to be chosen here.
     """
     if chunk is None:
         target = CPU_BUFFER_BYTES if device.type == "cpu" else ACCELERATOR_BUFFER_BYTES
-        most = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16))
-        longest = max(most, min(MAX_CHUNK, lent))
+        most, longest = min(MAX_CHUNK, max(16, target // bytes_per_token // 16 * 16)), MAX_CHUNK
     else:
         most = longest = chunk
-    first = min(n_tokens, longest)
-    borrowed = first <= lent
-    if not borrowed:
-        first = min(n_tokens, even(n_tokens, most))
-    rest = n_tokens - first
-    return Chunks(first, min(rest, even(rest, most)), borrowed)
+    lent = min(n_tokens, lent, longest)
+    rest = n_tokens - lent
+    return Chunks(lent, min(rest, even(rest, most)))
 
 
 def token_block(n_tokens: int, device: torch.device) -> int:

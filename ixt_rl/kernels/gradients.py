@@ -35,49 +35,54 @@ class Gradients:
         whole = make((tiles, hidden.shape[1], tile), **self.new) if needs[1] else None
         self.weight = None if whole is None else whole.view(tiles * tile, -1)[: head.vocab_size]
         self.bias = torch.zeros(head.vocab_size, **self.new) if needs[2] else None
+        # [K, D, v] memory of the weight's gradient. Tile k is free until the first `add_weight` of that tile of the
+        # vocabulary, which writes there.
         self.lent = whole
 
-    def lend(self) -> Tensor:
-        """`[K, D, v]` memory of the weight's gradient. Tile k of it is free until the first chunk's `add` of that tile
-        of the vocabulary, which writes there."""
-        assert self.lent is not None
-        return self.lent
-
-    def begin(self, a: int, b: int, hidden: Tensor, scale: Tensor | None = None) -> None:
-        """Begin with tokens a:b, of hidden states `hidden` [C, D] in the products' dtype.
-
-        Args:
-            scale: `[C]` every row that `add` gets stands for this many times itself. None: for itself.
-        """
-        self.rows, self.h, self.scale = slice(a, b), hidden, scale
-        self.scaled_h = hidden if scale is None else hidden.to(**self.new) * scale[:, None]
+    def begin(self, a: int, b: int) -> None:
+        """Begin with the chunk of tokens a:b."""
+        self.start, self.rows = a, slice(a, b)
         self.sum = None if self.hidden is None else self.hidden[a:b]
         if self.sum is not None and self.sum.dtype != self.new["dtype"]:
             self.sum = torch.empty(self.sum.shape, **self.new)
 
-    def add(self, v0: int, v1: int, grad: Tensor) -> None:
-        """Add what entries v0:v1 contribute; `grad` [C, v] is the gradient of their logits, and not in lent memory."""
-        if self.bias is not None:
-            self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype) if self.scale is None else grad.t() @ self.scale
+    def add_hidden(self, at: slice, tile: int, weight: Tensor, grad: Tensor) -> None:
+        """What a tile of the vocabulary contributes to the hidden states; the first tile overwrites what was there.
+
+        Args:
+            at: tokens, counted from the chunk's first.
+            weight: `[v, D]` the head there.
+            grad: `[c, v]` gradient of the logits.
+        """
         if self.sum is not None:
-            matmul(grad, self.head.weight[v0:v1].to(self.dtype), self.sum, accumulate=v0 > 0)
+            matmul(grad, weight, self.sum[at], accumulate=tile > 0)
+
+    def add_weight(
+        self, at: slice, v0: int, v1: int, grad: Tensor, hidden: Tensor, scale: Tensor | None = None
+    ) -> None:
+        """What tokens `at` contribute to entries v0:v1 of weight and bias.
+
+        Args:
+            grad: `[c, v]` gradient of their logits, not in lent memory, or that divided by `scale`.
+            hidden: `[c, D]`, times `scale`.
+            scale: `[c]`; None: 1.
+        """
+        if self.bias is not None:
+            self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype) if scale is None else grad.t() @ scale
         if self.weight is not None:
-            matmul(grad.t(), self.scaled_h, self.weight[v0:v1], accumulate=self.rows.start > 0)
+            matmul(grad.t(), hidden, self.weight[v0:v1], accumulate=self.start > 0 or at.start > 0)
 
-    def end(self, ids: Tensor | None = None, values: Tensor | None = None) -> None:
-        """All tiles of these tokens have been added; add `values` [C, n] for entries `ids` [C, n] (unscaled)."""
-        if self.sum is not None and self.scale is not None:
-            self.sum.mul_(self.scale[:, None])
-        if ids is not None and values is not None:
-            self._add_entries(ids, values)
-        if self.hidden is not None and self.sum is not None and self.sum.dtype != self.hidden.dtype:
-            self.hidden[self.rows] = self.sum
+    def scale_hidden(self, scale: Tensor) -> None:
+        """Multiply what the chunk's hidden states have so far by `scale` [C]."""
+        if self.sum is not None:
+            self.sum.mul_(scale[:, None])
 
-    def _add_entries(self, ids: Tensor, values: Tensor) -> None:
+    def add_entries(self, hidden: Tensor, ids: Tensor, values: Tensor) -> None:
+        """Add `values` [C, n], gradients of the logits of entries `ids` [C, n]; all tiles have been added before."""
         if self.bias is not None:
             self.bias.index_add_(0, ids.flatten(), values.flatten())
         for a, b in spans(len(ids), GATHERED):
-            h = self.h[a:b].to(**self.new)
+            h = hidden[a:b].to(**self.new)
             for column, value in zip(
                 ids[a:b].unbind(1), values[a:b].unsqueeze(2).unbind(1), strict=True
             ):  # [c], [c, 1]
@@ -85,6 +90,11 @@ class Gradients:
                     self.sum[a:b].addcmul_(self.head.weight[column].to(self.dtype).to(**self.new), value)
                 if self.weight is not None:
                     self.weight.index_add_(0, column, h * value)
+
+    def end(self) -> None:
+        """The chunk is complete."""
+        if self.hidden is not None and self.sum is not None and self.sum.dtype != self.hidden.dtype:
+            self.hidden[self.rows] = self.sum
 
     def finish(self) -> tuple[Tensor | None, ...]:
         """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""

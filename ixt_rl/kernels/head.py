@@ -56,25 +56,31 @@ class Head:
     def vocab_size(self) -> int:
         return self.weight.shape[0]
 
-    def project(self, hidden: Tensor, start: int, end: int, out: Tensor) -> Tensor:
-        """Write the logits of vocabulary entries `start:end` into `out`.
+    def entries(self, start: int, end: int, dtype: torch.dtype) -> Tensor:
+        """`[end - start, D]` rows of the weight as factors of products of `dtype`."""
+        return factors(self.weight[start:end], dtype)
+
+    def project(self, hidden: Tensor, start: int, weight: Tensor, out: Tensor) -> Tensor:
+        """Write the logits of the vocabulary entries from `start` on into `out`.
 
         Args:
-            hidden: `[C, D]` in the product dtype (see `product_dtype`).
-            out: `[C, end - start]`, float32 (float64 for float64 inputs); rows may be strided.
+            hidden: `[C, D]`, as `factors` gives them.
+            weight: `[v, D]` these entries (`entries`).
+            out: `[C, v]`, float32 (float64 for float64 inputs); rows may be strided.
         """
-        matmul(hidden, self.weight[start:end].to(hidden.dtype).t(), out, accumulate=False)
+        matmul(hidden, weight.t(), out, accumulate=False)
         if self.bias is not None:
-            out.add_(self.bias[start:end])
+            out.add_(self.bias[start : start + len(weight)])
         return self._transform(out)
 
-    def project_ids(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Logits of given entries: hidden `[C, D]`, ids `[C, n]` -> `[C, n]`, in the dtype of `project`."""
+    def project_ids(self, hidden: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Logits of given entries, as products of `dtype` give them: hidden `[C, D]` (`factors`), ids `[C, n]` ->
+        `[C, n]`, in the dtype of `project`."""
         z = torch.empty(ids.shape, dtype=statistics_dtype(hidden.dtype), device=hidden.device)
         for a, b in spans(len(ids), GATHERED):
             h = hidden[a:b].to(z.dtype)
             for column in range(ids.shape[1]):
-                z[a:b, column] = (h * self.weight[ids[a:b, column]].to(hidden.dtype).to(z.dtype)).sum(-1)
+                z[a:b, column] = (h * self.weight[ids[a:b, column]].to(dtype).to(z.dtype)).sum(-1)
         if self.bias is not None:
             z.add_(self.bias[ids])
         return self._transform(z)
@@ -109,6 +115,12 @@ def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
     """Dtype of logits, log-probs and accumulated gradients: float32, or float64 for float64 inputs."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def factors(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` rounded to `dtype`, as `matmul` takes it: widened where products of that dtype have no float32 result."""
+    rounded = x.to(dtype)
+    return rounded if dtype == torch.bfloat16 and x.is_cuda else rounded.to(statistics_dtype(dtype))
 
 
 def rounds_factors(dtype: torch.dtype, out: Tensor) -> bool:

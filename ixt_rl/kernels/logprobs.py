@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.chunks import MAX_CHUNK, spans, tile_width
-from ixt_rl.kernels.head import Head, gathered_head, matmul, product_dtype, statistics_dtype, zero3_gathered
+from ixt_rl.kernels.head import Head, factors, gathered_head, matmul, product_dtype, statistics_dtype, zero3_gathered
 
 
 def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
@@ -31,7 +31,7 @@ def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
     with torch.no_grad():
         dtype = product_dtype(hidden, head.weight)
         z = torch.empty((hidden.shape[0], head.vocab_size), dtype=statistics_dtype(dtype), device=hidden.device)
-        head.project(hidden.to(dtype), 0, head.vocab_size, out=z)
+        head.project(factors(hidden, dtype), 0, head.entries(0, head.vocab_size, dtype), out=z)
         return torch.log_softmax(z, dim=-1)
 
 
@@ -109,11 +109,11 @@ class _SelectedLogprobs(torch.autograd.Function):
         buffer = torch.empty((min(chunk, n_tokens), min(tile, head.vocab_size)), **new)
         with torch.autocast(hidden.device.type, enabled=False):
             for a, b in spans(n_tokens, chunk):
-                h = hidden[a:b].to(dtype)
+                h = factors(hidden[a:b], dtype)
                 top = torch.full((b - a,), -torch.inf, **new)
                 mass, weighted = torch.zeros(b - a, **new), torch.zeros(b - a, **new)
                 for v0, v1 in spans(head.vocab_size, tile):
-                    z = head.project(h, v0, v1, out=buffer[: b - a, : v1 - v0])
+                    z = head.project(h, v0, head.entries(v0, v1, dtype), out=buffer[: b - a, : v1 - v0])
                     local = tokens[a:b] - v0
                     here = (local >= 0) & (local < v1 - v0)
                     picked = z.gather(1, local.clamp(0, v1 - v0 - 1)[:, None])[:, 0]
@@ -151,18 +151,19 @@ class _SelectedLogprobs(torch.autograd.Function):
             buffer = torch.empty((min(ctx.chunk, n_tokens), min(tile, head.vocab_size)), **new)
             # Vocabulary outside, tokens inside: the accumulator of the head's gradient is one tile.
             for v0, v1 in spans(head.vocab_size, tile):
+                w = head.entries(v0, v1, dtype)
                 grad_w = torch.zeros((v1 - v0, hidden.shape[1]), **new) if need_weight else None
                 grad_b = torch.zeros(v1 - v0, **new) if need_bias else None
                 for a, b in spans(n_tokens, ctx.chunk):
-                    h = hidden[a:b].to(dtype)
-                    z = head.project(h, v0, v1, out=buffer[: b - a, : v1 - v0])
+                    h = factors(hidden[a:b], dtype)
+                    z = head.project(h, v0, w, out=buffer[: b - a, : v1 - v0])
                     grad = _grad_logits(z, lse[a:b], tokens[a:b] - v0, _rows(grad_logp, a, b),
                                         _rows(h_p, a, b), _rows(grad_entropy, a, b))  # fmt: skip
                     head.chain_(grad, z)
                     if grad_b is not None:
                         grad_b += grad.sum(0)
                     if grad_hidden is not None:
-                        matmul(grad, head.weight[v0:v1].to(dtype), grad_hidden[a:b], accumulate=True)
+                        matmul(grad, w, grad_hidden[a:b], accumulate=True)
                     if grad_w is not None:
                         matmul(grad.t(), h, grad_w, accumulate=True)
                 if grad_weight is not None and grad_w is not None:

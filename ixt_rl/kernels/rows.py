@@ -1,15 +1,16 @@
 """The first walk over the vocabulary: exponentials of a chunk's logits, and all sums over the whole vocabulary.
 
 Per row `e = exp(z - ref)` with one `ref` for all tiles, so that probabilities are `e` times one number a row.
+They may lie in two pieces of memory.
 
 Shapes: C tokens of a chunk, c tokens of a block of it, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,60 +48,113 @@ class Rows:
     gap_top: Tensor | None
 
 
+class Piece(NamedTuple):
+    """Exponentials of some of a chunk's tokens, in one memory.
+
+    Args:
+        at: the tokens, counted from the chunk's first.
+        e_p: `[K, c, v]` under the policy; 0 past the end of the vocabulary.
+        e_q: `[K, c, v]` under the posterior, which exact mode keeps; else None.
+        lent: the memory is that of the head's gradient.
+    """
+
+    at: slice
+    e_p: Tensor
+    e_q: Tensor | None
+    lent: bool
+
+
+Seen = Callable[[Piece, int, Tensor], None]
+"""`(piece, tile, weight)`: what is called once a piece's exponentials of a tile are written; `weight` [v, D] is the
+policy's head there."""
+
+
+class Block(NamedTuple):
+    """Logits of some tokens of a chunk and a tile of the vocabulary.
+
+    Args:
+        tile: index of the tile.
+        at: the tokens, counted from the chunk's first.
+        z: `[2c, v]` the policy's rows first; overwritten by the next block.
+        e_p, e_q: `[c, v]` where their exponentials go (e_q: or None).
+        weight: `[v, D]` the policy's head there.
+        completes: the piece that has all its exponentials of this tile with this block, if one has.
+    """
+
+    tile: int
+    at: slice
+    z: Tensor
+    e_p: Tensor
+    e_q: Tensor | None
+    weight: Tensor
+    completes: Piece | None
+
+
 @dataclass(frozen=True)
 class Logits:
     """Logits of a chunk under policy and posterior, a tile of the vocabulary and a block of tokens at a time.
 
     Args:
         head, posterior_head: of policy and posterior.
-        hidden, posterior_hidden: `[C, D]`, in the dtype of the products.
-        tile, block: v and c.
-        scratch: `[>= 3c, v]`.
+        dtype: of the products.
+        hidden, posterior_hidden: `[C, D]`, as factors of the products.
+        pieces: of the chunk.
+        block: most tokens at a time.
+        scratch: `[>= 2 block, v]`.
     """
 
     head: Head
     posterior_head: Head
+    dtype: torch.dtype
     hidden: Tensor
     posterior_hidden: Tensor
-    tile: int
+    pieces: list[Piece]
     block: int
     scratch: Tensor
 
-    def __iter__(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
-        """`(tile, tokens, z [2c, v], spare [c, v])`; z has the policy's rows first, and is overwritten by the next."""
-        blocks = [slice(a, b) for a, b in spans(len(self.hidden), self.block)]
+    def __iter__(self) -> Iterator[Block]:
+        """All blocks of a tile, then those of the next."""
+        blocks = [(piece, slice(a, b)) for piece in self.pieces for a, b in spans(piece.e_p.shape[1], self.block)]
+        places = [slice(piece.at.start + of.start, piece.at.start + of.stop) for piece, of in blocks]
         shared = self.posterior_head is self.head
-        stacked = [torch.cat([self.hidden[at], self.posterior_hidden[at]]) for at in blocks] if shared else []
-        for k, (v0, v1) in enumerate(spans(self.head.vocab_size, self.tile)):
-            for i, at in enumerate(blocks):
-                c = at.stop - at.start
+        stacked = [torch.cat([self.hidden[at], self.posterior_hidden[at]]) for at in places] if shared else []
+        for k, (v0, v1) in enumerate(spans(self.head.vocab_size, self.scratch.shape[1])):
+            weight = self.head.entries(v0, v1, self.dtype)
+            other = weight if shared else self.posterior_head.entries(v0, v1, self.dtype)
+            for i, (piece, of) in enumerate(blocks):
+                c, at = of.stop - of.start, places[i]
                 z = self.scratch[: 2 * c, : v1 - v0]
                 if shared:  # one product of twice the rows reads the head once
-                    self.head.project(stacked[i], v0, v1, out=z)
+                    self.head.project(stacked[i], v0, weight, out=z)
                 else:
-                    self.head.project(self.hidden[at], v0, v1, out=z[:c])
-                    self.posterior_head.project(self.posterior_hidden[at], v0, v1, out=z[c:])
-                yield k, at, z, self.scratch[2 * c : 3 * c, : v1 - v0]
+                    self.head.project(self.hidden[at], v0, weight, out=z[:c])
+                    self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
+                e_q = None if piece.e_q is None else piece.e_q[k, of, : v1 - v0]
+                completes = piece if of.stop == piece.e_p.shape[1] else None
+                yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight, completes)
 
     def largest(self) -> Tensor:
         """`[2, C]` largest logit of each row; costs the products of a walk."""
         top = self.scratch.new_full((2, len(self.hidden)), -torch.inf)
-        for _, at, z, _ in self:
-            top[:, at] = torch.maximum(top[:, at], z.amax(1).view(2, -1))
+        for block in self:
+            top[:, block.at] = torch.maximum(top[:, block.at], block.z.amax(1).view(2, -1))
         return top
 
 
-def normalise(logits: Logits, e_p: Tensor, e_q: Tensor | None) -> Rows:
+def normalise(logits: Logits, seen: Seen | None) -> Rows:
     """Walk the vocabulary once: write the exponentials, return what is known of the rows.
 
     Args:
-        e_p: `[K, C, v]`, written.
-        e_q: `[K, C, v]`, written; None: the posterior's exponentials, and what exact mode needs, are not kept.
+        logits: of a chunk. Where its pieces keep no exponentials of the posterior, what exact mode needs is not
+            returned either.
+        seen: if the walk has to begin anew, it is called with the first tile again, and with all after it.
     """
-    ref, sums = _sums(logits, e_p, e_q, None)
-    # No exponential overflows, nor does a sum over them, unless a logit is some 70 above those of the first tile.
-    if (sums["mass"] > torch.finfo(e_p.dtype).max ** 0.8).any():
-        ref, sums = _sums(logits, e_p, e_q, logits.largest())
+    ref, sums = _sums(logits, None, seen)
+    # No exponential overflows, and a row's normaliser is far from float32's ends, unless a logit is some 50 above those
+    # of the first tile.
+    if (sums["mass"] > torch.finfo(logits.scratch.dtype).max ** 0.6).any():
+        ref, sums = _sums(logits, logits.largest(), seen)
+    exact = "q_zp" in sums
     total = sums["mass"].sum(-1)  # [2, C]
     shift_p, shift_q = -total.log()
     scale_p, scale_q = total.reciprocal()
@@ -117,30 +171,29 @@ def normalise(logits: Logits, e_p: Tensor, e_q: Tensor | None) -> Rows:
         scale_q=scale_q,
         shift_p=shift_p,
         shift_q=shift_q,
-        cross=None if e_q is None else sums["q_zp"].sum(-1) * scale_q + shift_p,
-        gap_top=None if e_q is None else sums["gap_top"] + (shift_q - shift_p)[:, None],
+        cross=sums["q_zp"].sum(-1) * scale_q + shift_p if exact else None,
+        gap_top=sums["gap_top"] + (shift_q - shift_p)[:, None] if exact else None,
     )
     narrow: dict[str, Any] = {
-        name: x if x is None or name == "mass" else x.to(e_p.dtype) for name, x in vars(rows).items()
+        name: x if x is None or name == "mass" else x.to(logits.scratch.dtype) for name, x in vars(rows).items()
     }
     return Rows(**narrow)
 
 
-def _sums(logits: Logits, e_p: Tensor, e_q: Tensor | None, ref: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+def _sums(logits: Logits, ref: Tensor | None, seen: Seen | None) -> tuple[Tensor, dict[str, Tensor]]:
     """`ref` [2, C] (of the first tile, if None) and the columns of `TileSums`, `[C, K]` or `[2, C, K]`, float64: K
     numbers a row cost nothing, and normalisers enter everything."""
-    first, ref = ref is None, e_p.new_empty((2, e_p.shape[1])) if ref is None else ref
-    parts: list[list[TileSums]] = [[] for _ in range(len(e_p))]  # by tile and block
-    for k, at, z, spare in logits:
-        if first and k == 0:
-            ref[:, at] = _reference(z)
-        width = z.shape[1]
-        p = e_p[k, at, :width]
-        if e_q is None:
-            parts[k].append(tile_sums(z, ref[:, at], p, None, spare))
-        else:
-            parts[k].append(tile_sums(z, ref[:, at], p, e_q[k, at, :width], spare))
-    names = ("mass", "p_zp", "q_gap") if e_q is None else ("mass", "p_zp", "q_gap", "q_zp", "gap_top")
+    first, ref = ref is None, logits.scratch.new_empty((2, len(logits.hidden))) if ref is None else ref
+    parts: list[list[TileSums]] = []  # by tile and block
+    for block in logits:
+        if block.tile == len(parts):
+            parts.append([])
+        if first and block.tile == 0:
+            ref[:, block.at] = _reference(block.z)
+        parts[-1].append(tile_sums(block.z, ref[:, block.at], block.e_p, block.e_q))
+        if seen is not None and block.completes is not None:
+            seen(block.completes, block.tile, block.weight)
+    names = ("mass", "p_zp", "q_gap", "q_zp", "gap_top") if parts[0][0].q_zp is not None else ("mass", "p_zp", "q_gap")
     return ref, {
         name: torch.stack([torch.cat([getattr(part, name) for part in row], -1) for row in parts], -1).double()
         for name in names

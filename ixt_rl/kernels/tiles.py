@@ -38,15 +38,14 @@ class TileSums:
     gap_top: Tensor | None
 
 
-def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None, spare: Tensor) -> TileSums:
-    """Sums of a tile; writes `exp(z - ref)` to `e_p` and, if asked, to `e_q`; overwrites `z` and `spare`.
+def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSums:
+    """Sums of a tile; writes `exp(z - ref)` to `e_p` and, if asked, to `e_q`; overwrites `z`.
 
     Args:
         z: `[2C, v]` logits, the policy's rows first.
         ref: `[2, C]`, near each row's largest logit or above.
         e_p: `[C, v]`.
         e_q: `[C, v]`, or None: do not keep the posterior's, nor return `q_zp` and `gap_top`, which exact mode needs.
-        spare: `[C, v]`.
     """
     kernels = triton_for(z)
     if kernels:
@@ -55,12 +54,12 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None, spare: Te
     y_p, y_q = z[:c], z[c:]
     if ref.any():
         z.sub_(ref.flatten()[:, None])
-    # The posterior's sums first: what is left then, policy and its exponentials, fits in a core's cache.
-    gap = torch.sub(y_q, y_p, out=spare)
+    # The posterior's sums first, with the place of the policy's exponentials to work in.
+    gap = torch.sub(y_q, y_p, out=e_p)
     gap_top = None if e_q is None else gap.amax(1)
     exp_q = torch.exp(y_q, out=y_q if e_q is None else e_q)
     mass_q, q_gap = exp_q.sum(1), gap.mul_(exp_q).sum(1)
-    q_zp = None if e_q is None else torch.mul(exp_q, y_p, out=spare).sum(1)
+    q_zp = None if e_q is None else torch.mul(exp_q, y_p, out=e_p).sum(1)
     mass_p = torch.exp(y_p, out=e_p).sum(1)
     return TileSums(torch.stack([mass_p, mass_q]), y_p.mul_(e_p).sum(1), q_gap, q_zp, gap_top)
 

@@ -5,8 +5,11 @@ exponentials; once a row's normaliser is known, a tile of probabilities is its e
 second walk turns each tile into the gradient of the logits and does the two products of the gradients. Exact mode
 visits, between the two, the tiles in which the clip is at work.
 
-Shapes: N tokens, C tokens of a chunk, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden,
-n candidates.
+Where the gradient of the logits is, candidates apart, the exponentials times one number a row, the gradient of the
+hidden states is summed in the first walk already, while a tile of the head and its exponentials are at hand.
+
+Shapes: N tokens, C tokens of a chunk, c of a piece of it, V vocabulary, v entries of a vocabulary tile, K tiles,
+D hidden, n candidates.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from ixt_rl.errors import DataError
 from ixt_rl.kernels.candidates import invert, uniform_numbers
 from ixt_rl.kernels.chunks import even, spans, tile_width, token_block, token_chunks
 from ixt_rl.kernels.gradients import Gradients
-from ixt_rl.kernels.head import Head, rounds_factors, statistics_dtype
-from ixt_rl.kernels.rows import Logits, Rows, normalise
+from ixt_rl.kernels.head import Head, factors, rounds_factors, statistics_dtype
+from ixt_rl.kernels.rows import Logits, Piece, Rows, normalise
 from ixt_rl.kernels.tiles import exact_gradient, log_tile, sampled_gradient, triton_for
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 Choose = Callable[[Tensor, Tensor, "IntroSpec", "torch.Generator | None"], Tensor]
 Factor = Callable[[Tensor, Tensor], Tensor]
 Reweigh = Callable[[Tensor, slice], Tensor]
+Gradient = Callable[[Piece, int, int, int], Tensor]
+"""`(piece, k, v0, v1)` -> `[c, v]` gradient of the logits of entries v0:v1, tile k; overwritten by the next."""
 
 
 @dataclass(frozen=True)
@@ -73,53 +78,73 @@ class Walk:
         # Exponentials of one token are kept until its chunk is done: the policy's, in exact mode the posterior's too.
         kept = 2 if self.spec.exact else 1
         row_bytes = n_tiles * tile * torch.empty(0, **new).element_size()
-        lent = hidden.shape[1] // kept if needs[1] else 0
         # The chunks of exact mode are as long all the same: shorter ones would read the head and its gradient more
         # often, which is most of what they cost beyond their products.
-        chunks = token_chunks(n_tokens, row_bytes, lent, device, chunk)
-        longest = max(chunks.first, chunks.others)
+        chunks = token_chunks(n_tokens, row_bytes, hidden.shape[1] // kept if needs[1] else 0, device, chunk)
+        longest = max(chunks.lent, chunks.own)
         block = token_block(longest, device)
         # All that outlives a chunk is allocated before the first: memory does not grow with their number.
         grads = Gradients(hidden, self.head, needs, self.dtype, n_tiles, tile)
-        own = torch.empty((n_tiles, kept * (chunks.others if chunks.borrowed else longest), tile), **new)
-        scratch = torch.empty((max(3 * block, longest), tile), **new)
+        own = torch.empty((n_tiles, kept * chunks.own, tile), **new)
+        scratch = torch.empty((max(2 * block, longest), tile), **new)
+        apart = not (self.spec.exact or self.head.softcap or rounds_factors(self.dtype, own) or triton_for(own))
         stats = _Columns(n_tokens, self.spec, new)
         per_token = torch.empty(n_tokens, **new)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
         u = uniform_numbers(n_tokens, draws, device, self.generator)
         weights = token_weights.to(**new, copy=self.reweigh is not None)
+
+        def add_hidden(piece: Piece, k: int, weight: Tensor) -> None:
+            grads.add_hidden(piece.at, k, weight, piece.e_p[k, :, : len(weight)])
+
         for a, b in chunks.spans(n_tokens):
-            c = b - a
-            h, h_q = hidden[a:b].to(self.dtype), posterior_hidden[a:b].to(self.dtype)
-            room = grads.lend() if chunks.borrowed and a == 0 else own
-            e = room[:, : kept * c].unflatten(1, (kept, c))
-            e[-1, :, :, self.head.vocab_size - (n_tiles - 1) * tile :] = 0
-            e_p = e[:, 0]
-            logits = Logits(self.head, self.posterior_head, h, h_q, tile, block, scratch)
+            h, h_q = factors(hidden[a:b], self.dtype), factors(posterior_hidden[a:b], self.dtype)
+            pieces = self._pieces(b - a, chunks.lent if a == 0 else 0, grads.lent, own)
+            grads.begin(a, b)
+            rows = normalise(
+                Logits(self.head, self.posterior_head, self.dtype, h, h_q, pieces, block, scratch),
+                seen=add_hidden if apart else None,
+            )
             if self.spec.exact:
-                e_q = e[:, 1]
-                rows = normalise(logits, e_p, e_q)
-                per_token[a:b], part, total, scale = self._exact(h, h_q, e_p, e_q, rows, tokens[a:b])
+                per_token[a:b], part, total, scale = self._exact(h, h_q, pieces, rows, tokens[a:b])
             else:
-                rows = normalise(logits, e_p, None)
-                per_token[a:b], part, drawn = self._sampled(h, h_q, e_p, rows, tokens[a:b], u[a:b])
+                per_token[a:b], part, drawn = self._sampled(h, h_q, pieces, rows, tokens[a:b], u[a:b])
             stats.write(a, b, rows, part)
             if self.reweigh is not None:
                 weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
             if not any(needs):
                 continue
             if self.spec.exact:
-                self._backward_exact(grads, (a, b), h, e_p, e_q, rows, total, scale, weights[a:b], scratch)
+                gradient = self._exact_gradient(rows, total, scale, weights[a:b], scratch)
+                self._backward(grads, h, pieces, gradient)
+            elif apart:
+                self._backward_apart(grads, h, pieces, rows, drawn, weights[a:b], scratch)
             else:
-                self._backward_sampled(grads, (a, b), h, e_p, rows, drawn, weights[a:b], scratch)
+                gradient = self._sampled_gradient(rows, drawn, weights[a:b], scratch)
+                self._backward(grads, h, pieces, gradient)
+            grads.end()
         return -(weights * per_token).sum(), stats.columns, grads.finish()
 
-    def _tiles(self, e: Tensor) -> list[tuple[int, int, int]]:
-        return [(k, a, b) for k, (a, b) in enumerate(spans(self.head.vocab_size, e.shape[-1]))]
+    def _pieces(self, n_tokens: int, n_lent: int, lent: Tensor | None, own: Tensor) -> list[Piece]:
+        """Memory for the exponentials of a chunk: `lent` [K, >= n_lent kept, v] first, then `own`."""
+        pieces = []
+        for a, b, room in ((0, n_lent, lent), (n_lent, n_tokens, own)):
+            if room is None or a == b:
+                continue
+            kept = 2 if self.spec.exact else 1
+            e = room[:, : kept * (b - a)].unflatten(1, (kept, b - a))
+            e[-1, :, :, self.head.vocab_size - (len(e) - 1) * e.shape[-1] :] = 0
+            pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
+        return pieces
+
+    def _tiles(self, pieces: list[Piece]) -> list[tuple[int, int, int]]:
+        width = pieces[0].e_p.shape[-1]
+        return [(k, a, b) for k, (a, b) in enumerate(spans(self.head.vocab_size, width))]
 
     def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""
-        z_p, z_q = self.head.project_ids(h, ids), self.posterior_head.project_ids(h_q, ids)
+        z_p = self.head.project_ids(h, ids, self.dtype)
+        z_q = self.posterior_head.project_ids(h_q, ids, self.dtype)
         return z_p - rows.lse_p[:, None], z_q - rows.lse_q[:, None]
 
     def _ratio(self, logp: Tensor, logq: Tensor) -> Tensor:
@@ -131,16 +156,20 @@ class Walk:
         return (logq - logp > math.log(self.spec.limit)).to(logp.dtype)
 
     def _sampled(
-        self, h: Tensor, h_q: Tensor, e_p: Tensor, rows: Rows, taken: Tensor, u: Tensor
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, taken: Tensor, u: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Drawn]:
         """Candidates of a chunk: their mean `w log p` [C], statistics, and themselves."""
         if self.choose is None:
-            ids = invert(u, e_p, rows.mass)
+            ids = torch.cat([invert(u[at], e_p, rows.mass[at]) for at, e_p, _, _ in pieces])
             if self.spec.include_taken:
                 ids = torch.cat([taken[:, None], ids], 1)
         else:
             logp_V = torch.cat(
-                [log_tile(e_p[k, :, : b - a], rows.shift_p) for k, a, b in self._tiles(e_p)], 1
+                [
+                    torch.cat([log_tile(e_p[k, :, : v1 - v0], rows.shift_p[at]) for at, e_p, _, _ in pieces])
+                    for k, v0, v1 in self._tiles(pieces)
+                ],
+                1,
             )  # [C, V]
             ids = self.choose(logp_V, taken, self.spec, self.generator)
             if ids.shape != (len(taken), self.spec.candidates):
@@ -163,7 +192,7 @@ class Walk:
         return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
-        self, h: Tensor, h_q: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, taken: Tensor
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, taken: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Whole vocabulary, with `a = p w`: `sum_v a log p` [C], statistics, `sum_v a` [C], and `scale` [C, K].
 
@@ -172,31 +201,34 @@ class Walk:
         """
         assert rows.cross is not None and rows.gap_top is not None
         logp, logq = self._logs(h, h_q, rows, taken[:, None])
-        scale, clipped = rows.scale_q[:, None].repeat(1, len(e_p)), torch.zeros_like(rows.lse_p)
+        scale, clipped = rows.scale_q[:, None].repeat(1, rows.mass.shape[1]), torch.zeros_like(rows.lse_p)
         if self.factor is not None:
-            total, value, visited = torch.zeros_like(clipped), torch.zeros_like(clipped), [True] * len(e_p)
+            total, value = torch.zeros_like(clipped), torch.zeros_like(clipped)
+            visited = [True] * rows.mass.shape[1]
         else:
             total, value = torch.ones_like(clipped), rows.cross.clone()
             visited = (rows.gap_top > math.log(self.spec.limit)).any(0).tolist()
-        for k, v0, v1 in self._tiles(e_p):
+        for k, v0, v1 in self._tiles(pieces):
             if not visited[k]:
                 continue
-            a = e_q[k, :, : v1 - v0]
-            logp_v = log_tile(e_p[k, :, : v1 - v0], rows.shift_p)
-            p = e_p[k, :, : v1 - v0] * rows.scale_p[:, None]
-            if self.factor is not None:
-                logq_v = log_tile(a, rows.shift_q)
-                clipped += (p * self._above_clip(logp_v, logq_v)).sum(1)
-                a.copy_(p * self._ratio(logp_v, logq_v))
-                total += a.sum(1)
-                value += logp_v.mul_(a).sum(1)
-            else:
-                q = a.mul_(scale[:, k, None])
-                excess = (q - p * self.spec.limit).clamp_(min=0)
-                clipped += (p * (excess > 0)).sum(1)
-                total -= excess.sum(1)
-                value -= logp_v.mul_(excess).sum(1)
-                a.sub_(excess)
+            for at, e_p, e_q, _ in pieces:
+                assert e_q is not None
+                a = e_q[k, :, : v1 - v0]
+                logp_v = log_tile(e_p[k, :, : v1 - v0], rows.shift_p[at])
+                p = e_p[k, :, : v1 - v0] * rows.scale_p[at, None]
+                if self.factor is not None:
+                    logq_v = log_tile(a, rows.shift_q[at])
+                    clipped[at] += (p * self._above_clip(logp_v, logq_v)).sum(1)
+                    a.copy_(p * self._ratio(logp_v, logq_v))
+                    total[at] += a.sum(1)
+                    value[at] += logp_v.mul_(a).sum(1)
+                else:
+                    q = a.mul_(scale[at, k, None])
+                    excess = (q - p * self.spec.limit).clamp_(min=0)
+                    clipped[at] += (p * (excess > 0)).sum(1)
+                    total[at] -= excess.sum(1)
+                    value[at] -= logp_v.mul_(excess).sum(1)
+                    a.sub_(excess)
             scale[:, k] = 1
         stats = {
             "logp": logp[:, 0],
@@ -207,45 +239,58 @@ class Walk:
         }
         return value, stats, total, scale
 
-    def _backward_sampled(
-        self, grads: Gradients, at: tuple[int, int], h: Tensor, e_p: Tensor, rows: Rows, drawn: Drawn, weights: Tensor,
-        scratch: Tensor,
-    ) -> None:  # fmt: skip
+    def _sampled_gradient(self, rows: Rows, drawn: Drawn, weights: Tensor, scratch: Tensor) -> Gradient:
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
         pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]  # [C, n]
         push = pull.sum(1) * rows.scale_p  # [C]
-        if self.head.softcap or rounds_factors(self.dtype, e_p) or triton_for(e_p):
-            grads.begin(*at, h)
-            for k, v0, v1 in self._tiles(e_p):
-                tile, out, ids = e_p[k, :, : v1 - v0], scratch[: len(h), : v1 - v0], drawn.ids - v0
-                args = (push, ids, pull, self.head, rows.ref_p, self.dtype, out)
-                grads.add(v0, v1, sampled_gradient(tile, *args))
-            grads.end()
-            return
-        # Candidates apart, the gradient is the exponentials times one number a row: they go into the products as they
-        # are, and no pass over [C, V] is made.
-        gain = self.head.scale / self.head.temperature
-        grads.begin(*at, h, push * gain)
-        for k, v0, v1 in self._tiles(e_p):
-            tile = e_p[k, :, : v1 - v0]
-            if at[0] == 0:  # may be where the head's gradient will be
-                tile = scratch[: len(h), : v1 - v0].copy_(tile)
-            grads.add(v0, v1, tile)
-        grads.end(drawn.ids, -pull * gain)
 
-    def _backward_exact(
-        self, grads: Gradients, at: tuple[int, int], h: Tensor, e_p: Tensor, e_q: Tensor, rows: Rows, total: Tensor,
-        scale: Tensor, weights: Tensor, scratch: Tensor,
-    ) -> None:  # fmt: skip
+        def gradient(piece: Piece, k: int, v0: int, v1: int) -> Tensor:
+            at, e_p = piece.at, piece.e_p[k, :, : v1 - v0]
+            args = (push[at], drawn.ids[at] - v0, pull[at], self.head, rows.ref_p[at], self.dtype)
+            return sampled_gradient(e_p, *args, scratch[: len(e_p), : v1 - v0])
+
+        return gradient
+
+    def _exact_gradient(self, rows: Rows, total: Tensor, scale: Tensor, weights: Tensor, scratch: Tensor) -> Gradient:
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v))."""
         push = weights * total * rows.scale_p  # [C]
-        pull = weights[:, None] * scale
-        grads.begin(*at, h)
-        for k, v0, v1 in self._tiles(e_p):
-            tile, target = e_p[k, :, : v1 - v0], e_q[k, :, : v1 - v0]
-            out = scratch[: len(h), : v1 - v0]
-            grads.add(v0, v1, exact_gradient(tile, push, target, pull[:, k], self.head, rows.ref_p, self.dtype, out))
-        grads.end()
+        pull = weights[:, None] * scale  # [C, K]
+
+        def gradient(piece: Piece, k: int, v0: int, v1: int) -> Tensor:
+            assert piece.e_q is not None
+            at, e_p, target = piece.at, piece.e_p[k, :, : v1 - v0], piece.e_q[k, :, : v1 - v0]
+            args = (push[at], target, pull[at, k], self.head, rows.ref_p[at], self.dtype)
+            return exact_gradient(e_p, *args, scratch[: len(e_p), : v1 - v0])
+
+        return gradient
+
+    def _backward(self, grads: Gradients, h: Tensor, pieces: list[Piece], gradient: Gradient) -> None:
+        """Both products with the gradient of the logits."""
+        for k, v0, v1 in self._tiles(pieces):
+            weight = self.head.entries(v0, v1, self.dtype)
+            for piece in pieces:
+                grad = gradient(piece, k, v0, v1)
+                grads.add_hidden(piece.at, k, weight, grad)
+                grads.add_weight(piece.at, v0, v1, grad, h[piece.at])
+
+    def _backward_apart(
+        self, grads: Gradients, h: Tensor, pieces: list[Piece], rows: Rows, drawn: Drawn, weights: Tensor,
+        scratch: Tensor,
+    ) -> None:  # fmt: skip
+        """As `_sampled_gradient`. Candidates apart, that is the exponentials times one number a row: they go into the
+        products as they are, that with the head in the first walk, and no pass over [C, V] is made."""
+        pull = drawn.factors * (weights / drawn.factors.shape[1] * (self.head.scale / self.head.temperature))[:, None]
+        push = pull.sum(1) * rows.scale_p  # [C]
+        grads.scale_hidden(push)
+        if grads.weight is not None or grads.bias is not None:
+            scaled_h = h * push[:, None]
+            for k, v0, v1 in self._tiles(pieces):
+                for at, e_p, _, lent in pieces:
+                    tile = e_p[k, :, : v1 - v0]
+                    if lent:
+                        tile = scratch[: tile.shape[0], : v1 - v0].copy_(tile)
+                    grads.add_weight(at, v0, v1, tile, scaled_h[at], push[at])
+        grads.add_entries(h, drawn.ids, -pull)
 
 
 class _Columns:

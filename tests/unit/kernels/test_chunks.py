@@ -19,16 +19,16 @@ def test_chunks_cover_the_tokens_within_their_memory(n_tokens, lent, chunk):
     plan = token_chunks(n_tokens, ROW, lent, CPU, chunk)
     spans = list(plan.spans(n_tokens))
     assert [t for a, b in spans for t in range(a, b)] == list(range(n_tokens))
-    assert all(b - a <= (plan.others if a else plan.first) for a, b in spans)
-    assert not plan.borrowed or plan.first <= lent
-    kept = plan.others if plan.borrowed else max(plan.first, plan.others)
-    assert kept * ROW <= chunks.CPU_BUFFER_BYTES if chunk is None else kept <= chunk
+    assert all(b - a <= plan.own + (0 if a else plan.lent) for a, b in spans)
+    assert plan.lent <= lent
+    assert plan.own * ROW <= chunks.CPU_BUFFER_BYTES if chunk is None else max(plan.lent, plan.own) <= chunk
 
 
-def test_the_first_chunk_is_as_long_as_the_heads_gradient_has_room_for():
-    assert token_chunks(2048, ROW, 896, CPU, None) == chunks.Chunks(896, 192, borrowed=True)
-    assert token_chunks(500, ROW, 896, CPU, None) == chunks.Chunks(500, 0, borrowed=True)
-    assert token_chunks(2048, ROW, 0, CPU, None) == chunks.Chunks(192, 192, borrowed=False)
+def test_the_first_chunk_also_has_what_the_heads_gradient_has_room_for():
+    assert token_chunks(2048, ROW, 896, CPU, None) == chunks.Chunks(lent=896, own=192)
+    assert list(chunks.Chunks(896, 192).spans(2048))[:2] == [(0, 1088), (1088, 1280)]
+    assert token_chunks(500, ROW, 896, CPU, None) == chunks.Chunks(lent=500, own=0)
+    assert token_chunks(2048, ROW, 0, CPU, None) == chunks.Chunks(lent=0, own=192)
 
 
 @pytest.mark.parametrize(

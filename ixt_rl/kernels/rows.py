@@ -64,11 +64,6 @@ class Piece(NamedTuple):
     lent: bool
 
 
-Seen = Callable[[Piece, int, Tensor], None]
-"""`(piece, tile, weight)`: what is called once a piece's exponentials of a tile are written; `weight` [v, D] is the
-policy's head there."""
-
-
 class Block(NamedTuple):
     """Logits of some tokens of a chunk and a tile of the vocabulary.
 
@@ -78,7 +73,6 @@ class Block(NamedTuple):
         z: `[2c, v]` the policy's rows first; overwritten by the next block.
         e_p, e_q: `[c, v]` where their exponentials go (e_q: or None).
         weight: `[v, D]` the policy's head there.
-        completes: the piece that has all its exponentials of this tile with this block, if one has.
     """
 
     tile: int
@@ -87,7 +81,6 @@ class Block(NamedTuple):
     e_p: Tensor
     e_q: Tensor | None
     weight: Tensor
-    completes: Piece | None
 
 
 @dataclass(frozen=True)
@@ -130,8 +123,7 @@ class Logits:
                     self.head.project(self.hidden[at], v0, weight, out=z[:c])
                     self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
                 e_q = None if piece.e_q is None else piece.e_q[k, of, : v1 - v0]
-                completes = piece if of.stop == piece.e_p.shape[1] else None
-                yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight, completes)
+                yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight)
 
     def largest(self) -> Tensor:
         """`[2, C]` largest logit of each row; costs the products of a walk."""
@@ -141,13 +133,14 @@ class Logits:
         return top
 
 
-def normalise(logits: Logits, seen: Seen | None) -> Rows:
+def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
     """Walk the vocabulary once: write the exponentials, return what is known of the rows.
 
     Args:
         logits: of a chunk. Where its pieces keep no exponentials of the posterior, what exact mode needs is not
             returned either.
-        seen: if the walk has to begin anew, it is called with the first tile again, and with all after it.
+        seen: called with each block once its exponentials are written; if the walk has to begin anew, with the first
+            tile again, and all after it.
     """
     ref, sums = _sums(logits, None, seen)
     # No exponential overflows, and a row's normaliser is far from float32's ends, unless a logit is some 50 above those
@@ -180,7 +173,7 @@ def normalise(logits: Logits, seen: Seen | None) -> Rows:
     return Rows(**narrow)
 
 
-def _sums(logits: Logits, ref: Tensor | None, seen: Seen | None) -> tuple[Tensor, dict[str, Tensor]]:
+def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | None) -> tuple[Tensor, dict[str, Tensor]]:
     """`ref` [2, C] (of the first tile, if None) and the columns of `TileSums`, `[C, K]` or `[2, C, K]`, float64: K
     numbers a row cost nothing, and normalisers enter everything."""
     first, ref = ref is None, logits.scratch.new_empty((2, len(logits.hidden))) if ref is None else ref
@@ -191,8 +184,8 @@ def _sums(logits: Logits, ref: Tensor | None, seen: Seen | None) -> tuple[Tensor
         if first and block.tile == 0:
             ref[:, block.at] = _reference(block.z)
         parts[-1].append(tile_sums(block.z, ref[:, block.at], block.e_p, block.e_q))
-        if seen is not None and block.completes is not None:
-            seen(block.completes, block.tile, block.weight)
+        if seen is not None:
+            seen(block)
     names = ("mass", "p_zp", "q_gap", "q_zp", "gap_top") if parts[0][0].q_zp is not None else ("mass", "p_zp", "q_gap")
     return ref, {
         name: torch.stack([torch.cat([getattr(part, name) for part in row], -1) for row in parts], -1).double()

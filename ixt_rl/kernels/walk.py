@@ -27,7 +27,7 @@ from ixt_rl.kernels.candidates import invert, uniform_numbers
 from ixt_rl.kernels.chunks import even, spans, tile_width, token_block, token_chunks
 from ixt_rl.kernels.gradients import Gradients
 from ixt_rl.kernels.head import Head, factors, rounds_factors, statistics_dtype
-from ixt_rl.kernels.rows import Logits, Piece, Rows, normalise
+from ixt_rl.kernels.rows import Block, Logits, Piece, Rows, normalise
 from ixt_rl.kernels.tiles import exact_gradient, log_tile, sampled_gradient, triton_for
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Walk:
         u = uniform_numbers(n_tokens, draws, device, self.generator)
         weights = token_weights.to(**new, copy=self.reweigh is not None)
 
-        def add_hidden(piece: Piece, k: int, weight: Tensor) -> None:
-            grads.add_hidden(piece.at, k, weight, piece.e_p[k, :, : len(weight)])
+        def add_hidden(block: Block) -> None:
+            grads.add_hidden(block.at, block.tile, block.weight, block.e_p)
 
         for a, b in chunks.spans(n_tokens):
             h, h_q = factors(hidden[a:b], self.dtype), factors(posterior_hidden[a:b], self.dtype)

@@ -14,7 +14,7 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 120) -> list[str]:
+def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) -> list[str]:
     """Runs `call`, of names that `module` has, in as many processes, and returns what each printed.
 
     Raises:

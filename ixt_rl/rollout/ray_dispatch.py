@@ -96,7 +96,6 @@ class Slot:
     process: psutil.Process | None = None  # of an engine on this machine
     pending: Any = None  # the answer awaited: of `start`, then of `poll`
     since: float = 0.0  # start of the wait for progress
-    steps: int = 0
     outstanding: dict[int, Task] = field(default_factory=dict)
     requests: int = 0
     tokens: int = 0
@@ -315,8 +314,8 @@ class Dispatcher:
             self._wake.notify_all()
 
     def _take(self, slot: Slot, report: Report) -> None:
-        if report.steps != slot.steps:
-            slot.steps, slot.since = report.steps, time.monotonic()
+        # By the engine's clock: had this process been held up, an old report would make every engine seem to hang.
+        slot.since = max(slot.since, time.monotonic() - report.stalled)
         slot.rss = report.rss
         for key, rollouts in report.finished:
             with self._wake:
@@ -337,7 +336,6 @@ class Dispatcher:
     def _start(self, slot: Slot) -> None:
         slot.actor = self._make_actor(slot.index)
         slot.info = None
-        slot.steps = 0
         slot.since = time.monotonic()
         slot.pending = slot.actor.start.remote(self.weights)
 

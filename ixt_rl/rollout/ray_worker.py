@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -44,12 +45,12 @@ class Report:
 
     Args:
         finished: groups complete since the last answer, under their requests' keys.
-        steps: decoding steps so far; it stands still when the engine hangs.
+        stalled: seconds since the last decoding step, by the worker's own clock; 0 without work.
         rss: resident memory of the worker, bytes.
     """
 
     finished: list[tuple[int, list[Rollout]]]
-    steps: int
+    stalled: float
     rss: int
 
 
@@ -96,7 +97,7 @@ class EngineWorker:
         self._changed = threading.Condition()
         self._finished: list[tuple[int, list[Rollout]]] = []
         self._unfinished = 0
-        self._steps = 0
+        self._progress = time.monotonic()  # the last step, or when the first group came
         self._failure: BaseException | None = None
         self._staged: StoredWeights | None = None
         self._ready: Future[VLLMEngine] = Future()
@@ -117,6 +118,8 @@ class EngineWorker:
     def submit(self, requests: list[Request]) -> None:
         """Queues groups."""
         with self._changed:
+            if not self._unfinished:
+                self._progress = time.monotonic()
             self._unfinished += len(requests)
 
         def add(engine: VLLMEngine) -> None:
@@ -138,7 +141,8 @@ class EngineWorker:
             if self._failure:
                 raise self._failure
             finished, self._finished = self._finished, []
-            return Report(finished, self._steps, psutil.Process().memory_info().rss)
+            stalled = time.monotonic() - self._progress if self._unfinished else 0.0
+            return Report(finished, stalled, psutil.Process().memory_info().rss)
 
     def stage(self, weights: StoredWeights) -> WeightMismatch | None:
         """Reads every tensor and compares it with the manifest; the engine does not change yet."""
@@ -196,7 +200,7 @@ class EngineWorker:
 
     def _publish(self, finished: list[tuple[int, list[Rollout]]]) -> None:
         with self._changed:
-            self._steps += 1
+            self._progress = time.monotonic()
             if finished:
                 self._finished += finished
                 self._unfinished -= len(finished)

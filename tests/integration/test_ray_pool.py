@@ -37,7 +37,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]
-UNSETTLED = pytest.mark.xfail(reason="failed once on a machine full of other work; the cause is not known yet")
 PROMPTS, LENGTH, GROUP = prompts(64), 60, 4
 
 
@@ -50,7 +49,7 @@ def folder(tmp_path_factory):
 def shared_pool(folder):
     from ixt_rl.rollout.ray_pool import RayPool
 
-    pool = RayPool(folder, engines=2, deadline=8, max_restarts=50, **ENGINE)
+    pool = RayPool(folder, engines=2, max_restarts=50, **ENGINE)
     yield pool
     pool.close()
 
@@ -171,7 +170,6 @@ def test_bad_prompts_are_named_before_anything_runs(pool):
         pool.submit([[10] * 300], sampling())
 
 
-@UNSETTLED
 def test_an_engine_killed_while_it_generates(pool, undisturbed):
     count = restarts(pool)
     ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
@@ -212,7 +210,9 @@ def test_an_engine_killed_during_an_update(pool, model, moment, monkeypatch):
     assert {r.policy_version for r in answers} == {1}
 
 
-def test_an_engine_that_hangs_is_replaced_after_the_deadline(pool, undisturbed):
+def test_an_engine_that_hangs_is_replaced_after_the_deadline(pool, undisturbed, monkeypatch):
+    # For this test alone: on a busy machine an engine that works may well make no step for so long.
+    monkeypatch.setattr(pool._dispatcher, "_deadline", 8.0)
     count = restarts(pool)
     ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
     os.kill(pids(pool)[0], signal.SIGSTOP)

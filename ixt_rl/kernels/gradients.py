@@ -41,7 +41,7 @@ class Gradients:
 
     def begin(self, a: int, b: int) -> None:
         """Begin with the chunk of tokens a:b."""
-        self.start, self.rows = a, slice(a, b)
+        self.rows = slice(a, b)
         self.sum = None if self.hidden is None else self.hidden[a:b]
         if self.sum is not None and self.sum.dtype != self.new["dtype"]:
             self.sum = torch.empty(self.sum.shape, **self.new)
@@ -70,7 +70,7 @@ class Gradients:
         if self.bias is not None:
             self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype) if scale is None else grad.t() @ scale
         if self.weight is not None:
-            matmul(grad.t(), hidden, self.weight[v0:v1], accumulate=self.start > 0 or at.start > 0)
+            matmul(grad.t(), hidden, self.weight[v0:v1], accumulate=self.rows.start > 0 or at.start > 0)
 
     def scale_hidden(self, scale: Tensor) -> None:
         """Multiply what the chunk's hidden states have so far by `scale` [C]."""

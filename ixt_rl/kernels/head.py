@@ -120,13 +120,13 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 def factors(x: Tensor, dtype: torch.dtype) -> Tensor:
     """`x` rounded to `dtype`, as `matmul` takes it: widened where products of that dtype have no float32 result."""
     rounded = x.to(dtype)
-    return rounded if dtype == torch.bfloat16 and x.is_cuda else rounded.to(statistics_dtype(dtype))
+    return rounded if rounds_factors(dtype, x) else rounded.to(statistics_dtype(dtype))
 
 
-def rounds_factors(dtype: torch.dtype, out: Tensor) -> bool:
-    """Whether `matmul` into float32 `out` rounds factors to `dtype`, that of the products: what nearly cancels must be
-    subtracted before."""
-    return dtype == torch.bfloat16 and out.is_cuda
+def rounds_factors(dtype: torch.dtype, where: Tensor) -> bool:
+    """Whether `matmul` on the device of `where` rounds factors to `dtype`, that of the products: what nearly cancels
+    must be subtracted before."""
+    return dtype == torch.bfloat16 and where.is_cuda
 
 
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:

@@ -75,8 +75,7 @@ class Walk:
         new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
         tile = even(self.head.vocab_size, tile_width(device))
         n_tiles = math.ceil(self.head.vocab_size / tile)
-        # Exponentials of one token are kept until its chunk is done: the policy's, in exact mode the posterior's too.
-        kept = 2 if self.spec.exact else 1
+        kept = self._kept
         row_bytes = n_tiles * tile * torch.empty(0, **new).element_size()
         # The chunks of exact mode are as long all the same: shorter ones would read the head and its gradient more
         # often, which is most of what they cost beyond their products.
@@ -114,16 +113,20 @@ class Walk:
                 weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
             if not any(needs):
                 continue
-            if self.spec.exact:
-                gradient = self._exact_gradient(rows, total, scale, weights[a:b], scratch)
-                self._backward(grads, h, pieces, gradient)
-            elif apart:
+            if apart:
                 self._backward_apart(grads, h, pieces, rows, drawn, weights[a:b], scratch)
+            elif self.spec.exact:
+                self._backward(grads, h, pieces, self._exact_gradient(rows, total, scale, weights[a:b], scratch))
             else:
-                gradient = self._sampled_gradient(rows, drawn, weights[a:b], scratch)
-                self._backward(grads, h, pieces, gradient)
+                self._backward(grads, h, pieces, self._sampled_gradient(rows, drawn, weights[a:b], scratch))
             grads.end()
         return -(weights * per_token).sum(), stats.columns, grads.finish()
+
+    @property
+    def _kept(self) -> int:
+        """Exponentials kept of a token and entry until the chunk is done: the policy's, in exact mode the posterior's
+        too."""
+        return 2 if self.spec.exact else 1
 
     def _pieces(self, n_tokens: int, n_lent: int, lent: Tensor | None, own: Tensor) -> list[Piece]:
         """Memory for the exponentials of a chunk: `lent` [K, >= n_lent kept, v] first, then `own`."""
@@ -131,8 +134,7 @@ class Walk:
         for a, b, room in ((0, n_lent, lent), (n_lent, n_tokens, own)):
             if room is None or a == b:
                 continue
-            kept = 2 if self.spec.exact else 1
-            e = room[:, : kept * (b - a)].unflatten(1, (kept, b - a))
+            e = room[:, : self._kept * (b - a)].unflatten(1, (self._kept, b - a))
             e[-1, :, :, self.head.vocab_size - (len(e) - 1) * e.shape[-1] :] = 0
             pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
         return pieces
@@ -240,9 +242,8 @@ class Walk:
         return value, stats, total, scale
 
     def _sampled_gradient(self, rows: Rows, drawn: Drawn, weights: Tensor, scratch: Tensor) -> Gradient:
-        """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i])."""
-        pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]  # [C, n]
-        push = pull.sum(1) * rows.scale_p  # [C]
+        """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i]) = push e_p(v) - sum_i pull_i 1[v = c_i]."""
+        push, pull = _push_and_pull(rows, drawn, weights)
 
         def gradient(piece: Piece, k: int, v0: int, v1: int) -> Tensor:
             at, e_p = piece.at, piece.e_p[k, :, : v1 - v0]
@@ -279,8 +280,7 @@ class Walk:
     ) -> None:  # fmt: skip
         """As `_sampled_gradient`. Candidates apart, that is the exponentials times one number a row: they go into the
         products as they are, that with the head in the first walk, and no pass over [C, V] is made."""
-        pull = drawn.factors * (weights / drawn.factors.shape[1] * (self.head.scale / self.head.temperature))[:, None]
-        push = pull.sum(1) * rows.scale_p  # [C]
+        push, pull = _push_and_pull(rows, drawn, weights * (self.head.scale / self.head.temperature))
         grads.scale_hidden(push)
         if grads.weight is not None or grads.bias is not None:
             scaled_h = h * push[:, None]
@@ -291,6 +291,12 @@ class Walk:
                         tile = scratch[: tile.shape[0], : v1 - v0].copy_(tile)
                     grads.add_weight(at, v0, v1, tile, scaled_h[at], push[at])
         grads.add_entries(h, drawn.ids, -pull)
+
+
+def _push_and_pull(rows: Rows, drawn: Drawn, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """`[C]` and `[C, n]`: see `Walk._sampled_gradient`."""
+    pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]
+    return pull.sum(1) * rows.scale_p, pull
 
 
 class _Columns:

@@ -38,6 +38,10 @@ class BackendFailed(IxtRlError, RuntimeError):
     """A package outside this process failed more often than its fault budget allows, or did not start."""
 
 
+class WeightsLost(BackendFailed):
+    """No rollout engine holds the policy's weights any more; they can be sent again."""
+
+
 class RewardError(IxtRlError, RuntimeError):
     """Rewards failed more often than their error budget allows."""
 

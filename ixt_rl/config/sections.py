@@ -431,6 +431,11 @@ class PoolSection(Strict):
     gpus_per_engine: NonNegativeInt | None = Field(
         None, description="default: tensor_parallel if there are GPUs, else 0"
     )
+    weight_transfer: Literal["object-store", "broadcast"] = Field(
+        "object-store",
+        description="how new weights reach the engines: through Ray's object store, or from device to device (NCCL; "
+        "gloo on CPUs)",
+    )
     address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
     deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
     max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")

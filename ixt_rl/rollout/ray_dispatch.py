@@ -18,14 +18,16 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
-from ixt_rl.errors import BackendFailed, WeightMismatch
+from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
 from ixt_rl.rollout.ray_worker import Report, StoredWeights, WorkerInfo
 from ixt_rl.rollout.vllm_engine import Request
 from ixt_rl.types import Rollout
+
+Result = TypeVar("Result")
 
 TICK = 0.02
 """Seconds between two looks at new work while engines are busy."""
@@ -50,6 +52,7 @@ class Ticket:
 
         Raises:
             BackendFailed: the pool gave up; what was finished before has been streamed.
+            WeightsLost: no engine holds the weights any more, and the pool waits for an update.
         """
         for _ in range(self.total):
             item = self._ready.get()
@@ -62,7 +65,7 @@ class Ticket:
         """The rollouts of every prompt, in the prompts' order.
 
         Raises:
-            BackendFailed: the pool gave up.
+            BackendFailed: as `stream`.
         """
         groups = dict(self.stream())
         return [groups[index] for index in range(self.total)]
@@ -73,7 +76,7 @@ class Ticket:
 
     def _fail(self, error: BackendFailed) -> None:
         what = f"{error.what}; {self.done} of {self.total} groups of this call were finished"
-        self._ready.put(BackendFailed(what, reason=error.reason, remedy=error.remedy))
+        self._ready.put(type(error)(what, reason=error.reason, remedy=error.remedy))
 
 
 @dataclass
@@ -86,13 +89,14 @@ class Task:
     slot: int | None = None  # the only engine that may run it
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """An engine's place in the pool; the engine in it may change."""
 
     index: int
     actor: Any = None
     info: WorkerInfo | None = None  # None while it starts
+    current: bool = False  # whether it has the weights that the pool serves
     process: psutil.Process | None = None  # of an engine on this machine
     pending: Any = None  # the answer awaited: of `start`, then of `poll`
     since: float = 0.0  # start of the wait for progress
@@ -135,16 +139,19 @@ class Dispatcher:
     ):
         self._make_actor = make_actor
         self._window = math.ceil(WINDOW * max_num_seqs)
-        self._deadline, self._start_timeout, self._max_restarts = deadline, start_timeout, max_restarts
+        self._deadline, self.start_timeout, self._max_restarts = deadline, start_timeout, max_restarts
         self.slots = [Slot(index) for index in range(engines)]
         self.weights: StoredWeights | None = None
+        """What replacements start with; None: their folder's."""
+        self.restorable = True
+        """Whether replacements start with the weights that the pool serves."""
         self.failure: BackendFailed | None = None
         self._wake = threading.Condition()
         self._queue: deque[Task] = deque()
         self._tasks: dict[int, Task] = {}  # queued or outstanding
         self._keys = 0
         self._paused = False
-        self._update: tuple[StoredWeights, Future[None]] | None = None
+        self._job: tuple[Callable[[], Any], Future[Any]] | None = None
         self._closed = False
         self._served = False
         for slot in self.slots:
@@ -193,19 +200,17 @@ class Dispatcher:
             self._paused = False
             self._wake.notify_all()
 
-    def update(self, weights: StoredWeights) -> None:
-        """Moves every engine to `weights` once all are idle; the dispatcher must be paused.
+    def when_idle(self, job: Callable[[], Result]) -> Future[Result]:
+        """Runs `job` in the dispatcher's thread once all engines are idle; the dispatcher must be paused.
 
-        Raises:
-            WeightMismatch: an engine received something else; all stay at the old version.
-            BackendFailed: the fault budget is spent; no engine serves any more.
+        What it raises, the future has; `WeightMismatch` and `WeightsLost` leave the pool alive, anything else ends it.
         """
-        done: Future[None] = Future()
+        done: Future[Result] = Future()
         with self._wake:
             self._raise_failure()
-            self._update = (weights, done)
+            self._job = (job, done)
             self._wake.notify_all()
-        done.result()
+        return done
 
     def close(self) -> None:
         """Ends the thread and the engines."""
@@ -214,6 +219,60 @@ class Dispatcher:
             self._wake.notify_all()
         self._thread.join()
         self._give_up(BackendFailed("the pool was closed", reason="close() was called", remedy="make a new pool"))
+
+    # For jobs.
+
+    def ask(self, method: str, slots: list[Slot], *args: Any) -> dict[int, Any]:
+        """Calls a method of several engines; answers by slot. Those that fail are replaced and give none."""
+        import ray
+
+        calls = [(slot, getattr(slot.actor, method).remote(*args)) for slot in slots]
+        end = time.monotonic() + self.start_timeout
+        answers = {}
+        for slot, ref in calls:
+            try:
+                answers[slot.index] = ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+            except Exception as error:
+                self.fault(slot, f"{method}: {reason_of(error)}")
+        return answers
+
+    def restart(self, slot: Slot) -> None:
+        """Ends an engine and starts another in its place, at no cost to the budget."""
+        self._kill(slot)
+        self._start(slot)
+
+    def fault(self, slot: Slot, reason: str) -> None:
+        """Replaces an engine and queues its groups again, first in line.
+
+        Raises:
+            BackendFailed: the budget is spent.
+        """
+        self._kill(slot)
+        if not self._served:
+            raise BackendFailed(
+                f"engine {slot.index} did not start",
+                reason=reason,
+                remedy="check the model's folder, the engine's settings, and that memory and devices suffice",
+            )
+        with self._wake:
+            self._queue.extendleft(reversed(slot.outstanding.values()))
+            slot.outstanding.clear()
+        slot.restarts += 1
+        slot.pending = None
+        if sum(each.restarts for each in self.slots) > self._max_restarts:
+            raise BackendFailed(
+                f"engine {slot.index} failed, and max_restarts={self._max_restarts} engines were replaced before",
+                reason=reason,
+                remedy="see that memory and devices suffice for the engines; raise `deadline` or `start_timeout` if "
+                "the machine is only slow, `max_restarts` if failures are to be lived with",
+            )
+        self._start(slot)
+
+    def await_started(self) -> None:
+        """Waits for engines that were replaced."""
+        while any(slot.info is None for slot in self.slots):
+            self._collect()
+            self._find_hung()
 
     # The thread.
 
@@ -233,7 +292,7 @@ class Dispatcher:
 
     def _has_work(self) -> bool:
         starting = any(slot.info is None for slot in self.slots)
-        return bool(self._closed or starting or self._update or (self._tasks and not self._resting))
+        return bool(self._closed or starting or self._job or (self._tasks and not self._resting))
 
     @property
     def _resting(self) -> bool:
@@ -242,9 +301,9 @@ class Dispatcher:
     def _turn(self) -> None:
         """Hands out work, waits a little for answers, looks for engines that hang."""
         idle = all(slot.info and not slot.outstanding for slot in self.slots)
-        if self._update and idle:
-            (weights, done), self._update = self._update, None
-            self._move(weights, done)
+        if self._job and idle:
+            self._work(*self._job)
+        self._find_lost()
         self._dispatch()
         for slot in self.slots:
             if slot.pending is None and slot.outstanding:
@@ -257,16 +316,18 @@ class Dispatcher:
         with self._wake:
             if self._paused:
                 return
-            free = {slot.index: slot for slot in self.slots if slot.info}
+            free = {slot.index: slot for slot in self.slots if slot.current}
             load = {index: slot.load for index, slot in free.items()}
             room = {index: self._window - slot.sequences for index, slot in free.items()}
             kept: deque[Task] = deque()
             while self._queue and any(space > 0 for space in room.values()):
                 task = self._queue.popleft()
-                fits = [i for i in free if task.slot in (None, i) and (room[i] >= task.request.n or not load[i])]
+                # an engine that is replaced and has no weights to start with leaves its work to the others
+                only = task.slot if self.restorable or task.slot in free else None
+                fits = [i for i in free if only in (None, i) and (room[i] >= task.request.n or not load[i])]
                 if not fits:
                     kept.append(task)
-                    if task.slot is None:
+                    if only is None:
                         break
                     continue
                 index = min(fits, key=lambda i: load[i])
@@ -294,12 +355,12 @@ class Dispatcher:
             try:
                 answer = ray.get(ref)
             except Exception as error:
-                self._fault(slot, _reason(error))
+                self.fault(slot, reason_of(error))
                 continue
             if isinstance(answer, Report):
                 self._take(slot, answer)
             elif isinstance(answer, WeightMismatch):
-                self._fault(slot, str(answer))
+                self.fault(slot, str(answer))
             else:
                 self._serve(slot, answer)
 
@@ -310,6 +371,7 @@ class Dispatcher:
             slot.process = psutil.Process(info.pid)
         with self._wake:
             slot.info = info
+            slot.current = self.restorable
             self._served = self._served or all(each.info for each in self.slots)
             self._wake.notify_all()
 
@@ -328,48 +390,44 @@ class Dispatcher:
     def _find_hung(self) -> None:
         for slot in self.slots:
             waited = time.monotonic() - slot.since
-            if slot.info is None and waited > self._start_timeout:
-                self._fault(slot, f"it did not start within {self._start_timeout:g} s")
+            if slot.info is None and waited > self.start_timeout:
+                self.fault(slot, f"it did not start within {self.start_timeout:g} s")
             elif slot.info and slot.outstanding and waited > self._deadline:
-                self._fault(slot, f"it made no decoding step for {self._deadline:g} s")
+                self.fault(slot, f"it made no decoding step for {self._deadline:g} s")
+
+    def _find_lost(self) -> None:
+        """Fails what can't be sampled: no engine holds the weights, and none will without an update."""
+        with self._wake:
+            if self._paused or not self._tasks or self.restorable or any(slot.current for slot in self.slots):
+                return
+        self._fail_tasks(
+            WeightsLost(
+                "no engine holds the policy's weights any more",
+                reason="those that did have failed, and broadcast weights are kept nowhere else",
+                remedy="call update_weights, and ask again",
+            )
+        )
+
+    def _work(self, job: Callable[[], Any], done: Future[Any]) -> None:
+        self._job = None
+        try:
+            done.set_result(job())
+        except (WeightMismatch, WeightsLost) as error:
+            done.set_exception(error)
+        except BaseException as error:
+            done.set_exception(error)
+            raise
 
     def _start(self, slot: Slot) -> None:
         slot.actor = self._make_actor(slot.index)
-        slot.info = None
+        slot.info, slot.current = None, False
         slot.since = time.monotonic()
         slot.pending = slot.actor.start.remote(self.weights)
-
-    def _fault(self, slot: Slot, reason: str) -> None:
-        """Replaces an engine and queues its groups again, first in line.
-
-        Raises:
-            BackendFailed: the budget is spent.
-        """
-        self._kill(slot)
-        if not self._served:
-            raise BackendFailed(
-                f"engine {slot.index} did not start",
-                reason=reason,
-                remedy="check the model's folder, the engine's settings, and that memory and devices suffice",
-            )
-        with self._wake:
-            self._queue.extendleft(reversed(slot.outstanding.values()))
-            slot.outstanding.clear()
-        slot.restarts += 1
-        slot.pending = None
-        if sum(each.restarts for each in self.slots) > self._max_restarts:
-            raise BackendFailed(
-                f"engine {slot.index} failed, and max_restarts={self._max_restarts} engines were replaced before",
-                reason=reason,
-                remedy="see that memory and devices suffice for the engines; raise `deadline` or `start_timeout` if "
-                "the machine is only slow, `max_restarts` if failures are to be lived with",
-            )
-        self._start(slot)
 
     def _kill(self, slot: Slot) -> None:
         import ray
 
-        process, slot.process, slot.info = slot.process, None, None
+        process, slot.process, slot.info, slot.current = slot.process, None, None, False
         if ray.is_initialized():
             ray.kill(slot.actor, no_restart=True)
         if process is not None:
@@ -379,73 +437,31 @@ class Dispatcher:
                 except psutil.TimeoutExpired:
                     process.kill()  # a stopped process does not hear Ray's request
 
-    def _move(self, weights: StoredWeights, done: Future[None]) -> None:
-        """An update: every engine checks the weights, then every engine loads them."""
-        try:
-            mismatch = self._stage(weights)
-            if mismatch is None:
-                self.weights = weights  # from here on replacements start with them
-                self._ask("commit", self.slots)
-                self._await_started()
-        except BaseException as error:
-            done.set_exception(error)
-            raise
-        if mismatch is None:
-            done.set_result(None)
-        else:
-            done.set_exception(mismatch)
-
-    def _stage(self, weights: StoredWeights) -> WeightMismatch | None:
-        todo = list(self.slots)
-        while todo:
-            answers = self._ask("stage", todo, weights)
-            mismatch = next((answer for answer in answers.values() if answer is not None), None)
-            self._await_started()
-            if mismatch is not None:
-                return mismatch
-            todo = [slot for slot in todo if slot.index not in answers]
-        return None
-
-    def _ask(self, method: str, slots: list[Slot], *args: Any) -> dict[int, Any]:
-        """Calls a method of several engines; answers by slot. Those that fail are replaced and give none."""
-        import ray
-
-        calls = [(slot, getattr(slot.actor, method).remote(*args)) for slot in slots]
-        end = time.monotonic() + self._start_timeout
-        answers = {}
-        for slot, ref in calls:
-            try:
-                answers[slot.index] = ray.get(ref, timeout=max(0.0, end - time.monotonic()))
-            except Exception as error:
-                self._fault(slot, f"{method}: {_reason(error)}")
-        return answers
-
-    def _await_started(self) -> None:
-        while any(slot.info is None for slot in self.slots):
-            self._collect()
-            self._find_hung()
-
     def _give_up(self, failure: BackendFailed) -> None:
         for slot in self.slots:
             self._kill(slot)
         with self._wake:
             self.failure = self.failure or failure
+            job, self._job = self._job, None
+            self._wake.notify_all()
+        self._fail_tasks(self.failure)
+        if job is not None:
+            job[1].set_exception(self.failure)
+
+    def _fail_tasks(self, failure: BackendFailed) -> None:
+        with self._wake:
             tickets = {id(task.ticket): task.ticket for task in self._tasks.values()}
             self._tasks.clear()
             self._queue.clear()
-            update, self._update = self._update, None
-            self._wake.notify_all()
         for ticket in tickets.values():
-            ticket._fail(self.failure)
-        if update is not None:
-            update[1].set_exception(self.failure)
+            ticket._fail(failure)
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What Ray's exceptions say, in a line or two."""
     from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 

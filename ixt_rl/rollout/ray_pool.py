@@ -14,9 +14,9 @@ import ixt_rl
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.ray_dispatch import Dispatcher, Ticket
-from ixt_rl.rollout.ray_worker import EngineWorker, StoredWeights, tensor_bytes
+from ixt_rl.rollout.ray_updates import WEIGHT_TRANSFERS
+from ixt_rl.rollout.ray_worker import EngineWorker
 from ixt_rl.rollout.vllm_engine import Request, make_requests
-from ixt_rl.rollout.weights import Manifest, TensorEntry, describe
 from ixt_rl.types import Rollout, SamplingParams
 
 _THREADS = 8  # concurrent calls an actor takes; two are ever in use, the rest is for calls to engines that hang
@@ -29,8 +29,8 @@ class RayPool:
       runs it, up to the rounding of batched arithmetic.
     - An engine that dies, or makes no step for `deadline` seconds while it has work, is replaced, brought to the
       current weights, and its unfinished groups run again: none is lost, none counted twice.
-    - An update moves all engines or none: groups already running finish under the version they began with, those
-      still queued start under the new one.
+    - An update moves all engines, or none serves: groups already running finish under the version they began with,
+      those still queued start under the new one.
     - The pool joins the Ray session this process has, else the cluster at `address`, else it starts Ray on this
       machine. What it starts ends with `close`, at exit, and with this process however that ends.
 
@@ -40,9 +40,11 @@ class RayPool:
         cpus_per_engine: CPUs Ray reserves for an engine, and the threads it computes with.
         gpus_per_engine: GPUs of an engine; `tensor_parallel_size` where that is above 1.
         tensor_parallel_size: GPUs an engine's model is split over.
+        weight_transfer: how new weights reach the engines, see `ixt_rl.rollout.ray_updates`: `object-store`, or
+            `broadcast` (for an engine that fails, its new one samples only after the next update).
         address: of a running Ray cluster, or `auto`.
         deadline: seconds an engine may go without a decoding step while it has work.
-        start_timeout: seconds an engine may take to start, or to check or load new weights.
+        start_timeout: seconds an engine may take to start, to check or load new weights, or to meet the others.
         max_restarts: engines replaced in the pool's life before it gives up.
         object_store_memory: bytes of shared memory of a Ray started here; None leaves it to Ray. Keep room for two
             copies of the model: the current version, and the next while it arrives. What does not fit goes to disk.
@@ -51,7 +53,7 @@ class RayPool:
 
     Raises:
         BackendMissing: Ray or vLLM is not installed.
-        ConfigError: more CPUs or GPUs are asked for than a Ray started here has.
+        ConfigError: more CPUs or GPUs are asked for than a Ray started here has, or an unknown `weight_transfer`.
         BackendFailed: the engines do not start.
     """
 
@@ -63,6 +65,7 @@ class RayPool:
         cpus_per_engine: int = 1,
         gpus_per_engine: int = 0,
         tensor_parallel_size: int = 1,
+        weight_transfer: str = "object-store",
         address: str | None = None,
         deadline: float = 120.0,
         start_timeout: float = 600.0,
@@ -78,6 +81,12 @@ class RayPool:
                 f"gpus_per_engine={gpus_per_engine} with tensor_parallel_size={tensor_parallel_size}",
                 reason="vLLM puts one part of the model on each GPU",
                 remedy=f"set gpus_per_engine={tensor_parallel_size}",
+            )
+        if weight_transfer not in WEIGHT_TRANSFERS:
+            raise ConfigError(
+                f"weight_transfer={weight_transfer!r}",
+                reason="there is no such way to send weights",
+                remedy=f"choose one of {', '.join(WEIGHT_TRANSFERS)}",
             )
         self.policy_version = 0
         self.constrains = engine_settings.get("tokenizer") is not None
@@ -96,6 +105,7 @@ class RayPool:
                 start_timeout=start_timeout,
                 max_restarts=max_restarts,
             )
+            self._transfer = WEIGHT_TRANSFERS[weight_transfer](self._dispatcher)
             info = self._dispatcher.wait_started()
         except BaseException:
             self.close()
@@ -129,31 +139,32 @@ class RayPool:
         return self.submit(prompts, sampling, n, seeds).result()
 
     def probe(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams) -> list[list[Rollout]]:
-        """One rollout a prompt from each engine: `[engine][prompt]`. All engines get the same seeds."""
+        """One rollout a prompt from each engine that serves: `[engine][prompt]`. All get the same seeds."""
         requests = self._requests(prompts, sampling, 1, None)
-        tickets = [self._dispatcher.submit(requests, slot.index) for slot in self._dispatcher.slots]
+        dispatcher = self._dispatcher
+        serving = [slot.index for slot in dispatcher.slots if slot.current or dispatcher.restorable]
+        tickets = [dispatcher.submit(requests, index) for index in serving]
         return [[group[0] for group in ticket.result()] for ticket in tickets]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Moves every engine to new weights, or none.
-
-        Each tensor is copied to Ray's object store as it comes, once for all engines; it may change afterwards. Every
-        engine compares what it received with a manifest before any of them loads it. The copies are kept until the next
-        update, for engines that are replaced.
+        """Moves every engine to new weights, by the pool's `weight_transfer`; each tensor may change once read.
 
         Args:
             named_tensors: the whole model, as `policy_tensors` gives it.
             version: what rollouts carry from now on.
 
         Raises:
-            WeightMismatch: an engine did not receive what was sent, or the tied head is missing. The engines stay at
-                the version they had and go on serving.
+            WeightMismatch: an engine did not receive what was sent, or the tied head is missing. With `object-store`
+                the engines stay at the version they had and go on serving; with `broadcast` none serves before the
+                next update.
+            WeightsLost: an engine failed while weights were broadcast, and has been replaced; none serves before the
+                next update. `ixt_rl.rollout.weights.send_policy` calls again.
             BackendFailed: the object store cannot take the weights (the old version goes on serving), or the fault
                 budget is spent (then nothing does).
         """
         self._dispatcher.pause()
         try:
-            self._dispatcher.update(_store(named_tensors, version))
+            self._transfer.update(named_tensors, version)
             self.policy_version = version
         finally:
             self._dispatcher.resume()
@@ -182,6 +193,8 @@ class RayPool:
 
         if hasattr(self, "_dispatcher"):
             self._dispatcher.close()
+        if hasattr(self, "_transfer"):
+            self._transfer.close()
         if self._owns_ray:
             ray.shutdown()
 
@@ -253,21 +266,3 @@ def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int) -> Any:
         runtime_env={"env_vars": environment},
     )
     return lambda index: actor.remote(f"engine {index}", settings)
-
-
-def _store(named_tensors: Iterable[tuple[str, Tensor]], version: int) -> StoredWeights:
-    import ray
-
-    entries: dict[str, TensorEntry] = {}
-    refs = {}
-    for name, tensor in named_tensors:
-        entries[name] = describe(tensor)
-        try:
-            refs[name] = ray.put(tensor_bytes(tensor))
-        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-            raise BackendFailed(
-                f"Ray's object store has no room for {name} ({tensor.nbytes / 2**20:.0f} MiB) of version {version}",
-                reason=str(error),
-                remedy="give it room for two copies of the model (object_store_memory, and disk to spill to)",
-            ) from error
-    return StoredWeights(Manifest(version, entries), refs)

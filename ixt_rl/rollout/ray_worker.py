@@ -6,11 +6,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import WeightMismatch
+from ixt_rl.rollout.broadcast import Meeting
 from ixt_rl.rollout.vllm_engine import Request, VLLMEngine
-from ixt_rl.rollout.weights import Manifest, describe
+from ixt_rl.rollout.weights import Manifest, TensorEntry, describe
 from ixt_rl.types import Rollout
+
+Answer = TypeVar("Answer")
 
 HEARTBEAT = 1.0
 """Seconds after which `poll` answers without a finished group."""
@@ -31,10 +34,21 @@ GATHER = 0.03
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker tells once it serves: its process, its node, and its engine's limits in tokens and ids."""
+    """What a worker tells once it serves.
+
+    Args:
+        pid: its process.
+        node: Ray's id of its node.
+        device: type of the device its engine computes on.
+        processes: that hold the engine's model: more than one where it is split.
+        max_model_len: longest prompt plus completion, tokens.
+        vocab_size: ids.
+    """
 
     pid: int
     node: str
+    device: str
+    processes: int
     max_model_len: int
     vocab_size: int
 
@@ -100,6 +114,7 @@ class EngineWorker:
         self._progress = time.monotonic()  # the last step, or when the first group came
         self._failure: BaseException | None = None
         self._staged: StoredWeights | None = None
+        self._received: Sequence[dict[str, TensorEntry]] = ()
         self._ready: Future[VLLMEngine] = Future()
         threading.Thread(target=self._run, args=(settings,), daemon=True).start()
 
@@ -113,7 +128,16 @@ class EngineWorker:
                 return mismatch
             self.commit()
         node = ray.get_runtime_context().get_node_id()
-        return WorkerInfo(os.getpid(), node, engine.max_model_len, engine.vocab_size)
+        return WorkerInfo(os.getpid(), node, engine.device, engine.processes, engine.max_model_len, engine.vocab_size)
+
+    def ping(self) -> None:
+        """Answers if the engine lives.
+
+        Raises:
+            Exception: what ended the engine.
+        """
+        if self._failure:
+            raise self._failure
 
     def submit(self, requests: list[Request]) -> None:
         """Queues groups."""
@@ -147,9 +171,7 @@ class EngineWorker:
     def stage(self, weights: StoredWeights) -> WeightMismatch | None:
         """Reads every tensor and compares it with the manifest; the engine does not change yet."""
         try:
-            entries = {name: describe(tensor) for name, tensor in weights.tensors()}
-            weights.manifest.check(entries, where=self._name)
-            self._ready.result().check_head(entries)
+            self._check([{name: describe(tensor) for name, tensor in weights.tensors()}], weights.manifest)
         except WeightMismatch as mismatch:
             return mismatch
         self._staged = weights
@@ -159,19 +181,55 @@ class EngineWorker:
         """Loads what was staged and moves to its version; the engine must be idle."""
         weights, self._staged = self._staged, None
         assert weights is not None
-        done: Future[None] = Future()
 
         def load(engine: VLLMEngine) -> None:
+            engine.load_weights(weights.tensors())
+            engine.finish_update(weights.manifest.version)
+
+        self._in_engine(load)
+
+    def join(self, meeting: Meeting, first_rank: int) -> None:
+        """Meets the trainer and the other engines; this one's processes have ranks from `first_rank`."""
+        self._in_engine(lambda engine: engine.join(meeting, first_rank))
+
+    def receive(self) -> WeightMismatch | None:
+        """Loads weights as the trainer broadcasts them; the engine must be idle, and serves no more until `settle`."""
+        self._received = ()
+        try:
+            self._received = self._in_engine(lambda engine: engine.receive())
+        except WeightMismatch as mismatch:
+            return mismatch
+        return None
+
+    def settle(self, manifest: Manifest) -> WeightMismatch | None:
+        """Compares what was received with the manifest, and moves to its version."""
+        try:
+            self._check(self._received, manifest)
+        except WeightMismatch as mismatch:
+            return mismatch
+        self._in_engine(lambda engine: engine.finish_update(manifest.version))
+        return None
+
+    def _check(self, received: Sequence[dict[str, TensorEntry]], manifest: Manifest) -> None:
+        for entries in received:
+            manifest.check(entries, where=self._name)
+            self._ready.result().check_head(entries)
+
+    def _in_engine(self, work: Callable[[VLLMEngine], Answer]) -> Answer:
+        """What `work` gives, in the engine's thread; what it raises ends the engine, unless it is a mismatch."""
+        done: Future[Answer] = Future()
+
+        def run(engine: VLLMEngine) -> None:
             try:
-                engine.load_weights(weights.tensors())
-                engine.finish_update(weights.manifest.version)
+                done.set_result(work(engine))
+            except WeightMismatch as mismatch:
+                done.set_exception(mismatch)
             except BaseException as error:
                 done.set_exception(error)
                 raise
-            done.set_result(None)
 
-        self._commands.put(load)
-        done.result()
+        self._commands.put(run)
+        return done.result()
 
     def _run(self, settings: dict[str, Any]) -> None:
         try:

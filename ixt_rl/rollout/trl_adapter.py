@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from accelerate.utils import broadcast_object_list, gather_object
@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 from trl.models.utils import unwrap_model_for_generation
 
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, WeightsLost
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_parity
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.rollout.weights import send_policy
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -161,12 +161,8 @@ class EngineRollouts:
         now = (id(trainer), trainer.state.global_step)
         assert self.engine is not None
         if self._synced != now:
-            tensors = policy_tensors(trainer.model_wrapped)
-            if trainer.accelerator.is_main_process:
-                self.engine.update_weights(tensors, trainer.state.global_step)
-            else:
-                for _ in tensors:  # gathering is collective
-                    pass
+            engine = self.engine if trainer.accelerator.is_main_process else None
+            send_policy(engine, trainer.model_wrapped, trainer.state.global_step)
             self._synced = now
         if self._probe and self._compared != now:
             check_parity(self.engine, trainer, self._probe, self.parity_limit)
@@ -207,7 +203,7 @@ class EngineRollouts:
             rollouts = self._overlapped(everyone, trainer)
         else:
             self.sync(trainer)
-            rollouts = self._finish(self._start(everyone, trainer, part=part), trainer)
+            rollouts = self._sampled(None, lambda: self._start(everyone, trainer, part=part), trainer)
         first = trainer.accelerator.process_index * len(ids)
         return rollouts[first : first + len(ids)]
 
@@ -218,8 +214,8 @@ class EngineRollouts:
         if prompts != everyone:  # the first batch of an epoch, or of a resumed run
             self._ahead.clear()
             self.sync(trainer)
-            ticket = self._start(everyone, trainer)
-        rollouts = self._finish(ticket, trainer)
+            ticket = None
+        rollouts = self._sampled(ticket, lambda: self._start(everyone, trainer), trainer)
         self.sync(trainer)
         for ahead, batch in enumerate(self.upcoming, start=1):
             if step + ahead not in self._ahead and step + ahead < trainer.state.max_steps:
@@ -236,13 +232,20 @@ class EngineRollouts:
         start = getattr(engine, "submit", engine.generate)
         return start(groups, self._sampling(trainer, ahead, part), n)
 
-    def _finish(self, started: Any, trainer: Any) -> list[Rollout]:
-        """The rollouts of `_start`, on every rank."""
-        rollouts = None
-        if trainer.accelerator.is_main_process:
-            groups = started.result() if hasattr(started, "result") else started
-            rollouts = [rollout for group in groups for rollout in group]
-        return broadcast_object_list([rollouts])[0]
+    def _sampled(self, started: Any, start: Callable[[], Any], trainer: Any) -> list[Rollout]:
+        """The rollouts of what `_start` gave, on every rank; started anew if the engine lost the policy's weights."""
+        while True:
+            rollouts = None
+            if trainer.accelerator.is_main_process:
+                with suppress(WeightsLost):
+                    started = start() if started is None else started
+                    groups = started.result() if hasattr(started, "result") else started
+                    rollouts = [rollout for group in groups for rollout in group]
+            rollouts = broadcast_object_list([rollouts])[0]
+            if rollouts is not None:
+                return rollouts
+            self._synced = started = None
+            self.sync(trainer)
 
 
 def repeats(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], int]:

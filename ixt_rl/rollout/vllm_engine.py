@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ixt_rl.backends import require
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.rollout.broadcast import Group, Meeting, receive
 from ixt_rl.rollout.engine import MAX_SEED, check_schema, check_seeds
+from ixt_rl.rollout.weights import TensorEntry
 from ixt_rl.types import Rollout, SamplingParams
 
 CPU_KV_CACHE_GIB = 1.0
@@ -153,6 +155,8 @@ class VLLMEngine:
         if on_cpu:
             _keep_linears_unpacked()
         self.eos_ids = tuple(eos_ids)
+        self.device: str = current_platform.device_type
+        self.processes = tensor_parallel_size
         self.constrains = tokenizer is not None
         self.policy_version = 0
         self._running: dict[str, Request] = {}
@@ -185,7 +189,6 @@ class VLLMEngine:
             self.max_model_len: int = config.max_model_len
             self.vocab_size: int = config.get_vocab_size()
             self.tied_head = bool(getattr(config.hf_text_config, "tie_word_embeddings", False))
-            self._sharded = tensor_parallel_size > 1
             self._warm_up()
 
     def generate(
@@ -267,14 +270,28 @@ class VLLMEngine:
         Raises:
             WeightMismatch: parameters of the model got no value. A stale copy of a tied head is not seen here.
         """
-        tensors = list(named_tensors) if self._sharded else named_tensors
+        tensors = list(named_tensors) if self.processes > 1 else named_tensors
         for missing in self._engine.collective_rpc(_load, args=(tensors,)):
-            if missing:
-                raise WeightMismatch(
-                    f"{len(missing)} parameters of vLLM's model were not updated, the first is {missing[0]}",
-                    reason="the weights handed over do not cover the model",
-                    remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy_tensors does",
-                )
+            _refuse_missing(missing)
+
+    def join(self, meeting: Meeting, first_rank: int) -> None:
+        """Joins the group that weights are broadcast in; the k-th process of this engine as rank `first_rank + k`."""
+        self._engine.collective_rpc(_join, args=(meeting, first_rank))
+
+    def receive(self) -> list[dict[str, TensorEntry]]:
+        """Loads a broadcast of weights as it comes, after `join`; neither the version nor the cache changes.
+
+        Returns:
+            Of each process of this engine, what arrived, by name.
+
+        Raises:
+            WeightMismatch: parameters of the model got no value.
+            TransferBroken: some process went away. The engine then holds old and new weights and must not be used.
+        """
+        received = self._engine.collective_rpc(_receive)
+        for missing, _ in received:
+            _refuse_missing(missing)
+        return [entries for _, entries in received]
 
     def check_head(self, names: Iterable[str]) -> None:
         """Refuses names without the tied head: vLLM's CPU build keeps a copy of it that only its own entry renews.
@@ -352,6 +369,28 @@ def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]
         loaded = model.load_weights(named_tensors)
         finalize_layerwise_reload(model, runner.model_config)
     return sorted(wanted - set(loaded))
+
+
+def _join(worker: Any, meeting: Meeting, first_rank: int) -> None:
+    """Runs in every vLLM worker."""
+    if (old := getattr(worker, "ixt_rl_group", None)) is not None:
+        old.abort()
+    worker.ixt_rl_group = Group(meeting, first_rank + worker.rank, worker.device)
+
+
+def _receive(worker: Any) -> tuple[list[str], dict[str, TensorEntry]]:
+    """Runs in every vLLM worker: loads what is broadcast; names of parameters left out, and what arrived."""
+    entries: dict[str, TensorEntry] = {}
+    return _load(worker, receive(worker.ixt_rl_group, entries)), entries
+
+
+def _refuse_missing(names: list[str]) -> None:
+    if names:
+        raise WeightMismatch(
+            f"{len(names)} parameters of vLLM's model were not updated, the first is {names[0]}",
+            reason="the weights handed over do not cover the model",
+            remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy_tensors does",
+        )
 
 
 def _check_prompt(index: int, ids: tuple[int, ...], max_new_tokens: int, max_model_len: int, vocab_size: int) -> None:

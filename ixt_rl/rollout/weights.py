@@ -12,14 +12,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from ixt_rl.errors import ConfigError, WeightMismatch
+from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
 from ixt_rl.kernels.head import zero3_gathered
+
+if TYPE_CHECKING:
+    from ixt_rl.rollout.engine import RolloutEngine
 
 _INNER = {
     "DistributedDataParallel": "module",
@@ -56,6 +60,34 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 with zero3_gathered(slot.tensor, *slot.adapter_parameters()), torch.no_grad():
                     tensor = slot.merged()
                     yield slot.name, tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) -> None:
+    """Brings an engine to `policy_tensors(model)`; once more whenever the weights are lost on the way. Collective.
+
+    Args:
+        engine: on the main process; None elsewhere.
+        model: the policy.
+        version: what rollouts carry from now on.
+
+    Raises:
+        ConfigError: see `policy_tensors`.
+        WeightMismatch: see `RolloutEngine.update_weights`.
+        BackendFailed: likewise.
+    """
+    again = True
+    while again:
+        again = False
+        tensors = policy_tensors(model)
+        if engine is None:
+            for _ in tensors:  # gathering is collective
+                pass
+        else:
+            try:
+                engine.update_weights(tensors, version)
+            except WeightsLost:  # it costs the engine's fault budget, so this ends
+                again = True
+        again = broadcast_object_list([again])[0]
 
 
 @dataclass(frozen=True)

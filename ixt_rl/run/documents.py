@@ -26,7 +26,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.guidance import GuidedEngine
-from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.rollout.weights import send_policy
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
@@ -245,7 +245,7 @@ class Evaluator:
         if self.engine is None:
             return TransformersEngine(model, eos_ids(model, self.tokenizer), self.tokenizer.pad_token_id)
         self.evaluations += 1
-        self.engine.update_weights(policy_tensors(model), self.evaluations)
+        send_policy(self.engine, model, self.evaluations)
         return self.engine
 
     def _prompts(self, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:

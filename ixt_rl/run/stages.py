@@ -19,7 +19,7 @@ from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.rollout.weights import send_policy
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
@@ -104,7 +104,7 @@ def run_evaluate(
         model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
         engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.rollout.batch_size)
     else:
-        engine.update_weights(policy_tensors(model), 0)
+        send_policy(engine, model, 0)
     section = stage.rollout
     rows, audit = _fitting(task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(

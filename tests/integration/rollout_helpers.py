@@ -80,3 +80,13 @@ def flat(groups: list[list[Rollout]]) -> list[Rollout]:
 def records(groups: list[list[Rollout]]) -> list[list[tuple]]:
     """What was sampled, by prompt and sample: prompt, completion, how it ended."""
     return [[(r.prompt_ids, r.completion_ids, r.finish_reason) for r in group] for group in groups]
+
+
+def pids(pool) -> list[int]:
+    """Processes of a pool's engines."""
+    return [engine["pid"] for engine in pool.stats()]
+
+
+def restarts(pool) -> int:
+    """Engines of a pool that were replaced."""
+    return sum(engine["restarts"] for engine in pool.stats())

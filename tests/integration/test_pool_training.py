@@ -13,7 +13,7 @@ from ixt_rl.config.sections import NewModel
 from ixt_rl.data.models import new_model
 from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction
-from ixt_rl.rollout import trl_adapter
+from ixt_rl.rollout import weights
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from tests.unit.trainers.helpers import WORLD, make_trainer
 
@@ -117,8 +117,8 @@ def test_a_planted_stale_head_is_refused(tmp_path, pool, monkeypatch):
         for name, tensor in policy_tensors(model):
             yield name, first.setdefault(name, tensor.clone()) if name in head else tensor
 
-    policy_tensors = trl_adapter.policy_tensors
-    monkeypatch.setattr(trl_adapter, "policy_tensors", stale)
+    policy_tensors = weights.policy_tensors
+    monkeypatch.setattr(weights, "policy_tensors", stale)
     with pytest.raises(
         ParityError, match=r"step 1, log-probs of engine \d differ from the trainer's by .* limit 0\.001"
     ):

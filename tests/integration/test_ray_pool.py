@@ -26,8 +26,10 @@ from tests.integration.rollout_helpers import (
     flat,
     gap,
     new_model,
+    pids,
     prompts,
     records,
+    restarts,
     sampling,
     save,
 )
@@ -75,14 +77,6 @@ def undisturbed(folder):
     groups = engine.generate(PROMPTS, sampling(LENGTH), GROUP)
     engine.close()
     return records(groups)
-
-
-def pids(pool) -> list[int]:
-    return [engine["pid"] for engine in pool.stats()]
-
-
-def restarts(pool) -> int:
-    return sum(engine["restarts"] for engine in pool.stats())
 
 
 def test_two_engines_sample_what_one_does(pool, model, undisturbed):
@@ -136,10 +130,10 @@ def test_an_update_amid_a_call_splits_it_by_version(pool, model, folder):
 
 
 def test_weights_damaged_on_the_way_are_refused_and_the_old_ones_serve_on(pool, model, undisturbed, monkeypatch):
-    from ixt_rl.rollout import ray_pool
+    from ixt_rl.rollout import ray_updates
 
     damaged = model.state_dict()["model.layers.1.mlp.up_proj.weight"]
-    real = ray_pool.tensor_bytes
+    real = ray_updates.tensor_bytes
 
     def damage(tensor):
         data = real(tensor)
@@ -149,7 +143,7 @@ def test_weights_damaged_on_the_way_are_refused_and_the_old_ones_serve_on(pool, 
         return data
 
     with monkeypatch.context() as patch:
-        patch.setattr(ray_pool, "tensor_bytes", damage)
+        patch.setattr(ray_updates, "tensor_bytes", damage)
         with pytest.raises(WeightMismatch, match=r"version 1 at engine \d.*model\.layers\.1\.mlp\.up_proj\.weight"):
             pool.update_weights(model.state_dict().items(), 1)
     assert pool.policy_version == 0
@@ -194,14 +188,14 @@ def test_an_engine_killed_while_idle(pool, undisturbed):
 @pytest.mark.parametrize("moment", ["stage", "commit"])
 def test_an_engine_killed_during_an_update(pool, model, moment, monkeypatch):
     count = restarts(pool)
-    ask = pool._dispatcher._ask
+    ask = pool._dispatcher.ask
 
     def kill_before(method, *args):
         if method == moment and restarts(pool) == count:
             os.kill(pids(pool)[0], signal.SIGKILL)
         return ask(method, *args)
 
-    monkeypatch.setattr(pool._dispatcher, "_ask", kill_before)
+    monkeypatch.setattr(pool._dispatcher, "ask", kill_before)
     change(model)
     pool.update_weights(model.state_dict().items(), 1)
     assert restarts(pool) == count + 1

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from ixt_rl.errors import ConfigError, ParityError
+from ixt_rl.errors import ConfigError, ParityError, WeightsLost
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
@@ -45,6 +45,30 @@ class OtherEngine:
     def close(self): ...
 
 
+class LosesWeights(OtherEngine):
+    """Fails amid the update to version 1, and when it samples with version 2 for training; twice each."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.failures = {"update": 2, "sample": 2}
+
+    def update_weights(self, named_tensors, version):
+        if version == 1 and self.failures["update"]:
+            self.failures["update"] -= 1
+            next(named_tensors)
+            raise WeightsLost("half of the weights")
+        super().update_weights(named_tensors, version)
+
+    def submit(self, prompts, sampling, n=1):
+        if n > 1 and self.policy_version == 2 and self.failures["sample"]:
+            self.failures["sample"] -= 1
+            return self._thread.submit(self._lose)
+        return super().submit(prompts, sampling, n)
+
+    def _lose(self):
+        raise WeightsLost("no engine is left")
+
+
 class _Submits:
     submit = generate = update_weights = close = None
 
@@ -78,6 +102,22 @@ def test_an_engine_outside_trains_what_the_model_itself_trains(tmp_path, method)
     parity = [row["parity/logp_abs_max"] for row in outside.state.log_history if "parity/logp_abs_max" in row]
     assert len(parity) == 4
     assert max(parity) < 1e-4
+
+
+def test_weights_that_an_engine_loses_are_sent_again(tmp_path):
+    inside = train(tmp_path / "a")
+    outside = train(tmp_path / "b", "grpo", lambda model: EngineRollouts(LosesWeights(model)))
+    engine = outside.rollouts.engine
+    assert not any(engine.failures.values())
+    assert torch.equal(weights(inside), weights(outside))
+    assert [entry[1] for entry in engine.log if entry[0] == "update"] == [0, 1, 2, 2, 2, 3]
+
+
+def test_batches_sampled_ahead_are_sampled_again_where_an_engine_loses_weights(tmp_path):
+    """What version 2 was to sample for step 3, version 3 samples."""
+    ahead = train(tmp_path, "grpo", lambda model: EngineRollouts(LosesWeights(model), staleness=1))
+    logged = [row["rollout/staleness"] for row in ahead.state.log_history if row.get("rollout/staleness") is not None]
+    assert logged == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("staleness", [1, 2])

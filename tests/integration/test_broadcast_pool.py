@@ -1,0 +1,206 @@
+"""Two real vLLM engines that get weights by broadcast (gloo, between CPUs), and what becomes of it when they fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from ixt_rl.backends import is_installed
+from ixt_rl.errors import WeightMismatch, WeightsLost
+from ixt_rl.rollout import broadcast, weights
+from ixt_rl.rollout.weights import send_policy
+from tests.integration.rollout_helpers import (
+    ENGINE,
+    TOLERANCE,
+    change,
+    flat,
+    gap,
+    new_model,
+    pids,
+    prompts,
+    records,
+    restarts,
+    sampling,
+    save,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
+]
+PROMPTS, LENGTH, GROUP = prompts(32), 60, 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(new_model("tied llama"), tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def shared_pool(folder):
+    from ixt_rl.rollout.ray_pool import RayPool
+
+    pool = RayPool(folder, engines=2, max_restarts=50, weight_transfer="broadcast", **ENGINE)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def pool(shared_pool, model, monkeypatch):
+    """Both engines at the folder's weights, as version 0; the embedding is larger than a bucket."""
+    monkeypatch.setattr(broadcast, "BUCKET", 12 * 1024)
+    send_policy(shared_pool, model, 0)
+    return shared_pool
+
+
+def sampled(pool) -> list:
+    return pool.generate(PROMPTS, sampling(LENGTH), GROUP)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """What one engine in this process samples."""
+    from ixt_rl.rollout.vllm_engine import VLLMEngine
+
+    engine = VLLMEngine(folder, **ENGINE)
+    groups = sampled(engine)
+    engine.close()
+    return records(groups)
+
+
+def interrupted(model: nn.Module, what) -> Iterator[tuple[str, torch.Tensor]]:
+    """The policy's tensors; `what` happens amid them."""
+    for index, item in enumerate(model.state_dict().items()):
+        if index == 5:
+            what()
+        yield item
+
+
+def test_the_engines_sample_from_what_was_broadcast(pool, model, undisturbed):
+    groups = sampled(pool)
+    assert records(groups) == undisturbed
+    sender = pool._transfer._sender
+    for version in (7, 8):
+        change(model, seed=version)
+        pool.update_weights(model.state_dict().items(), version)
+        answers = pool.probe(PROMPTS[:8], sampling(LENGTH))
+        assert len(answers) == 2
+        assert gap(model, flat(answers)) <= TOLERANCE
+        assert {r.policy_version for r in flat(answers)} == {version}
+    assert pool._transfer._sender is sender, "the group was made again although the engines are the same"
+
+
+def test_a_stale_tied_head_is_refused_and_nothing_is_sampled_until_the_next_update(pool, model):
+    change(model)
+    with pytest.raises(WeightMismatch, match=r"lm_head\.weight"):
+        pool.update_weights(model.named_parameters(), 1)
+    with pytest.raises(WeightsLost, match="no engine holds the policy's weights"):
+        sampled(pool)
+    pool.update_weights(model.state_dict().items(), 2)
+    assert gap(model, flat(sampled(pool))) <= TOLERANCE
+
+
+def test_weights_that_change_on_the_way_are_refused(pool, model, monkeypatch):
+    """What is sent is not what was described."""
+    name = "model.layers.1.mlp.up_proj.weight"
+    real = broadcast._Bucket.add
+
+    def damage(bucket, key, tensor):
+        real(bucket, key, tensor + 1e-3 * (key == name))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broadcast._Bucket, "add", damage)
+        with pytest.raises(WeightMismatch, match=rf"version 1 at engine \d.*{name}"):
+            pool.update_weights(model.state_dict().items(), 1)
+    with pytest.raises(WeightsLost):
+        sampled(pool)
+
+
+def test_an_engine_killed_while_weights_are_broadcast(pool, model, monkeypatch):
+    count, reads = restarts(pool), []
+    change(model)
+
+    def policy_tensors(policy):
+        first = not reads
+        reads.append(0)
+        for index, item in enumerate(policy.state_dict().items()):
+            if first and index == 5:
+                os.kill(pids(pool)[0], signal.SIGKILL)
+            reads[-1] += 1
+            yield item
+
+    monkeypatch.setattr(weights, "policy_tensors", policy_tensors)
+    send_policy(pool, model, 1)
+    assert reads == [len(model.state_dict())] * 2, "other ranks take every tensor of each reading"
+    assert restarts(pool) == count + 1
+    answers = pool.probe(PROMPTS[:8], sampling(LENGTH))
+    assert len(answers) == 2
+    assert gap(model, flat(answers)) <= TOLERANCE
+    assert {r.policy_version for r in flat(answers)} == {1}
+
+
+def test_an_engine_that_hangs_while_weights_are_broadcast(pool, model, monkeypatch):
+    count = restarts(pool)
+    with monkeypatch.context() as patch:  # of this group alone: a new engine needs longer to start
+        patch.setattr(pool._dispatcher, "start_timeout", 5.0)
+        pool._transfer.close()
+        pool.update_weights(model.state_dict().items(), 1)
+    with pytest.raises(WeightsLost, match="engine 1: it did not take weights in time"):
+        pool.update_weights(interrupted(model, lambda: os.kill(pids(pool)[1], signal.SIGSTOP)), 2)
+    assert restarts(pool) == count + 1
+    pool.update_weights(model.state_dict().items(), 2)
+    assert len(pool.probe(PROMPTS[:2], sampling())) == 2
+
+
+def test_tensors_that_cannot_be_read_are_the_callers_error(pool, model, undisturbed):
+    count = restarts(pool)
+
+    def fail():
+        raise ValueError("no such weight")
+
+    with pytest.raises(ValueError, match="no such weight"):
+        pool.update_weights(interrupted(model, fail), 1)
+    assert restarts(pool) == count
+    with pytest.raises(WeightsLost):
+        sampled(pool)
+    pool.update_weights(model.state_dict().items(), 1)
+    assert records(sampled(pool)) == undisturbed
+
+
+def test_while_one_engine_is_replaced_the_other_does_its_work(pool, model, undisturbed):
+    count = restarts(pool)
+    stream = pool.submit(PROMPTS, sampling(LENGTH), GROUP).stream()
+    groups = dict([next(stream)])
+    os.kill(pids(pool)[0], signal.SIGKILL)
+    for index, group in stream:
+        assert index not in groups
+        groups[index] = group
+    assert records([groups[i] for i in range(len(PROMPTS))]) == undisturbed
+    assert restarts(pool) == count + 1
+    assert len(pool.probe(PROMPTS[:2], sampling())) == 1  # the new one would sample from the folder's weights
+    change(model)
+    pool.update_weights(model.state_dict().items(), 1)
+    answers = pool.probe(PROMPTS[:8], sampling(LENGTH))
+    assert len(answers) == 2
+    assert gap(model, flat(answers)) <= TOLERANCE
+
+
+def test_without_any_engine_left_the_weights_are_asked_for(pool, model, undisturbed):
+    ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
+    for pid in pids(pool):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WeightsLost, match=r"no engine holds.*of 32 groups of this call were finished"):
+        ticket.result()
+    pool.update_weights(model.state_dict().items(), 0)
+    assert records(sampled(pool)) == undisturbed

@@ -4,8 +4,9 @@
 
 writes `loss_kernel.json`, `loss_kernel.md` and `loss_kernel.png` to `--out`.
 
-- Time: all variants run in one process, in turn, `--rounds` times after one warm-up. A round gives each variant's ratio
-  to that round's bare products; the table has the median over rounds. Forward and backward are both in it. On a
+- Time: all variants run in one process, in turn, `--rounds` times after one warm-up, with the bare products before and
+  after each. A round gives each variant's ratio to the mean of its two neighbours, so that a machine that becomes
+  faster or slower meanwhile shows less; the table has the median over rounds. Forward and backward are both in it. On a
   machine that others use, read the ratio of CPU times: small operations wait longer for a lost core than big ones.
 - Memory: each variant runs once in a fresh process. The figure is the high-water mark of resident memory during the
   run, less what was resident before (code and inputs), less the gradients it leaves behind.
@@ -162,19 +163,31 @@ def prepare(name: str, problem: Problem) -> Callable[[], None]:
     }[name](problem)
 
 
-def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Wall seconds and CPU seconds (all threads) per variant and round."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+Seconds = tuple[float, float]  # wall clock, CPU of all threads
+
+
+def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[tuple[Seconds, Seconds]]]:
+    """Per variant and round: its own seconds, and those of the bare products beside it."""
+    found: dict[str, list[tuple[Seconds, Seconds]]] = {name: [] for name in variants}
+    others = [name for name in variants if name != "bare"]
     for round_ in range(rounds + 1):
-        for name in variants:
-            run = prepare(name, problem)
-            problem.clear()
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            if round_:  # the first round warms up
-                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-            del run
-    return seconds
+        before = timed("bare", problem)
+        found["bare"].append((before, before))
+        for name in others:
+            own, after = timed(name, problem), timed("bare", problem)
+            found[name].append((own, ((before[0] + after[0]) / 2, (before[1] + after[1]) / 2)))
+            before = after
+        if not round_:  # the first round warms up
+            found = {name: [] for name in variants}
+    return found
+
+
+def timed(name: str, problem: Problem) -> Seconds:
+    run = prepare(name, problem)
+    problem.clear()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure_memory(problem: Problem, name: str) -> int:
@@ -209,13 +222,13 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
             times = child(args, *size, "--variants", *args.variants, "--measure", "time")
             for name in args.variants:
                 memory = child(args, *size, "--variants", name, "--measure", "memory")
-                pairs = list(zip(times[name], times["bare"], strict=True))
+                pairs = times[name]
                 ratios = [own[0] / base[0] for own, base in pairs]
                 row = {
                     "dtype": dtype,
                     "tokens": n_tokens,
                     "variant": name,
-                    "seconds": statistics.median(wall for wall, _ in times[name]),
+                    "seconds": statistics.median(own[0] for own, _ in pairs),
                     "ratio_to_bare": statistics.median(ratios),
                     "ratio_range": [min(ratios), max(ratios)],
                     "cpu_ratio_to_bare": statistics.median(own[1] / base[1] for own, base in pairs),

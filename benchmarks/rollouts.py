@@ -173,15 +173,22 @@ def busy(before: Any, after: Any) -> float:
     return sum(after) - sum(before) - (after.idle - before.idle) - (after.iowait - before.iowait)
 
 
-def update(args: argparse.Namespace, model: LlamaForCausalLM, pools: dict[int, Any]) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {f"pool of {k}": [] for k in pools}
+def update(
+    args: argparse.Namespace, model: LlamaForCausalLM, pools: dict[int, Any], broadcasting: dict[int, Any]
+) -> dict[str, Any]:
+    """Seconds of `update_weights`, through the object store and by broadcast, in turns, after a round uncounted."""
+    ways = {f"pool of {k}": pool for k, pool in pools.items()}
+    ways |= {f"pool of {k}, by broadcast": pool for k, pool in broadcasting.items()}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(args.rounds + 1):
         change(model)
-        for k, pool in pools.items():
+        for way, pool in ways.items():
             start = time.perf_counter()
             pool.update_weights(model.state_dict().items(), number + 1)
             if number:
-                seconds[f"pool of {k}"].append(time.perf_counter() - start)
+                seconds[way].append(time.perf_counter() - start)
+    for pool in broadcasting.values():
+        pool.close()
     return {"model_mib": sum(w.nbytes for w in model.state_dict().values()) / MIB, "seconds": seconds}
 
 
@@ -443,7 +450,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     # Ray counts the cores that it gives away; the pools here are used in turns, so they may exceed the machine's.
     ray.init(
-        num_cpus=(1 + args.engines) * args.threads,
+        num_cpus=2 * (1 + args.engines) * args.threads,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
@@ -458,7 +465,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         pools = {engines: RayPool(folder, engines=engines, **settings) for engines in sizes}
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "throughput": lambda: throughput(args, folder, model, pools),
-            "update": lambda: update(args, model, pools),
+            "update": lambda: update(
+                args,
+                model,
+                pools,
+                {k: RayPool(folder, engines=k, weight_transfer="broadcast", **settings) for k in pools},
+            ),
             "overlap": lambda: overlap(args, folder, pools[1]),
         }
         measured = {name: parts[name]() for name in parts if name in args.parts}

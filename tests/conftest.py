@@ -14,8 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import pytest
 
 POOLS = (
-    *("tests/cli/test_doctor_pool.py", "tests/integration/test_pool_training.py"),
-    *("tests/integration/test_ray_pool.py", "tests/integration/test_run_engines.py"),
+    *("tests/cli/test_doctor_pool.py", "tests/integration/test_broadcast_pool.py"),
+    *("tests/integration/test_pool_training.py", "tests/integration/test_ray_pool.py"),
+    "tests/integration/test_run_engines.py",
 )
 """Files whose tests start several engines at once, on Ray."""
 

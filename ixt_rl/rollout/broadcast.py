@@ -137,7 +137,7 @@ class Sender:
             bucket.flush()
         except TransferBroken:
             raise
-        except BaseException:
+        except Exception:
             _send_header(self._group, [])
             raise
         _send_header(self._group, [])

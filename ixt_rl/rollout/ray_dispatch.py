@@ -218,7 +218,7 @@ class Dispatcher:
             self._closed = True
             self._wake.notify_all()
         self._thread.join()
-        self._give_up(BackendFailed("the pool was closed", reason="close() was called", remedy="make a new pool"))
+        self._give_up(_was_closed())
 
     # For jobs.
 
@@ -269,10 +269,24 @@ class Dispatcher:
         self._start(slot)
 
     def await_started(self) -> None:
-        """Waits for engines that were replaced."""
+        """Waits for engines that were replaced.
+
+        Raises:
+            BackendFailed: the budget is spent, or the pool is being closed.
+        """
         while any(slot.info is None for slot in self.slots):
+            self.check_open()
             self._collect()
             self._find_hung()
+
+    def check_open(self) -> None:
+        """What takes long asks now and then.
+
+        Raises:
+            BackendFailed: the pool is being closed.
+        """
+        if self._closed:
+            raise _was_closed()
 
     # The thread.
 
@@ -459,6 +473,10 @@ class Dispatcher:
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def _was_closed() -> BackendFailed:
+    return BackendFailed("the pool was closed", reason="close() was called", remedy="make a new pool")
 
 
 def reason_of(error: Exception) -> str:

@@ -228,6 +228,8 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
         return False
     # Ray's agents look for a dead head this long before they end; a driver that was killed leaves them till then.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    # By default Ray's workers have nice 15: beside any other busy program engines would hardly get a core.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Without an address Ray would try the cluster that was last started here, and wait long for one that was killed.
     ray.init(address="local", include_dashboard=dashboard, object_store_memory=object_store_memory, **quiet)
     return True

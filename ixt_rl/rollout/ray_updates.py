@@ -73,14 +73,15 @@ class Broadcast:
         sent: Future[Manifest] = Future()
         done = self._dispatcher.when_idle(lambda: self._transfer(ready, sent))
         either: list[Future[Any]] = [ready, done]
-        wait(either, return_when=FIRST_COMPLETED)
-        if ready.done():
-            try:
+        try:
+            wait(either, return_when=FIRST_COMPLETED)
+            if ready.done():
                 sent.set_result(Manifest(version, ready.result().send(tensors)))
-            except BaseException as error:
-                sent.set_exception(error)
-                if not isinstance(error, TransferBroken):
-                    raise
+        except BaseException as error:
+            told = isinstance(error, Exception)  # an interrupt may come anywhere, and the engines wait for the rest
+            sent.set_exception(error if told else TransferBroken(repr(error)))
+            if not isinstance(error, TransferBroken):
+                raise
         try:
             done.result()
         except WeightsLost:
@@ -110,17 +111,15 @@ class Broadcast:
             received = self._answers(calls, sent)
         except _Failed as failed:
             self._replace_all(failed.reasons)
-            raise WeightsLost(
-                "the engines have no whole set of weights",
-                reason="; ".join(f"engine {slot.index}: {why}" for slot, why in failed.reasons.items()),
-                remedy="call update_weights again: all engines have been started anew",
-            ) from failed
+            raise _lost("; ".join(f"engine {slot.index}: {why}" for slot, why in failed.reasons.items())) from failed
         if sent.exception() is not None:  # reading the tensors failed: the caller has the error, the engines a part
             return
         _raise_mismatch(received)
         answers = dispatcher.ask("settle", dispatcher.slots, sent.result())
         dispatcher.await_started()
         _raise_mismatch(answers)
+        if not answers:
+            raise _lost("every engine failed with the whole of the weights at hand")
         for slot in dispatcher.slots:
             slot.current = slot.index in answers
 
@@ -143,6 +142,7 @@ class Broadcast:
 
         waiting = list(calls)
         while waiting:
+            self._dispatcher.check_open()
             ready, waiting = ray.wait(waiting, timeout=TICK)
             error = sent.exception() if sent.done() else None
             if isinstance(error, TransferBroken) or any(_failure(ref) for ref in ready):
@@ -175,6 +175,14 @@ class _Failed(Exception):
     def __init__(self, reasons: Mapping[Slot, str]):
         super().__init__("; ".join(reasons.values()))
         self.reasons = reasons
+
+
+def _lost(reason: str) -> WeightsLost:
+    return WeightsLost(
+        "the engines have no whole set of weights",
+        reason=reason,
+        remedy="call update_weights again: engines that failed have been started anew",
+    )
 
 
 def _meet(slots: list[Slot], timeout: float) -> Sender:

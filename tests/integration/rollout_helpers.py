@@ -30,8 +30,11 @@ SIZES = {
 
 
 def new_model(name: str) -> PreTrainedModel:
-    """A Qwen3 with a head of its own, or a Llama with a tied one; random weights, the same in every process."""
+    """A Qwen3 with a head of its own, or a Llama with a tied one (`split llama`: one that two processes can share);
+    random weights, the same in every process."""
     torch.manual_seed(0)
+    if name == "split llama":
+        return LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_key_value_heads": 2}, tie_word_embeddings=True)).eval()
     if name == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=False)).eval()
     return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)).eval()

@@ -6,13 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.backends import is_installed
-from ixt_rl.errors import WeightMismatch, WeightsLost
+from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
 from ixt_rl.rollout import broadcast, weights
 from ixt_rl.rollout.weights import send_policy
 from tests.integration.rollout_helpers import (
@@ -204,3 +205,19 @@ def test_without_any_engine_left_the_weights_are_asked_for(pool, model, undistur
         ticket.result()
     pool.update_weights(model.state_dict().items(), 0)
     assert records(sampled(pool)) == undisturbed
+
+
+def test_ctrl_c_amid_an_update_leaves_nothing_behind(pool, model):
+    """The last of this file: afterwards the pool is closed."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    engines = [psutil.Process(pid) for pid in pids(pool)]
+    with pytest.raises(KeyboardInterrupt):
+        pool.update_weights(interrupted(model, interrupt), 1)
+    pool.close()
+    _, alive = psutil.wait_procs(engines, timeout=30)
+    assert not alive
+    with pytest.raises(BackendFailed, match="the pool was closed"):
+        sampled(pool)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import weights
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from tests.integration.rollout_helpers import pids, restarts
 from tests.unit.trainers.helpers import WORLD, make_trainer
 
 pytestmark = [
@@ -106,6 +109,40 @@ def test_sampling_ahead_trains_on_the_version_before(tmp_path, pool):
     assert logged(trainer, "rollout/staleness") == [0, 1, 1, 1]
     apart = logged(trainer, "mismatch/logp_abs")
     assert apart[0] <= 1e-3 < min(apart[1:])  # an update at 1e-2 lies between sampling and training
+
+
+@pytest.fixture
+def broadcasting(pool, monkeypatch):
+    """The same engines, which get their weights by broadcast."""
+    from ixt_rl.rollout.ray_updates import Broadcast
+
+    dispatcher = pool._dispatcher
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher, "restorable", dispatcher.restorable)
+        patch.setattr(pool, "_transfer", Broadcast(dispatcher))
+        yield pool
+        pool._transfer.close()
+
+
+def test_a_run_whose_engines_all_die_amid_a_batch_ends_as_if_they_had_not(tmp_path, broadcasting, monkeypatch):
+    pool = broadcasting
+    straight = train(tmp_path / "a", pool, "grpo", correction=None)
+    start = EngineRollouts._start
+    deaths = iter([False, True])  # of the batches that are sampled
+
+    def killed(rollouts, *args, **kwargs):
+        ticket = start(rollouts, *args, **kwargs)
+        if next(deaths, False):
+            for pid in pids(pool):
+                os.kill(pid, signal.SIGKILL)
+        return ticket
+
+    monkeypatch.setattr(EngineRollouts, "_start", killed)
+    before = restarts(pool)
+    disturbed = train(tmp_path / "b", pool, "grpo", correction=None)
+    assert restarts(pool) == before + 2
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, disturbed.model.state_dict()[name]), name
 
 
 def test_a_planted_stale_head_is_refused(tmp_path, pool, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.rollout.broadcast import Sender
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.transformers_engine import TransformersEngine
 from tests.integration.rollout_helpers import (
@@ -207,3 +209,34 @@ def test_prompts_that_cannot_run_are_named(engine, bad, message):
 def test_sampling_that_vllm_does_not_take_is_refused(engine):
     with pytest.raises(ConfigError, match="temperature=3"):
         engine.generate([[10]], sampling(temperature=3.0))
+
+
+def test_a_model_split_over_two_processes_gets_the_weights_either_way(tmp_path):
+    from ixt_rl.rollout.vllm_engine import VLLMEngine
+
+    model = new_model("split llama")
+    engine = VLLMEngine(save(model, tmp_path), tensor_parallel_size=2, **ENGINE)
+
+    def compare(version):
+        rollouts = flat(engine.generate(prompts(8), sampling(), n=2))
+        assert gap(model, rollouts) <= TOLERANCE
+        assert {r.policy_version for r in rollouts} == {version}
+
+    compare(0)
+    change(model)
+    engine.update_weights(model.state_dict().items(), 1)
+    compare(1)
+
+    change(model, seed=2)
+    with ThreadPoolExecutor(1) as thread:
+        sender = Sender("127.0.0.1", engine.processes, 60.0)
+        joined = thread.submit(engine.join, sender.meeting, 1)
+        sender.join("cpu")
+        joined.result()
+        received = thread.submit(engine.receive)
+        sent = sender.send(model.state_dict().items())
+        assert received.result() == [sent, sent]
+    engine.finish_update(2)
+    compare(2)
+    engine.close()
+    sender.abort()

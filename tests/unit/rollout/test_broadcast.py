@@ -1,11 +1,11 @@
-"""Weights broadcast between processes of this machine by gloo."""
+"""Weights broadcast by gloo; receivers are threads of this process, but for the one that dies."""
 
 from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +17,13 @@ from ixt_rl.rollout.broadcast import Group, Meeting, Sender, TransferBroken, rec
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def small_buckets(monkeypatch):
+    monkeypatch.setattr(broadcast, "BUCKET", 4096)
+
+
 def tensors() -> dict[str, torch.Tensor]:
-    """More than a bucket of 4 KiB in all, one tensor larger than it, and whatever else could go wrong."""
+    """More than a bucket in all, one tensor larger than it, and whatever else could go wrong."""
     torch.manual_seed(0)
     return {
         "odd length": torch.randn(3, 5).half(),
@@ -34,90 +39,66 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def keep(meeting: Meeting, rank: int, folder: str, rounds: int) -> None:
-    """A receiver that writes what it gets."""
+def meet(receivers: int, updates: int) -> tuple[Sender, list[Future]]:
+    """A sender, and for each receiver: what arrived in each update, and its description."""
+    sender = Sender("127.0.0.1", receivers, 60.0)
+    threads = ThreadPoolExecutor(receivers)
+    futures = [threads.submit(_received, sender.meeting, rank, updates) for rank in range(1, 1 + receivers)]
+    sender.join("cpu")
+    return sender, futures
+
+
+def _received(meeting: Meeting, rank: int, updates: int) -> list[tuple[dict, dict]]:
     group = Group(meeting, rank, CPU)
-    for number in range(rounds):
-        entries: dict = {}
-        got = list(receive(group, entries))  # kept until all are there: they must stay valid
-        got = [(name, tensor.clone()) for name, tensor in got]
-        torch.save((got, entries), f"{folder}/{rank}-{number}.pt")
+    described: list[dict] = [{} for _ in range(updates)]
+    return [(dict(receive(group, entries)), entries) for entries in described]
 
 
-def die(meeting: Meeting, rank: int) -> None:
-    stream = receive(Group(meeting, rank, CPU), {})
-    next(stream)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.fixture(autouse=True)
-def small_buckets(monkeypatch):
-    monkeypatch.setattr(broadcast, "BUCKET", 4096)
-
-
-def start(target, *args):
-    process = get_context("spawn").Process(target=target, args=args, daemon=True)
-    process.start()
-    return process
-
-
-def test_every_receiver_gets_every_tensor_of_every_update(tmp_path: Path):
-    sender = Sender("127.0.0.1", 2, 60.0)
-    processes = [start(keep, sender.meeting, rank, str(tmp_path), 2) for rank in (1, 2)]
-    sender.join("cpu")
-    sent = tensors()
-    first = sender.send(sent.items())
-    changed = {name: tensor + 1 for name, tensor in sent.items()}
-    second = sender.send(changed.items())
-    for process in processes:
-        process.join(60)
-    for rank in (1, 2):
-        for number, (want, entries) in enumerate(((sent, first), (changed, second))):
-            got, seen = torch.load(tmp_path / f"{rank}-{number}.pt", weights_only=False)
+def test_every_receiver_gets_every_tensor_of_every_update():
+    sender, receivers = meet(2, updates=2)
+    updates = [tensors(), {name: tensor + 1 for name, tensor in tensors().items()}]
+    sent = [sender.send(update.items()) for update in updates]
+    for receiver in receivers:
+        for update, entries, (got, seen) in zip(updates, sent, receiver.result(60), strict=True):
             assert seen == entries
-            assert [name for name, _ in got] == list(want)
-            for name, tensor in got:
-                assert tensor.dtype == want[name].dtype
-                assert torch.equal(tensor, want[name]), name
+            assert list(got) == list(update)
+            for name, tensor in got.items():
+                assert tensor.dtype == update[name].dtype
+                assert torch.equal(tensor, update[name]), name
 
 
-def test_a_tensor_may_change_once_it_was_read(tmp_path: Path):
+def test_a_tensor_may_change_once_it_was_read():
     """As gathered parameters do, whose memory the next one takes."""
-    sender = Sender("127.0.0.1", 1, 60.0)
-    process = start(keep, sender.meeting, 1, str(tmp_path), 1)
-    sender.join("cpu")
+    sender, (receiver,) = meet(1, updates=1)
     memory = torch.empty(4)
-
-    def one_memory():
-        for value in range(5):
-            yield str(value), memory.fill_(value)
-
-    sender.send(one_memory())
-    process.join(60)
-    got, _ = torch.load(tmp_path / "1-0.pt", weights_only=False)
-    assert [tensor.tolist() for _, tensor in got] == [[value] * 4 for value in range(5)]
+    sender.send((str(value), memory.fill_(value)) for value in range(5))
+    ((got, _),) = receiver.result(60)
+    assert {name: tensor.tolist() for name, tensor in got.items()} == {str(value): [value] * 4 for value in range(5)}
 
 
-def test_an_error_of_the_tensors_ends_the_weights(tmp_path: Path):
-    sender = Sender("127.0.0.1", 1, 60.0)
-    process = start(keep, sender.meeting, 1, str(tmp_path), 2)
-    sender.join("cpu")
-
+def test_an_error_of_the_tensors_ends_the_weights():
     def broken():
         yield "first", torch.zeros(5000)
         raise ValueError("no second")
 
+    sender, (receiver,) = meet(1, updates=2)
     with pytest.raises(ValueError, match="no second"):
         sender.send(broken())
     sender.send(tensors().items())
-    process.join(60)
-    assert [name for name, _ in torch.load(tmp_path / "1-0.pt", weights_only=False)[0]] == ["first"]
-    assert len(torch.load(tmp_path / "1-1.pt", weights_only=False)[0]) == len(tensors())
+    (first, _), (second, _) = receiver.result(60)
+    assert list(first) == ["first"]
+    assert list(second) == list(tensors())
+
+
+def die(meeting: Meeting) -> None:
+    next(receive(Group(meeting, 1, CPU), {}))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_receiver_that_dies_is_noticed():
     sender = Sender("127.0.0.1", 1, 60.0)
-    process = start(die, sender.meeting, 1)
+    process = get_context("spawn").Process(target=die, args=(sender.meeting,), daemon=True)
+    process.start()
     sender.join("cpu")
     with pytest.raises(TransferBroken):
         for _ in range(100):  # the sockets of a dead process take some more

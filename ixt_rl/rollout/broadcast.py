@@ -25,8 +25,8 @@ from torch import Tensor
 from ixt_rl.errors import BackendFailed
 from ixt_rl.rollout.weights import TensorEntry, describe
 
-BUCKET = 256 * 2**20
-"""Bytes sent at once; a larger tensor goes alone."""
+BUCKET = 32 * 2**20
+"""Bytes sent at once; a larger tensor goes alone. Small enough for engines to load one while the next is filled."""
 
 ALIGNMENT = 64
 

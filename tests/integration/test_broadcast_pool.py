@@ -179,7 +179,9 @@ def test_tensors_that_cannot_be_read_are_the_callers_error(pool, model, undistur
     assert records(sampled(pool)) == undisturbed
 
 
-def test_while_one_engine_is_replaced_the_other_does_its_work(pool, model, undisturbed):
+def test_while_one_engine_is_replaced_the_other_does_its_work_and_without_any_the_weights_are_asked_for(
+    pool, model, undisturbed
+):
     count = restarts(pool)
     stream = pool.submit(PROMPTS, sampling(LENGTH), GROUP).stream()
     groups = dict([next(stream)])
@@ -190,21 +192,16 @@ def test_while_one_engine_is_replaced_the_other_does_its_work(pool, model, undis
     assert records([groups[i] for i in range(len(PROMPTS))]) == undisturbed
     assert restarts(pool) == count + 1
     assert len(pool.probe(PROMPTS[:2], sampling())) == 1  # the new one would sample from the folder's weights
+
+    ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
+    os.kill(pids(pool)[1], signal.SIGKILL)
+    with pytest.raises(WeightsLost, match=r"no engine holds.*of 32 groups of this call were finished"):
+        ticket.result()
     change(model)
     pool.update_weights(model.state_dict().items(), 1)
     answers = pool.probe(PROMPTS[:8], sampling(LENGTH))
     assert len(answers) == 2
     assert gap(model, flat(answers)) <= TOLERANCE
-
-
-def test_without_any_engine_left_the_weights_are_asked_for(pool, model, undisturbed):
-    ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
-    for pid in pids(pool):
-        os.kill(pid, signal.SIGKILL)
-    with pytest.raises(WeightsLost, match=r"no engine holds.*of 32 groups of this call were finished"):
-        ticket.result()
-    pool.update_weights(model.state_dict().items(), 0)
-    assert records(sampled(pool)) == undisturbed
 
 
 def test_ctrl_c_amid_an_update_leaves_nothing_behind(pool, model):

@@ -211,9 +211,10 @@ def test_sampling_that_vllm_does_not_take_is_refused(engine):
         engine.generate([[10]], sampling(temperature=3.0))
 
 
-def test_a_model_split_over_two_processes_gets_the_weights_either_way(tmp_path):
+def test_a_model_split_over_two_processes_gets_the_weights_either_way(tmp_path, monkeypatch):
     from ixt_rl.rollout.vllm_engine import VLLMEngine
 
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # vLLM would bind each process to a NUMA node of its own
     model = new_model("split llama")
     engine = VLLMEngine(save(model, tmp_path), tensor_parallel_size=2, **ENGINE)
 

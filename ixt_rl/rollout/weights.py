@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
@@ -66,7 +66,7 @@ def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) ->
     """Brings an engine to `policy_tensors(model)`; once more whenever the weights are lost on the way. Collective.
 
     Args:
-        engine: on the main process; None elsewhere.
+        engine: on rank 0; None elsewhere.
         model: the policy.
         version: what rollouts carry from now on.
 
@@ -87,7 +87,10 @@ def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) ->
                 engine.update_weights(tensors, version)
             except WeightsLost:  # it costs the engine's fault budget, so this ends
                 again = True
-        again = broadcast_object_list([again])[0]
+        if dist.is_available() and dist.is_initialized():
+            everyone = [again]
+            dist.broadcast_object_list(everyone, src=0)
+            again = everyone[0]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Run in a process of its own by test_ray_pool.py: `python pool_script.py <what> <model folder>`."""
+"""Run in a process of its own by tests of engines and pools: `python pool_script.py <what> <model folder>`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.errors import BackendFailed
+from ixt_rl.rollout.broadcast import Sender
 from ixt_rl.rollout.ray_pool import RayPool
+from ixt_rl.rollout.vllm_engine import VLLMEngine
 from tests.integration.rollout_helpers import ENGINE, TOLERANCE, change, flat, gap, prompts, sampling
 
 
@@ -64,5 +67,38 @@ def broken_model(folder: str) -> None:
     assert time.monotonic() - start < 100
 
 
+def split_model(folder: str) -> None:
+    """An engine of two processes: its folder's weights, then handed over, then broadcast."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    engine = VLLMEngine(folder, tensor_parallel_size=2, **ENGINE)
+
+    def compare(version: int) -> None:
+        rollouts = flat(engine.generate(prompts(8), sampling(), n=2))
+        assert gap(model, rollouts) <= TOLERANCE, gap(model, rollouts)
+        assert {r.policy_version for r in rollouts} == {version}
+        print(f"agrees with version {version}", flush=True)
+
+    compare(0)
+    change(model)
+    engine.update_weights(model.state_dict().items(), 1)
+    compare(1)
+
+    change(model, seed=2)
+    with ThreadPoolExecutor(1) as thread:
+        sender = Sender("127.0.0.1", engine.processes, 60.0)
+        joined = thread.submit(engine.join, sender.meeting, 1)
+        sender.join("cpu")
+        joined.result()
+        received = thread.submit(engine.receive)
+        sent = sender.send(model.state_dict().items())
+        assert received.result() == [sent, sent]
+    engine.finish_update(2)
+    compare(2)
+    engine.close()
+    sender.abort()
+
+
+WHAT = (run_until_ended, small_store_then_no_restarts, broken_model, split_model)
+
 if __name__ == "__main__":
-    {f.__name__: f for f in (run_until_ended, small_store_then_no_restarts, broken_model)}[sys.argv[1]](sys.argv[2])
+    {f.__name__: f for f in WHAT}[sys.argv[1]](sys.argv[2])

@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausa
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
-from ixt_rl.errors import ConfigError, WeightMismatch
-from ixt_rl.rollout.weights import Manifest, _odd_weights, checksum, describe, policy_tensors
+from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
+from ixt_rl.rollout.weights import Manifest, _odd_weights, checksum, describe, policy_tensors, send_policy
 from tests.unit.distributed import end_rank, run_ranks, zero3_engine
 
 CPU = torch.device("cpu")
@@ -215,6 +215,18 @@ def wrapped(mode: str, model: nn.Module) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
+class LosesWeightsOnce:
+    """As a pool may that gets them by broadcast: it takes all tensors, and has none of them afterwards."""
+
+    calls = 0
+
+    def update_weights(self, named_tensors, version: int) -> None:
+        self.calls += 1
+        self.tensors = {name: tensor.clone() for name, tensor in named_tensors}
+        if self.calls == 1:
+            raise WeightsLost("an engine failed")
+
+
 def compare_with_one_process(mode: str, adapted: bool) -> None:
     ids = torch.randint(64, (2, 9), generator=torch.Generator().manual_seed(2))
     plain, model = ((lora(tiny()) if adapted else tiny()) for _ in range(2))
@@ -238,6 +250,11 @@ def compare_with_one_process(mode: str, adapted: bool) -> None:
     stepped = check(mode, run, model, merged.state_dict(), exact=False)
     moved = "model.layers.0.self_attn.q_proj.weight"
     assert (stepped[moved] - fresh[moved]).abs().max() > 1e-5
+    engine = LosesWeightsOnce()
+    send_policy(engine if torch.distributed.get_rank() == 0 else None, run, 1)
+    if torch.distributed.get_rank() == 0:
+        assert engine.calls == 2
+        assert_same({name: engine.tensors[name] for name in stepped}, stepped)
     loss_after = run(input_ids=ids, labels=ids).loss  # the wrapper still works
     torch.testing.assert_close(loss_after, plain(input_ids=ids, labels=ids).loss, rtol=1e-5, atol=1e-5)
 

@@ -91,7 +91,7 @@ class Group:
         return tensor
 
     def abort(self) -> None:
-        """Ends what any thread of this rank waits for, and the group."""
+        """Ends the group. A gloo broadcast under way still waits for its time limit, or for the other rank's death."""
         self._group.abort()
 
 
@@ -144,7 +144,7 @@ class Sender:
         return entries
 
     def abort(self) -> None:
-        """Ends the group; whoever sends gets `TransferBroken`."""
+        """Ends the group; see `Group.abort`."""
         if self._group is not None:
             self._group.abort()
 

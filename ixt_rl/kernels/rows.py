@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ixt_rl.kernels.chunks import spans
-from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.head import Head, statistics_dtype
 from ixt_rl.kernels.tiles import TileSums, tile_sums
+from ixt_rl.kernels.vocabulary import Tiles
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Block(NamedTuple):
     Args:
         tile: index of the tile.
         at: the tokens, counted from the chunk's first.
-        z: `[2c, v]` the policy's rows first; overwritten by the next block.
+        z: `[2c, v]` the policy's rows first; overwritten by the thread's next block.
         e_p, e_q: `[c, v]` where their exponentials go (e_q: or None).
         weight: `[v, D]` the policy's head there.
     """
@@ -93,7 +95,7 @@ class Logits:
         hidden, posterior_hidden: `[C, D]`, as factors of the products.
         pieces: of the chunk.
         block: most tokens at a time.
-        scratch: `[>= 2 block, v]`.
+        tiles: of the vocabulary, with scratch memory of at least 2 block rows.
     """
 
     head: Head
@@ -103,33 +105,47 @@ class Logits:
     posterior_hidden: Tensor
     pieces: list[Piece]
     block: int
-    scratch: Tensor
+    tiles: Tiles
 
-    def __iter__(self) -> Iterator[Block]:
-        """All blocks of a tile, then those of the next."""
-        blocks = [(piece, slice(a, b)) for piece in self.pieces for a, b in spans(piece.e_p.shape[1], self.block)]
-        places = [slice(piece.at.start + of.start, piece.at.start + of.stop) for piece, of in blocks]
-        shared = self.posterior_head is self.head
-        stacked = [torch.cat([self.hidden[at], self.posterior_hidden[at]]) for at in places] if shared else []
-        for k, (v0, v1) in enumerate(spans(self.head.vocab_size, self.scratch.shape[1])):
-            weight = self.head.entries(v0, v1, self.dtype)
-            other = weight if shared else self.posterior_head.entries(v0, v1, self.dtype)
-            for i, (piece, of) in enumerate(blocks):
-                c, at = of.stop - of.start, places[i]
-                z = self.scratch[: 2 * c, : v1 - v0]
-                if shared:  # one product of twice the rows reads the head once
-                    self.head.project(stacked[i], v0, weight, out=z)
-                else:
-                    self.head.project(self.hidden[at], v0, weight, out=z[:c])
-                    self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
-                e_q = None if piece.e_q is None else piece.e_q[k, of, : v1 - v0]
-                yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight)
+    @property
+    def new(self) -> dict[str, Any]:
+        """Dtype and device of logits and of all that is computed from them."""
+        return {"dtype": statistics_dtype(self.dtype), "device": self.hidden.device}
+
+    @cached_property
+    def _places(self) -> list[tuple[Piece, slice, slice, Tensor | None]]:
+        """Of each block: its piece, its tokens there and in the chunk, and, where policy and posterior share a head,
+        the hidden states of both: one product of twice the rows reads the head once."""
+        places = []
+        for piece in self.pieces:
+            for a, b in spans(piece.e_p.shape[1], self.block):
+                at = slice(piece.at.start + a, piece.at.start + b)
+                shared = self.posterior_head is self.head
+                stacked = torch.cat([self.hidden[at], self.posterior_hidden[at]]) if shared else None
+                places.append((piece, slice(a, b), at, stacked))
+        return places
+
+    def blocks(self, k: int, v0: int, v1: int) -> Iterator[Block]:
+        """All blocks of tile k, entries v0:v1."""
+        weight = self.head.entries(v0, v1, self.dtype)
+        for piece, of, at, stacked in self._places:
+            c = at.stop - at.start
+            z = self.tiles.scratch(k, 2 * c)
+            if stacked is not None:
+                self.head.project(stacked, v0, weight, out=z)
+            else:
+                self.head.project(self.hidden[at], v0, weight, out=z[:c])
+                other = self.posterior_head.entries(v0, v1, self.dtype)
+                self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
+            e_q = None if piece.e_q is None else piece.e_q[k, of, : v1 - v0]
+            yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight)
 
     def largest(self) -> Tensor:
         """`[2, C]` largest logit of each row; costs the products of a walk."""
-        top = self.scratch.new_full((2, len(self.hidden)), -torch.inf)
-        for block in self:
-            top[:, block.at] = torch.maximum(top[:, block.at], block.z.amax(1).view(2, -1))
+        top = torch.full((2, len(self.hidden)), -torch.inf, **self.new)
+        for tile in self.tiles:
+            for block in self.blocks(*tile):
+                top[:, block.at] = torch.maximum(top[:, block.at], block.z.amax(1).view(2, -1))
         return top
 
 
@@ -139,13 +155,13 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
     Args:
         logits: of a chunk. Where its pieces keep no exponentials of the posterior, what exact mode needs is not
             returned either.
-        seen: called with each block once its exponentials are written; if the walk has to begin anew, with the first
-            tile again, and all after it.
+        seen: called with each block once its exponentials are written, in the thread of its tile; if the walk has to
+            begin anew, with all blocks again.
     """
     ref, sums = _sums(logits, None, seen)
     # No exponential overflows, and a row's normaliser is far from float32's ends, unless a logit is some 50 above those
     # of the first tile.
-    if (sums["mass"] > torch.finfo(logits.scratch.dtype).max ** 0.6).any():
+    if (sums["mass"] > torch.finfo(ref.dtype).max ** 0.6).any():
         ref, sums = _sums(logits, logits.largest(), seen)
     exact = "q_zp" in sums
     total = sums["mass"].sum(-1)  # [2, C]
@@ -168,7 +184,7 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
         gap_top=sums["gap_top"] + (shift_q - shift_p)[:, None] if exact else None,
     )
     narrow: dict[str, Any] = {
-        name: x if x is None or name == "mass" else x.to(logits.scratch.dtype) for name, x in vars(rows).items()
+        name: x if x is None or name == "mass" else x.to(ref.dtype) for name, x in vars(rows).items()
     }
     return Rows(**narrow)
 
@@ -176,16 +192,20 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
 def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | None) -> tuple[Tensor, dict[str, Tensor]]:
     """`ref` [2, C] (of the first tile, if None) and the columns of `TileSums`, `[C, K]` or `[2, C, K]`, float64: K
     numbers a row cost nothing, and normalisers enter everything."""
-    first, ref = ref is None, logits.scratch.new_empty((2, len(logits.hidden))) if ref is None else ref
-    parts: list[list[TileSums]] = []  # by tile and block
-    for block in logits:
-        if block.tile == len(parts):
-            parts.append([])
-        if first and block.tile == 0:
-            ref[:, block.at] = _reference(block.z)
-        parts[-1].append(tile_sums(block.z, ref[:, block.at], block.e_p, block.e_q))
-        if seen is not None:
-            seen(block)
+    parts: list[list[TileSums]] = [[] for _ in logits.tiles]  # by tile and block
+    known, ref = ref is not None, torch.empty((2, len(logits.hidden)), **logits.new) if ref is None else ref
+
+    def visit(k: int, v0: int, v1: int) -> None:
+        for block in logits.blocks(k, v0, v1):
+            if k == 0 and not known:
+                ref[:, block.at] = _reference(block.z)
+            parts[k].append(tile_sums(block.z, ref[:, block.at], block.e_p, block.e_q))
+            if seen is not None:
+                seen(block)
+
+    if not known:  # the other tiles need what the first finds
+        visit(*next(iter(logits.tiles)))
+    logits.tiles.each(visit, start=0 if known else 1)
     names = ("mass", "p_zp", "q_gap", "q_zp", "gap_top") if parts[0][0].q_zp is not None else ("mass", "p_zp", "q_gap")
     return ref, {
         name: torch.stack([torch.cat([getattr(part, name) for part in row], -1) for row in parts], -1).double()

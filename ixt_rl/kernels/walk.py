@@ -24,11 +24,12 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.candidates import invert, uniform_numbers
-from ixt_rl.kernels.chunks import even, spans, tile_width, token_block, token_chunks
+from ixt_rl.kernels.chunks import even, tile_width, token_block, token_chunks
 from ixt_rl.kernels.gradients import Gradients
 from ixt_rl.kernels.head import Head, factors, rounds_factors, statistics_dtype
 from ixt_rl.kernels.rows import Block, Logits, Piece, Rows, normalise
 from ixt_rl.kernels.tiles import exact_gradient, log_tile, sampled_gradient, triton_for
+from ixt_rl.kernels.vocabulary import Tiles
 
 if TYPE_CHECKING:
     from ixt_rl.kernels.intro import IntroSpec
@@ -37,7 +38,7 @@ Choose = Callable[[Tensor, Tensor, "IntroSpec", "torch.Generator | None"], Tenso
 Factor = Callable[[Tensor, Tensor], Tensor]
 Reweigh = Callable[[Tensor, slice], Tensor]
 Gradient = Callable[[Piece, int, int, int], Tensor]
-"""`(piece, k, v0, v1)` -> `[c, v]` gradient of the logits of entries v0:v1, tile k; overwritten by the next."""
+"""`(piece, k, v0, v1)` -> `[c, v]` gradient of the logits of v0:v1, tile k; overwritten by the thread's next."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,19 @@ class Walk:
         """Loss, columns of `IntroStats`, and the gradients of hidden states, weight and bias that `needs` asks for."""
         n_tokens, device = hidden.shape[0], hidden.device
         new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
-        tile = even(self.head.vocab_size, tile_width(device))
-        n_tiles = math.ceil(self.head.vocab_size / tile)
+        width = even(self.head.vocab_size, tile_width(device))
+        n_tiles = math.ceil(self.head.vocab_size / width)
         kept = self._kept
-        row_bytes = n_tiles * tile * torch.empty(0, **new).element_size()
+        row_bytes = n_tiles * width * torch.empty(0, **new).element_size()
         # The chunks of exact mode are as long all the same: shorter ones would read the head and its gradient more
         # often, which is most of what they cost beyond their products.
         chunks = token_chunks(n_tokens, row_bytes, hidden.shape[1] // kept if needs[1] else 0, device, chunk)
         longest = max(chunks.lent, chunks.own)
         block = token_block(longest, device)
         # All that outlives a chunk is allocated before the first: memory does not grow with their number.
-        grads = Gradients(hidden, self.head, needs, self.dtype, n_tiles, tile)
-        own = torch.empty((n_tiles, kept * chunks.own, tile), **new)
-        scratch = torch.empty((max(2 * block, longest), tile), **new)
+        tiles = Tiles(self.head.vocab_size, width, max(2 * block, longest), new)
+        grads = Gradients(hidden, self.head, needs, self.dtype, tiles, chunks.lent + chunks.own)
+        own = torch.empty((n_tiles, kept * chunks.own, width), **new)
         apart = not (self.spec.exact or self.head.softcap or rounds_factors(self.dtype, own) or triton_for(own))
         stats = _Columns(n_tokens, self.spec, new)
         per_token = torch.empty(n_tokens, **new)
@@ -96,30 +97,31 @@ class Walk:
         def add_hidden(block: Block) -> None:
             grads.add_hidden(block.at, block.tile, block.weight, block.e_p)
 
-        for a, b in chunks.spans(n_tokens):
-            h, h_q = factors(hidden[a:b], self.dtype), factors(posterior_hidden[a:b], self.dtype)
-            pieces = self._pieces(b - a, chunks.lent if a == 0 else 0, grads.lent, own)
-            grads.begin(a, b)
-            rows = normalise(
-                Logits(self.head, self.posterior_head, self.dtype, h, h_q, pieces, block, scratch),
-                seen=add_hidden if apart else None,
-            )
-            if self.spec.exact:
-                per_token[a:b], part, total, scale = self._exact(h, h_q, pieces, rows, tokens[a:b])
-            else:
-                per_token[a:b], part, drawn = self._sampled(h, h_q, pieces, rows, tokens[a:b], u[a:b])
-            stats.write(a, b, rows, part)
-            if self.reweigh is not None:
-                weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
-            if not any(needs):
-                continue
-            if apart:
-                self._backward_apart(grads, h, pieces, rows, drawn, weights[a:b], scratch)
-            elif self.spec.exact:
-                self._backward(grads, h, pieces, self._exact_gradient(rows, total, scale, weights[a:b], scratch))
-            else:
-                self._backward(grads, h, pieces, self._sampled_gradient(rows, drawn, weights[a:b], scratch))
-            grads.end()
+        with tiles:
+            for a, b in chunks.spans(n_tokens):
+                h, h_q = factors(hidden[a:b], self.dtype), factors(posterior_hidden[a:b], self.dtype)
+                pieces = self._pieces(b - a, chunks.lent if a == 0 else 0, grads.lent, own)
+                grads.begin(a, b)
+                rows = normalise(
+                    Logits(self.head, self.posterior_head, self.dtype, h, h_q, pieces, block, tiles),
+                    seen=add_hidden if apart else None,
+                )
+                if self.spec.exact:
+                    per_token[a:b], part, total, scale = self._exact(h, h_q, pieces, tiles, rows, tokens[a:b])
+                else:
+                    per_token[a:b], part, drawn = self._sampled(h, h_q, pieces, tiles, rows, tokens[a:b], u[a:b])
+                stats.write(a, b, rows, part)
+                if self.reweigh is not None:
+                    weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
+                if not any(needs):
+                    continue
+                if apart:
+                    self._backward_apart(grads, h, pieces, rows, drawn, weights[a:b])
+                elif self.spec.exact:
+                    self._backward(grads, h, pieces, self._exact_gradient(tiles, rows, total, scale, weights[a:b]))
+                else:
+                    self._backward(grads, h, pieces, self._sampled_gradient(tiles, rows, drawn, weights[a:b]))
+                grads.end()
         return -(weights * per_token).sum(), stats.columns, grads.finish()
 
     @property
@@ -139,10 +141,6 @@ class Walk:
             pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
         return pieces
 
-    def _tiles(self, pieces: list[Piece]) -> list[tuple[int, int, int]]:
-        width = pieces[0].e_p.shape[-1]
-        return [(k, a, b) for k, (a, b) in enumerate(spans(self.head.vocab_size, width))]
-
     def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""
         z_p = self.head.project_ids(h, ids, self.dtype)
@@ -158,7 +156,7 @@ class Walk:
         return (logq - logp > math.log(self.spec.limit)).to(logp.dtype)
 
     def _sampled(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, taken: Tensor, u: Tensor
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor, u: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Drawn]:
         """Candidates of a chunk: their mean `w log p` [C], statistics, and themselves."""
         if self.choose is None:
@@ -169,7 +167,7 @@ class Walk:
             logp_V = torch.cat(
                 [
                     torch.cat([log_tile(e_p[k, :, : v1 - v0], rows.shift_p[at]) for at, e_p, _, _ in pieces])
-                    for k, v0, v1 in self._tiles(pieces)
+                    for k, v0, v1 in tiles
                 ],
                 1,
             )  # [C, V]
@@ -194,7 +192,7 @@ class Walk:
         return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, taken: Tensor
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Whole vocabulary, with `a = p w`: `sum_v a log p` [C], statistics, `sum_v a` [C], and `scale` [C, K].
 
@@ -210,7 +208,7 @@ class Walk:
         else:
             total, value = torch.ones_like(clipped), rows.cross.clone()
             visited = (rows.gap_top > math.log(self.spec.limit)).any(0).tolist()
-        for k, v0, v1 in self._tiles(pieces):
+        for k, v0, v1 in tiles:
             if not visited[k]:
                 continue
             for at, e_p, e_q, _ in pieces:
@@ -241,18 +239,18 @@ class Walk:
         }
         return value, stats, total, scale
 
-    def _sampled_gradient(self, rows: Rows, drawn: Drawn, weights: Tensor, scratch: Tensor) -> Gradient:
+    def _sampled_gradient(self, tiles: Tiles, rows: Rows, drawn: Drawn, weights: Tensor) -> Gradient:
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i]) = push e_p(v) - sum_i pull_i 1[v = c_i]."""
         push, pull = _push_and_pull(rows, drawn, weights)
 
         def gradient(piece: Piece, k: int, v0: int, v1: int) -> Tensor:
             at, e_p = piece.at, piece.e_p[k, :, : v1 - v0]
             args = (push[at], drawn.ids[at] - v0, pull[at], self.head, rows.ref_p[at], self.dtype)
-            return sampled_gradient(e_p, *args, scratch[: len(e_p), : v1 - v0])
+            return sampled_gradient(e_p, *args, tiles.scratch(k, len(e_p)))
 
         return gradient
 
-    def _exact_gradient(self, rows: Rows, total: Tensor, scale: Tensor, weights: Tensor, scratch: Tensor) -> Gradient:
+    def _exact_gradient(self, tiles: Tiles, rows: Rows, total: Tensor, scale: Tensor, weights: Tensor) -> Gradient:
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v))."""
         push = weights * total * rows.scale_p  # [C]
         pull = weights[:, None] * scale  # [C, K]
@@ -261,35 +259,41 @@ class Walk:
             assert piece.e_q is not None
             at, e_p, target = piece.at, piece.e_p[k, :, : v1 - v0], piece.e_q[k, :, : v1 - v0]
             args = (push[at], target, pull[at, k], self.head, rows.ref_p[at], self.dtype)
-            return exact_gradient(e_p, *args, scratch[: len(e_p), : v1 - v0])
+            return exact_gradient(e_p, *args, tiles.scratch(k, len(e_p)))
 
         return gradient
 
     def _backward(self, grads: Gradients, h: Tensor, pieces: list[Piece], gradient: Gradient) -> None:
         """Both products with the gradient of the logits."""
-        for k, v0, v1 in self._tiles(pieces):
+
+        def visit(k: int, v0: int, v1: int) -> None:
             weight = self.head.entries(v0, v1, self.dtype)
             for piece in pieces:
                 grad = gradient(piece, k, v0, v1)
                 grads.add_hidden(piece.at, k, weight, grad)
                 grads.add_weight(piece.at, v0, v1, grad, h[piece.at])
 
+        grads.tiles.each(visit)
+        grads.join_hidden()
+
     def _backward_apart(
-        self, grads: Gradients, h: Tensor, pieces: list[Piece], rows: Rows, drawn: Drawn, weights: Tensor,
-        scratch: Tensor,
-    ) -> None:  # fmt: skip
+        self, grads: Gradients, h: Tensor, pieces: list[Piece], rows: Rows, drawn: Drawn, weights: Tensor
+    ) -> None:
         """As `_sampled_gradient`. Candidates apart, that is the exponentials times one number a row: they go into the
         products as they are, that with the head in the first walk, and no pass over [C, V] is made."""
         push, pull = _push_and_pull(rows, drawn, weights * (self.head.scale / self.head.temperature))
-        grads.scale_hidden(push)
+        scaled_h = h * push[:, None]
+
+        def visit(k: int, v0: int, v1: int) -> None:
+            for at, e_p, _, lent in pieces:
+                tile = e_p[k, :, : v1 - v0]
+                if lent:
+                    tile = grads.tiles.scratch(k, len(tile)).copy_(tile)
+                grads.add_weight(at, v0, v1, tile, scaled_h[at], push[at])
+
+        grads.join_hidden(push)
         if grads.weight is not None or grads.bias is not None:
-            scaled_h = h * push[:, None]
-            for k, v0, v1 in self._tiles(pieces):
-                for at, e_p, _, lent in pieces:
-                    tile = e_p[k, :, : v1 - v0]
-                    if lent:
-                        tile = scratch[: tile.shape[0], : v1 - v0].copy_(tile)
-                    grads.add_weight(at, v0, v1, tile, scaled_h[at], push[at])
+            grads.tiles.each(visit)
         grads.add_entries(h, drawn.ids, -pull)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from ixt_rl.kernels import chunks
 
@@ -9,3 +10,12 @@ from ixt_rl.kernels import chunks
 def narrow_tiles(monkeypatch):
     """Many vocabulary tiles, and a ragged last one, at test sizes."""
     monkeypatch.setattr(chunks, "CPU_TILE", 64)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """The tiles on two threads, whatever the environment gives torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -13,6 +13,12 @@ from ixt_rl.kernels import Head, IntroSpec, intro_loss, tiles, triton_tiles, wal
 from .problems import make_problem
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """One, here: the interpreter knows one place in the grid for the whole process."""
+    torch.set_num_threads(1)
+
+
 def ragged(rows: int, width: int, seed: int) -> torch.Tensor:
     """[rows, width] cut from a wider tensor, as the last tile of a vocabulary is."""
     generator = torch.Generator().manual_seed(seed)

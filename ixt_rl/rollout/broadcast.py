@@ -133,7 +133,7 @@ class Sender:
             for name, tensor in named_tensors:
                 tensor = tensor.detach().to(self._group.device).contiguous()
                 entries[name] = describe(tensor)
-                bucket.add(name, tensor)
+                bucket.add(name, entries[name], tensor)
             bucket.flush()
         except TransferBroken:
             raise
@@ -156,17 +156,17 @@ class _Bucket:
         self._header: Header = []
         self._used = 0
 
-    def add(self, name: str, tensor: Tensor) -> None:
+    def add(self, name: str, entry: TensorEntry, tensor: Tensor) -> None:
         if self._used + tensor.nbytes > BUCKET:
             self.flush()
-        entry = (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
+        line = (name, entry.dtype, list(entry.shape))
         data = tensor.view(-1).view(torch.uint8)
         if len(data) > BUCKET:
-            _send_header(self._group, [entry])
+            _send_header(self._group, [line])
             self._group.broadcast(data)
             return
         self._data[self._used : self._used + len(data)] = data
-        self._header.append(entry)
+        self._header.append(line)
         self._used = _aligned(self._used + len(data))
 
     def flush(self) -> None:

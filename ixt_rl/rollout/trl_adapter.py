@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
@@ -26,8 +26,10 @@ from ixt_rl.errors import ConfigError, DataError, WeightsLost
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_parity
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.rollout.weights import send_policy
+from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.types import Rollout, SamplingParams
+
+T = TypeVar("T")
 
 
 def call_seed(*parts: int) -> int:
@@ -122,16 +124,23 @@ class EngineRollouts:
         with self.in_process_engine(trainer) as engine:
             return [group[0] for group in engine.generate(ids, self._sampling(trainer, part=part))]
 
-    @contextmanager
-    def current_engine(self, trainer: Any) -> Iterator[RolloutEngine]:
-        """An engine with the trainer's current weights, for evaluation; on the main process only, unless in process."""
+    def evaluated(self, trainer: Any, measure: Callable[[RolloutEngine], T]) -> T:
+        """`measure(engine)` of an engine with the trainer's current weights, anew where it loses them meanwhile; on the
+        main process only, unless in process."""
         if self.in_process:
             with self.in_process_engine(trainer) as engine:
-                yield engine
-        else:
+                return measure(engine)
+
+        def measured() -> T:
             self.sync(trainer)
             assert self.engine is not None
-            yield self.engine
+            try:
+                return measure(self.engine)
+            except WeightsLost:
+                self._synced = None
+                raise
+
+        return until_weights_last(measured)
 
     @contextmanager
     def in_process_engine(self, trainer: Any) -> Iterator[TransformersEngine]:

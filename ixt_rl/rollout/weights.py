@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from ixt_rl.kernels.head import zero3_gathered
 
 if TYPE_CHECKING:
     from ixt_rl.rollout.engine import RolloutEngine
+
+T = TypeVar("T")
 
 _INNER = {
     "DistributedDataParallel": "module",
@@ -91,6 +93,14 @@ def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) ->
             everyone = [again]
             dist.broadcast_object_list(everyone, src=0)
             again = everyone[0]
+
+
+def until_weights_last(work: Callable[[], T]) -> T:
+    """`work()`, which brings an engine to the policy and uses it; anew whenever the engine loses the weights meanwhile,
+    which costs its fault budget, so this ends. In one process."""
+    while True:
+        with suppress(WeightsLost):
+            return work()
 
 
 @dataclass(frozen=True)

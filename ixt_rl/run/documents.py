@@ -26,7 +26,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.guidance import GuidedEngine
-from ixt_rl.rollout.weights import send_policy
+from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
@@ -227,7 +227,9 @@ class Evaluator:
             for index, name in enumerate(wishes)
             for mode in self._modes(prompts[name], temperatures, name if index else "")
         ]
-        metrics, samples = evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, modes)
+        metrics, samples = until_weights_last(
+            lambda: evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, modes)
+        )
         guidance = self.section.guidance
         if last and guidance is not None:
             good, bad = prompts[wishes[0]], prompts[guidance.against]

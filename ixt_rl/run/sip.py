@@ -228,10 +228,10 @@ def _measure(
         Mode(mode_name(t), ids, SamplingParams(stage.rollout.max_new_tokens, t, seed=SAMPLING_SEED), keep=10)
         for t in section.temperatures
     ]
-    with trainer.rollouts.current_engine(trainer) as engine:
-        metrics, texts, samples = evaluate_continuations(
-            engine, trainer.processing_class, found, modes, examiner, opponent
-        )
+    metrics, texts, samples = trainer.rollouts.evaluated(
+        trainer,
+        lambda engine: evaluate_continuations(engine, trainer.processing_class, found, modes, examiner, opponent),
+    )
     if last:
         rows = [
             {"mode": mode, "prefix": passage.prefix, "original": passage.suffix, "text": text}

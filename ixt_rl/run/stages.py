@@ -226,8 +226,7 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     )
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
-        with trainer.rollouts.current_engine(trainer) as engine:
-            return evaluate(engine, tokenizer, task, rows, plan)
+        return trainer.rollouts.evaluated(trainer, lambda engine: evaluate(engine, tokenizer, task, rows, plan))
 
     return run
 

@@ -93,3 +93,7 @@ def pids(pool) -> list[int]:
 def restarts(pool) -> int:
     """Engines of a pool that were replaced."""
     return sum(engine["restarts"] for engine in pool.stats())
+
+
+PROMPTS, LENGTH, GROUP = prompts(64), 60, 4
+"""What `undisturbed` samples: prompts, new tokens at most, rollouts a prompt."""

@@ -10,7 +10,6 @@ import psutil
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
@@ -18,29 +17,23 @@ from ixt_rl.rollout import broadcast, weights
 from ixt_rl.rollout.weights import send_policy
 from tests.integration.rollout_helpers import (
     ENGINE,
+    GROUP,
+    LENGTH,
+    PROMPTS,
     TOLERANCE,
     change,
     flat,
     gap,
-    new_model,
     pids,
-    prompts,
     records,
     restarts,
     sampling,
-    save,
 )
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]
-PROMPTS, LENGTH, GROUP = prompts(32), 60, 2
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save(new_model("tied llama"), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +46,6 @@ def shared_pool(folder):
 
 
 @pytest.fixture
-def model(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-@pytest.fixture
 def pool(shared_pool, model, monkeypatch):
     """Both engines at the folder's weights, as version 0; the embedding is larger than a bucket."""
     monkeypatch.setattr(broadcast, "BUCKET", 12 * 1024)
@@ -67,17 +55,6 @@ def pool(shared_pool, model, monkeypatch):
 
 def sampled(pool) -> list:
     return pool.generate(PROMPTS, sampling(LENGTH), GROUP)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(folder):
-    """What one engine in this process samples."""
-    from ixt_rl.rollout.vllm_engine import VLLMEngine
-
-    engine = VLLMEngine(folder, **ENGINE)
-    groups = sampled(engine)
-    engine.close()
-    return records(groups)
 
 
 def interrupted(model: nn.Module, what) -> Iterator[tuple[str, torch.Tensor]]:
@@ -195,7 +172,7 @@ def test_while_one_engine_is_replaced_the_other_does_its_work_and_without_any_th
 
     ticket = pool.submit(PROMPTS, sampling(LENGTH), GROUP)
     os.kill(pids(pool)[1], signal.SIGKILL)
-    with pytest.raises(WeightsLost, match=r"no engine holds.*of 32 groups of this call were finished"):
+    with pytest.raises(WeightsLost, match=r"no engine holds.*of 64 groups of this call were finished"):
         ticket.result()
     change(model)
     pool.update_weights(model.state_dict().items(), 1)

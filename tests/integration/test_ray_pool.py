@@ -20,12 +20,14 @@ from ixt_rl.errors import DataError, WeightMismatch
 from ixt_rl.rollout.engine import RolloutEngine
 from tests.integration.rollout_helpers import (
     ENGINE,
+    GROUP,
+    LENGTH,
+    PROMPTS,
     SIZES,
     TOLERANCE,
     change,
     flat,
     gap,
-    new_model,
     pids,
     prompts,
     records,
@@ -39,12 +41,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray"),
 ]
-PROMPTS, LENGTH, GROUP = prompts(64), 60, 4
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save(new_model("tied llama"), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +53,10 @@ def shared_pool(folder):
 
 
 @pytest.fixture
-def model(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-@pytest.fixture
 def pool(shared_pool, model):
     """At the folder's weights, as version 0."""
     shared_pool.update_weights(model.state_dict().items(), 0)
     return shared_pool
-
-
-@pytest.fixture(scope="module")
-def undisturbed(folder):
-    """What one engine in this process samples."""
-    from ixt_rl.rollout.vllm_engine import VLLMEngine
-
-    engine = VLLMEngine(folder, **ENGINE)
-    groups = engine.generate(PROMPTS, sampling(LENGTH), GROUP)
-    engine.close()
-    return records(groups)
 
 
 def test_two_engines_sample_what_one_does(pool, model, undisturbed):

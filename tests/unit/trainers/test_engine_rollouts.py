@@ -13,6 +13,7 @@ from ixt_rl.errors import ConfigError, ParityError, WeightsLost
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
+from ixt_rl.types import SamplingParams
 from tests.unit.trainers.helpers import make_trainer, tiny
 
 
@@ -111,6 +112,22 @@ def test_weights_that_an_engine_loses_are_sent_again(tmp_path):
     assert not any(engine.failures.values())
     assert torch.equal(weights(inside), weights(outside))
     assert [entry[1] for entry in engine.log if entry[0] == "update"] == [0, 1, 2, 2, 2, 3]
+
+
+def test_an_evaluation_amid_which_an_engine_loses_weights_is_done_again(tmp_path):
+    trainer = train(tmp_path, "grpo", lambda model: EngineRollouts(LosesWeights(model)))
+    engine, versions = trainer.rollouts.engine, []
+    engine.failures["sample"] = 2
+
+    def measure(engine):
+        engine.policy_version = 2  # the one that is lost
+        versions.append(engine.log[-1])
+        return engine.generate([[5, 6]], SamplingParams(max_new_tokens=2), 2)
+
+    ((first, second),) = trainer.rollouts.evaluated(trainer, measure)
+    assert len(first.completion_ids) == len(second.completion_ids) == 2
+    assert versions == [("update", 4)] * 3
+    assert engine.log[-4:-1] == [("update", 4)] * 3, "weights were sent again before each new try"
 
 
 def test_batches_sampled_ahead_are_sampled_again_where_an_engine_loses_weights(tmp_path):

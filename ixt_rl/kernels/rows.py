@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -112,33 +111,18 @@ class Logits:
         """Dtype and device of logits and of all that is computed from them."""
         return {"dtype": statistics_dtype(self.dtype), "device": self.hidden.device}
 
-    @cached_property
-    def _places(self) -> list[tuple[Piece, slice, slice, Tensor | None]]:
-        """Of each block: its piece, its tokens there and in the chunk, and, where policy and posterior share a head,
-        the hidden states of both: one product of twice the rows reads the head once."""
-        places = []
-        for piece in self.pieces:
-            for a, b in spans(piece.e_p.shape[1], self.block):
-                at = slice(piece.at.start + a, piece.at.start + b)
-                shared = self.posterior_head is self.head
-                stacked = torch.cat([self.hidden[at], self.posterior_hidden[at]]) if shared else None
-                places.append((piece, slice(a, b), at, stacked))
-        return places
-
     def blocks(self, k: int, v0: int, v1: int) -> Iterator[Block]:
         """All blocks of tile k, entries v0:v1."""
         weight = self.head.entries(v0, v1, self.dtype)
-        for piece, of, at, stacked in self._places:
-            c = at.stop - at.start
-            z = self.tiles.scratch(k, 2 * c)
-            if stacked is not None:
-                self.head.project(stacked, v0, weight, out=z)
-            else:
+        other = self.posterior_head.entries(v0, v1, self.dtype) if self.posterior_head is not self.head else weight
+        for piece in self.pieces:
+            for a, b in spans(piece.e_p.shape[1], self.block):
+                c, at = b - a, slice(piece.at.start + a, piece.at.start + b)
+                z = self.tiles.scratch(k, 2 * c)
                 self.head.project(self.hidden[at], v0, weight, out=z[:c])
-                other = self.posterior_head.entries(v0, v1, self.dtype)
                 self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
-            e_q = None if piece.e_q is None else piece.e_q[k, of, : v1 - v0]
-            yield Block(k, at, z, piece.e_p[k, of, : v1 - v0], e_q, weight)
+                e_q = None if piece.e_q is None else piece.e_q[k, a:b, : v1 - v0]
+                yield Block(k, at, z, piece.e_p[k, a:b, : v1 - v0], e_q, weight)
 
     def largest(self) -> Tensor:
         """`[2, C]` largest logit of each row; costs the products of a walk."""
@@ -203,9 +187,10 @@ def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | No
             if seen is not None:
                 seen(block)
 
+    tiles = list(logits.tiles)
     if not known:  # the other tiles need what the first finds
-        visit(*next(iter(logits.tiles)))
-    logits.tiles.each(visit, start=0 if known else 1)
+        logits.tiles.each(visit, tiles[:1])
+    logits.tiles.each(visit, tiles if known else tiles[1:])
     names = ("mass", "p_zp", "q_gap", "q_zp", "gap_top") if parts[0][0].q_zp is not None else ("mass", "p_zp", "q_gap")
     return ref, {
         name: torch.stack([torch.cat([getattr(part, name) for part in row], -1) for row in parts], -1).double()

@@ -10,7 +10,7 @@ Shapes: V vocabulary, v entries of a tile, K tiles.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -20,8 +20,10 @@ from torch import Tensor
 from ixt_rl.kernels.chunks import spans
 
 MAX_THREADS = 8  # each has scratch memory, and a sum of the hidden states' gradient, of its own
+Tile = tuple[int, int, int]
+"""`(k, v0, v1)`: tile k, the entries v0:v1."""
 Visit = Callable[[int, int, int], None]
-"""`(k, v0, v1)`: something done to tile k, the entries v0:v1."""
+"""Something done to a tile."""
 _one_walk = threading.Lock()
 
 
@@ -55,8 +57,7 @@ class Tiles:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        """`(k, v0, v1)` of each tile."""
+    def __iter__(self) -> Iterator[Tile]:
         for k, (v0, v1) in enumerate(spans(self.vocab_size, self.width)):
             yield k, v0, v1
 
@@ -68,8 +69,8 @@ class Tiles:
         """`[rows, v]` memory of tile k's thread, as wide as the tile; whatever the thread does next overwrites it."""
         return self._scratch[self.thread(k), :rows, : min(self.width, self.vocab_size - k * self.width)]
 
-    def each(self, visit: Visit, start: int = 0) -> None:
-        """Call `visit` for each tile from `start` on, those of a thread in order, without gradients and autocast.
+    def each(self, visit: Visit, tiles: Iterable[Tile] | None = None) -> None:
+        """Call `visit` for each of `tiles` (None: all), those of a thread in order, without gradients and autocast.
 
         MKL knows one number of threads for the whole process: what other threads compute meanwhile uses no more cores
         than one of these.
@@ -77,7 +78,7 @@ class Tiles:
         Raises:
             Whatever `visit` raises, once all threads have ended.
         """
-        tiles = list(self)[start:]
+        tiles = list(self if tiles is None else tiles)
         if self._pool is None:
             for tile in tiles:
                 visit(*tile)

@@ -141,11 +141,18 @@ class Walk:
             pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
         return pieces
 
-    def _logs(self, h: Tensor, h_q: Tensor, rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding."""
+    def _logs(self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding, less the normaliser.
+
+        The policy's come from its exponentials where they have not underflowed: the rounding of a likely token's logit
+        is in their sum too, and cancels.
+        """
         z_p = self.head.project_ids(h, ids, self.dtype)
         z_q = self.posterior_head.project_ids(h_q, ids, self.dtype)
-        return z_p - rows.lse_p[:, None], z_q - rows.lse_q[:, None]
+        e_p = torch.cat([_entries(e_p, ids[at]) for at, e_p, _, _ in pieces])
+        p = e_p.double() / rows.mass.sum(1, keepdim=True)
+        logp = torch.where(e_p > torch.finfo(e_p.dtype).tiny, p.log().to(z_p.dtype), z_p - rows.lse_p[:, None])
+        return logp, z_q - rows.lse_q[:, None]
 
     def _ratio(self, logp: Tensor, logq: Tensor) -> Tensor:
         if self.factor is not None:
@@ -178,7 +185,7 @@ class Walk:
                     reason=f"the loss is a mean over candidates={self.spec.candidates} ids per token",
                     remedy=f"return shape {(len(taken), self.spec.candidates)}",
                 )
-        logp, logq = self._logs(h, h_q, rows, torch.cat([taken[:, None], ids], 1))
+        logp, logq = self._logs(h, h_q, pieces, rows, torch.cat([taken[:, None], ids], 1))
         w = self._ratio(logp[:, 1:], logq[:, 1:])
         drawn = w[:, 1:] if self.spec.include_taken else w
         stats = {
@@ -200,7 +207,7 @@ class Walk:
         left; only tiles where it does (with a `factor`, all) are visited, and there `e_q` becomes `a`.
         """
         assert rows.cross is not None and rows.gap_top is not None
-        logp, logq = self._logs(h, h_q, rows, taken[:, None])
+        logp, logq = self._logs(h, h_q, pieces, rows, taken[:, None])
         scale, clipped = rows.scale_q[:, None].repeat(1, rows.mass.shape[1]), torch.zeros_like(rows.lse_p)
         if self.factor is not None:
             total, value = torch.zeros_like(clipped), torch.zeros_like(clipped)
@@ -295,6 +302,12 @@ class Walk:
         if grads.weight is not None or grads.bias is not None:
             grads.tiles.each(visit)
         grads.add_entries(h, drawn.ids, -pull)
+
+
+def _entries(e: Tensor, ids: Tensor) -> Tensor:
+    """`[c, m]` entries `ids` [c, m] of `e` [K, c, v]."""
+    rows = torch.arange(len(ids), device=ids.device)[:, None]
+    return e[ids // e.shape[2], rows, ids % e.shape[2]]
 
 
 def _push_and_pull(rows: Rows, drawn: Drawn, weights: Tensor) -> tuple[Tensor, Tensor]:

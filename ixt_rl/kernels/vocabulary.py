@@ -9,13 +9,14 @@ Shapes: V vocabulary, v entries of a tile, K tiles.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, set_num_threads  # by name: vLLM on a CPU puts a warning in place of torch.set_num_threads
 
 from ixt_rl.kernels.chunks import spans
 
@@ -43,7 +44,7 @@ class Tiles:
     def __init__(self, vocab_size: int, width: int, rows: int, new: dict[str, Any]):
         self.vocab_size, self.width = vocab_size, width
         self.count = len(range(0, vocab_size, width))  # K
-        cores = torch.get_num_threads() if new["device"].type == "cpu" else 1
+        cores = _cores() if new["device"].type == "cpu" else 1
         self.threads = min(cores, self.count, MAX_THREADS)
         self._cores = cores // self.threads  # over which a thread shares an operation
         self._scratch = torch.empty((self.threads, rows, width), **new)
@@ -85,7 +86,7 @@ class Tiles:
             return
 
         def run(thread: int) -> None:
-            torch.set_num_threads(self._cores)
+            set_num_threads(self._cores)
             with torch.no_grad():  # grad mode belongs to a thread
                 for k, v0, v1 in tiles:
                     if self.thread(k) == thread:
@@ -96,6 +97,14 @@ class Tiles:
             try:
                 wait(results := [self._pool.submit(run, thread) for thread in range(self.threads)])
             finally:
-                torch.set_num_threads(before)
+                set_num_threads(before)
         for result in results:
             result.result()
+
+
+def _cores() -> int:
+    """As many as torch has threads; 1 if new threads would have to share those this one is bound to."""
+    threads = torch.get_num_threads()
+    wanted = min(threads, os.cpu_count() or 1)
+    bound = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < wanted
+    return 1 if bound else threads

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from ixt_rl.kernels import IntroSpec, intro_loss
+from ixt_rl.kernels import IntroSpec, intro_loss, vocabulary
 from ixt_rl.kernels.vocabulary import MAX_THREADS, Tiles
 from tests.unit.kernels.problems import make_problem, relative_error
 
@@ -64,6 +64,18 @@ def test_no_more_threads_than_tiles_nor_than_have_memory():
     with threads_of_torch(12):
         assert Tiles(30, 16, 8, NEW).threads == 2
         assert Tiles(3000, 16, 8, NEW).threads == MAX_THREADS
+
+
+def test_one_thread_where_this_one_is_bound_to_fewer_cores_than_torch_uses(threads, monkeypatch):
+    """As vLLM on a CPU binds the thread that starts it; threads begun by it would share its core."""
+    monkeypatch.setattr(vocabulary.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    monkeypatch.setattr(vocabulary.os, "cpu_count", lambda: 8)
+    tiles, callers = Tiles(100, 16, 8, NEW), set()
+    with tiles:
+        tiles.each(lambda *tile: callers.add(threading.get_ident()))
+    assert tiles.threads == 1
+    assert callers == {threading.get_ident()}
+    assert torch.get_num_threads() == threads
 
 
 def test_an_error_in_a_thread_is_raised_and_leaves_the_number_of_threads(threads):

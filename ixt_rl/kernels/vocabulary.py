@@ -85,9 +85,11 @@ class Tiles:
                 visit(*tile)
             return
 
+        inference = torch.is_inference_mode_enabled()
+
         def run(thread: int) -> None:
             set_num_threads(self._cores)
-            with torch.no_grad():  # grad mode belongs to a thread
+            with torch.inference_mode(inference), torch.no_grad():  # these modes belong to a thread
                 for k, v0, v1 in tiles:
                     if self.thread(k) == thread:
                         visit(k, v0, v1)

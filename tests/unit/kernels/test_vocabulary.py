@@ -107,3 +107,18 @@ def test_the_loss_does_not_depend_on_the_number_of_threads(spec, softcap, dtype)
     for other in found[1:]:
         for one, more in zip(found[0], other, strict=True):
             assert relative_error(more, one) < (1e-12 if dtype == torch.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_loss_alone(threads, mode):
+    p = make_problem(37, 16, 401)
+    found = []
+    for context in (torch.enable_grad, mode):
+        with context():
+            generator = torch.Generator().manual_seed(1)
+            loss, _ = intro_loss(
+                p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, IntroSpec(3), generator=generator
+            )
+        found.append(loss.item())
+        assert loss.requires_grad == (context is torch.enable_grad)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)

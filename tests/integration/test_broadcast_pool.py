@@ -94,8 +94,8 @@ def test_weights_that_change_on_the_way_are_refused(pool, model, monkeypatch):
     name = "model.layers.1.mlp.up_proj.weight"
     real = broadcast._Bucket.add
 
-    def damage(bucket, key, tensor):
-        real(bucket, key, tensor + 1e-3 * (key == name))
+    def damage(bucket, key, entry, tensor):
+        real(bucket, key, entry, tensor + 1e-3 * (key == name))
 
     with monkeypatch.context() as patch:
         patch.setattr(broadcast._Bucket, "add", damage)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import set_num_threads  # by name: vLLM on a CPU, in the same process, replaces it
 
 from ixt_rl.kernels import chunks
 
@@ -16,6 +17,6 @@ def narrow_tiles(monkeypatch):
 def two_threads():
     """The tiles on two threads, whatever the environment gives torch."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    set_num_threads(2)
     yield
-    torch.set_num_threads(before)
+    set_num_threads(before)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import set_num_threads  # by name: vLLM on a CPU, in the same process, replaces it
 
 from ixt_rl.kernels import IntroSpec, intro_loss, vocabulary
 from ixt_rl.kernels.vocabulary import MAX_THREADS, Tiles
@@ -18,11 +19,11 @@ NEW = {"dtype": torch.float32, "device": torch.device("cpu")}
 @contextmanager
 def threads_of_torch(n):
     before = torch.get_num_threads()
-    torch.set_num_threads(n)
+    set_num_threads(n)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        set_num_threads(before)
 
 
 @pytest.fixture(params=[1, 2, 3], ids=lambda n: f"{n}-threads")

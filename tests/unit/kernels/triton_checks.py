@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import set_num_threads
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, tiles, triton_tiles, walk
 
@@ -16,7 +17,7 @@ from .problems import make_problem
 @pytest.fixture(autouse=True)
 def two_threads():
     """One, here: the interpreter knows one place in the grid for the whole process."""
-    torch.set_num_threads(1)
+    set_num_threads(1)
 
 
 def ragged(rows: int, width: int, seed: int) -> torch.Tensor:

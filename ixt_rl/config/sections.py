@@ -433,8 +433,10 @@ class PoolSection(Strict):
     )
     weight_transfer: Literal["object-store", "broadcast"] = Field(
         "object-store",
-        description="how new weights reach the engines: through Ray's object store, or from device to device (NCCL; "
-        "gloo on CPUs)",
+        description="how new weights reach the engines: through Ray's object store, or from device to device",
+    )
+    placement: Literal["pack", "spread"] = Field(
+        "pack", description="on a cluster: fill nodes one after the other, or spread engines over as many as there are"
     )
     address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
     deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")

@@ -1,35 +1,40 @@
 """Weights by broadcast, from the trainer's device straight to those of the engines.
 
-Rank 0 of a `torch.distributed` group of its own is the trainer's main process, the other ranks are the engines'
-processes; the trainer's own groups are not touched. NCCL carries it between GPUs, gloo between CPUs. Tensors travel
-in buckets, each as three broadcasts:
+Rank 0 of a group of its own is the trainer's main process, the other ranks are the engines' processes; the trainer's
+own groups are not touched. A rank at the trainer's place (the same GPU; on CPUs, the same node) reads what is sent in
+memory that both share; to the others NCCL carries it between GPUs, gloo between CPUs. Tensors travel in buckets, each
+as
 
     bytes of the header -> header: [[name, dtype, shape], ...] -> the tensors' bytes, each at a multiple of `ALIGNMENT`
 
-A header of no bytes ends the weights.
+A header of no bytes ends the weights. Headers, and the meetings of all ranks before and after a bucket's bytes, are
+gloo's: a rank that has died is noticed there, whatever its device is waiting for.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ixt_rl.errors import BackendFailed
+from ixt_rl.rollout.shared_memory import Shared, attach, place, settle
 from ixt_rl.rollout.weights import TensorEntry, describe
 
 BUCKET = 32 * 2**20
-"""Bytes sent at once; a larger tensor goes alone. Small enough for engines to load one while the next is filled."""
+"""Bytes sent at once; a larger tensor takes several turns. Small enough for engines to load one while the next is
+filled."""
 
 ALIGNMENT = 64
 
+T = TypeVar("T")
 Header = list[tuple[str, str, list[int]]]  # name, dtype, shape
 
 
@@ -46,12 +51,14 @@ class Meeting:
         port: there.
         world_size: ranks.
         timeout: seconds one of them waits for the others.
+        bucket: bytes sent at once.
     """
 
     host: str
     port: int
     world_size: int
     timeout: float
+    bucket: int
 
 
 class Group:
@@ -60,39 +67,110 @@ class Group:
     Args:
         meeting: the same for all ranks.
         rank: 0 sends.
-        device: of this rank's tensors: CPUs for all ranks, or a GPU each.
+        device: of this rank's tensors: CPUs for all ranks, or GPUs.
+        node: tells this machine from those of other ranks.
         store: rank 0's own.
     """
 
-    def __init__(self, meeting: Meeting, rank: int, device: torch.device, store: dist.Store | None = None):
+    def __init__(self, meeting: Meeting, rank: int, device: torch.device, node: str, store: dist.Store | None = None):
         self.device = device
-        self._timeout = timedelta(seconds=meeting.timeout)
-        store = store or dist.TCPStore(meeting.host, meeting.port, timeout=self._timeout)
-        self._group: Any
-        if device.type == "cpu":
-            self._group = dist.ProcessGroupGloo(store, rank, meeting.world_size, self._timeout)
+        timeout = timedelta(seconds=meeting.timeout)
+        store = store or dist.TCPStore(meeting.host, meeting.port, timeout=timeout)
+        control = dist.PrefixStore("control", store)
+        self._control: Any = dist.ProcessGroupGloo(control, rank, meeting.world_size, timeout)
+        store.set(f"place of {rank}", place(device, node) or f"only {rank}")
+        places = [store.get(f"place of {each}") for each in range(meeting.world_size)]
+        self.near = [each for each in range(1, meeting.world_size) if places[each] == places[0]]
+        """Ranks that read the bytes in memory they share with rank 0."""
+        self._is_near = rank in self.near
+        far = [each for each in range(meeting.world_size) if each not in self.near]
+        self._far: Any = None
+        if rank in far and len(far) > 1:
+            self._far = _carrier(device, dist.PrefixStore("far", store), far.index(rank), len(far), timeout)
+        self.bucket = torch.empty(0)
+        """uint8 `[meeting.bucket]`: bytes on their way. Rank 0's, and that of the ranks that share it."""
+        self._size = meeting.bucket
+        if rank == 0:
+            shared = Shared(meeting.bucket, device)
+            for each in self.near:
+                store.set(f"bucket for {each}", shared.handle())
+            self.bucket = shared.data
+            self._meet()
+            shared.seal()
         else:
-            options = dist.ProcessGroupNCCL.Options()
-            options._timeout = self._timeout
-            self._group = dist.ProcessGroupNCCL(store, rank, meeting.world_size, options)
+            if self._is_near:
+                self.bucket = attach(store.get(f"bucket for {rank}"), meeting.bucket, device)
+            self._meet()
 
-    def broadcast(self, tensor: Tensor) -> Tensor:
-        """Rank 0's values of `tensor`, in place.
+    def send_header(self, header: Header) -> None:
+        """Announces tensors; an empty header ends the weights. Rank 0's.
 
         Raises:
-            TransferBroken: some rank cannot take part.
+            TransferBroken: some rank cannot take part; so in all that follows.
         """
-        options = dist.BroadcastOptions()
-        options.rootRank = 0
-        try:
-            self._group.broadcast([tensor], options).wait(self._timeout)
-        except RuntimeError as error:
-            raise TransferBroken(str(error)) from error
-        return tensor
+        text = json.dumps(header).encode() if header else b""
+        self._broadcast(self._control, torch.tensor([len(text)]))
+        if text:
+            self._broadcast(self._control, torch.frombuffer(bytearray(text), dtype=torch.uint8))
+
+    def receive_header(self) -> Header:
+        """What rank 0 announces."""
+        length = int(self._broadcast(self._control, torch.zeros(1, dtype=torch.int64)))
+        if not length:
+            return []
+        return json.loads(bytes(self._broadcast(self._control, torch.empty(length, dtype=torch.uint8)).numpy()))
+
+    def send_bucket(self, nbytes: int) -> None:
+        """Sends the first bytes of `bucket`, which may be filled again afterwards. Rank 0's."""
+        settle(self.device)
+        self._meet()
+        if self._far is not None:
+            self._broadcast(self._far, self.bucket[:nbytes])
+        self._meet()
+
+    def receive(self, nbytes: int) -> Tensor:
+        """What rank 0 sends, in memory of this rank's own: uint8 `[nbytes]`."""
+        data = torch.empty(nbytes, dtype=torch.uint8, device=self.device)
+        for part in data.split(self._size) if nbytes else ():
+            self._meet()
+            if self._is_near:
+                part.copy_(self.bucket[: len(part)])
+                settle(self.device)
+            else:
+                self._broadcast(self._far, part)
+            self._meet()
+        return data
 
     def abort(self) -> None:
         """Ends the group. A gloo broadcast under way still waits for its time limit, or for the other rank's death."""
-        self._group.abort()
+        self._control.abort()
+        if self._far is not None:
+            self._far.abort()
+        self.bucket = torch.empty(0)
+
+    def _broadcast(self, group: Any, tensor: Tensor) -> Tensor:
+        options = dist.BroadcastOptions()
+        options.rootRank = 0
+        return self._wait(lambda: group.broadcast([tensor], options), tensor)
+
+    def _meet(self) -> None:
+        """All ranks are here."""
+        self._wait(self._control.barrier, None)
+
+    def _wait(self, start: Callable[[], Any], result: T) -> T:
+        try:
+            start().wait()  # gloo: until done, or the group's time limit; NCCL: the device waits, not this thread
+        except RuntimeError as error:
+            raise TransferBroken(str(error)) from error
+        return result
+
+
+def _carrier(device: torch.device, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:
+    if device.type == "cpu":
+        return dist.ProcessGroupGloo(store, rank, world_size, timeout)
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    return dist.ProcessGroupNCCL(store, rank, world_size, options)
 
 
 class Sender:
@@ -100,14 +178,18 @@ class Sender:
 
     Args:
         host: this process's address, for the other ranks.
+        node: tells this machine from those of other ranks.
         receivers: processes of all engines.
         timeout: seconds one rank waits for the others.
     """
 
-    def __init__(self, host: str, receivers: int, timeout: float):
+    def __init__(self, host: str, node: str, receivers: int, timeout: float):
         world_size = 1 + receivers
-        self._store = dist.TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
-        self.meeting = Meeting(host, self._store.port, world_size, timeout)
+        self._node = node
+        self._store = dist.TCPStore(
+            host, 0, world_size, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout)
+        )
+        self.meeting = Meeting(host, self._store.port, world_size, timeout, BUCKET)
         self._group: Group | None = None
 
     def join(self, device_type: str) -> None:
@@ -117,7 +199,7 @@ class Sender:
             BackendFailed: this process has no such device.
             RuntimeError: an engine did not come.
         """
-        self._group = Group(self.meeting, 0, _own_device(device_type), self._store)
+        self._group = Group(self.meeting, 0, _own_device(device_type), self._node, self._store)
 
     def send(self, named_tensors: Iterable[tuple[str, Tensor]]) -> dict[str, TensorEntry]:
         """Sends tensors, each read before the next is asked for; what was sent, by name.
@@ -138,9 +220,9 @@ class Sender:
         except TransferBroken:
             raise
         except Exception:
-            _send_header(self._group, [])
+            self._group.send_header([])
             raise
-        _send_header(self._group, [])
+        self._group.send_header([])
         return entries
 
     def abort(self) -> None:
@@ -152,27 +234,30 @@ class Sender:
 class _Bucket:
     def __init__(self, group: Group):
         self._group = group
-        self._data = torch.empty(BUCKET, dtype=torch.uint8, device=group.device)
         self._header: Header = []
         self._used = 0
 
     def add(self, name: str, entry: TensorEntry, tensor: Tensor) -> None:
-        if self._used + tensor.nbytes > BUCKET:
+        size = len(self._group.bucket)
+        if self._used + tensor.nbytes > size:
             self.flush()
         line = (name, entry.dtype, list(entry.shape))
         data = tensor.view(-1).view(torch.uint8)
-        if len(data) > BUCKET:
-            _send_header(self._group, [line])
-            self._group.broadcast(data)
+        if len(data) > size:
+            self._group.send_header([line])
+            for part in data.split(size):
+                self._group.bucket[: len(part)] = part
+                self._group.send_bucket(len(part))
             return
-        self._data[self._used : self._used + len(data)] = data
+        self._group.bucket[self._used : self._used + len(data)] = data
         self._header.append(line)
         self._used = _aligned(self._used + len(data))
 
     def flush(self) -> None:
         if self._header:
-            _send_header(self._group, self._header)
-            self._group.broadcast(self._data[: _length(self._header)])
+            self._group.send_header(self._header)
+            if length := _length(self._header):
+                self._group.send_bucket(length)
             self._header, self._used = [], 0
 
 
@@ -186,26 +271,11 @@ def receive(group: Group, entries: dict[str, TensorEntry]) -> Iterator[tuple[str
     Raises:
         TransferBroken: rank 0 or another rank went away.
     """
-    while header := _receive_header(group):
-        data = group.broadcast(torch.empty(_length(header), dtype=torch.uint8, device=group.device))
+    while header := group.receive_header():
+        data = group.receive(_length(header))
         for name, tensor in _unpacked(header, data):
             entries[name] = describe(tensor)
             yield name, tensor
-
-
-def _send_header(group: Group, header: Header) -> None:
-    text = json.dumps(header).encode() if header else b""
-    group.broadcast(torch.tensor([len(text)], device=group.device))
-    if text:
-        group.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8).to(group.device))
-
-
-def _receive_header(group: Group) -> Header:
-    length = int(group.broadcast(torch.zeros(1, dtype=torch.int64, device=group.device)))
-    if not length:
-        return []
-    text = group.broadcast(torch.empty(length, dtype=torch.uint8, device=group.device))
-    return json.loads(bytes(text.cpu().numpy()))
 
 
 def _unpacked(header: Header, data: Tensor) -> Iterator[tuple[str, Tensor]]:

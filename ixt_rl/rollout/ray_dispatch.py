@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import psutil
 
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
-from ixt_rl.rollout.ray_worker import Report, StoredWeights, WorkerInfo
+from ixt_rl.rollout.ray_worker import Report, StoredWeights, WorkerInfo, node_id
 from ixt_rl.rollout.vllm_engine import Request
 from ixt_rl.types import Rollout
 
@@ -379,9 +379,7 @@ class Dispatcher:
                 self._serve(slot, answer)
 
     def _serve(self, slot: Slot, info: WorkerInfo) -> None:
-        import ray
-
-        if info.node == ray.get_runtime_context().get_node_id():
+        if info.node == node_id():
             slot.process = psutil.Process(info.pid)
         with self._wake:
             slot.info = info

@@ -19,6 +19,8 @@ from ixt_rl.rollout.ray_worker import EngineWorker
 from ixt_rl.rollout.vllm_engine import Request, make_requests
 from ixt_rl.types import Rollout, SamplingParams
 
+PLACEMENTS = {"pack": "DEFAULT", "spread": "SPREAD"}  # Ray's names for them
+
 _THREADS = 8  # concurrent calls an actor takes; two are ever in use, the rest is for calls to engines that hang
 
 
@@ -42,6 +44,8 @@ class RayPool:
         tensor_parallel_size: GPUs an engine's model is split over.
         weight_transfer: how new weights reach the engines, see `ixt_rl.rollout.ray_updates`: `object-store`, or
             `broadcast` (for an engine that fails, its new one samples only after the next update).
+        placement: on a cluster, `pack` leaves the choice of nodes to Ray, which fills one (halfway) before it takes the
+            next; `spread` puts engines on as many nodes as have room.
         address: of a running Ray cluster, or `auto`.
         deadline: seconds an engine may go without a decoding step while it has work.
         start_timeout: seconds an engine may take to start, to check or load new weights, or to meet the others.
@@ -53,7 +57,8 @@ class RayPool:
 
     Raises:
         BackendMissing: Ray or vLLM is not installed.
-        ConfigError: more CPUs or GPUs are asked for than a Ray started here has, or an unknown `weight_transfer`.
+        ConfigError: more CPUs or GPUs are asked for than a Ray started here has, or one of the choices
+            above does not exist.
         BackendFailed: the engines do not start.
     """
 
@@ -66,6 +71,7 @@ class RayPool:
         gpus_per_engine: int = 0,
         tensor_parallel_size: int = 1,
         weight_transfer: str = "object-store",
+        placement: str = "pack",
         address: str | None = None,
         deadline: float = 120.0,
         start_timeout: float = 600.0,
@@ -82,12 +88,14 @@ class RayPool:
                 reason="vLLM puts one part of the model on each GPU",
                 remedy=f"set gpus_per_engine={tensor_parallel_size}",
             )
-        if weight_transfer not in WEIGHT_TRANSFERS:
-            raise ConfigError(
-                f"weight_transfer={weight_transfer!r}",
-                reason="there is no such way to send weights",
-                remedy=f"choose one of {', '.join(WEIGHT_TRANSFERS)}",
-            )
+        for name, value, known in (
+            ("weight_transfer", weight_transfer, WEIGHT_TRANSFERS),
+            ("placement", placement, PLACEMENTS),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    f"{name}={value!r}", reason="there is no such choice", remedy=f"choose one of {', '.join(known)}"
+                )
         self.policy_version = 0
         self.constrains = engine_settings.get("tokenizer") is not None
         self._closed = False
@@ -98,7 +106,7 @@ class RayPool:
                 _check_resources(engines, CPU=cpus_per_engine, GPU=gpus_per_engine)
             settings = {"model": model, "tensor_parallel_size": tensor_parallel_size, **engine_settings}
             self._dispatcher = Dispatcher(
-                _actor_factory(settings, cpus_per_engine, gpus_per_engine),
+                _actor_factory(settings, cpus_per_engine, gpus_per_engine, PLACEMENTS[placement]),
                 engines=engines,
                 max_num_seqs=engine_settings.get("max_num_seqs", 256),
                 deadline=deadline,
@@ -248,7 +256,7 @@ def _check_resources(engines: int, **each: float) -> None:
             )
 
 
-def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int) -> Any:
+def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: str) -> Any:
     import ray
 
     source = str(Path(ixt_rl.__file__).resolve().parents[1])
@@ -262,6 +270,7 @@ def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int) -> Any:
     actor = ray.remote(EngineWorker).options(
         num_cpus=cpus,
         num_gpus=gpus,
+        scheduling_strategy=scheduling,
         max_concurrency=_THREADS,
         max_restarts=0,
         max_task_retries=0,

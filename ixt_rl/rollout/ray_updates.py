@@ -2,7 +2,7 @@
 
 | | `ObjectStore` | `Broadcast` |
 |---|---|---|
-| the way | trainer's device -> shared memory of each node -> engine's | device -> device (NCCL; gloo on CPUs) |
+| the way | trainer's device -> shared memory of each node -> engine's | device -> device |
 | checked | before any engine loads | after all have loaded, before any serves |
 | an update that fails | the old version goes on serving | none serves until an update succeeds |
 | a replaced engine | gets the current weights from the store | serves again from the next update on |
@@ -19,7 +19,7 @@ from torch import Tensor
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
 from ixt_rl.rollout.broadcast import Sender, TransferBroken
 from ixt_rl.rollout.ray_dispatch import TICK, Dispatcher, Slot, reason_of
-from ixt_rl.rollout.ray_worker import StoredWeights, tensor_bytes
+from ixt_rl.rollout.ray_worker import StoredWeights, node_id, tensor_bytes
 from ixt_rl.rollout.weights import Manifest, TensorEntry, describe
 
 GRACE = 2.0
@@ -189,7 +189,7 @@ def _meet(slots: list[Slot], timeout: float) -> Sender:
     import ray
 
     infos = [slot.info for slot in slots if slot.info]
-    sender = Sender(ray.util.get_node_ip_address(), sum(info.processes for info in infos), timeout)
+    sender = Sender(ray.util.get_node_ip_address(), node_id(), sum(info.processes for info in infos), timeout)
     rank = 1
     calls = {}
     for slot, info in zip(slots, infos, strict=True):

@@ -120,15 +120,14 @@ class EngineWorker:
 
     def start(self, weights: StoredWeights | None) -> WorkerInfo | WeightMismatch:
         """Waits for the engine and brings it to `weights`; without them it serves those of its folder."""
-        import ray
-
         engine = self._ready.result()
         if weights is not None:
             if mismatch := self.stage(weights):
                 return mismatch
             self.commit()
-        node = ray.get_runtime_context().get_node_id()
-        return WorkerInfo(os.getpid(), node, engine.device, engine.processes, engine.max_model_len, engine.vocab_size)
+        return WorkerInfo(
+            os.getpid(), node_id(), engine.device, engine.processes, engine.max_model_len, engine.vocab_size
+        )
 
     def ping(self) -> None:
         """Answers if the engine lives.
@@ -190,7 +189,8 @@ class EngineWorker:
 
     def join(self, meeting: Meeting, first_rank: int) -> None:
         """Meets the trainer and the other engines; this one's processes have ranks from `first_rank`."""
-        self._in_engine(lambda engine: engine.join(meeting, first_rank))
+        node = node_id()  # here: an engine's other processes do not know Ray
+        self._in_engine(lambda engine: engine.join(meeting, first_rank, node))
 
     def receive(self) -> WeightMismatch | None:
         """Loads weights as the trainer broadcasts them; the engine must be idle, and serves no more until `settle`."""
@@ -263,3 +263,10 @@ class EngineWorker:
                 self._finished += finished
                 self._unfinished -= len(finished)
                 self._changed.notify_all()
+
+
+def node_id() -> str:
+    """Ray's id of this process's node."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()

@@ -274,9 +274,10 @@ class VLLMEngine:
         for missing in self._engine.collective_rpc(_load, args=(tensors,)):
             _refuse_missing(missing)
 
-    def join(self, meeting: Meeting, first_rank: int) -> None:
-        """Joins the group that weights are broadcast in; the k-th process of this engine as rank `first_rank + k`."""
-        self._engine.collective_rpc(_join, args=(meeting, first_rank))
+    def join(self, meeting: Meeting, first_rank: int, node: str) -> None:
+        """Joins the group that weights are broadcast in; the k-th process of this engine as rank `first_rank + k`.
+        `node` tells this machine from others."""
+        self._engine.collective_rpc(_join, args=(meeting, first_rank, node))
 
     def receive(self) -> list[dict[str, TensorEntry]]:
         """Loads a broadcast of weights as it comes, after `join`; neither the version nor the cache changes.
@@ -371,11 +372,11 @@ def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]
     return sorted(wanted - set(loaded))
 
 
-def _join(worker: Any, meeting: Meeting, first_rank: int) -> None:
+def _join(worker: Any, meeting: Meeting, first_rank: int, node: str) -> None:
     """Runs in every vLLM worker."""
     if (old := getattr(worker, "ixt_rl_group", None)) is not None:
         old.abort()
-    worker.ixt_rl_group = Group(meeting, first_rank + worker.rank, worker.device)
+    worker.ixt_rl_group = Group(meeting, first_rank + worker.rank, worker.device, node)
 
 
 def _receive(worker: Any) -> tuple[list[str], dict[str, TensorEntry]]:

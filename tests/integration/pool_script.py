@@ -85,8 +85,8 @@ def split_model(folder: str) -> None:
 
     change(model, seed=2)
     with ThreadPoolExecutor(1) as thread:
-        sender = Sender("127.0.0.1", engine.processes, 60.0)
-        joined = thread.submit(engine.join, sender.meeting, 1)
+        sender = Sender("127.0.0.1", "here", engine.processes, 60.0)
+        joined = thread.submit(engine.join, sender.meeting, 1, "here")
         sender.join("cpu")
         joined.result()
         received = thread.submit(engine.receive)

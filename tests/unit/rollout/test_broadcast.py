@@ -1,11 +1,13 @@
-"""Weights broadcast by gloo; receivers are threads of this process, but for the one that dies."""
+"""Weights in shared memory and by gloo; receivers are threads of this process, where they need not be others."""
 
 from __future__ import annotations
 
 import os
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +15,11 @@ import torch
 from ixt_rl.errors import BackendFailed
 from ixt_rl.rollout import broadcast
 from ixt_rl.rollout.broadcast import Group, Meeting, Sender, TransferBroken, receive
+from ixt_rl.rollout.weights import TensorEntry
 
 CPU = torch.device("cpu")
+HERE, THERE = "the trainer's node", "another node"
+NEAR, FAR = [HERE, HERE], [THERE, THERE]
 
 
 @pytest.fixture(autouse=True)
@@ -39,23 +44,25 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def meet(receivers: int, updates: int) -> tuple[Sender, list[Future]]:
-    """A sender, and for each receiver: what arrived in each update, and its description."""
-    sender = Sender("127.0.0.1", receivers, 60.0)
-    threads = ThreadPoolExecutor(receivers)
-    futures = [threads.submit(_received, sender.meeting, rank, updates) for rank in range(1, 1 + receivers)]
+def meet(nodes: list[str], updates: int) -> tuple[Sender, list[Future]]:
+    """A sender, and for a receiver on each of the nodes: what arrived in each update, and its description."""
+    sender = Sender("127.0.0.1", HERE, len(nodes), 60.0)
+    threads = ThreadPoolExecutor(len(nodes))
+    futures = [threads.submit(_received, sender.meeting, rank, node, updates) for rank, node in enumerate(nodes, 1)]
     sender.join("cpu")
     return sender, futures
 
 
-def _received(meeting: Meeting, rank: int, updates: int) -> list[tuple[dict, dict]]:
-    group = Group(meeting, rank, CPU)
+def _received(meeting: Meeting, rank: int, node: str, updates: int) -> list[tuple[dict, dict]]:
+    group = Group(meeting, rank, CPU, node)
+    assert (rank in group.near) == (node == HERE)
     described: list[dict] = [{} for _ in range(updates)]
     return [(dict(receive(group, entries)), entries) for entries in described]
 
 
-def test_every_receiver_gets_every_tensor_of_every_update():
-    sender, receivers = meet(2, updates=2)
+@pytest.mark.parametrize("nodes", [NEAR, FAR, [THERE, HERE], [HERE, THERE, THERE]])
+def test_every_receiver_gets_every_tensor_of_every_update(nodes):
+    sender, receivers = meet(nodes, updates=2)
     updates = [tensors(), {name: tensor + 1 for name, tensor in tensors().items()}]
     sent = [sender.send(update.items()) for update in updates]
     for receiver in receivers:
@@ -67,21 +74,23 @@ def test_every_receiver_gets_every_tensor_of_every_update():
                 assert torch.equal(tensor, update[name]), name
 
 
-def test_a_tensor_may_change_once_it_was_read():
+@pytest.mark.parametrize("node", [HERE, THERE])
+def test_a_tensor_may_change_once_it_was_read(node):
     """As gathered parameters do, whose memory the next one takes."""
-    sender, (receiver,) = meet(1, updates=1)
+    sender, (receiver,) = meet([node], updates=1)
     memory = torch.empty(4)
     sender.send((str(value), memory.fill_(value)) for value in range(5))
     ((got, _),) = receiver.result(60)
     assert {name: tensor.tolist() for name, tensor in got.items()} == {str(value): [value] * 4 for value in range(5)}
 
 
-def test_an_error_of_the_tensors_ends_the_weights():
+@pytest.mark.parametrize("node", [HERE, THERE])
+def test_an_error_of_the_tensors_ends_the_weights(node):
     def broken():
         yield "first", torch.zeros(5000)
         raise ValueError("no second")
 
-    sender, (receiver,) = meet(1, updates=2)
+    sender, (receiver,) = meet([node], updates=2)
     with pytest.raises(ValueError, match="no second"):
         sender.send(broken())
     sender.send(tensors().items())
@@ -90,14 +99,53 @@ def test_an_error_of_the_tensors_ends_the_weights():
     assert list(second) == list(tensors())
 
 
-def die(meeting: Meeting) -> None:
-    next(receive(Group(meeting, 1, CPU), {}))
+def test_shared_memory_ends_with_the_group():
+    sender, receivers = meet(NEAR, updates=1)
+    sender.send(tensors().items())
+    assert "memfd:ixt-rl" in mapped()
+    for receiver in receivers:
+        receiver.result(60)
+    sender.abort()
+    assert "memfd:ixt-rl" not in mapped()
+
+
+def mapped() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+def describe_all(meeting: Meeting, device: str, out: Connection) -> None:
+    entries: dict[str, TensorEntry] = {}
+    group = Group(meeting, 1, torch.device(device), HERE)
+    for _ in receive(group, entries):
+        pass
+    out.send((group.near, entries))
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda:0", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_another_process_reads_what_it_shares(device):
+    sender = Sender("127.0.0.1", HERE, 1, 60.0)
+    answer, out = Pipe()
+    process = get_context("spawn").Process(target=describe_all, args=(sender.meeting, device, out), daemon=True)
+    process.start()
+    sender.join(torch.device(device).type)
+    sent = sender.send(tensors().items())
+    assert answer.recv() == ([1], sent)
+    process.join(60)
+    sender.abort()
+
+
+def die(meeting: Meeting, node: str) -> None:
+    next(receive(Group(meeting, 1, CPU, node), {}))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_receiver_that_dies_is_noticed():
-    sender = Sender("127.0.0.1", 1, 60.0)
-    process = get_context("spawn").Process(target=die, args=(sender.meeting,), daemon=True)
+@pytest.mark.parametrize("node", [HERE, THERE])
+def test_a_receiver_that_dies_is_noticed(node):
+    sender = Sender("127.0.0.1", HERE, 1, 60.0)
+    process = get_context("spawn").Process(target=die, args=(sender.meeting, node), daemon=True)
     process.start()
     sender.join("cpu")
     with pytest.raises(TransferBroken):
@@ -110,4 +158,4 @@ def test_a_receiver_that_dies_is_noticed():
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this process has an accelerator")
 def test_engines_on_gpus_need_a_trainer_on_one():
     with pytest.raises(BackendFailed, match="engines on cuda"):
-        Sender("127.0.0.1", 1, 60.0).join("cuda")
+        Sender("127.0.0.1", HERE, 1, 60.0).join("cuda")

@@ -6,6 +6,7 @@ when an engine is built.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import os
@@ -152,8 +153,6 @@ class VLLMEngine:
         on_cpu = current_platform.is_cpu()
         if kv_cache_gib is None and on_cpu:
             kv_cache_gib = CPU_KV_CACHE_GIB
-        if on_cpu:
-            _keep_linears_unpacked()
         self.eos_ids = tuple(eos_ids)
         self.device: str = current_platform.device_type
         self.processes = tensor_parallel_size
@@ -369,6 +368,8 @@ def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]
         initialize_layerwise_reload(model)
         loaded = model.load_weights(named_tensors)
         finalize_layerwise_reload(model, runner.model_config)
+    if worker.device.type == "cpu":
+        _return_memory()
     return sorted(wanted - set(loaded))
 
 
@@ -423,24 +424,25 @@ def _names_kept(named_tensors: Iterable[tuple[str, Tensor]], names: set[str]) ->
         yield name, tensor
 
 
-def _keep_linears_unpacked() -> None:
-    """vLLM's CPU build has oneDNN pack the weights of linear layers whenever they are loaded, and does not give the old
-    copies back: the engine would grow by its model with every update (0.29: 25 to 33 MiB per 1,000 rollouts measured
-    with a model of 17 MiB). Unpacked, torch multiplies them."""
-    import vllm._custom_ops as ops
-
-    if not hasattr(ops, "_supports_onednn"):
-        raise RuntimeError("vllm._custom_ops._supports_onednn is gone: look again whether updates leak memory on CPU")
-    ops._supports_onednn = False
+def _return_memory() -> None:
+    """Has the C library give freed memory back: on a CPU each update frees the packed weights of before, and what is
+    allocated next does not fit the holes they leave."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)
 
 
 def _set_environment() -> None:
-    """What vLLM reads when it is imported or built: one process, errors only, no usage reports."""
+    """What vLLM reads when it is imported or built: one process, errors only, no usage reports.
+
+    oneDNN, which multiplies on CPUs, keeps compiled products of 1,024 shapes unless told otherwise. Every number of
+    tokens in a batch is a shape of its own, so that an engine would grow by some 150 MiB before that many have come.
+    """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name, value in (
         ("VLLM_LOGGING_LEVEL", "ERROR"),
         ("VLLM_NO_USAGE_STATS", "1"),
         ("TORCH_CPP_LOG_LEVEL", "ERROR"),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"),
     ):
         os.environ.setdefault(name, value)
 

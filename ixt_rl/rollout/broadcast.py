@@ -79,7 +79,7 @@ class Group:
         control = dist.PrefixStore("control", store)
         self._control: Any = dist.ProcessGroupGloo(control, rank, meeting.world_size, timeout)
         store.set(f"place of {rank}", place(device, node) or f"only {rank}")
-        places = [store.get(f"place of {each}") for each in range(meeting.world_size)]
+        places = [store.get(f"place of {each}").decode() for each in range(meeting.world_size)]
         self.near = [each for each in range(1, meeting.world_size) if places[each] == places[0]]
         """Ranks that read the bytes in memory they share with rank 0."""
         self._is_near = rank in self.near
@@ -99,7 +99,7 @@ class Group:
             shared.seal()
         else:
             if self._is_near:
-                self.bucket = attach(store.get(f"bucket for {rank}"), meeting.bucket, device)
+                self.bucket = attach(store.get(f"bucket for {rank}").decode(), meeting.bucket, device)
             self._meet()
 
     def send_header(self, header: Header) -> None:

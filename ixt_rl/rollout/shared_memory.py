@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from base64 import b64decode, b64encode
 
 import torch
 from torch import Tensor
@@ -46,14 +47,14 @@ class Shared:
         else:
             self.data = torch.empty(nbytes, dtype=torch.uint8, device=device)
 
-    def handle(self) -> bytes:
+    def handle(self) -> str:
         """For `attach` in one other process, while this one lives and has not called `seal`; each process needs its
         own."""
         if self._file is not None:
-            return pickle.dumps(f"/proc/{os.getpid()}/fd/{self._file}")
+            return f"/proc/{os.getpid()}/fd/{self._file}"
         from torch.multiprocessing.reductions import reduce_tensor
 
-        return pickle.dumps(reduce_tensor(self.data)[1])
+        return b64encode(pickle.dumps(reduce_tensor(self.data)[1])).decode()
 
     def seal(self) -> None:
         """Nobody else is to attach; what is mapped stays mapped."""
@@ -62,20 +63,19 @@ class Shared:
             self._file = None
 
 
-def attach(handle: bytes, nbytes: int, device: torch.device) -> Tensor:
+def attach(handle: str, nbytes: int, device: torch.device) -> Tensor:
     """The other process's `Shared.data`, on `device`, which is at the same place.
 
     Args:
-        handle: of `Shared.handle`; unpickled, so it must come from a process that is trusted.
+        handle: of `Shared.handle`; a GPU's is unpickled, so it must come from a process that is trusted.
         nbytes: as there.
         device: this process's name for it.
     """
-    how = pickle.loads(handle)
     if device.type == "cpu":
-        return _map(how, nbytes)
+        return _map(handle, nbytes)
     from torch.multiprocessing.reductions import rebuild_cuda_tensor
 
-    arguments = list(how)
+    arguments = list(pickle.loads(b64decode(handle)))
     arguments[6] = device.index  # the GPU's index in this process
     return rebuild_cuda_tensor(*arguments)
 

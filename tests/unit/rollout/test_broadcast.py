@@ -20,6 +20,7 @@ from ixt_rl.rollout.weights import TensorEntry
 CPU = torch.device("cpu")
 HERE, THERE = "the trainer's node", "another node"
 NEAR, FAR = [HERE, HERE], [THERE, THERE]
+LIMIT = 200.0  # seconds; to start a process may take many where others compute
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def tensors() -> dict[str, torch.Tensor]:
 
 def meet(nodes: list[str], updates: int) -> tuple[Sender, list[Future]]:
     """A sender, and for a receiver on each of the nodes: what arrived in each update, and its description."""
-    sender = Sender("127.0.0.1", HERE, len(nodes), 60.0)
+    sender = Sender("127.0.0.1", HERE, len(nodes), LIMIT)
     threads = ThreadPoolExecutor(len(nodes))
     futures = [threads.submit(_received, sender.meeting, rank, node, updates) for rank, node in enumerate(nodes, 1)]
     sender.join("cpu")
@@ -126,7 +127,7 @@ def describe_all(meeting: Meeting, device: str, out: Connection) -> None:
     ["cpu", pytest.param("cuda:0", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
 )
 def test_another_process_reads_what_it_shares(device):
-    sender = Sender("127.0.0.1", HERE, 1, 60.0)
+    sender = Sender("127.0.0.1", HERE, 1, LIMIT)
     answer, out = Pipe()
     process = get_context("spawn").Process(target=describe_all, args=(sender.meeting, device, out), daemon=True)
     process.start()
@@ -144,7 +145,7 @@ def die(meeting: Meeting, node: str) -> None:
 
 @pytest.mark.parametrize("node", [HERE, THERE])
 def test_a_receiver_that_dies_is_noticed(node):
-    sender = Sender("127.0.0.1", HERE, 1, 60.0)
+    sender = Sender("127.0.0.1", HERE, 1, LIMIT)
     process = get_context("spawn").Process(target=die, args=(sender.meeting, node), daemon=True)
     process.start()
     sender.join("cpu")
@@ -158,4 +159,4 @@ def test_a_receiver_that_dies_is_noticed(node):
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this process has an accelerator")
 def test_engines_on_gpus_need_a_trainer_on_one():
     with pytest.raises(BackendFailed, match="engines on cuda"):
-        Sender("127.0.0.1", HERE, 1, 60.0).join("cuda")
+        Sender("127.0.0.1", HERE, 1, LIMIT).join("cuda")

@@ -95,8 +95,10 @@ class Group:
             for each in self.near:
                 store.set(f"bucket for {each}", shared.handle())
             self.bucket = shared.data
-            self._meet()
-            shared.seal()
+            try:
+                self._meet()
+            finally:
+                shared.seal()
         else:
             if self._is_near:
                 self.bucket = attach(store.get(f"bucket for {rank}").decode(), meeting.bucket, device)
@@ -197,7 +199,7 @@ class Sender:
 
         Raises:
             BackendFailed: this process has no such device.
-            RuntimeError: an engine did not come.
+            RuntimeError, TransferBroken: an engine did not come.
         """
         self._group = Group(self.meeting, 0, _own_device(device_type), self._node, self._store)
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,7 +34,6 @@ filled."""
 
 ALIGNMENT = 64
 
-T = TypeVar("T")
 Header = list[tuple[str, str, list[int]]]  # name, dtype, shape
 
 
@@ -153,18 +152,19 @@ class Group:
     def _broadcast(self, group: Any, tensor: Tensor) -> Tensor:
         options = dist.BroadcastOptions()
         options.rootRank = 0
-        return self._wait(lambda: group.broadcast([tensor], options), tensor)
+        _finish(group.broadcast, [tensor], options)
+        return tensor
 
     def _meet(self) -> None:
         """All ranks are here."""
-        self._wait(self._control.barrier, None)
+        _finish(self._control.barrier)
 
-    def _wait(self, start: Callable[[], Any], result: T) -> T:
-        try:
-            start().wait()  # gloo: until done, or the group's time limit; NCCL: the device waits, not this thread
-        except RuntimeError as error:
-            raise TransferBroken(str(error)) from error
-        return result
+
+def _finish(collective: Callable[..., Any], *args: Any) -> None:
+    try:
+        collective(*args).wait()  # gloo: until done, or the group's time limit; NCCL: the device waits, not this thread
+    except RuntimeError as error:
+        raise TransferBroken(str(error)) from error
 
 
 def _carrier(device: torch.device, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:

@@ -26,6 +26,9 @@ ON_THIS_MACHINE = {"on_this_machine": True}
 """Validation context under which files, packages and template names are looked up."""
 
 DATA_ENDINGS = (".jsonl", ".json", ".parquet")
+MOST_ROWS = 10**8
+"""That a world makes for one stage."""
+
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _FILE_ENDING = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|ya?ml|gz|zst|zip)$", re.IGNORECASE)
 _WEIGHT_ENDING = re.compile(r"\.(safetensors|bin|gguf|pt|pth)$", re.IGNORECASE)
@@ -265,6 +268,29 @@ def check_output_dir(path: str, info: ValidationInfo) -> str:
             repr(path), reason=f"{parent} is no folder that can be written to", remedy="name another folder"
         )
     return str(folder)
+
+
+def needs_rows(rows: int, of: str) -> None:
+    """A world's `rows` problems or documents, which are made before training, are a number that memory holds."""
+    if rows > MOST_ROWS:
+        raise ConfigError(
+            of,
+            reason=f"{rows} rows would be made before training, at most {MOST_ROWS} are",
+            remedy="make it shorter, or split it into stages",
+        )
+
+
+def needs_memory(size: int, of: str, info: ValidationInfo) -> None:
+    """`size` bytes of weights are at most this machine's memory."""
+    if _off(info) or not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > there:
+        raise ConfigError(
+            of,
+            reason=f"weights of {size / 2**30:,.0f} GiB do not fit in the {there / 2**30:,.0f} GiB of this machine",
+            remedy="make the model smaller",
+        )
 
 
 def needs_backend(name: str, used_for: str, info: ValidationInfo) -> None:

@@ -8,16 +8,20 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from ixt_rl.config import checks
 from ixt_rl.config.sections import (
+    BatchSize,
     Data,
     Name,
     NonNegativeFloat,
-    NonNegativeInt,
+    Parameters,
     PositiveFloat,
     PositiveInt,
+    Rows,
     Share,
+    Steps,
     Strict,
     Template,
     TemplateName,
+    Tokens,
 )
 from ixt_rl.errors import ConfigError
 
@@ -28,7 +32,7 @@ class WorldCorpus(Strict):
     """Documents of mixed quality, written by code, with a verifier as their judge."""
 
     world: Literal["chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
-    documents: PositiveInt = Field(20_000, description="size of the corpus; it is read again when it ends")
+    documents: Rows = Field(20_000, description="size of the corpus; it is read again when it ends")
     judge: Literal["verifier", "matched"] = Field(
         "verifier", description="who wrote the feedback: one that knows all (late-stage), or a weaker one (matched)"
     )
@@ -108,7 +112,7 @@ class DocumentEvaluation(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
     every: PositiveInt = 200
-    problems: PositiveInt = Field(600, description="at the end of the stage")
+    problems: Rows = Field(600, description="at the end of the stage")
     curve_problems: PositiveInt = Field(200, description="at evaluations on the way, the first of `problems`")
     wishes: dict[Name, int | str | None] = Field(
         {"best": 5},
@@ -116,9 +120,9 @@ class DocumentEvaluation(Strict):
         "metrics of the others are called greedy@<name>/..., and are taken at the end",
     )
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")
-    samples: PositiveInt = Field(1, description="completions a problem at each temperature above 0")
+    samples: BatchSize = Field(1, description="completions a problem at each temperature above 0")
     guidance: Guidance | None = Field(None, description="also measure guided sampling: metrics greedy@guided/...")
-    max_new_tokens: PositiveInt = 64
+    max_new_tokens: Tokens = 64
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None
 
@@ -147,7 +151,7 @@ class DocumentEvaluation(Strict):
 class Packing(Strict):
     """How token sequences become rows."""
 
-    capacity: PositiveInt = Field(2048, description="tokens of a row; longer documents are cut")
+    capacity: Tokens = Field(2048, description="tokens of a row; longer documents are cut")
     packed: bool = Field(True, description="several documents a row, kept apart by masks; false: one a row")
 
 
@@ -157,14 +161,14 @@ class DocumentFields(Strict):
     data: Corpus
     feedback: FeedbackSection = FeedbackSection()
     packing: Packing = Packing()
-    steps: PositiveInt
-    batch_size: PositiveInt = Field(8, description="rows of each update")
-    micro_batch_size: PositiveInt | None = Field(None, description="rows in one forward pass; default: all")
+    steps: Steps
+    batch_size: BatchSize = Field(8, description="rows of each update")
+    micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of a moving average of the weights, which is evaluated and saved in their place"
     )
     evaluation: DocumentEvaluation | None = None
-    judge_parameters: NonNegativeInt | None = Field(
+    judge_parameters: Parameters | None = Field(
         None, description="parameters of the judge, for the FLOPs of annotation; default: those of the model"
     )
     gradient_checkpointing: bool = False

@@ -335,7 +335,8 @@ def _out_of_bounds(kind: str, context: dict[str, Any], message: str) -> tuple[st
     bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
     signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     if kind in bounds:
-        bound = f"{signs[bounds[kind]]} {context[bounds[kind]]:g}"
+        limit = context[bounds[kind]]
+        bound = f"{signs[bounds[kind]]} {limit if isinstance(limit, int) else format(limit, 'g')}"
         return f"it must be {bound}", f"write a number {bound}"
     if kind == "finite_number":
         return "it must be a finite number", "write a finite number"
@@ -343,6 +344,8 @@ def _out_of_bounds(kind: str, context: dict[str, Any], message: str) -> tuple[st
         limit = context.get("min_length") if kind == "too_short" else context.get("max_length")
         bound = f"at {'least' if kind == 'too_short' else 'most'} {limit} item{'s' if limit != 1 else ''}"
         return f"it has {context['actual_length']}, it must have {bound}", f"write a list of {bound}"
+    if kind == "string_too_long":
+        return f"it is longer than {context['max_length']} characters", "make it shorter; the name becomes a folder"
     if kind == "string_pattern_mismatch":
         return (
             "names are letters, digits, `.`, `_` and `-`, starting with a letter or digit",

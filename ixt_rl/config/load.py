@@ -81,7 +81,9 @@ def resolved(config: RunConfig) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            read = file.read(yaml_io.MOST_BYTES + 1)
+        return read.decode("utf-8", "strict" if len(read) <= yaml_io.MOST_BYTES else "replace")  # its size is refused
     except FileNotFoundError:
         folder = path.parent
         names = sorted(str(p.name) for p in folder.glob("*.y*ml")) if folder.is_dir() else []

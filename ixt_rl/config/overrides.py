@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ixt_rl.config.problems import Problem, did_you_mean, show
-from ixt_rl.config.yaml_io import Document, Path, parse_yaml
+from ixt_rl.config.yaml_io import MOST_LEVELS, Document, Path, parse_yaml
 from ixt_rl.errors import ConfigError
 
 
@@ -30,13 +30,17 @@ def apply_override(override: str, document: Document, origins: dict[Path, str]) 
             "it is not of the form key=value",
             "write a.b=c, such as seeds=[1,2,3] or stages.0.optim.lr=1e-4",
         )
+    if key.count(".") >= MOST_LEVELS:
+        return Problem(show(key), "not applied", f"no key lies {MOST_LEVELS} levels deep", "write a.b=c")
     try:
         parsed = parse_yaml(text, f"override {key}")
     except ConfigError as error:
         return Problem(key, show(text), error.reason, "quote the value: key='\"...\"'")
     if parsed.duplicates:
         return Problem(key, show(text), f"{parsed.duplicates[0][0][-1]!r} is written twice", "keep one of the two")
-    return _set(key, parsed.value, document, origins, f"override {override}")
+    return _set(
+        key, parsed.value, document, origins, f"override {override if len(override) <= 200 else override[:197] + '...'}"
+    )
 
 
 def _set(key: str, value: Any, document: Document, origins: dict[Path, str], origin: str) -> Problem | None:

@@ -13,6 +13,7 @@ from ixt_rl.config import checks
 from ixt_rl.config.documents import DocumentFields, FileCorpus, WorldCorpus
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.config.sections import (
+    BatchSize,
     Data,
     EngineSection,
     Evaluation,
@@ -30,10 +31,14 @@ from ixt_rl.config.sections import (
     Reward,
     RewardErrors,
     RolloutSection,
+    Rows,
+    Seed,
     Share,
+    Steps,
     Strict,
     Template,
     TemplateName,
+    Workers,
     WorldData,
 )
 from ixt_rl.config.sip import SipFields
@@ -62,10 +67,15 @@ class PretrainStage(Stage):
 
     type: Literal["pretrain"]
     data: WorldData
-    steps: PositiveInt
-    batch_size: PositiveInt = 64
+    steps: Steps
+    batch_size: BatchSize = 64
     optim: Optim
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _rows(self) -> PretrainStage:
+        checks.needs_rows(self.steps * self.batch_size, f"steps={self.steps} with batch_size={self.batch_size}")
+        return self
 
 
 class DocumentStage(DocumentFields, Stage):
@@ -130,7 +140,7 @@ class EvaluateStage(Stage):
     data: Data
     template: TemplateName | Template | None = None
     rollout: RolloutSection
-    problems: PositiveInt = 400
+    problems: Rows = 400
     min_told_gap: Share | None = Field(
         None, description="stop unless strict accuracy told the answer exceeds the plain one by this much"
     )
@@ -154,10 +164,10 @@ class OnlineStage(Stage):
     template: TemplateName | Template | None = Field(
         None, description="a named template or an inline one; default: the world's, or `math`"
     )
-    steps: PositiveInt
-    rollouts_per_step: PositiveInt = Field(description="completions sampled before each update")
-    group_size: Annotated[int, Field(ge=2)] = Field(4, description="G, completions of one prompt")
-    micro_batch_size: PositiveInt | None = Field(None, description="rows in one forward pass; default: all")
+    steps: Steps
+    rollouts_per_step: BatchSize = Field(description="completions sampled before each update")
+    group_size: Annotated[int, Field(ge=2, le=10**6)] = Field(4, description="G, completions of one prompt")
+    micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
     rollout: RolloutSection
     optim: Optim
     rewards: Annotated[list[Reward], Field(min_length=1)]
@@ -192,6 +202,11 @@ class OnlineStage(Stage):
                     reason="a step's rollouts are whole groups, computed in whole micro-batches",
                     remedy=f"make rollouts_per_step a multiple of {divisor}",
                 )
+        if isinstance(self.data, WorldData):
+            checks.needs_rows(
+                self.steps * self.rollouts_per_step // self.group_size,
+                f"steps={self.steps} with rollouts_per_step={self.rollouts_per_step}, group_size={self.group_size}",
+            )
         return self
 
     @model_validator(mode="after")
@@ -298,10 +313,10 @@ class RunConfig(Strict):
     output_dir: Annotated[str, AfterValidator(checks.check_output_dir)] = Field(
         "runs", description="the run's folder is output_dir/name"
     )
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = Field(
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [1], description="every online stage is trained once per seed"
     )
-    threads: PositiveInt | None = Field(None, description="CPU threads of torch; default: torch's own choice")
+    threads: Workers | None = Field(None, description="CPU threads of torch; default: torch's own choice")
     rollout: EngineSection = EngineSection()
     model: Model
     stages: Annotated[list[AnyStage], Field(min_length=1)]

@@ -23,9 +23,20 @@ from pydantic import (
 from ixt_rl.config import checks
 from ixt_rl.errors import ConfigError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")]
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="letters, digits, . _ -; a file name"),
+]
+PositiveInt = Annotated[int, Field(gt=0, le=2**31 - 1)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="what numpy takes")]
+Steps = Annotated[int, Field(gt=0, le=10**8)]
+BatchSize = Annotated[int, Field(gt=0, le=10**6)]
+Tokens = Annotated[int, Field(gt=0, le=10**7)]
+Rows = Annotated[int, Field(gt=0, le=10**7, description="made or read as a whole")]
+Workers = Annotated[int, Field(gt=0, le=1024, description="threads, processes, actors")]
+Parameters = Annotated[int, Field(ge=0, le=10**15)]
+Seconds = Annotated[float, Field(gt=0, le=10**7, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -49,14 +60,14 @@ class NewModel(Strict):
         "world",
         description="`world`: the vocabulary of the stage's world; `bytes`: any text, one token a byte",
     )
-    hidden_size: PositiveInt = 128
-    layers: PositiveInt = 2
-    heads: PositiveInt = 4
-    intermediate_size: PositiveInt = 384
+    hidden_size: Annotated[int, Field(gt=0, le=2**16)] = 128
+    layers: Annotated[int, Field(gt=0, le=1000)] = 2
+    heads: Annotated[int, Field(gt=0, le=2**12)] = 4
+    intermediate_size: Annotated[int, Field(gt=0, le=2**20)] = 384
     tie_embeddings: bool = True
     init_std: PositiveFloat = 0.05
-    max_positions: PositiveInt = 2048
-    seed: NonNegativeInt = 0
+    max_positions: Tokens = 2048
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _heads_divide(self) -> NewModel:
@@ -66,6 +77,16 @@ class NewModel(Strict):
                 reason="the hidden size is split evenly over attention heads",
                 remedy=f"make hidden_size a multiple of {self.heads}",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_memory(self, info: ValidationInfo) -> NewModel:
+        per_layer = 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
+        checks.needs_memory(
+            4 * self.layers * per_layer,
+            f"layers={self.layers}, hidden_size={self.hidden_size}, intermediate_size={self.intermediate_size}",
+            info,
+        )
         return self
 
 
@@ -109,7 +130,7 @@ class Model(Strict):
 class Lora(Strict):
     """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
 
-    r: PositiveInt = 16
+    r: Annotated[int, Field(gt=0, le=2**16)] = 16
     alpha: PositiveInt = 32
     dropout: Share = 0.0
     target_modules: str | list[str] = "all-linear"
@@ -202,10 +223,10 @@ class PrefixData(Strict):
         description="a .jsonl, .json or .parquet file, a folder or a pattern of them, or one hub dataset id"
     )
     text: str = Field("text", description="field of the document")
-    suffix_tokens: PositiveInt = Field(description="tokens at the end of a document that are to be predicted")
-    min_prefix_tokens: PositiveInt = 1
-    max_prefix_tokens: PositiveInt = Field(960, description="longer prefixes lose their beginning")
-    max_rows: PositiveInt = Field(10_000, description="documents that are read, those for evaluation included")
+    suffix_tokens: Tokens = Field(description="tokens at the end of a document that are to be predicted")
+    min_prefix_tokens: Tokens = 1
+    max_prefix_tokens: Tokens = Field(960, description="longer prefixes lose their beginning")
+    max_rows: Rows = Field(10_000, description="documents that are read, those for evaluation included")
     eval_rows: NonNegativeInt = Field(100, description="documents set aside for evaluation")
 
 
@@ -275,8 +296,8 @@ class MathReward(Strict):
     type: Literal["math"]
     weight: Finite = 1.0
     extract: Literal["auto", "last_box", "hashes"] = "auto"
-    deadline_s: PositiveFloat = 5.0
-    workers: PositiveInt = 1
+    deadline_s: Seconds = 5.0
+    workers: Workers = 1
 
 
 class FormatReward(Strict):
@@ -314,7 +335,7 @@ class JudgeReward(Strict):
     rubric: str = Field("suffix-match", description="a shipped rubric that reads one completion, or a YAML file")
     options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
     temperature: NonNegativeFloat = 0.0
-    max_new_tokens: PositiveInt = Field(512, description="of the judge's answer, its thinking included")
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
     weight: Finite = 1.0
 
     @model_validator(mode="after")
@@ -355,8 +376,8 @@ class RewriteReward(Strict):
     )
     options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
     temperature: NonNegativeFloat = 0.0
-    max_new_tokens: PositiveInt = Field(512, description="of the judge's answer, its thinking included")
-    repeats: PositiveInt = Field(1, description="votes on every question, and on each order of a pair")
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+    repeats: Workers = Field(1, description="votes on every question, and on each order of a pair")
     unreadable: Finite | None = Field(
         0.0, description="reward of an answer that is no rewrite, or cut off; null: the sample is left out"
     )
@@ -414,8 +435,8 @@ class Optim(Strict):
 class VllmSection(Strict):
     """vLLM's own settings (engines `vllm` and `ray-vllm`)."""
 
-    max_num_seqs: PositiveInt = Field(256, description="sequences decoded at once by one engine")
-    tensor_parallel: PositiveInt = Field(1, description="GPUs one engine's model is split over")
+    max_num_seqs: BatchSize = Field(256, description="sequences decoded at once by one engine")
+    tensor_parallel: Workers = Field(1, description="GPUs one engine's model is split over")
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share of a GPU's memory for one engine")
     kv_cache_gib: PositiveFloat | None = Field(
         None, description="KV cache of one engine; default: what gpu_memory leaves, 1 GiB on a CPU"
@@ -426,8 +447,8 @@ class VllmSection(Strict):
 class PoolSection(Strict):
     """The Ray actors of engine `ray-vllm`, each with a vLLM engine."""
 
-    engines: PositiveInt = 1
-    cpus_per_engine: PositiveInt = 1
+    engines: Workers = 1
+    cpus_per_engine: Workers = 1
     gpus_per_engine: NonNegativeInt | None = Field(
         None, description="default: tensor_parallel if there are GPUs, else 0"
     )
@@ -439,7 +460,7 @@ class PoolSection(Strict):
         "pack", description="on a cluster: fill nodes one after the other, or spread engines over as many as there are"
     )
     address: str | None = Field(None, description="of a running Ray cluster, or `auto`; default: start Ray here")
-    deadline: PositiveFloat = Field(120.0, description="seconds without progress after which an engine is replaced")
+    deadline: Seconds = Field(120.0, description="seconds without progress after which an engine is replaced")
     max_restarts: NonNegativeInt = Field(8, description="engines replaced before the run stops")
     dashboard: bool = Field(False, description="Ray's dashboard, where Ray is started here (needs ray[default])")
 
@@ -495,26 +516,26 @@ class EngineSection(Strict):
 class RolloutSection(Strict):
     """How a stage samples the policy; what samples it is the run's `rollout` block."""
 
-    max_new_tokens: PositiveInt
+    max_new_tokens: Tokens
     temperature: PositiveFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: NonNegativeInt = 0
-    max_prompt_tokens: PositiveInt = 1024
+    max_prompt_tokens: Tokens = 1024
     on_long: Literal["fail", "drop", "truncate"] = Field(
         "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
     )
-    batch_size: PositiveInt = Field(256, description="rows generated at once (engine transformers)")
+    batch_size: BatchSize = Field(256, description="rows generated at once (engine transformers)")
 
 
 class Evaluation(Strict):
     """Measured on held-out problems, greedy and sampled, plain and told the answer."""
 
     every: PositiveInt = 20
-    problems: PositiveInt = 200
+    problems: Rows = 200
     at_start: bool = True
     temperature: PositiveFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    samples: PositiveInt = Field(1, description="sampled completions a problem (avg@k)")
+    samples: BatchSize = Field(1, description="sampled completions a problem (avg@k)")
 
 
 class Posterior(Strict):
@@ -537,7 +558,7 @@ class Posterior(Strict):
 class IntroSection(Strict):
     """InTRO (arXiv 2511.09865); the paper's setting is the default."""
 
-    candidates: PositiveInt | Literal["exact"] = Field(5, description="n, the taken token included")
+    candidates: BatchSize | Literal["exact"] = Field(5, description="n, the taken token included")
     include_taken: bool = True
     clip: PositiveFloat | None = 200.0
     posterior: Posterior = Posterior()

@@ -9,16 +9,21 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 from ixt_rl.config import checks
 from ixt_rl.config.documents import FileCorpus
 from ixt_rl.config.sections import (
+    BatchSize,
     Lora,
     Name,
     NonNegativeFloat,
-    NonNegativeInt,
     Optim,
     PositiveFloat,
     PositiveInt,
     RolloutSection,
+    Rows,
+    Seed,
     Share,
+    Steps,
     Strict,
+    Tokens,
+    Workers,
 )
 from ixt_rl.config.sip_choices import (
     UNJUDGED,
@@ -39,15 +44,15 @@ class WorldPassages(Strict):
     """Documents of a world, cut where the world says: a prefix, and how its author went on."""
 
     world: Literal["chain", "almanac"]
-    passages: PositiveInt = Field(4000, description="how many; they are read again when they end")
+    passages: Rows = Field(4000, description="how many; they are read again when they end")
 
 
 class SuffixCorpus(FileCorpus):
     """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
 
-    suffix_tokens: PositiveInt = 128
-    min_prefix_tokens: PositiveInt = 1
-    max_prefix_tokens: PositiveInt = Field(1920, description="longer prefixes lose their beginning")
+    suffix_tokens: Tokens = 128
+    min_prefix_tokens: Tokens = 1
+    max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
 
 
 def _tag(value: Any) -> str:
@@ -69,8 +74,8 @@ class Asked(Strict):
     options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
     temperature: NonNegativeFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.6
-    max_new_tokens: PositiveInt = 512
-    seed: NonNegativeInt = 0
+    max_new_tokens: Tokens = 512
+    seed: Seed = 0
 
 
 class RewriterSection(Asked):
@@ -99,7 +104,7 @@ class JudgeSection(Asked):
     against: Literal["all", "original"] = Field(
         "all", description="quality: compare with every other candidate, or with the original as the pivot"
     )
-    repeats: PositiveInt = Field(1, description="votes on every question; their mean counts")
+    repeats: Workers = Field(1, description="votes on every question; their mean counts")
 
     @model_validator(mode="after")
     def _axes(self, info: ValidationInfo) -> JudgeSection:
@@ -112,7 +117,7 @@ class SuffixEvaluation(Strict):
     """Measured on prefixes that no training saw, by an independent judge."""
 
     every: PositiveInt = 50
-    prefixes: PositiveInt = Field(300, description="at the end of the stage")
+    prefixes: Rows = Field(300, description="at the end of the stage")
     curve_prefixes: PositiveInt = Field(100, description="at evaluations on the way, the first of `prefixes`")
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy")
     against: Name | None = Field(
@@ -138,21 +143,23 @@ class SipFields(Strict):
     sources: list[CandidateSource] | None = Field(
         None, description="candidates: original, rewrite, rollout; default: original and rollout, or the baseline's"
     )
-    group_size: NonNegativeInt | None = Field(None, description="K, rollouts of a prefix; default: 16, baselines 1")
+    group_size: Annotated[int, Field(ge=0, le=10**6)] | None = Field(
+        None, description="K, rollouts of a prefix; default: 16, baselines 1"
+    )
     beta: PositiveFloat = Field(0.1, description="of DPO")
     reference: ReferenceKind = Field("frozen", description="DPO's")
     reference_sync_steps: PositiveInt | None = Field(None, description="`synced` only: updates between two copies")
     rewriter: RewriterSection | None = None
     judge: JudgeSection | None = None
-    judge_parts: PositiveInt = Field(
+    judge_parts: BatchSize = Field(
         1, description="parts of an update's prefixes: one is judged while the next is sampled"
     )
-    judge_patience: NonNegativeFloat = Field(
+    judge_patience: Annotated[float, Field(ge=0, le=10**7)] = Field(
         600.0, description="seconds to wait in all for a judge or rewriter that is down, before the run stops"
     )
-    steps: PositiveInt
-    batch_size: PositiveInt = Field(16, description="prefixes of each update")
-    micro_batch_size: PositiveInt | None = Field(None, description="prefixes in one forward pass; default: all")
+    steps: Steps
+    batch_size: BatchSize = Field(16, description="prefixes of each update")
+    micro_batch_size: BatchSize | None = Field(None, description="prefixes in one forward pass; default: all")
     rollout: RolloutSection
     optim: Optim
     evaluation: SuffixEvaluation | None = SuffixEvaluation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.schema import OnlineStage
 from ixt_rl.config.yaml_io import parse_yaml
+from ixt_rl.errors import ConfigError
 from tests.unit.config.broken import GOOD
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -240,3 +242,69 @@ def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, mo
 def test_a_worlds_vocabulary_cannot_write_a_files_text(file):
     with pytest.raises(InvalidConfig, match="tokenizer: bytes"):
         load_run(file, ["stages.rl.data={path: gsm8k}", "stages.rl.rewards=[{type: math}]"])
+
+
+# ----------------------------------------------------------------------------------------- limits
+
+
+def test_values_at_their_bounds_are_taken(file):
+    config = load_run(file, ["seeds=[4294967295]", f"name={'x' * 100}", "threads=1024", "stages.rl.steps=1000000"])
+    assert config.seeds == [2**32 - 1]
+
+
+def bomb(levels: int, item: str = "[{}]") -> str:
+    """Nine aliases of a level in the one above: 9 ** levels values."""
+    lines = ["a0: &a0 " + item.format("x, " * 9)]
+    lines += [f"a{n}: &a{n} " + item.format(f"*a{n - 1}, " * 9) for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+HOSTILE = {
+    "aliases that multiply": (bomb(8), "copy this to more than"),
+    "merges that multiply": (bomb(9, "{{<<: [{}]}}").replace("<<: [x, " + "x, " * 8 + "]", "x: 1", 1), "copy this"),
+    "merges in one place": ("a: &a {x: 1, y: 2}\nb: {<<: [" + "*a, " * 15_000 + "]}", "copy this to more than"),
+    "a chain of merges": (
+        "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}, k{n}: 1}}\n" for n in range(1, 1500)),
+        "copy this to more than",
+    ),
+    "aliases in a tagged list": (bomb(7) + "\no: !!omap [x: *a6]", ""),
+    "nested lists": ("[" * 20_000, "levels inside one another"),
+    "nested blocks": ("{a: " * 1_500, "levels inside one another"),
+    "nested dashes": ("- " * 20_000, "levels inside one another"),
+    "a NUL": ("name: a\0b", "U+0000"),
+    "no int": ("name: !!int abc", "'abc' is no whole number"),
+    "no float": ("name: !!float abc", "'abc' is no number"),
+    "an empty float": ("name: !!float ''", "'' is no number"),
+    "no bool": ("name: !!bool maybe", "'maybe' is no bool"),
+    "no timestamp": ("name: !!timestamp abc", "is not read"),
+    "a long int": ("name: " + "1" * 5_000, "no whole number of a sensible length"),
+    "a long hexadecimal int": ("name: 0x" + "f" * 100_000, "no whole number of a sensible length"),
+    "many values": ("name: [" + "x, " * 50_000 + "]", "more than 20000 values"),
+    "a large file": ("name: " + "x" * 300_000, "more than 262144 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("place", ["file", "override"])
+def test_hostile_yaml_is_one_readable_error_at_once(place: str, text: str, says: str, file):
+    overrides = [] if place == "file" else [f"model={text.removeprefix('name: ')}"]
+    if place == "file":
+        file.write_text(text)
+    started = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        load_run(file, overrides)
+    assert time.process_time() - started < 1.0
+    assert says in str(caught.value)
+    assert "reason: " in str(caught.value)
+    assert "remedy: " in str(caught.value)
+    assert len(str(caught.value)) < 10_000
+
+
+def test_aliases_within_bounds_are_copied_out():
+    document = parse_yaml(bomb(3), "text")
+    assert document.value["a2"] == [[["x"] * 9] * 9] * 9
+
+
+def test_an_override_of_many_parts_is_one_readable_error(file):
+    with pytest.raises(InvalidConfig, match="levels"):
+        load_run(file, ["model." + "a." * 3_000 + "b=1"])

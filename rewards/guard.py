@@ -62,6 +62,7 @@ class GuardedReward:
     ):
         self.func, self.budget, self.failures_path = func, budget, Path(failures_path)
         self.__name__ = name  # TRL logs a reward under its __name__
+        self.decides = getattr(func, "decides", True)  # whether it says what InTRO and RAFT keep
         self.failures, self.samples, self.last_error = 0, 0, ""
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **kwargs: Any) -> list[float | None]:

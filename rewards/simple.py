@@ -1,4 +1,7 @@
-"""Rewards on the form of a completion: a pattern, required tags, its length. All with TRL's signature."""
+"""Rewards on the form of a completion: a pattern, required tags, its length. All with TRL's signature.
+
+They weigh in a sum; what InTRO and RAFT keep they decide only where they are named for it (`decides` is False).
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,7 @@ def format_reward(pattern: str, *, name: str = "format_reward") -> RewardFunctio
     def reward(prompts: Sequence[Any], completions: Sequence[Completion], **kwargs: Any) -> list[float | None]:
         return [float(compiled.fullmatch(completion_text(c)) is not None) for c in completions]
 
-    reward.__name__ = name
-    return reward
+    return _of_form(reward, name)
 
 
 def tags_reward(tags: Sequence[str], *, name: str = "tags_reward") -> RewardFunction:
@@ -56,8 +58,7 @@ def tags_reward(tags: Sequence[str], *, name: str = "tags_reward") -> RewardFunc
     def reward(prompts: Sequence[Any], completions: Sequence[Completion], **kwargs: Any) -> list[float | None]:
         return [float(any_tag.findall(completion_text(c)) == wanted) for c in completions]
 
-    reward.__name__ = name
-    return reward
+    return _of_form(reward, name)
 
 
 def length_reward(soft: int, hard: int, *, name: str = "length_reward") -> RewardFunction:
@@ -92,5 +93,10 @@ def length_reward(soft: int, hard: int, *, name: str = "length_reward") -> Rewar
     ) -> list[float | None]:
         return [max(-1.0, min(0.0, (soft - len(ids)) / (hard - soft))) for ids in completion_ids]
 
+    return _of_form(reward, name)
+
+
+def _of_form(reward: RewardFunction, name: str) -> RewardFunction:
     reward.__name__ = name
+    reward.decides = False  # type: ignore[attr-defined]
     return reward

@@ -50,7 +50,9 @@ class InTROConfig(GRPOConfig):
         clip: upper bound of the correction factor; None for no bound.
         posterior: the model shown the answer: `live`, a `frozen` copy of the initial model, or its `ema`.
         posterior_decay: decay of the moving average, per update; `ema` only.
-        keep_reward: rationales with at least this weighted reward are kept.
+        keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
+            those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
+        keep_reward: a rationale is kept where each of them is at least this, unweighted.
     """
 
     candidates: int | str = field(default=5, metadata={"help": "n, or 'exact'"})
@@ -58,6 +60,7 @@ class InTROConfig(GRPOConfig):
     clip: float | None = field(default=200.0)
     posterior: Literal["live", "frozen", "ema"] = field(default="live")
     posterior_decay: float | None = field(default=None)
+    keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
 
     def __post_init__(self) -> None:
@@ -91,7 +94,8 @@ class InTROTrainer(KeptTrainer):
 
     - `choose_candidates`: which tokens stand for the vocabulary at each position;
     - `factor`: the weight of a candidate, from its two log-probs;
-    - `token_weights`: how positions and rationales are averaged.
+    - `token_weights`: how positions and rationales are averaged;
+    - `keep`: which rationales are trained.
     """
 
     _tag_names = ["trl", "ixt-rl", "intro"]
@@ -143,7 +147,7 @@ class InTROTrainer(KeptTrainer):
         kept = self.kept_rows(inputs)
         batch = self.policy_batch(kept)
         posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
-        weights = self.token_weights(batch, self.rows_per_update(inputs))
+        weights = self.weights_of(batch, inputs, kept)
         sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:

@@ -1,33 +1,90 @@
 """Training on kept rationales only: what InTRO and RAFT share.
 
-A rationale is kept when its weighted reward reaches `keep_reward`. Dropped ones cost no forward pass:
-each micro-batch is rebuilt from its kept rows, trimmed of padding. The denominator is the number of
-kept rationales of the whole update over all ranks, fixed before its first micro-batch, so that loss
-and gradient do not depend on how the update is split.
+A rationale is kept when each reward that decides is decided and reaches `keep_reward`; the other rewards cannot
+make it right or wrong. Dropped ones cost no forward pass: each micro-batch is rebuilt from its kept rows,
+trimmed of padding. The denominator is the number of kept rationales of the whole update over all ranks, fixed
+before its first micro-batch, so that loss and gradient do not depend on how the update is split.
 
-Shapes: B rows, T tokens, N loss-bearing tokens.
+Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.types import TokenSequence
 
+_TOLERANCE = 1e-6
+"""By how much of it (or of 1) a reward may miss `keep_reward`: TRL holds rewards in float32."""
+
 
 class KeptTrainer(OnlineTrainer):
-    """`OnlineTrainer` that trains on kept rationales; subclasses write `_compute_loss`."""
+    """`OnlineTrainer` that trains on kept rationales; subclasses write `_compute_loss`.
+
+    Which rewards decide what is kept: those that `args.keep` names, else all that have a positive weight and no
+    attribute `decides = False` (as the shipped rewards on form and length have).
+
+    Raises:
+        ConfigError: `args.keep` names nothing, or what is not there.
+    """
+
+    def __init__(self, model: Any, reward_funcs: Any, args: Any, **kwargs: Any):
+        super().__init__(model, reward_funcs, args, **kwargs)
+        self.deciding = _deciding(self.reward_func_names, self.reward_funcs, self.reward_weights.tolist(), args.keep)
+
+    # ---------------------------------------------------------------- override these
+
+    def keep(self, rewards: Tensor, batch: dict[str, Any]) -> Tensor:
+        """(B,) bool: the rationales to train on. The default asks the rewards that decide, and no sum.
+
+        Args:
+            rewards: (B,) weighted sums, NaN where incomplete.
+            batch: TRL's dict; each reward by itself is in `batch["rewards_per_func"]` (B, F), undecided NaN.
+        """
+        least = self.args.keep_reward - _TOLERANCE * max(1.0, abs(self.args.keep_reward))
+        return (batch["rewards_per_func"][:, self.deciding] >= least).all(dim=1)  # NaN reaches nothing
+
+    def token_weights(self, batch: Batch, rows_per_update: Tensor, signals: dict[str, Any] | None = None) -> Tensor:
+        """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.
+
+        Args:
+            batch: the kept rationales of this micro-batch.
+            rows_per_update: 0-d, K: kept rationales of the whole update, divided by the number of ranks
+                because the ranks' gradients are averaged.
+            signals: what is known of each row of `batch`, first dimension its rows: `rewards`, `rewards_per_func`,
+                `advantages`, and what `add_signals` added. An override may leave the argument out.
+
+        Returns:
+            (N,) fp32, in the order of `batch.target_ids`.
+        """
+        lengths = batch.loss_mask.sum(dim=1)
+        return 1.0 / (lengths[batch.target_rows].float() * rows_per_update)
+
+    # ---------------------------------------------------------------- the update
+
+    def undecided(self, rewards_per_func: Tensor) -> Tensor:
+        """(B,) bool: a reward that decides is undecided."""
+        return rewards_per_func[:, self.deciding].isnan().any(dim=1)
 
     def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
-        keep = (rewards >= self.args.keep_reward) & batch["completion_mask"].any(dim=1)
-        batch["keep"] = keep
-        batch["keep_total"] = self.accelerator.gather(keep.sum()).sum()  # 0-d: goes to every micro-batch
+        batch["keep"] = self.keep(rewards, batch) & batch["completion_mask"].any(dim=1)
+
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        keep = batch["keep"]  # as a subclass's `add_signals` left it
+        if "keep_total" not in batch:
+            batch["keep_total"] = self.accelerator.gather(keep.sum()).sum()  # 0-d: goes to every micro-batch
         self.track("kept_share", keep.float())
+        return batch
 
     def correct(self, batch: dict[str, Any]) -> None:
         """Nothing: the ratio comes from the forward pass that trains; see `sampled_logps`."""
@@ -40,19 +97,12 @@ class KeptTrainer(OnlineTrainer):
             return torch.zeros(0, device=batch.loss_mask.device)
         return inputs["sampling_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
 
-    def token_weights(self, batch: Batch, rows_per_update: Tensor) -> Tensor:
-        """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.
-
-        Args:
-            batch: the kept rationales of this micro-batch.
-            rows_per_update: 0-d, K: kept rationales of the whole update, divided by the number of ranks
-                because the ranks' gradients are averaged.
-
-        Returns:
-            (N,) fp32, in the order of `batch.target_ids`.
-        """
-        lengths = batch.loss_mask.sum(dim=1)
-        return 1.0 / (lengths[batch.target_rows].float() * rows_per_update)
+    def weights_of(self, batch: Batch, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Tensor:
+        """`token_weights` of a micro-batch's kept rationales."""
+        more = {}
+        if "signals" in inspect.signature(self.token_weights).parameters:
+            more["signals"] = _of_rows(inputs, [row for row, _, _ in kept])
+        return self.token_weights(batch, self.rows_per_update(inputs), **more)
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
         """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks)."""
@@ -87,3 +137,33 @@ class KeptTrainer(OnlineTrainer):
         """Keyword arguments of a forward pass that hands hidden states to `head_fn`."""
         inputs = batch.model_inputs(self.model.config._attn_implementation)
         return {**inputs, "predictor_mask": batch.predictor_mask}
+
+
+def _of_rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    """The per-row values of TRL's dict for some rows."""
+    count = len(inputs["completion_ids"])
+    found: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == count:
+            found[name] = value[rows]
+        elif isinstance(value, list) and len(value) == count:
+            found[name] = [value[row] for row in rows]
+    return found
+
+
+def _deciding(
+    names: Sequence[str], functions: Sequence[Callable[..., Any]], weights: Sequence[float], keep: Sequence[str] | None
+) -> list[int]:
+    """Places of the rewards that decide; see `KeptTrainer`."""
+    if keep is None:
+        counted = [i for i, weight in enumerate(weights) if weight > 0] or list(range(len(names)))
+        return [i for i in counted if getattr(functions[i], "decides", True)] or counted
+    wanted = [keep] if isinstance(keep, str) else list(keep)
+    for name in wanted or [None]:
+        if name not in names:
+            raise ConfigError(
+                f"keep={keep!r}",
+                reason=f"no reward function is called {name!r}" if wanted else "no reward would decide",
+                remedy=did_you_mean(name, list(names)) + f"name some of: {', '.join(names)}",
+            )
+    return [i for i, name in enumerate(names) if name in wanted]

@@ -4,7 +4,7 @@ One optimizer step of any online trainer here:
 
     dataset rows (prompt, told_prompt, ...)
       -> rollout_func: RolloutEngine.generate           ids, log-probs, finish reasons
-      -> _calculate_rewards: guarded reward functions   (B, functions), NaN = excluded
+      -> _calculate_rewards: guarded reward functions   (B, F), NaN = undecided; totals of the complete ones
       -> _generate_and_score_completions                TRL's dict of padded tensors, then `add_signals`
       -> _compute_loss                                  the method's loss; log-probs by `ixt_rl.kernels`
 
@@ -12,7 +12,7 @@ Overridden private methods of TRL: `_get_per_token_logps_and_entropies`, `_calcu
 `_generate_and_score_completions`, and `_compute_loss` in subclasses. tests/contract checks that they
 are still there and still called the way this module relies on.
 
-Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
+Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class OnlineTrainer(GRPOTrainer):
 
     Args:
         model: a causal language model, or the path of one.
-        reward_funcs: functions with TRL's reward signature; None for a completion excludes it.
+        reward_funcs: functions with TRL's reward signature; None says undecided. A completion counts where every reward
+            with a weight is decided: totals that lack a part are compared with none.
         args: the trainer's config.
         rollouts: samples completions, `EngineRollouts(engine)`; default: the model itself, in process.
         correction: importance correction of what an engine outside the model, or an older policy, sampled: from the
@@ -152,7 +153,7 @@ class OnlineTrainer(GRPOTrainer):
         self._lookahead_source: Any = None
         self.grader = grader
         self.ledger = Ledger(self.model.num_parameters())
-        self._rewards: Tensor | None = None
+        self._rewards: Tensor | None = None  # (B, F), undecided NaN
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_head_function(base, self.temperature)
@@ -169,8 +170,17 @@ class OnlineTrainer(GRPOTrainer):
             batch: TRL's dict: prompt_ids, prompt_mask, completion_ids, completion_mask (all (B, T)),
                 advantages (B,), ... A value must be a tensor whose first dimension is B, a 0-d
                 tensor, or a list of length B: TRL shuffles and splits it with the rows.
-            rewards: (B,) fp32 weighted reward of each completion, NaN where excluded.
+            rewards: (B,) fp32 weighted sum of each completion's rewards, NaN where one with a weight is undecided; also
+                in `batch["rewards"]`, and in `batch["rewards_per_func"]` (B, F) each reward by itself.
         """
+
+    def undecided(self, rewards_per_func: Tensor) -> Tensor:
+        """(B,) bool: completions that do not count, because a reward they need is undecided.
+
+        Args:
+            rewards_per_func: (B, F), NaN where undecided, in the order of `reward_funcs`.
+        """
+        return self._incomplete(rewards_per_func)
 
     def track(self, name: str, values: Tensor) -> None:
         """Averages `values` (any shape) into metric `name`; the mean is over all elements of all
@@ -239,24 +249,30 @@ class OnlineTrainer(GRPOTrainer):
     # ---------------------------------------------------------------- TRL's private methods
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        """(B of all ranks, F) rewards; rows with an incomplete total are NaN throughout, which TRL leaves out of
+        baselines, advantages and means (it would take a part for the whole)."""
         gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         first = self.accelerator.process_index * len(prompts)
-        local = gathered[first : first + len(prompts)]
-        total = (local * self.reward_weights.to(local.device)).nansum(dim=1)
-        self._rewards = total.masked_fill(local.isnan().all(dim=1), float("nan"))
+        self._rewards = gathered[first : first + len(prompts)].clone()
+        gathered[self._incomplete(gathered)] = float("nan")
         return gathered
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
         assert self._rewards is not None
+        batch["rewards_per_func"] = self._rewards
+        total = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(dim=1)
+        batch["rewards"] = total.masked_fill(self._incomplete(self._rewards), float("nan"))
+        undecided = self.undecided(self._rewards)
+        self._warn_of_nothing(undecided)
         self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
-        self.track("excluded_share", self._rewards.isnan().float())
+        self.track("excluded_share", undecided.float())
         self.track(
             "rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in inputs])
         )
         if self.correction is not None:
             self.correct(batch)
-        self.add_signals(inputs, batch, self._rewards)
+        self.add_signals(inputs, batch, batch["rewards"])
         if self.grader is not None:
             self._track_grades(inputs, batch)
         return batch
@@ -322,13 +338,27 @@ class OnlineTrainer(GRPOTrainer):
         ids, mask = batch["completion_ids"], batch["completion_mask"].bool()
         return [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
 
+    def _incomplete(self, rewards_per_func: Tensor) -> Tensor:
+        """(B,) bool: rows whose weighted sum lacks a part."""
+        weighs = self.reward_weights.to(rewards_per_func.device) != 0
+        return rewards_per_func[:, weighs].isnan().any(dim=1)
+
+    def _warn_of_nothing(self, undecided: Tensor) -> None:
+        if undecided.all() and not self._rewards.isnan().all(dim=1).any():
+            warnings.warn(
+                f"step {self.state.global_step}: each of {len(undecided)} completions has a reward and lacks another, "
+                "so none is trained. Rewards that speak for some rows only belong into one function that asks the row.",
+                stacklevel=2,
+            )
+
     def _track_grades(self, inputs: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         assert self.grader is not None
         completions = self.completion_lists(batch)
         grades = [self.grader(row, ids) for row, ids in zip(inputs, completions, strict=True)]
         for name in ("checked", "strict", "reasoned"):
             self.track(f"rollout/{name}", torch.tensor([float(getattr(g, name)) for g in grades]))
-        lucky = [float(g.lucky) for g in grades if g.checked]
+        kept = batch["keep"].tolist() if "keep" in batch else [g.checked for g in grades]
+        lucky = [float(g.lucky) for g, is_kept in zip(grades, kept, strict=True) if is_kept]
         self.track("rollout/lucky_of_kept", torch.tensor(lucky))
         width = batch["completion_ids"].shape[1]
         batch["token_right"] = torch.tensor(

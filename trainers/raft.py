@@ -28,11 +28,14 @@ class RAFTConfig(GRPOConfig):
 
     Args:
         importance_ratio: RAFT++: weigh tokens by the clipped ratio to the policy that sampled them.
-        keep_reward: rationales with at least this weighted reward are kept.
+        keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
+            those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
+        keep_reward: a rationale is kept where each of them is at least this, unweighted.
         epsilon: RAFT++ only: ratios count up to 1 + epsilon.
     """
 
     importance_ratio: bool = field(default=False)
+    keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
 
     def __post_init__(self) -> None:
@@ -59,7 +62,7 @@ class RAFTTrainer(KeptTrainer):
     def _compute_loss(self, model, inputs: dict[str, Any]) -> Tensor:
         kept = self.kept_rows(inputs)
         batch = self.policy_batch(kept)
-        weights_N = self.token_weights(batch, self.rows_per_update(inputs))
+        weights_N = self.weights_of(batch, inputs, kept)
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor | None]:
             return selected_logprobs(hidden, head, batch.target_ids, entropy=True)

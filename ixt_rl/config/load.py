@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from ixt_rl.config import yaml_io
 from ixt_rl.config.checks import ON_THIS_MACHINE
 from ixt_rl.config.explain import dotted, explain
+from ixt_rl.config.keeping import keep_notes
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem, did_you_mean, show
-from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.schema import OnlineStage, RunConfig
 from ixt_rl.config.yaml_io import dump_yaml
 from ixt_rl.errors import ConfigError
 
@@ -61,12 +62,17 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What a configuration sets without effect: blocks that `type` or `rollout.engine` did not choose."""
-    return [
+    """What a configuration sets without effect (blocks that `type` or `rollout.engine` did not choose), and what else
+    may surprise."""
+    found = [
         f"{path} is not read by {chooser}"
         for block, key, path, chooser in config.unread
         if key in block.model_fields_set
     ]
+    for stage in config.stages:
+        if isinstance(stage, OnlineStage):
+            found += keep_notes(stage)
+    return found
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:

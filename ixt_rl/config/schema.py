@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from ixt_rl.config import checks
 from ixt_rl.config.documents import DocumentFields, FileCorpus, WorldCorpus
+from ixt_rl.config.keeping import check_keep
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.config.sections import (
     BatchSize,
@@ -236,6 +237,7 @@ class OnlineStage(Stage):
                     reason="the penalty grows from soft to hard",
                     remedy="make hard larger than soft",
                 )
+        check_keep(self)
         return self
 
 

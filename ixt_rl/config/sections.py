@@ -283,49 +283,63 @@ TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
 # ---------------------------------------------------------------------------------------- rewards
 
 
-class WorldReward(Strict):
+class RewardFields(Strict):
+    """What every reward has."""
+
+    name: Name | None = Field(
+        None, description="what `keep` and the logs call it; default: the function of a python reward, else the type"
+    )
+    weight: Finite = Field(1.0, description="in the sum that grpo compares; 0: logged only")
+    type: str
+
+    @property
+    def called(self) -> str:
+        """The name, or what stands in its place."""
+        return self.name or self.type
+
+
+class WorldReward(RewardFields):
     """The world's verifier, in the view of the stage's data."""
 
     type: Literal["world"]
-    weight: Finite = 1.0
 
 
-class MathReward(Strict):
+class MathReward(RewardFields):
     """math-verify in guarded child processes: right 1, wrong 0, undecided excluded."""
 
     type: Literal["math"]
-    weight: Finite = 1.0
     extract: Literal["auto", "last_box", "hashes"] = "auto"
     deadline_s: Seconds = 5.0
     workers: Workers = 1
 
 
-class FormatReward(Strict):
+class FormatReward(RewardFields):
     """1 when the whole completion matches a regular expression, else 0."""
 
     type: Literal["format"]
     pattern: Annotated[str, AfterValidator(checks.check_pattern)]
-    weight: Finite = 1.0
 
 
-class LengthReward(Strict):
+class LengthReward(RewardFields):
     """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
 
     type: Literal["length"]
     soft: PositiveInt
     hard: PositiveInt
-    weight: Finite = 1.0
 
 
-class PythonReward(Strict):
+class PythonReward(RewardFields):
     """Any function with TRL's reward signature, from a file."""
 
     type: Literal["python"]
     path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
-    weight: Finite = 1.0
+
+    @property
+    def called(self) -> str:
+        return self.name or self.path.rpartition(":")[2]
 
 
-class JudgeReward(Strict):
+class JudgeReward(RewardFields):
     """A judge's verdict on a rubric, on 0..1; undecided excluded."""
 
     type: Literal["judge"]
@@ -336,7 +350,6 @@ class JudgeReward(Strict):
     options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
-    weight: Finite = 1.0
 
     @model_validator(mode="after")
     def _exist(self, info: ValidationInfo) -> JudgeReward:
@@ -348,7 +361,7 @@ class JudgeReward(Strict):
         return self
 
 
-class VerdictReward(Strict):
+class VerdictReward(RewardFields):
     """Trains a judge: 1 where its verdict is the row's answer, else 0 (rows of `ixt-rl examples judge`)."""
 
     type: Literal["verdict"]
@@ -356,7 +369,6 @@ class VerdictReward(Strict):
     unreadable: Finite | None = Field(
         0.0, description="reward of an answer without a readable verdict, or cut off; null: the sample is left out"
     )
-    weight: Finite = 1.0
 
     @model_validator(mode="after")
     def _exists(self, info: ValidationInfo) -> VerdictReward:
@@ -364,7 +376,7 @@ class VerdictReward(Strict):
         return self
 
 
-class RewriteReward(Strict):
+class RewriteReward(RewardFields):
     """Trains a rewriter: 1 for copying a fine suffix, else 0; the mean of judged quality and safety of other rewrites.
 
     For rows of `ixt-rl examples rewriter`. What the judge leaves undecided is excluded.
@@ -381,7 +393,6 @@ class RewriteReward(Strict):
     unreadable: Finite | None = Field(
         0.0, description="reward of an answer that is no rewrite, or cut off; null: the sample is left out"
     )
-    weight: Finite = 1.0
 
     @model_validator(mode="after")
     def _no_world(self) -> RewriteReward:
@@ -555,22 +566,32 @@ class Posterior(Strict):
         return self
 
 
-class IntroSection(Strict):
+class KeepFields(Strict):
+    """Which rationales are trained."""
+
+    keep: str | list[str] | None = Field(
+        None,
+        description="rewards, by name or type, that each must reach keep_reward; one undecided excludes. Default: "
+        "those that say right or wrong (world, math, verdict, rewrite; else judge; else python; else format; "
+        "else length)",
+    )
+    keep_reward: Finite = Field(1.0, description="a rationale is kept from this value on of each of them, unweighted")
+
+
+class IntroSection(KeepFields):
     """InTRO (arXiv 2511.09865); the paper's setting is the default."""
 
     candidates: BatchSize | Literal["exact"] = Field(5, description="n, the taken token included")
     include_taken: bool = True
     clip: PositiveFloat | None = 200.0
     posterior: Posterior = Posterior()
-    keep_reward: Finite = Field(1.0, description="a rationale is kept from this reward on")
 
 
-class RaftSection(Strict):
+class RaftSection(KeepFields):
     """RAFT: NLL on kept rationales; with `importance_ratio`, RAFT++ (arXiv 2504.11343)."""
 
     importance_ratio: bool = False
     epsilon: PositiveFloat = 0.2
-    keep_reward: Finite = 1.0
 
 
 class GrpoSection(Strict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.annotation.judges import open_judge, parse_judge
+from ixt_rl.config.keeping import reward_names
 from ixt_rl.config.schema import OnlineStage
 from ixt_rl.config.sections import FileData, WorldData, WorldReward
 from ixt_rl.config.sections import JudgeReward as JudgeRewardSection
@@ -32,8 +33,8 @@ def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_pa
     """Each function behind the guard; failed samples go to `failures_path`."""
     budget = RewardBudget(stage.reward_errors.max_share, stage.reward_errors.max_total)
     return [
-        GuardedReward(function, f"{spec.type}_reward", budget, failures_path)
-        for function, spec in zip(functions, stage.rewards, strict=True)
+        GuardedReward(function, name, budget, failures_path)
+        for function, name in zip(functions, reward_names(stage.rewards), strict=True)
     ]
 
 

@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.documents import WorldCorpus
+from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
-from ixt_rl.config.sections import RolloutSection, WorldData
+from ixt_rl.config.sections import KeepFields, RolloutSection, WorldData
 from ixt_rl.config.sip import WorldPassages
 from ixt_rl.data.loaders import LengthAudit, audit_lengths
 from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
@@ -189,13 +190,21 @@ def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
         intro = stage.intro
         options = intro.model_dump(include={"candidates", "include_taken", "clip", "keep_reward"})
         options |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
+        options["keep"] = _keep(stage, intro)
         return InTROConfig, InTROTrainer, options
     if stage.type == "raft":
         options = stage.raft.model_dump(include={"importance_ratio", "keep_reward"})
+        options["keep"] = _keep(stage, stage.raft)
         if stage.raft.importance_ratio:
             options["epsilon"] = stage.raft.epsilon
         return RAFTConfig, RAFTTrainer, options
     return GRPOConfig, GRPOTrainer, stage.grpo.model_dump()
+
+
+def _keep(stage: OnlineStage, section: KeepFields) -> list[str]:
+    """Names of the rewards that decide."""
+    names = reward_names(stage.rewards)
+    return [names[place] for place in deciding(stage.rewards, section.keep)]
 
 
 def _fitting(rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.schema import OnlineStage
@@ -200,6 +201,72 @@ def test_type_alone_switches_the_method_and_the_unread_block_is_noted(file):
     plain = resolved(switched)["stages"][1]
     assert "intro" not in plain
     assert plain["grpo"]["loss_type"] == "grpo"
+
+
+REWARDS = "[{type: world}, {type: length, soft: 2, hard: 4}, {type: python, path: 'r.py:style', weight: 2.0}]"
+
+
+@pytest.mark.parametrize("method", ["intro", "raft"])
+@pytest.mark.parametrize(
+    ("keep", "decide", "says"),
+    [
+        ("null", ["world_reward"], ["length, style of the rewards cannot make a rationale kept"]),
+        ("world", ["world_reward"], ["length, style of"]),
+        ("[world, style]", ["world_reward", "python_reward"], ["length of"]),
+        (
+            "[python]",
+            ["python_reward"],
+            ["style decides, so rationales are kept that world finds wrong", "world, length"],
+        ),
+    ],
+)
+def test_check_says_which_rewards_cannot_decide(file, tmp_path, monkeypatch, method, keep, decide, says):
+    monkeypatch.chdir(tmp_path)
+    Path("r.py").write_text("def style(**kwargs): ...\n")
+    config = load_run(
+        file, [f"stages.rl.type={method}", f"stages.rl.rewards={REWARDS}", f"stages.rl.{method}.keep={keep}"]
+    )
+    stage = config.stages[1]
+    assert isinstance(stage, OnlineStage)
+    names = reward_names(stage.rewards)
+    assert [names[i] for i in deciding(stage.rewards, getattr(stage, method).keep)] == decide
+    found = [note for note in notes(config) if "not read" not in note]
+    assert len(found) == len(says)
+    for note, words in zip(found, says, strict=True):
+        assert words in note
+
+
+@pytest.mark.parametrize(
+    ("types", "decide"),
+    [
+        (["format", "length"], ["format"]),
+        (["length", "python", "format"], ["python"]),
+        (["python", "judge"], ["judge"]),
+        (["judge", "math", "python"], ["math"]),
+        (["length"], ["length"]),
+        (["format", "format"], ["format", "format_2"]),
+    ],
+)
+def test_by_default_the_rewards_that_know_best_decide(file, tmp_path, monkeypatch, types, decide):
+    monkeypatch.chdir(tmp_path)
+    Path("r.py").write_text("def f(**kwargs): ...\n")
+    keys = {
+        "format": "pattern: a",
+        "length": "soft: 2, hard: 4",
+        "python": "path: 'r.py:f'",
+        "judge": "judge: 'python:r.py:f'",
+        "math": "workers: 1",
+    }
+    listed = ", ".join(f"{{type: {name}, {keys[name]}}}" for name in types)
+    stage = load_run(file, [f"stages.rl.rewards=[{listed}]", "stages.rl.intro.keep_reward=0.0"]).stages[1]
+    assert isinstance(stage, OnlineStage)
+    names = reward_names(stage.rewards)
+    assert [names[i].replace("_reward", "") for i in deciding(stage.rewards, None)] == decide
+
+
+def test_a_threshold_that_keeps_what_is_wrong_is_noted(file):
+    (note,) = notes(load_run(file, ["stages.rl.intro.keep_reward=0.0"]))
+    assert "what it finds wrong is kept too" in note
 
 
 def test_raft_may_truncate_but_not_with_an_importance_ratio(file):

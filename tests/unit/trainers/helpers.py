@@ -105,7 +105,7 @@ def make_trainer(
     }
     return (trainer_class or default_class)(
         model if model is not None else tiny(),
-        [reward],
+        reward if isinstance(reward, list) else [reward],
         config_class(**{**settings, **options}),
         train_dataset=Dataset.from_list(data or rows(32)),
         processing_class=WORLD.tokenizer(),

@@ -1,0 +1,115 @@
+"""Which rewards of a stage decide what is kept, and what that means, before anything loads. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ixt_rl.config.schema import OnlineStage
+    from ixt_rl.config.sections import KeepFields, RewardFields
+
+_VERIFIERS = ("world", "math", "verdict", "rewrite")
+_DECIDE = (_VERIFIERS, ("judge",), ("python",), ("format",), ("length",))
+"""Types of rewards, the ones that know best what is right first; by default the first kind in a list decides."""
+
+_RANGES = {"world": (0, 1), "math": (0, 1), "format": (0, 1), "judge": (0, 1), "length": (-1, 0)}
+
+
+def reward_names(rewards: Sequence[RewardFields]) -> list[str]:
+    """What each reward is called in logs, all different: its name or type, and a number behind a second of a type."""
+    bases = [f"{reward.name or reward.type}_reward" for reward in rewards]
+    seen = [bases[:place].count(base) for place, base in enumerate(bases)]
+    return [f"{base}_{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
+
+
+def deciding(rewards: Sequence[RewardFields], keep: str | list[str] | None) -> list[int]:
+    """Places of the rewards that decide what is kept: those that `keep` names, or the default.
+
+    By default they are of the first kind of `_DECIDE` that the list has; what weighs nothing, or is held against a
+    completion (a weight of 0 or less), only where nothing else is there.
+
+    Raises:
+        ConfigError: `keep` names nothing, or what is not there.
+    """
+    if keep is None:
+        counted = [i for i, reward in enumerate(rewards) if reward.weight > 0] or list(range(len(rewards)))
+        return next(found for kind in _DECIDE if (found := [i for i in counted if rewards[i].type in kind]))
+    wanted = [keep] if isinstance(keep, str) else keep
+    known = list(dict.fromkeys(name for reward in rewards for name in (reward.called, reward.type)))
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(
+                f"keep: {name!r}",
+                reason="no reward of the stage has that name or type",
+                remedy=did_you_mean(name, known) + f"name some of: {', '.join(known)}",
+            )
+    if not wanted:
+        raise ConfigError("keep: []", reason="no reward would decide", remedy="name one, or leave keep out")
+    return [i for i, reward in enumerate(rewards) if reward.called in wanted or reward.type in wanted]
+
+
+def check_keep(stage: OnlineStage) -> None:
+    """Raises ConfigError where no rationale could ever be kept, or two rewards have one name."""
+    names = [reward.name for reward in stage.rewards if reward.name is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"two rewards named {name!r}", reason="`keep` and the logs could not tell them", remedy="rename one"
+            )
+    section = _section(stage)
+    if section is None:
+        return
+    for reward in (stage.rewards[i] for i in deciding(stage.rewards, section.keep)):
+        _, most = _range(reward)
+        if section.keep_reward > most:
+            raise ConfigError(
+                f"keep_reward={section.keep_reward:g} of a `{reward.called}` reward",
+                reason=f"its largest value is {most:g} (weights do not count): nothing would ever be kept",
+                remedy=f"set {stage.type}.keep_reward to at most {most:g}, "
+                f"or name the rewards that decide in {stage.type}.keep",
+            )
+
+
+def keep_notes(stage: OnlineStage) -> list[str]:
+    """What is not wrong, and may surprise: what is kept without a verifier's word, or for no reason."""
+    section = _section(stage)
+    if section is None:
+        return []
+    decide = deciding(stage.rewards, section.keep)
+    path = f"stages.{stage.name}.{stage.type}"
+    found = []
+    verifiers = [reward for reward in stage.rewards if reward.type in (*_VERIFIERS, "judge")]
+    if verifiers and not any(stage.rewards[i] in verifiers for i in decide):
+        names = ", ".join(stage.rewards[i].called for i in decide)
+        found.append(f"{path}.keep: {names} decides, so rationales are kept that {verifiers[0].called} finds wrong")
+    for reward in (stage.rewards[i] for i in decide):
+        least, _ = _range(reward)
+        if section.keep_reward <= least:
+            found.append(
+                f"{path}.keep_reward: {section.keep_reward:g} is the least that {reward.called} gives: "
+                "what it finds wrong is kept too"
+            )
+    idle = [reward.called for i, reward in enumerate(stage.rewards) if i not in decide]
+    if idle:
+        found.append(
+            f"{path}.keep: {', '.join(idle)} of the rewards cannot make a rationale kept or dropped, "
+            f"and {stage.type} reads no weights: logged, no more"
+        )
+    return found
+
+
+def _section(stage: OnlineStage) -> KeepFields | None:
+    return {"intro": stage.intro, "raft": stage.raft}.get(stage.type)
+
+
+def _range(reward: RewardFields) -> tuple[float, float]:
+    """The least and the largest value of a reward; of a function nobody knows, infinity both ways."""
+    if reward.type in ("verdict", "rewrite"):
+        unreadable = getattr(reward, "unreadable", None)
+        values = [0.0, 1.0] if unreadable is None else [0.0, 1.0, unreadable]
+        return min(values), max(values)
+    return _RANGES.get(reward.type, (float("-inf"), float("inf")))

@@ -17,7 +17,7 @@ import os
 import tempfile
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from ixt_rl.data.models import byte_tokenizer
 
@@ -60,6 +60,7 @@ def prompt_ids(tokenizer, text: str) -> list[int]:
 
 def with_plain_transformers(folder: str) -> list[list[int]]:
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    model.generation_config = GenerationConfig()  # a checkpoint's own may hold penalties, which greedy decoding takes
     answers = []
     for text in QUESTIONS:
         ids = torch.tensor([prompt_ids(tokenizer, text)])

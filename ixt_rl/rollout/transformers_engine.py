@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from ixt_rl.rollout.engine import check_schema, check_seeds
+from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -79,7 +79,8 @@ class InverseDraw(LogitsProcessor):
 class TransformersEngine:
     """Batched sampling with a KV cache from a model in this process.
 
-    The model may be the one in training: then `update_weights` only moves the version on.
+    The model may be the one in training: then `update_weights` only moves the version on. `SamplingParams` alone say
+    what is sampled from: nothing of the model's own generation config counts (`ixt_rl.rollout.generation`).
 
     Args:
         model: a causal language model.
@@ -167,20 +168,16 @@ class TransformersEngine:
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
         draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
-        sampled = sampling.temperature > 0 and not draw
         generate: Any = self.model.generate
-        sequences = generate(
-            input_ids.to(self.model.device),
-            attention_mask=attention_mask.to(self.model.device),
-            generation_config=GenerationConfig(
-                max_new_tokens=sampling.max_new_tokens,
-                do_sample=sampled,
-                top_k=0 if sampled else None,  # ours truncates; without sampling transformers warns of a value
-                eos_token_id=list(self.eos_ids),
-                pad_token_id=self.pad_id,
-            ),
-            logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
-        )
+        with checkpoint_defaults_off(self.model):
+            sequences = generate(
+                input_ids.to(self.model.device),
+                attention_mask=attention_mask.to(self.model.device),
+                generation_config=plain_generation(
+                    sampling.max_new_tokens, self.eos_ids, self.pad_id, sample=sampling.temperature > 0 and not draw
+                ),
+                logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
+            )
         return sequences[:, width:].tolist(), recorder.finish(sequences).tolist()
 
     def _rollout(self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float]) -> Rollout:

@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.transformers_engine import TransformersEngine
+from ixt_rl.types import SamplingParams
 from tests.integration.rollout_helpers import (
     ENGINE,
     EOS,
@@ -31,6 +32,7 @@ from tests.integration.rollout_helpers import (
     sampling,
     save,
 )
+from tests.unit.rollout.sampled import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -41,10 +43,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=["qwen3", "tied llama"])
 def served(request, tmp_path_factory):
-    """(engine, folder of the model it was started from)."""
+    """(engine, folder of the model it was started from); the folder ships what instruct checkpoints ship."""
     from ixt_rl.rollout.vllm_engine import VLLMEngine
 
     folder = save(new_model(request.param), tmp_path_factory.mktemp("model"))
+    GenerationConfig(**SHIPPED["Qwen2.5-Instruct"]).save_pretrained(folder)
     engine = VLLMEngine(folder, **ENGINE)
     yield engine, folder
     engine.close()
@@ -62,6 +65,26 @@ def engine(served):
 @pytest.fixture
 def model(served):
     return AutoModelForCausalLM.from_pretrained(served[1], dtype=torch.float32).eval()
+
+
+def test_vllm_is_given_nothing_but_what_is_asked_for(engine):
+    """Of its own parameters, those that are not at their defaults, and the defaults of those that change logits."""
+    import vllm
+
+    from ixt_rl.rollout.vllm_engine import Request
+
+    given = engine._vllm_params(Request(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5), 3, seed=4))
+    plain = vllm.SamplingParams()
+    assert {name for name in plain.__struct_fields__ if getattr(given, name) != getattr(plain, name)} == {
+        "n", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop_token_ids", "_all_stop_token_ids",
+        "ignore_eos", "logprobs", "flat_logprobs", "detokenize", "output_kind",
+    }  # fmt: skip
+    neutral = {
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_p": 0.0, "min_tokens": 0,
+        "bad_words": [], "allowed_token_ids": None, "logit_bias": None, "stop": [], "extra_args": None,
+    }  # fmt: skip
+    assert {name: getattr(given, name) for name in neutral} == neutral
+    assert engine._engine.model_config.get_diff_sampling_param() == {}
 
 
 def test_logprobs_are_the_models(engine, model):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ixt_rl.redaction import redacted
+
 
 class IxtRlError(Exception):
-    """Base of every error this library raises on purpose.
+    """Base of every error this library raises on purpose; keys and passwords are taken out of its words.
 
     Args:
         what: what was wrong, with the offending value in it.
@@ -13,6 +15,7 @@ class IxtRlError(Exception):
     """
 
     def __init__(self, what: str, *, reason: str = "", remedy: str = ""):
+        what, reason, remedy = redacted(what), redacted(reason), redacted(remedy)
         self.what, self.reason, self.remedy = what, reason, remedy
         lines = [what]
         if reason:

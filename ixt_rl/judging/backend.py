@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ixt_rl.judging.rubric import Message, Rubric
 from ixt_rl.types import SamplingParams
 
 Finish = Literal["stop", "length", "refused", "failed"]
+
+MOST_TOKENS = 100_000_000
+"""More than any model reads or writes in one request: a larger count is none."""
+
+LARGEST_REPLY = 4 * 2**20
+"""Bytes of a reply, by default, and characters of one that a cache keeps."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,13 @@ class Reply:
     seconds: float = 0.0
     error: str = ""
     retries: int = 0
+
+
+def counted(tokens: Any) -> int | None:
+    """A count of tokens as a server gives it, or None for what can be none (missing, negative, a fraction, 10^30)."""
+    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens <= MOST_TOKENS:
+        return None
+    return int(tokens) if tokens == int(tokens) else None
 
 
 class JudgeBackend(Protocol):

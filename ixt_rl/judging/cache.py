@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import sqlite3
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ixt_rl.errors import DataError
-from ixt_rl.judging.backend import Reply, Request
+from ixt_rl.judging.backend import LARGEST_REPLY, Reply, Request, counted
 
 _FORMAT = 1
 _PATIENCE = 60.0  # seconds to wait for another process's write
@@ -55,13 +55,16 @@ class JudgeCache:
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
     def get(self, key: bytes) -> Reply | None:
-        """The reply of that key, or None."""
+        """The reply of that key, or None; also where the row is no reply. Impossible token counts come back as 0."""
         row = self._connect().execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Reply(**json.loads(row[0]))
+        reply = None if row is None else _restored(row[0])
+        if row is not None and reply is None:
+            self._connect().execute("DELETE FROM replies WHERE key = ?", (key,))  # so that the next one is kept
+        return reply
 
     def put(self, key: bytes, reply: Reply) -> None:
-        """Keeps a reply; does nothing if the key has one, or if the reply is a failure or a refusal."""
-        if reply.finish in ("stop", "length"):
+        """Keeps a reply; does nothing if the key has one, or if it is a failure, a refusal, or larger than any."""
+        if reply.finish in ("stop", "length") and len(reply.text) <= LARGEST_REPLY:
             self._connect().execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply))))
 
     def __len__(self) -> int:
@@ -86,3 +89,19 @@ class JudgeCache:
             connection.execute(f"PRAGMA user_version = {_FORMAT}")
             self._connection, self._owner = connection, os.getpid()
         return self._connection
+
+
+def _restored(row: str) -> Reply | None:
+    try:
+        kept = Reply(**json.loads(row))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(kept.text, str) or kept.finish not in ("stop", "length"):
+        return None
+    return replace(
+        kept,
+        prompt_tokens=counted(kept.prompt_tokens) or 0,
+        completion_tokens=counted(kept.completion_tokens) or 0,
+        seconds=kept.seconds if isinstance(kept.seconds, int | float) and 0 <= kept.seconds < 1e9 else 0.0,
+        retries=counted(kept.retries) or 0,
+    )

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
-from ixt_rl.judging.backend import Reply, Request
-from ixt_rl.judging.rubric import well_formed
+from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
+from ixt_rl.judging.completion import NotACompletion, ServerError, TooLarge, read_completion
+from ixt_rl.judging.dialect import Dialect, too_long
+from ixt_rl.redaction import keep_secret, redacted
 
-_HOPELESS = {401: "the key is refused", 403: "the key may not do this", 404: "there is no such model or address"}
+_HOPELESS = {401: "the key is refused", 404: "there is no such model or address"}
+_OF_THE_TEXT = re.compile(r"flagged|moderat|polic(?:y|ies)|safety|unsafe|inappropriate|violat|prohibited|filter", re.I)
+_KEY_FIELD = re.compile(
+    r"(?:x-)?api[-_]?key|(?:access|auth|api|secret)[-_]?(?:key|token)|token|secret|password|authorization", re.I
+)
+_FORBIDDEN = 16  # 403s in a row, after which the key is to blame and not the texts
 _BACKOFF = (0.5, 30.0)  # seconds before the first retry, doubled each time, and the most
 
 
@@ -33,7 +43,9 @@ class Endpoint:
         concurrency: requests under way at once.
         requests_per_minute: retries count too; None does not limit.
         deadline: seconds one attempt may take, from sending it to its last byte.
-        retries: further attempts after a transport error (a refused or broken connection, the deadline, 408, 429, 5xx).
+        retries: further attempts after a transport error (a refused or broken connection, the deadline, 408, 429, 5xx,
+            also as an error in a response of status 200) and after what is no chat completion.
+        max_reply_bytes: a longer response is not read to its end, and its question fails.
         constrain: asks for answers under the rubric's JSON schema. A server that does not know `response_format` is
             asked without it from then on. vLLM's grammar allows any white space between the fields, which weak models
             write to the end (`--structured-outputs-config '{"backend": "xgrammar", "disable_any_whitespace": true}'`
@@ -41,6 +53,12 @@ class Endpoint:
             (vLLM: `--reasoning-parser`); without one, say False, or it cannot think.
         extra_body: further fields of every request, e.g. `{"chat_template_kwargs": {"enable_thinking": True}}`.
         api_key_env: environment variable with the key. Unset, a server of one's own is asked without a key.
+
+    A key stands in that variable and nowhere else.
+
+    Raises:
+        ConfigError: a number out of its range; a `base_url` that is no address or has a password in it; a key in
+            `extra_body`.
     """
 
     model: str
@@ -49,15 +67,28 @@ class Endpoint:
     requests_per_minute: float | None = None
     deadline: float = 300.0
     retries: int = 5
+    max_reply_bytes: int = LARGEST_REPLY
     constrain: bool = True
     extra_body: Mapping[str, Any] | None = None
     api_key_env: str = "OPENAI_API_KEY"
+
+    def __post_init__(self) -> None:
+        check_address(self.base_url, self.api_key_env)
+        check_no_key(self.extra_body, self.api_key_env)
+        for name, least in (("concurrency", 1), ("retries", 0), ("max_reply_bytes", 1024)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)}", reason=f"it is {least} or more", remedy="correct it")
+        for name in ("deadline", "requests_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name}={value}", reason="it is a number above 0", remedy="correct it")
 
 
 class EndpointBackend:
     """Asks an `Endpoint` from a thread of its own.
 
-    Answers carry the server's token counts; `uncounted` is the number of answers that came without.
+    Answers carry the server's token counts; `uncounted` is the number of answers that came without, or with counts
+    that cannot be. `notes` says which fields of requests the server refused and is no longer sent.
 
     Raises:
         BackendMissing: `openai` is not installed.
@@ -70,7 +101,10 @@ class EndpointBackend:
         require("openai", used_for=f"the judge {endpoint.model}")
         import openai
 
+        from ixt_rl.judging.http import guarded_client
+
         own_server = endpoint.base_url or os.environ.get("OPENAI_BASE_URL")
+        check_address(own_server, endpoint.api_key_env)
         key = os.environ.get(endpoint.api_key_env) or ("none" if own_server else None)
         if key is None:
             raise ConfigError(
@@ -78,17 +112,20 @@ class EndpointBackend:
                 reason=f"OpenAI's own endpoint needs one, and ${endpoint.api_key_env} is not set",
                 remedy=f"export {endpoint.api_key_env}=..., or give the `base_url` of another server",
             )
+        keep_secret(key)
         self.endpoint = endpoint
         self.capacity = endpoint.concurrency
         self.constrained = endpoint.constrain
         self.uncounted = 0
-        self._sends_schema = endpoint.constrain
-        self._limit_field = "max_tokens"
+        self._dialect = Dialect()
+        self._sent = self._forbidden = 0
+        self._answered = False
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=key,
             max_retries=0,  # ours count, keep to the rate limit, and have a deadline each
             timeout=endpoint.deadline,
+            http_client=guarded_client(endpoint.deadline, endpoint.max_reply_bytes, self._called),
         )
         self._finished: queue.Queue[tuple[int, Reply | Exception]] = queue.Queue()
         self._under_way: dict[int, Future] = {}
@@ -97,6 +134,10 @@ class EndpointBackend:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge-endpoint", daemon=True)
         self._thread.start()
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self._dialect.notes)
 
     @property
     def name(self) -> str:
@@ -156,42 +197,81 @@ class EndpointBackend:
 
     async def _with_retries(self, request: Request) -> Reply:
         """Attempts until an answer, an error that no retry mends, or the last retry."""
-        import openai
-
         started = time.monotonic()
+        self._sent += 1
+        first = self._sent == 1
         attempt = 0
         while True:
             await self._wait_for_turn()
             pause = min(_BACKOFF[1], _BACKOFF[0] * 2**attempt) * random.uniform(0.5, 1.0)
-            sent_limit, sent_schema = self._limit_field, self._sends_schema
+            sent = self._dialect.spoken(self._body(request))
+            final = ""  # what no retry would mend
             try:
                 async with asyncio.timeout(self.endpoint.deadline):
-                    completion = await self._client.chat.completions.create(**self._body(request))
-                reply = self._reply(completion)
+                    reply = await self._attempt(sent)
+                self._forbidden, self._answered = 0, True
                 return replace(reply, seconds=time.monotonic() - started, retries=attempt)
-            except (TimeoutError, openai.APITimeoutError):
+            except TimeoutError:
                 problem = f"no answer within {self.endpoint.deadline:g} s"
-            except openai.APIStatusError as error:
-                if self._adapts(error, sent_limit, sent_schema):
+            except ServerError as error:
+                message = str(error)
+                if error.status in (400, 422) and self._dialect.learns(sent, message, error.body):
                     continue
-                problem = f"status {error.status_code}: {_short(error.message)}"
-                if error.status_code in _HOPELESS:
-                    raise self._hopeless(error.status_code, problem) from None
-                if error.status_code not in (408, 429) and error.status_code < 500:
-                    long = error.status_code == 413 or "context" in error.message.lower()
-                    return Reply(
-                        "", "refused" if long else "failed", 0, 0, time.monotonic() - started, problem, attempt
-                    )
-                pause = max(pause, _retry_after(error))
-            except openai.APIConnectionError as error:
-                problem = f"no connection: {_short(error.__cause__ or error)}"
-            except (openai.APIError, ValueError, AttributeError, TypeError, IndexError) as error:
-                problem = f"not a chat completion: {type(error).__name__}: {_short(error)}"
-                return Reply("", "failed", 0, 0, time.monotonic() - started, problem, attempt)
-            if attempt == self.endpoint.retries:
-                return Reply("", "failed", 0, 0, time.monotonic() - started, problem, attempt)
+                problem = f"status {error.status}: {_short(message)}"
+                if error.status in _HOPELESS:
+                    raise self._hopeless(_HOPELESS[error.status], problem) from None
+                if error.status == 403:
+                    self._count_forbidden(first, message, problem)
+                    final = "refused"
+                elif error.status not in (408, 425, 429) and error.status < 500:
+                    final = "refused" if error.status == 413 or too_long(message) else "failed"
+                pause = max(pause, error.retry_after)
+            except TooLarge as error:
+                problem, final = str(error), "failed"
+            except NotACompletion as error:
+                problem = f"not a chat completion: {_short(error)}"
+            except ConnectionError as error:
+                problem = f"no connection: {_short(error)}"
+            if final or attempt == self.endpoint.retries:
+                finish: Finish = "refused" if final == "refused" else "failed"
+                return Reply("", finish, 0, 0, time.monotonic() - started, problem, attempt)
             attempt += 1
             await asyncio.sleep(pause)
+
+    async def _attempt(self, sent: dict[str, Any]) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            TimeoutError, ConnectionError: nothing, or not the whole of it, came.
+            ServerError: an error came, as the response's status or in its body.
+            NotACompletion, TooLarge: something else came.
+            BackendFailed: a redirect to another host.
+        """
+        import openai
+
+        own = {name: sent.pop(name) for name in ("model", "messages")}
+        try:
+            response = await self._client.chat.completions.with_raw_response.create(**own, extra_body=sent)
+        except openai.APITimeoutError as error:
+            raise TimeoutError from error
+        except openai.APIStatusError as error:
+            raise _of_status(error) from None
+        except openai.APIConnectionError as error:
+            raise ConnectionError(redacted(str(error.__cause__ or error))) from None
+        reply, complete = read_completion(response.http_response.content)
+        self.uncounted += not complete
+        return reply
+
+    def _count_forbidden(self, first: bool, message: str, problem: str) -> None:
+        """403 may be about one text, or about the key: then the first request gets it, or all do.
+
+        Raises:
+            BackendFailed: it is the key.
+        """
+        self._forbidden += 1
+        about_the_text = bool(_OF_THE_TEXT.search(message))
+        if self._forbidden >= _FORBIDDEN or (first and not self._answered and not about_the_text):
+            raise self._hopeless("the key may not do this", problem) from None
 
     async def _wait_for_turn(self) -> None:
         """Keeps starts 60 / requests_per_minute seconds apart."""
@@ -203,70 +283,91 @@ class EndpointBackend:
         await asyncio.sleep(turn - now)
 
     def _body(self, request: Request) -> dict[str, Any]:
+        """The request with all its fields, those of `extra_body` among them."""
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": list(request.messages),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            self._limit_field: sampling.max_new_tokens,
+            "max_tokens": sampling.max_new_tokens,
         }
-        extra = dict(self.endpoint.extra_body or {})
         if sampling.top_k:  # no field of OpenAI's own
-            extra["top_k"] = sampling.top_k
+            body["top_k"] = sampling.top_k
         if request.seed is not None:
             body["seed"] = request.seed
-        if self._sends_schema:
+        if self.endpoint.constrain:
             schema = {"name": "verdict", "schema": request.rubric.answer_schema(), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body | {"extra_body": extra}
+        return body | dict(self.endpoint.extra_body or {})
 
-    def _adapts(self, error: Any, sent_limit: str, sent_schema: bool) -> bool:
-        """Whether the request can be sent again in the server's dialect; what was learnt holds for all that follow."""
-        if error.status_code not in (400, 422):
-            return False
-        message = error.message.lower()
-        if "max_completion_tokens" in message and sent_limit == "max_tokens":
-            self._limit_field = "max_completion_tokens"
-            return True
-        if sent_schema and any(word in message for word in ("response_format", "json_schema", "structured output")):
-            self._sends_schema = False
-            return True
-        return False
+    @property
+    def _called(self) -> str:
+        return f"judge {self.endpoint.model} at {self.endpoint.base_url or 'OpenAI'}"
 
-    def _reply(self, completion: Any) -> Reply:
-        choice = completion.choices[0]
-        text = choice.message.content or ""
-        if not isinstance(text, str):
-            raise TypeError(f"content is {type(text).__name__}, not text")
-        usage = completion.usage
-        self.uncounted += usage is None
-        known = choice.finish_reason in ("stop", "length")
-        return Reply(
-            text=well_formed(text),
-            finish=choice.finish_reason if known else "refused",
-            prompt_tokens=int(usage.prompt_tokens) if usage else 0,
-            completion_tokens=int(usage.completion_tokens) if usage else 0,
-            error="" if known else f"finish reason {choice.finish_reason!r}",
-        )
-
-    def _hopeless(self, status: int, problem: str) -> BackendFailed:
-        where = self.endpoint.base_url or "OpenAI"
+    def _hopeless(self, reason: str, problem: str) -> BackendFailed:
         return BackendFailed(
-            f"judge {self.endpoint.model} at {where}: {problem}",
-            reason=_HOPELESS[status] + ", so no question can be answered",
+            f"{self._called}: {problem}",
+            reason=reason + ", so no question can be answered",
             remedy=f"check `model`, `base_url` and the key in ${self.endpoint.api_key_env}",
         )
+
+
+def check_address(base_url: str | None, key_variable: str) -> None:
+    """Refuses an address that is none, or that holds a password.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:  # of a port
+        known = False
+    if known and "@" in parts.netloc:
+        raise ConfigError(
+            f"base_url={base_url!r}",
+            reason="it holds a user or a password, which would stand in messages, configurations and pages",
+            remedy=f"leave them out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
+        )
+    if not known:
+        raise ConfigError(
+            f"base_url={base_url!r}", reason="it is no address", remedy="write http://HOST:PORT/v1, or https://..."
+        )
+
+
+def check_no_key(extra_body: Any, key_variable: str) -> None:
+    """Refuses fields of a request that are named like a key.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, value in extra_body.items() if isinstance(extra_body, Mapping) else ():
+        if _KEY_FIELD.fullmatch(str(name)) and isinstance(value, str):
+            raise ConfigError(
+                f"extra_body.{name}",
+                reason="a key in a configuration would stand in the files of every run",
+                remedy=f"leave it out, and export {key_variable}=... (`api_key_env` names another variable)",
+            )
+        check_no_key(value, key_variable)
+
+
+def _of_status(error: Any) -> ServerError:
+    """What openai raised for a status, as the server's error."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return ServerError(error.status_code, error.message, body, _retry_after(error))
 
 
 def _retry_after(error: Any) -> float:
     """Seconds the server asks to wait, at most the longest pause; 0 if it does not say."""
     try:
-        return min(float(error.response.headers.get("retry-after", 0)), _BACKOFF[1])
+        return max(0.0, min(float(error.response.headers.get("retry-after", 0)), _BACKOFF[1]))
     except ValueError:  # a date
         return 0.0
 
 
 def _short(error: Any) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(redacted(str(error)).split())  # whole: half of a key would not be known again
     return text if len(text) <= 200 else text[:197] + "..."

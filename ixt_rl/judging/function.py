@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import numbers
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from typing import Any
+
+from pydantic import BaseModel
 
 from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.rubric import Axis, Rubric
@@ -16,8 +22,10 @@ class FunctionBackend:
     """Calls `function(fields)` in this process, one request after the other.
 
     The function gives a value for the rubric's overall axis: a number, a label, a bool on a rubric by label, a
-    `Verdict`, or None for undecided; or a mapping of axes (and `critique` or `reason`) to such values. What it gives is
-    read by the same parser as a language model's answer, range checks included. What it raises costs its own question.
+    `Verdict`, or None for undecided; or a mapping, a dataclass or a pydantic model of axes (and `critique` or `reason`)
+    with such values. Numbers and bools may be numpy's or torch's, arrays and tensors of one element included, or
+    `Decimal` and `Fraction`; NaN and infinity are undecided. What it gives is read by the same parser as a language
+    model's answer, range checks included. What it raises costs its own question.
 
     Args:
         function: takes the question's fields by name.
@@ -62,6 +70,11 @@ class FunctionBackend:
 
 
 def _entries(found: Any, rubric: Rubric) -> dict[str, Any]:
+    if not isinstance(found, Verdict):
+        if is_dataclass(found) and not isinstance(found, type):
+            found = {entry.name: getattr(found, entry.name) for entry in fields(found)}
+        elif isinstance(found, BaseModel):
+            found = found.model_dump()
     if isinstance(found, Mapping):
         return {str(name): _value(value, rubric.axes.get(str(name))) for name, value in found.items()}
     entries = {rubric.main: _value(found, rubric.axes[rubric.main])}
@@ -73,9 +86,29 @@ def _entries(found: Any, rubric: Rubric) -> dict[str, Any]:
 def _value(value: Any, axis: Axis | None) -> Any:
     """As the axis has it: a label for a score or a bool, a number on its range for a `Verdict`'s score."""
     if isinstance(value, Verdict):
-        value = value.score
+        value = plain(value.score)
         if axis and value is not None and not axis.labels:
             return axis.low + value * (axis.high - axis.low)
+    value = plain(value)
     if axis and axis.labels and isinstance(value, bool | int | float):
         return next((label for label, score in axis.labels.items() if score == value), value)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A number, in whatever library's type, as a bool, an int or a float; anything else as it is."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and math.prod(shape) == 1 and callable(getattr(value, "item", None)):
+        value = value.item()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real | Decimal):
+        try:
+            return float(value)
+        except OverflowError:  # a fraction beyond all floats
+            return math.inf if value > 0 else -math.inf
+        except ValueError:  # a signalling NaN
+            return math.nan
     return value

@@ -13,6 +13,7 @@ from typing import Any
 
 MAX_DEPTH = 8
 _COST = 2  # characters lexed in all, as a multiple of the text
+_MOST = 200_000  # of these characters in all, where thinking makes an answer long
 _MISSES = 200  # braces that look like an object's and are not
 
 # A quote ends a string only before `,`, `:`, a bracket or a brace, so that "it's" and a "quoted" word do no harm.
@@ -68,6 +69,29 @@ def find_objects(text: str) -> Found:
         if spent > _COST * len(text) or misses > _MISSES:
             return Found(tuple(objects), tangled=True)
     return Found(tuple(objects))
+
+
+def complete_objects(text: str) -> list[tuple[int, int]]:
+    """(start, end) of the outermost objects that can be read; what is cut or broken is passed over as prose.
+
+    The search ends where it has cost too much.
+    """
+    spans: list[tuple[int, int]] = []
+    position, spent, misses = 0, 0, 0
+    limit = min(_COST * len(text), _MOST)
+    while (position := text.find("{", position)) >= 0 and spent <= limit and misses <= _MISSES:
+        if not _START.match(text, position):
+            position += 1
+            continue
+        end, source = _rewrite(text, position)
+        spent += abs(end) - position
+        if end > 0 and _load(source) is not None:
+            spans.append((position, end))
+            position = end
+        else:
+            position += 1
+            misses += 1
+    return spans
 
 
 def _rewrite(text: str, start: int) -> tuple[int, str]:

@@ -7,18 +7,20 @@ What is not: a value out of range, two readings of one verdict, and anything unf
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from ixt_rl.judging.loose_json import find_objects
+from ixt_rl.judging.loose_json import complete_objects, find_objects
 from ixt_rl.judging.rubric import VERDICT, Axis, Rubric, well_formed
 
 MAX_CHARACTERS = 50_000
 """Longest answer, thinking aside, that is still searched for a verdict."""
 
-_THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>|\[(/?)THINK\]", re.IGNORECASE)
+_TAG = r"(?:</?(?:think|thinking|thought|reasoning)>|\[/?THINK\])"
+_THINKING = re.compile(rf"(?<![\"'`“‘«„「]){_TAG}|{_TAG}(?![\"'`”’»」])", re.IGNORECASE)  # not in quotes of its own
 _VERDICT_LINE = re.compile(r"[\s>*_#`~-]{0,20}(?:final )?verdict[\s*_`]{0,10}[:：=]", re.IGNORECASE)
 _MARKUP = " \t\r\"'“”‘’*_`~<>[](){}.!。"
 _SCORE = re.compile(r"([+-]?\d{1,9}(?:\.\d{1,9})?)\s{0,3}(?:(?:/|out of)\s{0,3}(\d{1,9}(?:\.\d{1,9})?)|(%))?")
@@ -55,14 +57,51 @@ def strip_thinking(text: str) -> str:
     """What stands outside of `<think>...</think>` and its like.
 
     Tags may nest. A closing tag without an opening one closes what the prompt had opened: all before it goes. After an
-    opening tag without a closing one all goes.
+    opening tag without a closing one all goes. What only speaks of a tag is no tag: in a string of a JSON object, or
+    in quotes of its own.
     """
+    if not _THINKING.search(text):
+        return text.strip()
+    return outside(text, tags(text, _quoted(text)))
+
+
+def _quoted(text: str) -> list[tuple[int, int]]:
+    """(start, end) of the JSON objects that speak of a tag in one of their strings, as far as they can be read."""
+    return [(start, end) for start, end in complete_objects(text) if _THINKING.search(text, start, end)]
+
+
+def tags(text: str, quoted: Sequence[tuple[int, int]] = ()) -> Iterator[re.Match[str]]:
+    """The tags of thinking in a text, in order.
+
+    Args:
+        text: any.
+        quoted: (start, end), in order, in which there are none.
+    """
+    found = _THINKING.finditer(text)
+    if not quoted:
+        return found
+    starts = [start for start, _ in quoted]
+
+    def is_quoted(tag: re.Match[str]) -> bool:
+        before = bisect(starts, tag.start()) - 1
+        return before >= 0 and tag.start() < quoted[before][1]
+
+    return (tag for tag in found if not is_quoted(tag))
+
+
+def closes(tag: re.Match[str]) -> bool:
+    """Whether a tag of thinking is a closing one."""
+    return tag[0][1] == "/"
+
+
+def outside(text: str, found: Iterable[re.Match[str]]) -> str:
+    """What of a text stands outside of thinking, by its tags."""
     kept: list[str] = []
     depth, position = 0, 0
-    for tag in _THINKING.finditer(text):
+    for tag in found:
         if depth == 0:
             kept.append(text[position : tag.start()])
-        if tag[1] or tag[2]:
+        if closes(tag):
             if depth == 0:
                 kept.clear()
             depth = max(depth - 1, 0)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ixt_rl.judging.backend import Reply
 from ixt_rl.judging.loose_json import find_objects
-from ixt_rl.judging.parse import strip_thinking
+from ixt_rl.judging.parse import closes, outside, tags
 from ixt_rl.judging.rubric import Axis, Rubric, load_file, shipped, well_formed
 
 REWRITE = "rewrite"
@@ -93,9 +93,10 @@ def load_rewrite(name: str | os.PathLike[str]) -> RewritePrompt:
 def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:
     """(text, "") or (None, why there is none).
 
-    The text is `COPY`, or the rewrite without white space around it. Thinking is stripped. Of marked blocks the last
-    counts. Without a mark the whole text is the rewrite, unless its last line is `COPY`. The reasons are of few kinds:
-    `refused`, `failed`, `cut off`, `empty`, `unfinished` and `unreadable`.
+    The text is `COPY`, or the rewrite without white space around it. Of marked blocks the last outside of thinking
+    counts, with all that stands in it. Without a mark, what follows the thinking that the answer begins with is the
+    rewrite, unless its last line is `COPY`; with further tags of thinking in it, it may be either, and is `unreadable`.
+    The reasons are of few kinds: `refused`, `failed`, `cut off`, `empty`, `unfinished` and `unreadable`.
 
     Args:
         reply: the rewriter's.
@@ -105,7 +106,7 @@ def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:
         return None, reply.finish
     if reply.finish == "length":
         return None, "cut off"
-    text, reason = _from_json(reply.text) if as_json else _from_text(strip_thinking(reply.text))
+    text, reason = _from_json(reply.text) if as_json else _from_text(reply.text)
     if reason:
         return None, reason
     text = well_formed(text).strip()
@@ -125,12 +126,43 @@ def _from_json(answer: str) -> tuple[str, str]:
 
 
 def _from_text(answer: str) -> tuple[str, str]:
-    marks, blocks = _MARK.findall(answer), _BLOCK.findall(answer)
-    if marks and (not blocks or marks[-1] == f"<{REWRITE}>"):
+    blocks = [block.span() for block in _BLOCK.finditer(answer)]
+    found = list(tags(answer, blocks))  # a rewrite may speak of thinking
+    visible = outside(answer, found)
+    marks, rewrites = _MARK.findall(visible), _BLOCK.findall(visible)
+    if marks and (not rewrites or marks[-1] == f"<{REWRITE}>"):
         return "", "unfinished"
-    if blocks:
-        return blocks[-1], ""
-    if _REFUSAL.match(answer):
-        return "", "refused"
-    last_line = answer.rpartition("\n")[2]
-    return (COPY if last_line.strip(_AROUND_A_WORD) == COPY else answer), ""
+    if rewrites:
+        return rewrites[-1], ""
+    rest, left = _after_thinking(answer, found)
+    tail = answer[left[-1].end() :] if left else rest
+    if tail.rpartition("\n")[2].strip(_AROUND_A_WORD) == COPY:
+        return COPY, ""
+    if left:
+        return "", "unreadable"
+    return ("", "refused") if _REFUSAL.match(rest) else (rest, "")
+
+
+def _after_thinking(answer: str, found: list[re.Match[str]]) -> tuple[str, list[re.Match[str]]]:
+    """(what follows the thinking that an answer begins with, the tags that are left in it).
+
+    Thinking is told from a text that speaks of tags by their place: it begins the answer, or the prompt began it, and
+    one of its tags ends a line.
+    """
+    position, depth, opening = 0, 0, -1
+    for index, tag in enumerate(found):
+        if depth == 0:
+            by_prompt = closes(tag) and index == 0
+            if not by_prompt and (closes(tag) or answer[position : tag.start()].strip()):
+                return answer[position:].strip(), found[index:]
+            opening = index
+        depth = max(depth + (-1 if closes(tag) else 1), 0)
+        if depth == 0:
+            if not (_ends_line(answer, tag) or _ends_line(answer, found[opening])):
+                return answer[position:].strip(), found[opening:]
+            position = tag.end()
+    return ("", []) if depth else (answer[position:].strip(), [])
+
+
+def _ends_line(answer: str, tag: re.Match[str]) -> bool:
+    return not answer[tag.end() :].partition("\n")[0].strip()

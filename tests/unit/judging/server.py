@@ -24,6 +24,8 @@ class Served:
     def __init__(self, respond: Callable[[dict[str, Any], int], Any]):
         self.respond = respond
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.others = 0  # requests that are no POST
         self.times: list[float] = []
         self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
@@ -56,6 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         with served.lock:
             number = len(served.bodies)
             served.bodies.append(body)
+            served.headers.append(dict(self.headers))
             served.times.append(time.monotonic())
             served.under_way += 1
             served.most_under_way = max(served.most_under_way, served.under_way)
@@ -79,6 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client's deadline passed
+
+    def do_GET(self) -> None:
+        self.served.others += 1
+        self.send_error(405)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keeps the test's output clean."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sqlite3
 import time
+from dataclasses import replace
 
 import pytest
 
 from ixt_rl.errors import BackendFailed, ConfigError
-from ixt_rl.judging import Endpoint, EndpointBackend, Judge, Question, load_rubric
+from ixt_rl.judging import Endpoint, EndpointBackend, Judge, JudgeCache, Question, load_rubric
 from ixt_rl.judging import endpoint as endpoint_module
 from ixt_rl.types import SamplingParams
 from tests.unit.judging.server import completion, serve
@@ -96,17 +99,28 @@ def test_the_deadline_holds_for_each_attempt():
     assert late.verdict.evidence == "failed: no answer within 0.001 s"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"<html>gateway</html>", b"{", b"[]", b'"text"', b"null", {}, {"choices": []}, {"choices": [{"message": None}]},
-     {"choices": [{"message": {"content": 3}, "finish_reason": "stop"}]}, {"choices": "many"}, {"error": "no"}],
-)  # fmt: skip
-def test_garbage_with_status_200_is_undecided_and_not_retried(body):
-    with serve(lambda request, number: (200, body, {})) as served:
+GARBAGE = [
+    b"<html>gateway</html>", b"{", b"[]", b'"text"', b"null", b"", b"\xff\xfe", b"[" * 100_000, {}, {"choices": []},
+    {"choices": [{"message": None}]}, {"choices": [{"message": {"content": 3}, "finish_reason": "stop"}]},
+    {"choices": [{"message": {"content": [3]}}]}, {"choices": "many"}, {"choices": [None]}, {"choices": {"0": 1}},
+    json.dumps(completion(YES)).encode()[:60],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
+def test_what_is_no_completion_is_tried_again(body):
+    with serve(lambda request, number: (200, body, {}) if number < 2 else YES) as served:
         (answer,), tally = ask(served)
+    assert answer.verdict.score == 1
+    assert (len(served.bodies), tally.retries, tally.failed) == (3, 2, 0)
+
+
+def test_what_never_is_a_completion_is_undecided():
+    with serve(lambda request, number: (200, b"<html>gateway</html>", {"Content-Type": "text/html"})) as served:
+        (answer,), tally = ask(served, retries=2)
     assert answer.verdict.score is None
     assert answer.verdict.evidence.startswith("failed: not a chat completion")
-    assert (len(served.bodies), tally.failed) == (1, 1)
+    assert (len(served.bodies), tally.failed) == (3, 1)
 
 
 def test_other_refusals_are_not_retried():
@@ -119,6 +133,181 @@ def test_other_refusals_are_not_retried():
         (answer,), tally = ask(served)
     assert answer.verdict.evidence == "refused: finish reason 'content_filter'"
     assert (len(served.bodies), tally.refused) == (1, 1)
+
+
+ERRORS = [
+    {"code": 429}, {"code": "429"}, {"code": 503, "message": "busy"}, {"type": "rate_limit_error"}, "overloaded",
+    {"code": "server_error"}, {"type": "overloaded_error", "message": "x"}, {"message": "?"}, {"code": 0}, ["?"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+@pytest.mark.parametrize("where", ["body", "choice"])
+def test_an_error_in_a_response_of_200_is_retried_as_its_status_is(error, where):
+    wrong = (
+        {"error": error} if where == "body" else {"choices": [completion("", "error")["choices"][0] | {"error": error}]}
+    )
+    with serve(lambda request, number: (200, wrong, {}) if number == 0 else YES) as served:
+        (answer,), tally = ask(served)
+    assert answer.verdict.score == 1
+    assert (len(served.bodies), tally.retries) == (2, 1)
+
+
+def test_an_error_in_a_response_of_200_can_be_final():
+    refused = {"error": {"code": 401, "message": "no"}}
+    with serve(lambda body, number: (200, refused, {})) as served, pytest.raises(BackendFailed, match="401"):
+        ask(served)
+    message = "maximum context length is 5 tokens"
+    with serve(lambda body, number: (200, {"error": {"code": 400, "message": message}}, {})) as served:
+        _, tally = ask(served)
+    assert (len(served.bodies), tally.refused) == (1, 1)
+
+
+STOPS = ["stop", "eos", "eos_token", "end_turn", "", None, "stop_sequence", "STOP", "COMPLETE", {"type": "stop"}, "end"]
+CUTS = ["length", "max_tokens", "MAX_TOKENS", "max_new_tokens", "model_length", {"type": "length", "length": 5}]
+REFUSALS = [
+    "content_filter",
+    "SAFETY",
+    "refusal",
+    "RECITATION",
+    "content_filtered",
+    "guardrail_intervened",
+    "tool_calls",
+]
+
+
+@pytest.mark.parametrize("reason", STOPS, ids=str)
+def test_a_judge_that_ended_has_ended_whatever_the_server_calls_it(reason):
+    with serve(lambda body, number: (200, completion(YES, reason), {})) as served:
+        (answer,), tally = ask(served)
+    assert (answer.verdict.score, len(served.bodies), tally.refused) == (1, 1, 0)
+
+
+def test_no_finish_reason_at_all_is_an_end():
+    body = completion(YES)
+    del body["choices"][0]["finish_reason"]
+    with serve(lambda request, number: (200, body, {})) as served:
+        (answer,), _ = ask(served)
+    assert answer.verdict.score == 1
+
+
+@pytest.mark.parametrize("reason", CUTS, ids=str)
+def test_an_answer_cut_at_the_limit_is_cut_whatever_the_server_calls_it(reason):
+    with serve(lambda body, number: (200, completion(YES, reason), {})) as served:
+        (answer,), _ = ask(served)
+    assert answer.verdict.evidence.startswith("cut off") and len(served.bodies) == 2  # the second is the repair
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_filtered_answer_is_refused_whatever_the_server_calls_it(reason):
+    with serve(lambda body, number: (200, completion(YES, reason), {})) as served:
+        (answer,), tally = ask(served)
+    assert (answer.verdict.score, tally.refused, len(served.bodies)) == (None, 1, 1)
+    assert answer.verdict.evidence == f"refused: finish reason {reason!r}"
+
+
+def test_a_refusal_in_a_message_of_its_own_is_refused():
+    with serve(lambda body, number: (200, completion(None, "stop", refusal="I won't."), {})) as served:
+        (answer,), tally = ask(served)
+    assert answer.verdict.evidence == "refused: I won't." and tally.refused == 1
+
+
+PARTS = [
+    [{"type": "text", "text": YES}],
+    [{"type": "thinking", "thinking": [{"type": "text", "text": '{"verdict": "no"}'}]}, {"type": "text", "text": YES}],
+    [{"type": "text", "text": YES[:9]}, {"type": "text", "text": YES[9:]}],
+    [{"type": "reasoning", "text": '{"verdict": "no"}'}, {"type": "output_text", "text": YES}],
+    [YES[:9], YES[9:]],
+    [{"type": "text", "text": {"value": YES}}],
+    {"type": "text", "text": YES},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=range(len(PARTS)))
+def test_content_in_parts_is_their_text(parts):
+    with serve(lambda body, number: (200, completion(parts), {})) as served:
+        (answer,), _ = ask(served)
+    assert (answer.verdict.score, answer.text, len(served.bodies)) == (1, YES, 1)
+
+
+USAGES = [
+    None, {}, [], "many", {"prompt_tokens": None, "completion_tokens": None}, {"prompt_tokens": 5},
+    {"prompt_tokens": -(10**30), "completion_tokens": 1e300}, {"prompt_tokens": 1e400, "completion_tokens": 10**18},
+    {"prompt_tokens": "100", "completion_tokens": "20"}, {"prompt_tokens": True, "completion_tokens": 2.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", USAGES, ids=str)
+def test_impossible_token_counts_are_uncounted_and_cost_no_verdict(usage, tmp_path):
+    cache = JudgeCache(tmp_path / "cache.sqlite")
+    question = Question(SAFETY, {"prefix": "p", "continuation": "c"})
+    with serve(lambda request, number: (200, completion(YES) | {"usage": usage}, {})) as served:
+        backend = EndpointBackend(served.endpoint())
+        judge = Judge(backend, SAMPLING, cache=cache, prices=(1.0, 1.0))
+        (answer,) = judge.ask([question])
+        backend.close()
+    assert (answer.verdict.score, backend.uncounted) == (1, 1)
+    assert 0 <= judge.tally.prompt_tokens <= 5 and judge.tally.completion_tokens == 0
+    assert len(cache) == 1
+
+
+def test_a_cache_with_impossible_counts_in_it_goes_on(tmp_path):
+    cache = JudgeCache(tmp_path / "cache.sqlite")
+    question = Question(SAFETY, {"prefix": "p", "continuation": "c"})
+
+    def asked():
+        with serve(lambda request, number: YES) as served:
+            judge = Judge(EndpointBackend(served.endpoint()), SAMPLING, cache=cache)
+            (answer,) = judge.ask([question])
+            judge.close()
+            return answer, len(served.bodies)
+
+    asked()
+    for poison, requests in (
+        ({"prompt_tokens": -(10**30), "completion_tokens": 1e300, "seconds": 1e400, "retries": -1}, 0),
+        ({"text": 5}, 1),
+        ({"unknown": 5}, 1),
+    ):
+        connection = sqlite3.connect(tmp_path / "cache.sqlite")
+        kept = json.loads(connection.execute("SELECT reply FROM replies").fetchone()[0])
+        connection.execute("UPDATE replies SET reply = ?", (json.dumps(kept | poison),))
+        connection.commit()
+        connection.close()
+        answer, sent = asked()
+        assert (answer.verdict.score, sent, len(cache)) == (1, requests, 1)
+        assert 0 <= answer.prompt_tokens + answer.completion_tokens <= 120
+        assert asked()[1] == 0
+
+
+def test_one_forbidden_text_is_refused_and_the_others_are_judged():
+    def respond(body, number):
+        flagged = "<continuation>\n3\n" in body["messages"][0]["content"]
+        return (403, {"error": {"message": "this input was flagged"}}, {}) if flagged else YES
+
+    with serve(respond) as served:
+        answers, tally = ask(served, count=40)
+        assert [answer.verdict.score for answer in answers] == [1] * 3 + [None] + [1] * 36
+        assert answers[3].verdict.evidence.startswith("refused: status 403") and tally.refused == 1
+        (first,), _ = ask(served, count=1, retries=0)
+        assert first.verdict.score == 1
+
+
+def test_a_flagged_first_text_does_not_end_the_job():
+    def respond(body, number):
+        return (403, {"error": {"code": 403, "message": "your input was flagged"}}, {}) if number == 0 else YES
+
+    with serve(respond) as served:
+        answers, _ = ask(served, count=3, concurrency=1)
+    assert [answer.verdict.score for answer in answers] == [None, 1, 1]
+
+
+def test_forbidden_again_and_again_is_the_key():
+    def respond(body, number):
+        return YES if number < 3 else (403, {"error": {"message": "no"}}, {})
+
+    with serve(respond) as served, pytest.raises(BackendFailed, match="the key may not do this"):
+        ask(served, count=100, concurrency=1)
+    assert len(served.bodies) == 3 + 16
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -150,6 +339,134 @@ def test_dialects_are_learnt_once():
     assert [answer.verdict.score for answer in answers] == [1, 1, 1]
     assert len(served.bodies) == 5
     assert tally.retries == 0
+
+
+UNSUPPORTED = [
+    ("temperature", "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value"
+     " is supported."),
+    ("temperature", "temperature is not supported by this model"),
+    ("temperature", "`temperature` is deprecated for this model."),
+    ("top_p", "top_p: Extra inputs are not permitted"),
+    ("top_p", "`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
+    ("temperature,top_p", "Unsupported parameters: temperature, top_p"),
+    ("top_p", "`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled"),
+    ("seed", "Unknown name \"seed\": Cannot find field."),
+    ("seed", "[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]"),
+    ("top_k", "Unrecognized request argument supplied: top_k"),
+    ("response_format", "This model does not support json_schema"),
+    ("response_format", "structured outputs are not supported"),
+    ("stop", "Unsupported parameter: 'stop' is not supported with this model."),
+    ("max_tokens", "Unsupported parameter: max_tokens"),
+    ("chat_template_kwargs", "unexpected keyword argument 'chat_template_kwargs'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "message"), UNSUPPORTED)
+@pytest.mark.parametrize("status", [400, 422, 200])
+def test_a_field_that_the_server_does_not_take_is_left_out_from_then_on(fields, message, status):
+    """The message says it, whatever its words; what else was asked stays."""
+    out = set(fields.split(","))
+
+    def respond(body, number):
+        error = {"message": message} | ({"code": 400} if status == 200 else {})
+        return (status, {"error": error}, {}) if out & body.keys() else YES
+
+    settings = {"extra_body": {"stop": ["\n\n"], "chat_template_kwargs": {"enable_thinking": True}}, "concurrency": 1}
+    with serve(respond) as served:
+        backend = EndpointBackend(served.endpoint(**settings))
+        judge = Judge(backend, replace(SAMPLING, seed=1))
+        answers = judge.ask(Question(SAFETY, {"prefix": "p", "continuation": str(n)}) for n in range(3))
+        judge.close()
+    assert [answer.verdict.score for answer in answers] == [1, 1, 1]
+    assert len(served.bodies) == 4 and judge.tally.retries == 0
+    assert served.bodies[0].keys() - served.bodies[1].keys() == out
+    assert len(backend.notes) == len(out) and all(name in " ".join(backend.notes) for name in out)
+
+
+def test_the_field_that_the_error_object_names_is_left_out():
+    def respond(body, number):
+        error = {"message": "This is not supported.", "param": "temperature", "code": "unsupported_value"}
+        return (400, {"error": error}, {}) if "temperature" in body else YES
+
+    with serve(respond) as served:
+        (answer,), _ = ask(served)
+    assert answer.verdict.score == 1 and len(served.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["temperature must be between 0 and 0.5", "temperature cannot be greater than 0.5", "top_p: 3 is too large",
+     "max_tokens is too large: 50. This model supports at most 9 completion tokens", "invalid model"],
+)  # fmt: skip
+def test_a_bad_value_is_not_a_field_to_leave_out(message):
+    with serve(lambda body, number: (400, {"error": {"message": message}}, {})) as served:
+        (answer,), tally = ask(served)
+    assert (len(served.bodies), tally.failed) == (1, 1)
+    assert message[:20] in answer.verdict.evidence
+
+
+def test_a_prompt_that_is_too_long_is_not_asked_in_another_dialect():
+    message = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 50. This model's maximum context length is 40 tokens"
+    )
+    with serve(lambda body, number: (400, {"error": {"message": message}}, {})) as served:
+        _, tally = ask(served)
+    assert (len(served.bodies), tally.refused) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])  # another name, the same with another port
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_refused_and_nothing_goes_there(status, name):
+    with serve(lambda body, number: YES) as other:
+        target = other.base_url.replace("127.0.0.1", name) + "/chat/completions"
+        with (
+            serve(lambda body, number: (status, b"", {"Location": target})) as served,
+            pytest.raises(BackendFailed, match="redirect to http://") as failed,
+        ):
+            ask(served, count=50, concurrency=2)
+    assert "base_url" in str(failed.value) and len(served.bodies) <= 6
+    assert other.bodies == [] and other.others == 0
+
+
+def test_a_redirect_on_the_same_host_is_followed_with_the_whole_request():
+    with serve(
+        lambda body, number: (308, b"", {"Location": served.base_url + "/new/chat/completions"}) if number == 0 else YES
+    ) as served:
+        (answer,), _ = ask(served)
+    assert answer.verdict.score == 1
+    assert served.bodies[0] == served.bodies[1]
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_reply_beyond_the_limit_is_not_read(status, tmp_path):
+    cache = JudgeCache(tmp_path / "cache.sqlite")
+    large = json.dumps(completion("x" * 1_000_000)).encode()
+    with serve(lambda body, number: (status, large, {})) as served:
+        judge = Judge(EndpointBackend(served.endpoint(max_reply_bytes=100_000)), SAMPLING, cache=cache)
+        (answer,) = judge.ask([Question(SAFETY, {"prefix": "p", "continuation": "c"})])
+        judge.close()
+    assert answer.verdict.evidence == "failed: a reply of more than 100000 bytes"
+    assert (len(served.bodies), len(cache)) == (1, 0)
+
+
+def test_a_compressed_reply_is_not_unpacked():
+    bomb = gzip.compress(b" " * 50_000_000)
+    with serve(lambda body, number: (200, bomb, {"Content-Encoding": "gzip"})) as served:
+        (answer,), _ = ask(served)
+    assert served.headers[0]["Accept-Encoding"] == "identity"
+    assert answer.verdict.evidence.startswith("failed: a compressed reply")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"concurrency": 0}, {"retries": -1}, {"deadline": 0}, {"deadline": float("inf")}, {"requests_per_minute": 0},
+     {"max_reply_bytes": 10}, {"base_url": "127.0.0.1:8000/v1"}, {"base_url": "ftp://host/v1"},
+     {"base_url": "http://host:port/v1"}, {"base_url": "http:///v1"}],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        Endpoint("m", **settings)
 
 
 def test_requests_under_way_are_limited():

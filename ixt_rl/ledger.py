@@ -11,6 +11,8 @@ Attention's quadratic term and reused KV caches are left out, as is usual for th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 Phase = Literal["rollout", "posterior", "score", "train", "annotate"]
@@ -33,10 +35,21 @@ class Ledger:
         self.judge_parameters = parameters if judge_parameters is None else judge_parameters
         self.before: dict[str, Any] = before or {"flops": {}, "tokens": {}}
         self.tokens: Counter[Phase] = Counter()
+        self._counting = True
 
     def add(self, phase: Phase, tokens: int) -> None:
         """Counts `tokens` computed positions in `phase`."""
-        self.tokens[phase] += tokens
+        if self._counting:
+            self.tokens[phase] += tokens
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing counts inside: evaluation and checks are no part of what a method costs."""
+        counting, self._counting = self._counting, False
+        try:
+            yield
+        finally:
+            self._counting = counting
 
     def flops(self, phase: Phase) -> float:
         """FLOPs of a phase on this process so far, those before included."""

@@ -11,25 +11,12 @@ from typing import Any, Protocol, TypeVar
 from torch.utils.data import IterableDataset
 
 from ixt_rl.errors import DataError
+from ixt_rl.trainers.checkpoints import CURSOR as FILE
+from ixt_rl.trainers.checkpoints import write_json
 
-FILE = "cursor.json"
-"""File of a checkpoint: where the stream stands after the checkpoint's updates."""
+__all__ = ["FILE", "Source", "UpdateStream"]
 
 Item = TypeVar("Item", covariant=True)
-
-
-def checkpoint_folder(args: Any, named: str | bool) -> Path:
-    """The folder to resume from: the one named, or the last of the output folder.
-
-    Raises:
-        DataError: there is none.
-    """
-    from transformers.trainer_utils import get_last_checkpoint
-
-    found = named if isinstance(named, str) else get_last_checkpoint(str(args.output_dir))
-    if found is None:
-        raise DataError(f"{args.output_dir}: no checkpoint", reason="none was saved", remedy="train anew")
-    return Path(found)
 
 
 class Source(Protocol[Item]):
@@ -68,12 +55,10 @@ class UpdateStream(IterableDataset):
                 self._keep(self.first_update + number // self.per_update)
             yield item
 
-    def save(self, folder: Path, update: int, extra: dict[str, Any]) -> None:
+    def save(self, folder: Path, update: int, extra: dict[str, Any] | None = None) -> None:
         """Writes where the stream stood after `update` updates, and `extra`, into a checkpoint's folder."""
-        saved = {**extra, "update": update, "cursor": self.cursors[update]}
-        partial = folder / f"{FILE}.partial"
-        partial.write_text(json.dumps(saved), encoding="utf-8")
-        partial.replace(folder / FILE)
+        saved = {**(extra or {}), "update": update, "cursor": self.cursors[update]}
+        write_json(folder / FILE, saved)
 
     def seek(self, folder: Path) -> dict[str, Any]:
         """The next iterator starts where `save` was called; returns what was saved.

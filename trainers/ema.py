@@ -1,8 +1,8 @@
-"""A moving average of a model's weights, to evaluate and save in their place."""
+"""A moving average of a model's weights, to evaluate, to save or to condition on in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ixt_rl.errors import DataError
+from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 FILE = "weight_average.safetensors"
 
@@ -29,10 +29,14 @@ class WeightAverage:
         self.decay = decay
         self.weights: dict[str, Tensor] = {}
 
+    def start(self, weights: Mapping[str, Tensor]) -> None:
+        """Starts at `weights`; those in float32 are averaged in place, which spares a copy."""
+        self.weights = {name: weight.detach().float() for name, weight in weights.items()}
+
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
         """One update has changed the model."""
-        for name, weight in _trained(model):
+        for name, weight in trained(model).items():
             if name not in self.weights:
                 self.weights[name] = weight.detach().float().clone()
             else:
@@ -41,22 +45,24 @@ class WeightAverage:
     @contextmanager
     def applied(self, model: torch.nn.Module) -> Iterator[None]:
         """The model has the averaged weights inside, its own again afterwards."""
-        own = {name: weight.detach().clone() for name, weight in _trained(model) if name in self.weights}
+        own = {name: weight.detach().clone() for name, weight in trained(model).items() if name in self.weights}
         try:
-            self._put(model, self.weights)
+            self.put(model)
             yield
         finally:
-            self._put(model, own)
+            _put(model, own)
 
     @staticmethod
     def unused() -> AbstractContextManager[None]:
         return nullcontext()
 
+    def put(self, model: torch.nn.Module) -> None:
+        """Gives a model the averaged weights, rounded to its dtype."""
+        _put(model, self.weights)
+
     def save(self, folder: Path, trainer: Any) -> None:
         """Writes the average into a checkpoint's folder, one file a rank where weights are sharded."""
-        from safetensors.torch import save_file
-
-        save_file(self.weights, folder / _file(trainer.args.process_index))
+        save_weights(self.weights, folder / _file(trainer.args.process_index))
 
     def load(self, folder: Path, model: torch.nn.Module) -> None:
         """Reads what `save` wrote.
@@ -64,28 +70,22 @@ class WeightAverage:
         Raises:
             DataError: the checkpoint has no average.
         """
-        from safetensors.torch import load_file
-
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        file = folder / _file(rank)
-        if not file.is_file():
-            raise DataError(
-                f"{folder}: no {file.name}",
-                reason="the checkpoint was saved without a moving average",
-                remedy="resume without ema_decay, or train anew",
-            )
-        device = next(model.parameters()).device
-        self.weights = {name: weight.to(device) for name, weight in load_file(file).items()}
-
-    @torch.no_grad()
-    def _put(self, model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-        for name, weight in _trained(model):
-            if name in weights:
-                weight.copy_(weights[name])
+        if not self.weights:
+            self.update(model)
+        load_weights(self.weights, folder / _file(rank))
 
 
-def _trained(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The weights that training changes, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@torch.no_grad()
+def _put(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, weight in model.named_parameters():
+        if name in weights:
+            weight.copy_(weights[name])
 
 
 def _file(rank: int) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import step_seed
+from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.online import model_head
 from ixt_rl.trainers.options import ENGINE, ON_POLICY, OWN_LOSS, RATIO, refuse_options
@@ -104,8 +106,9 @@ class InTROTrainer(KeptTrainer):
     def __init__(self, model: PreTrainedModel | str, reward_funcs: Any, args: InTROConfig, **kwargs: Any):
         super().__init__(model, reward_funcs, args, **kwargs)
         self.posterior_model = self._make_posterior()
-        if args.posterior == "ema":
-            self.add_callback(_EmaUpdate(self))
+        self.average = WeightAverage(args.posterior_decay) if args.posterior_decay is not None else None
+        if self.average is not None:
+            self.add_callback(_MovesPosterior(self))
 
     # ---------------------------------------------------------------- override these
 
@@ -197,7 +200,7 @@ class InTROTrainer(KeptTrainer):
             hidden = posterior(**self.model_inputs(batch), head_fn=lambda hidden, head: hidden)
         if self.posterior_model is None:
             return hidden, None
-        return hidden, model_head(self.accelerator.unwrap_model(self.posterior_model), self.temperature)
+        return hidden, model_head(self._unwrapped(self.posterior_model), self.temperature)
 
     def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> None:
         self.track("factor/taken", stats.factor_taken)
@@ -212,7 +215,23 @@ class InTROTrainer(KeptTrainer):
             self.track("factor/taken_right", stats.factor_taken[right_N])
             self.track("factor/taken_wrong", stats.factor_taken[~right_N])
 
+    # ---------------------------------------------------------------- checkpoints
+
+    def write_files(self, folder: Path) -> None:
+        super().write_files(folder)
+        if self.average is not None:
+            self.average.save(folder, self)
+
+    def read_files(self, folder: Path) -> None:
+        super().read_files(folder)
+        if self.average is not None:
+            self.average.load(folder, self.model)
+            self.average.put(self._unwrapped(self.posterior_model))
+
     # ---------------------------------------------------------------- helpers
+
+    def _unwrapped(self, model: Any) -> Any:
+        return self.accelerator.unwrap_model(model)
 
     def _hook(self, name: str):
         """The method, when a subclass overrides it; None leaves the kernel's own, which is faster."""
@@ -257,16 +276,19 @@ class InTROTrainer(KeptTrainer):
             yield
 
 
-class _EmaUpdate(TrainerCallback):
-    """posterior <- decay * posterior + (1 - decay) * policy, after every update."""
+class _MovesPosterior(TrainerCallback):
+    """posterior <- decay * posterior + (1 - decay) * policy after every update; float32, whatever the model's dtype."""
 
     def __init__(self, trainer: InTROTrainer):
         self.trainer = trainer
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        average, posterior = self.trainer.average, self.trainer._unwrapped(self.trainer.posterior_model)
+        if not average.weights:
+            names = trained(self.trainer._unwrapped(self.trainer.model))
+            average.start({name: weight for name, weight in posterior.named_parameters() if name in names})
+
     def on_step_end(self, args, state, control, **kwargs):
-        trainer = self.trainer
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        posterior = trainer.accelerator.unwrap_model(trainer.posterior_model)
-        with torch.no_grad():
-            for average, current in zip(posterior.parameters(), policy.parameters(), strict=True):
-                average.lerp_(current.to(average.dtype), 1 - args.posterior_decay)
+        average = self.trainer.average
+        average.update(self.trainer._unwrapped(self.trainer.model))
+        average.put(self.trainer._unwrapped(self.trainer.posterior_model))

@@ -29,9 +29,10 @@ from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger
-from ixt_rl.trainers.cursor import UpdateStream, checkpoint_folder
+from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.options import DOCUMENTS, refuse_options
+from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.types import Document
 
 
@@ -126,7 +127,7 @@ class RowCollator:
         return batch
 
 
-class IXTTrainer(SFTTrainer):
+class IXTTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` on a stream of documents with feedback.
 
     Args:
@@ -171,7 +172,7 @@ class IXTTrainer(SFTTrainer):
         self.train_dataset = self.rows = RowStream(rows, per_update)
         self.ledger = Ledger(_parameters(self.model))
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
-        self.add_callback(_Cursor(self))
+        self.add_callback(_AfterUpdate(self))
 
     # ---------------------------------------------------------------- the update
 
@@ -206,25 +207,33 @@ class IXTTrainer(SFTTrainer):
 
     # ---------------------------------------------------------------- checkpoints
 
-    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        if resume_from_checkpoint:
-            self._seek(checkpoint_folder(self.args, resume_from_checkpoint))
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+    def own_state(self) -> dict[str, Any]:
+        return {**super().own_state(), "num_tokens": self._total_train_tokens}
 
-    def _seek(self, checkpoint: Path) -> None:
-        saved = self.rows.seek(checkpoint)
-        self.ledger.tokens.update(saved["tokens"])
-        self._total_train_tokens = saved["num_tokens"]
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._total_train_tokens = state["num_tokens"]
+
+    def write_files(self, folder: Path) -> None:
+        super().write_files(folder)
         if self.average is not None:
-            self.average.load(checkpoint, self.model)
+            self.average.save(folder, self)
+        if self.accelerator.is_main_process:
+            self.rows.save(folder, self.state.global_step)
+
+    def read_files(self, folder: Path) -> None:
+        super().read_files(folder)
+        self.rows.seek(folder)
+        if self.average is not None:
+            self.average.load(folder, self.model)
 
     def averaged(self):
         """Context in which the model has the averaged weights (with `ema_decay`; else its own)."""
         return WeightAverage.unused() if self.average is None else self.average.applied(self.model)
 
 
-class _Cursor(TrainerCallback):
-    """Moves the average, counts what was judged, and puts the cursor into checkpoints."""
+class _AfterUpdate(TrainerCallback):
+    """Moves the average, and counts what was judged."""
 
     def __init__(self, trainer: IXTTrainer):
         self.trainer = trainer
@@ -234,15 +243,6 @@ class _Cursor(TrainerCallback):
         trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
         if trainer.average is not None:
             trainer.average.update(trainer.model)
-
-    def on_save(self, args, state, control, **kwargs):
-        trainer = self.trainer
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if trainer.average is not None:
-            trainer.average.save(folder, trainer)
-        if state.is_world_process_zero:
-            counted = {"tokens": dict(trainer.ledger.tokens), "num_tokens": trainer._total_train_tokens}
-            trainer.rows.save(folder, state.global_step, counted)
 
 
 def _parameters(model: torch.nn.Module) -> int:

@@ -105,8 +105,11 @@ class KeptTrainer(OnlineTrainer):
         return self.token_weights(batch, self.rows_per_update(inputs), **more)
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
-        """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks)."""
-        updates = self.args.steps_per_generation / self.current_gradient_accumulation_steps
+        """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks); in evaluation, of the
+        batch, which is all there is."""
+        updates = 1.0
+        if self.model.training:
+            updates = self.args.steps_per_generation / self.current_gradient_accumulation_steps
         return inputs["keep_total"].float().clamp(min=1.0) / updates / self.accelerator.num_processes
 
     def kept_rows(self, inputs: dict[str, Any]) -> list[tuple[int, list[int], list[int]]]:

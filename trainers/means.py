@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -28,6 +28,15 @@ class Means:
         values = torch.as_tensor(values, dtype=torch.float64).detach().flatten().cpu()
         valid = values[~values.isnan()]
         self._sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()))])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Sums and counts since the last `take`, by name."""
+        return {name: sums.clone() for name, sums in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state_dict` gave; a name it does not have starts at nothing."""
+        for name, sums in self._sums.items():
+            sums.copy_(state.get(name, torch.zeros_like(sums)))
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
         """The means of all ranks' values, NaN where there is none, and starts anew. All ranks call it."""

@@ -22,6 +22,7 @@ import types
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.trainers.checkpoints import REFERENCE
+from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.weight_files import load_weights, save_weights
 from ixt_rl.types import Grade
 
 Grader = Callable[[dict[str, Any], Sequence[int]], Grade]
@@ -92,7 +96,7 @@ def padded_positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-class OnlineTrainer(GRPOTrainer):
+class OnlineTrainer(ResumableTrainer, GRPOTrainer):
     """`trl.GRPOTrainer` with a rollout engine, guarded rewards and this library's log-probs.
 
     Args:
@@ -149,12 +153,13 @@ class OnlineTrainer(GRPOTrainer):
                 remedy="set steps_per_generation to gradient_accumulation_steps and num_iterations to 1",
             )
         self.correction = correction
+        self._sampler: Any = None  # of the training rows; None for an iterable dataset
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
         self.grader = grader
         self.ledger = Ledger(self.model.num_parameters())
         self._rewards: Tensor | None = None  # (B, F), undecided NaN
-        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+        self._sums, self._eval_sums = _no_sums(), _no_sums()
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_head_function(base, self.temperature)
         if self.ref_model is not None:
@@ -183,11 +188,12 @@ class OnlineTrainer(GRPOTrainer):
         return self._incomplete(rewards_per_func)
 
     def track(self, name: str, values: Tensor) -> None:
-        """Averages `values` (any shape) into metric `name`; the mean is over all elements of all
-        micro-batches and ranks since the last log. NaN elements do not count."""
+        """Averages `values` (any shape) into metric `name`, in evaluation `eval_<name>`; the mean is over all elements
+        of all micro-batches and ranks since the last log. NaN elements do not count."""
         values = values.detach().double().flatten()
         valid = values[~values.isnan()]
-        self._sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
+        sums = self._sums if self.model.training else self._eval_sums
+        sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
 
     # ---------------------------------------------------------------- sampling ahead
 
@@ -319,17 +325,73 @@ class OnlineTrainer(GRPOTrainer):
         return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.model.training and self._sums:
-            names = sorted(self._sums)
-            local = torch.stack([self._sums[name] for name in names]).to(self.accelerator.device, torch.float32)
+        training = self.model.training
+        sums = self._sums if training else self._eval_sums
+        if sums:
+            names = sorted(sums)
+            local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
             for name, (total, count) in zip(names, self.accelerator.reduce(local, "sum").tolist(), strict=True):
-                self._metrics["train"][name].append(total / count if count else float("nan"))
+                self._metrics["train" if training else "eval"][name].append(total / count if count else float("nan"))
             for name in names:
-                self._sums[name].zero_()  # names stay, so that every rank reduces the same list
+                sums[name].zero_()  # names stay, so that every rank reduces the same list
+        if training and sums:
             for phase in ("rollout", "posterior", "score", "train"):
                 flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
                 logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
         super().log(logs, start_time)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def own_state(self) -> dict[str, Any]:
+        window = self._generation_span()
+        buffered = self._buffered_inputs if self._step % window else None  # else the next micro-batch samples anew
+        return {
+            **super().own_state(),
+            "micro_step": self._step,
+            "window": self._window(),
+            "buffered": buffered,
+            "sums": {name: sums.clone() for name, sums in self._sums.items()},
+            "rollouts": self.rollouts.state_dict(self),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        if state["buffered"] is not None and state["window"] != self._window():
+            raise ConfigError(
+                f"a checkpoint amid a window of {state['window']}, resumed with {self._window()}",
+                reason="its rollouts are cut into the micro-batches of that window",
+                remedy="resume with the options of the run that wrote it",
+            )
+        self._step = state["micro_step"]
+        self._buffered_inputs = _to(state["buffered"], self.accelerator.device)
+        self._sums.update(state["sums"])
+        self.rollouts.load_state_dict(state["rollouts"], self)
+
+    def write_files(self, folder: Path) -> None:
+        super().write_files(folder)
+        if self.args.sync_ref_model and self.accelerator.is_main_process:
+            save_weights(self._reference_weights(), folder / REFERENCE)
+
+    def read_files(self, folder: Path) -> None:
+        super().read_files(folder)
+        if self.args.sync_ref_model:
+            load_weights(self._reference_weights(), folder / REFERENCE)
+
+    def _reference_weights(self) -> dict[str, Tensor]:
+        return dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())
+
+    def _get_train_sampler(self, dataset=None):
+        self._sampler = super()._get_train_sampler(dataset)
+        return self._sampler
+
+    def _skip_epochs(self, epochs: int) -> None:
+        if self._sampler is not None and self._sampler.shuffle:
+            for _ in range(epochs):  # it draws each pass's order from one generator
+                torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
+
+    def _window(self) -> dict[str, int]:
+        names = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations")
+        return {name: getattr(self.args, name) for name in names}
 
     # ---------------------------------------------------------------- helpers
 
@@ -365,6 +427,19 @@ class OnlineTrainer(GRPOTrainer):
             [[*map(float, g.token_right), *[0.0] * (width - len(g.token_right))] for g in grades],
             device=batch["completion_ids"].device,
         )
+
+
+def _no_sums() -> dict[str, Tensor]:
+    return defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """Tensors within lists and dicts on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [_to(one, device) for one in value]
+    return {key: _to(one, device) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _score(hidden: Tensor, head: Head, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:

@@ -14,6 +14,8 @@ from trl import SFTConfig, SFTTrainer
 
 from ixt_rl.conditioning import pad, prompt_completion
 from ixt_rl.errors import ConfigError
+from ixt_rl.ledger import Ledger
+from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.types import TokenSequence
 
 _POOL_BATCHES = 8
@@ -88,7 +90,7 @@ class PretrainConfig(SFTConfig):
             )
 
 
-class PretrainTrainer(SFTTrainer):
+class PretrainTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` on token sequences that are already built; the loss covers their trained tokens.
 
     Args:
@@ -99,6 +101,7 @@ class PretrainTrainer(SFTTrainer):
     """
 
     _tag_names = ["trl", "ixt-rl", "pretrain"]
+    model: Any
 
     def __init__(
         self,
@@ -116,3 +119,16 @@ class PretrainTrainer(SFTTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self.ledger = Ledger(self.model.num_parameters())
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Mean cross-entropy of the trained tokens; `inputs` as `SequenceCollator` gives them."""
+        self.ledger.add("train", int(inputs["attention_mask"].sum()))
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def own_state(self) -> dict[str, Any]:
+        return {**super().own_state(), "num_tokens": self._total_train_tokens}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._total_train_tokens = state["num_tokens"]

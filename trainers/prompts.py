@@ -24,13 +24,15 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.trainers.cursor import Source, UpdateStream, checkpoint_folder
+from ixt_rl.trainers.checkpoints import damage
+from ixt_rl.trainers.cursor import Source, UpdateStream
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.online import add_head_function, padded_positions
+from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.types import Rollout, TokenSequence
 
 
-class PromptTrainer(SFTTrainer):
+class PromptTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` whose data is a stream of prompts and whose loss is the subclass's; rollouts come from an engine.
 
     Subclasses make micro-batches in `get_batch_samples`, where all prompts of an update are at hand, and write
@@ -181,19 +183,29 @@ class PromptTrainer(SFTTrainer):
                 logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
         super().log(logs, start_time)
 
-    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        if resume_from_checkpoint:
-            folder = checkpoint_folder(self.args, resume_from_checkpoint)
-            saved = self.prompts.seek(folder)
-            self.ledger.tokens.clear()
-            self.ledger.tokens.update(saved["tokens"])
-            self.load_beside(folder)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+    def own_state(self) -> dict[str, Any]:
+        return {**super().own_state(), "means": self.means.state_dict(), "rollouts": self.rollouts.state_dict(self)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.means.load_state_dict(state["means"])
+        self.rollouts.load_state_dict(state["rollouts"], self)
+
+    def write_files(self, folder: Path) -> None:
+        super().write_files(folder)
+        if self.accelerator.is_main_process:
+            self.save_beside(folder)
+            self.prompts.save(folder, self.state.global_step)
+
+    def read_files(self, folder: Path) -> None:
+        super().read_files(folder)
+        self.prompts.seek(folder)
+        self.load_beside(folder)
 
     def save_now(self) -> None:
         """A checkpoint after the last finished update, if there is one and it has none; all ranks call it."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if self.state.global_step and not folder.exists():
+        if self.state.global_step and damage(folder) is not None:
             self._save_checkpoint(self.model, trial=None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
@@ -204,13 +216,6 @@ class _AfterUpdate(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer.after_update(state.global_step)
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            self.trainer.save_beside(folder)
-            tokens = dict(self.trainer.ledger.tokens)
-            self.trainer.prompts.save(folder, state.global_step, {"tokens": tokens})
 
 
 def _prompts_of_a_batch(prompts: list[Any]) -> Any:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError
+from ixt_rl.trainers.checkpoints import REFERENCE as FILE
 from ixt_rl.trainers.online import add_head_function
+from ixt_rl.trainers.weight_files import load_weights, save_weights
 
-FILE = "reference.safetensors"
-"""File of a checkpoint: a reference that follows the policy."""
+__all__ = ["FILE", "Reference", "is_zero3", "prepared_copy"]
 
 
 def is_zero3(trainer: Any) -> bool:
@@ -103,31 +104,17 @@ class Reference:
 
     def save(self, folder: Path) -> None:
         """Writes a reference that moves into a checkpoint's folder; a frozen one is the run's first model."""
-        from safetensors.torch import save_file
-
         if self.sync_steps:
-            save_file({name: weight.contiguous() for name, weight in self._plain.named_parameters()}, folder / FILE)
+            save_weights(dict(self._plain.named_parameters()), folder / FILE)
 
-    @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote.
 
         Raises:
             DataError: the checkpoint has no reference.
         """
-        from safetensors.torch import load_file
-
-        if not self.sync_steps:
-            return
-        if not (folder / FILE).is_file():
-            raise DataError(
-                f"{folder}: no {FILE}",
-                reason="the checkpoint was saved without a synced reference",
-                remedy="resume with the reference of the run that wrote it",
-            )
-        saved = load_file(folder / FILE)
-        for name, weight in self._plain.named_parameters():
-            weight.copy_(saved[name])
+        if self.sync_steps:
+            load_weights(dict(self._plain.named_parameters()), folder / FILE)
 
     @property
     def _plain(self) -> Any:

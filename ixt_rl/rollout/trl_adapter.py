@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from accelerate.utils import broadcast_object_list, gather_object
@@ -176,6 +177,26 @@ class EngineRollouts:
         if self._probe and self._compared != now:
             check_parity(self.engine, trainer, self._probe, self.parity_limit)
             self._compared = now
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def state_dict(self, trainer: Any) -> dict[str, Any]:
+        """What was sampled ahead and what log-probs are compared on, for a checkpoint. All ranks call it; it waits for
+        the rollouts under way, and they stay those of the batches they were sampled for."""
+        ahead: list[tuple[int, list[list[int]], list[dict[str, Any]]]] = []
+        now = trainer.state.global_step
+        for step, (prompts, ticket) in self._ahead.items():
+            rollouts = self._sampled(ticket, partial(self._start, prompts, trainer, step - now), trainer)
+            self._ahead[step] = (prompts, [rollouts])
+            ahead.append((step, prompts, [vars(rollout) for rollout in rollouts]))
+        compared = self._compared[1] if self._compared is not None else None
+        return {"ahead": ahead, "probe": self._probe, "compared": compared}
+
+    def load_state_dict(self, state: dict[str, Any], trainer: Any) -> None:
+        """Goes on from what `state_dict` gave."""
+        self._ahead = {step: (prompts, [[Rollout(**row) for row in rows]]) for step, prompts, rows in state["ahead"]}
+        self._probe = state["probe"]
+        self._compared = None if state["compared"] is None else (id(trainer), state["compared"])
 
     # ---------------------------------------------------------------- helpers
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig
+from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PRETRAIN_CODE = ("worlds", "conditioning", "data/models.py", "types.py", "trainers/pretrain.py")
@@ -53,9 +54,8 @@ class StageFolder:
         self._write("done.json", {"fingerprint": self.fingerprint})
 
     def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint, if the stage was stopped after one."""
-        found = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-        return max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
+        """The newest whole checkpoint, if the stage was stopped after one."""
+        return last_whole_checkpoint(self.checkpoints)
 
     def add_metrics(self, phase: str, step: int, rollouts: int, flops: float, seconds: float, metrics: dict) -> None:
         """Appends a row to the stage's metrics."""

@@ -71,16 +71,10 @@ def run_pretrain(
         **training_arguments(stage.optim, stage.steps, stage.seed, folder, config, checkpoint_every=None),
         per_device_train_batch_size=stage.batch_size,
         gradient_checkpointing=False,
-        include_num_input_tokens_seen="non_padding",
     )
     trainer = PretrainTrainer(model, args, documents, tokenizer)
-    flops_per_token = 6 * model.num_parameters()
-
-    def flops() -> float:
-        return float(flops_per_token * trainer.state.num_input_tokens_seen)
-
     with console.stage(stage, seed, stage.steps) as progress:
-        train(trainer, StageCallback(folder, progress, flops), folder)
+        train(trainer, StageCallback(folder, progress, trainer.ledger.total), folder)
     save_model(trainer, tokenizer, folder)
     folder.write_result({"seconds": time.perf_counter() - started})
 

@@ -11,7 +11,6 @@ from ixt_rl.config.sections import EngineSection, Lora, Optim
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
-from ixt_rl.trainers.online import OnlineTrainer
 
 LOG_EVERY = 5  # optimizer steps
 
@@ -39,7 +38,7 @@ def training_arguments(
         "logging_first_step": True,
         "save_strategy": "no" if checkpoint_every is None else "steps",
         "save_steps": checkpoint_every or 500,
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # one to fall back to
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
@@ -77,9 +76,9 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
     if checkpoint is not None:
         step = int(checkpoint.name.rsplit("-", 1)[1])
         folder.drop_rows_after(step)
-        if isinstance(trainer, OnlineTrainer):  # the others keep their ledger in checkpoints
-            logged = [row for row in folder.metrics() if "flops/train" in row][-1]
-            trainer.ledger.restore({p: logged[f"flops/{p}"] for p in ("rollout", "posterior", "score", "train")})
+        if step >= trainer.args.max_steps:  # stopped after its last update, before the model was written
+            trainer.take(checkpoint)
+            return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 

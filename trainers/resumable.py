@@ -1,0 +1,222 @@
+"""What all trainers here share: checkpoints that are whole, exact resume, evaluation that leaves training alone.
+
+    _save_checkpoint:  transformers' files -> `write_files`, `own_state` of every rank -> seal -> older ones removed
+    train(resume):     seal checked -> `read_files`, `restore` -> transformers' own -> generators, sums of the open log
+    evaluate:          generators, ledger and the model's mode are afterwards as they were
+
+Overridden private methods of transformers' Trainer: `_save_checkpoint`, `_evaluate`; attributes: `_tr_loss`,
+`_total_loss_scalar`, `_globalstep_last_logged`. tests/contract checks them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import Trainer, TrainerCallback
+
+from ixt_rl.errors import ConfigError, DataError, IxtRlError
+from ixt_rl.ledger import Ledger
+from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal
+
+if TYPE_CHECKING:
+    Base = Trainer
+else:
+    Base = object
+
+
+class ResumableTrainer(Base):
+    """Mixin before a trainer of TRL's. Subclasses extend `own_state` and `restore`, `write_files` and `read_files`."""
+
+    ledger: Ledger
+    _resumed: Path | None = None  # the checkpoint of a resumed run, until its first batches are read
+
+    # ---------------------------------------------------------------- for subclasses
+
+    def own_state(self) -> dict[str, Any]:
+        """What this rank knows beside transformers' state, as numbers, texts, tensors, lists and dicts. All ranks
+        call it, after an update. Subclasses add to `super().own_state()`."""
+        return {"tokens": dict(self.ledger.tokens)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over what `own_state` gave. The policy is wrapped and has the checkpoint's weights."""
+        self.ledger.tokens.clear()
+        self.ledger.tokens.update(state["tokens"])
+
+    def write_files(self, folder: Path) -> None:
+        """Writes further files into a checkpoint's folder; all ranks call it, before the checkpoint is sealed."""
+
+    def read_files(self, folder: Path) -> None:
+        """Reads what `write_files` wrote."""
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save and folder.exists():
+            remove(folder)  # what a killed run left, or the same state
+        self.accelerator.wait_for_everyone()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # the older ones go last
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.write_files(folder)
+        state = {**self.own_state(), "open_log": self._open_log()}
+        torch.save(state, folder / STATE.format(rank=self.args.process_index))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal(folder)
+            best = self.state.best_model_checkpoint
+            rotate(folder.parent, limit, (folder, Path(best) if best else None))
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
+        """As transformers', from a checkpoint to the same weights and logs as if training had not been stopped.
+
+        Args:
+            resume_from_checkpoint: a checkpoint's folder, or True for the last whole one of `output_dir`.
+            other arguments: as in `transformers.Trainer.train`.
+
+        Raises:
+            DataError: the checkpoint is damaged, or there is none that is whole.
+            ConfigError: the checkpoint is of another set-up, or nothing is left to train.
+        """
+        if not resume_from_checkpoint:
+            return super().train(None, trial, ignore_keys_for_eval)
+        folder = self._checkpoint(resume_from_checkpoint)
+        resumed = _Resumed(self)
+        self.add_callback(resumed)
+        self._resumed = folder
+        try:
+            return super().train(str(folder), trial, ignore_keys_for_eval)
+        finally:
+            self._resumed = None
+            self.remove_callback(resumed)
+
+    def take(self, checkpoint: Path) -> None:
+        """Has the weights and counts of a checkpoint without training on, for a run that was stopped after its last
+        update. Not with FSDP or DeepSpeed, where the trainer's model is not whole.
+
+        Raises:
+            DataError, ConfigError: see `train`.
+        """
+        folder = self._checkpoint(str(checkpoint))
+        self._load_from_checkpoint(str(folder))
+        self._read(folder)
+
+    def _checkpoint(self, named: str | Path | bool) -> Path:
+        """The folder to resume from; every rank gets the main process's finding."""
+        found: Any = None
+        if self.accelerator.is_main_process:
+            if isinstance(named, bool):
+                found = last_whole_checkpoint(Path(self.args.output_dir)) or DataError(
+                    f"{self.args.output_dir}: no whole checkpoint",
+                    reason="none was saved, or all are damaged",
+                    remedy="train anew",
+                )
+            else:
+                found = damage(Path(named)) or Path(named)
+        found = broadcast_object_list([found])[0]
+        if isinstance(found, IxtRlError):
+            raise found
+        return found
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        file = folder / STATE.format(rank=self.args.process_index)
+        if not file.is_file():
+            raise ConfigError(
+                f"{folder}: no {file.name}",
+                reason="it was saved by fewer processes, and each goes on with its own state",
+                remedy="resume with as many processes, or train anew",
+            )
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        self.read_files(folder)
+        self.restore(state)
+        return state
+
+    def _open_log(self) -> dict[str, Any]:
+        """Sums since the last log, which a checkpoint may cut through."""
+        return {
+            "loss": float(self._tr_loss),
+            "total_loss": self._total_loss_scalar,
+            "since": self._globalstep_last_logged,
+            "metrics": {n: [_plain(v) for v in values] for n, values in self._metrics["train"].items()},
+        }
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The next update's micro-batches. On a stream, making its iterator has used torch's generator once more than
+        the straight run: its state is restored after the first batches."""
+        found = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._resumed is not None:
+            if self.args.ignore_data_skip:
+                self._load_rng_state(str(self._resumed))
+            self._resumed = None
+        return found
+
+    def _skip_epochs(self, epochs: int) -> None:
+        """Brings what shuffles to where it stood after whole passes over the data."""
+
+    # ---------------------------------------------------------------- evaluation
+
+    def evaluate(self, *args, **kwargs):
+        """As transformers'; what training draws, counts and logs is not touched."""
+        training = self.model.training
+        try:
+            with generators_kept(self.accelerator.device), self.ledger.paused():
+                return super().evaluate(*args, **kwargs)
+        finally:
+            self.model.train(training)
+
+    def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler=False):
+        if skip_scheduler and self._resumed is not None:
+            return None  # `eval_on_start`: it was done when the run started
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+
+
+class _Resumed(TrainerCallback):
+    """Reads our part of a checkpoint once transformers has read its own."""
+
+    def __init__(self, trainer: ResumableTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        folder = trainer._resumed
+        assert folder is not None
+        saved = trainer._read(folder)["open_log"]
+        if state.global_step >= state.max_steps:
+            raise ConfigError(
+                f"{folder}, of a run of {state.max_steps} updates",
+                reason="nothing is left to train",
+                remedy="take the model it holds, or raise max_steps to train on",
+            )
+        trainer._skip_epochs(int(state.epoch))
+        trainer._tr_loss = torch.tensor(saved["loss"], device=args.device)
+        trainer._total_loss_scalar = saved["total_loss"]
+        trainer._globalstep_last_logged = saved["since"]
+        trainer._metrics["train"].clear()
+        trainer._metrics["train"].update(saved["metrics"])
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Python's, numpy's and torch's generators are afterwards as they were, on the CPU and on `device`."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one, which other code draws from
+    devices = [] if device.type == "cpu" else [torch.accelerator.current_device_index()]
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _plain(value: Any) -> int | float:
+    """A number that can be saved without pickling: numpy's own are not."""
+    return value if type(value) in (int, float) else float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trl import GRPOConfig as TRLGRPOConfig
 
@@ -12,7 +12,14 @@ from ixt_rl.trainers.options import ENGINE, RATIO, refuse_options
 
 @dataclass
 class GRPOConfig(TRLGRPOConfig):
-    """`trl.GRPOConfig`; options that TRL's own generation would read are refused."""
+    """`trl.GRPOConfig`; options that TRL's own generation would read are refused.
+
+    Args:
+        disable_dropout: no dropout in training, LoRA's included: both passes of a ratio are one network (TRL's default
+            is False).
+    """
+
+    disable_dropout: bool = field(default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

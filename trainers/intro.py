@@ -33,6 +33,7 @@ from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import step_seed
+from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.online import model_head
@@ -52,6 +53,8 @@ class InTROConfig(GRPOConfig):
         clip: upper bound of the correction factor; None for no bound.
         posterior: the model shown the answer: `live`, a `frozen` copy of the initial model, or its `ema`.
         posterior_decay: decay of the moving average, per update; `ema` only.
+        disable_dropout: no dropout in training, LoRA's included (TRL's default is False). The posterior's pass never
+            has any; a policy's pass with it divides by noise, and where q = p the mean factor is above 1.
         keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
             those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
         keep_reward: a rationale is kept where each of them is at least this, unweighted.
@@ -62,6 +65,7 @@ class InTROConfig(GRPOConfig):
     clip: float | None = field(default=200.0)
     posterior: Literal["live", "frozen", "ema"] = field(default="live")
     posterior_decay: float | None = field(default=None)
+    disable_dropout: bool = field(default=True)
     keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
 
@@ -196,7 +200,7 @@ class InTROTrainer(KeptTrainer):
         batch = self.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in kept])
         self.ledger.add("posterior", int(batch.attention_mask.sum()))
         posterior = model if self.posterior_model is None else self.posterior_model
-        with torch.no_grad(), self.accelerator.autocast(), self._frozen_adapters():
+        with torch.no_grad(), self.accelerator.autocast(), self._frozen_adapters(), evaluation_mode(posterior):
             hidden = posterior(**self.model_inputs(batch), head_fn=lambda hidden, head: hidden)
         if self.posterior_model is None:
             return hidden, None

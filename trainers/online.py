@@ -37,6 +37,7 @@ from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
+from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 from ixt_rl.types import Grade
@@ -103,7 +104,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         model: a causal language model, or the path of one.
         reward_funcs: functions with TRL's reward signature; None says undecided. A completion counts where every reward
             with a weight is decided: totals that lack a part are compared with none.
-        args: the trainer's config.
+        args: the trainer's config. Its `disable_dropout` (by default on, TRL's is off) also covers LoRA's dropout.
         rollouts: samples completions, `EngineRollouts(engine)`; default: the model itself, in process.
         correction: importance correction of what an engine outside the model, or an older policy, sampled: from the
             log-probs of engine and trainer. None: rollouts count as the policy's own.
@@ -160,6 +161,8 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         self.ledger = Ledger(self.model.num_parameters())
         self._rewards: Tensor | None = None  # (B, F), undecided NaN
         self._sums, self._eval_sums = _no_sums(), _no_sums()
+        if args.disable_dropout:
+            disable_dropout(self.model)
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_head_function(base, self.temperature)
         if self.ref_model is not None:

@@ -26,6 +26,7 @@ from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import damage
 from ixt_rl.trainers.cursor import Source, UpdateStream
+from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.online import add_head_function, padded_positions
 from ixt_rl.trainers.resumable import ResumableTrainer
@@ -77,6 +78,8 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if args.disable_dropout:
+            disable_dropout(self.model)
         per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
         self.train_dataset = self.prompts = UpdateStream(source, per_update)

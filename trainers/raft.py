@@ -28,6 +28,8 @@ class RAFTConfig(GRPOConfig):
 
     Args:
         importance_ratio: RAFT++: weigh tokens by the clipped ratio to the policy that sampled them.
+        disable_dropout: no dropout in training, LoRA's included: what is compared with the sampler, or an older
+            policy, is the policy (TRL's default is False).
         keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
             those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
         keep_reward: a rationale is kept where each of them is at least this, unweighted.
@@ -35,6 +37,7 @@ class RAFTConfig(GRPOConfig):
     """
 
     importance_ratio: bool = field(default=False)
+    disable_dropout: bool = field(default=True)
     keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
 

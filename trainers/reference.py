@@ -13,6 +13,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
 from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.checkpoints import REFERENCE as FILE
+from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.online import add_head_function
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
@@ -90,7 +91,8 @@ class Reference:
             if self.model is not None:
                 yield self.model
             else:
-                with self.trainer.accelerator.unwrap_model(self.trainer.model).disable_adapter():
+                adapted = self.trainer.accelerator.unwrap_model(self.trainer.model)
+                with adapted.disable_adapter(), evaluation_mode(policy):
                     yield policy
 
     @torch.no_grad()

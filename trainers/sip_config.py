@@ -44,6 +44,7 @@ class SIPConfig(SFTConfig):
         judge_patience: seconds to wait in all for a judge or rewriter that is down, before the run stops; what was
             trained until then is saved as a checkpoint.
         ds3_gather_for_generation: ZeRO-3: whether the model is gathered to sample in process.
+        disable_dropout: no dropout in training, LoRA's included: policy and reference are compared without noise.
     """
 
     objective: Objective = field(default="dpo")
@@ -60,6 +61,7 @@ class SIPConfig(SFTConfig):
     judge_parts: int = field(default=1)
     judge_patience: float = field(default=600.0)
     ds3_gather_for_generation: bool = field(default=True)
+    disable_dropout: bool = field(default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

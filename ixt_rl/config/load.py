@@ -15,7 +15,7 @@ from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.keeping import keep_notes
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem, did_you_mean, show
-from ixt_rl.config.schema import OnlineStage, RunConfig
+from ixt_rl.config.schema import OnlineStage, RunConfig, SipStage
 from ixt_rl.config.yaml_io import dump_yaml
 from ixt_rl.errors import ConfigError
 
@@ -72,6 +72,11 @@ def notes(config: RunConfig) -> list[str]:
     for stage in config.stages:
         if isinstance(stage, OnlineStage):
             found += keep_notes(stage)
+        if isinstance(stage, OnlineStage | SipStage) and stage.lora is not None and stage.lora.dropout:
+            found.append(
+                f"stages.{stage.name}.lora.dropout is not applied by type: {stage.type}: "
+                "both passes of a ratio are one network"
+            )
     return found
 
 

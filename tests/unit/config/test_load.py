@@ -269,6 +269,11 @@ def test_a_threshold_that_keeps_what_is_wrong_is_noted(file):
     assert "what it finds wrong is kept too" in note
 
 
+def test_a_lora_dropout_that_no_ratio_can_bear_is_noted(file):
+    (note,) = notes(load_run(file, ["stages.rl.lora={r: 4, dropout: 0.05}"]))
+    assert "stages.rl.lora.dropout is not applied by type: intro" in note
+
+
 def test_raft_may_truncate_but_not_with_an_importance_ratio(file):
     raft = ["stages.rl.type=raft", "stages.rl.rollout.top_p=0.9"]
     load_run(file, raft)

@@ -99,10 +99,11 @@ class KeptTrainer(OnlineTrainer):
 
     def weights_of(self, batch: Batch, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Tensor:
         """`token_weights` of a micro-batch's kept rationales."""
-        more = {}
-        if "signals" in inspect.signature(self.token_weights).parameters:
-            more["signals"] = _of_rows(inputs, [row for row, _, _ in kept])
-        return self.token_weights(batch, self.rows_per_update(inputs), **more)
+        known: dict[str, Any] = {}
+        taken = inspect.signature(self.token_weights).parameters.values()
+        if any(one.name == "signals" or one.kind is one.VAR_KEYWORD for one in taken):
+            known["signals"] = _of_rows(inputs, [row for row, _, _ in kept])
+        return self.token_weights(batch, self.rows_per_update(inputs), **known)
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
         """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks); in evaluation, of the

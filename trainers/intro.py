@@ -147,8 +147,10 @@ class InTROTrainer(KeptTrainer):
                 reason="the posterior needs the answer-conditioned prompt of each row",
                 remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
             )
-        limit = self.rollouts.max_prompt_tokens
-        batch["told_prompt_ids"] = [encode_prompt(self.processing_class, row["told_prompt"], limit) for row in rows]
+        limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
+        batch["told_prompt_ids"] = [
+            encode_prompt(self.processing_class, row["told_prompt"], limit, options) for row in rows
+        ]
 
     def _compute_loss(self, model, inputs):
         kept = self.kept_rows(inputs)

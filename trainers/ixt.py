@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from ixt_rl.conditioning import Batch, load_feedback_template
+from ixt_rl.conditioning import Batch, find_ends, load_feedback_template
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, Documents, PackedRows
@@ -152,7 +152,8 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
     ):
         if kwargs.get("eval_dataset") is not None:
             raise ConfigError("eval_dataset", reason=DOCUMENTS["eval_strategy"], remedy="leave it out")
-        self.conditioner = Conditioner(processing_class, args.conditioning, args.seed)
+        ends = find_ends(processing_class, getattr(model, "generation_config", None))
+        self.conditioner = Conditioner(processing_class, args.conditioning, args.seed, ends)
         super().__init__(
             model,
             args=args,

@@ -30,6 +30,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
+from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
@@ -140,6 +141,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
             # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
             super().__init__(model, reward_funcs, args, rollout_func=rollout_func, **kwargs)
+        self.eos_token_ids = list(eos_ids(self.model, self.processing_class))
         if self._is_vlm:
             raise ConfigError(
                 f"{type(self.model).__name__} with a processor",

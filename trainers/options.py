@@ -22,7 +22,6 @@ ENGINE: dict[str, str] = {
     "use_transformers_paged": _OWN_ROLLOUTS,
     "cache_implementation": _OWN_ROLLOUTS,
     "generation_kwargs": f"{_OWN_ROLLOUTS}; it takes temperature, top_p, top_k and max_completion_length",
-    "chat_template_kwargs": "prompts are rendered by the conditioning kernel",
     "min_p": "truncated sampling biases every ratio, and the engine has no min-p",
     "repetition_penalty": "it changes the sampling distribution, and the loss does not know",
     "pad_to_multiple_of": "batches are rebuilt from the kept ids",

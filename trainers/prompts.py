@@ -19,6 +19,7 @@ from trl.distributed import DistributedBackend
 
 from ixt_rl.conditioning import Batch, pad
 from ixt_rl.data.corpus import Repeated
+from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
@@ -87,7 +88,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         self.ledger = Ledger(self.model.num_parameters())
         self.means = Means(metrics)
         self._dist = DistributedBackend(self.accelerator)  # EngineRollouts reads this, the ends and the micro-step
-        self.eos_token_ids = _ends(self.model, processing_class)
+        self.eos_token_ids = list(eos_ids(self.model, processing_class))
         self._step = 0  # one call samples for all micro-batches
         self.add_callback(_AfterUpdate(self))
 
@@ -224,10 +225,3 @@ class _AfterUpdate(TrainerCallback):
 def _prompts_of_a_batch(prompts: list[Any]) -> Any:
     """As they are: `get_batch_samples` makes of them what is collated."""
     return prompts
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Every id that ends a completion: the tokenizer's, and what the model declares."""
-    declared = model.generation_config.eos_token_id
-    ends = declared if isinstance(declared, list) else [declared]
-    return [*dict.fromkeys(end for end in (tokenizer.eos_token_id, *ends) if end is not None)]

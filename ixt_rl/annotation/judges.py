@@ -289,11 +289,10 @@ def _transformers(spec: JudgeSpec, tokenizer: Any, options: dict[str, Any], batc
 
 
 def _eos_ids(folder: str, tokenizer: Any) -> tuple[int, ...]:
-    """Every id that ends an answer: the generation config's and the tokenizer's."""
-    file = Path(folder) / "generation_config.json"
-    declared = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
+    """Every id that ends an answer."""
+    from ixt_rl.conditioning.ends import find_ends, read_generation_config
+
+    return find_ends(tokenizer, read_generation_config(folder)).stops
 
 
 def _elements(file: Path) -> int:

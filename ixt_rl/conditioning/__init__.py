@@ -9,6 +9,7 @@ SIP cuts a document into prefix and suffix.
 
 from ixt_rl.conditioning.batching import Batch, pack, pad
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate, load_feedback_template, target_feedback
 from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.sequences import (
@@ -23,12 +24,14 @@ __all__ = [
     "Batch",
     "Conditioner",
     "Conditioning",
+    "Ends",
     "FeedbackTemplate",
     "PromptTemplate",
     "build",
     "encode_prompt",
     "feedback_document",
     "feedback_system_chat",
+    "find_ends",
     "load_feedback_template",
     "load_template",
     "pack",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import get_args
 
+from ixt_rl.conditioning.control import ControlTokens, leading_ids
+from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate
 from ixt_rl.conditioning.sequences import (
     Position,
@@ -16,7 +18,6 @@ from ixt_rl.conditioning.sequences import (
     require_chat,
     system_chat_messages,
 )
-from ixt_rl.conditioning.words import WordCache, cuts_are_exact
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback, Segment, TokenSequence
 
@@ -82,30 +83,23 @@ class Conditioner:
             first only if it adds one by itself.
         conditioning: see `Conditioning`.
         seed: of the dropout.
+        ends: how replies and documents end; None: as `find_ends` says of the tokenizer alone.
 
     Raises:
         DataError: the tokenizer has no EOS, or with `chat` no chat template that takes a system message.
     """
 
-    def __init__(self, tokenizer, conditioning: Conditioning, seed: int = 0):
+    def __init__(self, tokenizer, conditioning: Conditioning, seed: int = 0, ends: Ends | None = None):
         self.tokenizer, self.conditioning, self.seed = tokenizer, conditioning, seed
         if conditioning.chat:
             require_chat(tokenizer)
             if conditioning.template is not None:
                 _require_system_message(tokenizer)
-        if tokenizer.eos_token_id is None:
-            raise DataError(
-                f"tokenizer {type(tokenizer).__name__} has no EOS token",
-                reason="every document ends with it",
-                remedy="set tokenizer.eos_token",
-            )
-        fast = tokenizer.is_fast and cuts_are_exact(tokenizer.backend_tokenizer)
-        self._words = WordCache(tokenizer.backend_tokenizer) if fast else None
-        added = tokenizer("")["input_ids"]
-        self._bos = tuple(added[:1]) if added and added[0] == tokenizer.bos_token_id else ()
-        self._eos = (tokenizer.eos_token_id,)
+        self.ends = ends or find_ends(tokenizer)
+        self._control = ControlTokens(tokenizer, cached=True)
+        self._bos = leading_ids(tokenizer)
         template = conditioning.template
-        self._separator = tuple(self._ids([template.separator])[0]) if template else ()
+        self._separator = tuple(self._control.markup_ids([template.separator])[0]) if template else ()
         self._feedback_ids: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, documents: Sequence[Document], first: int) -> list[TokenSequence]:
@@ -124,14 +118,14 @@ class Conditioner:
     def segments(self, documents: Sequence[Document], first: int) -> list[list[Segment]]:
         """What `__call__` builds, before ids are joined: every segment holds ids."""
         shown = [self.shown_feedback(document, first + i) for i, document in enumerate(documents)]
-        texts = self._ids([document.text for document in documents])
+        texts = self._control.text_ids([document.text for document in documents])
         if self.conditioning.chat:
             chats = self._chat_ids(shown, [_prompt_of(document) for document in documents])
             return [
-                reply_segments(chat, text, self.tokenizer.eos_token_id, with_feedback=bool(feedback))
+                reply_segments(chat, text, self.ends, with_feedback=bool(feedback))
                 for feedback, chat, text in zip(shown, chats, texts, strict=True)
             ]
-        prompts = self._ids([document.prompt for document in documents])
+        prompts = self._control.text_ids([document.prompt for document in documents])
         return [
             self._document(self._cached(feedback), text, prompt)
             for feedback, text, prompt in zip(shown, texts, prompts, strict=True)
@@ -146,7 +140,9 @@ class Conditioner:
         if self.conditioning.chat:
             return list(self._chat_ids([rendered], [text])[0])
         before = self._cached(rendered) if self.conditioning.position == "before" else ()
-        asked = document_segments(before, (), prompt=self._ids([text])[0], separator=self._separator, bos=self._bos)
+        asked = document_segments(
+            before, (), prompt=self._control.text_ids([text])[0], separator=self._separator, bos=self._bos
+        )
         return list(build(asked).input_ids)
 
     def shown_feedback(self, document: Document, number: int) -> str:
@@ -161,8 +157,11 @@ class Conditioner:
         return self._render(document.feedback)
 
     def _render(self, feedback: Feedback | None) -> str:
+        """As markup: level texts may be control tokens, what a judge wrote is text."""
         template = self.conditioning.template
-        return "" if template is None or feedback is None else template.render(feedback)
+        if template is None or feedback is None:
+            return ""
+        return template.render(replace(feedback, critique=self._control.guard(feedback.critique)))
 
     def _document(self, feedback: Sequence[int], text: Sequence[int], prompt: Sequence[int]) -> list[Segment]:
         return document_segments(
@@ -171,7 +170,7 @@ class Conditioner:
             prompt=prompt,
             separator=self._separator,
             bos=self._bos,
-            eos=self._eos,
+            eos=(self.ends.document,),
             position=self.conditioning.position,
             train_feedback=self.conditioning.train_feedback,
         )
@@ -181,26 +180,15 @@ class Conditioner:
         if ids is None:
             if len(self._feedback_ids) >= _CACHED_FEEDBACK:
                 self._feedback_ids.clear()
-            ids = self._feedback_ids[feedback] = tuple(self._ids([feedback])[0])
+            ids = self._feedback_ids[feedback] = tuple(self._control.markup_ids([feedback])[0])
         return ids
 
     def _chat_ids(self, feedback: Sequence[str], users: Sequence[str]) -> Sequence[Sequence[int]]:
-        chats = [system_chat_messages(text, user) for text, user in zip(feedback, users, strict=True)]
-        return self._ids(self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False))
-
-    def _ids(self, texts: list[str]) -> Sequence[Sequence[int]]:
-        """Each text's ids without special tokens, as `tokenizer(text, add_special_tokens=False)` gives them."""
-        if not any(texts):
-            return [()] * len(texts)
-        if not self.tokenizer.is_fast:
-            return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        if self._words is not None:
-            return self._words(texts)
-        # Not through transformers' call, which also makes masks and offsets, at a tenth of the time.
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        guard = self._control.guard
+        chats = [system_chat_messages(text, guard(user)) for text, user in zip(feedback, users, strict=True)]
+        return self._control.markup_ids(
+            self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+        )
 
 
 def _prompt_of(document: Document) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from ixt_rl.conditioning.control import chat_ids, control_of, leading_ids, text_ids
 from ixt_rl.errors import DataError
 
-Prompt = str | list[dict[str, str]]
+Messages = list[dict[str, str]]
+Prompt = str | Messages
+
+OF_MESSAGES = "chat"
+"""The template of questions that are messages already, where none is named."""
 
 
 @functools.cache
@@ -23,19 +29,65 @@ def named_templates() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """`prompt` renders x, `told` renders x (+) y; both `str.format` strings over {question}, {answer}."""
+    """`prompt` renders x, `told` renders x (+) y; both `str.format` strings over {question}, {answer}.
+
+    Args:
+        prompt: the problem alone.
+        told: the problem with its answer.
+        chat: both are the user's message in a chat.
+        system: the chat's system message; None: the data's own, or none.
+        examples: few-shot turns before the question, each with `question` (put into `prompt`) and `answer` (the reply).
+        chat_template_kwargs: further variables of the tokenizer's chat template, such as `enable_thinking`.
+    """
 
     prompt: str
     told: str
     chat: bool = False
+    system: str | None = None
+    examples: Sequence[Mapping[str, str]] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def render(self, question: str, answer: str) -> tuple[Prompt, Prompt]:
-        """(x, x (+) y) as text, or as message lists when `chat` is set."""
-        plain = self.prompt.format(question=question)
-        told = self.told.format(question=question, answer=answer)
-        if self.chat:
-            return [{"role": "user", "content": plain}], [{"role": "user", "content": told}]
+    def render(self, question: str | Messages, answer: Any) -> tuple[Prompt, Prompt]:
+        """(x, x (+) y) as text, or as message lists where `chat` is set or the question is messages.
+
+        Of a question in messages the last one, a user's, is rendered by the template; those before stay as they are.
+        Of several gold answers the first is told.
+        """
+        before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
+        told_answer = answer[0] if isinstance(answer, list | tuple) else answer
+        plain = self.prompt.format(question=asked)
+        told = self.told.format(question=asked, answer=told_answer)
+        if self.chat or isinstance(question, list):
+            return self.messages(plain, before), self.messages(told, before)
         return plain, told
+
+    def messages(self, user: str, before: Sequence[dict[str, str]] = ()) -> Messages:
+        """A chat up to a user's message: system message, few-shot turns, what was said `before`, the message."""
+        system = [dict(message) for message in before if message["role"] == "system"]
+        if self.system is not None:
+            system = [{"role": "system", "content": self.system}]
+        shots = [
+            {"role": role, "content": content}
+            for shot in self.examples
+            for role, content in (
+                ("user", self.prompt.format(question=shot["question"])),
+                ("assistant", shot["answer"]),
+            )
+        ]
+        said = [dict(message) for message in before if message["role"] != "system"]
+        return [*system, *shots, *said, {"role": "user", "content": user}]
+
+    def check(self, tokenizer) -> None:
+        """Raises DataError if a text of the template spells out a control token: it would be text."""
+        shots = [text for shot in self.examples for text in shot.values()]
+        for text in (self.prompt, self.told, self.system or "", *shots):
+            found = control_of(tokenizer).spells(text)
+            if found:
+                raise DataError(
+                    f"template text {text[:80]!r} spells out {found}",
+                    reason="control tokens come from the tokenizer's chat template; spelled out they are ordinary text",
+                    remedy="set chat: true (with `system` and `examples` if need be), and leave the marker out",
+                )
 
 
 def load_template(spec: Any, default: str) -> PromptTemplate:
@@ -46,22 +98,29 @@ def load_template(spec: Any, default: str) -> PromptTemplate:
     """
     if spec is None:
         spec = default
+    if isinstance(spec, PromptTemplate):
+        return spec
     if not isinstance(spec, str):
-        return PromptTemplate(spec.prompt, spec.told, spec.chat)
+        given = (spec.prompt, spec.told, spec.chat, spec.system)
+        return PromptTemplate(*given, [shot.model_dump() for shot in spec.examples], spec.chat_template_kwargs)
     known = named_templates()
     if spec not in known:
         raise DataError(f"template {spec!r}", reason="no template has that name", remedy=f"one of {', '.join(known)}")
     return PromptTemplate(**known[spec])
 
 
-def encode_prompt(tokenizer, prompt: Prompt, limit: int | None = None) -> list[int]:
-    """A prompt's ids: text with the tokenizer's own special tokens (BOS), or a rendered chat; the last `limit` of them.
+def encode_prompt(
+    tokenizer, prompt: Prompt, limit: int | None = None, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
+    """A prompt's ids: text after what the tokenizer puts first (BOS), or a rendered chat; the last `limit` of them.
+
+    Nothing follows the text, whatever the tokenizer appends by itself: a prompt that ends with EOS asks for nothing.
+    Control tokens that texts and messages spell out are text.
 
     Used for plain and told prompts alike, by training, rollouts and evaluation.
     """
     if isinstance(prompt, str):
-        ids = list(tokenizer(text=prompt)["input_ids"])
+        ids = [*leading_ids(tokenizer), *text_ids(tokenizer, prompt)]
     else:
-        rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
-        ids = list(rendered["input_ids"])
+        ids = chat_ids(tokenizer, prompt, add_generation_prompt=True, **(chat_template_kwargs or {}))
     return ids if limit is None else ids[-limit:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ixt_rl.conditioning.control import chat_ids, text_ids
+from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.errors import DataError
 from ixt_rl.types import ROLES, Role, Segment, TokenSequence
 
@@ -19,7 +21,8 @@ def build(segments: Sequence[Segment], tokenizer=None) -> TokenSequence:
     """Concatenates segments in token space.
 
     Ids are kept verbatim. Text is tokenized piece by piece without special tokens, so the boundary
-    between two segments is fixed in token space and no tokenizer merge can cross it.
+    between two segments is fixed in token space and no tokenizer merge can cross it. Control tokens
+    that a text spells out stay text; give those that are meant as ids.
 
     Args:
         segments: pieces in order.
@@ -38,7 +41,7 @@ def build(segments: Sequence[Segment], tokenizer=None) -> TokenSequence:
         if segment.ids is not None:
             piece: Sequence[int] = segment.ids
         elif tokenizer is not None:
-            piece = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
+            piece = text_ids(tokenizer, segment.text or "")
         else:
             raise ValueError(f"a {segment.role} segment holds text, and `build` was given no tokenizer")
         ids += piece
@@ -122,32 +125,39 @@ def system_chat_messages(feedback: str, user: str) -> list[dict[str, str]]:
 
 
 def reply_segments(
-    prompt_ids: Sequence[int], assistant: Content, eos_id: int, *, with_feedback: bool = True
+    prompt_ids: Sequence[int], assistant: Content, end: Ends | int, *, with_feedback: bool = True
 ) -> list[Segment]:
-    """A rendered chat, masked, and the reply to it with EOS, trained; without feedback the chat is a mere prompt."""
-    return [
+    """A rendered chat, masked, and the reply to it with its end, trained; without feedback the chat is a mere prompt.
+
+    Args:
+        prompt_ids: the chat up to the reply.
+        assistant: the reply.
+        end: how a reply ends; its end token is trained, what the template writes after that (a newline) is not. An id:
+            that alone.
+        with_feedback: whether the chat shows feedback.
+    """
+    ids, trained = ((end,), 1) if isinstance(end, int) else (end.reply, end.reply_trained)
+    pieces = [
         Segment("system" if with_feedback else "prompt", ids=tuple(prompt_ids)),
         _segment("completion", assistant, True),
-        Segment("completion", ids=(eos_id,), trained=True),
+        Segment("completion", ids=ids[:trained], trained=True),
     ]
+    return pieces + ([Segment("completion", ids=ids[trained:])] if ids[trained:] else [])
 
 
 def feedback_system_chat(feedback: str, user: str, assistant: str, tokenizer) -> TokenSequence:
     """Feedback in a masked system message, for SFT: only the assistant's reply is trained.
 
-    The chat template renders the prompt once; the reply is appended in token space and closed with
-    the tokenizer's EOS, so that the trained span is known exactly whatever the template does. Without
-    feedback ("") there is no system message.
+    The chat template renders the prompt once; the reply is appended in token space and closed as the
+    template closes it (see `find_ends`), so that the trained span is known exactly whatever the template
+    does. Without feedback ("") there is no system message.
 
     Raises:
         DataError: the tokenizer has no chat template, or no EOS token.
     """
     require_chat(tokenizer)
-    prompt = tokenizer.apply_chat_template(
-        system_chat_messages(feedback, user), add_generation_prompt=True, tokenize=True, return_dict=True
-    )
-    eos = tokenizer.eos_token_id
-    return build(reply_segments(prompt["input_ids"], assistant, eos, with_feedback=bool(feedback)), tokenizer)
+    prompt = chat_ids(tokenizer, system_chat_messages(feedback, user), add_generation_prompt=True)
+    return build(reply_segments(prompt, assistant, find_ends(tokenizer), with_feedback=bool(feedback)), tokenizer)
 
 
 def require_chat(tokenizer) -> None:

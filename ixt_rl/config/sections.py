@@ -243,6 +243,13 @@ Data = Annotated[
 ]
 
 
+class Shot(Strict):
+    """A worked example in a chat prompt."""
+
+    question: str = Field(description="put into the template's `prompt`")
+    answer: str = Field(description="the assistant's reply to it")
+
+
 class Template(Strict):
     """Prompts as data: `{question}` and `{answer}` are the row's fields.
 
@@ -251,7 +258,23 @@ class Template(Strict):
 
     prompt: str
     told: str
-    chat: bool = Field(False, description="wrap both as one user message in the tokenizer's chat template")
+    chat: bool = Field(False, description="both are the user's message in the tokenizer's chat template")
+    system: str | None = Field(None, description="the chat's system message")
+    examples: list[Shot] = Field([], description="few-shot turns before the question, in a chat")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="variables of the tokenizer's chat template, such as {enable_thinking: false}"
+    )
+
+    @model_validator(mode="after")
+    def _needs_chat(self) -> Template:
+        for key in ("system", "examples", "chat_template_kwargs"):
+            if getattr(self, key) and not self.chat:
+                raise ConfigError(
+                    f"{key} in a template without chat",
+                    reason="it belongs to the tokenizer's chat template, which plain prompts do not go through",
+                    remedy=f"set chat: true, or leave {key} out; plain prompts hold their examples in `prompt`",
+                )
+        return self
 
     @model_validator(mode="after")
     def _fields(self) -> Template:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -17,6 +18,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from ixt_rl.conditioning.ends import Ends, find_ends
 
 if TYPE_CHECKING:
     from ixt_rl.config.sections import Model, NewModel
@@ -89,15 +92,32 @@ def load_model(path: str, spec: Model, *, train: bool) -> PreTrainedModel:
 
 
 def load_tokenizer(path: str, spec: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, padding on the left; pad falls back to EOS."""
+    """The tokenizer of a checkpoint, padding on the left; pad falls back to EOS.
+
+    EOS is what ends a document by the rule of `conditioning.ends`: not a token that opens turns, even if the files say
+    so, and what the generation config names where the tokenizer names none.
+    """
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
+    document = find_ends(tokenizer, _generation_config(path)).document
+    if tokenizer.eos_token_id != document:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(document)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
+def _generation_config(path: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(path)
+    except OSError:  # the checkpoint has none
+        return None
+
+
+def model_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ends:
+    """What ends replies, documents and completions of a model; see `conditioning.ends`."""
+    return find_ends(tokenizer, getattr(model, "generation_config", None))
+
+
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every id that ends a completion: the generation config's (it may list several) and the tokenizer's."""
-    declared = model.generation_config.eos_token_id
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
+    """Every id that ends a completion: the turn's end, the generation config's (several), the tokenizer's."""
+    return model_ends(model, tokenizer).stops

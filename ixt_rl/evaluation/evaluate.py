@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class EvaluationPlan:
         samples: sampled completions a problem; metrics are their mean (avg@k).
         keep_samples: completions of the sampled mode kept for reading.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
+        chat_template_kwargs: of the prompts, as the task has them.
     """
 
     max_new_tokens: int
@@ -34,6 +35,7 @@ class EvaluationPlan:
     samples: int = 1
     keep_samples: int = 10
     max_prompt_tokens: int | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def evaluate(
     cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED)
     hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
     plain, told = (
-        [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens) for row in rows]
+        [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
         for column in ("prompt", "told_prompt")
     )
     modes = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import PromptTemplate, load_template
@@ -33,6 +33,7 @@ class Task:
         measure: what evaluation reports of a completion.
         grader: a world's full grade; None for files.
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
+        chat_template_kwargs: variables of the chat template that prompts are rendered with.
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
@@ -40,6 +41,7 @@ class Task:
     measure: Measure
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
     target: Callable[[str, int], Feedback] | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_task(
@@ -54,17 +56,18 @@ def make_task(
         data: a world, a file of problems, or prefixes of documents.
         template: prompts; None for the world's, `math`, or for prefixes the text as it is.
         judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
-        tokenizer: the policy's; prefixes are cut in its tokens.
+        tokenizer: the policy's; prefixes are cut in its tokens, and templates may not spell out its control tokens.
 
     Raises:
         ConfigError: prefixes without a judge, or with a template.
         DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
     """
-    if isinstance(data, WorldData):
-        return _world_task(data, template)
     if isinstance(data, PrefixData):
         return _prefix_task(data, template, judge, tokenizer)
-    return _file_task(data, template, judge)
+    task, rendering = _world_task(data, template) if isinstance(data, WorldData) else _file_task(data, template, judge)
+    if tokenizer is not None:
+        rendering.check(tokenizer)
+    return task
 
 
 def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
@@ -75,7 +78,7 @@ def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[s
     return rendered
 
 
-def _world_task(data: WorldData, template_spec) -> Task:
+def _world_task(data: WorldData, template_spec) -> tuple[Task, PromptTemplate]:
     world = WORLDS[data.world](data.view)
     template = load_template(template_spec, world.template)
 
@@ -92,16 +95,18 @@ def _world_task(data: WorldData, template_spec) -> Task:
             **{name: float(value) for name, value in grade.extra.items()},
         }
 
-    return Task(
+    task = Task(
         train_rows=lambda count, seed: _render(world.rows("train", count, seed), template),
         eval_rows=lambda count: _render(world.rows("eval", count, EVAL_SEED), template),
         measure=measure,
         grader=grader,
         target=getattr(world, "target", None),
+        chat_template_kwargs=template.chat_template_kwargs,
     )
+    return task, template
 
 
-def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> Task:
+def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> tuple[Task, PromptTemplate]:
     from ixt_rl.rewards import MathReward, check_golds
 
     score: Callable[..., Any] = judge or MathReward()
@@ -109,7 +114,7 @@ def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) 
     train, held_out = load_rows(data)
     if isinstance(score, MathReward):
         check_golds([*train, *held_out])
-    return _scored_task(_render(train, template), _render(held_out, template), score)
+    return _scored_task(_render(train, template), _render(held_out, template), score, template), template
 
 
 def _prefix_task(data: PrefixData, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
@@ -123,7 +128,12 @@ def _prefix_task(data: PrefixData, template_spec, judge: Callable[..., Any] | No
     return _scored_task(train, held_out, judge)
 
 
-def _scored_task(train: list[dict[str, Any]], held_out: list[dict[str, Any]], score: Callable[..., Any]) -> Task:
+def _scored_task(
+    train: list[dict[str, Any]],
+    held_out: list[dict[str, Any]],
+    score: Callable[..., Any],
+    template: PromptTemplate | None = None,
+) -> Task:
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         value = score(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
@@ -134,4 +144,5 @@ def _scored_task(train: list[dict[str, Any]], held_out: list[dict[str, Any]], sc
         eval_rows=lambda count: held_out[:count],
         measure=measure,
         grader=None,
+        chat_template_kwargs=template.chat_template_kwargs if template else {},
     )

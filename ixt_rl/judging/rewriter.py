@@ -160,7 +160,9 @@ class Rewriter:
         if text in (COPY, suffix.strip()):
             self.tally.copied += 1
             return Candidate("rewrite", item.suffix_ids, suffix)
-        ids = tuple(self.tokenizer(_as_begun(text, suffix), add_special_tokens=False)["input_ids"])
+        from ixt_rl.conditioning.control import text_ids  # that package imports torch
+
+        ids = tuple(text_ids(self.tokenizer, _as_begun(text, suffix)))
         eos = self.tokenizer.eos_token_id
         self.tally.rewritten += 1
         self.tally.shortened += len(ids) > self.suffix_tokens

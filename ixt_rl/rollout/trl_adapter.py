@@ -201,7 +201,8 @@ class EngineRollouts:
     # ---------------------------------------------------------------- helpers
 
     def _encode(self, prompts: list[Prompt], trainer: Any) -> list[list[int]]:
-        ids = [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens) for prompt in prompts]
+        options = getattr(trainer.args, "chat_template_kwargs", None)
+        ids = [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens, options) for prompt in prompts]
         model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         longest = max(map(len, ids))

@@ -279,7 +279,7 @@ def wished(
     A world knows what its judge would say of a problem's solution at a level; elsewhere words name the domain.
     """
     if conditioner.conditioning.template is None and not conditioner.conditioning.chat:
-        return [encode_prompt(tokenizer, row["prompt"]) for row in rows]
+        return [encode_prompt(tokenizer, row["prompt"], None, task.chat_template_kwargs) for row in rows]
     prompts = []
     for row in rows:
         feedback: Feedback | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.conditioning import encode_prompt
+from ixt_rl.conditioning.control import text_ids
 from ixt_rl.config.schema import RunConfig, SipStage
 from ixt_rl.config.sip import WORLD, SuffixCorpus, SuffixEvaluation, WorldPassages
 from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
@@ -142,7 +143,7 @@ def passages(data: WorldPassages | SuffixCorpus, tokenizer: Any, seed: int) -> A
     return [
         PrefixSuffix(
             tuple(encode_prompt(tokenizer, one.prefix)),
-            (*tokenizer(one.suffix, add_special_tokens=False)["input_ids"], *end),
+            (*text_ids(tokenizer, one.suffix), *end),
             f"{data.world} {index}",
         )
         for index, one in enumerate(found)

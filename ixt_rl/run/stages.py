@@ -91,7 +91,7 @@ def run_evaluate(
     """Measures a model on held-out problems."""
     started = time.perf_counter()
     model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin, config.model)
-    task = make_task(stage.data, stage.template)
+    task = make_task(stage.data, stage.template, tokenizer=tokenizer)
     ends = eos_ids(model, tokenizer)
     engine = engines.get(stage.rollout, origin, ends)
     if engine is None:
@@ -101,9 +101,13 @@ def run_evaluate(
     else:
         send_policy(engine, model, 0)
     section = stage.rollout
-    rows, audit = _fitting(task.eval_rows(stage.problems), section, tokenizer)
+    rows, audit = _fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(
-        section.max_new_tokens, section.temperature, section.top_p, max_prompt_tokens=_prompt_limit(section)
+        section.max_new_tokens,
+        section.temperature,
+        section.top_p,
+        max_prompt_tokens=_prompt_limit(section),
+        chat_template_kwargs=task.chat_template_kwargs,
     )
     with console.stage(stage, seed, 1) as progress:
         metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
@@ -125,7 +129,7 @@ def run_online(
     tokenizer = load_tokenizer(origin, config.model)
     task = make_task(stage.data, stage.template, judge_of(stage, functions), tokenizer)
     wanted = stage.steps * stage.rollouts_per_step // stage.group_size
-    rows, audit = _fitting(task.train_rows(wanted, seed), stage.rollout, tokenizer)
+    rows, audit = _fitting(task, task.train_rows(wanted, seed), stage.rollout, tokenizer)
     model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
@@ -140,6 +144,7 @@ def run_online(
         temperature=stage.rollout.temperature,
         top_p=stage.rollout.top_p,
         top_k=stage.rollout.top_k,
+        chat_template_kwargs=dict(task.chat_template_kwargs) or None,
         gradient_checkpointing=stage.gradient_checkpointing,
     )
     section = stage.rollout
@@ -201,11 +206,11 @@ def _keep(stage: OnlineStage, section: KeepFields) -> list[str]:
     return [names[place] for place in deciding(stage.rewards, section.keep)]
 
 
-def _fitting(rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
+def _fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
     """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be."""
+    options = task.chat_template_kwargs
     lengths = [
-        max(len(encode_prompt(tokenizer, row["prompt"])), len(encode_prompt(tokenizer, row["told_prompt"])))
-        for row in rows
+        max(len(encode_prompt(tokenizer, row[key], None, options)) for key in ("prompt", "told_prompt")) for row in rows
     ]
     return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
 
@@ -218,7 +223,7 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     rows = task.eval_rows(stage.evaluation.problems)
     if not rows:
         return None
-    rows, _ = _fitting(rows, stage.rollout, tokenizer)
+    rows, _ = _fitting(task, rows, stage.rollout, tokenizer)
     section = stage.evaluation
     plan = EvaluationPlan(
         stage.rollout.max_new_tokens,
@@ -226,6 +231,7 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
         section.top_p,
         samples=section.samples,
         max_prompt_tokens=_prompt_limit(stage.rollout),
+        chat_template_kwargs=task.chat_template_kwargs,
     )
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -1,0 +1,207 @@
+"""Text stays text: control tokens come from templates and code, never from what a text spells out.
+
+    text   --text_ids-->   ids without a control token: `<|im_end|>` in it is seven ordinary tokens
+    markup --markup_ids--> ids in which spelled-out control tokens are control tokens, but for what `guard` has masked
+
+A control token is one that is flagged as special, or that the chat template writes around messages. Added tokens that
+are neither (`<think>`, digits) are tokens like others. Text that spells no control token has the ids it always had.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+from weakref import WeakKeyDictionary, proxy
+
+from tokenizers import Tokenizer
+
+from ixt_rl.conditioning.ends import chat_frame, special_ids
+from ixt_rl.conditioning.words import WordCache, cuts_are_exact
+
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: Unicode keeps them for the inside of programs
+_MASKED = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+class ControlTokens:
+    """How one tokenizer encodes text and markup, always without special tokens of its own.
+
+    Args:
+        tokenizer: a transformers tokenizer, complete: tokens and templates that change later are not seen.
+        cached: for many texts: not through transformers' call, which also makes masks and offsets at a tenth of the
+            time; and each word once (see `words`), for tokenizers where that is exact.
+    """
+
+    def __init__(self, tokenizer, *, cached: bool = False):
+        self.tokenizer = proxy(tokenizer)  # `_KNOWN` has to let go of tokenizers
+        self.ids = control_ids(tokenizer)
+        """The ids of the control tokens."""
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._spelled = [tokenizer.convert_ids_to_tokens(token) for token in sorted(self.ids)]
+        longest_first = sorted(filter(None, self._spelled), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._numbers = {content: number for number, content in enumerate(self._spelled)}
+        self._by_content = dict(zip(self._spelled, sorted(self.ids), strict=True))
+        self._strips = {entry.content: (entry.lstrip, entry.rstrip) for entry in added.values()}
+        unflagged = {token for token in self.ids if token in added and not added[token].special}
+        self._backend: Tokenizer | None = None
+        if tokenizer.is_fast and (cached or unflagged):
+            self._backend = _flagged(tokenizer.backend_tokenizer, unflagged)
+        exact = cached and self._backend is not None and cuts_are_exact(self._backend)
+        self._words = WordCache(self._backend) if exact else None
+
+    def spells(self, text: str) -> str:
+        """The first control token that the text spells out; "" for none."""
+        found = self._pattern.search(text)
+        return found[0] if found else ""
+
+    def guard(self, text: str) -> str:
+        """The text with its spelled-out control tokens masked, to be put into markup."""
+        return self._pattern.sub(lambda found: f"{_OPEN}{self._numbers[found[0]]}{_CLOSE}", text)
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's ids, in which no control token is.
+
+        As `tokenizer(text, add_special_tokens=False)` where the text spells none.
+        """
+        if not any(texts):
+            return [[] for _ in texts]
+        found = [list(ids) for ids in self._split(list(texts))]
+        for index, text in enumerate(texts):
+            if self.spells(text) and not self.ids.isdisjoint(found[index]):
+                found[index] = self._cut(text)
+        return found
+
+    def markup_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's ids; control tokens that it spells out are such, those that `guard` has masked are text."""
+        masked = [bool(_MASKED.search(text)) for text in texts]
+        plain = [text for text, mask in zip(texts, masked, strict=True) if not mask]
+        whole = iter(self._whole(plain))
+        return [self._pieces(text) if mask else next(whole) for text, mask in zip(texts, masked, strict=True)]
+
+    def _whole(self, texts: list[str]) -> list[list[int]]:
+        if not any(texts):
+            return [[] for _ in texts]
+        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _split(self, texts: list[str]) -> Sequence[Sequence[int]]:
+        if self._backend is None:
+            options = {"add_special_tokens": False, "split_special_tokens": True}
+            return [self.tokenizer(text, **options)["input_ids"] for text in texts]
+        with _as_text(self._backend):
+            if self._words is not None:
+                return self._words(texts)
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _cut(self, text: str) -> list[int]:
+        """The ids of a text whose control tokens are entries of the model's own vocabulary: each is cut in two."""
+        cuts = [0, *(found.start() + 1 for found in self._pattern.finditer(text) if len(found[0]) > 1), len(text)]
+        pieces = [text[start:stop] for start, stop in pairwise(cuts)]
+        return [token for ids in self._split(pieces) for token in ids]
+
+    def _pieces(self, text: str) -> list[int]:
+        ids: list[int] = []
+        start = 0
+        for found in self._pattern.finditer(text):
+            left, right = self._strips.get(found[0], (False, False))
+            ids += self._restored(text[start : found.start()].rstrip() if left else text[start : found.start()])
+            ids.append(self._by_content[found[0]])
+            start = found.end()
+            if right:
+                start += len(text[start:]) - len(text[start:].lstrip())
+        return ids + self._restored(text[start:])
+
+    def _restored(self, piece: str) -> list[int]:
+        known = self._spelled
+        text = _MASKED.sub(lambda found: known[int(found[1])] if int(found[1]) < len(known) else found[0], piece)
+        return self.text_ids([text])[0]
+
+
+def control_ids(tokenizer) -> frozenset[int]:
+    """Special tokens, and added tokens that the chat template writes around the messages of past turns."""
+    found = special_ids(tokenizer) - _unknown(tokenizer)
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    frame = chat_frame(tokenizer) if any(not entry.special for entry in added.values()) else None
+    if frame is not None:
+        written = [frame.before, frame.opening, frame.between, frame.closing]
+        ids = {token for ids in tokenizer(written, add_special_tokens=False)["input_ids"] for token in ids}
+        contents = {entry.content for entry in added.values()}
+        found |= {token for token in ids & added.keys() if _marks(added[token].content, contents)}
+    return frozenset(found)
+
+
+def _marks(content: str, contents: set[str]) -> bool:
+    """Whether an added token marks turns: it is not white space, and no tag of a text such as `<think>`, `</think>`."""
+    tag = content.startswith("<") and {content.replace("</", "<"), content.replace("</", "<").replace("<", "</")}
+    return not content.isspace() and not (tag and tag <= contents)
+
+
+def _unknown(tokenizer) -> set[int]:
+    """What stands for words that are in no vocabulary: any text may hold it."""
+    token = getattr(tokenizer.backend_tokenizer.model, "unk_token", None) if tokenizer.is_fast else None
+    return set() if token is None else {tokenizer.convert_tokens_to_ids(token)}
+
+
+def _flagged(backend: Tokenizer, tokens: set[int]) -> Tokenizer:
+    """The backend, or a copy of it in which these added tokens are special ones."""
+    if not tokens:
+        return backend
+    settings = json.loads(backend.to_str())
+    for entry in settings["added_tokens"]:
+        entry["special"] |= entry["id"] in tokens
+    return Tokenizer.from_str(json.dumps(settings))
+
+
+@contextmanager
+def _as_text(backend: Tokenizer):
+    """Special tokens are encoded as the text they are spelled with; nothing is padded or cut off."""
+    backend.no_padding()
+    backend.no_truncation()
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        yield
+    finally:
+        backend.encode_special_tokens = before
+
+
+# ------------------------------------------------------------------------------------ by tokenizer
+
+_KNOWN: WeakKeyDictionary[Any, tuple[Any, ControlTokens]] = WeakKeyDictionary()
+
+
+def control_of(tokenizer) -> ControlTokens:
+    """The `ControlTokens` of a tokenizer, made again where its tokens or its chat template have changed."""
+    state = (tokenizer.__len__(), str(getattr(tokenizer, "chat_template", None)), tuple(tokenizer.all_special_ids))
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _KNOWN[tokenizer] = state, ControlTokens(tokenizer)
+    return known[1]
+
+
+def text_ids(tokenizer, text: str) -> list[int]:
+    """The ids of a text, without special tokens; control tokens that it spells out stay text."""
+    return control_of(tokenizer).text_ids([text])[0]
+
+
+def leading_ids(tokenizer) -> tuple[int, ...]:
+    """What the tokenizer puts before a text by itself: BOS, or nothing. What it puts behind it is none of a prompt."""
+    bare, whole = (list(tokenizer("a", add_special_tokens=added)["input_ids"]) for added in (False, True))
+    if not bare:  # no such word
+        return tuple(whole[:1]) if whole[:1] == [tokenizer.bos_token_id] else ()
+    starts = range(len(whole) - len(bare) + 1)
+    return tuple(whole[: next((n for n in starts if whole[n : n + len(bare)] == bare), 0)])
+
+
+def chat_markup(tokenizer, chats: Sequence[Sequence[Mapping[str, str]]], **options: Any) -> list[str]:
+    """Chats rendered by the template as markup, their contents guarded; `options` as `apply_chat_template` takes."""
+    guard = control_of(tokenizer).guard
+    guarded = [[{**message, "content": guard(message["content"])} for message in chat] for chat in chats]
+    return tokenizer.apply_chat_template(guarded, tokenize=False, **options)
+
+
+def chat_ids(tokenizer, messages: Sequence[Mapping[str, str]], **options: Any) -> list[int]:
+    """One chat's ids: the template's own markers are control tokens, what the messages spell out is text."""
+    return control_of(tokenizer).markup_ids(chat_markup(tokenizer, [messages], **options))[0]

@@ -8,6 +8,7 @@ from ixt_rl.conditioning import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.prompts import named_templates
 from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import DataError
+from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 
 
 @pytest.mark.parametrize("name", named_templates())
@@ -38,3 +39,41 @@ def test_chat_prompts_go_through_the_chat_template():
 def test_unknown_template_names_are_refused():
     with pytest.raises(DataError, match="no template has that name"):
         load_template("maths", "math")
+
+
+SHOTS = [{"question": "1+1", "answer": "2"}, {"question": "2+2", "answer": "4"}]
+
+
+def test_a_chat_prompt_has_a_system_message_and_few_shot_turns():
+    tokenizer = chat_tokenizer(CHATML, "<|im_end|>")
+    template = PromptTemplate("{question}?", "{question}? {answer}.", chat=True, system="Be brief.", examples=SHOTS)
+    plain, told = template.render("3+3", "6")
+    assert plain[-1] == {"role": "user", "content": "3+3?"} and told[-1]["content"] == "3+3? 6."
+    assert plain[:-1] == told[:-1]
+    assert tokenizer.decode(encode_prompt(tokenizer, plain)) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"
+        "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n"
+        "<|im_start|>user\n3+3?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_variables_of_the_chat_template_reach_it():
+    tokenizer = chat_tokenizer(CHATML, "<|im_end|>")
+    message = [{"role": "user", "content": "3+3?"}]
+    thinking = encode_prompt(tokenizer, message)
+    without = encode_prompt(tokenizer, message, None, {"enable_thinking": False})
+    assert tokenizer.decode(without[len(thinking) :]) == "<think>\n\n</think>\n\n"
+    assert encode_prompt(tokenizer, message, 3, {"enable_thinking": False}) == without[-3:]
+
+
+def test_a_question_in_messages_keeps_what_was_said_before():
+    said = [{"role": "system", "content": "S"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    question = [*said, {"role": "user", "content": "c"}]
+    plain, told = load_template("chat", "math").render(question, "4")
+    assert plain == question
+    assert told[:-1] == said and told[-1]["content"].startswith("c") and "4" in told[-1]["content"]
+    other = PromptTemplate("{question}?", "{question} {answer}", system="T", examples=SHOTS[:1])
+    shown, _ = other.render(question, ["4", "four"])
+    assert [message["content"] for message in shown] == ["T", "1+1?", "2", "a", "b", "c?"]
+    assert other.render(question, ["4", "four"])[1][-1]["content"] == "c 4"

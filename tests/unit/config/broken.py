@@ -285,6 +285,22 @@ BROKEN = [
         ("`told` only",),
     ),
     Broken(
+        "a system message without a chat",
+        "group_size: 4",
+        "template: {prompt: '{question}', told: '{question}{answer}', system: Be brief.}",
+        "stages.rl.template",
+        "system in a template without chat",
+        ("set chat: true",),
+    ),
+    Broken(
+        "thinking switched without a chat",
+        "group_size: 4",
+        "template: {prompt: '{question}', told: '{question}{answer}', chat_template_kwargs: {enable_thinking: false}}",
+        "stages.rl.template",
+        "chat_template_kwargs in a template without chat",
+        ("set chat: true",),
+    ),
+    Broken(
         "template field",
         "group_size: 4",
         "template: {prompt: '{questoin}', told: '{question}{answer}'}",

@@ -29,6 +29,10 @@ class ConfigError(IxtRlError, ValueError):
     """A configuration that cannot run; raised before anything loads."""
 
 
+class SelfCheckError(ConfigError):
+    """Numbers that must be equal are not, on this model; raised before the first update."""
+
+
 class DataError(IxtRlError, ValueError):
     """A dataset row or file that cannot be used; raised while the data loads, before any model does."""
 

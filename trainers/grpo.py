@@ -17,9 +17,11 @@ class GRPOConfig(TRLGRPOConfig):
     Args:
         disable_dropout: no dropout in training, LoRA's included: both passes of a ratio are one network (TRL's default
             is False).
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     disable_dropout: bool = field(default=True)
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,6 +58,7 @@ class InTROConfig(GRPOConfig):
         keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
             those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
         keep_reward: a rationale is kept where each of them is at least this, unweighted.
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     candidates: int | str = field(default=5, metadata={"help": "n, or 'exact'"})
@@ -68,6 +69,7 @@ class InTROConfig(GRPOConfig):
     disable_dropout: bool = field(default=True)
     keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

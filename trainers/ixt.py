@@ -33,6 +33,7 @@ from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import Document
 
 
@@ -51,6 +52,7 @@ class IXTConfig(SFTConfig):
         pack: several documents a row.
         buffer_rows: rows packed together; more fill better, shuffle wider and take longer to resume.
         ema_decay: decay per update of a moving average of the weights; see `IXTTrainer.averaged`.
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     feedback_template: str | dict[str, Any] | None = field(default=None)
@@ -63,6 +65,7 @@ class IXTConfig(SFTConfig):
     pack: bool = field(default=True)
     buffer_rows: int = field(default=256)
     ema_decay: float | None = field(default=None)
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,6 +177,8 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         self.ledger = Ledger(_parameters(self.model))
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         self.add_callback(_AfterUpdate(self))
+        self.self_checks = SelfChecks(self)
+        self.add_callback(self.self_checks)
 
     # ---------------------------------------------------------------- the update
 
@@ -181,16 +186,23 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         """Mean cross-entropy of the trained tokens of an update; `inputs` as `RowCollator` gives them."""
         batch, labels = self._batch(inputs)
         before = self._total_train_tokens
-        passed = {**batch.model_inputs(self.model.config._attn_implementation), "labels": labels}
-        passed = {name: value for name, value in passed.items() if value is not None}
+        passed = {**self.packed_inputs(batch)[0], "labels": labels}
         result = super().compute_loss(model, passed, return_outputs, num_items_in_batch)
         if self.model.training:
             local = batch.attention_mask.sum()
             self.ledger.add("train", int(local))
-            # TRL counts by summing attention_mask, which for rows of several documents is a (B, 1, T, T) mask.
+            # TRL counts by the attention mask, or positions without one, as if rows had no padding.
             self._total_train_tokens = before + int(self.accelerator.gather_for_metrics(local).sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return result
+
+    def packed_inputs(self, batch: Batch) -> tuple[dict[str, Any], Batch]:
+        """Keyword arguments of the forward pass that trains, and the batch that they stand for."""
+        attention = self.model.config._attn_implementation
+        if attention.startswith("flash"):
+            batch = batch.flattened()
+        inputs = batch.model_inputs(attention)
+        return {name: value for name, value in inputs.items() if value is not None}, batch
 
     def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
         segments = inputs["segment_ids"]

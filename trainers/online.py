@@ -40,6 +40,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 from ixt_rl.types import Grade
 
@@ -60,7 +61,7 @@ def add_head_function(model: PreTrainedModel, temperature: float) -> None:
     def forward(self, *args, head_fn=None, predictor_mask=None, **kwargs):
         if head_fn is None:
             return original(*args, **kwargs)
-        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        hidden = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state
         return head_fn(hidden[predictor_mask], model_head(self, temperature))
 
     model.forward = types.MethodType(forward, model)
@@ -113,6 +114,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
+    scores_by_head_fn = True
     args: Any  # the subclass's config; transformers and TRL type these three too widely to use
     model: Any
     processing_class: Any
@@ -169,6 +171,8 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         add_head_function(base, self.temperature)
         if self.ref_model is not None:
             add_head_function(self.accelerator.unwrap_model(self.ref_model), self.temperature)
+        self.self_checks = SelfChecks(self)
+        self.add_callback(self.self_checks)
 
     # ---------------------------------------------------------------- for subclasses
 

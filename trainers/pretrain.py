@@ -16,6 +16,7 @@ from ixt_rl.conditioning import pad, prompt_completion
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import TokenSequence
 
 _POOL_BATCHES = 8
@@ -73,11 +74,16 @@ class SequenceCollator:
 
 @dataclass
 class PretrainConfig(SFTConfig):
-    """`trl.SFTConfig` for sequences that are already built: no packing, no truncation, rows in order."""
+    """`trl.SFTConfig` for sequences that are already built: no packing, no truncation, rows in order.
+
+    Args:
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
+    """
 
     packing: bool = field(default=False)
     max_length: int | None = field(default=None)
     train_sampling_strategy: str = field(default="sequential")
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,6 +126,8 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
             **kwargs,
         )
         self.ledger = Ledger(self.model.num_parameters())
+        self.self_checks = SelfChecks(self)
+        self.add_callback(self.self_checks)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean cross-entropy of the trained tokens; `inputs` as `SequenceCollator` gives them."""

@@ -31,6 +31,7 @@ from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.online import add_head_function, padded_positions
 from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import Rollout, TokenSequence
 
 
@@ -54,6 +55,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
     """
 
     loss_is_scaled_for_ga: Any = True  # TRL declares it as None
+    scores_by_head_fn = True
     args: Any  # transformers and TRL type these three too widely to use
     model: Any
     processing_class: Any
@@ -91,6 +93,8 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         self.eos_token_ids = list(eos_ids(self.model, processing_class))
         self._step = 0  # one call samples for all micro-batches
         self.add_callback(_AfterUpdate(self))
+        self.self_checks = SelfChecks(self)
+        self.add_callback(self.self_checks)
 
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         for name in ("eval_dataset", "data_collator", "formatting_func", "compute_loss_func"):

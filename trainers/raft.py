@@ -34,12 +34,14 @@ class RAFTConfig(GRPOConfig):
             those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
         keep_reward: a rationale is kept where each of them is at least this, unweighted.
         epsilon: RAFT++ only: ratios count up to 1 + epsilon.
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     importance_ratio: bool = field(default=False)
     disable_dropout: bool = field(default=True)
     keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,6 +45,7 @@ class SIPConfig(SFTConfig):
             trained until then is saved as a checkpoint.
         ds3_gather_for_generation: ZeRO-3: whether the model is gathered to sample in process.
         disable_dropout: no dropout in training, LoRA's included: policy and reference are compared without noise.
+        self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     objective: Objective = field(default="dpo")
@@ -62,6 +63,7 @@ class SIPConfig(SFTConfig):
     judge_patience: float = field(default=600.0)
     ds3_gather_for_generation: bool = field(default=True)
     disable_dropout: bool = field(default=True)
+    self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

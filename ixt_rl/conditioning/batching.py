@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -74,36 +74,28 @@ class Batch:
         numbered = {**vars(self), "segment_ids": self.segment_ids + offset[:, None]}
         return Batch(**{name: tensor[real][None] for name, tensor in numbered.items()})
 
-    def model_inputs(self, attention: str = "sdpa") -> dict[str, Tensor | None]:
+    def model_inputs(self, attention: str = "sdpa") -> dict[str, Any]:
         """Keyword arguments for a transformers model.
 
-        A padded batch gets the usual (B, T) mask. A packed one must keep documents apart whatever
-        the attention backend: sdpa and eager get an explicit (B, 1, T, T) causal block mask; flash
-        and flex derive the blocks from positions that restart at 0, with no mask.
+        A padded batch gets the usual (B, T) mask. A packed one gets none, and no cache: then a transformers model
+        finds documents by positions that restart at 0, and makes the mask that each of its layers needs (causal,
+        sliding, chunked), or hands their lengths to flash attention. A mask of ours would stand for all layers alike.
+        Recurrent and convolution layers do not look at positions: see `ixt_rl.trainers.self_checks`.
 
         Raises:
             ValueError: a packed batch on an attention backend that is not known to isolate.
         """
-        inputs: dict[str, Tensor | None] = {"input_ids": self.input_ids, "position_ids": self.position_ids}
+        inputs: dict[str, Any] = {"input_ids": self.input_ids, "position_ids": self.position_ids}
         if not self.is_packed:
-            inputs["attention_mask"] = self.attention_mask
-        elif attention == "sdpa":
-            inputs["attention_mask"] = block_causal_mask(self.segment_ids)
-        elif attention == "eager":  # adds its mask to the scores
-            allowed = block_causal_mask(self.segment_ids)
-            inputs["attention_mask"] = torch.zeros_like(allowed, dtype=torch.float32).masked_fill(
-                ~allowed, torch.finfo(torch.float32).min
-            )
-        elif attention.startswith("flash") and len(self.input_ids) > 1:
+            return {**inputs, "attention_mask": self.attention_mask}
+        if attention.startswith("flash") and len(self.input_ids) > 1:
             raise ValueError("flash attention keeps packed documents apart in one row only; use `flattened()`")
-        elif attention in PACKED_ATTENTION:
-            inputs["attention_mask"] = None
-        else:
+        if attention not in PACKED_ATTENTION:
             raise ValueError(
                 f"packing with attention {attention!r}: documents may leak into each other; "
                 f"use one of {', '.join(PACKED_ATTENTION)}, or pad instead"
             )
-        return inputs
+        return {**inputs, "attention_mask": None, "use_cache": False}
 
 
 def block_causal_mask(segment_ids: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from ixt_rl.config.sections import (
     RolloutSection,
     Rows,
     Seed,
+    SelfChecks,
     Share,
     Steps,
     Strict,
@@ -321,6 +322,7 @@ class RunConfig(Strict):
     threads: Workers | None = Field(None, description="CPU threads of torch; default: torch's own choice")
     rollout: EngineSection = EngineSection()
     model: Model
+    self_checks: SelfChecks = SelfChecks()
     stages: Annotated[list[AnyStage], Field(min_length=1)]
     expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
     claims: list[Claim] = Field([], description="what a paper says, shown beside what was measured here")

@@ -127,6 +127,16 @@ class Model(Strict):
         return self
 
 
+class SelfChecks(Strict):
+    """What is compared before the first update of every training stage; false leaves a check out."""
+
+    head: bool = Field(True, description="log-probs of the fused head, with the model's own logits")
+    packing: bool = Field(True, description="packed documents with the same ones alone: log-probs and gradient")
+    engine: bool = Field(True, description="log-probs of the rollout engine, with the trainer's")
+    ends: bool = Field(True, description="what ends a completion: tokenizer, generation config, chat template, padding")
+    factor: bool = Field(True, description="InTRO's factor, told what the plain prompt says, with 1")
+
+
 class Lora(Strict):
     """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
 

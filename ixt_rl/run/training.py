@@ -42,6 +42,7 @@ def training_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        "self_checks": config.self_checks.model_dump(),
     }
 
 

@@ -1,0 +1,84 @@
+"""What is compared before the first update: it fails where it should, and leaves no trace where it does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ixt_rl.errors import ConfigError, SelfCheckError
+from ixt_rl.trainers.self_checks import CHECKS, run_self_checks
+from tests.unit.trainers import ixt_helpers, sip_helpers
+from tests.unit.trainers.helpers import ScriptedEngine, make_trainer, tiny
+
+WITHOUT = dict.fromkeys(CHECKS, False)
+
+
+def trained(kind: str, folder, **options):
+    """(trainer, final weights) of two updates; a sampled method where there is one, so that random states matter."""
+    torch.manual_seed(0)
+    if kind == "ixt":
+        trainer = ixt_helpers.make_trainer(folder, ixt_helpers.documents(), max_steps=2, **options)
+    elif kind == "sip":
+        trainer = sip_helpers.make_trainer(
+            folder, engine="model", config={"max_steps": 2, "max_completion_length": 6, **options}
+        )
+    else:
+        trainer = make_trainer(kind, folder, max_completion_length=12, **options)
+    trainer.train()
+    return trainer, torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("kind", ["intro", "grpo", "ixt", "sip"])
+def test_training_is_bit_identical_with_and_without_checks(kind, tmp_path):
+    with_checks, weights = trained(kind, tmp_path / "with")
+    without, plain = trained(kind, tmp_path / "without", self_checks=WITHOUT)
+    assert with_checks.self_checks.results.keys() >= {"head"}
+    assert without.self_checks.results == {}
+    assert torch.equal(weights, plain)
+    assert with_checks.ledger.tokens == without.ledger.tokens
+    timed = ("runtime", "second", "time")
+    logs = [
+        [{k: v for k, v in row.items() if not any(t in k for t in timed)} for row in trainer.state.log_history]
+        for trainer in (with_checks, without)
+    ]
+    torch.testing.assert_close(logs[0], logs[1], rtol=0, atol=0, equal_nan=True)
+
+
+def test_checks_leave_modes_gradients_and_random_states(tmp_path):
+    trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine())
+    trainer.model.train()
+    trainer.model.model.layers[0].eval()
+    random = torch.get_rng_state()
+    assert set(run_self_checks(trainer)) >= {"head", "factor"}
+    assert torch.equal(torch.get_rng_state(), random)
+    assert trainer.model.training and not trainer.model.model.layers[0].training
+    assert all(p.grad is None for p in trainer.model.parameters())
+    assert not trainer.ledger.tokens
+
+
+@pytest.mark.parametrize("make", [make_trainer, None])
+def test_a_head_that_does_something_else_to_logits_is_refused(make, tmp_path):
+    model = tiny() if make else ixt_helpers.tiny_model()
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits * 1.5)  # which no fused head can know
+    trainer = (
+        make("grpo", tmp_path, model, engine=ScriptedEngine())
+        if make
+        else ixt_helpers.make_trainer(tmp_path, ixt_helpers.documents(), model)
+    )
+    with pytest.raises(SelfCheckError, match="head") as error:
+        trainer.train()
+    assert error.value.reason and error.value.remedy
+    assert trainer.state.global_step == 0
+
+
+def test_a_check_that_is_switched_off_refuses_nothing(tmp_path):
+    model = tiny()
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits * 1.5)
+    trainer = make_trainer("grpo", tmp_path, model, engine=ScriptedEngine(), self_checks={"head": False})
+    assert "head" not in run_self_checks(trainer)
+
+
+@pytest.mark.parametrize("given", [{"heads": False}, {"head": 0}])
+def test_an_unknown_check_is_refused(given, tmp_path):
+    with pytest.raises(ConfigError, match="self_checks"):
+        make_trainer("grpo", tmp_path, engine=ScriptedEngine(), self_checks=given)

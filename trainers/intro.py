@@ -32,7 +32,7 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import Reweigh
-from ixt_rl.rollout.trl_adapter import step_seed
+from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.kept import KeptTrainer
@@ -141,18 +141,24 @@ class InTROTrainer(KeptTrainer):
 
     # ---------------------------------------------------------------- the update
 
-    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
-        super().add_signals(rows, batch, rewards)
-        if "told_prompt" not in rows[0]:
+    def _generate_and_score_completions(self, inputs):
+        if "told_prompt" not in inputs[0]:
             raise DataError(
-                f"dataset columns {sorted(rows[0])}",
+                f"dataset columns {sorted(inputs[0])}",
                 reason="the posterior needs the answer-conditioned prompt of each row",
                 remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
             )
+        check_positions(self._told(inputs), self, "a told prompt")  # before anything is sampled
+        return super()._generate_and_score_completions(inputs)
+
+    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
+        super().add_signals(rows, batch, rewards)
+        batch["told_prompt_ids"] = self._told(rows)
+
+    def _told(self, rows: list[dict[str, Any]]) -> list[list[int]]:
+        """Ids of the rows' told prompts."""
         limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
-        batch["told_prompt_ids"] = [
-            encode_prompt(self.processing_class, row["told_prompt"], limit, options) for row in rows
-        ]
+        return [encode_prompt(self.processing_class, row["told_prompt"], limit, options) for row in rows]
 
     def _compute_loss(self, model, inputs):
         kept = self.kept_rows(inputs)

@@ -539,7 +539,7 @@ class EngineSection(Strict):
     def unread_sections(self) -> list[str]:
         """Keys that the chosen engine does not look at."""
         if self.engine == "transformers":
-            return ["vllm", "pool", "staleness", "correction", "parity_limit"]
+            return ["vllm", "pool", "staleness", "correction"]
         return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
 
     @model_validator(mode="after")

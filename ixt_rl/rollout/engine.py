@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Rollout, SamplingParams
 
 MAX_SEED = 1 << 62
@@ -50,6 +50,36 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Releases what the engine holds; it cannot be used afterwards."""
         ...
+
+
+def check_prompt(name: str, ids: Sequence[int], max_new_tokens: int, limit: int | None, vocab_size: int) -> None:
+    """Refuses a prompt that cannot be continued.
+
+    Args:
+        name: what messages call it.
+        ids: its tokens.
+        max_new_tokens: longest completion.
+        limit: most tokens of a prompt and its completion; None: the model has no limit.
+        vocab_size: of the model.
+
+    Raises:
+        DataError: it is empty, leaves no room for a completion, or has an id outside the vocabulary.
+    """
+    if not ids:
+        raise DataError(f"{name} has no tokens", reason="there is nothing to continue", remedy="drop the row")
+    if limit is not None and len(ids) + max_new_tokens > limit:
+        raise DataError(
+            f"{name} has {len(ids)} tokens, with max_new_tokens={max_new_tokens}",
+            reason=f"the engine's limit is {limit} tokens for a prompt and its completion",
+            remedy="drop or truncate long prompts, shorten completions, or (vLLM) raise max_model_len",
+        )
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        bad = next(token for token in ids if not 0 <= token < vocab_size)
+        raise DataError(
+            f"{name} has the id {bad}",
+            reason=f"the model's ids are 0 to {vocab_size - 1}",
+            remedy="use the model's own tokenizer",
+        )
 
 
 def check_seeds(seeds: Sequence[int] | None, prompts: int) -> None:

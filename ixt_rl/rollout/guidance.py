@@ -71,7 +71,10 @@ class GuidedEngine(TransformersEngine):
             steps = sampling.max_new_tokens
             drawn = row_uniforms(seeds, steps) if seeds else torch.rand(len(rows), steps, dtype=torch.float64)
             uniforms = drawn.repeat(2, 1)
-        both = rows + [tuple(self.against(row)) for row in rows]
+        bad = [tuple(self.against(row)) for row in rows]
+        for row in bad:
+            self._check_prompt("a prompt to move away from", row, sampling)
+        both = rows + bad
         completions, logprobs = self._decode(both, sampling, uniforms, [GuidedLogits(self.scale)])
         count = len(rows)
         return [self._rollout(*row) for row in zip(rows, completions[:count], logprobs[:count], strict=True)]

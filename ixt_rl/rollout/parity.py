@@ -1,4 +1,5 @@
-"""Whether an engine computes the log-probs that the trainer computes: asked at the start and after every update.
+"""Whether an engine computes the log-probs that the trainer computes: asked at the start, and of an engine outside the
+trainer's model after every update.
 
 Shapes: B probes (prompts x engines), P prompt tokens, T completion tokens.
 """
@@ -44,8 +45,7 @@ def check_parity(engine: RolloutEngine, trainer: Any, prompts: list[list[int]], 
     """
     by_engine: list[list[Rollout]] | None = None
     if trainer.accelerator.is_main_process:
-        tokens = min(PROBE_TOKENS, trainer.args.max_completion_length)
-        sampling = SamplingParams(tokens, trainer.args.temperature, seed=0)
+        sampling = probe_sampling(trainer)
         if hasattr(engine, "probe"):
             by_engine = engine.probe(prompts, sampling)
         else:
@@ -56,8 +56,7 @@ def check_parity(engine: RolloutEngine, trainer: Any, prompts: list[list[int]], 
     worst_by_engine = difference.amax(1).view(len(by_engine), len(prompts)).amax(1)
     worst = float(worst_by_engine.max())
     trainer._metrics["train"]["parity/logp_abs_max"].append(worst)
-    if limit is None:
-        limit = default_limit(trainer.accelerator.unwrap_model(trainer.model).dtype)
+    limit = _limit(trainer, limit)
     if not worst <= limit:
         name = f"engine {int(worst_by_engine.argmax())}" if len(by_engine) > 1 else "the engine"
         raise ParityError(
@@ -69,6 +68,44 @@ def check_parity(engine: RolloutEngine, trainer: Any, prompts: list[list[int]], 
             "rounding, raise rollout.parity_limit",
         )
     return worst
+
+
+def check_in_process(trainer: Any, rollouts: list[Rollout], limit: float | None) -> float:
+    """As `check_parity`, of what the trainer's own model sampled: decoding with a cache against the pass that trains.
+
+    All ranks call it, each with rollouts of its own. Nothing is logged, and the ledger counts none of it.
+
+    Raises:
+        ParityError: the difference is above the limit on some rank, or not a number.
+    """
+    ledger = getattr(trainer, "ledger", None)
+    counted = {} if ledger is None else dict(ledger.tokens)
+    difference = score_difference(trainer, rollouts).max().reshape(1)
+    if ledger is not None:
+        ledger.tokens.clear()
+        ledger.tokens.update(counted)
+    worst = float(trainer.accelerator.gather(difference.to(trainer.accelerator.device)).max())
+    limit = _limit(trainer, limit)
+    if not worst <= limit:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+        raise ParityError(
+            f"log-probs that {name} samples with differ from the trainer's by {worst:.2g}, limit {limit:g}",
+            reason="token by token, with a cache, the model computes other numbers than in the pass that trains; its "
+            "rollouts would be another policy's",
+            remedy="compare model.generate with model.forward in this dtype, or take rollout.engine: vllm; if the "
+            "difference is rounding, raise rollout.parity_limit; self_checks: {engine: false} trains nevertheless",
+        )
+    return worst
+
+
+def probe_sampling(trainer: Any) -> SamplingParams:
+    """A few tokens at the trainer's temperature, untruncated, with a seed of their own."""
+    return SamplingParams(min(PROBE_TOKENS, trainer.args.max_completion_length), trainer.args.temperature, seed=0)
+
+
+def _limit(trainer: Any, limit: float | None) -> float:
+    return default_limit(trainer.accelerator.unwrap_model(trainer.model).dtype) if limit is None else limit
 
 
 def score_difference(trainer: Any, rollouts: list[Rollout]) -> Tensor:

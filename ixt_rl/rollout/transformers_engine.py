@@ -17,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ixt_rl.rollout.engine import check_schema, check_seeds
+from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -111,10 +111,13 @@ class TransformersEngine:
         with them, every row draws from a generator of its own.
 
         Raises:
+            DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
             ConfigError: there is a JSON schema, or `seeds` are not one a prompt.
         """
         check_schema(sampling, self.constrains, "use the vllm or ray-vllm engine, or leave the answers unconstrained")
         check_seeds(seeds, len(prompts))
+        for index, prompt in enumerate(prompts):
+            self._check_prompt(f"prompt {index}", prompt, sampling)
         rows = [tuple(prompt) for prompt in prompts for _ in range(n)]
         own = None if seeds is None else [seed + k for seed in seeds for k in range(n)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -179,6 +182,11 @@ class TransformersEngine:
                 logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
             )
         return sequences[:, width:].tolist(), recorder.finish(sequences).tolist()
+
+    def _check_prompt(self, name: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
+        config = self.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        check_prompt(name, prompt, sampling.max_new_tokens, positions, config.vocab_size)
 
     def _rollout(self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float]) -> Rollout:
         end = next((i for i, token in enumerate(completion) if token in self.eos_ids), None)

@@ -25,7 +25,7 @@ from trl.models.utils import unwrap_model_for_generation
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
 from ixt_rl.errors import ConfigError, DataError, WeightsLost
 from ixt_rl.rollout.engine import RolloutEngine
-from ixt_rl.rollout.parity import PROBE_PROMPTS, check_parity
+from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
 from ixt_rl.rollout.transformers_engine import TransformersEngine
 from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.types import Rollout, SamplingParams
@@ -52,8 +52,9 @@ class EngineRollouts:
 
     TRL hands over this process's prompts with each one already repeated `num_generations` times. Sampling is
     seeded by (seed, step, micro-step, rank), so a resumed run draws what the straight run drew. Without an engine the
-    trainer's own model samples, in process. An engine outside it belongs to the main process; its weights follow the
-    policy's, whatever wraps the model, and after each update its log-probs are compared with the trainer's.
+    trainer's own model samples, in process, and its log-probs are compared with the trainer's once, before it samples.
+    An engine outside it belongs to the main process; its weights follow the policy's, whatever wraps the model, and
+    after each update its log-probs are compared.
 
     Args:
         engine: where to sample; None builds a `TransformersEngine` on the trainer's model.
@@ -62,7 +63,8 @@ class EngineRollouts:
             steps; 0 samples each batch from the policy it trains. Needs an engine with `submit` (`RayPool`) and a
             trainer of this library.
         parity_limit: largest |log-prob difference| between engine and trainer that training goes on with; None
-            takes `ixt_rl.rollout.parity.default_limit` of the model's dtype.
+            takes `ixt_rl.rollout.parity.default_limit` of the model's dtype. A trainer whose `args.self_checks` has
+            `engine: False` is not compared with its own model.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
 
     Raises:
@@ -122,8 +124,27 @@ class EngineRollouts:
         """
         if not self.in_process:
             return self._from_engine(ids, trainer, part)
+        compared = self._compared is not None and self._compared[0] == id(trainer)
+        if not compared and getattr(trainer.args, "self_checks", {}).get("engine", True):
+            self.compare(ids, trainer)
         with self.in_process_engine(trainer) as engine:
             return [group[0] for group in engine.generate(ids, self._sampling(trainer, part=part))]
+
+    def compare(self, ids: list[list[int]], trainer: Any) -> float:
+        """Samples a few prompts in process and compares the log-probs with the trainer's; all ranks call it.
+
+        Returns:
+            The largest |log-prob difference| of a sampled token, in nats.
+
+        Raises:
+            ParityError: it is above the limit.
+        """
+        probe = [list(p) for p in dict.fromkeys(map(tuple, ids))][:PROBE_PROMPTS]
+        with self.in_process_engine(trainer) as engine:
+            rollouts = [group[0] for group in engine.generate(probe, probe_sampling(trainer))]
+        difference = check_in_process(trainer, rollouts, self.parity_limit)  # with sharded weights sharded again
+        self._compared = (id(trainer), trainer.state.global_step)
+        return difference
 
     def evaluated(self, trainer: Any, measure: Callable[[RolloutEngine], T]) -> T:
         """`measure(engine)` of an engine with the trainer's current weights, anew where it loses them meanwhile; on the
@@ -203,15 +224,7 @@ class EngineRollouts:
     def _encode(self, prompts: list[Prompt], trainer: Any) -> list[list[int]]:
         options = getattr(trainer.args, "chat_template_kwargs", None)
         ids = [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens, options) for prompt in prompts]
-        model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        longest = max(map(len, ids))
-        if limit is not None and longest + trainer.args.max_completion_length > limit:
-            raise DataError(
-                f"a prompt of {longest} tokens plus max_completion_length={trainer.args.max_completion_length}",
-                reason=f"the model has {limit} positions",
-                remedy="drop or truncate long prompts when the data loads, or shorten completions",
-            )
+        check_positions(ids, trainer)
         return ids
 
     def _sampling(self, trainer: Any, ahead: int = 0, part: int = 0) -> SamplingParams:
@@ -277,6 +290,28 @@ class EngineRollouts:
                 return rollouts
             self._synced = started = None
             self.sync(trainer)
+
+
+def check_positions(ids: Sequence[Sequence[int]], trainer: Any, name: str = "a prompt") -> None:
+    """Refuses prompts that leave no room for a completion of full length.
+
+    Args:
+        ids: prompts of the trainer's policy.
+        trainer: whose model and `max_completion_length` count.
+        name: what messages call one of them.
+
+    Raises:
+        DataError: the longest one and its completion are more than the model's positions.
+    """
+    model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, ids))
+    if limit is not None and longest + trainer.args.max_completion_length > limit:
+        raise DataError(
+            f"{name} of {longest} tokens plus max_completion_length={trainer.args.max_completion_length}",
+            reason=f"the model has {limit} positions",
+            remedy="drop or truncate long prompts when the data loads, or shorten completions",
+        )
 
 
 def repeats(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], int]:

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ixt_rl.backends import require
-from ixt_rl.errors import ConfigError, DataError, WeightMismatch
+from ixt_rl.errors import ConfigError, WeightMismatch
 from ixt_rl.rollout.broadcast import Group, Meeting, receive
-from ixt_rl.rollout.engine import MAX_SEED, check_schema, check_seeds
+from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds
 from ixt_rl.rollout.weights import TensorEntry
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -97,7 +97,7 @@ def make_requests(
     requests = []
     for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         ids = tuple(map(int, prompt))
-        _check_prompt(index, ids, sampling.max_new_tokens, max_model_len, vocab_size)
+        check_prompt(f"prompt {index}", ids, sampling.max_new_tokens, max_model_len, vocab_size)
         requests.append(Request(index, ids, sampling, n, seed))
     return requests
 
@@ -392,24 +392,6 @@ def _refuse_missing(names: list[str]) -> None:
             f"{len(names)} parameters of vLLM's model were not updated, the first is {names[0]}",
             reason="the weights handed over do not cover the model",
             remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy_tensors does",
-        )
-
-
-def _check_prompt(index: int, ids: tuple[int, ...], max_new_tokens: int, max_model_len: int, vocab_size: int) -> None:
-    if not ids:
-        raise DataError(f"prompt {index} has no tokens", reason="there is nothing to continue", remedy="drop the row")
-    if len(ids) + max_new_tokens > max_model_len:
-        raise DataError(
-            f"prompt {index} has {len(ids)} tokens, with max_new_tokens={max_new_tokens}",
-            reason=f"the engine's limit is {max_model_len} tokens for a prompt and its completion",
-            remedy="drop or truncate long prompts, shorten completions, or raise max_model_len",
-        )
-    if min(ids) < 0 or max(ids) >= vocab_size:
-        bad = next(token for token in ids if not 0 <= token < vocab_size)
-        raise DataError(
-            f"prompt {index} has the id {bad}",
-            reason=f"the model's ids are 0 to {vocab_size - 1}",
-            remedy="use the model's own tokenizer",
         )
 
 

@@ -100,7 +100,7 @@ def test_a_config_put_on_an_adapter_is_left_out_and_comes_back(peaked):
 def test_the_models_own_config_comes_back_after_a_failure(peaked):
     ship(peaked, SHIPPED["Qwen3"])
     kept = peaked.generation_config
-    with pytest.raises(IndexError):
-        engine(peaked).generate([[10_000]], SamplingParams(2))
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        engine(peaked).generate(PROMPTS, SamplingParams(0))
     assert peaked.generation_config is kept
     assert kept.temperature == 0.6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.rollout import RolloutEngine, TransformersEngine
 from ixt_rl.rollout.transformers_engine import InverseDraw
 from ixt_rl.types import SamplingParams
@@ -147,3 +147,16 @@ def test_inverse_draws_never_take_a_token_without_probability():
 def test_what_the_engine_cannot_do_is_refused(engine, changes, seeds, message):
     with pytest.raises(ConfigError, match=message):
         engine.generate(PROMPTS, SamplingParams(4, **changes), 1, seeds)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "message"),
+    [
+        ([], 4, "prompt 1 has no tokens"),
+        ([22], 4, "prompt 1 has the id 22"),
+        ([1] * 2045, 4, r"prompt 1 has 2045 tokens, with max_new_tokens=4\n.*2048 tokens"),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_is_refused(engine, prompt, tokens, message):
+    with pytest.raises(DataError, match=message):
+        engine.generate([[10], prompt], SamplingParams(tokens))

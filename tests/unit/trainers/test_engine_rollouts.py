@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from ixt_rl.errors import ConfigError, ParityError, WeightsLost
+from ixt_rl.errors import ConfigError, DataError, ParityError, WeightsLost
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.parity import score_difference
 from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
 from ixt_rl.types import SamplingParams
-from tests.unit.trainers.helpers import make_trainer, tiny
+from tests.unit.rollout.sampled import SHIPPED, ship
+from tests.unit.trainers.helpers import make_trainer, rows, tiny
 
 
 class OtherEngine:
@@ -179,3 +181,79 @@ def test_repeats():
     assert repeats([[1], [1], [2], [2]]) == ([[1], [2]], 2)
     assert repeats([[1], [1], [1], [1], [2], [2]]) == ([[1], [1], [2]], 2)
     assert repeats([[1], [2], [1]]) == ([[1], [2], [1]], 1)
+
+
+# ---------------------------------------------------------------- the model's own rollouts
+
+
+def wrong_with_a_cache(model):
+    """A model that is another one when it decodes token by token."""
+    plain = model.forward
+
+    def forward(input_ids=None, past_key_values=None, **kwargs):
+        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        output = plain(input_ids=input_ids, past_key_values=past_key_values, **kwargs)
+        if seen:
+            output.logits = 1.5 * output.logits
+        return output
+
+    model.forward = forward
+    return model
+
+
+@pytest.mark.parametrize("method", ["grpo", "intro", "raft"])
+def test_a_model_that_decodes_as_another_one_is_refused_before_the_first_update(tmp_path, method):
+    model = wrong_with_a_cache(tiny())
+    trainer = make_trainer(method, tmp_path, model, rollouts=EngineRollouts(), reward=odd_start)
+    before = weights(trainer)
+    with pytest.raises(ParityError, match=r"LlamaForCausalLM .* differ from the trainer's by .* limit 0\.01"):
+        trainer.train()
+    assert torch.equal(weights(trainer), before)
+
+
+def test_one_key_leaves_the_comparison_out(tmp_path):
+    trainer = make_trainer("grpo", tmp_path, wrong_with_a_cache(tiny()), rollouts=EngineRollouts(), reward=odd_start)
+    trainer.args.self_checks = {"engine": False}
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_the_models_own_rollouts_are_compared_once_and_leave_no_trace(tmp_path, monkeypatch):
+    compared = []
+    original = EngineRollouts.compare
+
+    def compare(self, ids, trainer):
+        compared.append((original(self, ids, trainer), trainer.state.global_step))
+        return compared[-1][0]
+
+    monkeypatch.setattr(EngineRollouts, "compare", compare)
+    checked = train(tmp_path / "a", rollouts=lambda model: EngineRollouts(), max_completion_length=8)
+    ((difference, step),) = compared
+    assert difference < 1e-4
+    assert step == 0
+    monkeypatch.setattr(EngineRollouts, "compare", lambda *_: 0.0)
+    left_out = train(tmp_path / "b", rollouts=lambda model: EngineRollouts(), max_completion_length=8)
+    assert torch.equal(weights(checked), weights(left_out))
+    assert checked.ledger.tokens == left_out.ledger.tokens
+    assert not any("parity/logp_abs_max" in row for row in checked.state.log_history)
+
+
+def test_recorded_logprobs_are_the_trainers_whatever_the_checkpoint_ships(tmp_path):
+    model = tiny()
+    ship(model, SHIPPED["Qwen2.5-Instruct"])
+    trainer = make_trainer("intro", tmp_path, model, rollouts=EngineRollouts(), reward=odd_start)
+    with trainer.rollouts.in_process_engine(trainer) as engine:
+        prompts = [[10, 1, 2, 3], [10, 4]]
+        for seeds in (None, [3, 4]):
+            rollouts = [
+                one for group in engine.generate(prompts, SamplingParams(12, seed=1), 4, seeds) for one in group
+            ]
+            assert float(score_difference(trainer, rollouts).max()) < 1e-4
+
+
+def test_a_told_prompt_that_leaves_no_room_is_refused_before_anything_is_sampled(tmp_path):
+    """The plain prompts fit."""
+    data = [{**row, "told_prompt": row["told_prompt"] + " 1" * 2020} for row in rows(8)]
+    trainer = make_trainer("intro", tmp_path, engine=_Submits(), data=data)
+    with pytest.raises(DataError, match=r"a told prompt of 20\d\d tokens plus .*=34\n.*2048 positions"):
+        trainer.train()

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -29,7 +30,7 @@ def named_templates() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """`prompt` renders x, `told` renders x (+) y; both `str.format` strings over {question}, {answer}.
+    """`prompt` renders x, `told` renders x (+) y; both `str.format` strings over {question}, {answer} and columns.
 
     Args:
         prompt: the problem alone.
@@ -47,16 +48,21 @@ class PromptTemplate:
     examples: Sequence[Mapping[str, str]] = ()
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def render(self, question: str | Messages, answer: Any) -> tuple[Prompt, Prompt]:
+    def render(
+        self, question: str | Messages, answer: Any, columns: Mapping[str, Any] | None = None
+    ) -> tuple[Prompt, Prompt]:
         """(x, x (+) y) as text, or as message lists where `chat` is set or the question is messages.
 
         Of a question in messages the last one, a user's, is rendered by the template; those before stay as they are.
-        Of several gold answers the first is told.
+        Of several gold answers the first is told. `columns` has the row's further fields.
+
+        Raises:
+            DataError: a field that the row does not have, or that is neither text nor a number.
         """
         before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
         told_answer = answer[0] if isinstance(answer, list | tuple) else answer
-        plain = self.prompt.format(question=asked)
-        told = self.told.format(question=asked, answer=told_answer)
+        plain = _filled(self.prompt, {"question": asked}, columns or {})
+        told = _filled(self.told, {"question": asked, "answer": told_answer}, columns or {})
         if self.chat or isinstance(question, list):
             return self.messages(plain, before), self.messages(told, before)
         return plain, told
@@ -88,6 +94,23 @@ class PromptTemplate:
                     reason="control tokens come from the tokenizer's chat template; spelled out they are ordinary text",
                     remedy="set chat: true (with `system` and `examples` if need be), and leave the marker out",
                 )
+
+
+def _filled(text: str, row: dict[str, Any], columns: Mapping[str, Any]) -> str:
+    """A template's text with its fields; `row` goes before `columns`."""
+    shown = dict(row)
+    for name in {part[1] for part in Formatter().parse(text) if part[1]} - {*row}:
+        value = columns.get(name)
+        if name == "answer" or isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(
+                f"{name}={value!r:.80} of the question {row['question']!r:.80}",
+                reason="the plain prompt is not told the answer"
+                if name == "answer"
+                else f"the template shows {{{name}}}, and that is neither text nor a number",
+                remedy="write it as text in every row, keep such rows out with data.where, or leave the field out",
+            )
+        shown[name] = value
+    return text.format(**shown)
 
 
 def load_template(spec: Any, default: str) -> PromptTemplate:

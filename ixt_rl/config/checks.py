@@ -227,19 +227,21 @@ def template_fields(text: str) -> set[str]:
     """The `{fields}` of a template (`{{` and `}}` are literal braces).
 
     Raises:
-        ConfigError: a brace is unbalanced, or a field is neither {question} nor {answer}.
+        ConfigError: a brace is unbalanced, or what stands in braces is no name by itself.
     """
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
+        parts = [part for part in Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(repr(text), reason=str(error), remedy="write literal braces doubled: {{ and }}") from None
-    for field in sorted(fields - {"question", "answer"}):
-        raise ConfigError(
-            repr(text),
-            reason=f"a template has the fields {{question}} and {{answer}}, not {{{field}}}",
-            remedy=did_you_mean(field, ["question", "answer"]) + "write literal braces doubled: {{ and }}",
-        )
-    return fields
+    for _, field, form, conversion in parts:
+        if not field or not field.isidentifier() or form or conversion:
+            shown = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
+            raise ConfigError(
+                repr(text),
+                reason=f"{{{shown}}} is no field: the name of a column stands alone in its braces",
+                remedy="write {question}, {answer} or {column}, and literal braces doubled: {{ and }}",
+            )
+    return {str(field) for _, field, _, _ in parts}
 
 
 def check_pattern(pattern: str) -> str:

@@ -42,6 +42,7 @@ from ixt_rl.config.sections import (
     TemplateName,
     Workers,
     WorldData,
+    check_template_columns,
 )
 from ixt_rl.config.sip import SipFields
 from ixt_rl.errors import ConfigError
@@ -132,6 +133,8 @@ class DocumentStage(DocumentFields, Stage):
                 reason="files of documents hold no problems to evaluate on",
                 remedy="give evaluation.data a file of problems, or set evaluation: null",
             )
+        if evaluation is not None:
+            check_template_columns(evaluation.template, evaluation.data or self.data)
         return self
 
 
@@ -155,6 +158,7 @@ class EvaluateStage(Stage):
                 reason="only a world can tell whether every step is right",
                 remedy="leave min_told_gap out",
             )
+        check_template_columns(self.template, self.data)
         return self
 
 
@@ -239,6 +243,7 @@ class OnlineStage(Stage):
                     remedy="make hard larger than soft",
                 )
         check_keep(self)
+        check_template_columns(self.template, self.data)
         return self
 
 

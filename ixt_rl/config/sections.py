@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ixt_rl.config import checks
+from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
 
 Name = Annotated[
@@ -212,7 +213,7 @@ class FileData(Strict):
     group: str | None = Field(
         None, description="rows with equal values of this field are set aside together, such as both orders of a pair"
     )
-    columns: list[str] = Field([], description="further fields, which rewards get under their own names")
+    columns: list[str] = Field([], description="further fields, which rewards and templates get under their own names")
 
     @model_validator(mode="after")
     def _free_names(self) -> FileData:
@@ -261,9 +262,9 @@ class Shot(Strict):
 
 
 class Template(Strict):
-    """Prompts as data: `{question}` and `{answer}` are the row's fields.
+    """Prompts as data: `{question}`, `{answer}` and the names in `data.columns` are the row's fields.
 
-    `prompt` is x, what inference sees; `told` is x (+) y, the answer-conditioned prompt.
+    `prompt` is x, what inference sees; `told` is x (+) y, the prompt that is told the answer, or more of it.
     """
 
     prompt: str
@@ -291,10 +292,11 @@ class Template(Strict):
         fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
         for key, found in fields.items():
             if "question" not in found:
+                near = next((near for name in sorted(found) if (near := did_you_mean(name, ["question"]))), "")
                 raise ConfigError(
                     f"{key}={getattr(self, key)!r} does not show {{question}}",
                     reason="the model cannot solve a problem it does not see",
-                    remedy=f"put {{question}} in `{key}`",
+                    remedy=f"{near}put {{question}} in `{key}`",
                 )
         if "answer" in fields["prompt"]:
             raise ConfigError(
@@ -302,16 +304,50 @@ class Template(Strict):
                 reason="the plain prompt is what inference sees, and inference has no answer",
                 remedy="use {answer} in `told` only",
             )
-        if "answer" not in fields["told"]:
+        if not fields["told"] - fields["prompt"]:
             raise ConfigError(
-                f"told={self.told!r} does not show {{answer}}",
-                reason="the posterior is the model conditioned on the answer",
-                remedy="put {answer} in `told`",
+                f"told={self.told!r} shows no more than `prompt`: neither {{answer}} nor another column",
+                reason="the posterior is the model that is told the answer, or something of it",
+                remedy="put {answer} in `told`, or a field of data.columns",
+            )
+        if self.examples and fields["prompt"] != {"question"}:
+            raise ConfigError(
+                f"prompt={self.prompt!r} with examples",
+                reason="few-shot turns are written by `prompt`, and have a question and an answer, no further columns",
+                remedy="leave examples out, or show the columns in `told` only",
             )
         return self
 
 
 TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+
+
+def check_template_columns(template: str | Template | None, data: Any) -> None:
+    """Every field of an inline template is a column of the rows that it renders.
+
+    Raises:
+        ConfigError: one is not, or the plain prompt shows the answer under the name of its own field.
+    """
+    if not isinstance(template, Template):
+        return
+    columns = data.columns if isinstance(data, FileData) else []
+    for key in ("prompt", "told"):
+        for field in sorted(checks.template_fields(getattr(template, key)) - {"question", "answer", *columns}):
+            raise ConfigError(
+                f"template.{key} shows {{{field}}}",
+                reason="the rows have "
+                + ", ".join(["question", "answer", *columns])
+                + ("" if isinstance(data, FileData) else ": further columns come from files"),
+                remedy=did_you_mean(field, ["question", "answer", *columns])
+                + f"add the file's field to data.columns: [{', '.join([*columns, field])}], or leave it out",
+            )
+    if isinstance(data, FileData) and data.answer in checks.template_fields(template.prompt) - {"question"}:
+        raise ConfigError(
+            f"template.prompt shows {{{data.answer}}}",
+            reason="data.answer is that field: the plain prompt is what inference sees, and inference has no answer",
+            remedy="show it in `told` only",
+        )
+
 
 # ---------------------------------------------------------------------------------------- rewards
 

@@ -73,7 +73,7 @@ def make_task(
 def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
     rendered = []
     for row in rows:
-        prompt, told = template.render(row["question"], row["answer"])
+        prompt, told = template.render(row["question"], row["answer"], row)
         rendered.append({**row, "prompt": prompt, "told_prompt": told})
     return rendered
 

@@ -77,3 +77,22 @@ def test_a_question_in_messages_keeps_what_was_said_before():
     shown, _ = other.render(question, ["4", "four"])
     assert [message["content"] for message in shown] == ["T", "1+1?", "2", "a", "b", "c?"]
     assert other.render(question, ["4", "four"])[1][-1]["content"] == "c 4"
+
+
+def test_a_template_may_tell_any_column():
+    template = PromptTemplate("{question} ({level})", "{question} ({level}) {critique}")
+    row = {"question": "1+1?", "answer": "2", "level": 3, "critique": "Carry {nothing}.", "unused": None}
+    assert template.render(row["question"], row["answer"], row) == ("1+1? (3)", "1+1? (3) Carry {nothing}.")
+
+
+@pytest.mark.parametrize("value", [None, True, ["a"], {"a": 1}])
+def test_a_column_that_is_no_text_does_not_become_one(value):
+    with pytest.raises(DataError, match=r"hint=.*1\+1"):
+        PromptTemplate("{question}", "{question} {hint}").render("1+1", "2", {"hint": value})
+    with pytest.raises(DataError, match="hint=None"):
+        PromptTemplate("{question}", "{question} {hint}").render("1+1", "2")
+
+
+def test_the_plain_prompt_is_not_told_the_answer_by_the_row():
+    with pytest.raises(DataError, match="not told the answer"):
+        PromptTemplate("{question} {answer}", "{question} {answer}").render("1+1", "2", {"answer": "2"})

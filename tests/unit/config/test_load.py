@@ -274,6 +274,36 @@ def test_a_lora_dropout_that_no_ratio_can_bear_is_noted(file):
     assert "stages.rl.lora.dropout is not applied by type: intro" in note
 
 
+TOLD_MORE = "{prompt: '{question} {context}', told: '{question} {context} {critique}'}"
+
+
+@pytest.mark.parametrize(
+    ("columns", "template", "wrong"),
+    [
+        ("[critique, context]", TOLD_MORE, None),
+        ("[context]", TOLD_MORE, r"template.told shows \{critique\}[\s\S]*data.columns: \[context, critique\]"),
+        ("[critik, context]", TOLD_MORE, "did you mean `critik`"),
+        ("[gold]", "{prompt: '{question} {gold}', told: '{question} {gold} {answer}'}", "inference has no answer"),
+        ("[gold]", "{prompt: '{question}', told: '{question} {gold}'}", None),
+        ("[]", "{prompt: '{question}', told: '{question} {answer}'}", None),
+    ],
+)
+@pytest.mark.parametrize("stage", ["rl", "gap"])
+def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, columns, template, wrong):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("{}\n")
+    gap = "- {name: gap, type: evaluate, rollout: {max_new_tokens: 8}, data: {world: addition}}\n"
+    file.write_text(file.read_text().replace("  - name: rl", f"  {gap}  - name: rl"))
+    changes = [f"stages.{stage}.data={{path: '{data}', answer: gold, columns: {columns}}}"]
+    changes += [f"stages.{stage}.template={template}", "model.new.tokenizer=bytes"]
+    changes += ["stages.rl.rewards=[{type: math}]"] if stage == "rl" else []
+    if wrong is None:
+        load_run(file, changes)
+    else:
+        with pytest.raises(InvalidConfig, match=wrong):
+            load_run(file, changes)
+
+
 def test_raft_may_truncate_but_not_with_an_importance_ratio(file):
     raft = ["stages.rl.type=raft", "stages.rl.rollout.top_p=0.9"]
     load_run(file, raft)

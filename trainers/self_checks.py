@@ -29,6 +29,7 @@ from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.rollout.parity import PROBE_TOKENS
 from ixt_rl.trainers.resumable import generators_kept
 from ixt_rl.types import TokenSequence
 
@@ -251,8 +252,20 @@ def _document_lengths(config: Any, capacity: int) -> list[int]:
 
 
 def check_engine(trainer: Any) -> float | None:
-    """Engines outside the model are compared when they get its weights: `EngineRollouts.sync`."""
-    return None
+    """Largest |log-prob difference| between the model as it samples and as the trainer scores, in nats.
+
+    Engines outside the model are compared when they get its weights: `EngineRollouts.sync`.
+
+    Raises:
+        ParityError: it is above `EngineRollouts.parity_limit`.
+    """
+    rollouts = getattr(trainer, "rollouts", None)
+    if rollouts is None or not rollouts.in_process:
+        return None
+    positions = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
+    room = (positions or 1024) - min(PROBE_TOKENS, trainer.args.max_completion_length)
+    prompts = [_document(trainer.model, max(1, min(length, room)), seed) for seed, length in enumerate((24, 9, 5, 3))]
+    return rollouts.compare([list(prompt.input_ids) for prompt in prompts], trainer)
 
 
 # ------------------------------------------------------------------------------------------------- ends

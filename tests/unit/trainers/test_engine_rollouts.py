@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import trl
+from datasets import Dataset
 
 from ixt_rl.errors import ConfigError, DataError, ParityError, WeightsLost
 from ixt_rl.kernels.correction import Correction
@@ -16,7 +18,7 @@ from ixt_rl.rollout.parity import score_difference
 from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
 from ixt_rl.types import SamplingParams
 from tests.unit.rollout.sampled import SHIPPED, ship
-from tests.unit.trainers.helpers import make_trainer, rows, tiny
+from tests.unit.trainers.helpers import WORLD, make_trainer, rows, tiny
 
 
 class OtherEngine:
@@ -212,10 +214,24 @@ def test_a_model_that_decodes_as_another_one_is_refused_before_the_first_update(
 
 
 def test_one_key_leaves_the_comparison_out(tmp_path):
-    trainer = make_trainer("grpo", tmp_path, wrong_with_a_cache(tiny()), rollouts=EngineRollouts(), reward=odd_start)
-    trainer.args.self_checks = {"engine": False}
+    model, off = wrong_with_a_cache(tiny()), {"engine": False}
+    trainer = make_trainer("grpo", tmp_path, model, rollouts=EngineRollouts(), reward=odd_start, self_checks=off)
     trainer.train()
     assert trainer.state.global_step == 2
+
+
+def test_trls_own_trainer_is_compared_with_its_model_too(tmp_path):
+    settings = {"report_to": "none", "use_cpu": True, "bf16": False, "max_steps": 1, "num_generations": 4}
+    trainer = trl.GRPOTrainer(
+        wrong_with_a_cache(tiny()),
+        odd_start,
+        trl.GRPOConfig(str(tmp_path), per_device_train_batch_size=8, max_completion_length=8, **settings),
+        train_dataset=Dataset.from_list(rows(8)),
+        processing_class=WORLD.tokenizer(),
+        rollout_func=EngineRollouts(),
+    )
+    with pytest.raises(ParityError, match="LlamaForCausalLM samples with"):
+        trainer.train()
 
 
 def test_the_models_own_rollouts_are_compared_once_and_leave_no_trace(tmp_path, monkeypatch):
@@ -226,10 +242,10 @@ def test_the_models_own_rollouts_are_compared_once_and_leave_no_trace(tmp_path, 
         compared.append((original(self, ids, trainer), trainer.state.global_step))
         return compared[-1][0]
 
-    monkeypatch.setattr(EngineRollouts, "compare", compare)
+    monkeypatch.setattr(EngineRollouts, "compare", compare)  # also called by the self-check, so once in all
     checked = train(tmp_path / "a", rollouts=lambda model: EngineRollouts(), max_completion_length=8)
     ((difference, step),) = compared
-    assert difference < 1e-4
+    assert difference == checked.self_checks.results["engine"] < 1e-4
     assert step == 0
     monkeypatch.setattr(EngineRollouts, "compare", lambda *_: 0.0)
     left_out = train(tmp_path / "b", rollouts=lambda model: EngineRollouts(), max_completion_length=8)

@@ -16,6 +16,10 @@ from rich.text import Text
 from ixt_rl import __version__, backends
 from ixt_rl.annotation import options
 from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
+from ixt_rl.files import readable
+from ixt_rl.signals import Stopped, stoppable
+
+_GO_ON = ("run", "annotate", "rewrite")  # commands that can be stopped at any moment
 
 BAD_INPUT = 2
 """Exit status when the configuration, the data or the installation must change; other failures give 1."""
@@ -27,28 +31,25 @@ def _print(text: str, style: str = "", *, stderr: bool = False) -> None:
 
 
 def _readable_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Prints the library's own errors without a traceback and turns them into an exit status."""
+    """Prints the library's own errors, and the system's, without a traceback; turns them and signals into a status."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
-        except IxtRlError as error:
-            if os.environ.get("IXT_RL_TRACEBACK") == "1":
+            with stoppable():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            goes_on = "; the same command goes on from here" if command.__name__ in _GO_ON else ""
+            _print(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
+            sys.exit(stop.status if isinstance(stop, Stopped) else 130)
+        except (IxtRlError, OSError) as error:
+            if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):
                 raise
-            _print(f"{type(error).__name__}: {error}", "red", stderr=True)
-            sys.exit(BAD_INPUT if isinstance(error, ConfigError | DataError | BackendMissing) else 1)
+            known = error if isinstance(error, IxtRlError) else readable(error)
+            _print(f"{type(known).__name__}: {known}", "red", stderr=True)
+            sys.exit(BAD_INPUT if isinstance(known, ConfigError | DataError | BackendMissing) else 1)
 
     return wrapped
-
-
-def _do(job: Callable[[], str]) -> None:
-    """Does a job that can be stopped at any moment, and prints what it says of itself."""
-    try:
-        _print(job())
-    except KeyboardInterrupt:
-        _print("stopped; the same command goes on from here", "yellow", stderr=True)
-        sys.exit(130)
 
 
 def _require_core() -> None:
@@ -128,14 +129,17 @@ def schema() -> None:
 @main.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Print the configuration with all defaults filled in, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print all defaults, and what each stage would do.")
 @click.option("--fresh", is_flag=True, help="Start over: replace what an earlier run left in the folder.")
 @_readable_errors
 def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
     """Run the stages of FILE, with any key replaced by KEY=VALUE.
 
     Keys are dotted; a stage goes by its index or name; values are YAML, validated like the file.
-    Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed.
+    Stopped, by Ctrl-C, SIGTERM or kill -9, the same command goes on. A finished stage is reused unless something that
+    it depends on has changed.
+    Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed; 130: Ctrl-C; 143:
+    SIGTERM.
 
     \b
     Examples:
@@ -150,13 +154,16 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
     for note in notes(config):
         _print(f"note: {note}", "yellow", stderr=True)
     if dry_run:
+        from ixt_rl.run.plan import plan
+
         click.echo(dump_yaml(resolved(config)), nl=False)
+        for line in plan(config):
+            _print(line, stderr=True)
         return
     _require_core()
     from ixt_rl.run import run_config
 
-    folder = run_config(config, fresh=fresh)
-    _print(f"run folder: {folder}")
+    _print(f"run folder: {run_config(config, fresh=fresh)}")
 
 
 @main.command()
@@ -199,7 +206,7 @@ def annotate(source: str, out: Path, **words: Any) -> None:
     _require_core()
     from ixt_rl.annotation.command import run as run_annotation
 
-    _do(lambda: run_annotation(source, out, words))
+    _print(run_annotation(source, out, words))
 
 
 @main.group()
@@ -312,7 +319,7 @@ def rewrite(source: str, out: Path, **words: Any) -> None:
     _require_core()
     from ixt_rl.annotation.rewrite_command import run as run_rewriting
 
-    _do(lambda: run_rewriting(source, out, words))
+    _print(run_rewriting(source, out, words))
 
 
 @main.command()

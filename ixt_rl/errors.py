@@ -37,6 +37,10 @@ class DataError(IxtRlError, ValueError):
     """A dataset row or file that cannot be used; raised while the data loads, before any model does."""
 
 
+class FileError(IxtRlError, OSError):
+    """A file or folder that cannot be read or written: a full disk, a read-only or a wrong place."""
+
+
 class BackendMissing(IxtRlError, ImportError):
     """An optional package is not installed; the remedy is the command that installs it."""
 

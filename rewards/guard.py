@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.errors import ConfigError, RewardError
+from ixt_rl.files import append_rows
 
 _CALLABLES = ("log_extra", "log_metric")
 
@@ -121,17 +121,18 @@ class GuardedReward:
         self.last_error = _describe(failed[-1][1])
         step = getattr(columns.get("trainer_state"), "global_step", None)
         self.failures_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.failures_path.open("a", encoding="utf-8") as file:
-            for row, error in failed:
-                record = {
-                    "reward": self.__name__,
-                    "step": step,
-                    "prompt": columns["prompts"][row],
-                    "completion": columns["completions"][row],
-                    "exception": type(error).__name__,
-                    "message": str(error),
-                }
-                file.write(json.dumps(record, ensure_ascii=False, default=repr) + "\n")
+        records = [
+            {
+                "reward": self.__name__,
+                "step": step,
+                "prompt": columns["prompts"][row],
+                "completion": columns["completions"][row],
+                "exception": type(error).__name__,
+                "message": str(error),
+            }
+            for row, error in failed
+        ]
+        append_rows(self.failures_path, records, default=repr)
 
     def _check_budget(self, failed: int, size: int) -> None:
         share = failed / size

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.errors import DataError
+from ixt_rl.files import write_json
 
 SEAL = "complete.json"
 """File of a checkpoint, written last: its other files, with sizes in bytes and SHA-256."""
@@ -95,14 +96,20 @@ def damage(checkpoint: Path) -> DataError | None:
     return None
 
 
-def last_whole_checkpoint(folder: Path, say: Callable[[str], None] = _log.warning) -> Path | None:
+def last_whole_checkpoint(
+    folder: Path, say: Callable[[str], None] = _log.warning, up_to: int | None = None
+) -> Path | None:
     """The newest checkpoint of a folder from which a run goes on exactly; None if there is none.
 
     Args:
         folder: holds `checkpoint-<updates>` folders; it need not exist.
         say: told of each newer one that is passed over, and why.
+        up_to: the last update whose rows are there; later checkpoints are passed over.
     """
     for checkpoint in reversed(checkpoints(folder)):
+        if up_to is not None and step_of(checkpoint) > up_to:
+            say(f"{checkpoint}: rows of its updates are missing: passed over")
+            continue
         wrong = damage(checkpoint)
         if wrong is None:
             return checkpoint
@@ -134,16 +141,6 @@ def remove(checkpoint: Path) -> None:
     """Removes a checkpoint, its seal first: what a kill leaves of it is not taken for whole."""
     (checkpoint / SEAL).unlink(missing_ok=True)
     shutil.rmtree(checkpoint)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """JSON that is there whole or not at all."""
-    partial = file.with_name(f"{file.name}.partial")
-    with open(partial, "w", encoding="utf-8") as opened:
-        json.dump(value, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    partial.replace(file)
 
 
 def _damaged(checkpoint: Path, what: str, reason: str) -> DataError:

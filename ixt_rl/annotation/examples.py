@@ -6,13 +6,13 @@ documents --make_excerpts--> prefix, suffix, spoiled or labelled --ixt_rl.judgin
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from ixt_rl.annotation.excerpts import MODEL, ExamplesJob, Made, make_excerpts
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.files import replacing
 from ixt_rl.judging.examples import Row, best_label, check_pair, check_single, judge_labels, judge_pairs, rewriter_rows
 from ixt_rl.judging.rewrite_prompt import load_rewrite
 from ixt_rl.judging.rubric import load_rubric
@@ -31,19 +31,16 @@ def make_examples(job: ExamplesJob, out: Path) -> Made:
     _check_out(out)
     made = Made()
     rows = _rows(job, made)  # checks all but the documents
-    part = out.with_name(out.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(out) as file:
         for row in rows:
             made.rows += 1
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    if not made.rows:
-        part.unlink()
-        raise DataError(
-            f"{job.source}: no row",
-            reason=str(made),
-            remedy="lower --suffix-tokens, or give other documents",
-        )
-    os.replace(part, out)
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        if not made.rows:
+            raise DataError(
+                f"{job.source}: no row",
+                reason=str(made),
+                remedy="lower --suffix-tokens, or give other documents",
+            )
     return made
 
 

@@ -10,9 +10,7 @@ OUT/job/sessions/000.json       what each session asked and paid
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ixt_rl.annotation.pieces import Piece
+from ixt_rl.differences import differences, short
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.files import replacing, write_json
+from ixt_rl.locks import locked
 
 _SHOWN = 3  # differences named
 
@@ -49,16 +50,7 @@ class Folder:
         Raises:
             ConfigError: another process has it.
         """
-        self.job.mkdir(parents=True, exist_ok=True)
-        with (self.job / "lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"folder {self.path}",
-                    reason=f"another process is {doing}",
-                    remedy="wait for it, or give another OUT",
-                ) from None
+        with locked(self.job, doing, "wait for it, or give another OUT"):
             for left in self.path.glob(".part-*.tmp"):  # of a process that was killed
                 left.unlink(missing_ok=True)
             yield
@@ -82,7 +74,7 @@ class Folder:
         there = {key: value for key, value in _read(file).items() if key in settings}
         here = json.loads(json.dumps(settings))
         if there != here:
-            named = [f"{path}: {_short(a)} there, {_short(b)} now" for path, a, b in _differences(there, here)]
+            named = [f"{'.'.join(path)}: {short(a)} there, {short(b)} now" for path, a, b in differences(there, here)]
             more = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
             raise ConfigError(
                 f"folder {self.path} holds another job",
@@ -113,8 +105,7 @@ class Folder:
             schema: Arrow types of the rows; None for JSON lines out of JSON lines.
         """
         final = self.shard(number)
-        part = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        with part.open("wb") as handle:
+        with replacing(final) as handle:
             if self.format == "parquet":
                 table = piece if isinstance(piece, pa.Table) else pa.Table.from_pylist(piece, schema=schema)
                 for name, column in added.items():
@@ -125,10 +116,6 @@ class Folder:
                 columns = {name: column.to_pylist() for name, column in added.items()}
                 for at, row in enumerate(rows):
                     handle.write(json_line(row | {name: column[at] for name, column in columns.items()}))
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, final)
-        _sync_folder(self.path)
 
     def rows(self, number: int, columns: list[str]) -> pa.Table | list[dict[str, Any]]:
         """Columns of a finished shard."""
@@ -151,9 +138,7 @@ class Folder:
     def write_json(file: Path, content: Any) -> None:
         """Replaces a file as a whole."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, file)
+        write_json(file, content, indent=1)
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
@@ -161,30 +146,8 @@ def json_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
 
 
-def _differences(there: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = list(dict.fromkeys([*there, *here]))
-        return [d for key in keys for d in _differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        return [d for at, pair in enumerate(zip(there, here, strict=True)) for d in _differences(*pair, f"{path}.{at}")]
-    return [] if there == here else [(path, there, here)]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _read(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"file {file}", reason=f"it is not JSON: {error}", remedy="give another OUT") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

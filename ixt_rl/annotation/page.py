@@ -15,6 +15,7 @@ from ixt_rl.annotation.page_parts import cut, environment, figures, grouped
 from ixt_rl.annotation.pieces import texts, values
 from ixt_rl.annotation.source import Source
 from ixt_rl.annotation.statistics import Statistics
+from ixt_rl.files import write_text
 from ixt_rl.report.plots import RC, Drawing, grid, inline_svg
 
 _BLUE = "#0072B2"
@@ -36,7 +37,7 @@ def write_report(out: Path, job: Job, summary: Mapping[str, Any], source: Source
             figures=figures(summary, summary["judge"]["parameters"]),
         )
     )
-    (out / "annotation.html").write_text(page, encoding="utf-8", errors="replace")
+    write_text(out / "annotation.html", page, errors="replace")
 
 
 def _example(job: Job, out: Path, source: Source, row: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ixt_rl.annotation.pieces import texts, values
 from ixt_rl.annotation.rewrite_job import RewritingJob, SuffixJob
 from ixt_rl.annotation.rewrite_statistics import Statistics
 from ixt_rl.annotation.source import Source
+from ixt_rl.files import write_text
 from ixt_rl.report.plots import RC, Drawing, grid, inline_svg
 
 _COLOURS = {"before": "#999999", "after": "#0072B2"}
@@ -41,7 +42,7 @@ def write_report(
             figures=figures(summary, summary["rewriter"]["parameters"]),
         )
     )
-    (folder.path / "rewriting.html").write_text(page, encoding="utf-8", errors="replace")
+    write_text(folder.path / "rewriting.html", page, errors="replace")
 
 
 def _example(job: RewritingJob, folder: Folder, source: Source, row: int) -> dict[str, Any]:

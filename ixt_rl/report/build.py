@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment
 
 from ixt_rl.errors import DataError
+from ixt_rl.files import write_text
 from ixt_rl.report import arm_plots, arms, compare, sip_plots
 from ixt_rl.report.glossary import glossary
 from ixt_rl.report.plots import Drawing, Plotter
@@ -230,5 +231,5 @@ def _environment() -> Environment:
 
 
 def _write(path: Path, page: str) -> Path:
-    path.write_text(page, encoding="utf-8", errors="replace")  # a model may emit lone surrogates
+    write_text(path, page, errors="replace")  # a model may emit lone surrogates
     return path

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from ixt_rl.files import replacing
 from ixt_rl.report.results import engineering
 from ixt_rl.report.run_files import Run, Stage, cost, number, unique
 
@@ -357,7 +358,8 @@ class Plotter:
 
     def save(self, fig: Figure, name: str, title: str, caption: str) -> Drawing:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
-        fig.savefig(self.folder / f"{name}.png", dpi=130, facecolor="white")
+        with replacing(self.folder / f"{name}.png") as file:
+            fig.savefig(file, format="png", dpi=130, facecolor="white")
         fig.set_layout_engine("none")  # the layout is done: the SVG takes it as it is
         return Drawing(name, title, caption, inline_svg(fig, name))
 

@@ -17,6 +17,7 @@ from ixt_rl.rollout.ray_dispatch import Dispatcher, Ticket
 from ixt_rl.rollout.ray_updates import WEIGHT_TRANSFERS
 from ixt_rl.rollout.ray_worker import EngineWorker
 from ixt_rl.rollout.vllm_engine import Request, make_requests
+from ixt_rl.signals import kept
 from ixt_rl.types import Rollout, SamplingParams
 
 PLACEMENTS = {"pack": "DEFAULT", "spread": "SPREAD"}  # Ray's names for them
@@ -99,7 +100,8 @@ class RayPool:
         self.policy_version = 0
         self.constrains = engine_settings.get("tokenizer") is not None
         self._closed = False
-        self._owns_ray = _join_or_start(address, object_store_memory, dashboard)
+        with kept():
+            self._owns_ray = _join_or_start(address, object_store_memory, dashboard)
         atexit.register(self.close)
         try:
             if self._owns_ray:

@@ -2,17 +2,18 @@
 
     config -> initial model -> stage after stage (each in stages/<name>/[seed<k>/]) -> summary, report
 
-A finished stage is kept by the fingerprint of what made it (its config, its model, the code) and not
-run again; a pretrained base is kept beside all runs, so that runs share it. A stage that was stopped
-goes on from its last checkpoint.
+A finished stage is kept by the fingerprint of what made it (its config, the contents of what that names, its model,
+the code) and not run again; a pretrained base is kept beside all runs, so that runs share it. A stage that was stopped
+goes on from its last checkpoint. A run's folder, and a base that is being made, have one process.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from ixt_rl.config.load import dump_yaml, resolved
@@ -26,9 +27,12 @@ from ixt_rl.config.schema import (
     SipStage,
 )
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
+from ixt_rl.files import readable, write_text
+from ixt_rl.locks import locked
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.summary import summarise
+from ixt_rl.signals import Stopped
 
 
 def run_config(config: RunConfig, fresh: bool = False) -> Path:
@@ -39,40 +43,63 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         fresh: forget what an earlier run of this name left (a cached base model stays).
 
     Raises:
+        ConfigError: another process is running in the folder.
+        FileError: a file cannot be read or written; the same run goes on when it can.
         PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
         RewardError: rewards failed beyond their budget; what was computed is kept.
     """
+    refuse_launcher()
+    folder = RunFolder(Path(config.output_dir), config.name)
+    try:
+        with folder.held():
+            _run_held(config, folder, fresh)
+    except Exception as error:
+        found = readable(error)
+        if found is None:
+            raise
+        raise found from error
+    return folder.path
+
+
+def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
     import torch
     import transformers
-
-    refuse_launcher()
-
-    from ixt_rl.report.build import build_report
-    from ixt_rl.report.table import summary_table
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    folder = RunFolder(Path(config.output_dir), config.name)
-    if fresh and folder.path.exists():
-        shutil.rmtree(folder.path)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "config.yaml").write_text(dump_yaml(resolved(config)), encoding="utf-8")
+    if fresh:
+        folder.clear()
+    write_text(folder.path / "config.yaml", dump_yaml(resolved(config)))
     console = RunConsole()
-    started = time.time()
-    reason: str | None = None
+    started = time.monotonic()
     try:
         _run_stages(config, folder, console)
-    except BaseException as error:
-        reason = str(error) if isinstance(error, IxtRlError) else f"{type(error).__name__}: {error}"
+    except BaseException as error:  # what was computed is kept and reported, however the run ended
+        try:
+            _tell(config, folder, console, _why(error), started)
+        except Exception as second:  # the first error is the one to read
+            console.note(f"summary and report could not be written: {readable(second) or second}")
         raise
-    finally:  # what was computed is kept and reported, however the run ended
-        folder.gather()
-        summary = summarise(config, folder, reason, time.time() - started)
-        report = build_report(folder.path)
-        console.finish(summary_table(summary), report)
-    return folder.path
+    _tell(config, folder, console, None, started)
+
+
+def _tell(config: RunConfig, folder: RunFolder, console: RunConsole, reason: str | None, started: float) -> None:
+    """Writes the run's rows, summary and report."""
+    from ixt_rl.report.build import build_report
+    from ixt_rl.report.table import summary_table
+
+    folder.gather()
+    summary = summarise(config, folder, reason, time.monotonic() - started)
+    report = build_report(folder.path)
+    console.finish(summary_table(summary), report)
+
+
+def _why(error: BaseException) -> str:
+    """Why a run stopped, for its summary."""
+    known = readable(error) or error
+    return str(known) if isinstance(known, IxtRlError | Stopped) else f"{type(error).__name__}: {error}"
 
 
 def refuse_launcher() -> None:
@@ -111,32 +138,47 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
         for seed in stage_seeds(config, stage.name):
             origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
             stage_folder = folder.stage(config, stage, seed, origin)
+            folder.hashes.save()
             models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console, engines)
+            folder.remember(stage_folder)
         previous = stage.name
     last = models[(previous, stage_seeds(config, previous)[0])] if previous else initial
     folder.link_model(last)
+    folder.hashes.save()
 
 
 def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
-    from ixt_rl.run import documents, sip, stages
-
-    if folder.is_done():
-        console.reused(stage, seed, folder)
-    else:
-        folder.start()
-        runners: dict[type, Callable[..., None]] = {
-            PretrainStage: stages.run_pretrain,
-            DocumentStage: documents.run_documents,
-            EvaluateStage: stages.run_evaluate,
-            OnlineStage: stages.run_online,
-            SipStage: sip.run_sip,
-        }
-        runners[type(stage)](config, stage, seed, origin, folder, console, engines)
-        folder.finish()
+    held: AbstractContextManager[None] = nullcontext()
+    if isinstance(stage, PretrainStage):  # other runs may be making the same base
+        held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))
+    with held:
+        _run_unless_done(config, stage, seed, origin, folder, console, engines)
     if stage.type == "evaluate":
         check_told_gap(stage, folder)
         return origin
     return str(folder.model)
+
+
+def _run_unless_done(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> None:
+    from ixt_rl.run import documents, sip, stages
+
+    for said in folder.mend():
+        console.note(said)
+    why = folder.why_not_done()
+    if not why:
+        console.reused(stage, seed, folder)
+        return
+    folder.start(console.note)
+    console.again(stage, seed, why, folder.last_checkpoint())
+    runners: dict[type, Callable[..., None]] = {
+        PretrainStage: stages.run_pretrain,
+        DocumentStage: documents.run_documents,
+        EvaluateStage: stages.run_evaluate,
+        OnlineStage: stages.run_online,
+        SipStage: sip.run_sip,
+    }
+    runners[type(stage)](config, stage, seed, origin, folder, console, engines)
+    folder.finish()
 
 
 def stage_seeds(config: RunConfig, name: str) -> list[int | None]:

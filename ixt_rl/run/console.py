@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ixt_rl.run.folder import NOT_RUN
+
 _SHOWN = (
     "greedy/checked",
     "greedy/strict",
@@ -41,8 +43,21 @@ class RunConsole:
     def reused(self, stage, seed: int | None, folder) -> None:
         self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
 
+    def again(self, stage, seed: int | None, why: str, checkpoint: Path | None) -> None:
+        """Says why a stage is run that was run before, and from where it goes on."""
+        if checkpoint is not None:
+            self._say(f"{_title(stage, seed)}: goes on from {checkpoint.name}")
+        elif why != NOT_RUN:
+            self._say(f"{_title(stage, seed)}: done again from its start: {why}")
+
+    def waiting(self, stage, seed: int | None, holder: str) -> None:
+        self._say(f"{_title(stage, seed)}: waits for another run that makes it ({holder})")
+
     def note(self, text: str) -> None:
-        self.console.print(f"  {text}")
+        self._say(f"  {text}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, stage, seed: int | None, total: int) -> Iterator[StageProgress]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from ixt_rl.data.packed import Documents
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
 from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.files import read_json, write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
@@ -30,7 +30,7 @@ from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
-from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.folder import LEDGER, StageFolder
 from ixt_rl.run.training import lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Feedback, SamplingParams
@@ -39,9 +39,6 @@ from ixt_rl.worlds.documents import world_documents
 
 GUIDED = "guided"
 """Stands in the place of a wish's name in the metrics of guided sampling."""
-
-LEDGER = "ledger.json"
-"""File beside a stage's model: what was spent to get there."""
 
 
 def run_documents(
@@ -92,7 +89,7 @@ def run_documents(
         train(trainer, callback, folder)
     with trainer.averaged():
         save_model(trainer, tokenizer, folder)
-    (folder.path / LEDGER).write_text(json.dumps(trainer.ledger.totals()), encoding="utf-8")
+    write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
     folder.write_result({"seconds": time.perf_counter() - started, "documents": vars(rows.counts)})
 
@@ -154,8 +151,7 @@ def _paths(given: str | list[str]) -> list[str]:
 
 def spent_before(origin: str) -> dict[str, Any] | None:
     """What the stages spent that led to the model at `origin`; None where nobody counted."""
-    file = Path(origin).parent / LEDGER
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(Path(origin).parent / LEDGER)
 
 
 def ledger_columns(ledger: Ledger) -> dict[str, float]:

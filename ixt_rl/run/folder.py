@@ -1,35 +1,79 @@
 """What a run writes, and how a finished stage is recognised.
 
-    <output_dir>/<run>/config.yaml metrics.jsonl samples.jsonl summary.json report.html plots/ model
+    <output_dir>/<run>/config.yaml metrics.jsonl samples.jsonl summary.json report.html plots/ model lock
     <output_dir>/<run>/stages/<stage>[/seed<k>]/  metrics.jsonl samples.jsonl result.json model/ done.json
     <output_dir>/.cache/pretrain-<fingerprint>/   the same, for pretrained bases, shared by all runs
+    <output_dir>/.hashes.json                     hashes of large files that were read
 
-`done.json` is written last; a stage without it is not finished.
+`started.json` says what the stage depends on, `done.json`, written last, also what it made: a stage without it, or
+whose files are no longer those, is not finished.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig
+from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.errors import DataError
+from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
+from ixt_rl.locks import LOCK, locked
+from ixt_rl.run.contents import Hashes, folder_files
+from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_PRETRAIN_CODE = ("worlds", "conditioning", "data/models.py", "types.py", "trainers/pretrain.py")
+__all__ = ["RunFolder", "StageFolder", "code_hash", "model_fingerprint", "read_rows", "stage_fingerprint"]
+
+CONTINUATIONS = "continuations.jsonl"
+"""File of a SIP stage: its final continuations of the held-out prefixes, by mode, which later stages compare with."""
+
+LEDGER = "ledger.json"
+"""File beside a stage's model: what was spent to get there."""
+
+ROWS = ("metrics.jsonl", "samples.jsonl")
+BASES = "bases.json"
+"""File of a run: what the pretrained bases depended on that it used last."""
+
+NOT_RUN = "not run before"
+STOPPED = "it was stopped before its first checkpoint"
+
+FAILURES = "reward_failures.jsonl"
+
+_KEYS = {"metrics.jsonl": ("phase", "step"), "samples.jsonl": ("step",)}
+_REPLIES = (".sqlite", ".sqlite-wal", ".sqlite-shm")  # what a judge answered is not asked again
+
+
+def _unsaid(text: str) -> None:
+    """Hears what nobody is to be told."""
 
 
 class StageFolder:
-    """One stage with one seed: its files, its rows, and whether it is done."""
+    """One stage with one seed: its files, its rows, and whether it is done.
 
-    def __init__(self, path: Path, stage: str, type: str, seed: int, fingerprint: str):
+    Args:
+        depends_on: its ingredients, see `ixt_rl.run.fingerprint`.
+        hashes: of the files it made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        stage: str,
+        type: str,
+        seed: int,
+        fingerprint: str,
+        depends_on: Mapping[str, Any] | None = None,
+        hashes: Hashes | None = None,
+    ):
         self.path, self.stage, self.type, self.seed, self.fingerprint = path, stage, type, seed, fingerprint
+        self.depends_on = dict(depends_on or {})
+        self.before: dict[str, Any] | None = None  # what a shared base depended on when the run last had one
+        self._hashes = hashes or Hashes()
+        self._found: tuple[Path | None] | None = None  # looking for the checkpoint reads all of it
 
     @property
     def model(self) -> Path:
@@ -39,42 +83,89 @@ class StageFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def is_done(self) -> bool:
-        return self._recorded("done.json") == self.fingerprint
+    # ------------------------------------------------------------------------------- is it done?
 
-    def start(self) -> None:
-        """Makes the folder ready; what another config or other code left in it goes."""
-        if self._recorded("started.json") != self.fingerprint and self.path.exists():
-            shutil.rmtree(self.path)
+    def is_done(self) -> bool:
+        """Whether the stage was finished as it would be now, and what it made is still there.
+
+        Raises:
+            DataError: a file of its model is another one now.
+        """
+        return self.why_not_done() == ""
+
+    def why_not_done(self) -> str:
+        """Why the stage is run, in words; empty where it is done. See `is_done`."""
+        done, damage = self._state("done.json")
+        if done is None:
+            started, torn = self._state("started.json")
+            if damage or torn or started is None:
+                return damage or torn or self._since_last_time()
+            return self._difference(started) or STOPPED
+        return self._difference(done) or self._missing(done)
+
+    def was_started(self) -> bool:
+        """Whether the stage was started as it would be now."""
+        started, _ = self._state("started.json")
+        return started is not None and started.get("fingerprint") == self.fingerprint
+
+    def start(self, say: Callable[[str], None] = _unsaid) -> None:
+        """Makes the folder ready: what another config or other code left goes, and all rows where none goes on.
+
+        Args:
+            say: told of checkpoints that are passed over.
+        """
+        same = self.was_started()
+        if not same or self.last_checkpoint(say) is None:
+            self._clear(keep=_REPLIES if same else ())
+            self._found = (None,)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._write("started.json", {"fingerprint": self.fingerprint})
+        write_json(self.path / "started.json", {"fingerprint": self.fingerprint, "ingredients": self.depends_on})
 
     def finish(self) -> None:
+        """Says that the stage is done, and what it made."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        self._write("done.json", {"fingerprint": self.fingerprint})
+        files = [(f"model/{name}", file) for name, file in folder_files(self.model)] if self.model.is_dir() else []
+        files += [(name, self.path / name) for name in (LEDGER, CONTINUATIONS) if (self.path / name).is_file()]
+        made = {name: [file.stat().st_size, self._hashes.of(file)] for name, file in files}
+        rows = {name: len(read_rows(self.path / name)) for name in ROWS}
+        done = {"fingerprint": self.fingerprint, "ingredients": self.depends_on, "made": made, "rows": rows}
+        write_json(self.path / "done.json", done)
 
-    def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint, if the stage was stopped after one."""
-        return last_whole_checkpoint(self.checkpoints)
+    def last_checkpoint(self, say: Callable[[str], None] = _unsaid) -> Path | None:
+        """The newest whole checkpoint up to whose step the rows are there, if the stage was stopped after one."""
+        if self._found is None:
+            reached = max((row["step"] for row in self.metrics() if row["phase"] == "train"), default=-1)
+            self._found = (last_whole_checkpoint(self.checkpoints, say, up_to=reached),)
+        return self._found[0]
+
+    # ------------------------------------------------------------------------------ rows and results
 
     def add_metrics(self, phase: str, step: int, rollouts: int, flops: float, seconds: float, metrics: dict) -> None:
         """Appends a row to the stage's metrics."""
         row = {"stage": self.stage, "type": self.type, "seed": self.seed, "phase": phase, "step": step}
         row |= {"rollouts": rollouts, "flops": flops, "seconds": round(seconds, 3), **metrics}
-        _append(self.path / "metrics.jsonl", [row])
+        append_rows(self.path / "metrics.jsonl", [row])
 
     def add_samples(self, step: int, samples: Iterable[dict[str, Any]]) -> None:
         head = {"stage": self.stage, "seed": self.seed, "step": step}
-        _append(self.path / "samples.jsonl", [{**head, **sample} for sample in samples])
+        append_rows(self.path / "samples.jsonl", [{**head, **sample} for sample in samples])
+
+    def mend(self) -> Iterator[str]:
+        """Takes out rows that were cut while they were written; says so for each."""
+        for name in (*ROWS, FAILURES):
+            said = mend_rows(self.path / name)
+            if said is not None:
+                yield said
 
     def drop_rows_after(self, step: int) -> None:
         """Forgets rows of steps that a resumed run will do again."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            rows = [row for row in read_rows(self.path / name) if row["step"] <= step]
-            (self.path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        for name in ROWS:
+            rows = [row for row in self._rows(name) if row["step"] <= step]
+            if rows or (self.path / name).is_file():
+                write_rows(self.path / name, rows)
 
     def metrics(self) -> list[dict[str, Any]]:
-        return read_rows(self.path / "metrics.jsonl")
+        return self._rows("metrics.jsonl")
 
     def final_metrics(self) -> dict[str, Any]:
         """The last evaluation's row."""
@@ -83,20 +174,69 @@ class StageFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """What a stage has to say beyond its rows: seconds, notes, reward errors, prompt lengths."""
-        self._write("result.json", result)
+        write_json(self.path / "result.json", result)
 
     def result(self) -> dict[str, Any]:
-        path = self.path / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        result, damage = self._state("result.json")
+        return {"notes": [f"seconds and notes are not known: {damage}"]} if damage else result or {}
 
-    def _recorded(self, name: str) -> str | None:
-        path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.is_file() else None
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        rows = read_rows(self.path / name, _KEYS[name])
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row["step"], int):
+                raise DataError(
+                    f"{self.path / name}, row {number}: step is {row['step']!r}",
+                    reason="a step is a whole number",
+                    remedy="remove that row, or delete the folder to have it made again",
+                )
+        return rows
 
-    def _write(self, name: str, value: dict[str, Any]) -> None:
-        partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(value), encoding="utf-8")
-        os.replace(partial, self.path / name)
+    def _state(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        """(what a state file holds, "") or (None, why it cannot be read); (None, "") where there is none."""
+        try:
+            return read_json(self.path / name), ""
+        except DataError as error:
+            return None, f"{error.what}, {error.reason}"
+
+    def _difference(self, state: Mapping[str, Any]) -> str:
+        """What differs between a state's ingredients and the stage's; empty if nothing does."""
+        if state.get("fingerprint") == self.fingerprint:
+            return ""
+        there = state.get("ingredients")
+        found = changes(there, self.depends_on) if isinstance(there, dict) and self.depends_on else []
+        return "; ".join(found) or "it was made by another version of ixt-rl"
+
+    def _since_last_time(self) -> str:
+        """Why a stage has no folder: for a shared base, what differs from the one that the run had."""
+        return (self._difference({"ingredients": self.before}) if self.before else "") or NOT_RUN
+
+    def _missing(self, done: Mapping[str, Any]) -> str:
+        """What a finished stage made and is not there any more, in words; empty if all is there."""
+        made, rows = done.get("made"), done.get("rows")
+        if not isinstance(made, dict) or not isinstance(rows, dict):
+            return f"{self.path / 'done.json'} does not say what was made"
+        for name, (size, known) in made.items():
+            file = self.path / name
+            if not file.is_file() or file.stat().st_size < size:
+                return f"{file} is {'cut' if file.is_file() else 'gone'}"
+            if self._hashes.of(file) != known:
+                raise DataError(
+                    f"{file} changed after stage {self.stage} was finished",
+                    reason="later stages would start from what no stage has made",
+                    remedy=f"put it back; or delete {self.path} to have the stage done again; "
+                    "or give the folder you changed as model.path of a run of its own",
+                )
+        for name, count in rows.items():
+            if len(self._rows(name)) < count:
+                return f"rows are missing in {self.path / name}"
+        return ""
+
+    def _clear(self, keep: tuple[str, ...] = ()) -> None:
+        """Empties the folder, the lock and files that end in one of `keep` aside."""
+        for entry in self.path.iterdir() if self.path.is_dir() else ():
+            if entry.name == LOCK or (keep and entry.name.endswith(keep)):
+                continue
+            remove(entry)
 
 
 class RunFolder:
@@ -106,95 +246,76 @@ class RunFolder:
         self.output_dir = output_dir
         self.path = output_dir / name
         self.stages: list[StageFolder] = []
+        self.hashes = Hashes(output_dir / ".hashes.json")
+
+    def held(self) -> AbstractContextManager[None]:
+        """The folder for this process alone; see `locked`."""
+        return locked(self.path, "running in it", "wait for it, or give this run another `name`")
+
+    def clear(self) -> None:
+        """Forgets what an earlier run left."""
+        for entry in self.path.iterdir() if self.path.is_dir() else ():
+            if entry.name != LOCK:
+                remove(entry)
 
     def stage(self, config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> StageFolder:
         """The folder of a stage and seed that starts from the model at `origin`."""
-        fingerprint = stage_fingerprint(config, stage, seed, origin)
+        depends_on = ingredients(config, stage, seed, origin, self.hashes, self._opponent(stage, seed))
+        marked = fingerprint(depends_on)
         if isinstance(stage, PretrainStage):
-            path = self.output_dir / ".cache" / f"pretrain-{fingerprint[:16]}"
+            path = self.output_dir / ".cache" / f"pretrain-{marked[:16]}"
         else:
-            path = self.path / "stages" / stage.name / (f"seed{seed}" if seed is not None else "")
-        folder = StageFolder(path, stage.name, stage.type, seed if seed is not None else 0, fingerprint)
+            path = self.stage_path(stage.name, seed)
+        number = seed if seed is not None else 0
+        folder = StageFolder(path, stage.name, stage.type, number, marked, depends_on, self.hashes)
+        folder.before = self._bases().get(stage.name) if isinstance(stage, PretrainStage) else None
         self.stages.append(folder)
         return folder
 
+    def stage_path(self, name: str, seed: int | None) -> Path:
+        return self.path / "stages" / name / (f"seed{seed}" if seed is not None else "")
+
+    def remember(self, folder: StageFolder) -> None:
+        """Keeps what a shared base depended on: its folder is found by that, so it cannot say what changed."""
+        if folder.path.parent.name == ".cache" and folder.depends_on != folder.before:
+            write_json(self.path / BASES, {**self._bases(), folder.stage: folder.depends_on})
+
+    def _bases(self) -> dict[str, Any]:
+        try:
+            return read_json(self.path / BASES) or {}
+        except DataError:  # it is only needed for words
+            return {}
+
     def gather(self) -> None:
         """Joins the stages' rows into the run's metrics.jsonl and samples.jsonl."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            with open(self.path / name, "w", encoding="utf-8") as out:
-                for folder in self.stages:
-                    for row in read_rows(folder.path / name):
-                        out.write(json.dumps({**row, "stage": folder.stage}) + "\n")
+        for name in ROWS:
+            rows = ({**row, "stage": folder.stage} for folder in self.stages for row in read_rows(folder.path / name))
+            write_rows(self.path / name, rows)
 
     def link_model(self, model: str) -> None:
         """`model` in the run folder: a link to the last stage's model, where it is a local folder."""
         link = self.path / "model"
-        if link.is_symlink():
-            link.unlink()
-        if Path(model).is_dir() and not link.exists():
-            link.symlink_to(os.path.relpath(Path(model).resolve(), self.path.resolve()), target_is_directory=True)
+        if Path(model).is_dir() and (link.is_symlink() or not link.exists()):
+            part = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+            part.unlink(missing_ok=True)
+            part.symlink_to(os.path.relpath(Path(model).resolve(), self.path.resolve()), target_is_directory=True)
+            os.replace(part, link)
+
+    def _opponent(self, stage: AnyStage, seed: int | None) -> Path | None:
+        """The continuations that a SIP stage compares its own with."""
+        if not isinstance(stage, SipStage) or stage.evaluation is None or stage.evaluation.against is None:
+            return None
+        return self.stage_path(stage.evaluation.against, seed) / CONTINUATIONS
 
 
 def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> str:
-    """Hash of all that decides a stage's outcome: config, model, seed, library versions and code."""
-    import torch
-    import transformers
-
-    settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
-    if not isinstance(stage, PretrainStage):
-        settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
-    for block, key, *_ in config.unread:
-        if block is stage:
-            del settings[key]
-    code = code_hash(_PRETRAIN_CODE) if isinstance(stage, PretrainStage) else code_hash()
-    parts = [
-        settings,
-        seed,
-        model_fingerprint(config, origin),
-        torch.__version__,
-        transformers.__version__,
-        code,
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """Hash of all that decides a stage's outcome: config, contents of files, model, seed, library versions and code."""
+    return fingerprint(ingredients(config, stage, seed, origin, Hashes()))
 
 
-def model_fingerprint(config: RunConfig, origin: str) -> str:
-    """A local model by the bytes of its weights, one from the hub by its id; with dtype and attention."""
-    digest = hashlib.sha256(config.model.model_dump_json(exclude={"path", "new"}).encode())
-    weights = sorted(Path(origin).glob("*.safetensors"))
-    if not weights:
-        digest.update(origin.encode())
-    for path in weights:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-@cache
-def code_hash(parts: tuple[str, ...] = ("",)) -> str:
-    """Hash of the package's Python and YAML sources below `parts`."""
-    import ixt_rl
-
-    digest = hashlib.sha256()
-    files: set[Path] = set()
-    for root in (Path(p) for p in ixt_rl.__path__):
-        for part in parts:
-            tops = [root / part] if part else [_PACKAGE, root / "trainers", root / "rewards"]
-            for top in tops:
-                files |= {top} if top.is_file() else {*top.rglob("*.py"), *top.rglob("*.yaml")}
-    for path in sorted(files):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; none if there is no file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
+def remove(path: Path) -> None:
+    """A file, link or whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from ixt_rl.evaluation.continuations import (
     evaluate_continuations,
 )
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
+from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.judging import CandidateJudge, Rewriter
 from ixt_rl.judging.stored_rewrites import StoredRewrites
 from ixt_rl.ledger import Ledger
@@ -31,17 +31,14 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.asked import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
-from ixt_rl.run.documents import LEDGER, ledger_columns, mode_name, sources, spent_before
+from ixt_rl.run.documents import ledger_columns, mode_name, sources, spent_before
 from ixt_rl.run.engines import Engines
-from ixt_rl.run.folder import StageFolder, read_rows
+from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
 from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.passages import Passage
-
-CONTINUATIONS = "continuations.jsonl"
-"""File of a stage: its final continuations of the held-out prefixes, by mode, which later stages compare with."""
 
 _EVAL_SEED = 0  # held-out passages are the same for every stage and seed
 
@@ -94,7 +91,7 @@ def run_sip(
                 seconds = time.perf_counter() - started
                 folder.write_result({"seconds": seconds, "notes": _notes(trainer, judge, rewriter)})
     save_model(trainer, tokenizer, folder)
-    (folder.path / LEDGER).write_text(json.dumps(trainer.ledger.totals()), encoding="utf-8")
+    write_json(folder.path / LEDGER, trainer.ledger.totals())
 
 
 def _arguments(config: RunConfig, stage: SipStage, seed: int, folder: StageFolder) -> SIPConfig:
@@ -239,8 +236,7 @@ def _measure(
             for mode, of_mode in texts.items()
             for passage, text in zip(found, of_mode, strict=True)
         ]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder.path / CONTINUATIONS).write_text(lines, encoding="utf-8")
+        write_rows(folder.path / CONTINUATIONS, rows)
     return metrics, samples
 
 

@@ -24,6 +24,7 @@ from ixt_rl.rollout.weights import send_policy
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
+from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.rewards import guarded, judge_of, reward_functions
 from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments
@@ -48,7 +49,7 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
     data = config.stages[0].data
     world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus | WorldPassages) else AdditionWorld()
     tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
-    path = folder.path / "initial"
+    path = initial_path(config)
     new_model(config.model.new, tokenizer).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from typing import Any
 
 from ixt_rl.config.load import resolved
 from ixt_rl.config.schema import Expectation, RunConfig
+from ixt_rl.files import write_json
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_files import Run, make_stages, view_of
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -36,7 +36,7 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         "expectations": [_check(expectation, folder, run) for expectation in config.expect],
         "claims": [{**_check(claim, folder, run), "says": claim.says} for claim in config.claims],
     }
-    (folder.path / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(folder.path / "summary.json", summary, indent=1)
     return summary
 
 

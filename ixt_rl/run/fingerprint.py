@@ -1,0 +1,148 @@
+"""What decides a stage's outcome, by name, and the hash of it; what differs between two of them, in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.config.schema import AnyStage, EvaluateStage, OnlineStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.differences import differences, short
+from ixt_rl.redaction import redacted
+from ixt_rl.run.contents import Hashes, files_of, folder_files
+
+INITIAL = "initial"
+"""Folder of a run with the new model that its first stage starts from."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PRETRAIN_CODE = ("worlds", "conditioning", "data/models.py", "types.py", "trainers/pretrain.py", "run/training.py")
+_PATHS = ("path", "model", "judge", "rubric", "prompt", "template")  # keys whose text may be a path's alone
+_CONTENTS = ("files", "model", "compared")  # ingredients that are hashes of files
+
+
+def ingredients(
+    config: RunConfig, stage: AnyStage, seed: int | None, origin: str, hashes: Hashes, against: Path | None = None
+) -> dict[str, Any]:
+    """All that decides a stage's outcome: its settings, the contents of what they name, its model, versions, code.
+
+    Args:
+        origin: folder or hub id of the model it starts from.
+        against: continuations that it compares its own with.
+    """
+    settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
+    if not isinstance(stage, PretrainStage):
+        settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
+    for block, key, *_ in config.unread:
+        if block is stage:
+            del settings[key]
+    settings["model"] = config.model.model_dump(mode="json", exclude={"path", "new"})
+    apart = Path(config.output_dir)
+    files = {name: file for text in _texts(settings) for name, file in files_of(text, apart).items()}
+    found: dict[str, Any] = {
+        "settings": json.loads(redacted(json.dumps(settings))),
+        "seed": seed,
+        "files": {name: hashes.of(file) for name, file in files.items()},
+        "model": _model(config, origin, hashes),
+        "versions": _versions(config, stage),
+        "code": code_hash(_PRETRAIN_CODE) if isinstance(stage, PretrainStage) else code_hash(),
+    }
+    if against is not None and against.is_file():
+        found["compared"] = {f"{against.parent.parent.name}'s continuations": hashes.of(against)}
+    return found
+
+
+def fingerprint(found: Mapping[str, Any]) -> str:
+    """sha256 of ingredients."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def model_fingerprint(config: RunConfig, origin: str) -> str:
+    """A local model by the contents of all its files, one from the hub by its id; with dtype and attention."""
+    settings = config.model.model_dump(mode="json", exclude={"path", "new"})
+    return fingerprint({"settings": settings, "model": _model(config, origin, Hashes())})
+
+
+def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Which ingredients differ, each in a few words: `optim.lr: 0.001, now 0.002`; `reward.py changed`."""
+    found = []
+    for path, before, now in differences(dict(there), dict(here)):
+        top, name = path[0], ".".join(path[1:])
+        if top in _CONTENTS and len(path) > 1:
+            what = "is new" if before is None else "is gone" if now is None else "changed"
+            found.append(f"{path[1]}{' of the model it starts from' if top == 'model' else ''} {what}")
+        elif top == "code":
+            found.append("the code of ixt-rl changed")
+        else:
+            found.append(f"{name or top}: {short(before)}, now {short(now)}")
+    return found
+
+
+def initial_path(config: RunConfig) -> Path:
+    """Where a run's new model is written."""
+    return Path(config.output_dir) / config.name / INITIAL
+
+
+@cache
+def code_hash(parts: tuple[str, ...] = ("",)) -> str:
+    """Hash of the package's Python and YAML sources below `parts`."""
+    import ixt_rl
+
+    digest = hashlib.sha256()
+    files: set[Path] = set()
+    for root in (Path(p) for p in ixt_rl.__path__):
+        for part in parts:
+            tops = [root / part] if part else [_PACKAGE, root / "trainers", root / "rewards"]
+            for top in tops:
+                files |= {top} if top.is_file() else {*top.rglob("*.py"), *top.rglob("*.yaml")}
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _model(config: RunConfig, origin: str, hashes: Hashes) -> dict[str, Any]:
+    """A local model by the contents of its files, a new one by what it is made from, one from the hub by its id."""
+    if config.model.new is not None and Path(origin) == initial_path(config):
+        world = getattr(config.stages[0].data, "world", None)
+        return {"new": config.model.new.model_dump(mode="json"), "world": world}
+    if Path(origin).is_dir():
+        return {name: hashes.of(file) for name, file in folder_files(Path(origin))}
+    return {"hub": origin}
+
+
+def _versions(config: RunConfig, stage: AnyStage) -> dict[str, str | None]:
+    """Versions of the libraries that compute the stage."""
+    names = ["torch", "transformers", "trl", "tokenizers"]
+    if getattr(stage, "lora", None) is not None:
+        names.append("peft")
+    if config.rollout.engine != "transformers" and isinstance(stage, OnlineStage | EvaluateStage | SipStage):
+        names.append("vllm")
+    if isinstance(stage, OnlineStage) and any(reward.type == "math" for reward in stage.rewards):
+        names.append("math-verify")
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str | None:
+    for distribution in (name, f"{name}-cpu"):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _texts(value: Any, key: str = "", optional: bool = False) -> Iterator[str]:
+    """Texts among settings that may name a file; `optional`: among the options of a judge, whose keys are not ours."""
+    if isinstance(value, dict):
+        if key == "axes":
+            yield from value
+        for name, item in value.items():
+            yield from _texts(item, name, optional or name == "options")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key, optional)
+    elif isinstance(value, str) and (key in _PATHS or (optional and "/" in value)):
+        yield value

@@ -28,6 +28,7 @@ from trl import GRPOConfig
 
 from ixt_rl.conditioning import Batch, encode_prompt, prompt_completion
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
@@ -37,7 +38,7 @@ from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.online import model_head
-from ixt_rl.trainers.options import ENGINE, ON_POLICY, OWN_LOSS, RATIO, refuse_options
+from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.reference import is_zero3, prepared_copy
 
 _CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts
@@ -55,6 +56,9 @@ class InTROConfig(GRPOConfig):
         posterior_decay: decay of the moving average, per update; `ema` only.
         disable_dropout: no dropout in training, LoRA's included (TRL's default is False). The posterior's pass never
             has any; a policy's pass with it divides by noise, and where q = p the mean factor is above 1.
+        importance_ratio: a rollout may serve several updates (`steps_per_generation`, `num_iterations`): its tokens are
+            weighed by the ratio of the policy that trains to the one that sampled (`correction`, by default
+            `Correction()`).
         keep: names of the reward functions that decide what is kept; one of them undecided excludes. None: all but
             those that say of themselves that they do not, and those without a positive weight; see `KeptTrainer`.
         keep_reward: a rationale is kept where each of them is at least this, unweighted.
@@ -67,21 +71,15 @@ class InTROConfig(GRPOConfig):
     posterior: Literal["live", "frozen", "ema"] = field(default="live")
     posterior_decay: float | None = field(default=None)
     disable_dropout: bool = field(default=True)
+    importance_ratio: bool = field(default=False)
     keep: list[str] | None = field(default=None)
     keep_reward: float = field(default=1.0)
     self_checks: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_options(self, ENGINE, OWN_LOSS, RATIO, ON_POLICY)
-        assert self.steps_per_generation is not None  # set by TRL above
-        if self.steps_per_generation > self.gradient_accumulation_steps:
-            raise ConfigError(
-                f"steps_per_generation={self.steps_per_generation} with "
-                f"gradient_accumulation_steps={self.gradient_accumulation_steps}",
-                reason=ON_POLICY["num_iterations"],
-                remedy="make them equal",
-            )
+        refuse_options(self, ENGINE, OWN_LOSS, RATIO)
+        refuse_reuse(self)
         if (self.posterior == "ema") != (self.posterior_decay is not None):
             raise ConfigError(
                 f"posterior={self.posterior!r} with posterior_decay={self.posterior_decay}",
@@ -110,6 +108,8 @@ class InTROTrainer(KeptTrainer):
     _name = "InTRO"
 
     def __init__(self, model: PreTrainedModel | str, reward_funcs: Any, args: InTROConfig, **kwargs: Any):
+        if args.importance_ratio and kwargs.get("correction") is None:
+            kwargs["correction"] = Correction()
         super().__init__(model, reward_funcs, args, **kwargs)
         self.posterior_model = self._make_posterior()
         self.average = WeightAverage(args.posterior_decay) if args.posterior_decay is not None else None

@@ -12,7 +12,7 @@ Shapes: B rows, T tokens of a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
+from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
@@ -126,7 +127,7 @@ class RowCollator:
         batch = {key: torch.full((len(rows), width), value) for key, value in self.fill.items()}
         for index, row in enumerate(rows):
             for key, tensor in batch.items():
-                tensor[index, : len(row[key])] = torch.from_numpy(row[key])
+                tensor[index, : len(row[key])] = torch.tensor(row[key])
         return batch
 
 
@@ -138,6 +139,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         args: see `IXTConfig`.
         train_dataset: a `DocumentStream` or another source with a cursor, or documents in memory.
         processing_class: the tokenizer.
+        eval_dataset: held-out documents, or several sets of them by name; see `evaluate`.
     """
 
     _tag_names = ["trl", "ixt-rl", "ixt"]
@@ -151,11 +153,19 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         args: IXTConfig,
         train_dataset: Documents | Sequence[Document],
         processing_class,
+        *,
+        eval_dataset: Documents | Sequence[Document] | Mapping[str, Documents | Sequence[Document]] | None = None,
         **kwargs: Any,
     ):
-        if kwargs.get("eval_dataset") is not None:
-            raise ConfigError("eval_dataset", reason=DOCUMENTS["eval_strategy"], remedy="leave it out")
         ends = find_ends(processing_class, getattr(model, "generation_config", None))
+        self.held_out = HeldOut(processing_class, args, ends)
+        self._eval_totals = torch.zeros(2, dtype=torch.float64)
+        if eval_dataset is None and (args.eval_strategy != "no" or args.eval_on_start):
+            raise ConfigError(
+                f"eval_strategy={args.eval_strategy}, eval_on_start={args.eval_on_start} without eval_dataset",
+                reason="there is nothing to evaluate on",
+                remedy="give held-out documents as eval_dataset",
+            )
         self.conditioner = Conditioner(processing_class, args.conditioning, args.seed, ends)
         super().__init__(
             model,
@@ -163,6 +173,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
             train_dataset=datasets.Dataset.from_list([{"input_ids": [0], "labels": [0]}]),  # ours follows below
             data_collator=RowCollator(processing_class.pad_token_id),
             processing_class=processing_class,
+            eval_dataset=self.held_out.rows(eval_dataset),
             **kwargs,
         )
         rows = PackedRows(
@@ -194,6 +205,10 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
             # TRL counts by the attention mask, or positions without one, as if rows had no padding.
             self._total_train_tokens = before + int(self.accelerator.gather_for_metrics(local).sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        else:
+            loss = result[0] if return_outputs else result
+            tokens = batch.loss_mask.sum()
+            self._eval_totals += torch.stack([loss.detach() * tokens, tokens]).double().cpu()
         return result
 
     def packed_inputs(self, batch: Batch) -> tuple[dict[str, Any], Batch]:
@@ -217,6 +232,26 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         if self.model.config._attn_implementation.startswith("flash"):
             batch = batch.flattened()
         return batch, batch.input_ids.masked_fill(~batch.loss_mask, IGNORED)
+
+    # ---------------------------------------------------------------- evaluation
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Held-out loss, `eval_loss`: the training loss, without feedback dropout, a mean over all trained tokens.
+
+        With `ema_decay`, of the averaged weights. `eval_dataset` as in the constructor; None: the constructor's. Where
+        rows do not fill the ranks' last batch, those that do count twice.
+        """
+        with self.averaged():
+            return super().evaluate(self.held_out.rows(eval_dataset), ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(self, *args, **kwargs):
+        self._eval_totals.zero_()
+        output = super().evaluation_loop(*args, **kwargs)
+        totals = self._eval_totals.to(self.accelerator.device, torch.float32)
+        loss, tokens = self.accelerator.reduce(totals, "sum").tolist()
+        name = next(name for name in output.metrics if name.endswith("_loss"))
+        output.metrics[name] = loss / max(tokens, 1)
+        return output
 
     # ---------------------------------------------------------------- checkpoints
 

@@ -8,6 +8,7 @@ put on one side before the version range moves.
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from typing import Any
 
 from trl import GRPOConfig, SFTConfig
 
@@ -71,9 +72,9 @@ RATIO: dict[str, str] = {
 """Refused where the loss forms ratios of probabilities."""
 
 ON_POLICY: dict[str, str] = {
-    "num_iterations": "the taken token must come from the policy that is updated",
+    "num_iterations": "rollouts would be reused after the policy has moved, uncorrected",
 }
-"""Refused where each rollout may be used for one update only."""
+"""Refused where nothing weighs rollouts by the policy that sampled them; see `refuse_reuse`."""
 
 
 _OWN_ROWS = "rows are made by the conditioning kernel"
@@ -92,7 +93,6 @@ DOCUMENTS: dict[str, str] = {
     "pad_to_multiple_of": _OWN_ROWS,
     "dataloader_num_workers": "the cursor of the stream is in this process",
     "train_sampling_strategy": "the stream of documents has its own order",
-    "eval_strategy": "evaluate generations, with a callback",
 }
 """Refused by trainers on streams of documents; options of `SFTConfig`."""
 
@@ -120,7 +120,8 @@ PROMPTS: dict[str, str] = {
     "auto_find_batch_size": "the cursor counts prompts by update, and the number of an update's prompts is fixed",
     "include_num_input_tokens_seen": "tokens are counted by phase, in `ledger`",
     "parallelism_config": "the rows of an update are made in the trainer, where nothing splits them along the tokens",
-    "eval_strategy": "evaluate generations, with a callback",
+    "eval_strategy": "no loss is defined on prompts that nobody judged; evaluate generations, with a callback",
+    "eval_on_start": "no loss is defined on prompts that nobody judged; evaluate generations, with a callback",
 }
 """Refused by trainers on streams of prompts; options of `SFTConfig`."""
 
@@ -144,3 +145,15 @@ def refuse_options(args: GRPOConfig | SFTConfig, *tables: dict[str, str]) -> Non
                 reason=reason,
                 remedy=f"leave it at its default, {default!r}",
             )
+
+
+def refuse_reuse(args: Any) -> None:
+    """Raises `ConfigError` if rollouts serve several updates and `importance_ratio` does not weigh them."""
+    stale = args.num_iterations > 1 or args.steps_per_generation > args.gradient_accumulation_steps
+    if stale and not args.importance_ratio:
+        raise ConfigError(
+            f"num_iterations={args.num_iterations}, steps_per_generation={args.steps_per_generation} "
+            "without importance_ratio",
+            reason=ON_POLICY["num_iterations"],
+            remedy="set importance_ratio=True, or use each rollout for one update",
+        )

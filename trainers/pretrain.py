@@ -104,6 +104,7 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
         args: the trainer's config.
         documents: (prompt ids, completion ids) pairs; prompts are seen, completions trained.
         processing_class: the tokenizer.
+        eval_dataset: held-out pairs.
     """
 
     _tag_names = ["trl", "ixt-rl", "pretrain"]
@@ -115,14 +116,20 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
         args: PretrainConfig,
         documents: Sequence[tuple[Sequence[int], Sequence[int]]],
         processing_class,
+        *,
+        eval_dataset: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
         **kwargs: Any,
     ):
+        held_out = None
+        if eval_dataset is not None:
+            held_out = document_dataset(eval_dataset, args.per_device_eval_batch_size, args.seed)
         super().__init__(
             model,
             args=args,
             train_dataset=document_dataset(documents, args.per_device_train_batch_size, args.seed),
             data_collator=SequenceCollator(processing_class.pad_token_id),
             processing_class=processing_class,
+            eval_dataset=held_out,
             **kwargs,
         )
         self.ledger = Ledger(self.model.num_parameters())

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig
 
-from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.kept import KeptTrainer
-from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options
+from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 
 
 @dataclass
@@ -47,15 +46,7 @@ class RAFTConfig(GRPOConfig):
         super().__post_init__()
         own_loss = {k: v for k, v in OWN_LOSS.items() if not (self.importance_ratio and k == "epsilon")}
         refuse_options(self, ENGINE, own_loss, RATIO if self.importance_ratio else {})
-        assert self.steps_per_generation is not None  # set by TRL above
-        stale = self.num_iterations > 1 or self.steps_per_generation > self.gradient_accumulation_steps
-        if stale and not self.importance_ratio:
-            raise ConfigError(
-                f"num_iterations={self.num_iterations}, steps_per_generation={self.steps_per_generation} "
-                "without importance_ratio",
-                reason="rollouts would be reused after the policy has moved, uncorrected",
-                remedy="set importance_ratio=True (RAFT++), or use each rollout for one update",
-            )
+        refuse_reuse(self)
 
 
 class RAFTTrainer(KeptTrainer):
@@ -77,15 +68,14 @@ class RAFTTrainer(KeptTrainer):
             logp_N, entropy_N = model(**self.model_inputs(batch), head_fn=head_fn)
         self.track("entropy", entropy_N)
         rows = [row for row, _, _ in kept]
+        old_N = logp_N.detach()
+        if self.args.importance_ratio and "old_per_token_logps" in inputs and len(logp_N):
+            old_N = inputs["old_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
         sampled_N = self.sampled_logps(inputs, rows, batch)
-        if sampled_N is not None:
-            weights_N = weights_N * self.correction_weights(logp_N, sampled_N, batch.target_rows)
+        if sampled_N is not None:  # up to the policy that sampled; the ratio below goes on from there
+            weights_N = weights_N * self.correction_weights(old_N, sampled_N, batch.target_rows)
         if not self.args.importance_ratio:
             return -(weights_N * logp_N).sum()
-        if "old_per_token_logps" in inputs and len(logp_N):
-            old_N = inputs["old_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
-        else:
-            old_N = logp_N.detach()
         ratio_N = (logp_N - old_N).exp()
         self.track("ratio", ratio_N)
         self.track("ratio/clipped", (ratio_N > 1 + self.args.epsilon).float())

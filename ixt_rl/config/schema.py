@@ -5,6 +5,7 @@ The blocks that stages share are in `sections.py`, stages that train on document
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -174,6 +175,10 @@ class OnlineStage(Stage):
     rollouts_per_step: BatchSize = Field(description="completions sampled before each update")
     group_size: Annotated[int, Field(ge=2, le=10**6)] = Field(4, description="G, completions of one prompt")
     micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
+    steps_per_generation: BatchSize = Field(
+        1, description="updates whose rollouts are sampled together, before the first"
+    )
+    num_iterations: BatchSize = Field(1, description="times that each rollout is trained on")
     rollout: RolloutSection
     optim: Optim
     rewards: Annotated[list[Reward], Field(min_length=1)]
@@ -190,6 +195,16 @@ class OnlineStage(Stage):
     def unread_sections(self) -> list[str]:
         """Blocks of the methods that `type` did not choose."""
         return [method for method in ("intro", "grpo", "raft") if method != self.type]
+
+    @property
+    def reuses_rollouts(self) -> bool:
+        """Whether rollouts serve updates after the policy has moved."""
+        return self.steps_per_generation * self.num_iterations > 1
+
+    def rollouts_until(self, step: int) -> int:
+        """Completions sampled by the end of an update."""
+        generations = math.ceil(step / (self.steps_per_generation * self.num_iterations))
+        return generations * self.steps_per_generation * self.rollouts_per_step
 
     @property
     def uses_ratio(self) -> bool:
@@ -210,8 +225,20 @@ class OnlineStage(Stage):
                 )
         if isinstance(self.data, WorldData):
             checks.needs_rows(
-                self.steps * self.rollouts_per_step // self.group_size,
+                self.rollouts_until(self.steps) // self.group_size,
                 f"steps={self.steps} with rollouts_per_step={self.rollouts_per_step}, group_size={self.group_size}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reuse(self) -> OnlineStage:
+        weighed = {"intro": self.intro.importance_ratio, "raft": self.raft.importance_ratio, "grpo": True}[self.type]
+        if self.reuses_rollouts and not weighed:
+            raise ConfigError(
+                f"steps_per_generation={self.steps_per_generation}, num_iterations={self.num_iterations} "
+                f"without {self.type}.importance_ratio",
+                reason="rollouts would be reused after the policy has moved, uncorrected",
+                remedy=f"set {self.type}.importance_ratio: true, or use each rollout for one update",
             )
         return self
 
@@ -331,6 +358,18 @@ class RunConfig(Strict):
     stages: Annotated[list[AnyStage], Field(min_length=1)]
     expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
     claims: list[Claim] = Field([], description="what a paper says, shown beside what was measured here")
+
+    @model_validator(mode="after")
+    def _ahead(self) -> RunConfig:
+        for stage in self.stages:
+            if isinstance(stage, OnlineStage) and stage.reuses_rollouts and self.rollout.staleness:
+                raise ConfigError(
+                    f"rollout.staleness={self.rollout.staleness} with steps_per_generation="
+                    f"{stage.steps_per_generation}, num_iterations={stage.num_iterations} of stage {stage.name}",
+                    reason="batches are sampled ahead update by update",
+                    remedy="set staleness: 0, or leave the two at 1",
+                )
+        return self
 
     @property
     def unread(self) -> list[tuple[Strict, str, str, str]]:

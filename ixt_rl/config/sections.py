@@ -654,6 +654,11 @@ class IntroSection(KeepFields):
     include_taken: bool = True
     clip: PositiveFloat | None = 200.0
     posterior: Posterior = Posterior()
+    importance_ratio: bool = Field(
+        False,
+        description="weigh tokens by the ratio of the policy to the one that sampled, so that rollouts may serve "
+        "several updates; by rollout.correction, or where the engine reads none: token, truncate, cap 2",
+    )
 
 
 class RaftSection(KeepFields):

@@ -16,11 +16,12 @@ Item = TypeVar("Item", covariant=True)
 
 
 class Repeated(Generic[Item]):
-    """Items in memory without end, every pass in another order.
+    """Items in memory, every pass in another order.
 
     Args:
         items: at least one.
         seed: of the orders.
+        passes: over the items; None: without end.
 
     Raises:
         DataError: there is no item.
@@ -28,14 +29,14 @@ class Repeated(Generic[Item]):
 
     _called = "prompts"
 
-    def __init__(self, items: Sequence[Item], seed: int):
+    def __init__(self, items: Sequence[Item], seed: int, passes: int | None = None):
         if not items:
             raise DataError(f"0 {self._called}", reason="there is nothing to train on", remedy="give at least one")
-        self.items, self.seed = items, seed
+        self.items, self.seed, self.passes = items, seed, passes
         self._read = 0
 
     def __iter__(self) -> Iterator[Item]:
-        while True:
+        while self.passes is None or self._read < self.passes * len(self.items):
             passed, index = divmod(self._read, len(self.items))
             order = np.random.default_rng([self.seed, passed]).permutation(len(self.items))
             for position in order[index:]:

@@ -25,7 +25,7 @@ class StageCallback(TrainerCallback):
         folder: where rows go.
         progress: the stage's bar.
         flops: FLOPs of the stage so far.
-        rollouts_per_step: for the rows' `rollouts`.
+        rollouts: completions sampled by the end of a step, for the rows.
         spent: further columns of every row: tokens and FLOPs by phase.
         evaluate: measures the current policy; None for stages without evaluation.
         evaluate_every: in steps; the last step is always evaluated.
@@ -37,14 +37,14 @@ class StageCallback(TrainerCallback):
         folder: StageFolder,
         progress: StageProgress,
         flops: Callable[[], float],
-        rollouts_per_step: int = 0,
+        rollouts: Callable[[int], int] = lambda step: 0,
         spent: Callable[[], dict[str, float]] = dict,
         evaluate: Evaluate | None = None,
         evaluate_every: int = 1,
         evaluate_at_start: bool = True,
     ):
         self.folder, self.progress, self.flops = folder, progress, flops
-        self.rollouts_per_step, self.spent = rollouts_per_step, spent
+        self.rollouts, self.spent = rollouts, spent
         self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
         self.started = time.perf_counter()
 
@@ -78,10 +78,8 @@ class StageCallback(TrainerCallback):
     def _row(self, state, phase: str, metrics: dict[str, Any]) -> None:
         if state.is_world_process_zero:
             seconds = time.perf_counter() - self.started
-            rollouts = state.global_step * self.rollouts_per_step
-            self.folder.add_metrics(
-                phase, state.global_step, rollouts, self.flops(), seconds, {**self.spent(), **metrics}
-            )
+            step, columns = state.global_step, {**self.spent(), **metrics}
+            self.folder.add_metrics(phase, step, self.rollouts(step), self.flops(), seconds, columns)
 
 
 def _number(value: Any) -> Any:

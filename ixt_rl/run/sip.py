@@ -80,7 +80,7 @@ def run_sip(
                 folder,
                 progress,
                 flops=trainer.ledger.total,
-                rollouts_per_step=stage.batch_size * trainer.args.num_generations,
+                rollouts=lambda step: step * stage.batch_size * trainer.args.num_generations,
                 spent=lambda: ledger_columns(trainer.ledger),
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,

@@ -129,7 +129,7 @@ def run_online(
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
     tokenizer = load_tokenizer(origin, config.model)
     task = make_task(stage.data, stage.template, judge_of(stage, functions), tokenizer)
-    wanted = stage.steps * stage.rollouts_per_step // stage.group_size
+    wanted = stage.rollouts_until(stage.steps) // stage.group_size
     rows, audit = _fitting(task, task.train_rows(wanted, seed), stage.rollout, tokenizer)
     model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)
@@ -139,6 +139,8 @@ def run_online(
         **options,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
+        steps_per_generation=stage.steps_per_generation * stage.rollouts_per_step // micro_batch,
+        num_iterations=stage.num_iterations,
         reward_weights=[spec.weight for spec in stage.rewards],
         num_generations=stage.group_size,
         max_completion_length=stage.rollout.max_new_tokens,
@@ -172,7 +174,7 @@ def run_online(
             folder,
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
-            rollouts_per_step=stage.rollouts_per_step,
+            rollouts=stage.rollouts_until,
             evaluate=_evaluator(stage, task, trainer, tokenizer),
             evaluate_every=stage.evaluation.every,
             evaluate_at_start=stage.evaluation.at_start,
@@ -188,7 +190,7 @@ def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
     """(config class, trainer class, the method's options) of a stage's type."""
     if stage.type == "intro":
         intro = stage.intro
-        options = intro.model_dump(include={"candidates", "include_taken", "clip", "keep_reward"})
+        options = intro.model_dump(include={"candidates", "include_taken", "clip", "importance_ratio", "keep_reward"})
         options |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
         options["keep"] = _keep(stage, intro)
         return InTROConfig, InTROTrainer, options

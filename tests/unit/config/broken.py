@@ -504,6 +504,22 @@ BROKEN = [
         "1e+300",
         ("at most 1e+07",),
     ),
+    Broken(
+        "rollouts used again without weights",
+        "group_size: 4",
+        "group_size: 4\n    steps_per_generation: 3",
+        "stages.rl",
+        "steps_per_generation=3",
+        ("intro.importance_ratio: true",),
+    ),
+    Broken(
+        "rollouts used again and sampled ahead",
+        "intro: {candidates: 5}",
+        "intro: {importance_ratio: true}\n    num_iterations: 2\nrollout: {engine: ray-vllm, staleness: 1}",
+        "the whole file",
+        "staleness=1",
+        ("set staleness: 0",),
+    ),
 ]
 
 

@@ -82,6 +82,7 @@ def make_trainer(
     data=None,
     trainer_class=None,
     peft_config=None,
+    eval_dataset=None,
     **options,
 ):
     """A trainer of `method` on a tiny model, CPU, fp32, no logging."""
@@ -108,6 +109,7 @@ def make_trainer(
         reward if isinstance(reward, list) else [reward],
         config_class(**{**settings, **options}),
         train_dataset=Dataset.from_list(data or rows(32)),
+        eval_dataset=None if eval_dataset is None else Dataset.from_list(eval_dataset),
         processing_class=WORLD.tokenizer(),
         rollouts=rollouts or EngineRollouts(engine, parity_limit=math.inf),  # scripted log-probs are no policy's
         correction=correction,

@@ -28,7 +28,7 @@ def tiny_model(attention: str = "sdpa"):
     return model
 
 
-def make_trainer(folder: Path, data, model=None, **options: Any) -> IXTTrainer:
+def make_trainer(folder: Path, data, model=None, *, eval_dataset=None, **options: Any) -> IXTTrainer:
     settings: dict[str, Any] = {
         "max_steps": 1, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_length": 128,
         "feedback_template": TEMPLATE, "buffer_rows": 4, "report_to": "none", "use_cpu": True, "bf16": False,
@@ -38,4 +38,4 @@ def make_trainer(folder: Path, data, model=None, **options: Any) -> IXTTrainer:
     if "WORLD_SIZE" in os.environ:
         settings["ddp_backend"] = "gloo"
     args = IXTConfig(output_dir=str(folder), **{**settings, **options})
-    return IXTTrainer(model or tiny_model(), args, data, WORLD.tokenizer())
+    return IXTTrainer(model or tiny_model(), args, data, WORLD.tokenizer(), eval_dataset=eval_dataset)

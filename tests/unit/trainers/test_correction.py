@@ -103,6 +103,28 @@ def test_kept_rationales_are_weighted_by_the_ratio_of_the_same_forward(tmp_path,
     assert (uncorrected[1] - mine[1]).abs().max() > 1e-5
 
 
+def test_raft_plus_plus_corrects_up_to_the_policy_that_sampled(tmp_path):
+    """min(p_old / mu, cap) min(p / p_old, 1 + epsilon): the policy's own moves since then count once."""
+    trainer = make_trainer(
+        "raft", tmp_path, engine=ScriptedEngine(), correction=Correction(cap=1.1), importance_ratio=True, epsilon=0.1,
+        num_iterations=2,
+    )  # fmt: skip
+    batch = generation_batch(trainer)
+    batch["sampling_per_token_logps"] = shifted(trainer, batch)
+    batch["old_per_token_logps"] = shifted(trainer, batch, seed=1)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    tokens = batch["completion_mask"].bool()
+    with torch.no_grad():
+        logps, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, tokens.shape[1])
+    old = batch["old_per_token_logps"]
+    sampler = (old - batch["sampling_per_token_logps"]).exp().clamp(max=1.1)
+    moved = (logps - old).exp().clamp(max=1.1)
+    of_row = (sampler * moved * tokens).sum(1) / tokens.sum(1)
+    loss, _ = loss_and_gradient(trainer, [batch])
+    assert loss == pytest.approx(-float(of_row[batch["keep"]].mean()), rel=1e-5)
+
+
 def test_nothing_kept_and_correction(tmp_path):
     for method in ("intro", "raft"):
         trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), correction=Correction())

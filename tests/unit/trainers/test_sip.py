@@ -539,7 +539,8 @@ def test_every_option_of_trl_is_on_one_side():
     "options",
     [
         {"packing": True}, {"max_length": 512}, {"loss_type": "dft"}, {"label_smoothing_factor": 0.1},
-        {"dataloader_num_workers": 1}, {"eval_strategy": "steps"}, {"completion_only_loss": True},
+        {"dataloader_num_workers": 1}, {"eval_strategy": "steps"}, {"eval_on_start": True},
+        {"completion_only_loss": True},
         {"auto_find_batch_size": True}, {"max_steps": -1}, {"objective": "ppo"}, {"sources": ["teacher"]},
         {"sources": []}, {"sources": ["original"]}, {"sources": ["original", "original"]},
         {"sources": ["rollout"], "num_generations": 1}, {"num_generations": 0},

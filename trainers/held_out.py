@@ -49,10 +49,9 @@ class HeldOut:
                 reason="every evaluation reads all of it",
                 remedy="give it epochs=1",
             )
-        conditioner = Conditioner(self.tokenizer, replace(self.args.conditioning, dropout=0.0), self.args.seed, self.ends)
-        rows = PackedRows(
-            documents, conditioner, self.args.max_length, pack=self.args.pack, buffer=self.args.buffer_rows
-        )
+        args = self.args
+        conditioner = Conditioner(self.tokenizer, replace(args.conditioning, dropout=0.0), args.seed, self.ends)
+        rows = PackedRows(documents, conditioner, args.max_length, pack=args.pack, buffer=args.buffer_rows)
         found = datasets.Dataset.from_list([{name: ids.tolist() for name, ids in row.items()} for row in rows])
         if not len(found):
             raise DataError("eval_dataset: 0 documents", reason="there is nothing to evaluate on", remedy="give some")

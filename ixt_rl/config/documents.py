@@ -122,6 +122,11 @@ class DocumentEvaluation(Strict):
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")
     samples: BatchSize = Field(1, description="completions a problem at each temperature above 0")
     guidance: Guidance | None = Field(None, description="also measure guided sampling: metrics greedy@guided/...")
+    holdout: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="files only: documents of each source (a whole number: its first ones; below 1: a share, by their "
+        "content) that are never trained; their loss and perplexity are measured, from step 0 on",
+    )
     max_new_tokens: Tokens = 64
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None

@@ -128,11 +128,18 @@ class DocumentStage(DocumentFields, Stage):
                 remedy=f"make batch_size a multiple of {self.micro_batch_size}",
             )
         evaluation = self.evaluation
-        if evaluation is not None and evaluation.data is None and isinstance(self.data, FileCorpus):
+        if evaluation is not None and isinstance(self.data, FileCorpus) and not (evaluation.data or evaluation.holdout):
             raise ConfigError(
                 "evaluation without evaluation.data",
                 reason="files of documents hold no problems to evaluate on",
-                remedy="give evaluation.data a file of problems, or set evaluation: null",
+                remedy="give evaluation.data a file of problems, set some documents aside with evaluation.holdout, "
+                "or set evaluation: null",
+            )
+        if evaluation is not None and evaluation.holdout and isinstance(self.data, WorldCorpus):
+            raise ConfigError(
+                f"evaluation.holdout={evaluation.holdout:g} with world: {self.data.world}",
+                reason="it sets documents of files aside, and a world's are written anew for every run",
+                remedy="leave holdout out: a world's problems for evaluation are never among its documents",
             )
         if evaluation is not None:
             check_template_columns(evaluation.template, evaluation.data or self.data)

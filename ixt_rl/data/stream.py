@@ -14,13 +14,16 @@ from hashlib import blake2b
 from itertools import accumulate
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.conditioner import share
 from ixt_rl.data.feedback_columns import read_feedback
 from ixt_rl.data.readers import READERS, Cursor, columns_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
+
+if TYPE_CHECKING:
+    from ixt_rl.data.holdout import Holdout
 
 _FEEDBACK_COLUMNS = ("level", "scores", "critique", "judge", "tokens")
 
@@ -84,8 +87,8 @@ class Source:
 class SourceReader:
     """The documents of one source, pass after pass; `cursor` and `epoch` say where it is."""
 
-    def __init__(self, source: Source):
-        self.source = source
+    def __init__(self, source: Source, holdout: Holdout | None = None):
+        self.source, self.holdout = source, holdout
         self.cursor = Cursor()
         self.epoch = 0
         self.empty = 0
@@ -117,9 +120,10 @@ class SourceReader:
             DataError: a row that cannot be used, or a whole pass of empty documents.
         """
         for document in self._rows:
-            if document.text and not document.text.isspace():
+            if not document.text or document.text.isspace():
+                self.empty += 1
+            elif self.holdout is None or not self.holdout.excludes(document):
                 return document
-            self.empty += 1
         self.epoch += 1
         self.cursor = Cursor()
         self._rows = self._pass()
@@ -216,22 +220,23 @@ class DocumentStream:
         sources: at least one.
         seed: of the draws between sources.
         epochs: passes over each source; None: no end.
+        holdout: documents that never come, and do not count in the weights.
 
     Raises:
         ConfigError: no source, or epochs < 1.
         DataError: a file or a first row that cannot be used; later rows are checked as they come.
     """
 
-    def __init__(self, sources: Sequence[Source], seed: int, epochs: int | None = None):
+    def __init__(self, sources: Sequence[Source], seed: int, epochs: int | None = None, holdout: Holdout | None = None):
         if not sources or (epochs is not None and epochs < 1):
             raise ConfigError(
                 f"{len(sources)} sources with epochs={epochs}",
                 reason="there is nothing to read",
                 remedy="give at least one source, and epochs of at least 1, or none for a stream without end",
             )
-        self.sources, self.seed, self.epochs = tuple(sources), seed, epochs
+        self.sources, self.seed, self.epochs, self.holdout = tuple(sources), seed, epochs, holdout
         self._drawn = 0
-        self._readers = [SourceReader(source) for source in sources]
+        self._readers = [SourceReader(source, holdout) for source in sources]
         for reader in self._readers:
             reader.check()
         self._files = self._fingerprint()
@@ -250,7 +255,7 @@ class DocumentStream:
                 if document is None:
                     raise DataError(
                         f"{reader.source.files[0]}: no document",
-                        reason="every row of a pass is empty",
+                        reason="every row of a pass is empty" + (" or held out" if self.holdout else ""),
                         remedy="leave the source out, or name another column with `text`",
                     )
             if document is not None:
@@ -295,4 +300,5 @@ class DocumentStream:
             + (source.columns, source.weight, source.name, source.split)
             for source in self.sources
         ]
-        return blake2b(repr((settings, self.seed, self.epochs)).encode(), digest_size=8).hexdigest()
+        held = () if self.holdout is None else (self.holdout.amount,)
+        return blake2b(repr((settings, self.seed, self.epochs, *held)).encode(), digest_size=8).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import matplotlib
@@ -26,6 +27,8 @@ _TRAINING = (
     ("mean_token_accuracy", "token accuracy"),
     ("grad_norm", "gradient norm"),
 )
+_SOURCE_LOSS = re.compile(r"heldout/([^/]+)/loss")
+_SOURCES = 7  # panels of single sources
 _TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 
 
@@ -112,6 +115,32 @@ def training(plotter: Plotter, view: str) -> Drawing | None:
         legend(fig, [plotter.handle(stage.label, marker=False) for stage in stages])
         caption = f"Losses are over what an arm trains on, so arms differ in them. {plotter.smoothing(stages)}".strip()
         return plotter.save(fig, f"training-{view}", f"Training on documents{_of(view)}", caption)
+
+
+def heldout(plotter: Plotter, view: str) -> Drawing | None:
+    """Loss on documents that are not trained, over all sources and of each, against trained tokens."""
+    stages = plotter.document_stages(view)
+    keys = {key for stage in stages for row in plotter.rows(stage, "eval") for key in row}
+    sources = sorted(found[1] for key in keys if (found := _SOURCE_LOSS.fullmatch(key)))
+    panels = [("heldout/loss", "all sources")] if len(sources) != 1 else []
+    panels += [(f"heldout/{name}/loss", name) for name in sources[:_SOURCES]]
+    if not sources or not plotter.has(stages, "eval", "tokens"):
+        return None
+    with matplotlib.rc_context(RC):
+        rows = -(-len(panels) // 4)
+        fig, axes = grid(rows, min(len(panels), 4), width=3.0)
+        for ax, (key, title) in zip([ax for row in axes for ax in row], panels, strict=False):
+            for stage in stages:
+                plotter.line(ax, stage, "eval", "tokens", plain(key), markers=True)
+            ax.set_title(title)
+            x_axis(ax, "tokens")
+        for row in axes:
+            row[0].set_ylabel("nats a token")
+        legend(fig, [plotter.handle(stage.label) for stage in stages])
+        caption = "Documents set aside by evaluation.holdout, shown without feedback; every token weighs the same."
+        if len(sources) > _SOURCES:
+            caption += f" The first {_SOURCES} of {len(sources)} sources; the others are in metrics.jsonl."
+        return plotter.save(fig, f"heldout-{view}", f"Held-out loss{_of(view)}", caption)
 
 
 def _ratios(plotter: Plotter, ax: Axes, arm: str, points: list[tuple[float, Match]], filled: bool) -> None:

@@ -63,6 +63,7 @@ def build_report(folder: Path) -> Path:
                 for view in views
                 for draw in (
                     partial(arm_plots.curves, plotter),
+                    partial(arm_plots.heldout, plotter),
                     plotter.curves,
                     partial(sip_plots.continuations, plotter),
                     partial(sip_plots.comparisons, plotter),

@@ -30,6 +30,9 @@ GLOSSARY = {
     "identical_share": "share of candidates whose text another candidate of the prefix has too",
     "verified/chosen": "share of the chosen texts that are right, by a verifier that no training listens to",
     "verified/any_rollout": "share of prefixes with some rollout that is right, by the same",
+    "heldout/loss": "mean negative log-likelihood, in nats a token, of documents that are not trained, shown without "
+    "feedback; with a name in between, of one source",
+    "heldout/perplexity": "e to the power of that loss",
     "kept_share": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
     "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",

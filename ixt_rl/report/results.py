@@ -67,6 +67,8 @@ COLUMNS = (
     Column("greedy@worst/strict", "worst prefix, strict", "greedy", None),
     Column("sampled@none/strict", "no prefix, strict", "sampled", "no\nprefix", max),
     Column("greedy@none/strict", "no prefix, strict", "greedy", None, max),
+    Column("heldout/loss", "held-out documents", "loss", "held-out\nloss", min),
+    Column("heldout/perplexity", "held-out documents", "perplexity", None, min),
     Column("tokens", "per seed", "trained tokens", "tokens", measured=False),
     Column("flops", "per seed", "FLOPs", "FLOPs", min, measured=False),
     Column("flops/annotate", "per seed", "of which annotation", "anno-\ntation", measured=False),

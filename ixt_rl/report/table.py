@@ -17,7 +17,11 @@ _OF_SUFFIXES = (
     *(f"{mode}/{name}" for mode in ("greedy", "sampled") for name in ("right", "factuality", "safety", "win_rate")),
     *("flops", "seconds"),
 )
-_OF_DOCUMENTS = ("sampled/strict", "greedy/strict", "sampled@worst/strict", "sampled@none/strict", *COUNTS, "seconds")
+_OF_DOCUMENTS = (
+    *("sampled/strict", "greedy/strict", "sampled@worst/strict", "sampled@none/strict", "heldout/loss"),
+    *COUNTS,
+    "seconds",
+)
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

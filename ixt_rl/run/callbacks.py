@@ -69,7 +69,7 @@ class StageCallback(TrainerCallback):
     def _evaluate(self, state, keep_samples: bool) -> None:
         assert self.evaluate is not None
         metrics, samples = self.evaluate()  # on every rank: with sharded weights all must take part
-        self._row(state, "eval", metrics)
+        self._row(state, "eval", {name: _number(value) for name, value in metrics.items()})
         if state.is_world_process_zero:
             if keep_samples:
                 self.folder.add_samples(state.global_step, samples)

@@ -31,6 +31,8 @@ _SHOWN = (
     "sampled/safety",
     "sampled/win_rate",
     "sampled/length",
+    "heldout/loss",
+    "heldout/perplexity",
 )
 
 

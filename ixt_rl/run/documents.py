@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,12 @@ from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorp
 from ixt_rl.config.schema import DocumentStage, RunConfig
 from ixt_rl.config.sections import RolloutSection, WorldData
 from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
+from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.data.packed import Documents
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
+from ixt_rl.evaluation.heldout import HeldOutLoss
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import read_json, write_json
 from ixt_rl.ledger import Ledger
@@ -49,7 +52,8 @@ def run_documents(
     started = time.perf_counter()
     tokenizer = load_tokenizer(origin, config.model)
     template = feedback_template(stage)
-    documents = corpus(stage, seed, template)
+    held = holdout(stage)
+    documents = corpus(stage, seed, template, held)
     task = _task(stage)
     model = load_model(origin, config.model, train=True)
     micro_batch = stage.micro_batch_size or stage.batch_size
@@ -71,11 +75,13 @@ def run_documents(
     )
     trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
     trainer.ledger = Ledger(trainer.ledger.parameters, stage.judge_parameters, spent_before(origin))
-    evaluator = None
-    if stage.evaluation is not None and task is not None:
-        evaluator = Evaluator(
-            stage.evaluation, task, trainer, tokenizer, _engine(config, stage, engines, origin, trainer)
-        )
+    evaluator, loss = None, None
+    if held is not None:
+        names = source_names(stage.data)
+        loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
+    if stage.evaluation is not None:
+        engine = None if task is None else _engine(config, stage, engines, origin, trainer)
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss)
     with console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
@@ -84,14 +90,15 @@ def run_documents(
             spent=lambda: ledger_columns(trainer.ledger),
             evaluate=evaluator,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
-            evaluate_at_start=False,
+            evaluate_at_start=loss is not None,
         )
         train(trainer, callback, folder)
     with trainer.averaged():
         save_model(trainer, tokenizer, folder)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
-    folder.write_result({"seconds": time.perf_counter() - started, "documents": vars(rows.counts)})
+    result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts)}
+    folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
 
 
 def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
@@ -105,8 +112,26 @@ def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
     return spec
 
 
-def corpus(stage: DocumentStage, seed: int, template: dict[str, Any] | str | None) -> Documents:
-    """The stage's documents, with what judging them cost."""
+def holdout(stage: DocumentStage) -> Holdout | None:
+    """What a stage's evaluation sets aside of its files."""
+    if stage.evaluation is None or stage.evaluation.holdout is None:
+        return None
+    assert isinstance(stage.data, FileCorpus)
+    return Holdout(sources(stage.data, read_feedback=False), stage.evaluation.holdout)
+
+
+def source_names(data: FileCorpus) -> list[str]:
+    """What metrics call the sources: the last part of the path, and a number behind one that is there before."""
+    stems = [Path(_paths(source.path)[0]).stem for source in data.sources]
+    bases = [re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-") or "source" for stem in stems]
+    seen = [bases[:place].count(base) for place, base in enumerate(bases)]
+    return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
+
+
+def corpus(
+    stage: DocumentStage, seed: int, template: dict[str, Any] | str | None, held: Holdout | None = None
+) -> Documents:
+    """The stage's documents but those held out, with what judging them cost."""
     levels = stage.data.keep_levels
     documents: Documents
     if isinstance(stage.data, WorldCorpus):
@@ -125,7 +150,8 @@ def corpus(stage: DocumentStage, seed: int, template: dict[str, Any] | str | Non
         )
         documents = MemoryCorpus(made, seed)
     else:
-        documents = DocumentStream(sources(stage.data, read_feedback=template is not None or bool(levels)), seed)
+        found = sources(stage.data, read_feedback=template is not None or bool(levels))
+        documents = DocumentStream(found, seed, holdout=held)
     return LevelFilter(documents, levels) if levels else documents
 
 
@@ -171,7 +197,8 @@ def _task(stage: DocumentStage) -> Task | None:
         return None
     if evaluation.data is not None:
         return make_task(evaluation.data, evaluation.template)
-    assert isinstance(stage.data, WorldCorpus)
+    if isinstance(stage.data, FileCorpus):
+        return None
     return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)
 
 
@@ -188,17 +215,25 @@ class Evaluator:
 
     Args:
         section: what to measure.
-        task: problems and grades.
+        task: problems and grades; None: held-out documents alone.
         trainer: its model is measured, with averaged weights where it keeps them.
         tokenizer: of the model.
         engine: one outside the trainer's model; None: the model itself.
+        heldout: held-out documents. At step 0, before training, they alone are measured.
     """
 
     def __init__(
-        self, section: DocumentEvaluation, task: Task, trainer: IXTTrainer, tokenizer, engine: RolloutEngine | None
+        self,
+        section: DocumentEvaluation,
+        task: Task | None,
+        trainer: IXTTrainer,
+        tokenizer,
+        engine: RolloutEngine | None,
+        heldout: HeldOutLoss | None = None,
     ):
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
-        self.rows = task.eval_rows(section.problems)
+        self.heldout = heldout
+        self.rows = [] if task is None else task.eval_rows(section.problems)
         self.evaluations = 0
 
     def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -210,21 +245,32 @@ class Evaluator:
         model.eval()
         try:
             with trainer.averaged(), torch.no_grad():
-                return self._measure(model, rows, last)
+                loss = self._heldout_loss(model)
+                if self.task is None or (loss and trainer.state.global_step == 0):
+                    return loss, []
+                metrics, samples = self._measure(model, self.task, rows, last)
+                return {**metrics, **loss}, samples
         finally:
             model.train(training)
 
-    def _measure(self, model, rows: Sequence[dict[str, Any]], last: bool):
+    def _heldout_loss(self, model) -> dict[str, float]:
+        if self.heldout is None:
+            return {}
+        rows = self.trainer.args.per_device_train_batch_size
+        with self.trainer.accelerator.autocast():
+            return self.heldout(model, model.config._attn_implementation, rows)
+
+    def _measure(self, model, task: Task, rows: Sequence[dict[str, Any]], last: bool):
         temperatures = self.section.temperatures if last else [0.0, 1.0]
         wishes = list(self.section.wishes)[: None if last else 1]
-        prompts = {name: self._prompts(rows, name) for name in wishes}
+        prompts = {name: self._prompts(task, rows, name) for name in wishes}
         modes = [
             mode
             for index, name in enumerate(wishes)
             for mode in self._modes(prompts[name], temperatures, name if index else "")
         ]
         metrics, samples = until_weights_last(
-            lambda: evaluate_modes(self._ready(model), self.tokenizer, self.task, rows, modes)
+            lambda: evaluate_modes(self._ready(model), self.tokenizer, task, rows, modes)
         )
         guidance = self.section.guidance
         if last and guidance is not None:
@@ -235,7 +281,7 @@ class Evaluator:
                 model, ends, self.tokenizer.pad_token_id, scale=guidance.scale, against=against.__getitem__
             )
             guided = self._modes(good, temperatures, GUIDED)
-            more, found = evaluate_modes(engine, self.tokenizer, self.task, rows, guided)
+            more, found = evaluate_modes(engine, self.tokenizer, task, rows, guided)
             metrics, samples = {**metrics, **more}, [*samples, *found]
         return metrics, samples
 
@@ -246,8 +292,8 @@ class Evaluator:
         send_policy(self.engine, model, self.evaluations)
         return self.engine
 
-    def _prompts(self, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
-        return wished(self.trainer.conditioner, self.tokenizer, self.task, rows, self.section.wishes[name])
+    def _prompts(self, task: Task, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
+        return wished(self.trainer.conditioner, self.tokenizer, task, rows, self.section.wishes[name])
 
     def _modes(self, prompts: list[list[int]], temperatures: Sequence[float], wish: str) -> list[Mode]:
         modes = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
@@ -156,9 +158,86 @@ def test_filtered_files_and_sft(tmp_path):
     assert counts["conditioned"] == counts["documents"]
 
 
+BYTES = {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}}
+
+
+def on_files(folder: Path, name: str = "files", **changes: Any) -> dict[str, Any]:
+    """A stage on two sources that hold documents out, and nothing else to measure."""
+    other = folder / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": f"Number {i} is {i * i} squared."}) + "\n" for i in range(30)))
+    sources = [{"path": str(annotated(folder)), "weight": 2.0}, {"path": str(other), "feedback": None}]
+    stage = on_chain(name, data={"sources": sources}, evaluation={"every": 2, "holdout": 6}, checkpoint_every=2)
+    return {**stage, **changes}
+
+
+def mean_nll(model, tokenizer, texts: list[str]) -> float:
+    total, count = 0.0, 0
+    for text in texts:
+        ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        with torch.no_grad():
+            logps = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        total -= float(logps[:-1].gather(1, torch.tensor(ids[1:])[:, None]).sum())
+        count += len(ids) - 1
+    return total / count
+
+
+def test_held_out_loss_of_files_by_source_in_rows_summary_and_report(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = run_config(config(tmp_path, [on_files(tmp_path)], model=BYTES))
+    found = evaluations(folder, "files")
+    assert [row["step"] for row in found] == [0, 2, 4]
+    assert all(row["heldout/perplexity"] == pytest.approx(math.exp(row["heldout/loss"])) for row in found)
+    assert found[-1]["heldout/loss"] < found[0]["heldout/loss"]
+    first, other = ([f"The sum of {i} and {i} is {2 * i}." for i in range(6)],
+                    [f"Number {i} is {i * i} squared." for i in range(6)])  # fmt: skip
+    model, tokenizer = (kind.from_pretrained(folder / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    for name, texts in (("annotated/", first), ("other/", other), ("", first + other)):
+        assert found[-1][f"heldout/{name}loss"] == pytest.approx(mean_nll(model, tokenizer, texts), rel=1e-4)
+    (stage,) = json.loads((folder / "summary.json").read_text())["stages"]
+    assert stage["mean"]["heldout/other/loss"] == found[-1]["heldout/other/loss"]
+    result = json.loads(next(folder.glob("stages/files/seed1/result.json")).read_text())
+    assert {name: counts["documents"] for name, counts in result["heldout"].items()} == {"annotated": 6, "other": 6}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "held-out documents" in page
+    assert "Held-out loss" in page
+
+
+def test_held_out_documents_are_measured_and_not_trained(tmp_path, monkeypatch):
+    """The same weights whether they are measured or not, as long as they are held out; none is read to train."""
+    from ixt_rl.run import documents as module
+
+    given: list[str] = []
+    trainer_class = module.IXTTrainer
+
+    def spied(model, args, documents, *rest, **kwargs):
+        class Spied(type(documents)):
+            def __iter__(self):
+                for document in super().__iter__():
+                    given.append(document.text)
+                    yield document
+
+        documents.__class__ = Spied
+        return trainer_class(model, args, documents, *rest, **kwargs)
+
+    monkeypatch.setattr(module, "IXTTrainer", spied)
+    measured = run_config(config(tmp_path, [on_files(tmp_path)], name="measured", model=BYTES))
+    assert len(set(given)) > 20
+    assert not set(given) & {f"The sum of {i} and {i} is {2 * i}." for i in range(6)}
+    assert not set(given) & {f"Number {i} is {i * i} squared." for i in range(6)}
+    monkeypatch.setattr(module, "HeldOutLoss", lambda *args: None)
+    quiet = run_config(config(tmp_path, [on_files(tmp_path)], name="quiet", model=BYTES))
+    assert not any("heldout/loss" in row for row in rows(quiet))
+    assert all((weights(quiet)[name] == value).all() for name, value in weights(measured).items())
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"evaluation": {"holdout": 5}}, "a world's are written anew"),
+        ({"evaluation": {"holdout": 0}}, "above 0"),
+        ({"evaluation": {"holdout": 1.5}}, "below 1"),
+        ({"data": {"sources": [{"path": "owner/data"}]}, "evaluation": {}}, "evaluation.holdout"),
         ({"type": "pretrain"}, "plain pretraining shows no feedback"),
         ({"feedback": {}}, "it would be plain next-token prediction"),
         ({"type": "sft"}, "nothing they reply to"),

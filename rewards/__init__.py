@@ -10,21 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ixt_rl.rewards.extract import final_answer
-    from ixt_rl.rewards.golds import Gold, check_golds, parse_gold
+    from ixt_rl.rewards.math.extract import final_answer
+    from ixt_rl.rewards.math.golds import Gold, check_golds, parse_gold
     from ixt_rl.rewards.guard import GuardedReward, RewardBudget
-    from ixt_rl.rewards.math_verifier import MathReward, math_reward, math_reward_counts, verify
+    from ixt_rl.rewards.math.verifier import MathReward, math_reward, math_reward_counts, verify
     from ixt_rl.rewards.simple import format_reward, length_reward, tags_reward
 
 _HOMES = {
-    "GuardedReward": "guard", "Gold": "golds", "MathReward": "math_verifier", "RewardBudget": "guard",
-    "check_golds": "golds", "final_answer": "extract", "format_reward": "simple", "length_reward": "simple",
-    "math_reward": "math_verifier", "parse_gold": "golds", "tags_reward": "simple",
-    "math_reward_counts": "math_verifier", "verify": "math_verifier",
+    "GuardedReward": "guard", "Gold": "math.golds", "GoldReport": "math.golds", "MathReward": "math.verifier",
+    "RewardBudget": "guard", "check_golds": "math.golds", "final_answer": "math.extract", "format_reward": "simple",
+    "length_reward": "simple", "math_reward": "math.verifier", "parse_gold": "math.golds", "tags_reward": "simple",
+    "math_reward_counts": "math.verifier", "typed_golds": "math.golds", "verify": "math.verifier",
 }  # fmt: skip
 
 __all__ = [
     "Gold",
+    "GoldReport",
     "GuardedReward",
     "MathReward",
     "RewardBudget",
@@ -36,6 +37,7 @@ __all__ = [
     "math_reward_counts",
     "parse_gold",
     "tags_reward",
+    "typed_golds",
     "verify",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.rewards.math_verifier import Completion, completion_text
+from ixt_rl.rewards.math.verifier import Completion, completion_text
 
 RewardFunction = Callable[..., list[float | None]]
 

@@ -1,4 +1,4 @@
-"""What comparing two answers can end in, and the two errors reading an answer can end in."""
+"""What comparing two answers can end in, and the errors reading an answer can end in."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class Decision:
 
 class Unreadable(Exception):
     """The text is not an answer this reader understands completely."""
+
+
+class TwoReadings(Unreadable):
+    """`a/b c` can mean (a/b)c or a/(bc): readable once a reading is chosen."""
 
 
 class TooLarge(Exception):

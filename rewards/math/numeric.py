@@ -1,4 +1,4 @@
-"""Whether two expressions are equal, by high-precision evaluation. Used in the worker process only.
+"""Whether two expressions are equal, by high-precision evaluation.
 
 Constants: the difference is computed with 60 and with 120 digits. If it is stable it is not zero; if it
 shrinks with the precision, it is. So 1/2004! and 1/2006! differ, and sqrt(8) - 2 sqrt(2) is zero: no
@@ -12,17 +12,38 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 import mpmath
 from mpmath import mp
 
-from ixt_rl.rewards.expression import Expr, Num, Op, Sym, contains, rational, symbols
-from ixt_rl.rewards.outcome import TooLarge
+from ixt_rl.rewards.math.expr import (
+    BINDERS,
+    Expr,
+    Num,
+    Op,
+    Sym,
+    bits,
+    contains,
+    difference,
+    rational,
+    rename,
+    substitute,
+    symbols,
+)
+from ixt_rl.rewards.math.outcome import TooLarge
 
+_OPEN = ("int", "lim", "lim+", "lim-", "norm", "det")
 POINTS = 6
 """Points at which expressions with variables are compared."""
 MAX_EXPONENT_BITS = 4_000_000
 """Largest logarithm (base 2) of a value that is still computed."""
+MAX_TERMS = 2_000
+"""Most terms of a sum or product that are added up."""
+SMALL_BITS = 4_000
+"""Largest logarithm (base 2) of a value that the trainer process computes itself."""
+SMALL_OPERATIONS = 80
+"""Most operations of an expression that the trainer process computes itself."""
 
 
 class NoValue(ValueError):
@@ -43,13 +64,18 @@ def evaluate(expr: Expr, at: Mapping[str, Fraction]) -> mpmath.mpc:
     """
     if isinstance(expr, Num):
         return mp.mpf(expr.value.numerator) / expr.value.denominator
+    if isinstance(expr, Op) and expr.name in BINDERS:
+        return _sum(expr, at)
     if isinstance(expr, Sym):
         if expr.name in at:
             return mp.mpf(at[expr.name].numerator) / at[expr.name].denominator
-        constants = {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}
-        if expr.name not in constants:
-            raise NoValue(expr.name)
-        return +constants[expr.name]
+        if expr.name == "pi":
+            return +mp.pi
+        if expr.name == "e":
+            return +mp.e
+        if expr.name == "i":
+            return mp.mpc(0, 1)
+        raise NoValue(expr.name)
     args = [evaluate(arg, at) for arg in expr.args]
     try:
         value = _apply(expr.name, args)
@@ -58,6 +84,22 @@ def evaluate(expr: Expr, at: Mapping[str, Fraction]) -> mpmath.mpc:
     if not mpmath.isfinite(value):
         raise NoValue(expr.name)
     return value
+
+
+def _sum(expr: Op, at: Mapping[str, Fraction]) -> mpmath.mpc:
+    """A finite sum or product of few terms; other bound operations have no value here."""
+    if expr.name not in ("sum", "prod"):
+        raise NoValue(expr.name)
+    body, variable, *ends = expr.args
+    bounds = [rational(substitute(end, dict(at))) for end in ends]
+    low, high = bounds
+    if low is None or high is None or low.denominator != 1 or high.denominator != 1:
+        raise NoValue(expr.name)
+    if high - low > MAX_TERMS:
+        raise NoValue(f"a {expr.name} of more than {MAX_TERMS} terms")
+    assert isinstance(variable, Sym)
+    terms = [evaluate(body, {**at, variable.name: Fraction(k)}) for k in range(int(low), int(high) + 1)]
+    return mp.fsum(terms) if expr.name == "sum" else mp.fprod(terms)
 
 
 def _apply(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
@@ -79,10 +121,14 @@ def _apply(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
         return first * mp.pi / 180
     if name == "log":
         return mp.log(first) if len(args) == 1 else mp.log(first) / mp.log(args[1])
-    if name in ("factorial", "binom"):
+    if name in ("factorial", "binom", "perm"):
         if any(abs(arg) > 10**6 for arg in args):
             raise TooLarge("factorial of a number above 10^6")
+        if name == "perm":
+            return mp.binomial(*args) * mp.factorial(args[1])
         return mp.factorial(first) if name == "factorial" else mp.binomial(*args)
+    if name in ("max", "min") and all(mp.im(arg) == 0 for arg in args):
+        return max(args) if name == "max" else min(args)
     if name not in _FUNCTIONS:
         raise NoValue(name)
     _check_absorbed([first, mp.mpf(1)])  # cos(tiny) is 1
@@ -94,7 +140,9 @@ def _apply(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
 _FUNCTIONS: dict[str, Callable[[mpmath.mpc], mpmath.mpc]] = {
     "sin": mp.sin, "cos": mp.cos, "tan": mp.tan, "sec": mp.sec, "csc": mp.csc, "cot": mp.cot,
     "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh,
-    "ln": mp.log, "exp": mp.exp, "abs": abs, "floor": mp.floor, "ceil": mp.ceil,
+    "coth": mp.coth, "sech": mp.sech, "csch": mp.csch, "arccot": mp.acot, "arcsec": mp.asec, "arccsc": mp.acsc,
+    "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh, "erf": mp.erf, "arg": mp.arg, "Re": mp.re, "Im": mp.im,
+    "conj": mp.conj, "sgn": mp.sign, "ln": mp.log, "exp": mp.exp, "abs": abs, "floor": mp.floor, "ceil": mp.ceil,
 }  # fmt: skip
 
 
@@ -123,6 +171,51 @@ def _root(value: mpmath.mpc, index: mpmath.mpc) -> mpmath.mpc:
     return _power(value, 1 / index)
 
 
+def is_small(expr: Expr) -> bool:
+    """Whether evaluating an expression takes so little that the trainer process may do it itself."""
+    return _operations(expr) <= SMALL_OPERATIONS and _size(expr) is not None
+
+
+def _operations(expr: Expr) -> int:
+    return 1 + sum(map(_operations, expr.args)) if isinstance(expr, Op) else 0
+
+
+def _size(expr: Expr) -> float | None:
+    """A bound on the logarithm (base 2) of the largest value on the way; None if there is none that is small."""
+    if isinstance(expr, Num):
+        return bits(expr.value) if bits(expr.value) <= 256 else None
+    if isinstance(expr, Sym):
+        return 5.0
+    sizes = [_size(arg) for arg in expr.args]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        return None
+    bound = _grown(expr, known)
+    return bound if bound is not None and bound <= SMALL_BITS else None
+
+
+def _grown(expr: Op, sizes: list[float]) -> float | None:
+    if expr.name == "add":
+        return max(sizes) + len(sizes)
+    if expr.name in ("mul", "div"):
+        return sum(sizes)
+    if expr.name == "pow":
+        exponent = rational(expr.args[1])
+        if exponent is not None:
+            return sizes[0] * max(1.0, abs(float(exponent)))
+        return (sizes[0] + 1) * 2 ** sizes[1] if sizes[1] <= 10 else None
+    if expr.name in ("neg", "abs", "root", "deg", "conj", "max", "min", "floor", "ceil", "Re", "Im", "sgn", "arg"):
+        return max(sizes)
+    if expr.name in ("factorial", "binom", "perm"):
+        whole = [rational(arg) for arg in expr.args]
+        return 2_000.0 if all(value is not None and abs(value) <= 200 for value in whole) else None
+    if expr.name in ("log", "ln") or expr.name.startswith("arc"):
+        return max(sizes)
+    if expr.name in ("exp", "sinh", "cosh", "tanh", "coth", "sech", "csch", "erf"):
+        return 2 ** sizes[0] * 1.5 if sizes[0] <= 10 else None
+    return 16.0 if expr.name in _FUNCTIONS and sizes[0] <= 64 else None
+
+
 def equal(a: Expr, b: Expr) -> bool | None:
     """Whether two expressions are the same; None if that depends on the domain or cannot be computed.
 
@@ -135,18 +228,23 @@ def equal(a: Expr, b: Expr) -> bool | None:
     names = sorted(symbols(a) | symbols(b))
     if not names:
         return _log_base_open(a, b, _equal_at(a, b, {}))
-    if any(contains(side, "apply:") for side in (a, b)):
+    if any(contains(side, "apply:", *_OPEN) for side in (a, b)):
         return True if a == b else None
-    positive = [_equal_at(a, b, point) for point in _points(names, "positive")]
-    known = [verdict for verdict in positive if verdict is not None]
-    if len(known) < POINTS // 2:
-        return None
-    if not all(known):
-        integers = [_equal_at(a, b, point) for point in _points(names, "integer")]
-        if all(verdict for verdict in integers):  # (-1)^n and cos(n pi): equal for whole n only
+    known = []
+    for point in _points(tuple(names), "positive"):
+        verdict = _equal_at(a, b, point)
+        if verdict is not None:
+            known.append(verdict)
+        if verdict is False:
+            break
+    else:
+        if len(known) < POINTS // 2:
             return None
+    if False in known:
+        if all(_equal_at(a, b, point) for point in _points(tuple(names), "integer")):
+            return None  # (-1)^n and cos(n pi): equal for whole n only
         return None if _only_renamed(a, b) else _log_base_open(a, b, False)
-    negative = [_equal_at(a, b, point) for point in _points(names, "negative")]
+    negative = [_equal_at(a, b, point) for point in _points(tuple(names), "negative")]
     return None if any(verdict is False for verdict in negative) else True
 
 
@@ -154,8 +252,8 @@ def proportional(a: Expr, b: Expr) -> bool | None:
     """Whether a = c b with one constant c != 0, so that a = 0 and b = 0 are the same equation."""
     names = sorted(symbols(a) | symbols(b))
     ratio: tuple[Expr, Expr] | None = None
-    for point in _points(names, "positive"):
-        here = _at(a, point), _at(b, point)
+    for point in _points(tuple(names), "positive"):
+        here = substitute(a, point), substitute(b, point)
         zero = Num(Fraction(0))
         zeros = [_equal_at(side, zero, {}) for side in here]
         if None in zeros:
@@ -171,16 +269,30 @@ def proportional(a: Expr, b: Expr) -> bool | None:
     return None if ratio is None else True
 
 
-def _at(expr: Expr, point: Mapping[str, Fraction]) -> Expr:
-    """The expression with its variables replaced by numbers."""
-    if isinstance(expr, Sym) and expr.name in point:
-        return Num(point[expr.name])
-    if isinstance(expr, Op):
-        return Op(expr.name, tuple(_at(arg, point) for arg in expr.args))
-    return expr
+def up_to_constant(a: Expr, b: Expr) -> bool | None:
+    """Whether two expressions differ by a constant where both have a value."""
+    names = sorted(symbols(a) | symbols(b))
+    if not names:
+        return True
+    if any(contains(side, "apply:", *_OPEN) for side in (a, b)):
+        return True if a == b else None
+    rest = difference(a, b)
+    start: Expr | None = None
+    verdicts = []
+    for point in _points(tuple(names), "positive"):
+        here = substitute(rest, point)
+        if start is None:
+            start = here if _equal_at(here, here, {}) else None
+            continue
+        verdicts.append(_equal_at(start, here, {}))
+        if verdicts[-1] is False:
+            return False
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return True if len(known) >= POINTS // 2 else None
 
 
-def _points(names: list[str], where: str) -> list[dict[str, Fraction]]:
+@lru_cache(maxsize=256)
+def _points(names: tuple[str, ...], where: str) -> list[dict[str, Fraction]]:
     """Fixed random points, the same in every run: verdicts must not change from run to run."""
     generator = random.Random(f"{where} {' '.join(names)}")
     sign = -1 if where == "negative" else 1
@@ -194,12 +306,16 @@ def _points(names: list[str], where: str) -> list[dict[str, Fraction]]:
 
 
 def _equal_at(a: Expr, b: Expr, point: Mapping[str, Fraction]) -> bool | None:
-    exact = rational(_at(a, point)), rational(_at(b, point))
-    if exact[0] is not None and exact[1] is not None:
-        return exact[0] == exact[1]
+    if point:
+        a, b = substitute(a, dict(point)), substitute(b, dict(point))
+    exact = rational(a)
+    if exact is not None:
+        other = rational(b)
+        if other is not None:
+            return exact == other
     for digits in (60, 240):
         try:
-            coarse, fine = _difference(a, b, point, digits), _difference(a, b, point, 2 * digits)
+            coarse, fine = _difference(a, b, digits), _difference(a, b, 2 * digits)
             if fine == 0 or abs(fine) <= abs(coarse) * mp.mpf(10) ** (-digits // 2):
                 return True
             if abs(fine - coarse) <= abs(fine) * mp.mpf(10) ** -10:
@@ -211,9 +327,9 @@ def _equal_at(a: Expr, b: Expr, point: Mapping[str, Fraction]) -> bool | None:
     return None
 
 
-def _difference(a: Expr, b: Expr, point: Mapping[str, Fraction], digits: int) -> mpmath.mpc:
+def _difference(a: Expr, b: Expr, digits: int) -> mpmath.mpc:
     with mp.workdps(digits):
-        return evaluate(a, point) - evaluate(b, point)
+        return evaluate(a, {}) - evaluate(b, {})
 
 
 def _log_base_open(a: Expr, b: Expr, verdict: bool | None) -> bool | None:
@@ -235,10 +351,5 @@ def _only_renamed(a: Expr, b: Expr) -> bool:
         return False
     if any(" " in name for name in names_a | names_b):  # \overline{CD} names something
         return False
-    return bool(_equal_at(_rename(a, *names_a), _rename(b, *names_b), {"x": Fraction(355, 113)}))
-
-
-def _rename(expr: Expr, name: str) -> Expr:
-    if expr == Sym(name):
-        return Sym("x")
-    return Op(expr.name, tuple(_rename(arg, name) for arg in expr.args)) if isinstance(expr, Op) else expr
+    renamed = [rename(side, {name: "x"}) for side, (name,) in ((a, tuple(names_a)), (b, tuple(names_b)))]
+    return bool(_equal_at(*renamed, {"x": Fraction(355, 113)}))

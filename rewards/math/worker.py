@@ -1,0 +1,154 @@
+"""The child process that does the open-ended part of the math reward. Imports no torch.
+
+    task (JSON) --> begun                                                      --> sent at once
+                --> exact: the rules with 120-digit arithmetic, units by pint  --> sent when done
+                --> second: math-verify, unless the answer is right or stays open anyway --> sent when done
+
+The parent kills the process when a task exceeds its deadline; nothing in here has to be trusted to stop.
+Run by `pool.py` as `python -m ixt_rl.rewards.math.worker TASKS_FD RESULTS_FD MEMORY_MB`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fractions import Fraction
+
+from ixt_rl.rewards.math import numeric, units
+from ixt_rl.rewards.math.compare import compare
+from ixt_rl.rewards.math.expr import Expr
+from ixt_rl.rewards.math.golds import parse_gold
+from ixt_rl.rewards.math.spelling import clean
+
+SECOND_LIMIT_S = 1
+"""math-verify's own time limit for each of its two parses and its comparison: a slow one then ends by
+itself, and the worker lives."""
+
+
+class FullLeaves:
+    """Leaves as they are compared in the child process: at high precision, units by pint."""
+
+    def equal(self, a: Expr, b: Expr) -> bool | None:
+        return numeric.equal(a, b)
+
+    def proportional(self, a: Expr, b: Expr) -> bool | None:
+        return numeric.proportional(a, b)
+
+    def up_to_constant(self, a: Expr, b: Expr) -> bool | None:
+        return numeric.up_to_constant(a, b)
+
+    def factor(self, a: units.Unit, b: units.Unit) -> Fraction | None:
+        return units.factor(a, b)
+
+
+def exact_check(gold: str | list[str], answer: str, tolerance: float = 0.0) -> dict[str, Any]:
+    """The rules with high-precision arithmetic: {"right": bool or None, "reason", "settled"}."""
+    decision = compare(parse_gold(gold), answer, FullLeaves(), tolerance)
+    return {"right": decision.right, "reason": decision.reason, "settled": decision.settled}
+
+
+def second_check(gold: str | list[str], answer: str) -> dict[str, Any]:
+    """math-verify's verdict, and whether a right one was confirmed without its float tolerance.
+
+    It is given nothing but the answer between `$` fences, so that it cannot pick another part of the text.
+    """
+    from math_verify import verify
+
+    if isinstance(gold, list):
+        found = [second_check(form, answer) for form in gold]
+        return max(found, key=lambda one: (one["confirmed"], bool(one["right"]), one["right"] is not None))
+    gold_parsed, answer_parsed = (_parse(text) for text in (gold, answer))
+    if not gold_parsed or not answer_parsed:
+        return {"right": None, "confirmed": False}
+    right = verify(gold_parsed, answer_parsed, timeout_seconds=SECOND_LIMIT_S)
+    read_all = _reads_all_numbers(answer, answer_parsed[0]) and _reads_all_numbers(gold, gold_parsed[0])
+    return {"right": right, "confirmed": right and read_all and _identical(gold_parsed[0], answer_parsed[0])}
+
+
+def _parse(text: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
+
+    fenced = f"${clean(text).replace('⟦', '').replace('⟧', '')}$"
+    return parse(fenced, [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=SECOND_LIMIT_S)
+
+
+def _reads_all_numbers(text: str, parsed: Any) -> bool:
+    """Whether every number of the text is in what was parsed: a partial parse proves nothing."""
+    return set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", str(parsed)))
+
+
+def _identical(a: Any, b: Any) -> bool:
+    """Exact equality of two sympy objects; False when it cannot be shown."""
+    import sympy
+
+    if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):
+        difference = (a - b).doit()
+        if difference.free_symbols:
+            return bool(sympy.simplify(difference) == 0)
+        coarse, fine = (abs(sympy.N(difference, digits, maxn=1000)) for digits in (60, 120))
+        return bool(fine == 0 or fine <= coarse * sympy.Float(10) ** -40)
+    if isinstance(a, sympy.FiniteSet | sympy.Tuple) and isinstance(b, sympy.FiniteSet | sympy.Tuple):
+        return len(a.args) == len(b.args) and all(map(_identical, a.args, b.args))
+    return bool(a == b)
+
+
+def serve(tasks: Connection, results: Connection) -> None:
+    """Answer tasks until the parent closes the pipe or sends null."""
+    results.send_bytes(b'{"ready": true}')
+    while True:
+        try:
+            task = json.loads(tasks.recv_bytes())
+        except EOFError:
+            return
+        if task is None:
+            return
+        # The parent's deadline is the limit; this one, kept by the kernel even while native
+        # code holds the interpreter, ends an orphan whose parent was killed.
+        signal.setitimer(signal.ITIMER_PROF, 2 * task["deadline_s"] + 1)
+        results.send_bytes(b'{"stage": "begun"}')
+        exact = _guarded(exact_check, task, task.get("tolerance", 0.0))
+        results.send_bytes(json.dumps({"stage": "exact", **exact}).encode())
+        by_units = exact.get("reason", "").startswith("units:")
+        done = exact["right"] or by_units or (exact["right"] is None and exact.get("settled", False))
+        second = {"right": None} if done else _guarded(second_check, task)
+        results.send_bytes(json.dumps({"stage": "second", **second}).encode())
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _guarded(check: Any, task: dict[str, Any], *settings: float) -> dict[str, Any]:
+    try:
+        return check(task["gold"], task["answer"], *settings)
+    except MemoryError:
+        return {"right": None, "error": "out of memory"}
+    except RecursionError:
+        return {"right": None, "error": "nested too deeply"}
+    except Exception as error:  # whatever sympy raises on odd input is this task's result, not our end
+        return {"right": None, "error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def main() -> None:
+    """Limit memory, import everything once, then serve."""
+    tasks_fd, results_fd, memory_mb = (int(arg) for arg in sys.argv[1:4])
+    limit = memory_mb * 2**20
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    except (ValueError, OSError):  # macOS refuses; the deadline still holds
+        print(f"no memory limit of {memory_mb} MB on this system", file=sys.stderr)
+    logging.disable(logging.CRITICAL)
+    import math_verify  # noqa: F401  # slow to import: before "ready", outside every deadline
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parent reads errors of the start only
+    tasks, results = Connection(tasks_fd, writable=False), Connection(results_fd, readable=False)
+    serve(tasks, results)
+
+
+if __name__ == "__main__":
+    main()

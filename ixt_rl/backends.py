@@ -80,6 +80,13 @@ BACKENDS: dict[str, Backend] = {
             probe="from math_verify import parse, verify; assert verify(parse('$1/2$'), parse('$0.5$'))",
             distributions=("math-verify[antlr4_13_2]", "math-verify"),
         ),
+        Backend(
+            "pint",
+            "pint",
+            ">=0.25,<0.26",
+            core=True,
+            probe="from pint import UnitRegistry; assert UnitRegistry()('1 km').m_as('m') == 1000",
+        ),
         Backend("numpy", "numpy", ">=2,<3", core=True),
         Backend("psutil", "psutil", ">=5.9", core=True),
         Backend("tokenizers", "tokenizers", ">=0.22", core=True),

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ixt_rl.rewards.guard import GuardedReward, RewardBudget
     from ixt_rl.rewards.math.extract import final_answer
     from ixt_rl.rewards.math.golds import Gold, check_golds, parse_gold
-    from ixt_rl.rewards.guard import GuardedReward, RewardBudget
     from ixt_rl.rewards.math.verifier import MathReward, math_reward, math_reward_counts, verify
     from ixt_rl.rewards.simple import format_reward, length_reward, tags_reward
 

@@ -18,7 +18,7 @@ from ixt_rl.judging.parse import parse_answer
 from ixt_rl.judging.rewrite_prompt import COPY, read_rewrite
 from ixt_rl.judging.rubric import VERDICT, Rubric, load_rubric
 from ixt_rl.judging.spoil import begun_alike
-from ixt_rl.rewards.math_verifier import Completion, completion_text
+from ixt_rl.rewards.math.verifier import Completion, completion_text
 
 LogMetric = Callable[[str, float], None]
 

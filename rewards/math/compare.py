@@ -169,6 +169,11 @@ def _readings(gold: Gold, text: str) -> list[Value]:
     if isinstance(gold.value, Sequence) and _GROUPED.fullmatch(cleaned):
         return [first, parse_answer(cleaned.replace(",", ", "), nouns=gold.nouns)]
     decimal = _DECIMAL_COMMA.fullmatch(cleaned)
-    if decimal and isinstance(gold.value, Quantity | Relation) and isinstance(first, Sequence) and first.style == "list":
+    if (
+        decimal
+        and isinstance(gold.value, Quantity | Relation)
+        and isinstance(first, Sequence)
+        and first.style == "list"
+    ):
         return [first, parse_answer(f"{decimal[1]}.{decimal[2]}{decimal[3]}", nouns=gold.nouns)]
     return [first]

@@ -1,6 +1,6 @@
 """Finds the final answer in a completion, by a stated order. The last one counts: what a model took back is not it.
 
-    completion --after thinking--> what is said --<answer> | last box | #### | "the answer is" | last line--> answer
+completion --after thinking--> what is said --<answer> | last box | #### | "the answer is" | last line--> answer
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _BOX_TOKEN = re.compile(
 _BARE_BOX = re.compile(r"\\[dt]?frac\s*(?:\d\s*\d|\{[^{}]*\}\s*\{[^{}]*\})|-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _JOIN = re.compile(r"[\s$.]*(?:,|\\text\{\s*(?:and|or)\s*\}|and|or|,\s*and|,\s*or)[\s$]*")
 _PLACEHOLDER = re.compile(
-    r"[\s.$]*(?:\\text\{)?[\s\[<]*(?:your |the |final |numerical )*(?:answer|result|number|value|solution)?[\s.\]>]*\}?[\s.$]*"
+    r"[\s.$]*(?:\\text\{)?[\s\[<]*(?:your |the |final |numerical )*(?:answer|result|number|value|solution)?"
+    r"[\s.\]>]*\}?[\s.$]*"
     r"|\s*(?:\.\.\.|…|\\[lc]?dots|\\cdot|_+|\?+|\{\})\s*",
     re.IGNORECASE,
 )

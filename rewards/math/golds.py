@@ -70,7 +70,11 @@ class GoldReport:
     @property
     def summary(self) -> dict[str, Any]:
         """Counts for a report: kinds, and the dropped by reason."""
-        return {"kinds": self.kinds, "dropped": len(self.dropped), "reasons": dict(Counter(r for *_, r in self.dropped))}
+        return {
+            "kinds": self.kinds,
+            "dropped": len(self.dropped),
+            "reasons": dict(Counter(r for *_, r in self.dropped)),
+        }
 
 
 def parse_gold(answer: Any, *, row: int | str | None = None) -> Gold:
@@ -106,7 +110,9 @@ def parse_gold(answer: Any, *, row: int | str | None = None) -> Gold:
 def _one_of(answers: Sequence[Any], row: int | str | None) -> Gold:
     if not answers:
         raise _refusal("" if row is None else f"row {row}: ", "[]", "no answer is accepted")
-    golds = tuple(form for answer in answers for gold in [parse_gold(answer, row=row)] for form in gold.alternatives or (gold,))
+    golds = tuple(
+        form for answer in answers for gold in [parse_gold(answer, row=row)] for form in gold.alternatives or (gold,)
+    )
     first = golds[0]
     if len(golds) == 1:
         return first

@@ -141,7 +141,8 @@ _FUNCTIONS: dict[str, Callable[[mpmath.mpc], mpmath.mpc]] = {
     "sin": mp.sin, "cos": mp.cos, "tan": mp.tan, "sec": mp.sec, "csc": mp.csc, "cot": mp.cot,
     "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh,
     "coth": mp.coth, "sech": mp.sech, "csch": mp.csch, "arccot": mp.acot, "arcsec": mp.asec, "arccsc": mp.acsc,
-    "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh, "erf": mp.erf, "arg": mp.arg, "Re": mp.re, "Im": mp.im,
+    "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh, "erf": mp.erf,
+    "arg": mp.arg, "Re": mp.re, "Im": mp.im,
     "conj": mp.conj, "sgn": mp.sign, "ln": mp.log, "exp": mp.exp, "abs": abs, "floor": mp.floor, "ceil": mp.ceil,
 }  # fmt: skip
 

@@ -309,10 +309,11 @@ class _Parser:
             return self.repeating(text + ".")
         if "." in text and follows.text in ("\\overline", "\\bar", "\\dot"):
             return self.repeating(text)
-        if "." in text and follows.text == "(" and not follows.spaced and self.peek(2).text == ")":
-            if self.peek(1).kind == "num" and self.peek(1).text.isdigit():
-                self.at += 3
-                return _repeated(text, self.tokens[self.at - 2].text)
+        digits = self.peek(1)
+        in_parentheses = follows.text == "(" and not follows.spaced and self.peek(2).text == ")"
+        if "." in text and in_parentheses and digits.kind == "num" and digits.text.isdigit():
+            self.at += 3
+            return _repeated(text, digits.text)
         if "." in text and _DOTS.fullmatch(follows.text) and follows.kind in ("cmd", "op"):
             return self.repeating_by_dots(text)
         return _number(text)
@@ -607,4 +608,3 @@ def _repeated(text: str, digits: str) -> Num:
     decimals = len(text.partition(".")[2])
     whole = Fraction(text.rstrip(".") or "0")
     return Num(whole + Fraction(int(digits), (10 ** len(digits) - 1) * 10**decimals))
-

@@ -40,7 +40,9 @@ def is_name(expr: Expr) -> bool:
     if expr.name == "abs":
         return _has_points(expr.args[0]) or is_name(expr.args[0])
     if expr.name in ("mul", "add", "div", "conj", "norm"):
-        return all(is_name(arg) or (isinstance(arg, Op) and arg.name == "neg" and is_name(arg.args[0])) for arg in expr.args)
+        return all(
+            is_name(arg) or (isinstance(arg, Op) and arg.name == "neg" and is_name(arg.args[0])) for arg in expr.args
+        )
     if expr.name in ("pow", "root"):
         return is_name(expr.args[0]) and len(symbols(expr)) > 1
     return expr.name in ("sin", "cos", "tan", "cot") and bool(symbols(expr)) and is_name(expr.args[0])

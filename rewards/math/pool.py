@@ -67,9 +67,8 @@ class _Worker:
         results_read, results_write = os.pipe()
         root = str(Path(ixt_rl.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "ixt_rl.rewards.math.worker", str(tasks_read), str(results_write)]
         self.process = subprocess.Popen(
-            [*command, str(memory_mb)],
+            [*command, str(tasks_read), str(results_write), str(memory_mb)],
             pass_fds=(tasks_read, results_write),
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,

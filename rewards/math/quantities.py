@@ -1,4 +1,4 @@
-"""Reads an expression with its unit: `\\$5`, `50\\%`, `30^\\circ`, `5 cm`, `1.8 billion`, `5 \\mathrm{~m}/\\mathrm{s}^2`."""
+"""Reads an expression with its unit: `\\$5`, `50\\%`, `30^\\circ`, `5 cm`, `5 \\mathrm{~m}/\\mathrm{s}^2`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ def read_quantity(tokens: Tokens, read: ReadExpr, nouns: frozenset[str], gold: b
     if unit is None:
         raise Unreadable(f"words after the number: {plain[:40]!r}")
     expr, unit = _with_degrees(read(head), unit)
+    if unit == DEGREE and _in_degrees(expr) != expr:
+        expr, unit = _in_degrees(expr), NONE
     if scale != 1:
         expr = Op("mul", (expr, Num(Fraction(scale))))
     return Quantity(expr, unit)
@@ -113,6 +115,8 @@ def _unit_start(tokens: Tokens) -> int | None:
                 return at
             if token.kind == "word" and (len(token.text) > 3 or _is_unit_tail(tokens[at:])):
                 return at
+            if token.text in ("min", "sec") and tokens[at - 1].kind == "num" and _is_unit_tail(tokens[at:]):
+                return at
             letter = token.kind == "id" and token.text in SINGLE_LETTERS and token.spaced
             if letter and tokens[at - 1].kind == "num" and _is_unit_tail(tokens[at:]):
                 return at
@@ -124,6 +128,8 @@ def _ends_value(token: Token) -> bool:
 
 
 def _is_unit_tail(tokens: Tokens) -> bool:
+    if any(token.text in ("(", "{") for token in tokens[1:2]):
+        return False
     plain = spell(tokens).replace("⟦", " ").replace("⟧", " ")
     numbers = re.split(r"(?<![\^{\d-])\s*\d+(?:\.\d+)?\s*", plain)
     _, rest = _scaled(numbers[0].strip(" ."))
@@ -132,7 +138,7 @@ def _is_unit_tail(tokens: Tokens) -> bool:
 
 def _only_words(tokens: Tokens) -> bool:
     """Whether these are words in parentheses, such as `(erasers)`."""
-    inner = [token for token in tokens[1:-1]]
+    inner = tokens[1:-1]
     return (
         len(tokens) > 2
         and tokens[-1].text == ")"
@@ -178,6 +184,17 @@ def _unit(text: str, currency: Unit, nouns: frozenset[str], gold: bool) -> Unit 
         names.pop("degree")
         unit = Unit(tuple(names.items()))
     return currency if currency.powers and (unit.counted or unit == currency) else unit
+
+
+def _in_degrees(expr: Expr) -> Expr:
+    """`\\cos 58 degrees` is the cosine of an angle, no angle."""
+    if (
+        isinstance(expr, Op)
+        and expr.name in ("sin", "cos", "tan", "cot", "sec", "csc")
+        and isinstance(expr.args[0], Num)
+    ):
+        return Op(expr.name, (Op("deg", expr.args),))
+    return Op("mul", (expr.args[0], _in_degrees(expr.args[1]))) if isinstance(expr, Op) and expr.name == "mul" else expr
 
 
 def _with_degrees(expr: Expr, unit: Unit) -> tuple[Expr, Unit]:

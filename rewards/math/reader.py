@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from ixt_rl.rewards.math.expr import DOTS, INFINITY, MINUS_INFINITY, Expr, Num, Op, Sym, rational, symbols
 from ixt_rl.rewards.math.outcome import TwoReadings, Unreadable
@@ -26,6 +27,7 @@ from ixt_rl.rewards.math.values import (
     Value,
     Words,
 )
+from ixt_rl.rewards.math.vocabulary import NUMBER_WORDS, words_of
 
 OPERATORS = {
     "\\leqslant": "<=", "\\leq": "<=", "\\le": "<=", "<=": "<=", "\\leqq": "<=", "\\geqslant": ">=", "\\geq": ">=",
@@ -41,27 +43,14 @@ _INTEGER = re.compile(r"(?:and )?([a-zA-Z])(?: and [a-z])? (?:is|are|being)? ?(?
                       r"(?:any |an |all )?integers? ([a-z])")  # fmt: skip
 _BASED = re.compile(r"(-?)\(?(-?[0-9A-Z]*\.?[0-9A-Z]*\d[0-9A-Z]*|[A-F]+)\)?\s*_\s*\{?\s*⟦?\s*(\d{1,2}|two|three|four|"
                     r"five|six|seven|eight|nine|ten|twelve|sixteen)\s*⟧?\s*\}?")  # fmt: skip
-_BASE_NAMES = {name: value for value, name in enumerate("two three four five six seven eight nine ten".split(), 2)}
-_BASE_NAMES |= {"twelve": 12, "sixteen": 16}
+_FAMILIES = (
+    ("day", "hour", "minute", "second"), ("mile", "yard", "foot", "inch"), ("pound", "ounce"), ("kilogram", "gram"),
+    ("kilometer", "meter", "centimeter"), ("week", "day"), ("year", "month"), ("dollar", "cent"),
+    ("gallon", "quart", "pint"),
+)  # fmt: skip
+"""Units of which quantities are put together, `5 ft 3 in`, from the largest down."""
 _MATRICES = {"pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix", "psmallmatrix", "bsmallmatrix"}
-KNOWN_COMMANDS = set(
-    """
-    frac binom sqrt cbrt sum prod int iint iiint oint lim limsup liminf sup inf max min gcd lcm sin cos tan sec csc cot
-    arcsin arccos arctan arccot sinh cosh tanh coth sech csch log ln lg exp det dim ker deg arg Re Im mod pmod bmod circ
-    degree cdot times div pm mp le leq leqslant ge geq geqslant ne neq lt gt approx equiv sim simeq cong propto in notin
-    ni subset subseteq supset supseteq subsetneq cup cap setminus backslash emptyset varnothing forall exists nexists neg
-    land lor wedge vee to rightarrow leftarrow Rightarrow Leftarrow implies iff Leftrightarrow leftrightarrow mapsto
-    longrightarrow Longrightarrow therefore because infty ldots cdots dots vdots ddots hdots dotsc dotsb overline underline
-    overrightarrow overleftrightarrow widehat widetilde overarc hat bar tilde vec dot ddot angle measuredangle triangle
-    perp parallel nabla partial hbar ell langle rangle lfloor rfloor lceil rceil mathbb mathcal star ast prime oplus
-    otimes bullet square Box pi alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu
-    xi rho varrho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
-    quad cr text mathrm checkmark underbrace overbrace stackrel overset underset substack mathop operatorname hline not
-    arcsec arccsc cis sgn erf abs tan tg ctg arcsinh arccosh arctanh setR setZ setQ setN setC unitvectori unitvectorj
-    unitvectork aleph models vdash mid nmid divides cosec leqq geqq sqcup uplus bigcup bigcap lnot ominus odot rightleftharpoons
-    upharpoonright dagger ddag S P pounds euro textdollar imath jmath Vert color textcolor cancel displaylines
-    """.split()
-)
+KNOWN_COMMANDS = words_of("commands")
 """Commands of a formula that may be compared by its spelling; with any other one a gold is refused."""
 
 
@@ -307,7 +296,7 @@ class Reader:
     def french_interval(self, tokens: Tokens) -> Interval | None:
         """`]1, 2[`, `[1; 2[`."""
         first, last = tokens[0].text, tokens[-1].text
-        if not (first == "]" and last in ("]", "[") or (first == "[" and last == "[")):
+        if not ((first == "]" and last in ("]", "[")) or (first == "[" and last == "[")):
             return None
         parts, found = split(tokens[1:-1], lambda token, _: token.text in (";", ","))
         if len(found) != 1:
@@ -350,7 +339,7 @@ class Reader:
     def set_builder(self, tokens: Tokens) -> Value | None:
         """`\\{x \\mid x > 2\\}`, `\\{x \\in Z : |x| < 3\\}`; None without a bar or a colon."""
         parts, found = split(tokens, lambda token, at: token.text in ("|", ":") and at > 0)
-        if not found or found[0].text == "|" and len(tokens) > 1 and tokens[0].text == "|":
+        if not found or (found[0].text == "|" and len(tokens) > 1 and tokens[0].text == "|"):
             return None
         condition = _after(tokens, found[0])
         sides, membership = split(parts[0], lambda token, _: token.text == "\\in")
@@ -387,7 +376,7 @@ class Reader:
         cells = [split(row, lambda token, _: token.text == "&")[0] for row in rows if row]
         if not cells:
             raise Unreadable("an empty block")
-        if name == "cases" or before in ("\\{", "{") and after == "" or _is_system(cells):
+        if name == "cases" or (before in ("\\{", "{") and after == "") or _is_system(cells):
             return self.rows(cells)
         if name not in _MATRICES or len({len(row) for row in cells}) > 1:
             raise Unreadable(f"a block {name}")
@@ -407,7 +396,8 @@ class Reader:
 
     def condition(self, tokens: Tokens) -> Value:
         while tokens and (
-            tokens[0].text in (",", "\\quad", "if", "for", "when") or tokens[0].text.strip(" ,") in ("if", "for", "when")
+            tokens[0].text in (",", "\\quad", "if", "for", "when")
+            or tokens[0].text.strip(" ,") in ("if", "for", "when")
         ):
             tokens = tokens[1:]
         tokens = _trimmed(tokens)
@@ -439,7 +429,7 @@ class Reader:
         match = _BASED.fullmatch(spell(tokens))
         if match is None:
             return None
-        base = int(_BASE_NAMES.get(match[3], match[3]))
+        base = NUMBER_WORDS.get(match[3]) or int(match[3])
         if base < 2 or (not re.search(r"\d", match[2]) and base != 16):
             return None
         return Based(match[1] + match[2], base)
@@ -464,7 +454,8 @@ def _stripped(tokens: Tokens) -> Tokens:
 def _trimmed(tokens: Tokens) -> Tokens:
     start, end = 0, len(tokens)
     while start < end and (
-        tokens[start].text in ("\\quad", ",", "\\cr", ";") or (tokens[start].kind == "text" and not tokens[start].text.strip())
+        tokens[start].text in ("\\quad", ",", "\\cr", ";")
+        or (tokens[start].kind == "text" and not tokens[start].text.strip())
     ):
         start += 1
     while end > start and (
@@ -554,12 +545,14 @@ def _domain(tokens: Tokens) -> tuple[str, str] | None:
 def _label(tokens: Tokens) -> str | None:
     """The name in front of `=` when it is no expression: words, `P(X=2)`, `f(x)`, `(x, y)`; else None."""
     text = spell(tokens)
-    if any(token.kind == "text" and len(token.text.strip()) > 1 and not token.text.strip().isupper() for token in tokens):
+    if any(
+        token.kind == "text" and len(token.text.strip()) > 1 and not token.text.strip().isupper() for token in tokens
+    ):
         return text
     if any(token.kind == "word" and len(token.text) > 3 for token in tokens):
         return text
     opened = next((at for at, token in enumerate(tokens) if token.text in ("(", "[")), 0)
-    applied = 0 < opened and tokens[-1].text in (")", "]") and balanced(tokens[opened + 1 : -1])
+    applied = opened > 0 and tokens[-1].text in (")", "]") and balanced(tokens[opened + 1 : -1])
     if applied and all(token.kind in ("id", "word", "text") or token.text in ("'", "^", "-", "{", "}", "_") or
                        (token.kind == "num" and token.text == "1") for token in tokens[:opened]):  # fmt: skip
         letters = [token for token in tokens[:opened] if token.kind in ("id", "word", "text")]
@@ -602,9 +595,9 @@ def _difference(values: list[Value]) -> Value:
         points = [item.expr for item in values[1].items if isinstance(item, Quantity)]
         exact = [rational(point) for point in points]
         if len(points) == len(values[1].items) and None not in exact:
-            ordered = [point for _, point in sorted(zip(exact, points, strict=True), key=lambda pair: pair[0])]  # type: ignore[arg-type,return-value]
+            ordered = sorted(points, key=lambda point: rational(point) or Fraction(0))
             edges = [MINUS_INFINITY, *ordered, INFINITY]
-            return Union(tuple(Interval(a, b, False, False) for a, b in zip(edges[:-1], edges[1:], strict=True)))
+            return Union(tuple(Interval(a, b, False, False) for a, b in pairwise(edges)))
     return SetOp("minus", tuple(values))
 
 
@@ -623,13 +616,9 @@ def _joins_matrix(before: str, after: str) -> bool:
 
 def _measures_together(items: list[Quantity]) -> bool:
     """Whether quantities are the parts of one, such as feet and inches."""
-    families = (("day", "hour", "minute", "second"), ("mile", "yard", "foot", "inch"), ("kilometer", "meter", "centimeter"),
-                ("pound", "ounce"), ("kilogram", "gram"), ("week", "day"), ("year", "month"), ("dollar", "cent"),
-                ("gallon", "quart", "pint", "cup"), ("degree", "arcminute"))  # fmt: skip
     names = [item.unit.name for item in items]
-    return any(
-        all(name in family for name in names)
-        and all(family.index(a) < family.index(b) for a, b in zip(names[:-1], names[1:], strict=True))
-        for family in families
-    ) and all(rational(item.expr) is not None for item in items)
-
+    in_order = any(
+        all(name in family for name in names) and all(family.index(a) < family.index(b) for a, b in pairwise(names))
+        for family in _FAMILIES
+    )
+    return in_order and all(rational(item.expr) is not None for item in items)

@@ -163,12 +163,9 @@ class Rules:
         """A label is no part of the value; but two different function names are a question."""
         names = [re.sub(r"\(.*", "", side.label) if isinstance(side, Labelled) else "" for side in (gold, answer)]
         bare = [side.value if isinstance(side, Labelled) else side for side in (gold, answer)]
-        if isinstance(gold, Labelled) and isinstance(answer, Relation) and answer.operators == ("=",):
-            if isinstance(answer.sides[0], Sym) and symbols(answer.sides[0]):
-                names[1], bare[1] = answer.sides[0].name, Quantity(answer.sides[1])
-        if isinstance(answer, Labelled) and isinstance(gold, Relation) and gold.operators == ("=",):
-            if isinstance(gold.sides[0], Sym) and symbols(gold.sides[0]):
-                names[0], bare[0] = gold.sides[0].name, Quantity(gold.sides[1])
+        for at, side in enumerate((gold, answer)):
+            if _name(side):
+                names[at], bare[at] = _name(side), _right_side(side)
         verdict = self.same(bare[0], bare[1])
         simple = all(len(name) == 1 for name in names)
         if verdict and simple and names[0] != names[1]:
@@ -236,6 +233,8 @@ class Rules:
             return gold.letters == answer.letters
         choice, other = (gold, answer) if isinstance(gold, Choice) else (answer, gold)
         assert isinstance(choice, Choice)
+        if isinstance(other, Relation) and other.operators == ("=",) and is_name(other.sides[0]):
+            other = Quantity(other.sides[1])
         if isinstance(other, Sequence) and other.style in ("paren", "set", "list", "bracket"):
             listed = [_letters(item) for item in other.items]
             letters = "".join(listed) if all(len(item) == 1 for item in listed) else ""
@@ -324,8 +323,12 @@ class Rules:
                 raise Undecided(f"ambiguous: {answer.unit} where the gold has no unit")
             return verdict
         if {"degC", "degF"} == units:
-            celsius = Op("div", (Op("mul", (difference(answer.expr, Num(Fraction(32))), Num(Fraction(5)))), Num(Fraction(9))))
-            fahrenheit = Op("add", (Op("div", (Op("mul", (answer.expr, Num(Fraction(9)))), Num(Fraction(5)))), Num(Fraction(32))))
+            celsius = Op(
+                "div", (Op("mul", (difference(answer.expr, Num(Fraction(32))), Num(Fraction(5)))), Num(Fraction(9)))
+            )
+            fahrenheit = Op(
+                "add", (Op("div", (Op("mul", (answer.expr, Num(Fraction(9)))), Num(Fraction(5)))), Num(Fraction(32)))
+            )
             return self.equal(gold.expr, celsius if gold.unit.name == "degC" else fahrenheit)
         counted = gold.unit.counted or answer.unit.counted
         if counted or "percent" in units:
@@ -344,7 +347,9 @@ class Rules:
 
     def percent(self, gold: Quantity, answer: Quantity) -> bool | None:
         """A percentage is its value; the sign may be left out where the gold has it."""
-        scaled = [Op("div", (side.expr, Num(Fraction(100)))) if side.unit.powers else side.expr for side in (gold, answer)]
+        scaled = [
+            Op("div", (side.expr, Num(Fraction(100)))) if side.unit.powers else side.expr for side in (gold, answer)
+        ]
         if self.equal(scaled[0], scaled[1]):
             return True
         if self.equal(gold.expr, answer.expr) is not True:
@@ -401,7 +406,9 @@ class Rules:
                 return value
             condition = self.maybe(gold.items[1], answer.items[1])
             return True if condition or gold.items[1] == answer.items[1] else None
-        bare = [side.items[0] if isinstance(side, Sequence) and side.style == "row" else side for side in (gold, answer)]
+        bare = [
+            side.items[0] if isinstance(side, Sequence) and side.style == "row" else side for side in (gold, answer)
+        ]
         if self.same(bare[0], bare[1]) is False:
             return False
         raise Undecided("ambiguous: a condition on one side only")
@@ -600,9 +607,8 @@ class Rules:
         named = [relation.sides[0] for relation in (gold, answer)]
         if all(is_name(name) for name in named):
             verdict = self.with_constant(gold.sides[1], answer.sides[1])
-            if verdict is False and not symbols(gold.sides[1]) and not symbols(answer.sides[1]):
-                if rounds_to(gold.sides[1], answer.sides[1]) or rounds_to(answer.sides[1], gold.sides[1]):
-                    raise Undecided("ambiguous: equal after rounding")
+            if verdict is False and named[0] == named[1]:
+                return self.close(Quantity(gold.sides[1]), Quantity(answer.sides[1]))
             if verdict and named[0] != named[1]:
                 raise Undecided("ambiguous: another name on the left")
             if verdict is not False or named[0] == named[1]:
@@ -630,9 +636,9 @@ class Rules:
         raise Undecided("ambiguous: inequalities in different forms")
 
     def set_operation(self, gold: Value, answer: Value) -> bool | None:
-        if isinstance(gold, SetOp) and isinstance(answer, SetOp) and gold.name == answer.name:
-            if len(gold.parts) == len(answer.parts):
-                return True if self.ordered(gold.parts, answer.parts) else None
+        same_kind = isinstance(gold, SetOp) and isinstance(answer, SetOp) and gold.name == answer.name
+        if same_kind and self.ordered(gold.parts, answer.parts):  # type: ignore[union-attr]
+            return True
         if isinstance(answer, Quantity) and not symbols(answer.expr):
             return False
         return None
@@ -698,9 +704,7 @@ def _vector(value: Value) -> Value:
     if not used:
         return value
     axes = ("unit i", "unit j", "unit k") if "unit k" in used else ("unit i", "unit j")
-    components = [
-        substitute(value.expr, {axis: Fraction(int(axis == chosen)) for axis in axes}) for chosen in axes
-    ]
+    components = [substitute(value.expr, {axis: Fraction(int(axis == chosen)) for axis in axes}) for chosen in axes]
     return Sequence("paren", tuple(Quantity(component) for component in components))
 
 

@@ -39,10 +39,33 @@ _UNICODE = {
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2002": " ", "\u2003": " ", "\u3000": " ", "\u2061": " ",
     "\u200b": "", "\u200c": "", "\u200d": "", "\ufeff": "", "\u2062": r"\cdot ", "\u2060": "",
 }  # fmt: skip
-_GREEK_NAMES = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigmaf sigma tau "
-    "upsilon phi chi psi omega"
-).split()
+_GREEK_NAMES = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "omicron",
+    "pi",
+    "rho",
+    "sigmaf",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+]
 _UNICODE.update({chr(0x3B1 + at): f"\\{name} " for at, name in enumerate(_GREEK_NAMES)})
 _UNICODE.update({"ϵ": r"\epsilon ", "ϕ": r"\phi ", "ϑ": r"\theta ", "Δ": r"\Delta ", "∆": r"\Delta "})
 _UNICODE.update({"Γ": r"\Gamma ", "Θ": r"\Theta ", "Λ": r"\Lambda ", "Π": r"\Pi ", "Σ": r"\Sigma "})
@@ -57,7 +80,8 @@ _BOLD_LETTER = re.compile(
     r"\\(?:mathbf|boldsymbol|bm|bf|vec|mathcal|mathfrak|mathscr|mathit|mathsf|displaystyle)\s*"
     r"\{\s*(\\?[A-Za-z]+|\d+)\s*\}"
 )
-_UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow)\s*\{?\s*(?:\\(?:hat|mathbf|vec)\s*\{?\s*)?"
+_UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow)\s*\{?\s*"
+                          r"(?:\\(?:hat|mathbf|vec)\s*\{?\s*)?"
                           r"\\?([ijk])(?:math)?\s*\}?\s*\}?(?![A-Za-z])")  # fmt: skip
 _NUMBER_SET = re.compile(r"\\(?:mathbb|mathbf|Bbb|bf|mathds)\s*\{?\s*([RZQNC])\s*\}?(?![A-Za-z])")
 _DROPPED = re.compile(
@@ -107,7 +131,7 @@ def clean(text: str) -> str:
     check_size(text)
     if _NOT_ASCII.search(text):
         text = _ascii(text)
-    text = text.strip()
+    text = _unmarked(text.strip())
     if "\\" in text or "{" in text:
         text = _latex(text)
     else:
@@ -187,11 +211,16 @@ def _words(match: re.Match[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    if "*" in text or "`" in text:
-        text = text.replace("`", " ")
-        power = re.search(r"[\w)]\s*\*\*\s*[\w(-]", text) and not re.fullmatch(r"\*\*.*\*\*\.?", text)
-        text = text.replace("**", "^") if power else text.replace("**", " ").strip("*")
+    if "**" in text:
+        text = text.replace("**", "^") if re.search(r"[\w)]\s*\*\*\s*[\w(-]", text) else text.replace("**", " ")
     return text.replace("~", " ") if "~" in text else text
+
+
+def _unmarked(text: str) -> str:
+    """Without Markdown's marks around all of it."""
+    while match := re.fullmatch(r"(\*{1,3}|_{2}|`+)(.+?)\1\s*([.,]?)", text, re.DOTALL):
+        text = match[2].strip()
+    return text
 
 
 def _strip_end(text: str) -> str:

@@ -7,21 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ixt_rl.rewards.math.outcome import Unreadable
+from ixt_rl.rewards.math.vocabulary import words_of
 
-GREEK = set(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell".split()
-)
-FUNCTIONS = set(
-    "sin cos tan sec csc cot arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh "
-    "arctanh log ln lg exp sqrt cbrt abs floor ceil gcd lcm max min sgn det arg erf cis Re Im".split()
-)
+GREEK, FUNCTIONS = words_of("greek"), words_of("functions")
 NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "infinity": "inf", "oo": "inf", "infty": "inf",
          "varepsilon": "epsilon", "vartheta": "theta", "varphi": "phi", "arsinh": "arcsinh", "cosec": "csc",
          "tg": "tan", "ctg": "cot", "sign": "sgn", "asinh": "arcsinh", "acosh": "arccosh",
          "atanh": "arctanh"}  # fmt: skip
 CONSTANT_NAMES = {"pi", "e", "i", "inf"}
-STOP_WORDS = set("no yes odd and or all any the not nan dne is of to in it an if by at on as for one two six ten".split())
+STOP_WORDS = words_of("short_words")
 """Short runs of letters that are words, not products of variables."""
 
 OPENERS = {"(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil"}

@@ -1,6 +1,6 @@
 """Units from a closed list: read from an answer's end, compared by name, converted by pint.
 
-    "m/s^2", "square feet", "miles per hour", "apples" --read_unit--> Unit --factor--> exact ratio of two units
+"m/s^2", "square feet", "miles per hour", "apples" --read_unit--> Unit --factor--> exact ratio of two units
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 
-from ixt_rl.rewards.math.vocabulary import CHANGES_NUMBER, COUNTABLE, singular
+from ixt_rl.rewards.math.vocabulary import CHANGES_NUMBER, COUNTABLE, UNIT_NAMES, singular
 
 
 @dataclass(frozen=True)
@@ -41,89 +41,6 @@ CURRENCIES = {"\\$": "dollar", "$": "dollar", "€": "euro", "£": "pound_sterli
               "RM": "ringgit"}  # fmt: skip
 MONEY = set(CURRENCIES.values()) | {"cent", "pence", "yuan", "peso", "rupee", "ruble"}
 
-_LONG = """
-percent: percent pct
-degree: degree deg
-radian: radian rad
-dollar: dollar usd buck
-cent: cent
-euro: euro eur
-pound_sterling: gbp quid
-pence: pence
-yen: yen jpy
-yuan: yuan rmb cny
-rupee: rupee inr
-peso: peso
-ruble: ruble rouble
-meter: meter metre
-inch: inch in
-foot: foot feet ft
-yard: yard yd
-mile: mile mi
-light_year: lightyear light-year ly
-astronomical_unit: au
-parsec: parsec pc
-angstrom: angstrom
-hectare: hectare ha
-acre: acre
-liter: liter litre
-gallon: gallon gal
-quart: quart qt
-pint: pint
-fluid_ounce: floz
-tablespoon: tablespoon tbsp
-teaspoon: teaspoon tsp
-gram: gram gramme
-pound: pound lb
-ounce: ounce oz
-metric_ton: tonne
-ton: ton
-second: second sec
-minute: minute min
-hour: hour hr
-day: day
-week: week wk
-month: month
-year: year yr
-mile/hour: mph
-kilometer/hour: kph kmh kmph
-mile/gallon: mpg
-revolution/minute: rpm
-newton: newton
-joule: joule
-watt: watt
-volt: volt
-ampere: ampere amp
-ohm: ohm
-coulomb: coulomb
-farad: farad
-henry: henry
-tesla: tesla
-weber: weber
-hertz: hertz
-pascal: pascal
-atmosphere: atm atmosphere
-bar: bar
-mmHg: mmhg torr
-calorie: cal
-kilocalorie: kcal
-electron_volt: electronvolt
-erg: erg
-dyne: dyne dyn
-horsepower: horsepower hp
-kelvin: kelvin
-degC: celsius centigrade
-degF: fahrenheit
-mole: mole mol
-molar: molar
-knot: knot
-byte: byte
-bit: bit
-kilobyte: kb kilobyte
-megabyte: mb megabyte
-gigabyte: gb gigabyte
-terabyte: tb terabyte
-"""
 _PREFIXES = {"k": "kilo", "M": "mega", "G": "giga", "T": "tera", "m": "milli", "μ": "micro", "u": "micro", "n": "nano",
              "p": "pico", "c": "centi", "d": "deci", "h": "hecto"}  # fmt: skip
 _SYMBOLS = {"m": "meter", "g": "gram", "s": "second", "L": "liter", "l": "liter", "N": "newton", "J": "joule",
@@ -134,18 +51,17 @@ _ALONE = {"h": "hour", "Å": "angstrom", "ly": "light_year", "rad": "radian", "�
 _PREFIXED = {"meter", "gram", "second", "liter", "newton", "joule", "watt", "volt", "ampere", "hertz", "pascal", "mole",
              "calorie", "electron_volt", "farad", "tesla", "coulomb", "ohm", "molar", "henry",
              "parsec"}  # fmt: skip
-SINGLE_LETTERS = set("m s g h N J W V L l K A C F T H M".split())
+SINGLE_LETTERS = frozenset("msghNJWVLlKACFTHM")
 """Unit symbols of one letter, which may be variables too."""
 
 
 @cache
 def _names() -> tuple[dict[str, str], dict[str, str]]:
     """(long names in lower case, symbols as they are) -> pint's name."""
-    long, short = {}, {**_ALONE, **_SYMBOLS}
-    for line in _LONG.split("\n"):
-        name, _, spellings = line.partition(":")
-        for spelling in spellings.split():
-            long[spelling] = name
+    long: dict[str, str] = {}
+    short = {**_ALONE, **_SYMBOLS}
+    for name, spellings in UNIT_NAMES.items():
+        long |= dict.fromkeys(spellings, name)
     for symbol, name in _SYMBOLS.items():
         for prefix, long_prefix in _PREFIXES.items():
             if name in _PREFIXED:
@@ -153,9 +69,7 @@ def _names() -> tuple[dict[str, str], dict[str, str]]:
                 long.setdefault(long_prefix + name, long_prefix + name)
                 long.setdefault(long_prefix + name.replace("meter", "metre").replace("liter", "litre"),
                                 long_prefix + name)  # fmt: skip
-    for name in ("min",):
-        short.setdefault(name, "minute")
-    short["cd"] = "candela"
+    short |= {"min": "minute", "cd": "candela"}
     return long, short
 
 

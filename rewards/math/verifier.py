@@ -148,7 +148,9 @@ class MathReward:
                 continue
             try:
                 decision = (
-                    Decision(False, "no final answer") if text is None else compare(gold, text, tolerance=self.tolerance)
+                    Decision(False, "no final answer")
+                    if text is None
+                    else compare(gold, text, tolerance=self.tolerance)
                 )
                 if decision.right is None and not decision.settled:
                     raise NeedsWorker

@@ -17,16 +17,16 @@ import re
 import resource
 import signal
 import sys
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from typing import Any
-
-from fractions import Fraction
 
 from ixt_rl.rewards.math import numeric, units
 from ixt_rl.rewards.math.compare import compare
 from ixt_rl.rewards.math.expr import Expr
 from ixt_rl.rewards.math.golds import parse_gold
 from ixt_rl.rewards.math.spelling import clean
+from ixt_rl.rewards.math.tokens import CONSTANT_NAMES, FUNCTIONS
 
 SECOND_LIMIT_S = 1
 """math-verify's own time limit for each of its two parses and its comparison: a slow one then ends by
@@ -69,7 +69,7 @@ def second_check(gold: str | list[str], answer: str) -> dict[str, Any]:
     if not gold_parsed or not answer_parsed:
         return {"right": None, "confirmed": False}
     right = verify(gold_parsed, answer_parsed, timeout_seconds=SECOND_LIMIT_S)
-    read_all = _reads_all_numbers(answer, answer_parsed[0]) and _reads_all_numbers(gold, gold_parsed[0])
+    read_all = all(_reads_all(*side) for side in ((answer, answer_parsed[0]), (gold, gold_parsed[0])))
     return {"right": right, "confirmed": right and read_all and _identical(gold_parsed[0], answer_parsed[0])}
 
 
@@ -80,9 +80,15 @@ def _parse(text: str) -> list[Any]:
     return parse(fenced, [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=SECOND_LIMIT_S)
 
 
-def _reads_all_numbers(text: str, parsed: Any) -> bool:
-    """Whether every number of the text is in what was parsed: a partial parse proves nothing."""
-    return set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", str(parsed)))
+def _reads_all(text: str, parsed: Any) -> bool:
+    """Whether a text has no words, which math-verify drops, and all its numbers are in what was parsed."""
+    plain = clean(text)
+    words = re.sub(r"\\(?:begin|end)\s*\{[A-Za-z]+\}|\\[A-Za-z]+", " ", plain)
+    if "⟦" in plain or any(
+        len(word) > 1 and word not in FUNCTIONS | CONSTANT_NAMES for word in re.findall(r"(?!d[a-z]\b)[A-Za-z]+", words)
+    ):
+        return False
+    return set(re.findall(r"\d+", plain)) <= set(re.findall(r"\d+", str(parsed)))
 
 
 def _identical(a: Any, b: Any) -> bool:

@@ -19,7 +19,8 @@ WORDS = ("dozen", "squared", "cubed", "hundred", "thousand", "million", "halves"
          "decades", "base 7", "billion")  # fmt: skip
 UNITS = (("cm", "m", "mm", "km", "inches", "kg"), ("kg", "g", "mg", "lb", "m"), ("s", "min", "hours", "ms", "m"),
          ("m/s", "km/h", "m/s^2", "mph", "m"), ("J", "kJ", "W", "N"), ("L", "mL", "gallons", "kg"),
-         ("cm^2", "cm", "m^2", "cm^3"), ("dollars", "cents", "euros"), ("Hz", "kHz", "s"), ("V", "mV", "A"))  # fmt: skip
+         ("cm^2", "cm", "m^2", "cm^3"), ("dollars", "cents", "euros"), ("Hz", "kHz", "s"), ("V", "mV",
+         "A"))  # fmt: skip
 
 
 def slips(count: int, seed: int = 0) -> Iterator[Case]:
@@ -82,7 +83,9 @@ def word_after(r: random.Random) -> Case:
 
 def decimal(r: random.Random) -> Case:
     value, places = _nonzero(r, 10**5), r.randint(1, 4)
-    slip, wrong = r.choice((("sign", -value), ("factor", value * 10), ("digit", value + 10 ** (places - 1) * r.randint(1, 8))))
+    slip, wrong = r.choice(
+        (("sign", -value), ("factor", value * 10), ("digit", value + 10 ** (places - 1) * r.randint(1, 8)))
+    )
     if r.random() < 0.2:
         slip, wrong, places_ = "point", value, places + 1
         return "decimal", slip, _decimal(value, places), _decimal(wrong, places_)
@@ -97,14 +100,22 @@ def _decimal(value: int, places: int) -> str:
 def scientific(r: random.Random) -> Case:
     mantissa, power = r.randint(2, 9), r.choice((-1, 1)) * r.randint(3, 20)
     gold = rf"{mantissa} \times 10^{{{power}}}"
-    wrong = r.choice((rf"{mantissa} \times 10^{{{-power}}}", rf"{mantissa} \times 10^{{{power + 1}}}", f"{mantissa}e{power - 1}",
+    wrong = r.choice((rf"{mantissa} \times 10^{{{-power}}}", rf"{mantissa} \times 10^{{{power + 1}}}",
+    f"{mantissa}e{power - 1}",
                       f"-{mantissa}e{power}", f"{mantissa}e^{{{power}}}"))  # fmt: skip
     return "scientific", "exponent", gold, wrong
 
 
 def fraction(r: random.Random) -> Case:
     value = _proper(r)
-    slip, wrong = r.choice((("sign", -value), ("factor", value * 2), ("flipped", 1 / value), ("digit", value + Fraction(1, value.denominator))))
+    slip, wrong = r.choice(
+        (
+            ("sign", -value),
+            ("factor", value * 2),
+            ("flipped", 1 / value),
+            ("digit", value + Fraction(1, value.denominator)),
+        )
+    )
     if wrong in (value, 0):
         slip, wrong = "factor", value * 3
     return "fraction", slip, _fraction(r, value), _dress(r, _fraction(r, wrong))
@@ -146,7 +157,11 @@ def surd(r: random.Random) -> Case:
 
 def multiple_of_pi(r: random.Random) -> Case:
     value = _proper(r)
-    gold = rf"{_fraction(random.Random(1), value)}\pi" if value.denominator == 1 else rf"\frac{{{value.numerator}\pi}}{{{value.denominator}}}"
+    gold = (
+        rf"{_fraction(random.Random(1), value)}\pi"
+        if value.denominator == 1
+        else rf"\frac{{{value.numerator}\pi}}{{{value.denominator}}}"
+    )
     slip, wrong = r.choice(
         (
             ("sign", rf"\frac{{{-value.numerator}\pi}}{{{value.denominator}}}"),
@@ -161,7 +176,12 @@ def multiple_of_pi(r: random.Random) -> Case:
 def percent(r: random.Random) -> Case:
     value = r.randint(2, 99)
     wrong = value + r.choice((-1, 1, 10, 100))
-    return "percent", "digit", rf"{value}\%", r.choice((rf"{wrong}\%", f"{wrong}%", f"{wrong} percent", f"-{value}\\%", str(wrong)))
+    return (
+        "percent",
+        "digit",
+        rf"{value}\%",
+        r.choice((rf"{wrong}\%", f"{wrong}%", f"{wrong} percent", f"-{value}\\%", str(wrong))),
+    )
 
 
 def unit(r: random.Random) -> Case:
@@ -169,7 +189,12 @@ def unit(r: random.Random) -> Case:
     right, value = family[0], r.randint(2, 900)
     other = r.choice(family[1:])
     gold = rf"{value} \text{{ {right}}}"
-    return "quantity", "unit", gold, r.choice((f"{value} {other}", rf"{value} \text{{ {other}}}", rf"{value}\ \mathrm{{{other}}}"))
+    return (
+        "quantity",
+        "unit",
+        gold,
+        r.choice((f"{value} {other}", rf"{value} \text{{ {other}}}", rf"{value}\ \mathrm{{{other}}}")),
+    )
 
 
 def unit_value(r: random.Random) -> Case:
@@ -181,7 +206,9 @@ def unit_value(r: random.Random) -> Case:
 
 def angle(r: random.Random) -> Case:
     value = r.randint(1, 359)
-    wrong = r.choice((f"{value + 1}^\\circ", f"-{value}^\\circ", rf"{value}\pi", f"{value}^\\circ 30'", f"{value} \\text{{ rad}}"))
+    wrong = r.choice(
+        (f"{value + 1}^\\circ", f"-{value}^\\circ", rf"{value}\pi", f"{value}^\\circ 30'", f"{value} \\text{{ rad}}")
+    )
     return "angle", "digit or unit", rf"{value}^\circ", wrong
 
 
@@ -223,16 +250,22 @@ def interval(r: random.Random) -> Case:
     low = r.randint(-50, 40)
     high = low + r.randint(1, 40)
     left, right = r.choice("(["), r.choice(")]")
+    below, above = ("<" if left == "[" else r"\le"), ("<" if right == "]" else r"\le")
     slip, wrong = r.choice(
         (
             ("bracket", f"{'[' if left == '(' else '('}{low}, {high}{right}"),
             ("bracket", f"{left}{low}, {high}{']' if right == ')' else ')'}"),
             ("end", f"{left}{low}, {high + 1}{right}"),
             ("end", rf"{left}{low}, \infty)"),
-            ("inequality", rf"{low} {'<' if left == '[' else '\\le'} x {'<' if right == ')' else '\\le'} {high}"),
+            ("inequality", f"{low} {below} x {above} {high}"),
         )
     )
-    return "interval", slip, f"{left}{low}, {high}{right}" if (left, right) != ("(", ")") else rf"{low} < x < {high}", wrong
+    return (
+        "interval",
+        slip,
+        f"{left}{low}, {high}{right}" if (left, right) != ("(", ")") else rf"{low} < x < {high}",
+        wrong,
+    )
 
 
 def region(r: random.Random) -> Case:
@@ -255,7 +288,13 @@ def polynomial(r: random.Random) -> Case:
     a, b, c = r.randint(2, 9), _nonzero(r, 9), _nonzero(r, 9)
     gold = f"{a}x^2 + {b}x + {c}".replace("+ -", "- ")
     slip, (d, e, f) = r.choice(
-        (("sign", (a, -b, c)), ("digit", (a + 1, b, c)), ("digit", (a, b, c + 1)), ("dropped part", (a, b, 0)), ("factor", (2 * a, 2 * b, 2 * c)))
+        (
+            ("sign", (a, -b, c)),
+            ("digit", (a + 1, b, c)),
+            ("digit", (a, b, c + 1)),
+            ("dropped part", (a, b, 0)),
+            ("factor", (2 * a, 2 * b, 2 * c)),
+        )
     )
     wrong = f"{d}x^2 + {e}x + {f}".replace("+ -", "- ").replace(" + 0", "")
     return "polynomial", slip, gold, r.choice((wrong, f"y = {wrong}", wrong.replace("x", "t")))
@@ -287,51 +326,84 @@ def matrix(r: random.Random) -> Case:
         at = next(at for at, cell in enumerate(cells) if cell)
         wrong[at] = -wrong[at]
     rows = [wrong[:2], wrong[2:]] if slip != "dropped part" else [wrong[:2]]
-    write = lambda body: rf"\begin{{{shape}}}" + r" \\ ".join(" & ".join(map(str, row)) for row in body) + rf"\end{{{shape}}}"  # noqa: E731
-    return "matrix", slip, write([cells[:2], cells[2:]]), write(rows)
+    return "matrix", slip, _block(shape, [cells[:2], cells[2:]]), _block(shape, rows)
+
+
+def _block(shape: str, rows: list[list[int]]) -> str:
+    body = r" \\ ".join(" & ".join(map(str, row)) for row in rows)
+    return rf"\begin{{{shape}}}{body}\end{{{shape}}}"
 
 
 def ratio(r: random.Random) -> Case:
     a, b = r.sample(range(2, 40), 2)
-    slip, wrong = r.choice((("order", f"{b}:{a}"), ("digit", f"{a}:{b + 1}"), ("factor", f"{2 * a}:{b}"), ("value", f"{a}")))
+    slip, wrong = r.choice(
+        (("order", f"{b}:{a}"), ("digit", f"{a}:{b + 1}"), ("factor", f"{2 * a}:{b}"), ("value", f"{a}"))
+    )
     return "ratio", slip, f"{a}:{b}", wrong
 
 
 def choice(r: random.Random) -> Case:
     right, wrong = r.sample("ABCDE", 2)
-    return "choice", "letter", right, r.choice((wrong, f"({wrong})", rf"\text{{{wrong}}}", f"{right}, {wrong}", f"({wrong}) 12", wrong.lower()))
+    return (
+        "choice",
+        "letter",
+        right,
+        r.choice((wrong, f"({wrong})", rf"\text{{{wrong}}}", f"{right}, {wrong}", f"({wrong}) 12", wrong.lower())),
+    )
 
 
 def complex_number(r: random.Random) -> Case:
     a, b = r.sample(range(2, 30), 2)
-    slip, wrong = r.choice((("sign", f"{a}-{b}i"), ("swapped", f"{b}+{a}i"), ("dropped part", f"{a}+{b}"), ("sign", f"-{a}+{b}i")))
+    slip, wrong = r.choice(
+        (("sign", f"{a}-{b}i"), ("swapped", f"{b}+{a}i"), ("dropped part", f"{a}+{b}"), ("sign", f"-{a}+{b}i"))
+    )
     return "complex", slip, f"{a}+{b}i", wrong
 
 
 def function(r: random.Random) -> Case:
     a, b = r.randint(2, 9), r.randint(2, 9)
-    gold = r.choice((rf"{a}\sin {b}x", rf"e^{{{a}x}} + {b}", rf"\ln({a}x + {b})", rf"{a}^{b + 3} x", rf"\frac{{{a}}}{{x + {b}}}"))
+    gold = r.choice(
+        (rf"{a}\sin {b}x", rf"e^{{{a}x}} + {b}", rf"\ln({a}x + {b})", rf"{a}^{b + 3} x", rf"\frac{{{a}}}{{x + {b}}}")
+    )
     changed = gold.replace(str(a), str(a + 1), 1)
-    slip, wrong = r.choice((("digit", changed), ("sign", "-" + gold), ("factor", f"2({gold})"), ("function", gold.replace("sin", "cos").replace("ln", "exp").replace("x", "x^2"))))
+    slip, wrong = r.choice(
+        (
+            ("digit", changed),
+            ("sign", "-" + gold),
+            ("factor", f"2({gold})"),
+            ("function", gold.replace("sin", "cos").replace("ln", "exp").replace("x", "x^2")),
+        )
+    )
     return "function", slip, gold, wrong
 
 
 def constant_of_integration(r: random.Random) -> Case:
     a, b = r.randint(2, 9), r.randint(2, 9)
-    slip, wrong = r.choice((("digit", f"x^{a} + {b + 1}x + C"), ("sign", f"x^{a} - {b}x + C"), ("dropped part", f"x^{a} + C"), ("dropped part", f"x^{a} + {b}x")))
+    slip, wrong = r.choice(
+        (
+            ("digit", f"x^{a} + {b + 1}x + C"),
+            ("sign", f"x^{a} - {b}x + C"),
+            ("dropped part", f"x^{a} + C"),
+            ("dropped part", f"x^{a} + {b}x"),
+        )
+    )
     return "antiderivative", slip, f"x^{a} + {b}x + C", wrong
 
 
 def text(r: random.Random) -> Case:
-    pairs = (("even", "not even"), ("increasing", "decreasing"), ("Monday", "Tuesday"), ("yes", "no"), ("converges", "diverges"),
-             ("no solution", "one solution"), ("Alice", "Bob"), (r"\infty", r"-\infty"), ("odd", "even"), ("true", "not true"),
-             ("ellipse", "hyperbola"), ("no solution", "infinitely many solutions"), ("does not exist", "exists"))  # fmt: skip
+    pairs = (("even", "not even"), ("increasing", "decreasing"), ("Monday", "Tuesday"), ("yes", "no"), ("converges",
+    "diverges"),
+             ("no solution", "one solution"), ("Alice", "Bob"), (r"\infty", r"-\infty"), ("odd", "even"), ("true",
+             "not true"),
+             ("ellipse", "hyperbola"), ("no solution", "infinitely many solutions"), ("does not exist",
+             "exists"))  # fmt: skip
     gold, wrong = r.choice(pairs)
     return "text", "opposite", gold if gold.startswith("\\") else rf"\text{{{gold}}}", wrong
 
 
 MAKERS: tuple[Callable[[random.Random], Case], ...] = (
     integer, long_integer, word_after, decimal, scientific, fraction, mixed_number, surd, multiple_of_pi, percent, unit,
-    unit_value, angle, ordered, unordered, interval, region, polynomial, equation, matrix, ratio, choice, complex_number,
+    unit_value, angle, ordered, unordered, interval, region, polynomial, equation, matrix, ratio, choice,
+    complex_number,
     function, constant_of_integration, text,
 )  # fmt: skip

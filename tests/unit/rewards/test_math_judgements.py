@@ -51,7 +51,7 @@ NUMBERS = [
     r"\sqrt[3]{-8}", R),
     ("204_5", "204_{5}", R), ("204_5", "204", R), ("204_5", "203_5", W), ("54", "204_5", U), ("-1800000000",
     "-1.8 billion", R),
-    ("50", "10+John's age", W), ("5", "about 5", U), ("5", "five", U), ("5", "x = 2+3 = 5", R), ("5",
+    ("50", "10+John's age", W), ("5", "about 5", U), ("5", "five", R), ("5", "x = 2+3 = 5", R), ("5",
     "x = 2+3 = 6", U),
     ("5", "NaN", W), (r"\frac{1}{2}", r"\int_0^1 x dx", R), ("55", r"\sum_{k=1}^{10} k", R), (r"\frac13",
     r"\int_0^1 x dx", U),
@@ -61,7 +61,7 @@ UNITS = [
     ("50%", "0.5", R), (r"50\%", "50", R), (r"50\%", "5", W), (r"120^\circ", "120", R), (r"120^\circ",
     r"\frac{2\pi}{3}", R),
     (r"120^\circ", "60", W), (r"5.4 \text{ cents}", "5.4", R), (r"15\mbox{ cm}^2", "15 square centimeters", R),
-    ("5", "5 cm", R), (r"5 \text{ cm}", "5 inches", U), (r"5 \text{ cm}", "6 cm", W),
+    ("5", "5 cm", R), (r"5 \text{ cm}", "5 inches", W), (r"5 \text{ cm}", "6 cm", W),
     (r"99\pi \text{ square inches}", "99pi", R),
 ]  # fmt: skip
 

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.rewards import MathReward, math_worker
-from ixt_rl.rewards.math_pool import MathPool, Task, shared_pool
+from ixt_rl.rewards import MathReward
+from ixt_rl.rewards.math import worker as math_worker
+from ixt_rl.rewards.math.pool import MathPool, Task, shared_pool
 
 EQUAL = Task(r"\sqrt{8}", r"2\sqrt{2}")
 UNEQUAL = Task(r"\sqrt{8}", r"3\sqrt{2}")
-SLOW = Task("5", r"\int_0^1 \sin(\sin(\sin(x^x))) dx")
+SLOW = Task("5", "slow")
+SLOW_WORKER = (sys.executable, str(Path(__file__).with_name("slow_worker.py")))
+LARGE = r"3^{9000}\sqrt{2}"
+"""A constant that the trainer process leaves to a worker."""
 
 
 @pytest.fixture
@@ -24,6 +28,13 @@ def pool():
     pool = MathPool(workers=1, deadline_s=10.0)
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def slow_pool(pool):
+    """A pool whose checker sleeps over the answer `slow`."""
+    pool.worker_command = SLOW_WORKER
+    return pool
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,8 @@ def test_order_is_kept_over_several_workers():
         pool.close()
 
 
-def test_a_task_past_its_deadline_is_killed_and_the_next_one_gets_a_new_worker(pool):
+def test_a_task_past_its_deadline_is_killed_and_the_next_one_gets_a_new_worker(slow_pool):
+    pool = slow_pool
     pool.judge([UNEQUAL])
     (before,) = pool.pids()
     pool.deadline_s = 0.3
@@ -56,7 +68,8 @@ def test_a_task_past_its_deadline_is_killed_and_the_next_one_gets_a_new_worker(p
     assert pool.pids() != [before]
 
 
-def test_a_worker_killed_at_work_costs_one_task(pool):
+def test_a_worker_killed_at_work_costs_one_task(slow_pool):
+    pool = slow_pool
     pool.judge([EQUAL])
     (pid,) = pool.pids()
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
@@ -66,13 +79,25 @@ def test_a_worker_killed_at_work_costs_one_task(pool):
     assert pool.counts["crashes"] == 1 and pool.counts["respawns"] == 1
 
 
-def test_a_worker_killed_while_idle_is_replaced_unnoticed(pool):
+@pytest.mark.parametrize("wait_s", [0.1, 0.0])
+def test_a_worker_killed_while_idle_costs_one_retry_and_no_answer(pool, wait_s):
+    """Without a wait the task may still be sent to the process that is about to end."""
     pool.judge([EQUAL])
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.1)
+    time.sleep(wait_s)
     assert [result.right for result in pool.judge([EQUAL, UNEQUAL])] == [True, False]
     assert pool.counts["respawns"] == 1
+
+
+def test_a_worker_that_dies_between_the_check_and_the_task_costs_one_retry(pool, monkeypatch):
+    """The message arrives in the pipe of a process that is stopped, and is then killed before it begins."""
+    pool.judge([EQUAL])
+    (pid,) = pool.pids()
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+    assert [result.right for result in pool.judge([EQUAL])] == [True]
+    assert pool.counts["respawns"] == 1 and pool.counts["timeouts"] == 0
 
 
 def test_workers_are_recycled():
@@ -102,7 +127,7 @@ def test_many_threads_share_one_pool(unharmed):
 
 def test_a_forked_child_gets_its_own_pool():
     reward = MathReward(deadline_s=10.0, workers=1)
-    call = ([""], [r"\boxed{2\sqrt{2}}"], [r"\sqrt{8}"])
+    call = ([""], [r"\boxed{3^{8999}\sqrt{18}}"], [LARGE])
     assert reward(*call) == [1.0]
     parent_pids = reward.pool.pids()
     read, write = os.pipe()
@@ -128,10 +153,10 @@ def test_workers_and_the_import_stay_free_of_torch_and_end_with_the_process():
     code = """
 import sys
 from ixt_rl.rewards import math_reward, MathReward
-import ixt_rl.rewards.math_worker
+import ixt_rl.rewards.math.worker
 assert "torch" not in sys.modules and "sympy" not in sys.modules, sorted(sys.modules)
 r = MathReward(workers=1)
-assert r([""], [r"\\\\boxed{2\\\\sqrt{2}}"], [r"\\\\sqrt{8}"]) == [1.0]
+assert r([""], [r"\\\\boxed{3^{8999}\\\\sqrt{18}}"], [r"3^{9000}\\\\sqrt{2}"]) == [1.0]
 print(*r.pool.pids())
 """.replace("\\\\\\\\", "\\\\").replace("\\\\", "\\")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

@@ -16,7 +16,7 @@ def test_what_was_taken_back_is_not_the_answer():
 
 
 def test_no_answer_is_wrong_and_an_answer_nobody_can_judge_is_undecided():
-    rewards = math_reward([""] * 3, ["I do not know", r"\boxed{6", r"\boxed{9^{9^{9^9}}}"], answer=["6"] * 3)
+    rewards = math_reward([""] * 3, ["I do not know", r"\boxed{6", r"\boxed{2^{2^{2^{2^2}}}}"], answer=["6"] * 3)
     assert rewards == [0.0, 0.0, None]
 
 

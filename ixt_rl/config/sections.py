@@ -373,13 +373,50 @@ class WorldReward(RewardFields):
     type: Literal["world"]
 
 
+class AnswerJudge(Strict):
+    """Who is asked about the answers that a `math` reward leaves undecided, once for each of them."""
+
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    rubric: str = Field(
+        "verifier", description="a shipped rubric over problem, solution (the answer) and reference, or a YAML file"
+    )
+    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+
+    @model_validator(mode="after")
+    def _exist(self, info: ValidationInfo) -> AnswerJudge:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world",
+                reason="answers to a file's problems have no world that could judge them",
+                remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            )
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        return self
+
+
 class MathReward(RewardFields):
-    """math-verify in guarded child processes: right 1, wrong 0, undecided excluded."""
+    """Mathematical answers against the gold one: right 1, wrong 0, undecided excluded."""
 
     type: Literal["math"]
-    extract: Literal["auto", "last_box", "hashes"] = "auto"
-    deadline_s: Seconds = 5.0
-    workers: Workers = 1
+    extract: Literal["auto", "boxed", "last_box", "hashes", "tags", "minerva"] = Field(
+        "auto",
+        description="where the answer stands: in the last \\boxed{} (boxed, last_box), after ####, in <answer> tags, "
+        "after `The final answer is` (minerva), or the first of these and of `the answer is` that there is (auto)",
+    )
+    last_line: bool = Field(False, description="take a completion's last line where the answer stands nowhere else")
+    tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.0, description="largest relative difference of a number from the gold, for suites whose rules allow one"
+    )
+    on_bad_gold: Literal["refuse", "drop"] = Field(
+        "refuse", description="rows whose gold answer cannot be judged: an error, or left out and counted"
+    )
+    judge: AnswerJudge | None = Field(None, description="asked about undecided answers only; null: nobody")
+    deadline_s: Seconds = Field(5.0, description="for judging one answer; past it the answer is undecided")
+    workers: Workers = Field(1, description="child processes for what takes more than a small computation")
 
 
 class FormatReward(RewardFields):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import PromptTemplate, load_template
 from ixt_rl.config.sections import PrefixData, WorldData
 from ixt_rl.data.loaders import load_rows
 from ixt_rl.data.prefixes import load_prefixes
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 
 if TYPE_CHECKING:
     from ixt_rl.config.sections import FileData, Template
+    from ixt_rl.rewards import MathReward
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
 """(row, completion ids, completion text) -> named values; None does not count."""
@@ -34,6 +35,7 @@ class Task:
         grader: a world's full grade; None for files.
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
         chat_template_kwargs: variables of the chat template that prompts are rendered with.
+        golds: of a file's gold answers, counts by kind and of those dropped; empty where none are judged.
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
@@ -42,6 +44,7 @@ class Task:
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
     target: Callable[[str, int], Feedback] | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    golds: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_task(
@@ -107,14 +110,39 @@ def _world_task(data: WorldData, template_spec) -> tuple[Task, PromptTemplate]:
 
 
 def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> tuple[Task, PromptTemplate]:
-    from ixt_rl.rewards import MathReward, check_golds
+    from ixt_rl.rewards import MathReward
 
     score: Callable[..., Any] = judge or MathReward()
     template = load_template(template_spec, "math")
     train, held_out = load_rows(data)
+    golds: dict[str, Any] = {}
     if isinstance(score, MathReward):
-        check_golds([*train, *held_out])
-    return _scored_task(_render(train, template), _render(held_out, template), score, template), template
+        train, held_out, golds = _with_golds(train, held_out, score, data)
+    task = _scored_task(_render(train, template), _render(held_out, template), score, template)
+    return replace(task, golds=golds), template
+
+
+def _with_golds(
+    train: list[dict[str, Any]], held_out: list[dict[str, Any]], reward: MathReward, data: FileData
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """The rows whose gold answer can be judged, and counts by kind of gold.
+
+    Raises:
+        DataError: a gold that cannot be judged with `on_bad_gold: refuse`, or none that can.
+    """
+    from ixt_rl.rewards import check_golds, typed_golds
+
+    rows = [*train, *held_out]
+    if reward.on_bad_gold == "refuse":
+        check_golds(rows)
+    kept, _, report = typed_golds(rows)
+    if not any(at < len(train) for at in kept):
+        raise DataError(
+            f"{data.path}: none of the {len(train)} gold answers can be judged",
+            reason=report.dropped[0][2] if report.dropped else "there are no rows",
+            remedy="map data.answer to the column with the final answer, or set data.answer_extract",
+        )
+    return [rows[at] for at in kept if at < len(train)], [rows[at] for at in kept if at >= len(train)], report.summary
 
 
 def _prefix_task(data: PrefixData, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ixt_rl.judging.endpoint import Endpoint, EndpointBackend
     from ixt_rl.judging.engine import EngineBackend
     from ixt_rl.judging.function import FunctionBackend
+    from ixt_rl.judging.opinion import AnswerOpinion
     from ixt_rl.judging.parse import Reading, parse_answer, strip_thinking
     from ixt_rl.judging.reward import JudgeReward
     from ixt_rl.judging.rewrite_prompt import RewritePrompt, load_rewrite, shipped_rewrites
@@ -35,7 +36,8 @@ _HOMES = {
     "shipped_rubrics": "rubric", "CandidateJudge": "candidates", "CandidateTally": "candidates",
     "CandidateVerdict": "candidates", "Rewriter": "rewriter", "RewriteTally": "rewriter",
     "RewritePrompt": "rewrite_prompt", "load_rewrite": "rewrite_prompt", "shipped_rewrites": "rewrite_prompt",
-    "JudgeReward": "reward", "Thinker": "thoughts", "Woven": "thoughts", "interleaved": "thoughts",
+    "AnswerOpinion": "opinion", "JudgeReward": "reward",
+    "Thinker": "thoughts", "Woven": "thoughts", "interleaved": "thoughts",
     "predicted_suffix": "thoughts", "weave": "thoughts",
     "SPOILERS": "spoil", "RewriteReward": "training_rewards", "VerdictReward": "training_rewards",
 }  # fmt: skip
@@ -43,6 +45,7 @@ _HOMES = {
 __all__ = [
     "SPOILERS",
     "Answer",
+    "AnswerOpinion",
     "Axis",
     "CandidateJudge",
     "CandidateTally",

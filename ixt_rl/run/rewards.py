@@ -11,11 +11,12 @@ from typing import Any
 from ixt_rl.annotation.judges import open_judge, parse_judge
 from ixt_rl.config.keeping import reward_names
 from ixt_rl.config.schema import OnlineStage
-from ixt_rl.config.sections import FileData, WorldData, WorldReward
+from ixt_rl.config.sections import AnswerJudge, FileData, WorldData, WorldReward
 from ixt_rl.config.sections import JudgeReward as JudgeRewardSection
+from ixt_rl.config.sections import MathReward as MathRewardSection
 from ixt_rl.config.sections import RewriteReward as RewriteRewardSection
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging import Judge, JudgeReward, RewriteReward, VerdictReward, load_rubric
+from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, RewriteReward, VerdictReward, load_rubric
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -51,7 +52,7 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
         assert isinstance(stage.data, WorldData)
         return world_reward(stage.data)
     if spec.type == "math":
-        return MathReward(deadline_s=spec.deadline_s, workers=spec.workers, extract=spec.extract)
+        return math_reward(spec)
     if spec.type == "format":
         return format_reward(spec.pattern)
     if spec.type == "length":
@@ -68,6 +69,15 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
     return python_reward(spec.path)
 
 
+def math_reward(spec: MathRewardSection) -> MathReward:
+    """The reward for mathematical answers, with its judge started if it names one."""
+    judge = AnswerOpinion(started_judge(spec.judge), load_rubric(spec.judge.rubric)) if spec.judge else None
+    return MathReward(
+        deadline_s=spec.deadline_s, workers=spec.workers, extract=spec.extract, last_line=spec.last_line,
+        tolerance=spec.tolerance, on_bad_gold=spec.on_bad_gold, judge=judge,
+    )  # fmt: skip
+
+
 def world_reward(data: WorldData) -> Callable[..., list[float]]:
     """1 where the world finds the answer right in the stage's view, else 0."""
     world = WORLDS[data.world](data.view)
@@ -78,7 +88,7 @@ def world_reward(data: WorldData) -> Callable[..., list[float]]:
     return reward
 
 
-def started_judge(section: JudgeRewardSection | RewriteRewardSection, repeats: int = 1) -> Judge:
+def started_judge(section: JudgeRewardSection | RewriteRewardSection | AnswerJudge, repeats: int = 1) -> Judge:
     """The judge that a reward names, started; it is closed when the process ends.
 
     Raises:

@@ -116,7 +116,7 @@ def run_evaluate(
     seconds = time.perf_counter() - started
     folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     folder.add_samples(0, samples)
-    folder.write_result({"seconds": seconds, "prompt_lengths": audit.summary()})
+    folder.write_result({"seconds": seconds, "prompt_lengths": audit.summary(), **_gold_kinds(task)})
 
 
 def run_online(
@@ -182,7 +182,7 @@ def run_online(
         try:
             train(trainer, callback, folder)
         finally:
-            folder.write_result(_online_result(started, rewards, audit))
+            folder.write_result(_online_result(started, rewards, audit, task))
     save_model(trainer, tokenizer, folder)
 
 
@@ -243,7 +243,11 @@ def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
     return run
 
 
-def _online_result(started: float, rewards, audit: LengthAudit) -> dict[str, Any]:
+def _gold_kinds(task: Task) -> dict[str, Any]:
+    return {"golds": dict(task.golds)} if task.golds else {}
+
+
+def _online_result(started: float, rewards, audit: LengthAudit, task: Task) -> dict[str, Any]:
     failed = sum(reward.failures for reward in rewards)
     notes = [
         f"{reward.__name__}: {reward.failures} of {reward.samples} calls failed, last: {reward.last_error}"
@@ -255,4 +259,5 @@ def _online_result(started: float, rewards, audit: LengthAudit) -> dict[str, Any
         "reward_errors": failed,
         "notes": notes,
         "prompt_lengths": audit.summary(),
+        **_gold_kinds(task),
     }

@@ -352,5 +352,5 @@ def _only_renamed(a: Expr, b: Expr) -> bool:
         return False
     if any(" " in name for name in names_a | names_b):  # \overline{CD} names something
         return False
-    renamed = [rename(side, {name: "x"}) for side, (name,) in ((a, tuple(names_a)), (b, tuple(names_b)))]
-    return bool(_equal_at(*renamed, {"x": Fraction(355, 113)}))
+    (name_a,), (name_b,) = names_a, names_b
+    return bool(_equal_at(rename(a, {name_a: "x"}), rename(b, {name_b: "x"}), {"x": Fraction(355, 113)}))

@@ -49,8 +49,8 @@ def read_quantity(tokens: Tokens, read: ReadExpr, nouns: frozenset[str], gold: b
     parts = _parts(tail)
     if parts is not None:
         first = read_quantity([*head, *parts[0]], read, nouns, gold)
-        rest = read_quantity(parts[1], read, nouns, gold)
-        items = [*(_items(first)), *(_items(rest))]
+        second = read_quantity(parts[1], read, nouns, gold)
+        items = [*_items(first), *_items(second)]
         if any(item.unit.counted for item in items):
             raise Unreadable("two quantities side by side")
         return Sequence("compound", tuple(items))

@@ -284,11 +284,12 @@ class Reader:
             values = [self.item(part) for part in parts]
             region = combined(values, "or")
             return region if region is not None else Union(tuple(values))
-        for text, operation in (("\\setminus", "minus"), ("\\backslash", "minus"), ("\\cap", "cap")):
-            parts, found = split(tokens, lambda token, _, text=text: token.text == text)
-            if found:
-                values = [self.item(part) for part in parts]
-                return _difference(values) if operation == "minus" else SetOp(operation, tuple(values))
+        parts, found = split(tokens, lambda token, _: token.text in ("\\setminus", "\\backslash"))
+        if found:
+            return _difference([self.item(part) for part in parts])
+        parts, found = split(tokens, lambda token, _: token.text == "\\cap")
+        if found:
+            return SetOp("cap", tuple(self.item(part) for part in parts))
         if any(token.text == "-" for token in tokens[1:2]) and named_set(spell(tokens[:1])) is not None:
             return _difference([self.item(tokens[:1]), self.item(tokens[2:])])
         return None

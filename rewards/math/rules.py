@@ -251,10 +251,9 @@ class Rules:
         return False if not _symbols(other) else None
 
     def clock(self, gold: Value, answer: Value) -> bool | None:
-        sides = [_as_clock(gold), _as_clock(answer)]
-        if sides[0] is None or sides[1] is None:
+        a, b = _as_clock(gold), _as_clock(answer)
+        if a is None or b is None:
             raise Undecided("ambiguous: a time against something else")
-        a, b = sides
         if (a.hour, a.minute) != (b.hour, b.minute):
             if abs(a.hour - b.hour) != 12 or a.minute != b.minute or (a.half and b.half):
                 return False

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Any
 
 from ixt_rl.rewards.math.vocabulary import CHANGES_NUMBER, COUNTABLE, UNIT_NAMES, singular
 
@@ -171,11 +172,11 @@ def open_nouns(text: str) -> frozenset[str]:
 
 
 @cache
-def _registry():
+def _registry() -> Any:
     """pint's registry with exact factors and the currencies."""
     import pint
 
-    registry = pint.UnitRegistry(non_int_type=Fraction, cache_folder=None)
+    registry: Any = pint.UnitRegistry(non_int_type=Fraction, cache_folder=None)
     for name in sorted(MONEY - {"cent", "pence"}):
         registry.define(f"{name} = [money_{name}]")
     registry.define("cent = dollar / 100")

@@ -11,10 +11,11 @@ from tests.unit.rewards.respelled import RESPELLINGS
 
 GOLDS = [
     "42", "-7", "123456", "0.125", r"\frac{3}{8}", r"-\frac{14}{3}", r"\frac43", "3\\sqrt{13}", r"\sqrt{51}",
-    r"\frac{\pi}{2}", r"1-12\pi", r"90^\circ", r"\frac{\sqrt{21}}{5}", "x^2+2x-1", r"\left(3, \frac{\pi}{2}\right)", "(2,-1)", "1,-2",
-    "-4, 0, 5", r"\{1, 2, 3\}", "[2,5)", r"(-\infty,2)\cup(3,\infty)", r"x\in[-2,7]", "y=2x+3", r"10,\!080", r"\$18.90", r"50\%",
-    r"\begin{pmatrix} 1 & -2 \\ 3 & 4 \end{pmatrix}", r"\text{Evelyn}", r"\text{(C)}", r"864\mbox{ inches}^2",
-    r"12\text{ cm}", "1+2i", r"4\cdot 10^{5}", r"\frac{1}{2}\cdot 3^{7}", "2:3", "204_5", r"3\frac{1}{2}", r"1\pm\sqrt{5}", r"\infty",
+    r"\frac{\pi}{2}", r"1-12\pi", r"90^\circ", r"\frac{\sqrt{21}}{5}", "x^2+2x-1", r"\left(3, \frac{\pi}{2}\right)",
+    "(2,-1)", "1,-2", "-4, 0, 5", r"\{1, 2, 3\}", "[2,5)", r"(-\infty,2)\cup(3,\infty)", r"x\in[-2,7]", "y=2x+3",
+    r"10,\!080", r"\$18.90", r"50\%", r"\begin{pmatrix} 1 & -2 \\ 3 & 4 \end{pmatrix}", r"\text{Evelyn}",
+    r"\text{(C)}", r"864\mbox{ inches}^2", r"12\text{ cm}", "1+2i", r"4\cdot 10^{5}", r"\frac{1}{2}\cdot 3^{7}",
+    "2:3", "204_5", r"3\frac{1}{2}", r"1\pm\sqrt{5}", r"\infty",
 ]  # fmt: skip
 
 

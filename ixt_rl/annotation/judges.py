@@ -9,12 +9,13 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ixt_rl.annotation.fingerprints import hash_file, hash_model
 from ixt_rl.backends import require
+from ixt_rl.config.asked_options import check_options
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging.backend import JudgeBackend
@@ -25,14 +26,6 @@ AnyFunction = Callable[[Mapping[str, str]], Any]
 
 FORMS = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
 
-_ENGINE_OPTIONS: dict[str, dict[str, type]] = {
-    "hf": {"dtype": str, "batch_size": int},
-    "vllm": {
-        "constrain": bool, "dtype": str, "max_model_len": int, "batch_size": int, "max_num_seqs": int,
-        "tensor_parallel_size": int, "gpu_memory_utilization": float, "kv_cache_gib": float, "enforce_eager": bool,
-    },
-    "python": {},
-}  # fmt: skip
 _ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len")
 
 
@@ -76,10 +69,10 @@ class JudgeSpec:
         """Refuses, without loading a model, what cannot be started.
 
         Raises:
-            ConfigError: no such file, function, folder or option; no room for an answer.
+            ConfigError: no such file, function, folder or option (see `check_options`); no room for an answer.
             BackendMissing: a package is not installed.
         """
-        self._check_options()
+        check_options(self.kind, self.options, self.role)
         if self.kind == "python":
             load_function(self.target, self.role)
         elif self.kind == "openai":
@@ -120,30 +113,6 @@ class JudgeSpec:
         if self.parameters is not None or self.kind in ("python", "openai"):
             return self.parameters
         return sum(map(_elements, Path(self.target).glob("*.safetensors"))) or None
-
-    def _check_options(self) -> None:
-        from ixt_rl.judging.endpoint import Endpoint
-
-        if self.kind == "openai":
-            known: Mapping[str, Any] = {
-                entry.name: type(entry.default) for entry in fields(Endpoint) if entry.name != "model"
-            }
-        else:
-            known = _ENGINE_OPTIONS[self.kind]
-        for name, value in self.options.items():
-            if name not in known:
-                raise ConfigError(
-                    f"{self.role} option {name!r}",
-                    reason=f"a {self.role} `{self.kind}:...` does not have it",
-                    remedy=f"{did_you_mean(name, list(known))}its options: {', '.join(known) or 'none'}",
-                )
-            wanted, given = known[name], type(value)
-            if wanted is not type(None) and given is not wanted and (wanted, given) != (float, int):
-                raise ConfigError(
-                    f"{self.role} option {name}={value!r}",
-                    reason=f"it is {given.__name__}, not {wanted.__name__}",
-                    remedy=f"give a value like {wanted()!r}",
-                )
 
 
 class OpenJudge:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import ast
 import glob
+import json
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 import yaml
 from pydantic import ValidationInfo
 
 import ixt_rl
 from ixt_rl import backends
+from ixt_rl.config.asked_options import check_options
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import BackendMissing, ConfigError
 
@@ -32,6 +36,9 @@ MOST_ROWS = 10**8
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _FILE_ENDING = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|ya?ml|gz|zst|zip)$", re.IGNORECASE)
 _WEIGHT_ENDING = re.compile(r"\.(safetensors|bin|gguf|pt|pth)$", re.IGNORECASE)
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""Names of a model's positions in config.json; the later ones are GPT-2's and MPT's."""
 
 
 def _off(info: ValidationInfo) -> bool:
@@ -116,6 +123,25 @@ def check_model_path(path: str, info: ValidationInfo) -> str:
     return str(local)
 
 
+def folder_positions(folder: str) -> int | None:
+    """Positions of the model in a local folder; None where its config.json does not say, or there is none."""
+    file = Path(folder).expanduser() / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # a hub id, or what loading the model will complain of
+    return _positions(config)
+
+
+def _positions(config: Any) -> int | None:
+    if not isinstance(config, dict):
+        return None
+    found = next((config[name] for name in _POSITIONS if name in config), None)
+    if found is None:
+        return _positions(config.get("text_config"))
+    return found if type(found) is int and found > 0 else None
+
+
 def check_python_function(path: str, info: ValidationInfo) -> str:
     """`FILE.py:FUNCTION` names a function that the file defines; the file is parsed, not run."""
     file, colon, function = path.rpartition(":")
@@ -163,6 +189,21 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
     if backend is not None:
         needs_backend(backend, f"{kind}:...", info)
     return name
+
+
+def check_asked(name: str, options: Mapping[str, Any], max_new_tokens: int, role: str, info: ValidationInfo) -> None:
+    """Options of who is asked are ones of its kind, and a local model has room for a prompt beside the answer."""
+    kind = name.partition(":")[0]
+    check_options(kind, options, role)
+    positions = None
+    if kind in ("hf", "vllm") and not _off(info):
+        positions = options.get("max_model_len", folder_positions(name.partition(":")[2]))
+    if positions is not None and max_new_tokens >= positions:
+        raise ConfigError(
+            f"max_new_tokens={max_new_tokens} with the {role} {name}",
+            reason=f"its limit is {positions} tokens for a prompt and its answer: there is no room for a prompt",
+            remedy=f"lower it below {positions}",
+        )
 
 
 def check_rewriter_model(name: str, info: ValidationInfo) -> str:

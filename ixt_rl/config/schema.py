@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.config import checks
 from ixt_rl.config.documents import DocumentFields, FileCorpus, WorldCorpus
 from ixt_rl.config.keeping import check_keep
+from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.config.sections import (
     BatchSize,
@@ -29,6 +30,7 @@ from ixt_rl.config.sections import (
     NonNegativeInt,
     Optim,
     PositiveInt,
+    PrefixData,
     RaftSection,
     Reward,
     RewardErrors,
@@ -128,6 +130,8 @@ class DocumentStage(DocumentFields, Stage):
                 remedy=f"make batch_size a multiple of {self.micro_batch_size}",
             )
         evaluation = self.evaluation
+        if evaluation is not None and evaluation.data is not None:
+            _check_held_out(evaluation.data, "evaluation.data")
         if evaluation is not None and isinstance(self.data, FileCorpus) and not (evaluation.data or evaluation.holdout):
             raise ConfigError(
                 "evaluation without evaluation.data",
@@ -155,17 +159,14 @@ class EvaluateStage(Stage):
     rollout: RolloutSection
     problems: Rows = 400
     min_told_gap: Share | None = Field(
-        None, description="stop unless strict accuracy told the answer exceeds the plain one by this much"
+        None,
+        description="stop unless accuracy told the answer exceeds the plain one by this much: strict accuracy in a "
+        "world, checked accuracy on a file",
     )
 
     @model_validator(mode="after")
-    def _world_only(self) -> EvaluateStage:
-        if self.min_told_gap is not None and not isinstance(self.data, WorldData):
-            raise ConfigError(
-                f"min_told_gap={self.min_told_gap} on file data",
-                reason="only a world can tell whether every step is right",
-                remedy="leave min_told_gap out",
-            )
+    def _measures(self) -> EvaluateStage:
+        _check_held_out(self.data, "data")
         check_template_columns(self.template, self.data)
         return self
 
@@ -190,13 +191,25 @@ class OnlineStage(Stage):
     optim: Optim
     rewards: Annotated[list[Reward], Field(min_length=1)]
     reward_errors: RewardErrors = RewardErrors()
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation | None = Field(
+        Evaluation(), description="null: none; default: null where the data sets no rows aside (data.eval_rows)"
+    )
     intro: IntroSection = IntroSection()
     raft: RaftSection = RaftSection()
     grpo: GrpoSection = GrpoSection()
     lora: Lora | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_rows_no_evaluation(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "evaluation" in value or not isinstance(value.get("data"), dict):
+            return value
+        data = value["data"]
+        kind = PrefixData if "suffix_tokens" in data else FileData
+        held_out = "world" in data or data.get("eval_rows", kind.model_fields["eval_rows"].default)
+        return value if held_out else {**value, "evaluation": None}
 
     @property
     def unread_sections(self) -> list[str]:
@@ -278,6 +291,8 @@ class OnlineStage(Stage):
                 )
         check_keep(self)
         check_template_columns(self.template, self.data)
+        if self.evaluation is not None:
+            _check_held_out(self.data, "data", judged=True)
         return self
 
 
@@ -391,6 +406,15 @@ class RunConfig(Strict):
                     found.append((stage, key, f"stages.{stage.name}.{key}", f"type: {stage.type}"))
         return found
 
+    @field_validator("stages")
+    @classmethod
+    def _positions(cls, stages: list[AnyStage], info: ValidationInfo) -> list[AnyStage]:
+        model = info.data.get("model")
+        positions = None if model is None else model_positions(model)
+        for stage in stages if positions is not None else []:
+            check_positions(stage, positions)
+        return stages
+
     @model_validator(mode="after")
     def _stage_names(self) -> RunConfig:
         seen: list[str] = []
@@ -440,6 +464,22 @@ class RunConfig(Strict):
                 remedy="list each seed once",
             )
         return self
+
+
+def _check_held_out(data: Any, where: str, judged: bool = False) -> None:
+    """Raises ConfigError where an evaluation would measure nothing: no rows are set aside, or nobody judges them."""
+    if isinstance(data, PrefixData) and not judged:
+        raise ConfigError(
+            f"prefixes of {data.path} as {where}",
+            reason="how a text goes on is measured by the judge of a reward, and there is none here",
+            remedy="measure it by the `evaluation` of a stage with a {type: judge, ...} reward, or name problems",
+        )
+    if isinstance(data, FileData | PrefixData) and not data.eval_rows:
+        raise ConfigError(
+            f"an evaluation with {where}.eval_rows={data.eval_rows}",
+            reason="no rows are set aside, so that nothing would be measured",
+            remedy=f"set {where}.eval_rows to how many rows are held out, or evaluation: null",
+        )
 
 
 def _check_against(name: str | None, stage: str, measured: list[str]) -> None:

@@ -453,7 +453,9 @@ class JudgeReward(RewardFields):
         description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
     )
     rubric: str = Field("suffix-match", description="a shipped rubric that reads one completion, or a YAML file")
-    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
@@ -464,6 +466,7 @@ class JudgeReward(RewardFields):
                 "judge: world", reason="a world's own judge is a reward of its own", remedy="write {type: world}"
             )
         checks.check_judging_file(self.rubric, "rubrics", (), info)
+        checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
         return self
 
 
@@ -492,7 +495,9 @@ class RewriteReward(RewardFields):
     judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
         description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
     )
-    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
     repeats: Workers = Field(1, description="votes on every question, and on each order of a pair")
@@ -501,13 +506,14 @@ class RewriteReward(RewardFields):
     )
 
     @model_validator(mode="after")
-    def _no_world(self) -> RewriteReward:
+    def _no_world(self, info: ValidationInfo) -> RewriteReward:
         if self.judge == "world":
             raise ConfigError(
                 "judge: world",
                 reason="rewrites of files have no world that could judge them",
                 remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
             )
+        checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
         return self
 
 

@@ -71,11 +71,19 @@ class Asked(Strict):
     model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
         WORLD, description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER"
     )
-    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
     temperature: NonNegativeFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.6
     max_new_tokens: Tokens = 512
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _options(self, info: ValidationInfo) -> Asked:
+        role = type(self).__name__.removesuffix("Section").lower()
+        checks.check_asked(self.model, self.options, self.max_new_tokens, role, info)
+        return self
 
 
 class RewriterSection(Asked):

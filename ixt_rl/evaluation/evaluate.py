@@ -23,7 +23,8 @@ class EvaluationPlan:
     Args:
         max_new_tokens: longest completion.
         temperature, top_p: of the sampled modes.
-        samples: sampled completions a problem; metrics are their mean (avg@k).
+        samples: sampled completions a problem; metrics are their mean (avg@k). What is undecided is in no mean of
+            `checked`: the share `undecided` stands beside it, and `checked_lower`, which counts it as wrong.
         keep_samples: completions of the sampled mode kept for reading.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         chat_template_kwargs: of the prompts, as the task has them.

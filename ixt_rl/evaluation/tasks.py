@@ -165,7 +165,7 @@ def _scored_task(
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
         value = score(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
-        return {"checked": value, "undecided": float(value is None)}
+        return {"checked": value, "checked_lower": value or 0.0, "undecided": float(value is None)}
 
     return Task(
         train_rows=lambda count, seed: train,

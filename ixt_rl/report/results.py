@@ -42,6 +42,7 @@ COLUMNS = (
     Column("sampled/strict", "sampled", "strict", "sampled\nstrict", max),
     Column("sampled/checked", "sampled", "checked", "sampled\nchecked", max),
     Column("sampled/lucky_of_checked", "sampled", "lucky share", "lucky\nshare", min),
+    Column("sampled/checked_lower", "sampled", "checked at least", None, max),
     Column("sampled/undecided", "sampled", "undecided", "un-\ndecided", min),
     Column("sampled/length", "sampled", "length", "length"),
     Column("sampled/unreasoned", "sampled", "no reasoning", "no rea-\nsoning", min),
@@ -62,7 +63,8 @@ COLUMNS = (
         )
     ),
     Column("told/strict", "told", "strict", "told\nstrict", max),
-    Column("told/checked", "told", "checked", None, max),
+    Column("told/checked", "told", "checked", "told\nchecked", max),
+    Column("told/undecided", "told", "undecided", None, min),
     Column("sampled@worst/strict", "worst prefix, strict", "sampled", "worst\nprefix"),
     Column("greedy@worst/strict", "worst prefix, strict", "greedy", None),
     Column("sampled@none/strict", "no prefix, strict", "sampled", "no\nprefix", max),

@@ -26,6 +26,7 @@ from ixt_rl.config.schema import (
     RunConfig,
     SipStage,
 )
+from ixt_rl.config.sections import WorldData
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.files import readable, write_text
 from ixt_rl.locks import locked
@@ -206,12 +207,19 @@ def check_told_gap(stage, folder: StageFolder) -> None:
     if stage.min_told_gap is None:
         return
     metrics = folder.final_metrics()
-    told, plain = metrics["told/strict"], metrics["sampled/strict"]
+    name = "strict" if isinstance(stage.data, WorldData) else "checked"  # a file knows nothing of steps
+    told, plain = metrics.get(f"told/{name}"), metrics.get(f"sampled/{name}")
+    if told is None or plain is None:
+        raise PreconditionError(
+            f"stage {stage.name}: no told or no plain completion was decided, so that there is no gap",
+            reason="min_told_gap compares shares of right answers among those that are right or wrong",
+            remedy="correct the golds or data.answer_extract, or set min_told_gap: null to go on anyway",
+        )
     if told - plain < stage.min_told_gap:
         raise PreconditionError(
-            f"stage {stage.name}: told strict {told:.3f}, plain strict {plain:.3f}, gap {told - plain:.3f} "
+            f"stage {stage.name}: told {name} {told:.3f}, plain {name} {plain:.3f}, gap {told - plain:.3f} "
             f"< min_told_gap={stage.min_told_gap}",
             reason="answer-conditioned credit needs an answer-conditioned mode that is clearly better than the "
             "policy; training on would show noise",
-            remedy="pretrain the base longer (stages.<pretrain>.steps), or set min_told_gap: null to go on anyway",
+            remedy="use a stronger base (pretrain it longer, in a world), or set min_told_gap: null to go on anyway",
         )

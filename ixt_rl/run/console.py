@@ -24,6 +24,8 @@ _SHOWN = (
     "greedy/strict",
     "sampled/checked",
     "sampled/strict",
+    "sampled/undecided",
+    "told/checked",
     "told/strict",
     "greedy/right",
     "sampled/right",

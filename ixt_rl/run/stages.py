@@ -176,8 +176,8 @@ def run_online(
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=stage.rollouts_until,
             evaluate=_evaluator(stage, task, trainer, tokenizer),
-            evaluate_every=stage.evaluation.every,
-            evaluate_at_start=stage.evaluation.at_start,
+            evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+            evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
         try:
             train(trainer, callback, folder)
@@ -223,11 +223,10 @@ def _prompt_limit(section: RolloutSection) -> int | None:
 
 
 def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
-    rows = task.eval_rows(stage.evaluation.problems)
-    if not rows:
-        return None
-    rows, _ = _fitting(task, rows, stage.rollout, tokenizer)
     section = stage.evaluation
+    if section is None:
+        return None
+    rows, _ = _fitting(task, task.eval_rows(section.problems), stage.rollout, tokenizer)
     plan = EvaluationPlan(
         stage.rollout.max_new_tokens,
         section.temperature,

@@ -294,7 +294,7 @@ def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, colum
     data.write_text("{}\n")
     gap = "- {name: gap, type: evaluate, rollout: {max_new_tokens: 8}, data: {world: addition}}\n"
     file.write_text(file.read_text().replace("  - name: rl", f"  {gap}  - name: rl"))
-    changes = [f"stages.{stage}.data={{path: '{data}', answer: gold, columns: {columns}}}"]
+    changes = [f"stages.{stage}.data={{path: '{data}', eval_rows: 1, answer: gold, columns: {columns}}}"]
     changes += [f"stages.{stage}.template={template}", "model.new.tokenizer=bytes"]
     changes += ["stages.rl.rewards=[{type: math}]"] if stage == "rl" else []
     if wrong is None:

@@ -1,0 +1,90 @@
+"""Options of judges and rewriters, by their kind: which there are, of what type, in what range. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.errors import ConfigError
+
+
+class Option(NamedTuple):
+    """What a value may be: its type, its least and largest one, and whether null is one."""
+
+    type: type
+    least: float = -math.inf
+    most: float = math.inf
+    null: bool = False
+
+
+_COUNT = Option(int, 1)
+_ABOVE_0 = 5e-324  # the least number above 0
+
+OPTIONS: dict[str, dict[str, Option]] = {
+    "openai": {
+        "base_url": Option(str, null=True),
+        "concurrency": _COUNT,
+        "requests_per_minute": Option(float, _ABOVE_0, null=True),
+        "deadline": Option(float, _ABOVE_0),
+        "retries": Option(int, 0),
+        "max_reply_bytes": Option(int, 1024),
+        "constrain": Option(bool),
+        "extra_body": Option(dict, null=True),
+        "api_key_env": Option(str),
+    },
+    "hf": {"dtype": Option(str), "batch_size": _COUNT},
+    "vllm": {
+        "constrain": Option(bool),
+        "dtype": Option(str),
+        "max_model_len": _COUNT,
+        "batch_size": _COUNT,
+        "max_num_seqs": _COUNT,
+        "tensor_parallel_size": _COUNT,
+        "gpu_memory_utilization": Option(float, _ABOVE_0, 1),
+        "kv_cache_gib": Option(float, _ABOVE_0),
+        "enforce_eager": Option(bool),
+    },
+    "python": {},
+    "world": {},
+    "stored": {},
+}
+"""By kind; those of `openai` are the fields of `Endpoint`."""
+
+
+def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") -> None:
+    """Refuses what whoever is asked does not have, or cannot be.
+
+    Args:
+        kind: a key of `OPTIONS`: what stands before the colon in `openai:MODEL`, or `world`.
+        options: as a run file's `options` or the command line's `--judge-option` give them.
+        role: how messages call who is asked.
+
+    Raises:
+        ConfigError: an option that there is not, of another type, or out of its range.
+    """
+    known = OPTIONS[kind]
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(
+                f"{role} option {name!r}",
+                reason=f"a {role} `{kind if kind == 'world' else kind + ':...'}` does not have it",
+                remedy=f"{did_you_mean(name, list(known))}its options: {', '.join(known) or 'none'}",
+            )
+        wanted, given = known[name], type(value)
+        if value is None and wanted.null:
+            continue
+        if given is not wanted.type and (wanted.type, given) != (float, int):
+            raise ConfigError(
+                f"{role} option {name}={value!r}",
+                reason=f"it is {given.__name__}, not {wanted.type.__name__}",
+                remedy=f"give a value like {wanted.type()!r}",
+            )
+        if isinstance(value, int | float) and not (wanted.least <= value <= wanted.most and abs(value) != math.inf):
+            low = "above 0" if wanted.least == _ABOVE_0 else f"{wanted.least:g} or more"
+            raise ConfigError(
+                f"{role} option {name}={value}",
+                reason=f"it is {low}" + (f" and at most {wanted.most:g}" if wanted.most < math.inf else ""),
+                remedy="give a number in that range",
+            )

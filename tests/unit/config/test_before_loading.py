@@ -1,0 +1,176 @@
+"""What a run file asks for that its judges, data or model cannot give is refused before anything loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from ixt_rl.config.asked_options import OPTIONS, check_options
+from ixt_rl.config.load import dump_yaml, load_run, resolved
+from ixt_rl.errors import ConfigError
+from ixt_rl.judging.endpoint import Endpoint
+
+MODEL = {"new": {"tokenizer": "bytes"}}
+OPTIM = {"lr": 1e-3}
+RL = {
+    "name": "rl", "type": "grpo", "data": {"path": "some/problems"}, "steps": 2, "rollouts_per_step": 8,
+    "rollout": {"max_new_tokens": 8}, "optim": OPTIM, "rewards": [{"type": "math"}],
+}  # fmt: skip
+SIP = {
+    "name": "sip", "type": "sip", "data": {"world": "chain"}, "steps": 2, "rollout": {"max_new_tokens": 8},
+    "optim": OPTIM, "judge": {"model": "world"}, "evaluation": None,
+}  # fmt: skip
+ANSWERS = {"world": "chain", "documents": 8}
+SFT = {"name": "d", "type": "pretrain", "data": ANSWERS, "steps": 2, "optim": OPTIM}
+MEASURE = {"name": "m", "type": "evaluate", "data": {"path": "some/problems"}, "rollout": {"max_new_tokens": 8}}
+
+
+def load(tmp_path, stage, model=None):
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_yaml({"name": "trial", "model": model or MODEL, "stages": [stage]}))
+    return load_run(file)
+
+
+def refused(tmp_path, stage, *says, model=None):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, stage, model)
+    for words in says:
+        assert words in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ measuring nothing
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {**RL, "evaluation": {"every": 1, "problems": 100}},
+        {**RL, "evaluation": {}},
+        MEASURE,
+        {**SFT, "evaluation": {"data": {"path": "some/problems"}}},
+    ],
+    ids=["online", "online, all defaults", "evaluate", "documents"],
+)
+def test_an_evaluation_without_held_out_rows_is_refused(stage, tmp_path):
+    if stage["name"] == "d":  # the model's tokenizer is the world's there
+        refused(tmp_path, stage, "eval_rows=0", "nothing would be measured", model={"new": {"tokenizer": "world"}})
+    else:
+        refused(tmp_path, stage, "eval_rows=0", "nothing would be measured")
+
+
+def test_prefixes_are_not_measured_without_a_judge(tmp_path):
+    refused(tmp_path, {**MEASURE, "data": {"path": "some/text", "suffix_tokens": 8}}, "there is none here")
+
+
+def test_a_stage_that_sets_no_rows_aside_has_no_evaluation_and_loads_back(tmp_path):
+    config = load(tmp_path, RL)
+    assert config.stages[0].evaluation is None
+    file = tmp_path / "again.yaml"
+    file.write_text(dump_yaml(resolved(config)))
+    assert load_run(file) == config
+    held_out = {**RL, "data": {**RL["data"], "eval_rows": 5}}
+    assert load(tmp_path, held_out).stages[0].evaluation.every == 20
+    assert load(tmp_path, {**held_out, "evaluation": {"every": 3}}).stages[0].evaluation.every == 3
+
+
+# ------------------------------------------------------------------------------------ judges' options
+
+
+def test_the_endpoints_options_are_its_fields():
+    fields = {entry.name: entry.default for entry in dataclasses.fields(Endpoint) if entry.name != "model"}
+    assert OPTIONS["openai"].keys() == fields.keys()
+    check_options("openai", fields)  # its own defaults are ones
+    for name, default in fields.items():
+        assert OPTIONS["openai"][name].null == (default is None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ({**SIP, "judge": {"model": "openai:m", "options": {"concurency": 3}}}, "did you mean `concurrency`"),
+        ({**SIP, "judge": {"model": "world", "options": {"foo": 1}}}, "its options: none"),
+        ({**SIP, "judge": {"model": "openai:m", "options": {"retries": -1}}}, "it is 0 or more"),
+        ({**SIP, "judge": {"model": "openai:m", "options": {"retries": True}}}, "it is bool, not int"),
+        ({**SIP, "judge": {"model": "openai:m", "options": {"deadline": float("inf")}}}, "above 0"),
+        (
+            {**SIP, "sources": ["original", "rewrite", "rollout"], "rewriter": {"options": {"foo": 1}}},
+            "rewriter option 'foo'",
+        ),
+        (
+            {**SIP, "evaluation": {"judge": {"model": "openai:m", "options": {"foo": 1}}}},
+            "judge option 'foo'",
+        ),
+    ],
+)
+def test_options_of_whoever_is_asked(stage, says, tmp_path):
+    refused(tmp_path, stage, says, model={"new": {"tokenizer": "world"}})
+
+
+def test_options_that_there_are_pass(tmp_path):
+    options = {
+        "base_url": "http://localhost:8000/v1", "concurrency": 3, "requests_per_minute": 60, "deadline": 30,
+        "extra_body": {"chat_template_kwargs": {"enable_thinking": True}},
+    }  # fmt: skip
+    stage = {**SIP, "judge": {"model": "openai:m", "options": options}}
+    assert load(tmp_path, stage, {"new": {}}).stages[0].judge.options == options
+
+
+# ------------------------------------------------------------------------------------ positions
+
+
+@pytest.fixture(params=["max_position_embeddings", "n_positions", "text_config"])
+def folder(request, tmp_path):
+    """A local model of 2048 positions, as its config.json says it."""
+    name = request.param
+    config = {"text_config": {"max_position_embeddings": 2048}} if name == "text_config" else {name: 2048}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ({**RL, "rollout": {"max_new_tokens": 4000}}, "rollout.max_new_tokens=4000"),
+        ({**RL, "rollout": {"max_new_tokens": 8, "max_prompt_tokens": 4000}}, "rollout.max_prompt_tokens=4000"),
+        ({**MEASURE, "data": {"world": "addition"}, "rollout": {"max_new_tokens": 2048}}, "no room for a prompt"),
+        ({**SFT, "evaluation": {"max_new_tokens": 4000}}, "evaluation.max_new_tokens=4000"),
+        (
+            {
+                **RL, "rewards": [{"type": "judge", "judge": "openai:m"}],
+                "data": {"path": "some/text", "suffix_tokens": 8, "max_prefix_tokens": 4000},
+            },
+            "data.max_prefix_tokens=4000",
+        ),
+        (
+            {
+                **SIP, "judge": {"model": "openai:m"},
+                "data": {"sources": [{"path": "some/text"}], "suffix_tokens": 8, "max_prefix_tokens": 2045},
+            },
+            "data.max_prefix_tokens=2045",
+        ),
+        (
+            {
+                **SIP, "judge": {"model": "openai:m"},
+                "data": {"sources": [{"path": "some/text"}], "suffix_tokens": 2048},
+            },
+            "data.suffix_tokens=2048",
+        ),
+    ],
+)  # fmt: skip
+def test_lengths_beyond_a_local_models_positions(stage, says, folder, tmp_path):
+    refused(tmp_path, stage, says, "2048 positions", model={"path": folder})
+    load(tmp_path, stage, {"path": "some/model"})  # a hub model's are not known yet
+
+
+def test_lengths_that_fit_pass(folder, tmp_path):
+    load(tmp_path, {**RL, "rollout": {"max_new_tokens": 1024, "max_prompt_tokens": 1024}}, {"path": folder})
+    load(tmp_path, {**RL, "rollout": {"max_new_tokens": 2047}}, {"path": folder})
+
+
+def test_a_local_judge_has_room_for_a_prompt(folder, tmp_path):
+    reward = {"type": "judge", "judge": f"hf:{folder}", "max_new_tokens": 2048}
+    refused(tmp_path, {**RL, "rewards": [reward]}, "its limit is 2048 tokens")
+    load(tmp_path, {**RL, "rewards": [{**reward, "max_new_tokens": 512}]})

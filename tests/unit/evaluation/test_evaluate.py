@@ -1,0 +1,84 @@
+"""An evaluation on a file: told beside plain, what is undecided beside what is not, and the gap that training needs."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from ixt_rl.config.schema import EvaluateStage
+from ixt_rl.config.sections import FileData
+from ixt_rl.data.models import byte_tokenizer
+from ixt_rl.errors import PreconditionError
+from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.tasks import make_task
+from ixt_rl.run import check_told_gap
+from ixt_rl.types import Rollout
+
+TOKENIZER = byte_tokenizer()
+
+
+class Copies:
+    """Answers `7` where the prompt shows one, else `?`; the second of two samples says nothing."""
+
+    policy_version = 0
+
+    def generate(self, prompts, sampling, n=1, seeds=None):
+        said = ["7" if "7" in TOKENIZER.decode(prompt) else "?" for prompt in prompts]
+        return [[self._rollout(tuple(p), "" if k else s) for k in range(n)] for p, s in zip(prompts, said, strict=True)]
+
+    def _rollout(self, prompt, text):
+        ids = (*TOKENIZER(text, add_special_tokens=False)["input_ids"], TOKENIZER.eos_token_id)
+        return Rollout(prompt, ids, (0.0,) * len(ids), "eos", 0)
+
+
+def judge(prompts, completions, answer, **_):
+    """Undecided where nothing is said."""
+    return [float(text == gold) if text else None for text, gold in zip(completions, answer, strict=True)]
+
+
+def measured(tmp_path, samples):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": f"q{i}", "answer": "7"}) + "\n" for i in range(6)))
+    task = make_task(FileData(path=str(file), eval_rows=4), "math", judge)
+    return evaluate(Copies(), TOKENIZER, task, task.eval_rows(4), EvaluationPlan(4, samples=samples))[0]
+
+
+def test_a_file_is_answered_plain_and_told(tmp_path):
+    metrics = measured(tmp_path, 1)
+    assert (metrics["sampled/checked"], metrics["told/checked"]) == (0.0, 1.0)
+    assert metrics["told/undecided"] == 0.0
+
+
+def test_what_is_undecided_stands_beside_the_mean_and_bounds_it(tmp_path):
+    metrics = measured(tmp_path, 2)
+    assert metrics["told/checked"] == 1.0  # of the decided ones
+    assert metrics["told/undecided"] == 0.5
+    assert metrics["told/checked_lower"] == 0.5  # undecided as wrong
+
+
+def gap(metrics, data, least=0.2):
+    stage = EvaluateStage.model_validate(
+        {"name": "gap", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 4}, "min_told_gap": least}
+    )
+    check_told_gap(stage, SimpleNamespace(final_metrics=lambda: metrics))
+
+
+FILE = {"path": "some/problems", "eval_rows": 4}
+
+
+def test_the_gap_is_checked_on_files_and_strict_in_worlds(tmp_path):
+    gap({"told/checked": 0.9, "sampled/checked": 0.5}, FILE)
+    with pytest.raises(
+        PreconditionError, match=r"told checked 0\.600, plain checked 0\.500, gap 0\.100 < min_told_gap=0\.2"
+    ):
+        gap({"told/checked": 0.6, "sampled/checked": 0.5}, FILE)
+    world = {"told/checked": 0.9, "sampled/checked": 0.5, "told/strict": 0.5, "sampled/strict": 0.4}
+    with pytest.raises(PreconditionError, match=r"told strict 0\.500"):
+        gap(world, {"world": "addition"})
+
+
+def test_a_gap_of_nothing_decided_stops_the_run():
+    with pytest.raises(PreconditionError, match="no told or no plain completion was decided"):
+        gap({"told/undecided": 1.0, "sampled/checked": 0.5}, FILE)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
     from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
+    from ixt_rl.trainers.where import Where
 
 _HOME = {
     "GRPOConfig": "grpo",
@@ -26,6 +27,7 @@ _HOME = {
     "RAFTTrainer": "raft",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
+    "Where": "where",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "RAFTTrainer",
     "SIPConfig",
     "SIPTrainer",
+    "Where",
 ]
 
 

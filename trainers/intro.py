@@ -36,10 +36,11 @@ from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
-from ixt_rl.trainers.kept import KeptTrainer
+from ixt_rl.trainers.kept import KeptTrainer, signals_of, takes
 from ixt_rl.trainers.online import model_head
 from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.reference import is_zero3, prepared_copy
+from ixt_rl.trainers.where import Where
 
 _CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts
 
@@ -134,8 +135,10 @@ class InTROTrainer(KeptTrainer):
     def factor(self, logp: Tensor, logq: Tensor) -> Tensor:
         """Correction factor of each candidate, min(q / p, clip); no gradient flows through it.
 
+        An override with a third argument, `where`, gets a `Where`: rows, positions, token ids, signals.
+
         Args:
-            logp, logq: log-probs of the same tokens under policy and posterior, any equal shape.
+            logp, logq: (C, m) log-probs of the same tokens under policy and posterior.
         """
         return (logq - logp).exp().clamp(max=self.args.spec.limit)
 
@@ -166,6 +169,7 @@ class InTROTrainer(KeptTrainer):
         posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
         weights = self.weights_of(batch, inputs, kept)
         sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
+        hooks = {"choose": self._hook("choose_candidates"), **self._factor_hook(batch, inputs, kept)}
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
             reweigh = None
@@ -180,9 +184,8 @@ class InTROTrainer(KeptTrainer):
                 self.args.spec,
                 posterior_head=posterior_head,
                 generator=self._generator(hidden.device),
-                choose=self._hook("choose_candidates"),
-                factor=self._hook("factor"),
                 reweigh=reweigh,
+                **hooks,
             )
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
@@ -251,6 +254,19 @@ class InTROTrainer(KeptTrainer):
         """The method, when a subclass overrides it; None leaves the kernel's own, which is faster."""
         overridden = getattr(type(self), name) is not getattr(InTROTrainer, name)
         return getattr(self, name) if overridden else None
+
+    def _factor_hook(self, batch: Batch, inputs: dict[str, Any], kept) -> dict[str, Any]:
+        """The kernel's `factor` or, where the override takes a `where`, its `factor_at`."""
+        factor = self._hook("factor")
+        if factor is None or not takes(factor, "where"):
+            return {"factor": factor}
+        targets, rows, signals = batch.target_ids, batch.target_rows, signals_of(inputs, kept)
+        positions = (batch.loss_mask.cumsum(dim=1) - 1)[batch.loss_mask]
+
+        def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
+            return factor(logp, logq, where=Where(rows[at], positions[at], ids, targets[at], signals))
+
+        return {"factor_at": factor_at}
 
     def _generator(self, device: torch.device) -> torch.Generator:
         return torch.Generator(device=device).manual_seed(step_seed(self, purpose=_CANDIDATES))

@@ -39,7 +39,8 @@ class KeptTrainer(OnlineTrainer):
 
     def __init__(self, model: Any, reward_funcs: Any, args: Any, **kwargs: Any):
         super().__init__(model, reward_funcs, args, **kwargs)
-        self.deciding = _deciding(self.reward_func_names, self.reward_funcs, self.reward_weights.tolist(), args.keep)
+        weights = self.reward_weights.tolist()
+        self.deciding = _deciding(self.reward_func_names, self.reward_funcs, weights, args.keep)
 
     # ---------------------------------------------------------------- override these
 
@@ -99,10 +100,7 @@ class KeptTrainer(OnlineTrainer):
 
     def weights_of(self, batch: Batch, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Tensor:
         """`token_weights` of a micro-batch's kept rationales."""
-        known: dict[str, Any] = {}
-        taken = inspect.signature(self.token_weights).parameters.values()
-        if any(one.name == "signals" or one.kind is one.VAR_KEYWORD for one in taken):
-            known["signals"] = _of_rows(inputs, [row for row, _, _ in kept])
+        known = {"signals": signals_of(inputs, kept)} if takes(self.token_weights, "signals") else {}
         return self.token_weights(batch, self.rows_per_update(inputs), **known)
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
@@ -143,9 +141,14 @@ class KeptTrainer(OnlineTrainer):
         return {**inputs, "predictor_mask": batch.predictor_mask}
 
 
-def _of_rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-    """The per-row values of TRL's dict for some rows."""
-    count = len(inputs["completion_ids"])
+def takes(hook: Callable[..., Any], name: str) -> bool:
+    """Whether a hook has an argument that hooks may leave out."""
+    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in inspect.signature(hook).parameters.values())
+
+
+def signals_of(inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> dict[str, Any]:
+    """The per-row values of TRL's dict for the kept rows."""
+    count, rows = len(inputs["completion_ids"]), [row for row, _, _ in kept]
     found: dict[str, Any] = {}
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.dim() and len(value) == count:
@@ -156,18 +159,21 @@ def _of_rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
 
 
 def _deciding(
-    names: Sequence[str], functions: Sequence[Callable[..., Any]], weights: Sequence[float], keep: Sequence[str] | None
+    names: Sequence[str], functions: Sequence[Any], weights: Sequence[float], keep: Sequence[str] | None
 ) -> list[int]:
     """Places of the rewards that decide; see `KeptTrainer`."""
     if keep is None:
         counted = [i for i, weight in enumerate(weights) if weight > 0] or list(range(len(names)))
         return [i for i in counted if getattr(functions[i], "decides", True)] or counted
     wanted = [keep] if isinstance(keep, str) else list(keep)
-    for name in wanted or [None]:
+    known = f"name some of: {', '.join(names)}"
+    if not wanted:
+        raise ConfigError(f"keep={keep!r}", reason="no reward would decide", remedy=known)
+    for name in wanted:
         if name not in names:
             raise ConfigError(
                 f"keep={keep!r}",
-                reason=f"no reward function is called {name!r}" if wanted else "no reward would decide",
-                remedy=did_you_mean(name, list(names)) + f"name some of: {', '.join(names)}",
+                reason=f"no reward function is called {name!r}",
+                remedy=did_you_mean(name, list(names)) + known,
             )
     return [i for i, name in enumerate(names) if name in wanted]

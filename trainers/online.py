@@ -279,7 +279,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         total = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(dim=1)
         batch["rewards"] = total.masked_fill(self._incomplete(self._rewards), float("nan"))
         undecided = self.undecided(self._rewards)
-        self._warn_of_nothing(undecided)
+        self._warn_of_nothing(self._rewards, undecided)
         self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
         self.track("excluded_share", undecided.float())
         self.track(
@@ -414,8 +414,8 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         weighs = self.reward_weights.to(rewards_per_func.device) != 0
         return rewards_per_func[:, weighs].isnan().any(dim=1)
 
-    def _warn_of_nothing(self, undecided: Tensor) -> None:
-        if undecided.all() and not self._rewards.isnan().all(dim=1).any():
+    def _warn_of_nothing(self, rewards_per_func: Tensor, undecided: Tensor) -> None:
+        if undecided.all() and not rewards_per_func.isnan().all(dim=1).any():
             warnings.warn(
                 f"step {self.state.global_step}: each of {len(undecided)} completions has a reward and lacks another, "
                 "so none is trained. Rewards that speak for some rows only belong into one function that asks the row.",

@@ -23,7 +23,7 @@ from torch import Tensor
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head, gathered_head, product_dtype
 from ixt_rl.kernels.logprobs import check_tokens
-from ixt_rl.kernels.walk import Choose, Factor, Reweigh, Walk
+from ixt_rl.kernels.walk import Choose, Factor, FactorAt, Reweigh, Walk
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def intro_loss(
     generator: torch.Generator | None = None,
     choose: Choose | None = None,
     factor: Factor | None = None,
+    factor_at: FactorAt | None = None,
     reweigh: Reweigh | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, IntroStats]:
@@ -128,6 +129,8 @@ def intro_loss(
             Costs one more [C, V] buffer.
         factor: `(logp, logq) -> w`, elementwise, in place of the clipped ratio: on candidates `[C, n]`, or in
             exact mode on tiles `[C, v]`, where the loss weighs log p(v) by `p(v) w(v)`.
+        factor_at: as `factor`, `(logp, logq, slice, ids) -> w`: for the positions `slice`, and candidates `ids`
+            `[C, n]`, or in exact mode the entries `[1, v]`.
         reweigh: `(logp [C], slice) -> [C]`: multiplies the weights of the positions `slice` by a number that may
             depend on the taken tokens' log-probs of this very pass (importance correction of the sampler); detached.
         chunk: tokens per chunk; the default is set by a memory target. Results do not depend on it.
@@ -137,7 +140,7 @@ def intro_loss(
 
     Raises:
         DataError: shapes that do not fit, or a token id outside the vocabulary.
-        ConfigError: `choose` together with exact mode.
+        ConfigError: `choose` together with exact mode, or `factor` with `factor_at`.
     """
     if spec.exact and choose is not None:
         raise ConfigError(
@@ -145,6 +148,11 @@ def intro_loss(
             reason="exact mode sums over the whole vocabulary and draws no candidates",
             remedy="give a number of candidates, or drop choose=",
         )
+    if factor is not None:
+        if factor_at is not None:
+            raise ConfigError("factor= and factor_at=", reason="a weight has one rule", remedy="give one of them")
+        plain = factor
+        factor_at = lambda logp, logq, at, ids: plain(logp, logq)  # noqa: E731
     heads = (head,) if posterior_head is None else (head, posterior_head)
     with gathered_head(*heads) as whole:
         head, posterior_head = whole[0], whole[-1]
@@ -158,7 +166,7 @@ def intro_loss(
                 remedy="select weights by the tokens' mask; use a posterior head of the same vocabulary",
             )
         dtype = product_dtype(hidden, head.weight)
-        walk = Walk(head, posterior_head, spec, choose, factor, reweigh, generator, dtype)
+        walk = Walk(head, posterior_head, spec, choose, factor_at, reweigh, generator, dtype)
         loss, stats = _IntroLoss.apply(
             hidden, head.weight, head.bias, posterior_hidden, tokens, token_weights, walk, chunk,
             torch.is_grad_enabled(),

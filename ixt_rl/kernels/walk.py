@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Choose = Callable[[Tensor, Tensor, "IntroSpec", "torch.Generator | None"], Tensor]
 Factor = Callable[[Tensor, Tensor], Tensor]
+FactorAt = Callable[[Tensor, Tensor, slice, Tensor], Tensor]
 Reweigh = Callable[[Tensor, slice], Tensor]
 Gradient = Callable[[Piece, int, int, int], Tensor]
 """`(piece, k, v0, v1)` -> `[c, v]` gradient of the logits of v0:v1, tile k; overwritten by the thread's next."""
@@ -57,7 +58,7 @@ class Walk:
     posterior_head: Head
     spec: IntroSpec
     choose: Choose | None
-    factor: Factor | None
+    factor: FactorAt | None
     reweigh: Reweigh | None
     generator: torch.Generator | None
     dtype: torch.dtype  # of the matrix products
@@ -106,10 +107,11 @@ class Walk:
                     Logits(self.head, self.posterior_head, self.dtype, h, h_q, pieces, block, tiles),
                     seen=add_hidden if apart else None,
                 )
+                here, taken = slice(a, b), tokens[a:b]
                 if self.spec.exact:
-                    per_token[a:b], part, total, scale = self._exact(h, h_q, pieces, tiles, rows, tokens[a:b])
+                    per_token[a:b], part, total, scale = self._exact(h, h_q, pieces, tiles, rows, taken, here)
                 else:
-                    per_token[a:b], part, drawn = self._sampled(h, h_q, pieces, tiles, rows, tokens[a:b], u[a:b])
+                    per_token[a:b], part, drawn = self._sampled(h, h_q, pieces, tiles, rows, taken, here, u[a:b])
                 stats.write(a, b, rows, part)
                 if self.reweigh is not None:
                     weights[a:b] *= self.reweigh(part["logp"], slice(a, b))
@@ -154,18 +156,26 @@ class Walk:
         logp = torch.where(e_p > torch.finfo(e_p.dtype).tiny, p.log().to(z_p.dtype), z_p - rows.lse_p[:, None])
         return logp, z_q - rows.lse_q[:, None]
 
-    def _ratio(self, logp: Tensor, logq: Tensor) -> Tensor:
+    def _ratio(self, logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
         if self.factor is not None:
-            return self.factor(logp, logq).detach().to(logp.dtype)
+            return self.factor(logp, logq, at, ids).detach().to(logp.dtype)
         return (logq - logp).exp_().clamp_(max=self.spec.limit)
 
     def _above_clip(self, logp: Tensor, logq: Tensor) -> Tensor:
         return (logq - logp > math.log(self.spec.limit)).to(logp.dtype)
 
     def _sampled(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor, u: Tensor
+        self,
+        h: Tensor,
+        h_q: Tensor,
+        pieces: list[Piece],
+        tiles: Tiles,
+        rows: Rows,
+        taken: Tensor,
+        here: slice,
+        u: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor], Drawn]:
-        """Candidates of a chunk: their mean `w log p` [C], statistics, and themselves."""
+        """Candidates of the chunk `here`: their mean `w log p` [C], statistics, and themselves."""
         if self.choose is None:
             ids = torch.cat([invert(u[at], e_p, rows.mass[at]) for at, e_p, _, _ in pieces])
             if self.spec.include_taken:
@@ -186,12 +196,12 @@ class Walk:
                     remedy=f"return shape {(len(taken), self.spec.candidates)}",
                 )
         logp, logq = self._logs(h, h_q, pieces, rows, torch.cat([taken[:, None], ids], 1))
-        w = self._ratio(logp[:, 1:], logq[:, 1:])
+        w = self._ratio(logp[:, 1:], logq[:, 1:], here, ids)
         drawn = w[:, 1:] if self.spec.include_taken else w
         stats = {
             "logp": logp[:, 0],
             "logq": logq[:, 0],
-            "factor_taken": self._ratio(logp[:, :1], logq[:, :1])[:, 0],
+            "factor_taken": self._ratio(logp[:, :1], logq[:, :1], here, taken[:, None])[:, 0],
             "factor_sampled": drawn.mean(1),  # NaN where none was drawn
             "clipped": self._above_clip(logp[:, 1:], logq[:, 1:]).mean(1),
             "candidates": ids,
@@ -199,7 +209,7 @@ class Walk:
         return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor, here: slice
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Whole vocabulary, with `a = p w`: `sum_v a log p` [C], statistics, `sum_v a` [C], and `scale` [C, K].
 
@@ -226,7 +236,9 @@ class Walk:
                 if self.factor is not None:
                     logq_v = log_tile(a, rows.shift_q[at])
                     clipped[at] += (p * self._above_clip(logp_v, logq_v)).sum(1)
-                    a.copy_(p * self._ratio(logp_v, logq_v))
+                    tokens = slice(here.start + at.start, here.start + at.stop)
+                    entries = torch.arange(v0, v1, device=a.device)[None]
+                    a.copy_(p * self._ratio(logp_v, logq_v, tokens, entries))
                     total[at] += a.sum(1)
                     value[at] += logp_v.mul_(a).sum(1)
                 else:
@@ -240,7 +252,7 @@ class Walk:
         stats = {
             "logp": logp[:, 0],
             "logq": logq[:, 0],
-            "factor_taken": self._ratio(logp, logq)[:, 0],
+            "factor_taken": self._ratio(logp, logq, here, taken[:, None])[:, 0],
             "factor_sampled": total,
             "clipped": clipped,
         }

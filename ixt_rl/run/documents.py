@@ -77,6 +77,7 @@ def run_documents(
     trainer.ledger = Ledger(trainer.ledger.parameters, stage.judge_parameters, spent_before(origin))
     evaluator, loss = None, None
     if held is not None:
+        assert isinstance(stage.data, FileCorpus)
         names = source_names(stage.data)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     if stage.evaluation is not None:

@@ -55,3 +55,20 @@ def test_what_is_not_there_or_leaves_nothing_is_refused(tmp_path):
             load_rows(spec(path, **changes))
     with pytest.raises(DataError, match="no row is left to train on"):
         load_rows(spec(path, group="doc", eval_rows=19))
+
+
+def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
+    from ixt_rl.config.sections import Template
+    from ixt_rl.evaluation.tasks import make_task
+
+    rows = [{"q": f"{n} + 1", "a": n + 1, "critique": f"carry {n}"} for n in range(4)]
+    data = spec(write(tmp_path / "rows.jsonl", rows), columns=["critique"], eval_rows=1)
+    template = Template(prompt="{question}\n", told="{question}\nA reader: {critique}. It is {answer}.\n")
+    task = make_task(data, template, judge=lambda **kwargs: [1.0])
+    for row in [*task.train_rows(4, 0), *task.eval_rows(1)]:
+        n = int(row["question"].split()[0])
+        assert row["prompt"] == f"{n} + 1\n"
+        assert row["told_prompt"] == f"{n} + 1\nA reader: carry {n}. It is {n + 1}.\n"
+    empty = spec(write(tmp_path / "empty.jsonl", [*rows, {"q": "x", "a": 1, "critique": None}]), columns=["critique"])
+    with pytest.raises(DataError, match="critique=None of the question 'x'"):
+        make_task(empty, template, judge=lambda **kwargs: [1.0])

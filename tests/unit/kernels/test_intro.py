@@ -248,6 +248,39 @@ def test_factor_hook(exact):
         assert relative_error(mine, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("exact", [True, False])
+def test_factor_at_is_told_positions_and_tokens(exact, chunk):
+    """A factor that is a table of position and token: the loss written out, with the candidates that were drawn."""
+    p = make_problem(19, 16, 301)
+    table = torch.rand(19, 301, generator=torch.Generator().manual_seed(3))
+    spec = IntroSpec("exact" if exact else 4)
+
+    def factor_at(logp, logq, at, ids):
+        return table[at].gather(1, ids.expand(len(logp), -1))
+
+    loss, stats = intro_loss(
+        p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, spec, factor_at=factor_at, chunk=chunk
+    )
+    loss.backward()
+    grads = p.grads()
+    logp = torch.log_softmax(reference.logits(p.hidden, p.head), dim=-1)
+    if exact:
+        per_token = (logp.detach().exp() * table * logp).sum(1)
+    else:
+        per_token = (table.gather(1, stats.candidates) * logp.gather(1, stats.candidates)).mean(1)
+    expected = -(p.token_weights * per_token).sum()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert all(relative_error(a, b) < 1e-5 for a, b in zip(grads, p.grads(), strict=True))
+    torch.testing.assert_close(stats.factor_taken, table.gather(1, p.tokens[:, None])[:, 0])
+    with pytest.raises(ConfigError, match="one of them"):
+        intro_loss(
+            p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, spec, factor_at=factor_at,
+            factor=lambda logp, logq: logq,
+        )  # fmt: skip
+
+
 def test_choose_hook_sees_normalised_log_probs_and_decides_the_ids():
     p = make_problem(11, 8, 100)
 

@@ -32,8 +32,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        _name(error, path)
         raise
     sync_folder(path.parent)
 
@@ -79,8 +80,9 @@ def append_rows(
             while added:
                 added = added[file.write(added) :]
             os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as error:
             os.truncate(path, before)
+            _name(error, path)
             raise
 
 
@@ -217,6 +219,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _name(error: BaseException, path: Path | str | os.PathLike[str]) -> None:
+    """Gives an error of writing the file's name, which the system leaves out."""
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        error.filename = os.fspath(path)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

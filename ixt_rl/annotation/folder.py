@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ixt_rl.annotation.pieces import Piece
 from ixt_rl.differences import differences, short
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.files import replacing, write_json
+from ixt_rl.files import read_json, replacing, write_json
 from ixt_rl.locks import locked
 
 _SHOWN = 3  # differences named
@@ -147,7 +147,7 @@ def json_line(row: Mapping[str, Any]) -> bytes:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"file {file}", reason=f"it is not JSON: {error}", remedy="give another OUT") from None
+    content = read_json(file)
+    if content is None:
+        raise DataError(f"{file}: it is gone", reason="the job needs it", remedy="put it back, or give another OUT")
+    return content

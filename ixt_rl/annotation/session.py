@@ -10,6 +10,7 @@ from typing import Any
 
 from ixt_rl.annotation.folder import Folder
 from ixt_rl.annotation.worker import Counts
+from ixt_rl.errors import DataError
 
 _SAVE_EVERY = 5.0  # seconds between two writes of the session's counts
 
@@ -98,7 +99,12 @@ def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
     sessions = folder.sessions()
     spent = Counts().spent
     for session in sessions:
-        for name, value in session["spent"].items():
+        counts = session.get("spent")
+        if not isinstance(counts, dict) or not counts.keys() <= spent.keys():
+            raise _damaged(folder)
+        if not all(isinstance(value, int | float) for value in (*counts.values(), session.get("wall_seconds"))):
+            raise _damaged(folder)
+        for name, value in counts.items():
             spent[name] += value
     tokens = int(spent["prompt_tokens"] + spent["completion_tokens"])
     return spent | {
@@ -107,3 +113,11 @@ def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
         "sessions": len(sessions),
         "wall_seconds": round(sum(session["wall_seconds"] for session in sessions), 3),
     }
+
+
+def _damaged(folder: Folder) -> DataError:
+    return DataError(
+        f"{folder.job / 'sessions'}: a session's counts are damaged",
+        reason="they do not say what it asked and spent",
+        remedy="delete that file: its session is then missing in the report's sums, and nothing else",
+    )

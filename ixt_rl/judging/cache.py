@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ixt_rl.errors import DataError
+from ixt_rl.files import readable
 from ixt_rl.judging.backend import LARGEST_REPLY, Reply, Request, counted
 
 _FORMAT = 1
@@ -36,14 +39,8 @@ class JudgeCache:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._owner = 0
         self._connection: sqlite3.Connection | None = None
-        try:
+        with self._readable_errors():
             self._connect()
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"judge cache {self.file}",
-                reason=f"SQLite cannot open it: {error}",
-                remedy="give another path, or delete the file: its replies will be asked for again",
-            ) from None
 
     @staticmethod
     def key(judge: str, request: Request) -> bytes:
@@ -56,16 +53,19 @@ class JudgeCache:
 
     def get(self, key: bytes) -> Reply | None:
         """The reply of that key, or None; also where the row is no reply. Impossible token counts come back as 0."""
-        row = self._connect().execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        reply = None if row is None else _restored(row[0])
-        if row is not None and reply is None:
-            self._connect().execute("DELETE FROM replies WHERE key = ?", (key,))  # so that the next one is kept
+        with self._readable_errors():
+            query = "SELECT CAST(reply AS BLOB) FROM replies WHERE key = ?"
+            row = self._connect().execute(query, (key,)).fetchone()
+            reply = None if row is None else _restored(row[0])
+            if row is not None and reply is None:
+                self._connect().execute("DELETE FROM replies WHERE key = ?", (key,))  # so that the next one is kept
         return reply
 
     def put(self, key: bytes, reply: Reply) -> None:
         """Keeps a reply; does nothing if the key has one, or if it is a failure, a refusal, or larger than any."""
         if reply.finish in ("stop", "length") and len(reply.text) <= LARGEST_REPLY:
-            self._connect().execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply))))
+            with self._readable_errors():
+                self._connect().execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply))))
 
     def __len__(self) -> int:
         return self._connect().execute("SELECT count(*) FROM replies").fetchone()[0]
@@ -74,6 +74,18 @@ class JudgeCache:
         if self._connection is not None and self._owner == os.getpid():
             self._connection.close()
         self._connection = None
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        """Raises FileError where the disk is full or read-only, DataError where the file is damaged."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise readable(error) or DataError(
+                f"judge cache {self.file}",
+                reason=f"SQLite cannot open it: {error}",
+                remedy="give another path, or delete the file: its replies will be asked for again",
+            ) from error
 
     def _connect(self) -> sqlite3.Connection:
         """This process's connection: one must not be used on the other side of a fork."""
@@ -91,7 +103,7 @@ class JudgeCache:
         return self._connection
 
 
-def _restored(row: str) -> Reply | None:
+def _restored(row: bytes) -> Reply | None:
     try:
         kept = Reply(**json.loads(row))
     except (ValueError, TypeError, RecursionError):

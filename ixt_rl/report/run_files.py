@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import yaml
-
 from ixt_rl.config.sections import VIEWS
-from ixt_rl.errors import DataError
+from ixt_rl.config.yaml_io import parse_yaml
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.files import read_json
 
 ONLINE = ("intro", "grpo", "raft")
 DOCUMENTS = ("ixt", "sft")
@@ -276,28 +276,72 @@ def _counts_tokens(values: dict[str, Any]) -> bool:
     return number(values.get("tokens")) is not None and any(name.endswith(("/strict", "/checked")) for name in values)
 
 
+_BLOCKS = ("optim", "data", "evaluation", "intro", "raft", "grpo", "feedback", "rollout", "packing", "lora")
+_TABLES = ("mean", "spread", "start", "seeds", "prompt_lengths")  # of a stage's summary
+
+
 def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         unreadable.append("config.yaml is missing: learning rates and stages are known from the other files only")
         return "", {}
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        config = parse_yaml(text, "config.yaml").value
+    except ConfigError as error:
         unreadable.append(f"config.yaml cannot be read: {error}")
         return text, {}
-    return text, config if isinstance(config, dict) else {}
+    left_out: list[str] = []
+    config = _shaped(config, {"seeds": list}, left_out)
+    config["stages"] = [_shaped(stage, dict.fromkeys(_BLOCKS, dict), left_out) for stage in _named(config, left_out)]
+    for stage in config["stages"]:
+        for block in _BLOCKS:
+            if isinstance(stage.get(block), dict):
+                stage[block] = _shaped(stage[block], {"data": dict, "sources": list}, left_out)
+    _say_left_out(path.name, left_out, unreadable)
+    return text, config
 
 
 def _read_summary(path: Path, unreadable: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except json.JSONDecodeError as error:
-        unreadable.append(f"summary.json cannot be read: {error}")
+        summary = read_json(path) or {}
+    except DataError as error:
+        unreadable.append(f"summary.json cannot be read: {error.reason}")
         return {}
-    return summary if isinstance(summary, dict) else {}
+    left_out: list[str] = []
+    summary = _shaped(summary, {"seeds": list, "expectations": list, "claims": list}, left_out)
+    for key in ("expectations", "claims"):
+        summary[key] = [item for item in summary.get(key) or [] if isinstance(item, dict)]
+    shape: dict[str, type] = {**dict.fromkeys(_TABLES, dict), "notes": list}
+    summary["stages"] = [_shaped(stage, shape, left_out) for stage in _named(summary, left_out)]
+    _say_left_out(path.name, left_out, unreadable)
+    return summary
+
+
+def _shaped(value: Any, shape: dict[str, type], left_out: list[str]) -> dict[str, Any]:
+    """An object without the keys that hold something else than they should; names of those go to `left_out`."""
+    if not isinstance(value, dict):
+        left_out.append(f"all of it, {type(value).__name__}")
+        return {}
+    wrong = [key for key, kind in shape.items() if value.get(key) is not None and not isinstance(value[key], kind)]
+    left_out += wrong
+    return {key: item for key, item in value.items() if key not in wrong}
+
+
+def _named(value: dict[str, Any], left_out: list[str]) -> list[dict[str, Any]]:
+    """The stages of a config or summary that have a name."""
+    stages = value.get("stages") or []
+    listed = stages if isinstance(stages, list) else []
+    named = [stage for stage in listed if isinstance(stage, dict) and isinstance(stage.get("name"), str)]
+    if stages and len(named) < len(listed or [None]):
+        left_out.append("stages without a name")
+    return named
+
+
+def _say_left_out(name: str, left_out: list[str], unreadable: list[str]) -> None:
+    if left_out:
+        unreadable.append(f"{name} is damaged, left out: {', '.join(dict.fromkeys(left_out))}")
 
 
 def _read_lines(path: Path, unreadable: list[str]) -> list[dict[str, Any]]:
@@ -310,10 +354,16 @@ def _read_lines(path: Path, unreadable: list[str]) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             damaged += 1
             continue
-        rows.append(row)
+        if isinstance(row, dict) and all(isinstance(row.get(key), kind | None) for key, kind in _ROW.items()):
+            rows.append(row)
+        else:
+            damaged += 1
     if damaged:
         unreadable.append(f"{damaged} damaged line{'s' if damaged > 1 else ''} in {path.name} left out")
-    return [row for row in rows if isinstance(row, dict)]
+    return rows
+
+
+_ROW = {"stage": str, "type": str, "phase": str, "seed": int}

@@ -52,7 +52,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         opened.write(b"half")
         raise RuntimeError
     assert read_json(file) == {"n": 1}
-    with SmallFiles(100), pytest.raises(OSError):
+    with SmallFiles(100), pytest.raises(OSError, match=r"state\.json"):
         write_json(file, {"n": "x" * 1000})
     assert read_json(file) == {"n": 1}
     assert os.listdir(tmp_path) == ["state.json"]
@@ -137,7 +137,7 @@ def test_a_broken_row_elsewhere_is_named_with_file_and_line(file):
 
 def test_a_full_disk_adds_no_half_row(file):
     size = file.stat().st_size
-    with SmallFiles(size + 20), pytest.raises(OSError):
+    with SmallFiles(size + 20), pytest.raises(OSError, match=r"rows\.jsonl"):
         append_rows(file, [{"step": 4, "text": "x" * 100}])
     assert read_rows(file) == ROWS
     assert file.stat().st_size == size

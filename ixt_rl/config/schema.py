@@ -48,6 +48,7 @@ from ixt_rl.config.sections import (
     check_template_columns,
 )
 from ixt_rl.config.sip import SipFields
+from ixt_rl.config.wishes import check_wishes
 from ixt_rl.errors import ConfigError
 
 # ----------------------------------------------------------------------------------------- stages
@@ -132,6 +133,9 @@ class DocumentStage(DocumentFields, Stage):
         evaluation = self.evaluation
         if evaluation is not None and evaluation.data is not None:
             _check_held_out(evaluation.data, "evaluation.data")
+            if isinstance(evaluation.data, FileData):
+                template = self.feedback.template
+                check_wishes(evaluation.wishes, template if isinstance(template, str) else template and vars(template))
         if evaluation is not None and isinstance(self.data, FileCorpus) and not (evaluation.data or evaluation.holdout):
             raise ConfigError(
                 "evaluation without evaluation.data",

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from ixt_rl.conditioning import encode_prompt, load_feedback_template, target_feedback
+from ixt_rl.conditioning import FeedbackTemplate, encode_prompt, load_feedback_template, target_feedback
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.config.checks import data_files
 from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
 from ixt_rl.config.schema import DocumentStage, RunConfig
 from ixt_rl.config.sections import RolloutSection, WorldData
+from ixt_rl.config.wishes import incomplete_wish
 from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
 from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
@@ -320,6 +321,9 @@ def wished(
     """Prompt ids of problems with the feedback that is wished for: a level, words, or None.
 
     A world knows what its judge would say of a problem's solution at a level; elsewhere words name the domain.
+
+    Raises:
+        ConfigError: nobody knows the scores or the critique that the template writes beside a level.
     """
     if conditioner.conditioning.template is None and not conditioner.conditioning.chat:
         return [encode_prompt(tokenizer, row["prompt"], None, task.chat_template_kwargs) for row in rows]
@@ -330,6 +334,17 @@ def wished(
             feedback = Feedback(wish) if task.target is None else task.target(row["question"], wish)
         elif wish is not None:
             feedback = target_feedback(wish)
+        if feedback is not None and task.target is None:
+            _check_complete(conditioner.conditioning.template, feedback, wish)
         prompt = row["prompt"]
         prompts.append(conditioner.prompt(prompt if isinstance(prompt, str) else prompt[-1]["content"], feedback))
     return prompts
+
+
+def _check_complete(template: FeedbackTemplate | None, feedback: Feedback, wish: int | str | None) -> None:
+    """Raises ConfigError where the template writes more beside a document than the wish says."""
+    missing = template is not None and [
+        name for name in ("scores", "critique") if getattr(template, name) and not getattr(feedback, name)
+    ]
+    if missing:
+        raise incomplete_wish(f"wish {wish!r}", missing)

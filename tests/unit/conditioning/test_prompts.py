@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ixt_rl.conditioning import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.prompts import named_templates
@@ -18,6 +22,28 @@ def test_named_templates_show_the_answer_only_when_told(name):
     assert "QUESTION" in str(plain)
     assert "ANSWER" in str(told)
     assert "{" not in str(plain).replace("\\boxed{}", "").replace("{'role'", "").replace("}]", "").replace("[{", "")
+
+
+def shipped_templates():
+    """(name, prompt, told) of all in templates.yaml, and of those that stand in a run file of configs/."""
+    for name in named_templates():
+        template = load_template(name, "math")
+        yield name, template.prompt, template.told
+    for file in sorted((Path(__file__).parents[3] / "configs").rglob("*.yaml")):
+        for stage in yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]:
+            if isinstance(template := stage.get("template"), dict):
+                yield file.stem, template["prompt"], template["told"]
+
+
+@pytest.mark.parametrize(("name", "prompt", "told"), shipped_templates())
+def test_plain_and_told_differ_only_by_what_tells_the_answer(name, prompt, told):
+    """Text is put in at one place, and each sentence of it shows the answer."""
+    start = next((i for i, (a, b) in enumerate(zip(prompt, told, strict=False)) if a != b), len(prompt))
+    end = len(prompt) - start
+    assert told.endswith(prompt[start:]) and len(told) > len(prompt)
+    put_in = told[start : len(told) - end]
+    sentences = [words for words in re.split(r"(?<=[.!?])\s+", put_in) if words.strip()]
+    assert sentences and all("{answer}" in words for words in sentences)
 
 
 def test_the_world_prompt_and_its_told_form(tokenizer):

@@ -7,10 +7,15 @@ import json
 
 import pytest
 
+from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.config.asked_options import OPTIONS, check_options
 from ixt_rl.config.load import dump_yaml, load_run, resolved
+from ixt_rl.config.sections import WorldData
+from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError
+from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.judging.endpoint import Endpoint
+from ixt_rl.run.documents import wished
 
 MODEL = {"new": {"tokenizer": "bytes"}}
 OPTIM = {"lr": 1e-3}
@@ -73,6 +78,44 @@ def test_a_stage_that_sets_no_rows_aside_has_no_evaluation_and_loads_back(tmp_pa
     held_out = {**RL, "data": {**RL["data"], "eval_rows": 5}}
     assert load(tmp_path, held_out).stages[0].evaluation.every == 20
     assert load(tmp_path, {**held_out, "evaluation": {"every": 3}}).stages[0].evaluation.every == 3
+
+
+# ------------------------------------------------------------------------------------ wishes
+
+IXT = {
+    "name": "ixt", "type": "ixt", "data": {"sources": [{"path": "some/annotated"}]}, "steps": 2, "optim": OPTIM,
+    "feedback": {"template": "critique"},
+}  # fmt: skip
+PROBLEMS = {"path": "some/problems", "eval_rows": 4}
+OWN = {"levels": list("abcde"), "scores": True}
+
+
+@pytest.mark.parametrize("template", ["critique", OWN])
+@pytest.mark.parametrize("wishes", [None, {"best": "best"}, {"own": "math, best", "low": 1}, {"hard": "difficulty=5"}])
+def test_a_wish_that_says_less_than_training_shows_is_refused(template, wishes, tmp_path):
+    evaluation = {"data": PROBLEMS} | ({} if wishes is None else {"wishes": wishes})
+    stage = {**IXT, "feedback": {"template": template}, "evaluation": evaluation}
+    refused(tmp_path, stage, "no training has seen", "`math, best`")
+
+
+def test_wishes_that_training_shows_pass(tmp_path):
+    complete = {"best": "math, best", "worst": "worst, web", "none": None}
+    load(tmp_path, {**IXT, "evaluation": {"data": PROBLEMS, "wishes": complete}})
+    load(tmp_path, {**IXT, "feedback": {"template": "levels"}, "evaluation": {"data": PROBLEMS}})
+    load(tmp_path, {**IXT, "evaluation": {"data": {"world": "chain"}}})  # a world knows what its judge would write
+
+
+def test_what_is_wished_for_is_never_a_prefix_that_training_has_not_seen():
+    template = load_feedback_template("critique")
+    conditioner = Conditioner(byte_tokenizer(), Conditioning(template=template))
+    task = make_task(WorldData(world="chain"), None)
+    rows = [{"prompt": "1 + 1", "question": "1 + 1"}]
+    files = dataclasses.replace(task, target=None)
+    for wish in (5, "best", "best, difficulty=4"):
+        with pytest.raises(ConfigError, match=r"writes .*critique"):
+            wished(conditioner, conditioner.tokenizer, files, rows, wish)
+    (ids,) = wished(conditioner, conditioner.tokenizer, files, rows, "math, best")
+    assert "critique:" in conditioner.tokenizer.decode(ids)
 
 
 # ------------------------------------------------------------------------------------ judges' options

@@ -6,6 +6,9 @@ First each generates and scores the same prompts with its own engine (completion
 train on the same scripted rollouts, half of the rationales kept: posterior pass (InTRO only), forward and loss,
 backward, optimizer step. Updates of the two alternate; the table has medians, and the median of the ratios of the
 updates (generation left out) one by one. Writes step.json, step.md and step.png to --out.
+
+Read the ratio with two things in mind. Where TRL has no Triton, as on CPUs, its head scores every position over the
+whole vocabulary, prompts and padding included. And InTRO trains half of the rows, GRPO all.
 """
 
 from __future__ import annotations
@@ -176,6 +179,7 @@ def report(args: argparse.Namespace, rows: dict[str, list[dict[str, float]]]) ->
     settings = {k: v for k, v in vars(args).items() if k != "out"}
     ratio = f"InTRO / TRL GRPO, update by update: median {statistics.median(ratios):.2f}"
     ratio += f" ({min(ratios):.2f} to {max(ratios):.2f})"
+    ratio += "; InTRO trains half of the rows, and TRL scores every position where there is no Triton"
     lines = [
         ", ".join(f"{k}={v}" for k, v in settings.items()),
         "",

@@ -31,7 +31,8 @@ class IntroSpec:
     """Which candidates the loss sums over, and how their factors are bounded.
 
     Args:
-        candidates: n, or `exact` for the expectation over the whole vocabulary, the limit of many candidates.
+        candidates: n, or `exact` for the expectation over the whole vocabulary, the limit of many candidates. Its loss
+            value (not its gradient) is inexact where logits of a row are more than 87 nats apart; see `Walk._exact`.
         include_taken: the first of the n is the token actually taken; the others are drawn from the policy.
             `exact` has no candidates and ignores it.
         clip: upper bound of the factor q/p, or None.

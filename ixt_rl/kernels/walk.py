@@ -215,6 +215,11 @@ class Walk:
 
         Afterwards `a = e_q scale`. Where the clip does not bind, `a` is the posterior, whose sums the first walk has
         left; only tiles where it does (with a `factor`, all) are visited, and there `e_q` becomes `a`.
+
+        In a visited tile a `p` that has underflowed counts as e^-87 of the row's largest (`log_tile`), while the sums
+        of the first walk have its true log: where logits of one row are further apart than that, and the posterior
+        puts mass there, the value (and so the loss that is reported) can be off by up to their distance. The gradient,
+        which is formed from `a` alone, is not: `a` is at most clip times `p`, which is 0 to within float32.
         """
         assert rows.cross is not None and rows.gap_top is not None
         logp, logq = self._logs(h, h_q, pieces, rows, taken[:, None])

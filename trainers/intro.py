@@ -34,10 +34,11 @@ from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import Reweigh
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed
+from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
+from ixt_rl.trainers.head_function import model_head
 from ixt_rl.trainers.kept import KeptTrainer, signals_of, takes
-from ixt_rl.trainers.online import model_head
 from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.reference import is_zero3, prepared_copy
 from ixt_rl.trainers.where import Where
@@ -190,9 +191,10 @@ class InTROTrainer(KeptTrainer):
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
         with self.accelerator.autocast():
-            loss, stats = model(**self.model_inputs(batch), head_fn=head_fn)
+            passed = {**self.model_inputs(batch), "head_fn": head_fn}
+            (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
         self._track_stats(stats, inputs, [row for row, _, _ in kept])
-        return loss
+        return loss + auxiliary
 
     def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
         """Importance weights from the log-probs of the forward pass that also forms the factors.

@@ -31,6 +31,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
+from ixt_rl.trainers.head_function import masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
@@ -196,15 +197,16 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean cross-entropy of the trained tokens of an update; `inputs` as `RowCollator` gives them."""
         batch, labels = self._batch(inputs)
-        before = self._total_train_tokens
-        passed = {**self.packed_inputs(batch)[0], "labels": labels}
-        result = super().compute_loss(model, passed, return_outputs, num_items_in_batch)
+        passed, _ = self.packed_inputs(batch)
+        adds = self.aux_loss_enabled
+        self.aux_loss_enabled = adds and self.model.training  # held-out loss is that of the documents alone
+        try:
+            with masks_for_backbone(plain_model(self), batch, passed) as passed:
+                result = super().compute_loss(model, {**passed, "labels": labels}, return_outputs, num_items_in_batch)
+        finally:
+            self.aux_loss_enabled = adds
         if self.model.training:
-            local = batch.attention_mask.sum()
-            self.ledger.add("train", int(local))
-            # TRL counts by the attention mask, or positions without one, as if rows had no padding.
-            self._total_train_tokens = before + int(self.accelerator.gather_for_metrics(local).sum())
-            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+            self.ledger.add("train", int(batch.attention_mask.sum()))
         else:
             loss = result[0] if return_outputs else result
             tokens = batch.loss_mask.sum()
@@ -216,8 +218,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         attention = self.model.config._attn_implementation
         if attention.startswith("flash"):
             batch = batch.flattened()
-        inputs = batch.model_inputs(attention)
-        return {name: value for name, value in inputs.items() if value is not None}, batch
+        return batch.model_inputs(attention, self.model.config), batch
 
     def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
         segments = inputs["segment_ids"]

@@ -18,7 +18,6 @@ Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens, D hidden, V
 from __future__ import annotations
 
 import functools
-import types
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
+from ixt_rl.trainers.head_function import add_head_function, model_head  # noqa: F401 - found here by its old name
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.weight_files import load_weights, save_weights
@@ -46,52 +46,6 @@ from ixt_rl.types import Grade
 
 Grader = Callable[[dict[str, Any], Sequence[int]], Grade]
 """(dataset row, completion ids) -> what a world knows of the rationale."""
-
-
-def add_head_function(model: PreTrainedModel, temperature: float) -> None:
-    """Lets `model(..., predictor_mask=mask, head_fn=fn)` return `fn(hidden[mask], head)`.
-
-    The backbone runs, the hidden states at `mask` (B, T) are taken as (N, D), and `fn` meets the head
-    inside `model.forward`, so that DDP, FSDP and ZeRO see the use of its weights. No logits are made.
-    Without `head_fn` the forward is unchanged.
-    """
-    original = model.forward
-
-    @functools.wraps(type(model).forward)
-    def forward(self, *args, head_fn=None, predictor_mask=None, **kwargs):
-        if head_fn is None:
-            return original(*args, **kwargs)
-        hidden = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state
-        return head_fn(hidden[predictor_mask], model_head(self, temperature))
-
-    model.forward = types.MethodType(forward, model)
-
-
-def model_head(model: PreTrainedModel, temperature: float) -> Head:
-    """The model's output head with what its architecture does to logits.
-
-    Raises:
-        ConfigError: the architecture scales logits in a way `Head` does not know.
-    """
-    config = model.config.get_text_config()
-    for name in ("output_multiplier", "lm_head_multiplier"):
-        if getattr(config, name, None) not in (None, 1.0):
-            raise ConfigError(
-                f"{type(model).__name__} with {name}={getattr(config, name)}",
-                reason="this logit scaling is not in the fused head",
-                remedy="use a model without it",
-            )
-    scale = getattr(config, "logit_scale", None)
-    if scale is None and getattr(config, "logits_scaling", None) is not None:
-        scale = 1 / config.logits_scaling
-    linear = model.get_output_embeddings()
-    return Head(
-        weight=linear.weight,
-        bias=getattr(linear, "bias", None),
-        temperature=temperature,
-        softcap=getattr(config, "final_logit_softcapping", None),
-        scale=1.0 if scale is None else scale,
-    )
 
 
 def padded_positions(attention_mask: Tensor) -> Tensor:
@@ -168,9 +122,10 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         if args.disable_dropout:
             disable_dropout(self.model)
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        add_head_function(base, self.temperature)
+        add_head_function(base, self.temperature, float32=args.cast_lm_head_to_fp32)
         if self.ref_model is not None:
-            add_head_function(self.accelerator.unwrap_model(self.ref_model), self.temperature)
+            reference = self.accelerator.unwrap_model(self.ref_model)
+            add_head_function(reference, self.temperature, float32=args.cast_lm_head_to_fp32)
         self.self_checks = SelfChecks(self)
         self.add_callback(self.self_checks)
 
@@ -303,35 +258,38 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         compute_aux_loss=False,
         **multimodal,
     ):
-        """(B, logits_to_keep) log-probs of the last tokens, their entropies or None, and no aux loss.
+        """(B, logits_to_keep) log-probs of the last tokens, their entropies or None, the auxiliary loss or None.
 
         As TRL's, with positions from the mask and this library's kernel; 0 where the mask is 0.
         """
-        if compute_aux_loss or any(value is not None for value in multimodal.values()):
-            raise NotImplementedError("mixture-of-experts auxiliary losses and images are not supported")
+        if any(value is not None for value in multimodal.values()):
+            raise NotImplementedError("images are not supported")
         width = input_ids.shape[1]
         predictor_mask = torch.zeros_like(attention_mask, dtype=torch.bool)
         predictor_mask[:, width - logits_to_keep - 1 : width - 1] = attention_mask[:, -logits_to_keep:].bool()
         positions = padded_positions(attention_mask)
         self.ledger.add("train" if torch.is_grad_enabled() else "score", int(attention_mask.sum()))
-        logps, entropies = [], []
+        logps, entropies, aux_losses = [], [], []
         for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
             kept = attention_mask[rows, -logits_to_keep:].bool()
             tokens = input_ids[rows, -logits_to_keep:][kept]
             with self.accelerator.autocast():
-                logp_N, entropy_N = model(
+                (logp_N, entropy_N), aux_loss = model(
                     input_ids=input_ids[rows],
                     attention_mask=attention_mask[rows],
                     position_ids=positions[rows],
                     predictor_mask=predictor_mask[rows],
                     head_fn=functools.partial(_score, tokens=tokens, entropy=compute_entropy),
+                    aux_loss=compute_aux_loss,
                 )
+            aux_losses.append(aux_loss)
             zeros = torch.zeros(kept.shape, dtype=logp_N.dtype, device=logp_N.device)
             logps.append(zeros.masked_scatter(kept, logp_N))
             if compute_entropy:
                 entropies.append(zeros.masked_scatter(kept, entropy_N))
-        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+        entropy = torch.cat(entropies) if compute_entropy else None
+        return torch.cat(logps), entropy, torch.stack(aux_losses).mean() if compute_aux_loss else None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         training = self.model.training

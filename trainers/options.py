@@ -60,7 +60,6 @@ OWN_LOSS: dict[str, str] = {
         "entropy_target",
         "off_policy_mask_threshold",
         "use_bias_correction_kl",
-        "router_aux_loss_coef",
     )
 }
 """Refused by trainers that replace GRPO's loss."""
@@ -100,7 +99,6 @@ _OWN_PAIRS = "prompts and candidates stay the ids that were cut and sampled"
 PROMPTS: dict[str, str] = {
     "loss_type": "set `objective`",
     "label_smoothing_factor": "set `objective`; none smooths labels",
-    "router_aux_loss_coef": "no objective has an auxiliary loss",
     "max_length": f"{_OWN_PAIRS}; the stream of prompts limits prefixes, `max_completion_length` rollouts",
     "truncation_mode": f"{_OWN_PAIRS}; the stream of prompts cuts",
     "chat_template_path": _OWN_PAIRS,

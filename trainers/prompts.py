@@ -25,11 +25,13 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.checkpoints import damage
 from ixt_rl.trainers.cursor import Source, UpdateStream
 from ixt_rl.trainers.dropout import disable_dropout
+from ixt_rl.trainers.head_function import add_head_function
 from ixt_rl.trainers.means import Means
-from ixt_rl.trainers.online import add_head_function, padded_positions
+from ixt_rl.trainers.online import padded_positions
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import Rollout, TokenSequence
@@ -88,7 +90,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         self.train_dataset = self.prompts = UpdateStream(source, per_update)
         add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
         self.ledger = Ledger(self.model.num_parameters())
-        self.means = Means(metrics)
+        self.means = Means([*metrics, "aux_loss"])
         self._dist = DistributedBackend(self.accelerator)  # EngineRollouts reads this, the ends and the micro-step
         self.eos_token_ids = list(eos_ids(self.model, processing_class))
         self._step = 0  # one call samples for all micro-batches
@@ -158,13 +160,20 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
 
     def logprobs(self, model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
         """(N,) fp32 log-probs of the batch's trained tokens under `model`, a model with a head function."""
+        with self.accelerator.autocast():
+            return model(**self._scoring(batch, temperature))
 
+    def trained_logprobs(self, model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor | float]:
+        """`logprobs` of the forward pass that trains, and what the auxiliary loss adds to the micro-batch's."""
+        with self.accelerator.autocast():
+            return forward_with_auxiliary(self, model, self._scoring(batch, temperature), self.means.add)
+
+    def _scoring(self, batch: Batch, temperature: float) -> dict[str, Any]:
         def head_fn(hidden: Tensor, head: Head) -> Tensor:
             return selected_logprobs(hidden, replace(head, temperature=temperature), batch.target_ids)[0]
 
         inputs = batch.model_inputs(self.model.config._attn_implementation)
-        with self.accelerator.autocast():
-            return model(**inputs, predictor_mask=batch.predictor_mask, head_fn=head_fn)
+        return {**inputs, "predictor_mask": batch.predictor_mask, "head_fn": head_fn}
 
     # ---------------------------------------------------------------- what engines are compared with
 

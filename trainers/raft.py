@@ -17,6 +17,7 @@ from trl import GRPOConfig
 
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 
@@ -65,7 +66,8 @@ class RAFTTrainer(KeptTrainer):
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
         with self.accelerator.autocast():
-            logp_N, entropy_N = model(**self.model_inputs(batch), head_fn=head_fn)
+            passed = {**self.model_inputs(batch), "head_fn": head_fn}
+            (logp_N, entropy_N), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
         self.track("entropy", entropy_N)
         rows = [row for row, _, _ in kept]
         old_N = logp_N.detach()
@@ -75,8 +77,8 @@ class RAFTTrainer(KeptTrainer):
         if sampled_N is not None:  # up to the policy that sampled; the ratio below goes on from there
             weights_N = weights_N * self.correction_weights(old_N, sampled_N, batch.target_rows)
         if not self.args.importance_ratio:
-            return -(weights_N * logp_N).sum()
+            return auxiliary - (weights_N * logp_N).sum()
         ratio_N = (logp_N - old_N).exp()
         self.track("ratio", ratio_N)
         self.track("ratio/clipped", (ratio_N > 1 + self.args.epsilon).float())
-        return -(weights_N * torch.clamp(ratio_N, max=1 + self.args.epsilon)).sum()
+        return auxiliary - (weights_N * torch.clamp(ratio_N, max=1 + self.args.epsilon)).sum()

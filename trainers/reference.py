@@ -14,7 +14,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.checkpoints import REFERENCE as FILE
 from ixt_rl.trainers.dropout import evaluation_mode
-from ixt_rl.trainers.online import add_head_function
+from ixt_rl.trainers.head_function import add_head_function
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 __all__ = ["FILE", "Reference", "is_zero3", "prepared_copy"]
@@ -38,7 +38,7 @@ def prepared_copy(trainer: Any, temperature: float) -> Any:
         made = copy.deepcopy(trainer.model)
         del made.forward  # the copy's patched forward is bound to the original
     made.requires_grad_(False).eval()
-    add_head_function(made, temperature)
+    add_head_function(made, temperature, float32=getattr(trainer.args, "cast_lm_head_to_fp32", False))
     if trainer.is_deepspeed_enabled:
         return prepare_deepspeed(made, trainer.accelerator)
     if trainer.is_fsdp_enabled:

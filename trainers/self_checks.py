@@ -30,6 +30,7 @@ from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.rollout.parity import PROBE_TOKENS
+from ixt_rl.trainers.head_function import masks_for_backbone, plain_model
 from ixt_rl.trainers.resumable import generators_kept
 from ixt_rl.types import TokenSequence
 
@@ -110,10 +111,10 @@ def check_head(trainer: Any) -> float:
         difference, limit = head_difference(trainer.model, ours, temperature)
     if not difference <= limit:
         raise SelfCheckError(
-            f"self-check head: log-probs of {_name(trainer)} differ by {difference:.2g} between the fused head and the "
-            f"model's own logits, limit {limit:g}",
-            reason="its architecture does something to hidden states or logits that the fused head does not know, so "
-            "that another model would be trained than the one that is loaded",
+            f"self-check head: log-probs of {_name(trainer)} differ by {difference:.2g} between padded rows under the "
+            f"fused head and the model's own logits, limit {limit:g}",
+            reason="its architecture does something to hidden states, logits or padding that the fused head does not "
+            "know, so that another model would be trained than the one that is loaded",
             remedy="use another architecture, and please report this one; self_checks: {head: false} skips the check",
         )
     return difference
@@ -121,7 +122,8 @@ def check_head(trainer: Any) -> float:
 
 @torch.no_grad()
 def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[float, float]:
-    """(largest |log-prob difference|, what rounding explains) of made-up tokens, between a head and `model().logits`.
+    """(largest |log-prob difference|, what rounding explains) of made-up tokens: of two documents, padded, by a fused
+    head, and of each alone by `model().logits`.
 
     Args:
         model: with `add_head_function` or TRL's `add_fused_lm_head`.
@@ -131,7 +133,8 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
     Raises:
         SelfCheckError: the forward pass that trains fails on this model.
     """
-    batch = pad([_document(model, 12, seed) for seed in (1, 2)], 0).to(_device(model))
+    documents = [_document(model, length, seed=length) for length in (12, 7)]
+    batch = pad(documents, 0).to(_device(model))
     inputs = batch.model_inputs()
     try:
         if ours == "head_fn":
@@ -146,12 +149,14 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
         raise
     except Exception as error:  # whatever an architecture trips over
         raise _forward_failed(model, error) from error
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    logits_N = logits[batch.predictor_mask.to(logits.device)]
-    own_N = (
-        (logits_N.float() / temperature).log_softmax(-1).gather(1, batch.target_ids.to(logits.device)[:, None])[:, 0]
-    )
-    return float((logp_N.to(own_N.device) - own_N).abs().max()), _rounding(logits_N)
+    own = []
+    for document in documents:
+        ids = torch.tensor([document.input_ids], device=_device(model))
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1]
+        logp = (logits.float() / temperature).log_softmax(-1)
+        own.append(logp.gather(1, ids[0, 1:, None].to(logits.device))[:, 0])
+    own_N = torch.cat(own)
+    return float((logp_N.to(own_N.device) - own_N).abs().max()), _rounding(logits)
 
 
 # ---------------------------------------------------------------------------------------------- packing
@@ -196,9 +201,9 @@ def packing_difference(
     """
     lengths = _document_lengths(model.config.get_text_config(), capacity)
     documents = [_document(model, length, seed) for seed, length in enumerate(lengths)]
-    alone = [_scored(model, pad([one], 0), _own_inputs, gradient) for one in documents]
     packed = pack(documents, 0, lengths[0] + lengths[1])  # two in a row; the third in one with padding
     try:
+        alone = [_scored(model, pad([one], 0), _own_inputs, gradient) for one in documents]
         found = _scored(model, packed, packed_inputs, gradient)
     except torch.OutOfMemoryError:
         raise
@@ -220,7 +225,7 @@ def _scored(model: Any, batch: Batch, inputs_of: Any, gradient: bool) -> tuple[T
 
     def detach(module: Any, args: Any, output: Tensor) -> Tensor:
         embedded.append(output.detach().requires_grad_())
-        return embedded[-1]
+        return embedded[-1].clone()  # some models write into it
 
     if not gradient:
         with torch.no_grad():
@@ -327,8 +332,10 @@ CHECKS: dict[str, Callable[[Any], float | str | None]] = {
 def _fused(model: Any, inputs: dict[str, Any], batch: Batch) -> Tensor:
     """(N,) log-probs of a batch's loss-bearing tokens by TRL's fused head."""
     labels = batch.input_ids.masked_fill(~batch.loss_mask, -100)
-    passed = {name: value for name, value in inputs.items() if value is not None}
-    outputs = model(**{**passed, "use_cache": False}, labels=labels, fused_lm_head=True)
+    with masks_for_backbone(
+        model.get_base_model() if hasattr(model, "get_base_model") else model, batch, inputs
+    ) as given:
+        outputs = model(**{**given, "use_cache": False}, labels=labels, fused_lm_head=True)
     return outputs.log_probs[outputs.label_mask]
 
 
@@ -365,8 +372,7 @@ def _forward_failed(model: Any, error: Exception, packed: bool = False) -> SelfC
 
 
 def _name(trainer: Any) -> str:
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+    return type(plain_model(trainer)).__name__
 
 
 def _device(model: Any) -> torch.device:

@@ -242,16 +242,16 @@ class SIPTrainer(PromptTrainer):
         batch = self.collate([prompt_completion(e.prefix_ids, text.ids) for e in examples for text in e.texts])
         reference_N = None if self.reference is None else self._reference_logprobs(model, batch)
         self.ledger.add("train", int(batch.attention_mask.sum()))
-        logp_N = self.logprobs(model, batch, self.temperature)
+        logp_N, auxiliary = self.trained_logprobs(model, batch, self.temperature)
         self.means.add("train/logp", logp_N)
         if not examples:
-            return logp_N.sum()
+            return logp_N.sum() + auxiliary
         per_rank = inputs["total"] / self.accelerator.num_processes  # gradients of ranks are averaged
         if self.args.paired:
-            return self._pair_loss(logp_N, reference_N, batch) / per_rank
+            return self._pair_loss(logp_N, reference_N, batch) / per_rank + auxiliary
         if self.args.objective == "grpo":
-            return self._group_loss(logp_N, batch, examples) / per_rank
-        return nll_loss(logp_N, per_rank)
+            return self._group_loss(logp_N, batch, examples) / per_rank + auxiliary
+        return nll_loss(logp_N, per_rank) + auxiliary
 
     def _pair_loss(self, logp_N: Tensor, reference_N: Tensor | None, batch: Batch) -> Tensor:
         """Sum over pairs; rows are chosen, rejected, chosen, rejected, ..."""

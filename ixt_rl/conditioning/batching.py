@@ -74,13 +74,18 @@ class Batch:
         numbered = {**vars(self), "segment_ids": self.segment_ids + offset[:, None]}
         return Batch(**{name: tensor[real][None] for name, tensor in numbered.items()})
 
-    def model_inputs(self, attention: str = "sdpa") -> dict[str, Any]:
+    def model_inputs(self, attention: str = "sdpa", config: Any = None) -> dict[str, Any]:
         """Keyword arguments for a transformers model.
 
-        A padded batch gets the usual (B, T) mask. A packed one gets none, and no cache: then a transformers model
-        finds documents by positions that restart at 0, and makes the mask that each of its layers needs (causal,
-        sliding, chunked), or hands their lengths to flash attention. A mask of ours would stand for all layers alike.
-        Recurrent and convolution layers do not look at positions: see `ixt_rl.trainers.self_checks`.
+        A padded batch gets the usual (B, T) mask. A packed one must keep documents apart whatever the attention
+        backend, and each layer may look no further than it does in one document: sdpa, eager and flex get masks,
+        one by layer type where layers differ; flash takes documents from positions that restart at 0, without a mask.
+        No cache, because with one positions are not looked at. What recurrent and convolution layers carry over no
+        mask can stop: see `ixt_rl.trainers.self_checks`.
+
+        Args:
+            attention: the backend.
+            config: of the model: its windows and chunks count. None: all layers look at whole documents.
 
         Raises:
             ValueError: a packed batch on an attention backend that is not known to isolate.
@@ -95,7 +100,55 @@ class Batch:
                 f"packing with attention {attention!r}: documents may leak into each other; "
                 f"use one of {', '.join(PACKED_ATTENTION)}, or pad instead"
             )
-        return {**inputs, "attention_mask": None, "use_cache": False}
+        inputs |= {"attention_mask": None, "use_cache": False}
+        if config is not None and not attention.startswith("flash"):
+            inputs["attention_mask"] = layer_masks(config, self.position_ids)
+        elif attention in ("sdpa", "eager"):
+            allowed = block_causal_mask(self.segment_ids)
+            inputs["attention_mask"] = allowed if attention == "sdpa" else _added(allowed)
+        return inputs
+
+
+def layer_masks(config: Any, position_ids: Tensor) -> Any:
+    """What a transformers model with this config takes as `attention_mask` for documents that positions tell apart.
+
+    Made by transformers itself, in the form of the config's attention backend: a mask, a dict of them by layer type, or
+    None where a layer type is not known there, so that the model makes its own from the positions.
+
+    Args:
+        config: of the model.
+        position_ids: (B, T), 0 at each document's first token, and on padding.
+    """
+    from transformers import masking_utils as masks
+
+    text = config.get_text_config()
+    given = {
+        "config": text,
+        "inputs_embeds": torch.empty((*position_ids.shape, 0), device=position_ids.device),  # its shape is read
+        "attention_mask": None,
+        "past_key_values": None,
+        "position_ids": position_ids,
+    }
+    kinds = set(getattr(text, "layer_types", None) or ())
+    makers: dict[str, Any] = masks.LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING
+    if kinds - makers.keys():
+        return None
+    made = {}
+    for kind in kinds:
+        of_kind = makers[kind] if isinstance(makers[kind], dict) else {kind: makers[kind]}
+        made |= {name: make(**given) for name, make in of_kind.items()}
+    if made:
+        return made
+    if getattr(text, "sliding_window", None) is not None:
+        return masks.create_sliding_window_causal_mask(**given)
+    if getattr(text, "attention_chunk_size", None) is not None:
+        return masks.create_chunked_causal_mask(**given)
+    return masks.create_causal_mask(**given)
+
+
+def _added(allowed: Tensor) -> Tensor:
+    """A bool mask as the numbers that eager attention adds to its scores."""
+    return torch.zeros_like(allowed, dtype=torch.float32).masked_fill(~allowed, torch.finfo(torch.float32).min)
 
 
 def block_causal_mask(segment_ids: Tensor) -> Tensor:

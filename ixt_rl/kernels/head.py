@@ -27,6 +27,7 @@ class Head:
         temperature: logits are divided by it, after soft-capping.
         softcap: `s` in `s * tanh(x / s)`, or None for no soft-capping.
         scale: logits are multiplied by it, before soft-capping.
+        dtype: of the products' inputs; None: autocast's, or the wider one of hidden states and weight.
 
     Raises:
         ConfigError: temperature or softcap is not positive.
@@ -37,6 +38,7 @@ class Head:
     temperature: float = 1.0
     softcap: float | None = None
     scale: float = 1.0
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -55,6 +57,10 @@ class Head:
     @property
     def vocab_size(self) -> int:
         return self.weight.shape[0]
+
+    def product_dtype(self, hidden: Tensor) -> torch.dtype:
+        """Dtype of the products' inputs: the head's own, autocast's inside autocast, else the wider of the two."""
+        return self.dtype or product_dtype(hidden, self.weight)
 
     def entries(self, start: int, end: int, dtype: torch.dtype) -> Tensor:
         """`[end - start, D]` rows of the weight as factors of products of `dtype`."""

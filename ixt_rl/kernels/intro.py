@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.kernels.head import Head, gathered_head, product_dtype
+from ixt_rl.kernels.head import Head, gathered_head
 from ixt_rl.kernels.logprobs import check_tokens
 from ixt_rl.kernels.walk import Choose, Factor, FactorAt, Reweigh, Walk
 
@@ -157,6 +157,9 @@ def intro_loss(
     heads = (head,) if posterior_head is None else (head, posterior_head)
     with gathered_head(*heads) as whole:
         head, posterior_head = whole[0], whole[-1]
+        posterior_hidden, tokens, token_weights = (
+            x.to(hidden.device) for x in (posterior_hidden, tokens, token_weights)
+        )
         check_tokens(hidden, head, tokens)
         check_tokens(posterior_hidden, posterior_head, tokens)
         if token_weights.shape != tokens.shape or posterior_head.vocab_size != head.vocab_size:
@@ -166,7 +169,7 @@ def intro_loss(
                 reason="each position has one weight, and the factor compares one token under both heads",
                 remedy="select weights by the tokens' mask; use a posterior head of the same vocabulary",
             )
-        dtype = product_dtype(hidden, head.weight)
+        dtype = head.product_dtype(hidden)
         walk = Walk(head, posterior_head, spec, choose, factor_at, reweigh, generator, dtype)
         loss, stats = _IntroLoss.apply(
             hidden, head.weight, head.bias, posterior_hidden, tokens, token_weights, walk, chunk,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.chunks import MAX_CHUNK, spans, tile_width
-from ixt_rl.kernels.head import Head, factors, gathered_head, matmul, product_dtype, statistics_dtype, zero3_gathered
+from ixt_rl.kernels.head import Head, factors, gathered_head, matmul, statistics_dtype, zero3_gathered
 
 
 def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
@@ -29,7 +29,7 @@ def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
         `[C, V]`, float32 (float64 for float64 inputs).
     """
     with torch.no_grad():
-        dtype = product_dtype(hidden, head.weight)
+        dtype = head.product_dtype(hidden)
         z = torch.empty((hidden.shape[0], head.vocab_size), dtype=statistics_dtype(dtype), device=hidden.device)
         head.project(factors(hidden, dtype), 0, head.entries(0, head.vocab_size, dtype), out=z)
         return torch.log_softmax(z, dim=-1)
@@ -57,8 +57,9 @@ def selected_logprobs(
         DataError: a token id outside the vocabulary, or shapes that do not fit.
     """
     with gathered_head(head) as (head,):
+        tokens = tokens.to(hidden.device)
         check_tokens(hidden, head, tokens)
-        dtype = product_dtype(hidden, head.weight)
+        dtype = head.product_dtype(hidden)
         return _SelectedLogprobs.apply(hidden, head.weight, head.bias, head, tokens, entropy, chunk or MAX_CHUNK, dtype)
 
 

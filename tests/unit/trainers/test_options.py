@@ -18,6 +18,7 @@ HONOURED = {
     "num_generations_eval", "max_completion_length", "ds3_gather_for_generation", "shuffle_dataset",
     "generation_batch_size", "steps_per_generation", "temperature", "reward_weights", "mask_truncated_completions",
     "log_completions", "num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo",
+    "router_aux_loss_coef",
     "chat_template_kwargs",
 }  # fmt: skip
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.trainers.self_checks import CHECKS, run_self_checks
+from tests.unit.architectures import tiny_config
 from tests.unit.trainers import ixt_helpers, sip_helpers
 from tests.unit.trainers.helpers import ScriptedEngine, make_trainer, tiny
 
@@ -69,6 +71,32 @@ def test_a_head_that_does_something_else_to_logits_is_refused(make, tmp_path):
         trainer.train()
     assert error.value.reason and error.value.remedy
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("model_type", ["lfm2", "falcon_h1", "qwen3_next", "mamba"])
+def test_packing_is_refused_where_layers_carry_state_across_documents(model_type, tmp_path):
+    trainer = ixt_helpers.make_trainer(tmp_path, ixt_helpers.documents(), on_vocabulary_of(model_type))
+    with pytest.raises(SelfCheckError, match="packing") as error:
+        trainer.train()
+    assert "pack: false" in error.value.remedy
+    assert trainer.state.global_step == 0
+    alone = ixt_helpers.make_trainer(tmp_path, ixt_helpers.documents(), on_vocabulary_of(model_type), pack=False)
+    assert run_self_checks(alone).keys() == {"head"}
+
+
+@pytest.mark.parametrize("model_type", ["gemma3_text", "mistral", "gpt_oss", "qwen3", "llama"])
+def test_packing_is_as_alone_with_windows(model_type, tmp_path):
+    trainer = ixt_helpers.make_trainer(tmp_path, ixt_helpers.documents(), on_vocabulary_of(model_type))
+    assert run_self_checks(trainer)["packing"] < 1e-4
+
+
+def on_vocabulary_of(model_type: str):
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.3)
+    return model
 
 
 def test_a_check_that_is_switched_off_refuses_nothing(tmp_path):

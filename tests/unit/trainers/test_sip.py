@@ -58,6 +58,7 @@ NAMES = [f"{o['objective']}{'-free' if o.get('reference') else ''}" for o in OBJ
 
 # Options of trl.SFTConfig, beyond transformers' own, that reach TRL code which the trainer still runs.
 HONOURED = {"model_init_kwargs", "trust_remote_code", "eos_token", "activation_offloading", "pad_token"}
+HONOURED |= {"router_aux_loss_coef"}
 
 
 def examples(parts) -> list:

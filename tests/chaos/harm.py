@@ -5,6 +5,7 @@ torch, transformers and TRL are imported once, here; each run is a fork, so that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -30,19 +31,22 @@ class Ended:
 
 
 class Child:
-    """One `ixt-rl run CONFIG` in a forked process, its output in a file."""
+    """One `ixt-rl run CONFIG` in a forked process. What it prints comes through a pipe, which no full disk reaches."""
 
-    def __init__(self, config: Path, log: Path):
-        self.log = log
+    def __init__(self, config: Path):
         self.started = time.monotonic()
+        self.said = bytearray()
+        self.output, written = os.pipe()
+        os.set_blocking(self.output, False)
+        sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            self._become(config)
+            self._become(config, written)
+        os.close(written)
 
-    def _become(self, config: Path) -> None:
-        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+    def _become(self, config: Path, written: int) -> None:
+        os.dup2(written, 1)
+        os.dup2(written, 2)
         os.setsid()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         status = 70
@@ -66,11 +70,18 @@ class Child:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._read()
             if pid:
+                os.close(self.output)
                 took = time.monotonic() - self.started
-                return Ended(os.waitstatus_to_exitcode(status), took, self.log.read_text(errors="replace"))
+                return Ended(os.waitstatus_to_exitcode(status), took, self.said.decode(errors="replace"))
             time.sleep(0.01)
         return None
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self.output, 1 << 16):
+                self.said += part
 
 
 def tear(run: Path, chance: random.Random) -> str:
@@ -85,10 +96,10 @@ def tear(run: Path, chance: random.Random) -> str:
     return f"{file.relative_to(run)}, {file.stat().st_size} of {size} bytes"
 
 
-def disturbed(config: Path, run: Path, log: Path, chance: random.Random, within: float) -> tuple[str, Ended]:
+def disturbed(config: Path, run: Path, chance: random.Random, within: float) -> tuple[str, Ended]:
     """A run that something happens to at a random moment of its first `within` seconds: (what, how it ended)."""
-    kind = chance.choice(["SIGKILL", "SIGKILL", "SIGTERM", "full disk", "torn file"])
-    child = Child(config, log)
+    kind = chance.choice(["SIGKILL", "SIGTERM", "full disk", "torn file"])
+    child = Child(config)
     ended = child.wait(chance.uniform(0.0, within))
     what = kind
     if ended is None and kind == "full disk":
@@ -98,7 +109,7 @@ def disturbed(config: Path, run: Path, log: Path, chance: random.Random, within:
     elif ended is None:
         os.kill(child.pid, signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
     ended = ended or child.wait(PATIENCE)
-    assert ended is not None, f"{what}: the run still goes on after {PATIENCE:.0f} s; {log}"
+    assert ended is not None, f"{what}: the run still goes on after {PATIENCE:.0f} s:\n{child.said[-3000:]!r}"
     if kind == "torn file":
         what += f": {tear(run, chance)}"
     return what, ended

@@ -27,7 +27,7 @@ TIMES = ("seconds", "time", "per_second", "rss_gib", "runtime")
 
 
 def write_config(folder: Path) -> Path:
-    """pretrain -> intro (windows of 3 updates, each trained on twice), ixt (packed, averaged), sip (judge with a cache).
+    """pretrain -> intro (windows of 3 updates, each trained on twice), ixt (packed, averaged), sip (a judge's cache).
 
     Every stage but the first writes a checkpoint after each update.
     """

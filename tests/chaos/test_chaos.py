@@ -1,6 +1,6 @@
 """A run that is killed, stopped, torn and cut off at random moments ends as one that nothing happened to.
 
-    IXT_RL_CHAOS=200 .venv/bin/python -m pytest tests/chaos -n 0 -s      # so many disturbances; a few by default
+IXT_RL_CHAOS=200 .venv/bin/python -m pytest tests/chaos -n 0 -s      # so many disturbances; a few by default
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ READABLE = {0, 1, 2, 143, -9}
 """Exit statuses that a disturbance may lead to: done, an error in words, stopped, killed."""
 
 
-def finish(config: Path, log: Path) -> Ended:
-    ended = Child(config, log).wait(PATIENCE)
-    assert ended is not None, f"hung for {PATIENCE:.0f} s; {log}"
+def finish(config: Path) -> Ended:
+    child = Child(config)
+    ended = child.wait(PATIENCE)
+    assert ended is not None, f"hung for {PATIENCE:.0f} s:\n{child.said[-3000:]!r}"
     return ended
 
 
@@ -40,7 +41,7 @@ def finish(config: Path, log: Path) -> Ended:
 def test_disturbed_runs_end_as_undisturbed_ones(tmp_path):
     config = write_config(tmp_path)
     run = tmp_path / "runs" / "chaos"
-    straight = finish(config, tmp_path / "straight.log")
+    straight = finish(config)
     assert straight.status == 0, straight.said
     expected = outcome(run)
     chance = random.Random(os.environ.get("IXT_RL_CHAOS_SEED", "0"))
@@ -49,17 +50,16 @@ def test_disturbed_runs_end_as_undisturbed_ones(tmp_path):
     for start in range(0, DISTURBANCES, PER_RUN):
         shutil.rmtree(tmp_path / "runs")
         history = []
-        for number in range(start, min(start + PER_RUN, DISTURBANCES)):
-            log = tmp_path / f"{number}.log"
-            what, ended = disturbed(config, run, log, chance, within=straight.seconds)
+        for _ in range(start, min(start + PER_RUN, DISTURBANCES)):
+            what, ended = disturbed(config, run, chance, within=straight.seconds * 2 / PER_RUN)
             history.append(f"{what} (status {ended.status}, {ended.seconds:.1f} s)")
             print(history[-1], flush=True)
             told[what.partition(",")[0].partition(":")[0]] += 1
             if ended.status not in READABLE or "Traceback" in ended.said:
                 wrong.append(f"{what}: status {ended.status}\n{ended.said[-3000:]}")
-        ended = finish(config, tmp_path / f"end-{start}.log")
+        ended = finish(config)
         found = differences(outcome(run), expected) if ended.status == 0 else [ended.said[-3000:]]
-        print(f"== run {start // PER_RUN}: {'as undisturbed' if not found else found}", flush=True)
+        print(f"== run {start // PER_RUN}: {found or 'as undisturbed'}", flush=True)
         if found:
             wrong.append("\n".join([*history, *found]))
     print(f"{sum(told.values())} disturbances: {dict(told)}")

@@ -11,6 +11,7 @@ Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,8 +52,8 @@ class KeptTrainer(OnlineTrainer):
             rewards: (B,) weighted sums, NaN where incomplete.
             batch: TRL's dict; each reward by itself is in `batch["rewards_per_func"]` (B, F), undecided NaN.
         """
-        least = self.args.keep_reward - _TOLERANCE * max(1.0, abs(self.args.keep_reward))
-        return (batch["rewards_per_func"][:, self.deciding] >= least).all(dim=1)  # NaN reaches nothing
+        reached = batch["rewards_per_func"][:, self.deciding] >= self._least  # NaN reaches nothing
+        return reached.all(dim=1)
 
     def token_weights(self, batch: Batch, rows_per_update: Tensor, signals: dict[str, Any] | None = None) -> Tensor:
         """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.
@@ -72,6 +73,10 @@ class KeptTrainer(OnlineTrainer):
 
     # ---------------------------------------------------------------- the update
 
+    @property
+    def _least(self) -> float:
+        return self.args.keep_reward - _TOLERANCE * max(1.0, abs(self.args.keep_reward))
+
     def undecided(self, rewards_per_func: Tensor) -> Tensor:
         """(B,) bool: a reward that decides is undecided."""
         return rewards_per_func[:, self.deciding].isnan().any(dim=1)
@@ -85,7 +90,22 @@ class KeptTrainer(OnlineTrainer):
         if "keep_total" not in batch:
             batch["keep_total"] = self.accelerator.gather(keep.sum()).sum()  # 0-d: goes to every micro-batch
         self.track("kept_share", keep.float())
+        if self.args.keep is None and not keep.any():
+            self._warn_of_a_reward_that_bars(batch["rewards_per_func"][:, self.deciding])
         return batch
+
+    def _warn_of_a_reward_that_bars(self, rewards_per_func: Tensor) -> None:
+        """Nothing is kept: it may be that functions decide that were meant as bonus or penalty."""
+        reached = (rewards_per_func >= self._least).any(dim=0).tolist()
+        if any(reached) and not all(reached):
+            names = [self.reward_func_names[place] for place in self.deciding]
+            bars = [name for name, found in zip(names, reached, strict=True) if not found]
+            warnings.warn(
+                f"step {self.state.global_step}: nothing is kept, as {', '.join(bars)} nowhere reached "
+                f"keep_reward={self.args.keep_reward:g}, and {', '.join(names)} decide together. "
+                "Name those that shall decide with keep=[...].",
+                stacklevel=2,
+            )
 
     def correct(self, batch: dict[str, Any]) -> None:
         """Nothing: the ratio comes from the forward pass that trains; see `sampled_logps`."""

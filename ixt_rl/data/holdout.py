@@ -82,5 +82,5 @@ def _texts(source: Source) -> Iterator[Document]:
 
 
 def _key(document: Document) -> bytes:
-    text = "\0".join((document.prompt, document.text)).encode("utf-8", "surrogatepass")
+    text = f"{document.prompt}\0{document.text}".encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=16).digest()

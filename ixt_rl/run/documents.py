@@ -124,10 +124,16 @@ def holdout(stage: DocumentStage) -> Holdout | None:
 
 def source_names(data: FileCorpus) -> list[str]:
     """What metrics call the sources: the last part of the path, and a number behind one that is there before."""
-    stems = [Path(_paths(source.path)[0]).stem for source in data.sources]
-    bases = [re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-") or "source" for stem in stems]
+    bases = [_source_name(_paths(source.path)[0]) for source in data.sources]
     seen = [bases[:place].count(base) for place, base in enumerate(bases)]
     return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
+
+
+def _source_name(path: str) -> str:
+    """The last part of a path that has letters or digits once its ending and what no name has are taken off."""
+    names = (re.sub(r"\.(jsonl?|parquet)(\.gz)?$", "", part) for part in reversed(Path(path).parts))
+    cleaned = (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names)
+    return next((name for name in cleaned if name), "source")
 
 
 def corpus(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.annotation.judges import open_judge, parse_judge
-from ixt_rl.config.keeping import reward_names
+from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.schema import OnlineStage
 from ixt_rl.config.sections import AnswerJudge, FileData, WorldData, WorldReward
 from ixt_rl.config.sections import JudgeReward as JudgeRewardSection
@@ -40,10 +40,13 @@ def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_pa
 
 
 def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callable[..., Any] | None:
-    """The reward that says right or wrong, which evaluation of files uses too: if there is one."""
-    for function, spec in zip(functions, stage.rewards, strict=True):
-        if spec.type in _SAYS_RIGHT:
-            return function
+    """The reward that says right or wrong, which evaluation of files uses too: of those that decide what is kept (grpo:
+    that would by default) the first, else the first there is."""
+    section = {"intro": stage.intro, "raft": stage.raft}.get(stage.type)
+    first = deciding(stage.rewards, section.keep if section else None)
+    for place in [*first, *range(len(functions))]:
+        if stage.rewards[place].type in _SAYS_RIGHT:
+            return functions[place]
     return None
 
 

@@ -115,6 +115,13 @@ def test_a_name_that_is_not_there_is_refused(method, keep, tmp_path):
         trainer_of(method, tmp_path, [scripted("verifier", [1.0])], keep=keep)
 
 
+def test_a_function_that_bars_everything_is_named(tmp_path):
+    rewards = [scripted("verifier", [1.0, 0.0]), scripted("penalty", [-0.1])]
+    with pytest.warns(UserWarning, match="penalty nowhere reached keep_reward=1, and verifier, penalty decide"):
+        assert not any(kept("intro", tmp_path, rewards)[0])
+    assert kept("intro", tmp_path, rewards, keep=["verifier"])[0] == [True, False] * 4
+
+
 # ------------------------------------------------------------------------------------------ GRPO
 
 

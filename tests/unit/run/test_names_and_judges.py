@@ -1,0 +1,48 @@
+"""Evaluation of a file asks the reward that decides what is right, wherever it stands in the list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ixt_rl.config.load import load_run
+from ixt_rl.config.schema import OnlineStage
+from ixt_rl.run.documents import source_names
+from ixt_rl.run.rewards import judge_of
+from tests.unit.config.broken import GOOD
+
+STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{type: length, soft: 1, hard: 2}"
+
+
+@pytest.mark.parametrize(
+    ("method", "rewards", "keep", "asked"),
+    [
+        ("intro", [STYLE, MATH], None, 1),
+        ("grpo", [STYLE, MATH], None, 1),
+        ("raft", [LENGTH, MATH, STYLE], "style", 2),
+        ("raft", [MATH, LENGTH], "null", 0),
+        ("grpo", [LENGTH], None, None),
+    ],
+)
+def test_the_verifier_measures(tmp_path, monkeypatch, method, rewards, keep, asked):
+    monkeypatch.chdir(tmp_path)
+    Path("r.py").write_text("def style(**kwargs): ...\n")
+    Path("rows.jsonl").write_text("{}\n")
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD)
+    changes = [f"stages.rl.type={method}", f"stages.rl.rewards=[{', '.join(rewards)}]", "model.new.tokenizer=bytes"]
+    changes += ["stages.rl.data={path: rows.jsonl}", "stages.rl.intro={}"]
+    changes += [f"stages.rl.{method}.keep={keep}"] if keep else []
+    stage = load_run(file, changes).stages[1]
+    assert isinstance(stage, OnlineStage)
+    functions = [lambda **kwargs: None for _ in rewards]
+    assert judge_of(stage, functions) is (None if asked is None else functions[asked])
+
+
+def test_sources_have_names_that_differ():
+    from ixt_rl.config.documents import FileCorpus
+
+    paths = ["a/web-1.5.jsonl.gz", "b/web-1.5.parquet", "corpus/*.jsonl", "./annotated", "owner/data-v2.1", "x/c.txt"]
+    data = FileCorpus.model_validate({"sources": [{"path": path} for path in paths]})
+    assert source_names(data) == ["web-1.5", "web-1.5-2", "corpus", "annotated", "data-v2.1", "c.txt"]

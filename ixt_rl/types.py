@@ -209,6 +209,11 @@ class Document:
         feedback: None where no judge read it, or the judge left everything undecided.
         key: where it came from, for messages.
         judged_tokens: tokens that a judge read and wrote for it; 0 where it is seen again.
+        turns: of a conversation, (role, content) of all that was said before the text, its last reply; the roles are
+            system, user and assistant. Takes the place of `prompt`.
+        context: how many of the first turns are examples, in which no reply is trained.
+        control_tokens: whether control tokens that text and prompt spell out are such: they are written in a chat
+            template already.
     """
 
     text: str
@@ -216,3 +221,6 @@ class Document:
     feedback: Feedback | None = None
     key: str = ""
     judged_tokens: int = 0
+    turns: tuple[tuple[str, str], ...] = ()
+    context: int = 0
+    control_tokens: bool = False

@@ -50,6 +50,8 @@ class IXTConfig(SFTConfig):
         feedback_fraction: share of documents that count as annotated, chosen by content hash.
         train_feedback: feedback tokens in the loss.
         chat: SFT: the document replies to its prompt, feedback is the masked system message.
+        train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
+        chat_template_kwargs: variables of the chat template, such as `enable_thinking`.
         max_length: tokens of a row (TRL's name); longer documents are cut into pieces.
         pack: several documents a row.
         buffer_rows: rows packed together; more fill better, shuffle wider and take longer to resume.
@@ -63,6 +65,8 @@ class IXTConfig(SFTConfig):
     feedback_fraction: float = field(default=1.0)
     train_feedback: bool = field(default=True)
     chat: bool = field(default=False)
+    train_turns: Literal["all", "last"] = field(default="all")
+    chat_template_kwargs: dict[str, Any] | None = field(default=None)
     max_length: int | None = field(default=2048)
     pack: bool = field(default=True)
     buffer_rows: int = field(default=256)
@@ -95,6 +99,8 @@ class IXTConfig(SFTConfig):
             self.feedback_fraction,
             self.train_feedback,
             self.chat,
+            self.train_turns,
+            self.chat_template_kwargs or {},
         )
 
 

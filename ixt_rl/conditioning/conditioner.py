@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import get_args
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from jinja2 import TemplateError
 
 from ixt_rl.conditioning.control import ControlTokens, leading_ids
 from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate
+from ixt_rl.conditioning.prompts import Prompt
 from ixt_rl.conditioning.sequences import (
     Position,
     build,
@@ -19,7 +23,10 @@ from ixt_rl.conditioning.sequences import (
     system_chat_messages,
 )
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.types import Document, Feedback, Segment, TokenSequence
+from ixt_rl.types import Document, Feedback, Role, Segment, TokenSequence
+
+Turns = Literal["all", "last"]
+"""Which of the assistant's replies in a conversation are trained."""
 
 _CACHED_FEEDBACK = 4096  # rendered feedback texts whose ids are kept; levels need five, critiques do not repeat
 
@@ -35,6 +42,8 @@ class Conditioning:
         fraction: share of documents that count as annotated, chosen by a hash of their content: always the same ones.
         train_feedback: whether feedback tokens are in the loss (pretraining: yes; SFT: no). In a chat they never are.
         chat: feedback is the system message, and only the reply is trained (SFT).
+        train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
+        chat_template_kwargs: variables of the chat template, such as `enable_thinking`.
 
     Raises:
         ConfigError: a share outside [0, 1], an unknown position, or a chat with feedback after the reply.
@@ -46,6 +55,8 @@ class Conditioning:
     fraction: float = 1.0
     train_feedback: bool = True
     chat: bool = False
+    train_turns: Turns = "all"
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dropout", "fraction"):
@@ -60,6 +71,12 @@ class Conditioning:
                 f"position={self.position!r}",
                 reason="feedback stands before or after its document",
                 remedy="one of " + ", ".join(get_args(Position)),
+            )
+        if self.train_turns not in get_args(Turns):
+            raise ConfigError(
+                f"train_turns={self.train_turns!r}",
+                reason="it says which of the assistant's replies are trained",
+                remedy="one of " + ", ".join(get_args(Turns)),
             )
         if self.chat and self.position == "after":
             raise ConfigError(
@@ -111,38 +128,42 @@ class Conditioner:
                 so a resumed stream decides as the one that was stopped.
 
         Raises:
-            DataError: with `chat`, a document without a prompt.
+            DataError: with `chat`, a document without a prompt, or turns that the template cannot show; without it, a
+                conversation.
         """
         return [build(segments) for segments in self.segments(documents, first)]
 
     def segments(self, documents: Sequence[Document], first: int) -> list[list[Segment]]:
         """What `__call__` builds, before ids are joined: every segment holds ids."""
         shown = [self.shown_feedback(document, first + i) for i, document in enumerate(documents)]
-        texts = self._control.text_ids([document.text for document in documents])
         if self.conditioning.chat:
-            chats = self._chat_ids(shown, [_prompt_of(document) for document in documents])
-            return [
-                reply_segments(chat, text, self.ends, with_feedback=bool(feedback))
-                for feedback, chat, text in zip(shown, chats, texts, strict=True)
-            ]
-        prompts = self._control.text_ids([document.prompt for document in documents])
+            return self._replies(documents, shown)
+        for document in documents:
+            if document.turns:
+                raise DataError(
+                    f"{document.key or 'a document'}: a conversation",
+                    reason="without a chat there is nothing between its turns",
+                    remedy="train conversations with chat=True (type: sft)",
+                )
+        said = self._content_ids(documents)
         return [
             self._document(self._cached(feedback), text, prompt)
-            for feedback, text, prompt in zip(shown, texts, prompts, strict=True)
+            for feedback, (text, prompt) in zip(shown, said, strict=True)
         ]
 
-    def prompt(self, text: str, feedback: Feedback | None) -> list[int]:
+    def prompt(self, text: Prompt, feedback: Feedback | None) -> list[int]:
         """What inference sees, by the code that training uses: [bos, feedback, separator, text], or the chat so far.
 
-        With position `after`, feedback follows what is still to be written, so there is none in the prompt.
+        With position `after`, feedback follows what is still to be written, so there is none in the prompt. With
+        `chat`, text is the user's message; or it is a list of messages, before which feedback is put.
         """
         rendered = self._render(feedback)
         if self.conditioning.chat:
-            return list(self._chat_ids([rendered], [text])[0])
+            said = [("user", text)] if isinstance(text, str) else [(m["role"], m["content"]) for m in text]
+            return self._control.markup_ids(self._markup([self._chat(rendered, said)]))[0]
         before = self._cached(rendered) if self.conditioning.position == "before" else ()
-        asked = document_segments(
-            before, (), prompt=self._control.text_ids([text])[0], separator=self._separator, bos=self._bos
-        )
+        (ids,) = self._control.text_ids([text if isinstance(text, str) else text[-1]["content"]])
+        asked = document_segments(before, (), prompt=ids, separator=self._separator, bos=self._bos)
         return list(build(asked).input_ids)
 
     def shown_feedback(self, document: Document, number: int) -> str:
@@ -164,13 +185,14 @@ class Conditioner:
         return template.render(replace(feedback, critique=self._control.guard(feedback.critique)))
 
     def _document(self, feedback: Sequence[int], text: Sequence[int], prompt: Sequence[int]) -> list[Segment]:
+        said = prompt or text  # may be written in a chat template, with BOS and the end in it
         return document_segments(
             feedback,
             text,
             prompt=prompt,
             separator=self._separator,
-            bos=self._bos,
-            eos=(self.ends.document,),
+            bos=() if self._bos and tuple(said[: len(self._bos)]) == self._bos else self._bos,
+            eos=() if text and text[-1] == self.ends.document else (self.ends.document,),
             position=self.conditioning.position,
             train_feedback=self.conditioning.train_feedback,
         )
@@ -183,12 +205,102 @@ class Conditioner:
             ids = self._feedback_ids[feedback] = tuple(self._control.markup_ids([feedback])[0])
         return ids
 
-    def _chat_ids(self, feedback: Sequence[str], users: Sequence[str]) -> Sequence[Sequence[int]]:
-        guard = self._control.guard
-        chats = [system_chat_messages(text, guard(user)) for text, user in zip(feedback, users, strict=True)]
-        return self._control.markup_ids(
-            self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
-        )
+    def _content_ids(self, documents: Sequence[Document]) -> Sequence[tuple[Sequence[int], Sequence[int]]]:
+        """(text, prompt) of each document as ids."""
+        texts, prompts = ([getattr(document, name) for document in documents] for name in ("text", "prompt"))
+        found = [list(ids) for ids in zip(self._control.text_ids(texts), self._control.text_ids(prompts), strict=True)]
+        for pair, document in zip(found, documents, strict=True):
+            if document.control_tokens:
+                pair[:] = self._control.markup_ids([document.text, document.prompt])
+        return [(text, prompt) for text, prompt in found]
+
+    # ---------------------------------------------------------------- chats
+
+    def _replies(self, documents: Sequence[Document], shown: Sequence[str]) -> list[list[Segment]]:
+        """Conversations, masked but for the assistant's replies."""
+        chats = [
+            self._chat(feedback, document.turns or [("user", _prompt_of(document))])
+            for feedback, document in zip(shown, documents, strict=True)
+        ]
+        keys = [document.key for document in documents]
+        asked = self._markup(chats, keys)
+        roles: list[Role] = ["system" if feedback else "prompt" for feedback in shown]
+        begun = [
+            self._earlier(chat, markup, document, role)
+            for chat, markup, document, role in zip(chats, asked, documents, roles, strict=True)
+        ]
+        prompts = self._control.markup_ids([rest for _, rest in begun])
+        texts = self._control.text_ids([document.text for document in documents])
+        return [
+            [*earlier, *reply_segments(prompt, text, self.ends, with_feedback=role == "system" and not earlier)]
+            for (earlier, _), prompt, text, role in zip(begun, prompts, texts, roles, strict=True)
+        ]
+
+    def _earlier(
+        self, chat: list[dict[str, str]], markup: str, document: Document, role: Role
+    ) -> tuple[list[Segment], str]:
+        """(segments up to the end of the last reply but one, the markup after it); no segment if none of it is trained.
+
+        Every reply follows what inference sees before it. So a chat up to one reply has to begin as the chat up to the
+        reply before it, with that reply and its end.
+
+        Raises:
+            DataError: the template rewrites earlier turns, or closes them with no token.
+        """
+        context = max(1, document.context)  # a first message replies to nothing
+        replies = [
+            number for number, message in enumerate(chat) if message["role"] == "assistant" and number >= context
+        ]
+        key = document.key or "a conversation"
+        if self.conditioning.train_turns == "last" or not replies:
+            return [], markup
+        end = self.tokenizer.convert_ids_to_tokens(self.ends.turn)
+        starts = [*self._markup([chat[:number] for number in replies], [key] * len(replies)), markup]
+        segments: list[Segment] = []
+        done = 0
+        for number, (start, following) in zip(replies, pairwise(starts), strict=True):
+            reply = chat[number]["content"]
+            texts = [text for text in (reply, reply.strip()) if following.startswith(start + text + end)]
+            if not texts or self.ends.rule != "chat template":
+                raise DataError(
+                    f"{key}: message {number} of {len(chat) + 1}",
+                    reason="in later turns the chat template shows that reply otherwise than it was written",
+                    remedy="set train_turns: last, which trains the last reply alone",
+                )
+            before, written = self._control.markup_ids([start[done:], texts[0]])
+            segments += [
+                Segment("prompt" if segments else role, ids=tuple(before)),
+                Segment("completion", ids=(*written, self.ends.turn), trained=True),
+            ]
+            done = len(start + texts[0] + end)
+        return segments, markup[done:]
+
+    def _chat(self, feedback: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+        """Messages with guarded contents; feedback is the system message, or stands before the one there is."""
+        chat = [{"role": role, "content": self._control.guard(content)} for role, content in turns]
+        if feedback and chat[0]["role"] == "system":
+            chat[0]["content"] = feedback + "\n\n" + chat[0]["content"]
+        elif feedback:
+            chat.insert(0, {"role": "system", "content": feedback})
+        return chat
+
+    def _markup(self, chats: list[list[dict[str, str]]], keys: Sequence[str] = ()) -> list[str]:
+        """Chats as the template renders them, up to the reply that is to come."""
+        options = {"add_generation_prompt": True, "tokenize": False, **self.conditioning.chat_template_kwargs}
+        try:
+            return self.tokenizer.apply_chat_template(chats, **options)
+        except TemplateError as error:
+            for chat, key in zip(chats, keys or [""] * len(chats), strict=True):
+                try:
+                    self.tokenizer.apply_chat_template(chat, **options)
+                except TemplateError as refused:
+                    roles = ", ".join(message["role"] for message in chat)
+                    raise DataError(
+                        f"{key or 'a conversation'}: messages of {roles}",
+                        reason=f"the chat template refuses them: {refused}",
+                        remedy="correct the row, or leave it out",
+                    ) from None
+            raise error
 
 
 def _prompt_of(document: Document) -> str:

@@ -29,7 +29,9 @@ from ixt_rl.errors import BackendMissing, ConfigError
 ON_THIS_MACHINE = {"on_this_machine": True}
 """Validation context under which files, packages and template names are looked up."""
 
-DATA_ENDINGS = (".jsonl", ".json", ".parquet")
+DATA_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+_ABOUT_DATA = ("annotation.json", "rewriting.json", "dataset_info.json", "dataset_infos.json", "state.json")
+"""What jobs and `datasets` write beside data."""
 MOST_ROWS = 10**8
 """That a world makes for one stage."""
 
@@ -72,7 +74,7 @@ def check_data_path(path: str, info: ValidationInfo) -> str:
     local = Path(path).expanduser()
     if not local.exists():
         raise _missing(path)
-    if local.is_dir() or local.suffix.lower() not in DATA_ENDINGS:
+    if local.is_dir() or not local.name.lower().endswith(DATA_ENDINGS):
         raise ConfigError(
             repr(path),
             reason="this is a folder" if local.is_dir() else f"files ending in {local.suffix!r} are not read",
@@ -85,8 +87,11 @@ def data_files(path: str) -> list[str]:
     """The files of a folder or of a pattern such as `part-*.parquet`, in order of their names; else `path` alone."""
     local = Path(path).expanduser()
     if local.is_dir():
-        return sorted(str(file) for file in local.iterdir() if file.suffix in (".parquet", ".jsonl"))
-    return sorted(glob.glob(str(local))) if glob.has_magic(path) else [path]
+        found = (file for file in local.iterdir() if file.is_file() and file.name not in _ABOUT_DATA)
+        return sorted(str(file) for file in found if file.name.lower().endswith(DATA_ENDINGS))
+    if not local.exists() and glob.has_magic(path):
+        return sorted(glob.glob(str(local), recursive=True))
+    return [str(local)] if local.exists() else [path]
 
 
 def check_data_source(path: str, info: ValidationInfo) -> str:
@@ -97,7 +102,7 @@ def check_data_source(path: str, info: ValidationInfo) -> str:
     if not files:
         raise ConfigError(
             repr(path),
-            reason="it holds no .parquet and no .jsonl file",
+            reason=f"it holds no file that ends in {', '.join(DATA_ENDINGS)}",
             remedy="name a file, a folder or a pattern of such files, or a hub dataset id",
         )
     for file in files:
@@ -246,10 +251,20 @@ def _top_level_names(tree: ast.Module) -> set[str]:
 
 
 @cache
-def template_names() -> tuple[str, ...]:
-    """Names in `conditioning/templates.yaml`, read as a file: importing that package would import torch."""
+def _templates() -> dict[str, dict]:
+    """`conditioning/templates.yaml`, read as a file: importing that package would import torch."""
     file = Path(ixt_rl.__file__).parent / "conditioning" / "templates.yaml"
-    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def template_names() -> tuple[str, ...]:
+    """Names of the shipped templates."""
+    return tuple(_templates())
+
+
+def is_chat_template(name: str) -> bool:
+    """Whether a shipped template is of chats."""
+    return bool(_templates()[name].get("chat"))
 
 
 def check_template_name(name: str) -> str:

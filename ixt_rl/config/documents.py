@@ -43,16 +43,40 @@ class SourceSection(Strict):
     """Files (or one hub dataset) with a text in each row."""
 
     path: str | Annotated[list[str], Field(min_length=1)] = Field(
-        description=".jsonl, .json or .parquet files, a folder or a pattern of them, or one hub dataset id"
+        description=".jsonl, .json (either may be .gz) or .parquet files, a folder or a pattern of them, or one hub "
+        "dataset id"
     )
-    text: str = Field("text", description="field of the document, or of the reply to `prompt`")
-    prompt: str | None = Field(None, description="field of what the text replies to; sft needs it")
+    text: str = Field(
+        "text",
+        description="field of the document, or of the reply to `prompt`; `a.b` is the entry b of field a",
+    )
+    prompt: str | None = Field(None, description="field of what the text replies to; sft needs it, or messages")
+    messages: str | None = Field(
+        None,
+        description="field of a conversation, in place of text and prompt (sft): messages of system, user, assistant",
+    )
     feedback: str | None = Field(
         "feedback", description="prefix of the feedback columns that `ixt-rl annotate` wrote; null: read none"
     )
     weight: PositiveFloat = Field(1.0, description="share in the mixture, relative to the other sources")
     name: str | None = Field(None, description="configuration of a hub dataset")
     split: str = "train"
+    control_tokens: bool = Field(
+        False,
+        description="control tokens spelled out in the text (`<|im_end|>`) are such, for a corpus that is written in a "
+        "chat template already; else they are ordinary text",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SourceSection:
+        if self.messages is not None and (self.prompt is not None or self.control_tokens):
+            other = "prompt" if self.prompt is not None else "control_tokens"
+            raise ConfigError(
+                f"messages={self.messages!r} with {other}={getattr(self, other)!r}",
+                reason="a conversation holds prompts and replies, and the chat template writes what is between them",
+                remedy=f"leave {other} out, or messages",
+            )
+        return self
 
 
 class FileCorpus(Strict):
@@ -165,6 +189,17 @@ class DocumentFields(Strict):
 
     data: Corpus
     feedback: FeedbackSection = FeedbackSection()
+    template: TemplateName | Template | None = Field(
+        None,
+        description="sft: how prompts are shown, as the RL stages show them (its `prompt`); without `chat` no chat "
+        "template is needed. Default: the prompt is the user's message",
+    )
+    train_turns: Literal["all", "last"] = Field(
+        "all", description="sft on conversations: which of the assistant's replies are trained"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="sft: variables of the tokenizer's chat template, such as {enable_thinking: false}"
+    )
     packing: Packing = Packing()
     steps: Steps
     batch_size: BatchSize = Field(8, description="rows of each update")

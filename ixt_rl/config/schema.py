@@ -96,6 +96,15 @@ class DocumentStage(DocumentFields, Stage):
     optim: Optim
     lora: Lora | None = None
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether documents are chats: sft, but for a template that is plain text."""
+        if self.type != "sft" or self.template is None:
+            return self.type == "sft"
+        if isinstance(self.template, str):
+            return checks.is_chat_template(self.template)
+        return self.template.chat
+
     @model_validator(mode="after")
     def _fits_type(self) -> DocumentStage:
         if self.type == "pretrain" and self.feedback.template is not None:
@@ -110,13 +119,26 @@ class DocumentStage(DocumentFields, Stage):
                 reason="it would be plain next-token prediction",
                 remedy="set feedback.template: levels or critique, or type: pretrain",
             )
-        if self.type == "sft" and (
-            isinstance(self.data, WorldCorpus) or any(s.prompt is None for s in self.data.sources)
-        ):
+        sources = [] if isinstance(self.data, WorldCorpus) else self.data.sources
+        if self.type == "sft" and not (sources and all(s.prompt or s.messages for s in sources)):
             raise ConfigError(
                 "type: sft on documents without prompts",
                 reason="it trains replies, and there is nothing they reply to",
-                remedy="give every source a `prompt` field, or set type: pretrain or ixt",
+                remedy="give every source a `prompt` field, or one of `messages`, or set type: pretrain or ixt",
+            )
+        conversations = any(s.messages for s in sources)
+        asked = [key for key in ("template", "train_turns", "chat_template_kwargs") if key in self.model_fields_set]
+        if self.type != "sft" and (conversations or asked):
+            raise ConfigError(
+                f"{'messages' if conversations else asked[0]} with type: {self.type}",
+                reason="only replies to prompts go through a template",
+                remedy="set type: sft, or leave it out",
+            )
+        if self.type == "sft" and not self.is_chat and (conversations or self.chat_template_kwargs):
+            raise ConfigError(
+                f"template without chat on {'conversations' if conversations else 'chat_template_kwargs'}",
+                reason="plain prompts do not go through the tokenizer's chat template",
+                remedy="leave template out, or set chat: true in it",
             )
         if isinstance(self.data, FileCorpus) and self.feedback.shuffle:
             raise ConfigError(

@@ -197,13 +197,24 @@ class WorldData(Strict):
 class FileData(Strict):
     """Problems from a file or a hub dataset, with the names of its fields."""
 
-    path: Annotated[str, AfterValidator(checks.check_data_path)] = Field(
-        description="a .jsonl, .json or .parquet file, or a hub dataset id"
+    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
+        description="a .jsonl, .json (either may be .gz) or .parquet file, a folder or a pattern of them, or one hub "
+        "dataset id"
     )
     name: str | None = Field(None, description="configuration of a hub dataset")
     split: str = "train"
-    question: str = Field("question", description="field that holds the problem")
-    answer: str = Field("answer", description="field that holds the gold answer")
+    question: str = Field(
+        "question",
+        description="field that holds the problem, as text or as a list of messages; here and in all other names of "
+        "fields `a.b` is the entry b of field a",
+    )
+    answer: str = Field(
+        "answer",
+        description="field that holds the gold answer: text, a number, or a list of answers each of which is right",
+    )
+    on_missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="rows in which a named field is missing, null or empty; dropped ones are counted"
+    )
     answer_extract: Literal["none", "last_box", "hashes"] = Field(
         "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
     )

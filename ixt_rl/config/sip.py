@@ -54,6 +54,17 @@ class SuffixCorpus(FileCorpus):
     min_prefix_tokens: Tokens = 1
     max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
 
+    @model_validator(mode="after")
+    def _no_conversations(self) -> SuffixCorpus:
+        for source in self.sources:
+            if source.messages is not None:
+                raise ConfigError(
+                    f"messages={source.messages!r} in documents that are cut into prefix and suffix",
+                    reason="a conversation is no one text",
+                    remedy="name the column of a document with `text`, or train conversations with type: sft",
+                )
+        return self
+
 
 def _tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})

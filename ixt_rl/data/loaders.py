@@ -3,58 +3,185 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ixt_rl.config.checks import data_files
+from ixt_rl.config.problems import did_you_mean
+from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, names_of, plain
+from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, no_dataset
 from ixt_rl.errors import DataError
 
 if TYPE_CHECKING:
     from ixt_rl.config.sections import FileData
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _SPLIT_SEED = 0
+_MAPPING = "map fields with data.question, data.answer, data.where, data.columns and data.group"
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Rows with `question` (text, or messages), `answer` (text, or a list of texts) and the further columns.
+
+    Args:
+        train, held_out: the rows to train on, and those set aside.
+        dropped: rows left out, by what was missing in them (`answer: null`).
+    """
+
+    train: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was dropped, in words; nothing if no row was."""
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in self.dropped.items())
+        return [f"{sum(self.dropped.values())} rows of the data dropped ({reasons})"] if self.dropped else []
 
 
 def load_rows(spec: FileData) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(training rows, evaluation rows); the latter are `spec.eval_rows` set aside by a fixed shuffle.
+    """(training rows, evaluation rows) of `load_problems`."""
+    problems = load_problems(spec)
+    return problems.train, problems.held_out
 
-    With `spec.group` they are whole groups, as few as have that many rows.
+
+def load_problems(spec: FileData) -> Problems:
+    """The rows of `spec`; `spec.eval_rows` of them are set aside by a fixed shuffle.
+
+    With `spec.group` they are whole groups, as few as have that many rows. What the fields may hold is said in
+    `data.fields`; further columns are passed on as they are.
 
     Raises:
-        DataError: a field is missing, a row has no extractable answer, or nothing is left.
+        DataError: a file cannot be read, a field is missing or of a type that cannot be used, a row has no extractable
+            answer, or nothing is left.
     """
-    dataset = _open(spec)
-    for field in (spec.question, spec.answer, *spec.where, *spec.columns, *([spec.group] if spec.group else [])):
-        if field not in dataset.column_names:
-            raise DataError(
-                f"{spec.path}: no field {field!r}",
-                reason=f"its fields are {', '.join(dataset.column_names)}",
-                remedy="map fields with data.question, data.answer, data.where, data.columns and data.group",
-            )
-    found = [
-        (
-            row[spec.group] if spec.group else index,
-            {
-                "question": str(row[spec.question]),
-                "answer": extract_answer(str(row[spec.answer]), spec.answer_extract, f"{spec.path} row {index}"),
-                **{field: row[field] for field in spec.columns},
-            },
-        )
-        for index, row in enumerate(dataset)
-        if all(row[field] in values for field, values in spec.where.items())
-    ][: spec.max_rows]
+    found: list[tuple[Any, dict[str, Any]]] = []
+    dropped: Counter[str] = Counter()
+    required = [spec.question, spec.answer, *spec.columns, *([spec.group] if spec.group else [])]
+    unseen = dict.fromkeys([*required, *spec.where])
+    fields: list[str] = []
+    row: Mapping[str, Any] = {}
+    for place, row, fields in _rows(spec, [*unseen]):
+        for name in [name for name in unseen if find(row, name) is not MISSING]:
+            del unseen[name]
+        if not all(_key(find(row, name)) in values for name, values in spec.where.items()):
+            continue
+        lacking = _lacking(row, required, spec)
+        if lacking and spec.on_missing == "refuse":
+            raise _missing(place, lacking, fields or names_of([row]))
+        if lacking:
+            dropped[": ".join(lacking)] += 1
+            continue
+        group = _key(find(row, spec.group)) if spec.group else len(found)
+        found.append((group, _problem(row, place, spec)))
+        _check_alike(found[0][1], found[-1][1], place, spec)
+        if len(found) == spec.max_rows:
+            break
+    for name in () if found else unseen:
+        raise _missing(spec.path, (name, "no such field"), fields or names_of([row]))
     rows, aside = _shuffled(found, spec.eval_rows)
     if len(rows) <= aside:
         raise DataError(
             f"{spec.path}: {len(rows)} rows with eval_rows={spec.eval_rows}",
-            reason="no row is left to train on" if rows else "no row matches data.where",
+            reason="no row is left to train on"
+            if rows
+            else f"every row lacks something: {dict(dropped)}"
+            if dropped
+            else "no row matches data.where",
             remedy="lower eval_rows, or change data.where",
         )
-    return rows[aside:], rows[:aside]
+    return Problems(rows[aside:], rows[:aside], dict(dropped))
+
+
+def _problem(row: Mapping[str, Any], place: str, spec: FileData) -> dict[str, Any]:
+    golds = as_golds(find(row, spec.answer), f"{place}: {spec.answer}")
+    extracted = [
+        extract_answer(gold, spec.answer_extract, place) for gold in ([golds] if isinstance(golds, str) else golds)
+    ]
+    return {
+        "question": as_question(find(row, spec.question), f"{place}: {spec.question}"),
+        "answer": extracted[0] if isinstance(golds, str) else extracted,
+        **{name: plain(find(row, name)) for name in spec.columns},
+    }
+
+
+def _key(value: Any) -> Any:
+    """A value as it is compared and grouped by: dates, lists and objects by their text."""
+    value = plain(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _lacking(row: Mapping[str, Any], required: list[str], spec: FileData) -> tuple[str, str] | None:
+    """(field, what it is) of the first required field without a value; a blank text is one in further columns."""
+    for name in required:
+        value = find(row, name)
+        if value is MISSING or value is None:
+            return name, "no such field" if value is MISSING else "null"
+        if name in (spec.question, spec.answer) and is_missing(value):
+            return name, "empty"
+    return None
+
+
+def _missing(place: str, lacking: tuple[str, str], fields: list[str]) -> DataError:
+    name, what = lacking
+    if what == "no such field":
+        reason = f"its fields are {', '.join(fields)}"
+        return DataError(f"{place}: no field {name!r}", reason=reason, remedy=did_you_mean(name, fields) + _MAPPING)
+    return DataError(
+        f"{place}: field {name!r} is {what}",
+        reason="a problem needs it",
+        remedy="correct the row, name another field, or set data.on_missing: drop",
+    )
+
+
+def _check_alike(first: dict[str, Any], row: dict[str, Any], place: str, spec: FileData) -> None:
+    if isinstance(first["question"], str) != isinstance(row["question"], str):
+        raise DataError(
+            f"{place}: {spec.question} is {'text' if isinstance(row['question'], str) else 'a list of messages'}",
+            reason="the first row's is the other of the two",
+            remedy="write all questions as text, or all as messages",
+        )
+
+
+def _rows(spec: FileData, names: list[str]) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
+    """(file and row, row, names of its fields) of every file, or of the hub's dataset.
+
+    Of a Parquet file only the columns that `names` need are read, and all are named; of other files none is named.
+    """
+    files = data_files(spec.path)
+    if len(files) == 1 and not Path(files[0]).exists() and kind_of(files[0]) not in READERS:
+        yield from ((f"{spec.path} row {index}", row, []) for index, row in enumerate(_hub_rows(spec)))
+        return
+    if not files:
+        raise DataError(
+            f"{spec.path}: no data", reason=f"no file in it ends in {', '.join(READERS)}", remedy="check the path"
+        )
+    columns = list(dict.fromkeys(part for name in names for part in (name, name.partition(".")[0])))
+    for file in files:
+        check_file(file)
+        cursor = Cursor()
+        fields = columns_of(file) or []
+        empty = True
+        for row in READERS[kind_of(file)](file, cursor, columns, Written):
+            empty = False
+            yield f"{file} row {cursor.row}", row, fields
+        if empty:
+            raise DataError(f"{file}: empty", reason="it has no row", remedy="leave it out, or write it again")
+
+
+def _hub_rows(spec: FileData):
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(spec.path, spec.name, split=spec.split)
+    except Exception as error:  # `datasets` and the hub's client raise many kinds
+        raise no_dataset(spec.path, spec.name, spec.split, error) from None
 
 
 def _shuffled(found: list[tuple[Any, dict[str, Any]]], wanted: int) -> tuple[list[dict[str, Any]], int]:
@@ -86,13 +213,25 @@ def extract_answer(text: str, how: Literal["none", "last_box", "hashes"], place:
     return found
 
 
-def _open(spec: FileData):
-    from datasets import load_dataset
+def exact_dataset(rows: list[dict[str, Any]]) -> Any:
+    """A `datasets.Dataset` that gives the very rows.
 
-    builder = _BUILDERS.get(Path(spec.path).suffix)
-    if builder is not None:
-        return load_dataset(builder, data_files=spec.path, split="train")
-    return load_dataset(spec.path, spec.name, split=spec.split)
+    Arrow's columns have one type: they hold no text beside a list of answers, and change integers beside floats.
+    """
+    from datasets import Dataset
+
+    return Dataset.from_dict({"row": range(len(rows))}).with_transform(_Rows(rows))
+
+
+class _Rows:
+    """Row numbers -> the rows, column by column."""
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        self.rows = rows
+
+    def __call__(self, numbers: dict[str, list[int]]) -> dict[str, list[Any]]:
+        wanted = [self.rows[number] for number in numbers["row"]]
+        return {name: [row[name] for row in wanted] for name in wanted[0]} if wanted else {}
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,20 @@ draw number n is a hash of (seed, n), so that a stream's whole state is a few in
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.conditioner import share
+from ixt_rl.conditioning.prompts import PromptTemplate
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.data.readers import READERS, Cursor, columns_of, read_hub
+from ixt_rl.data.fields import MISSING, as_messages, find, is_missing, names_of
+from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from ixt_rl.data.holdout import Holdout
 
 _FEEDBACK_COLUMNS = ("level", "scores", "critique", "judge", "tokens")
+_LOOKED_AT = 1000  # first rows of a file in which every column must appear
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,16 @@ class Source:
         files: .jsonl, .json and .parquet files, read in this order; or one hub dataset's id.
         text: column of the document; with `prompt`, of the reply.
         prompt: column of what the text replies to; None: documents of their own.
+        messages: column of conversations, lists of messages that end with an assistant's; in place of text and prompt.
         feedback: prefix of the feedback columns that `ixt-rl annotate` wrote; None: feedback is not read.
         weight: share of the documents drawn from this source, relative to the other sources' weights.
         name: configuration of the hub dataset.
         split: split of the hub dataset.
+        template: how prompts are shown: its `prompt` as text or, with `chat`, as messages; its system message goes
+            before conversations that have none. None: as they are.
+        control_tokens: whether control tokens that text and prompt spell out are such (see `Document`).
+
+    In names of columns `a.b` is the entry b of column a, if no column is called `a.b`.
 
     Raises:
         ConfigError: no file, or a weight that is not a positive number.
@@ -52,6 +62,9 @@ class Source:
     weight: float = 1.0
     name: str | None = None
     split: str = "train"
+    messages: str | None = None
+    template: PromptTemplate | None = None
+    control_tokens: bool = False
 
     def __post_init__(self) -> None:
         if not self.files or isinstance(self.files, str):
@@ -70,18 +83,23 @@ class Source:
     @property
     def is_hub(self) -> bool:
         """Whether `files` is the id of one dataset, not files."""
-        return len(self.files) == 1 and Path(self.files[0]).suffix not in READERS and not Path(self.files[0]).is_file()
+        return len(self.files) == 1 and kind_of(self.files[0]) not in READERS and not Path(self.files[0]).is_file()
 
     @property
     def columns(self) -> list[str]:
-        """Every column that is read."""
+        """Every column that is read, and what holds it where its name has dots."""
         feedback = [f"{self.feedback}_{name}" for name in _FEEDBACK_COLUMNS] if self.feedback else []
-        return [self.text, *([self.prompt] if self.prompt else []), *feedback]
+        return [*self.said, *(name.partition(".")[0] for name in self.said if "." in name), *feedback]
+
+    @property
+    def said(self) -> list[str]:
+        """The columns of the text: text and prompt, or messages."""
+        return [self.messages] if self.messages else [self.text, *([self.prompt] if self.prompt else [])]
 
     @property
     def required(self) -> list[str]:
-        """The columns that there must be: text, prompt, and of the feedback its level."""
-        return self.columns[: 1 + bool(self.prompt) + bool(self.feedback)]
+        """The columns that there must be: of the text, and of the feedback its level."""
+        return [*self.said, *([f"{self.feedback}_level"] if self.feedback else [])]
 
 
 class SourceReader:
@@ -95,23 +113,37 @@ class SourceReader:
         self._rows = self._pass()
 
     def check(self) -> None:
-        """Reads the first row of every file.
+        """Reads the first row of every file, and more of them where a column is not in it, or null.
 
         Raises:
-            DataError: a file that is missing, empty or of an unknown kind, a missing column, a row that is not text.
+            DataError: a file that is missing, empty or of an unknown kind, a column that is missing or always null, a
+                row that is not text.
         """
         for file in range(len(self.source.files)):
             if not self.source.is_hub:
                 self._check_file(self.source.files[file])
             cursor = Cursor(file=file)
-            row = next(self._read(cursor), None)
+            lacking, null, row = self.source.required, self.source.said, None
+            for row in islice(self._read(cursor), _LOOKED_AT):
+                self._document(row, cursor)
+                lacking = [name for name in lacking if find(row, name) is MISSING]
+                null = [name for name in null if find(row, name) in (MISSING, None)]
+                if not lacking and not null:
+                    break
             if row is None:
                 raise DataError(
                     f"{self.source.files[file]}: empty",
                     reason="it has no row",
                     remedy="leave it out of `files`, or write it again",
                 )
-            self._document(row, cursor)
+            if lacking:
+                raise self._no_column(lacking[0], names_of([row]), f"{self.source.files[file]}:{cursor.row}")
+            if null:
+                raise DataError(
+                    f"{self.source.files[file]}: {null[0]}=None in all of the first {cursor.row} rows",
+                    reason="it is of type NoneType, not text: there is nothing to train on",
+                    remedy="leave the file out, or name another column with `text`, `prompt` or `messages`",
+                )
 
     def next(self) -> Document | None:
         """The next document that is not empty; None at the end of a pass, after which the next one begins.
@@ -120,7 +152,7 @@ class SourceReader:
             DataError: a row that cannot be used, or a whole pass of empty documents.
         """
         for document in self._rows:
-            if not document.text or document.text.isspace():
+            if document is None:
                 self.empty += 1
             elif self.holdout is None or not self.holdout.excludes(document):
                 return document
@@ -138,7 +170,7 @@ class SourceReader:
         self.cursor = Cursor(**place)
         self._rows = self._pass()
 
-    def _pass(self) -> Iterator[Document]:
+    def _pass(self) -> Iterator[Document | None]:
         """From the cursor to the end of the last file; the cursor is past a document before it is given out."""
         cursor = self.cursor
         while cursor.file < len(self.source.files):
@@ -150,69 +182,85 @@ class SourceReader:
         source, path = self.source, self.source.files[cursor.file]
         if source.is_hub:
             return read_hub(path, source.name, source.split, cursor)
-        return READERS[Path(path).suffix](path, cursor, source.columns)
+        return READERS[kind_of(path)](path, cursor, source.columns)
 
     def _check_file(self, path: str) -> None:
-        if Path(path).suffix not in READERS:
-            raise DataError(
-                f"{path}: unknown kind of file",
-                reason=f"its name ends in {Path(path).suffix!r}",
-                remedy=f"one of {', '.join(READERS)}",
-            )
-        if not Path(path).is_file():
-            raise DataError(f"{path}: no such file", reason="nothing is there", remedy="check the path")
+        check_file(path)
         columns = columns_of(path)
-        if columns is not None:
-            self._require(columns, path)
+        for name in self.source.required if columns is not None else ():
+            if name not in columns and name.partition(".")[0] not in columns:
+                raise self._no_column(name, columns, path)
 
-    def _require(self, present: Sequence[str] | Mapping[str, Any], place: str) -> None:
-        for name in self.source.required:
-            if name not in present:
-                is_feedback = name not in (self.source.text, self.source.prompt)
-                raise DataError(
-                    f"{place}: no column {name!r}",
-                    reason=f"its columns are {', '.join(map(repr, present))}",
-                    remedy="annotate the file with `ixt-rl annotate`, or set the source's `feedback` to null"
-                    if is_feedback
-                    else "map columns with the source's `text` and `prompt`",
-                )
+    def _no_column(self, name: str, present: Sequence[str], place: str) -> DataError:
+        return DataError(
+            f"{place}: no column {name!r}",
+            reason=f"its columns are {', '.join(map(repr, present))}",
+            remedy="map columns with the source's `text`, `prompt` and `messages`"
+            if name in self.source.said
+            else "annotate the file with `ixt-rl annotate`, or set the source's `feedback` to null",
+        )
 
-    def _document(self, row: Mapping[str, Any], cursor: Cursor) -> Document:
+    def _document(self, row: Mapping[str, Any], cursor: Cursor) -> Document | None:
+        """The document of a row; None where there is nothing to train on: no text, or no prompt for it."""
         source, key = self.source, f"{self.source.files[cursor.file]}:{cursor.row}"
+        said = [find(row, name) for name in source.said]
+        if any(map(is_missing, said)):
+            return None
         try:
-            text, prompt = row[source.text], row[source.prompt] if source.prompt else ""
-            for value in (text, prompt):
-                if not value.isascii():
-                    value.encode()  # half a surrogate pair is no text
-            if not source.feedback:
-                return Document(text, prompt, None, key)
-            if f"{source.feedback}_level" in row:
-                judged = (row.get(f"{source.feedback}_tokens") or 0) if self.epoch == 0 else 0
-                return Document(text, prompt, read_feedback(row, source.feedback), key, judged)
-        except KeyError:
-            pass
-        except (AttributeError, ValueError) as error:
-            raise self._bad_row(row, key, error) from None
-        self._require(row, key)
-        raise AssertionError(f"{key}: every required column is there")
+            text, prompt, turns = self._said(said, key)
+            if not text or text.isspace():
+                return None
+            judged = (row.get(f"{source.feedback}_tokens") or 0) if source.feedback and self.epoch == 0 else 0
+            feedback = read_feedback(row, source.feedback) if source.feedback else None
+        except ValueError as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{key}: a row that cannot be used", reason=str(error), remedy="correct the row, or remove it"
+            ) from None
+        context = 0 if source.messages else len(turns)
+        return Document(text, prompt, feedback, key, judged, turns, context, source.control_tokens)
 
-    def _bad_row(self, row: Mapping[str, Any], key: str, error: Exception) -> DataError:
-        for name in (self.source.text, self.source.prompt):
-            if name and not isinstance(row[name], str):
-                return DataError(
-                    f"{key}: {name}={row[name]!r:.80}",
-                    reason=f"it is of type {type(row[name]).__name__}, not text",
+    def _said(self, said: list[Any], key: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """(text, prompt, turns before the text)."""
+        source, template = self.source, self.source.template
+        if source.messages:
+            *before, last = as_messages(said[0], f"{key}: {source.messages}")
+            if last["role"] != "assistant" or not before:
+                raise DataError(
+                    f"{key}: {source.messages} of roles {', '.join(m['role'] for m in [*before, last])}",
+                    reason="what is trained is an assistant's reply to something",
+                    remedy="end conversations with the assistant's message, or leave the row out",
+                )
+            if template is not None and template.system is not None and before[0]["role"] != "system":
+                before = [{"role": "system", "content": template.system}, *before]
+            return last["content"], "", _turns(before)
+        for name, value in zip(source.said, said, strict=True):
+            if not isinstance(value, str):
+                raise DataError(
+                    f"{key}: {name}={reprlib.repr(value)}",
+                    reason=f"it is of type {type(value).__name__}, not text",
                     remedy="remove the row, or write its text as a string",
                 )
-        return DataError(f"{key}: a row that cannot be used", reason=str(error), remedy="correct the row, or remove it")
+            if not value.isascii():
+                value.encode()  # half a surrogate pair is no text
+        text, prompt = said[0], said[1] if source.prompt else ""
+        if template is None or not prompt:
+            return text, prompt, ()
+        shown = template.prompt.format(question=prompt)
+        return (text, "", _turns(template.messages(shown))) if template.chat else (text, shown, ())
+
+
+def _turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in messages)
 
 
 class DocumentStream:
     """Documents of several sources in proportion to their weights, in the order of their files.
 
     A source that ends begins again; with `epochs` it ends after that many passes, the others go on in proportion to
-    their own weights, and the stream ends with the last of them: every document comes `epochs` times. Documents
-    without text are passed over and counted.
+    their own weights, and the stream ends with the last of them: every document comes `epochs` times. Rows without
+    text (null, missing, blank), or without a prompt where the source names one, are passed over and counted.
 
     Iterating goes on from where the stream stands; a second iterator goes on where the first one stopped.
 
@@ -243,7 +291,7 @@ class DocumentStream:
 
     @property
     def empty(self) -> int:
-        """Documents passed over because they had no text."""
+        """Rows passed over because they had no text, or no prompt where the source names one."""
         return sum(reader.empty for reader in self._readers)
 
     def __iter__(self) -> Iterator[Document]:
@@ -297,7 +345,7 @@ class DocumentStream:
         """A hash of what a cursor is only valid for; folders may move, names and sizes may not change."""
         settings = [
             (*[(Path(file).name, 0 if source.is_hub else Path(file).stat().st_size) for file in source.files],)
-            + (source.columns, source.weight, source.name, source.split)
+            + (source.columns, source.weight, source.name, source.split, source.template, source.control_tokens)
             for source in self.sources
         ]
         held = () if self.holdout is None else (self.holdout.amount,)

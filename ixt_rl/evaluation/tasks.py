@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ixt_rl.conditioning.prompts import PromptTemplate, load_template
+from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
 from ixt_rl.config.sections import PrefixData, WorldData
-from ixt_rl.data.loaders import load_rows
+from ixt_rl.data.fields import question_text
+from ixt_rl.data.loaders import load_problems
 from ixt_rl.data.prefixes import load_prefixes
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback, Grade
@@ -36,6 +37,7 @@ class Task:
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
         chat_template_kwargs: variables of the chat template that prompts are rendered with.
         golds: of a file's gold answers, counts by kind and of those dropped; empty where none are judged.
+        notes: what was left out of the data, in words.
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
@@ -45,6 +47,7 @@ class Task:
     target: Callable[[str, int], Feedback] | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     golds: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def make_task(
@@ -74,10 +77,12 @@ def make_task(
 
 
 def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
+    """Rows with their prompts; a question in messages is text from here on, for rewards and samples."""
     rendered = []
     for row in rows:
         prompt, told = template.render(row["question"], row["answer"], row)
-        rendered.append({**row, "prompt": prompt, "told_prompt": told})
+        question = question_text(row["question"])
+        rendered.append({**row, "question": question, "prompt": prompt, "told_prompt": told})
     return rendered
 
 
@@ -113,13 +118,14 @@ def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) 
     from ixt_rl.rewards import MathReward
 
     score: Callable[..., Any] = judge or MathReward()
-    template = load_template(template_spec, "math")
-    train, held_out = load_rows(data)
+    problems = load_problems(data)
+    train, held_out = problems.train, problems.held_out
+    template = load_template(template_spec, OF_MESSAGES if isinstance(train[0]["question"], list) else "math")
     golds: dict[str, Any] = {}
     if isinstance(score, MathReward):
         train, held_out, golds = _with_golds(train, held_out, score, data)
     task = _scored_task(_render(train, template), _render(held_out, template), score, template)
-    return replace(task, golds=golds), template
+    return replace(task, golds=golds, notes=problems.notes), template
 
 
 def _with_golds(

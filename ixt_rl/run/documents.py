@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from ixt_rl.conditioning import FeedbackTemplate, encode_prompt, load_feedback_template, target_feedback
+from ixt_rl.conditioning import (
+    FeedbackTemplate,
+    PromptTemplate,
+    encode_prompt,
+    load_feedback_template,
+    load_template,
+    target_feedback,
+)
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.config.checks import data_files
 from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
@@ -55,6 +62,8 @@ def run_documents(
     template = feedback_template(stage)
     held = holdout(stage)
     documents = corpus(stage, seed, template, held)
+    shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
+    shown.check(tokenizer)
     task = _task(stage)
     model = load_model(origin, config.model, train=True)
     micro_batch = stage.micro_batch_size or stage.batch_size
@@ -68,7 +77,9 @@ def run_documents(
         feedback_dropout=stage.feedback.dropout,
         feedback_fraction=stage.feedback.fraction,
         train_feedback=stage.type != "sft" if stage.feedback.train is None else stage.feedback.train,
-        chat=stage.type == "sft",
+        chat=stage.is_chat,
+        train_turns=stage.train_turns,
+        chat_template_kwargs={**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
         max_length=stage.packing.capacity,
         pack=stage.packing.packed,
         buffer_rows=max(16, 2 * stage.batch_size),
@@ -99,8 +110,16 @@ def run_documents(
         save_model(trainer, tokenizer, folder)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
-    result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts)}
+    notes = [*(task.notes if task else ()), *_passed_over(documents)]
+    result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
     folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
+
+
+def _passed_over(documents: Documents) -> list[str]:
+    """How many rows of files held nothing to train on, in words; nothing if none did."""
+    stream = documents.documents if isinstance(documents, LevelFilter) else documents
+    empty = stream.empty if isinstance(stream, DocumentStream) else 0
+    return [f"{empty} rows without text, or without a prompt, were passed over"] if empty else []
 
 
 def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
@@ -158,12 +177,18 @@ def corpus(
         )
         documents = MemoryCorpus(made, seed)
     else:
-        found = sources(stage.data, read_feedback=template is not None or bool(levels))
+        read = template is not None or bool(levels)
+        found = sources(stage.data, read_feedback=read, template=prompt_template(stage))
         documents = DocumentStream(found, seed, holdout=held)
     return LevelFilter(documents, levels) if levels else documents
 
 
-def sources(data: FileCorpus, *, read_feedback: bool) -> list[Source]:
+def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
+    """How the stage's prompts are shown; None: as they are."""
+    return None if stage.template is None else load_template(stage.template, "plain")
+
+
+def sources(data: FileCorpus, *, read_feedback: bool, template: PromptTemplate | None = None) -> list[Source]:
     """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
     return [
         Source(
@@ -174,6 +199,9 @@ def sources(data: FileCorpus, *, read_feedback: bool) -> list[Source]:
             source.weight,
             source.name,
             source.split,
+            source.messages,
+            template,
+            source.control_tokens,
         )
         for source in data.sources
     ]
@@ -342,8 +370,7 @@ def wished(
             feedback = target_feedback(wish)
         if feedback is not None and task.target is None:
             _check_complete(conditioner.conditioning.template, feedback, wish)
-        prompt = row["prompt"]
-        prompts.append(conditioner.prompt(prompt if isinstance(prompt, str) else prompt[-1]["content"], feedback))
+        prompts.append(conditioner.prompt(row["prompt"], feedback))
     return prompts
 
 

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import torch
-from datasets import Dataset
 
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.documents import WorldCorpus
@@ -14,7 +13,7 @@ from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
 from ixt_rl.config.sections import KeepFields, RolloutSection, WorldData
 from ixt_rl.config.sip import WorldPassages
-from ixt_rl.data.loaders import LengthAudit, audit_lengths
+from ixt_rl.data.loaders import LengthAudit, audit_lengths, exact_dataset
 from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -110,13 +109,16 @@ def run_evaluate(
         max_prompt_tokens=_prompt_limit(section),
         chat_template_kwargs=task.chat_template_kwargs,
     )
+    for note in task.notes:
+        console.note(note)
     with console.stage(stage, seed, 1) as progress:
         metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
         progress.evaluation(0, metrics)
     seconds = time.perf_counter() - started
     folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     folder.add_samples(0, samples)
-    folder.write_result({"seconds": seconds, "prompt_lengths": audit.summary(), **_gold_kinds(task)})
+    result = {"seconds": seconds, "notes": list(task.notes), "prompt_lengths": audit.summary()}
+    folder.write_result({**result, **_gold_kinds(task)})
 
 
 def run_online(
@@ -162,13 +164,15 @@ def run_online(
         model,
         rewards,
         args,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=exact_dataset(rows),
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=rollouts,
         correction=correction(config.rollout),
     )
+    for note in task.notes:
+        console.note(note)
     with console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
@@ -256,7 +260,7 @@ def _online_result(started: float, rewards, audit: LengthAudit, task: Task) -> d
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": notes,
+        "notes": [*task.notes, *notes],
         "prompt_lengths": audit.summary(),
         **_gold_kinds(task),
     }

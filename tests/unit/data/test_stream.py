@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from itertools import islice
 
 import pytest
 
+from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, encode_prompt
+from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.data.readers import Cursor, read_jsonl
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
+from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 from tests.unit.data.files import documents, write
 
 
@@ -131,6 +135,78 @@ def test_empty_documents_are_skipped_and_counted(tmp_path):
     other = DocumentStream(stream.sources, 0, 2)
     other.load_state_dict(state)
     assert other.empty == 6
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.parquet", "x.jsonl.gz"])
+def test_rows_without_text_or_prompt_are_passed_over_and_counted(tmp_path, name):
+    rows: list[dict] = [{"text": None}, {"text": "a"}, {"text": ""}, {"text": "b", "prompt": None}, {"text": "c"}]
+    rows = [{"prompt": "q", "feedback_level": 3, **row} for row in rows]
+    if name.endswith("parquet"):
+        path = write(tmp_path / name, rows)
+    else:
+        rows += [{"text": "d", "prompt": "q"}, {"prompt": "q"}, {"text": "e", "prompt": " "}]  # no level; no text
+        path = str(tmp_path / name)
+        content = json.dumps(rows) if name == "x.json" else "".join(json.dumps(row) + "\n" for row in rows)
+        data = content.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    with_prompt = DocumentStream([Source((path,), prompt="prompt")], 0, 1)
+    found = list(with_prompt)
+    assert [document.text for document in found] == ["a", "c"] + ([] if "parquet" in name else ["d"])
+    assert with_prompt.empty == (3 if "parquet" in name else 5)
+    assert [document.feedback for document in found][:3] == [Feedback(3), Feedback(3), None][: len(found)]
+    alone = DocumentStream([Source((path,), feedback=None)], 0, 1)
+    assert len(list(alone)) + alone.empty == len(rows)
+
+
+def test_a_folder_that_annotate_wrote_is_read_past_its_null_texts(tmp_path):
+    """`annotate` keeps such rows, as skipped; the first row of a file may be one."""
+    skipped = {"text": None, "feedback_level": None, "feedback_scores": {}, "feedback_status": "skipped"}
+    judged = {"text": "a", "feedback_level": 4, "feedback_scores": {}, "feedback_status": "judged"}
+    path = write(tmp_path / "x.jsonl", [skipped, judged, skipped])
+    stream = DocumentStream([Source((path,))], 0, 1)
+    assert [(document.text, document.feedback) for document in stream] == [("a", Feedback(4))]
+    assert stream.empty == 2
+
+
+def test_fields_with_dots_and_conversations(tmp_path):
+    talk = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "A"}]
+    rows = [{"doc": {"body": "x"}, "talk": talk}, {"doc": {"body": None}, "talk": []}, {"doc": {}, "talk": None}]
+    for name in ("x.jsonl", "x.parquet"):
+        path = write(tmp_path / name, rows)
+        stream = DocumentStream([Source((path,), text="doc.body", feedback=None)], 0, 1)
+        assert [document.text for document in stream] == ["x"] and stream.empty == 2
+        stream = DocumentStream([Source((path,), messages="talk", feedback=None)], 0, 1)
+        assert list(stream) == [Document("A", key=f"{path}:1", turns=(("user", "a?"),))] and stream.empty == 2
+    for bad, says in (
+        (talk[:1], "an assistant's reply to something"),
+        (talk[1:], "an assistant's reply to something"),
+        ([{"role": "tool", "content": "x"}, talk[1]], r"x.jsonl:1: talk\[0\].*\n.*role is 'tool'"),
+        ("text", "no list of messages"),
+    ):
+        with pytest.raises(DataError, match=says):
+            DocumentStream([Source((write(tmp_path / "x.jsonl", [{"talk": bad}]),), messages="talk", feedback=None)], 0)
+
+
+def test_prompts_are_shown_as_a_template_shows_them(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": "4", "prompt": "2+2"}])
+    plain = PromptTemplate("Q: {question}\nA:", "{answer}")
+    (document,) = DocumentStream([Source((path,), prompt="prompt", feedback=None, template=plain)], 0, 1)
+    assert (document.prompt, document.text, document.turns) == ("Q: 2+2\nA:", "4", ())
+    tokenizer = byte_tokenizer()
+    (shown,) = Conditioner(tokenizer, Conditioning())([document], 0)
+    asked = encode_prompt(tokenizer, plain.render("2+2", "4")[0])  # what the RL stage samples from
+    assert list(shown.input_ids[: len(asked)]) == asked
+    assert tokenizer.decode(shown.input_ids[len(asked) :]) == "4<eos>"
+    assert list(shown.loss_mask) == [False] * len(asked) + [True, True]
+    chat = PromptTemplate("{question}?", "{answer}", chat=True, system="S", examples=[{"question": "1", "answer": "2"}])
+    (document,) = DocumentStream([Source((path,), prompt="prompt", feedback=None, template=chat)], 0, 1)
+    assert document.turns == (("system", "S"), ("user", "1?"), ("assistant", "2"), ("user", "2+2?"))
+    (shown,) = Conditioner(chat_tokenizer(CHATML, "<|im_end|>"), Conditioning(chat=True))([document], 0)
+    assert sum(shown.loss_mask) == 2  # the reply and its end; few-shot replies are context
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = write(tmp_path / "y.jsonl", [{"talk": talk}, {"talk": [{"role": "system", "content": "own"}, *talk]}])
+    found = DocumentStream([Source((path,), messages="talk", feedback=None, template=chat)], 0, 1)
+    assert [document.turns[0][1] for document in found] == ["S", "own"]
 
 
 def test_an_endless_stream_of_empty_documents_ends_in_an_error(tmp_path):

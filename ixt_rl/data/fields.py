@@ -1,0 +1,176 @@
+"""What stands in a field of a row: found by a dotted name, kept in its type, or refused with what to do.
+
+prompt = [{"role": "user", ...}]   -> messages            answer = ["5"]       -> "5"
+prompt = "2+2?"                    -> text                answer = ["5", "V"]  -> ["5", "V"], each one right
+answer = 10000000000000000000001   -> its digits          answer = 1e16, 0.1   -> "10000000000000000", "0.1"
+"""
+
+from __future__ import annotations
+
+import datetime
+import reprlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from ixt_rl.errors import DataError
+
+Messages = list[dict[str, str]]
+ROLES = ("system", "user", "assistant")
+MISSING = object()
+"""Stands for a field that a row does not have."""
+_LARGEST = 400  # digits before or after the point that a number is written out with
+
+
+class Written(Decimal):
+    """A number with a point or an exponent as JSON writes it: 0.1, 1e16 and 3.0 keep their digits."""
+
+
+def find(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, or `MISSING`. `a.b` is the entry b of the field a, if no field is called `a.b`."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is nothing: no such field, null, NaN, blank text, an empty list or object."""
+    if value is MISSING or value is None or (isinstance(value, float) and value != value):
+        return True
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return isinstance(value, list | dict) and not value
+
+
+def plain(value: Any) -> Any:
+    """A value as Python's `json` would give it."""
+    if isinstance(value, Written):
+        return float(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def as_text(value: Any, place: str) -> str:
+    """One value as the text that it is written as; `place` names row and field.
+
+    Raises:
+        DataError: it is no text, number or date.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _refused(place, value, "it holds half a surrogate pair, which is no text", "correct it") from None
+        return value
+    if isinstance(value, bool):
+        raise _refused(place, value, "it is true or false, not text", "write the word that is meant, as text")
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float | Decimal):
+        exact = value if isinstance(value, Decimal) else Decimal(repr(value))
+        if not exact.is_finite() or abs(exact.adjusted()) > _LARGEST:
+            raise _refused(place, value, "it is not finite, or of too many digits", "give it as text")
+        return format(exact, "f")
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat(" ") if isinstance(value, datetime.datetime) else value.isoformat()
+    if isinstance(value, bytes):
+        raise _refused(
+            place,
+            value,
+            "it is binary, not text",
+            "write the column as strings, in Arrow: column.cast(pyarrow.string())",
+        )
+    if isinstance(value, Mapping):
+        name = place.rpartition(": ")[2]
+        inner = ", ".join(f"{name}.{key}" for key in value)
+        raise _refused(place, value, "it is an object, not text", f"name one of its entries: {inner}")
+    raise _refused(place, value, f"it is of type {type(value).__name__}, not text", "name another field")
+
+
+def as_question(value: Any, place: str) -> str | Messages:
+    """Text, or messages that end with a user's.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], Mapping):
+        return as_question(value[0], place)
+    if not isinstance(value, list):
+        return as_text(value, place)
+    messages = as_messages(value, place)
+    if messages[-1]["role"] != "user":
+        raise _refused(
+            place, value, f"its last message is of role {messages[-1]['role']}", "end with what the user asks"
+        )
+    return messages
+
+
+def as_messages(value: Any, place: str) -> Messages:
+    """A conversation of system, user and assistant: at least one message, each with text.
+
+    Raises:
+        DataError: something in it is none, or of another role.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value) or not value:
+        raise _refused(place, value, "it is no list of messages", 'write [{"role": "user", "content": "..."}]')
+    return [_message(item, f"{place}[{number}]") for number, item in enumerate(value)]
+
+
+def _message(message: Mapping[str, Any], place: str) -> dict[str, str]:
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES or message.get("tool_calls"):
+        what = "it calls tools" if role in ROLES else f"its role is {role!r}"
+        raise _refused(place, message, what, f"roles are {', '.join(ROLES)}; leave rows with tools out")
+    if isinstance(content, list):  # parts, of which only text is one
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+    if not isinstance(content, str):
+        raise _refused(place, message, "its content is no text", "give every message a text, and leave images out")
+    return {"role": role, "content": as_text(content, place)}
+
+
+def as_golds(value: Any, place: str) -> str | list[str]:
+    """A gold answer as text, or several, each of which is right; a list of one is that one.
+
+    Raises:
+        DataError: it is no text, number or date, nor a list of such.
+    """
+    if not isinstance(value, list):
+        return as_text(value, place)
+    golds = [as_text(item, place) for item in value]
+    for gold in golds:
+        if is_missing(gold):
+            raise _refused(place, value, "one of its answers is blank", "leave the blank one out")
+    return golds[0] if len(golds) == 1 else golds
+
+
+def question_text(question: str | Messages) -> str:
+    """A question to be read: of messages what they say, beginning with the role where there are several."""
+    if isinstance(question, str):
+        return question
+    if len(question) == 1:
+        return question[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
+
+
+def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names that fields of rows can be called by, entries of objects with dots, in order of appearance."""
+    found: dict[str, None] = {}
+    for row in rows:
+        for name, value in row.items():
+            found[name] = None
+            if isinstance(value, Mapping):
+                found.update(dict.fromkeys(f"{name}.{entry}" for entry in value))
+    return list(found)
+
+
+def _refused(place: str, value: Any, reason: str, remedy: str) -> DataError:
+    return DataError(f"{place}={reprlib.repr(value)}", reason=reason, remedy=remedy)

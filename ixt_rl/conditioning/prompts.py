@@ -59,13 +59,17 @@ class PromptTemplate:
         Raises:
             DataError: a field that the row does not have, or that is neither text nor a number.
         """
-        before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
         told_answer = answer[0] if isinstance(answer, list | tuple) else answer
-        plain = _filled(self.prompt, {"question": asked}, columns or {})
-        told = _filled(self.told, {"question": asked, "answer": told_answer}, columns or {})
-        if self.chat or isinstance(question, list):
-            return self.messages(plain, before), self.messages(told, before)
-        return plain, told
+        return self.ask(question, columns), self._shown(self.told, question, columns, {"answer": told_answer})
+
+    def ask(self, question: str | Messages, columns: Mapping[str, Any] | None = None) -> Prompt:
+        """x alone, as `render` gives it."""
+        return self._shown(self.prompt, question, columns, {})
+
+    def _shown(self, text: str, question: str | Messages, columns: Mapping[str, Any] | None, row: dict) -> Prompt:
+        before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
+        filled = _filled(text, {"question": asked, **row}, columns or {})
+        return self.messages(filled, before) if self.chat or isinstance(question, list) else filled
 
     def messages(self, user: str, before: Sequence[dict[str, str]] = ()) -> Messages:
         """A chat up to a user's message: system message, few-shot turns, what was said `before`, the message."""
@@ -76,7 +80,7 @@ class PromptTemplate:
             {"role": role, "content": content}
             for shot in self.examples
             for role, content in (
-                ("user", self.prompt.format(question=shot["question"])),
+                ("user", _filled(self.prompt, {"question": shot["question"]}, {})),
                 ("assistant", shot["answer"]),
             )
         ]

@@ -247,8 +247,8 @@ class SourceReader:
         text, prompt = said[0], said[1] if source.prompt else ""
         if template is None or not prompt:
             return text, prompt, ()
-        shown = template.prompt.format(question=prompt)
-        return (text, "", _turns(template.messages(shown))) if template.chat else (text, shown, ())
+        shown = template.ask(prompt)
+        return (text, shown, ()) if isinstance(shown, str) else (text, "", _turns(shown))
 
 
 def _turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -170,7 +170,9 @@ def _scored_task(
 ) -> Task:
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}
-        value = score(prompts=[row["prompt"]], completions=[text], completion_ids=[completion_ids], **columns)[0]
+        chat = isinstance(row["prompt"], list)  # then TRL gives rewards a message in training, too
+        completion: Any = [{"role": "assistant", "content": text}] if chat else text
+        value = score(prompts=[row["prompt"]], completions=[completion], completion_ids=[completion_ids], **columns)[0]
         return {"checked": value, "checked_lower": value or 0.0, "undecided": float(value is None)}
 
     return Task(

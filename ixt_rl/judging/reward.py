@@ -10,6 +10,7 @@ from ixt_rl.judging.answer import Question
 from ixt_rl.judging.client import Judge
 from ixt_rl.judging.rubric import Rubric
 from ixt_rl.judging.thoughts import predicted_suffix
+from ixt_rl.rewards.math_verifier import Completion, completion_text
 
 _PREDICTED = "predicted"
 _OF_ROW = {
@@ -50,25 +51,26 @@ class JudgeReward:
     def __call__(
         self,
         prompts: Sequence[Any],
-        completions: Sequence[str],
+        completions: Sequence[Completion],
         question: Sequence[str],
-        answer: Sequence[str],
+        answer: Sequence[str | list[str]],
         **_: Any,
     ) -> list[float | None]:
         """Rewards of B completions.
 
         Args:
             prompts: not read; the row's question is.
-            completions: as text.
-            question, answer: the rows' columns.
+            completions: texts or conversations.
+            question, answer: the rows' columns; of several answers each is right.
         """
         asked = [self._texts(*row) for row in zip(completions, question, answer, strict=True)]
         answers = iter(self.judge.ask([Question(self.rubric, fields) for fields in asked if fields is not None]))
         return [0.0 if fields is None else next(answers).verdict.score for fields in asked]
 
-    def _texts(self, completion: str, question: str, answer: str) -> dict[str, str] | None:
+    def _texts(self, said: Completion, question: str, answer: str | list[str]) -> dict[str, str] | None:
         """The rubric's fields; None where a prediction is asked for and there is none."""
-        row = {"question": question, "answer": answer}
+        completion = completion_text(said)
+        row = {"question": question, "answer": answer if isinstance(answer, str) else "\nor\n".join(answer)}
         texts = {name: row[column] for name, column in _OF_ROW.items()} | dict.fromkeys(_OF_COMPLETION, completion)
         if _PREDICTED in self._fields:
             predicted = predicted_suffix(completion)

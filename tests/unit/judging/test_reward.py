@@ -72,3 +72,11 @@ def test_a_pair_is_refused_also_if_its_fields_have_known_names():
     )  # fmt: skip
     with pytest.raises(ConfigError, match="compares two texts"):
         reward(lambda fields: None, pair)
+
+
+def test_conversations_and_several_answers_are_shown_as_text():
+    seen = []
+    chat = [[{"role": "assistant", "content": "<think> 2, 3, 4 </think> 4"}]]
+    one = reward(lambda fields: seen.append(dict(fields)) or True)
+    assert call(one, chat, answer=[" 4", " four"]) == [1.0]
+    assert seen == [{"prefix": "2 + 2 =", "predicted": "4", "suffix": " 4\nor\n four"}]

@@ -116,10 +116,10 @@ def run_documents(
 
 
 def _passed_over(documents: Documents) -> list[str]:
-    """How many rows of files held nothing to train on, in words; nothing if none did."""
+    """How often a row of files held nothing to train on, in every pass anew, in words; nothing if none did."""
     stream = documents.documents if isinstance(documents, LevelFilter) else documents
     empty = stream.empty if isinstance(stream, DocumentStream) else 0
-    return [f"{empty} rows without text, or without a prompt, were passed over"] if empty else []
+    return [f"{empty} times a row without text, or without a prompt, was passed over"] if empty else []
 
 
 def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:

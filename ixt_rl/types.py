@@ -224,3 +224,8 @@ class Document:
     turns: tuple[tuple[str, str], ...] = ()
     context: int = 0
     control_tokens: bool = False
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """All that is said, to tell documents apart by: the turns, the prompt, the text."""
+        return (*(part for turn in self.turns for part in turn), self.prompt, self.text)

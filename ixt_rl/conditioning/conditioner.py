@@ -171,7 +171,7 @@ class Conditioner:
         wanted = self.conditioning
         if wanted.template is None or document.feedback is None:
             return ""
-        if wanted.fraction < 1 and share("annotated", document.prompt, document.text) >= wanted.fraction:
+        if wanted.fraction < 1 and share("annotated", *document.content) >= wanted.fraction:
             return ""
         if wanted.dropout > 0 and share("dropout", self.seed, number) < wanted.dropout:
             return ""

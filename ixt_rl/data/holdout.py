@@ -55,7 +55,7 @@ class Holdout:
         """Whether a document is set aside."""
         if isinstance(self.amount, int):
             return _key(document) in self._keys
-        return share("holdout", document.prompt, document.text) < self.amount
+        return share("holdout", *document.content) < self.amount
 
     def _of_source(self, source: Source) -> list[Document]:
         found: dict[bytes, Document] = {}
@@ -82,5 +82,5 @@ def _texts(source: Source) -> Iterator[Document]:
 
 
 def _key(document: Document) -> bytes:
-    text = f"{document.prompt}\0{document.text}".encode("utf-8", "surrogatepass")
+    text = "\0".join(document.content).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=16).digest()

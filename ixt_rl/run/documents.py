@@ -138,7 +138,7 @@ def holdout(stage: DocumentStage) -> Holdout | None:
     if stage.evaluation is None or stage.evaluation.holdout is None:
         return None
     assert isinstance(stage.data, FileCorpus)
-    return Holdout(sources(stage.data, read_feedback=False), stage.evaluation.holdout)
+    return Holdout(sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout)
 
 
 def source_names(data: FileCorpus) -> list[str]:

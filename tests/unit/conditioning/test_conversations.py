@@ -113,3 +113,10 @@ def test_documents_in_a_chat_template_already_keep_their_control_tokens():
     )  # neither end comes twice
     (replied,) = conditioner([Document("A", prompt=text, control_tokens=True)], 0)
     assert replied.input_ids.count(tokenizer.eos_token_id) == 2
+
+
+def test_conversations_with_one_reply_are_told_apart():
+    """By what the share of annotated and of held-out documents goes by."""
+    one, other = (Document("OK", turns=(("user", text),)) for text in ("a", "b"))
+    assert one.content != other.content
+    assert Document("t", prompt="p").content == ("p", "t")

@@ -187,7 +187,9 @@ class SourceReader:
     def _check_file(self, path: str) -> None:
         check_file(path)
         columns = columns_of(path)
-        for name in self.source.required if columns is not None else ():
+        if columns is None:
+            return
+        for name in self.source.required:
             if name not in columns and name.partition(".")[0] not in columns:
                 raise self._no_column(name, columns, path)
 

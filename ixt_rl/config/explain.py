@@ -135,7 +135,7 @@ def _tagged(annotation: Any, tag: str) -> Any:
 
 
 def _label_fits(member: Any, label: str) -> bool:
-    """Whether pydantic's label of a union member, such as `function-after[f(), str]`, means `member`."""
+    """Whether pydantic's label of a union member, such as `function-after[f(), function-after[g(), str]]`, means `member`."""
     bare = _bare(member)
     if get_origin(bare) is Literal:
         return label.startswith("literal[")
@@ -143,7 +143,7 @@ def _label_fits(member: Any, label: str) -> bool:
         return label.startswith("list[")
     if label == f"constrained-{bare.__name__}":
         return True
-    return label == bare.__name__ or label.endswith(f" {bare.__name__}]")
+    return label == bare.__name__ or label.rstrip("]").endswith(f" {bare.__name__}")
 
 
 def _field_type(field: FieldInfo) -> Any:
@@ -306,7 +306,7 @@ def _one_of(known: list[str]) -> str:
 
 def _missing(spot: _Spot) -> tuple[str, str]:
     key = spot.path[-1]
-    field = spot.model.model_fields[str(key)] if spot.model else None
+    field = spot.model.model_fields.get(str(key)) if spot.model else None
     what = f" ({field.description})" if field and field.description else ""
     words = _words(field.annotation) if field else []
     return "it has no default", f"add `{key}:` with {' or '.join(words)}{what}"

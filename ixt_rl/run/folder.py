@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,9 @@ class StageFolder:
             rows = [row for row in self._rows(name) if row["step"] <= step]
             if rows or (self.path / name).is_file():
                 write_rows(self.path / name, rows)
+        if (self.path / FAILURES).is_file():  # their step is the number of updates before them
+            failed = read_rows(self.path / FAILURES)
+            write_rows(self.path / FAILURES, [row for row in failed if not _is_from(row.get("step"), step)])
 
     def metrics(self) -> list[dict[str, Any]]:
         return self._rows("metrics.jsonl")
@@ -175,6 +178,17 @@ class StageFolder:
     def write_result(self, result: dict[str, Any]) -> None:
         """What a stage has to say beyond its rows: seconds, notes, reward errors, prompt lengths."""
         write_json(self.path / "result.json", result)
+
+    @contextmanager
+    def recording(self, result: Callable[[], dict[str, Any]]) -> Iterator[None]:
+        """Writes a stage's result when a `with` ends, also by an error, which is not hidden by a full disk."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self.write_result(result())
+            raise
+        self.write_result(result())
 
     def result(self) -> dict[str, Any]:
         result, damage = self._state("result.json")
@@ -212,10 +226,12 @@ class StageFolder:
 
     def _missing(self, done: Mapping[str, Any]) -> str:
         """What a finished stage made and is not there any more, in words; empty if all is there."""
-        made, rows = done.get("made"), done.get("rows")
-        if not isinstance(made, dict) or not isinstance(rows, dict):
+        try:
+            made = [(str(name), int(size), str(known)) for name, (size, known) in done["made"].items()]
+            rows = [(str(name), int(count)) for name, count in done["rows"].items() if name in ROWS]
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
             return f"{self.path / 'done.json'} does not say what was made"
-        for name, (size, known) in made.items():
+        for name, size, known in made:
             file = self.path / name
             if not file.is_file() or file.stat().st_size < size:
                 return f"{file} is {'cut' if file.is_file() else 'gone'}"
@@ -226,7 +242,7 @@ class StageFolder:
                     remedy=f"put it back; or delete {self.path} to have the stage done again; "
                     "or give the folder you changed as model.path of a run of its own",
                 )
-        for name, count in rows.items():
+        for name, count in rows:
             if len(self._rows(name)) < count:
                 return f"rows are missing in {self.path / name}"
         return ""
@@ -311,6 +327,10 @@ class RunFolder:
 def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> str:
     """Hash of all that decides a stage's outcome: config, contents of files, model, seed, library versions and code."""
     return fingerprint(ingredients(config, stage, seed, origin, Hashes()))
+
+
+def _is_from(number: Any, step: int) -> bool:
+    return isinstance(number, int) and number >= step
 
 
 def remove(path: Path) -> None:

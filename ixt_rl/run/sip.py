@@ -85,11 +85,10 @@ def run_sip(
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             )
-            try:
+            with folder.recording(
+                lambda: {"seconds": time.perf_counter() - started, "notes": _notes(trainer, judge, rewriter)}
+            ):
                 train(trainer, callback, folder)
-            finally:
-                seconds = time.perf_counter() - started
-                folder.write_result({"seconds": seconds, "notes": _notes(trainer, judge, rewriter)})
     save_model(trainer, tokenizer, folder)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
 

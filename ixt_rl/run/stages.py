@@ -183,10 +183,8 @@ def run_online(
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
-        try:
+        with folder.recording(lambda: _online_result(started, rewards, audit, task)):
             train(trainer, callback, folder)
-        finally:
-            folder.write_result(_online_result(started, rewards, audit, task))
     save_model(trainer, tokenizer, folder)
 
 

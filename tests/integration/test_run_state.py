@@ -171,17 +171,25 @@ def test_a_damaged_finished_run_goes_on_with_the_same_command(of: str, place):
     assert timeless(rows(folder)) == before
 
 
-def test_a_stopped_stage_without_its_rows_starts_over(place, monkeypatch):
-    """Two of three checkpoints are there, and rows of none of their updates."""
-    stage = small("rl", checkpoint_every=1)
+def test_a_stage_stopped_after_a_checkpoint_goes_on_to_the_same_summary_and_without_its_rows_starts_over(
+    place, tmp_path, monkeypatch
+):
+    reward = tmp_path / "reward.py"
+    reward.write_text("def f(completion_ids, **kwargs):\n    return [1.0 / (len(ids) % 3) for ids in completion_ids]\n")
+    spec = {"rewards": [{"type": "python", "path": f"{reward}:f"}], "reward_errors": {"max_share": 1.0}}
+    stage = small("rl", checkpoint_every=1, **spec)
     straight = run_config(config(place, [base(2), stage], name="kept"))
-    run = config(place, [base(2), stage], name="lost")
-    run_until(run, 2, monkeypatch)
-    folder = place / "runs" / "lost"
-    (folder / "stages" / "rl" / "seed1" / "metrics.jsonl").unlink()
-    run_config(run)
-    assert timeless(rows(folder)) == timeless(rows(straight))
-    assert same_weights(folder, straight)
+    assert summary(straight)["stages"][1]["reward_errors"] > 0
+    for name in ("goes-on", "lost"):
+        run = config(place, [base(2), stage], name=name)
+        run_until(run, 2, monkeypatch)
+        folder = place / "runs" / name
+        if name == "lost":
+            (folder / "stages" / "rl" / "seed1" / "metrics.jsonl").unlink()
+        run_config(run)
+        assert timeless(rows(folder)) == timeless(rows(straight))
+        assert timeless(summary(folder)) | {"name": ""} == timeless(summary(straight)) | {"name": ""}
+        assert same_weights(folder, straight)
 
 
 # ------------------------------------------------------------------------------------- one writer

@@ -138,3 +138,15 @@ def test_a_missing_package_is_an_error_with_its_install_command(tmp_path):
         )
         assert f"needs {package}" in child.stdout
         assert f'-m pip install "{package}' in child.stdout
+
+
+def test_a_misspelt_key_of_a_block_that_may_be_a_name_is_found(tmp_path):
+    """The block has several validators, and pydantic's label of it names them all."""
+    file = tmp_path / "run.yaml"
+    template = '{promt: "{question}", told: "{question}{answer}"}'
+    file.write_text(GOOD.replace("steps: 3", f"steps: 3\n    template: {template}"))
+    with pytest.raises(InvalidConfig) as caught:
+        load_run(file)
+    (problem,) = caught.value.problems
+    assert problem.path == "stages.rl.template.promt"
+    assert "`prompt`" in problem.remedy

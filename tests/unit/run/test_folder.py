@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.errors import DataError
-from ixt_rl.files import read_rows
+from ixt_rl.files import append_rows, read_rows
 from ixt_rl.run.folder import NOT_RUN, StageFolder
 from ixt_rl.trainers.checkpoints import seal
 
@@ -89,11 +89,33 @@ def test_a_damaged_state_file_starts_the_stage_over_and_is_named(name: str, cont
     assert folder.last_checkpoint() is None
 
 
+@pytest.mark.parametrize("made", [None, [], {"model/config.json": 1}, {"model/config.json": ["x", "y"]}])
+def test_a_done_file_that_does_not_say_what_was_made_is_none(made: object, tmp_path):
+    folder = finished(tmp_path)
+    done = json.loads((folder.path / "done.json").read_text())
+    (folder.path / "done.json").write_text(json.dumps({**done, "made": made}))
+    assert "does not say what was made" in folder.why_not_done()
+
+
 def test_a_damaged_result_is_a_note(tmp_path):
     folder = finished(tmp_path)
     (folder.path / "result.json").write_text('{"sec')
     (note,) = folder.result()["notes"]
     assert "result.json" in note
+
+
+def test_a_result_is_written_whatever_ends_the_stage_and_hides_no_error(tmp_path):
+    folder = stage(tmp_path)
+    folder.start()
+    with pytest.raises(KeyboardInterrupt), folder.recording(lambda: {"seconds": 1.0}):
+        raise KeyboardInterrupt
+    assert folder.result() == {"seconds": 1.0}
+    (folder.path / "result.json").unlink()
+    (folder.path / "result.json").mkdir()
+    with pytest.raises(RuntimeError, match="the first"), folder.recording(lambda: {"seconds": 1.0}):
+        raise RuntimeError("the first")
+    with pytest.raises(OSError), folder.recording(lambda: {"seconds": 1.0}):
+        pass
 
 
 @pytest.mark.parametrize("tail", [b'{"stage": "rl", "ty', b"\0" * 40, b"\0" * 40 + b"\n"])
@@ -133,7 +155,10 @@ def test_a_stopped_stage_goes_on_from_its_last_checkpoint_with_its_rows(tmp_path
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-2"
     assert len(folder.metrics()) == 3
+    failures = [{"reward": "r", "step": step} for step in (0, 1, 2, 2, None)]
+    append_rows(folder.path / "reward_failures.jsonl", failures)
     folder.drop_rows_after(2)
+    assert [row["step"] for row in read_rows(folder.path / "reward_failures.jsonl")] == [0, 1, None]
     assert [row["step"] for row in folder.metrics()] == [1, 2]
     assert [row["step"] for row in read_rows(folder.path / "samples.jsonl")] == [1, 1, 2, 2]
 

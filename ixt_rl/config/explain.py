@@ -135,7 +135,7 @@ def _tagged(annotation: Any, tag: str) -> Any:
 
 
 def _label_fits(member: Any, label: str) -> bool:
-    """Whether pydantic's label of a union member, such as `function-after[f(), function-after[g(), str]]`, means `member`."""
+    """Whether pydantic's label of a union member, such as `function-after[f(), function-after[g(), str]]`, means it."""
     bare = _bare(member)
     if get_origin(bare) is Literal:
         return label.startswith("literal[")

@@ -90,6 +90,16 @@ def documents(rng: random.Random, folder: Path) -> None:
         reader.next()
 
 
+def problems(rng: random.Random, folder: Path) -> None:
+    """Rows of problems."""
+    from ixt_rl.config.sections import FileData
+    from ixt_rl.data.loaders import load_rows
+
+    file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))
+    spec = {"path": str(file), "answer": rng.choice(("answer", "level")), "eval_rows": rng.choice((0, 1))}
+    load_rows(FileData.model_validate(spec | {"columns": rng.choice(([], ["text"]))}))
+
+
 def annotated(rng: random.Random, folder: Path) -> None:
     """Rows of a job: one pass, then reading by number."""
     from ixt_rl.annotation.jsonlines import JsonLines, scan
@@ -301,7 +311,7 @@ def _damage_values(rng: random.Random, file: Path) -> None:
 
 
 TARGETS: list[Target] = [
-    *(config_text, config_value, override, documents, annotated, verdict, rewrite, response, rubric),
+    *(config_text, config_value, override, documents, problems, annotated, verdict, rewrite, response, rubric),
     *(stage_state, run_state, cursor, job_state, cache_file),
 ]
 

@@ -65,6 +65,14 @@ class GuardedReward:
         self.decides = getattr(func, "decides", True)  # whether it says what InTRO and RAFT keep
         self.failures, self.samples, self.last_error = 0, 0, ""
 
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, for a checkpoint."""
+        return {"failures": self.failures, "samples": self.samples, "last_error": self.last_error}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        self.failures, self.samples, self.last_error = state["failures"], state["samples"], state["last_error"]
+
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
         """Reward B samples.
 

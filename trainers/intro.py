@@ -116,7 +116,7 @@ class InTROTrainer(KeptTrainer):
         self.posterior_model = self._make_posterior()
         self.average = WeightAverage(args.posterior_decay) if args.posterior_decay is not None else None
         if self.average is not None:
-            self.add_callback(_MovesPosterior(self))
+            self.add_callback(_MovesPosterior(self, self.average))
 
     # ---------------------------------------------------------------- override these
 
@@ -311,16 +311,15 @@ class InTROTrainer(KeptTrainer):
 class _MovesPosterior(TrainerCallback):
     """posterior <- decay * posterior + (1 - decay) * policy after every update; float32, whatever the model's dtype."""
 
-    def __init__(self, trainer: InTROTrainer):
-        self.trainer = trainer
+    def __init__(self, trainer: InTROTrainer, average: WeightAverage):
+        self.trainer, self.average = trainer, average
 
     def on_train_begin(self, args, state, control, **kwargs):
-        average, posterior = self.trainer.average, self.trainer._unwrapped(self.trainer.posterior_model)
-        if not average.weights:
+        if not self.average.weights:
             names = trained(self.trainer._unwrapped(self.trainer.model))
-            average.start({name: weight for name, weight in posterior.named_parameters() if name in names})
+            posterior = self.trainer._unwrapped(self.trainer.posterior_model)
+            self.average.start({name: weight for name, weight in posterior.named_parameters() if name in names})
 
     def on_step_end(self, args, state, control, **kwargs):
-        average = self.trainer.average
-        average.update(self.trainer._unwrapped(self.trainer.model))
-        average.put(self.trainer._unwrapped(self.trainer.posterior_model))
+        self.average.update(self.trainer._unwrapped(self.trainer.model))
+        self.average.put(self.trainer._unwrapped(self.trainer.posterior_model))

@@ -256,8 +256,8 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         output = super().evaluation_loop(*args, **kwargs)
         totals = self._eval_totals.to(self.accelerator.device, torch.float32)
         loss, tokens = self.accelerator.reduce(totals, "sum").tolist()
-        name = next(name for name in output.metrics if name.endswith("_loss"))
-        output.metrics[name] = loss / max(tokens, 1)
+        metrics = output.metrics or {}
+        metrics[next(name for name in metrics if name.endswith("_loss"))] = loss / max(tokens, 1)
         return output
 
     # ---------------------------------------------------------------- checkpoints

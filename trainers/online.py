@@ -319,6 +319,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
             "buffered": buffered,
             "sums": {name: sums.clone() for name, sums in self._sums.items()},
             "rollouts": self.rollouts.state_dict(self),
+            "rewards": {name: reward.state_dict() for name, reward in self._counting_rewards()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -333,6 +334,9 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         self._buffered_inputs = _to(state["buffered"], self.accelerator.device)
         self._sums.update(state["sums"])
         self.rollouts.load_state_dict(state["rollouts"], self)
+        for name, reward in self._counting_rewards():
+            if name in state["rewards"]:
+                reward.load_state_dict(state["rewards"][name])
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)
@@ -343,6 +347,11 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         super().read_files(folder)
         if self.args.sync_ref_model:
             load_weights(self._reference_weights(), folder / REFERENCE)
+
+    def _counting_rewards(self) -> list[tuple[str, Any]]:
+        """Reward functions that count, as a `GuardedReward` does; a model that rewards has weights, and does not."""
+        named = zip(self.reward_func_names, self.reward_funcs, strict=True)
+        return [(n, f) for n, f in named if hasattr(f, "state_dict") and not isinstance(f, torch.nn.Module)]
 
     def _reference_weights(self) -> dict[str, Tensor]:
         return dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())

@@ -35,6 +35,8 @@ class ResumableTrainer(Base):
     """Mixin before a trainer of TRL's. Subclasses extend `own_state` and `restore`, `write_files` and `read_files`."""
 
     ledger: Ledger
+    model: Any
+    _metrics: dict[str, dict[str, list[float]]]  # TRL's
     _resumed: Path | None = None  # the checkpoint of a resumed run, until its first batches are read
 
     # ---------------------------------------------------------------- for subclasses
@@ -58,7 +60,7 @@ class ResumableTrainer(Base):
     # ---------------------------------------------------------------- checkpoints
 
     def _save_checkpoint(self, model, trial) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self._get_output_dir(trial=trial))) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save and folder.exists():
             remove(folder)  # what a killed run left, or the same state
         self.accelerator.wait_for_everyone()
@@ -202,6 +204,10 @@ class _Resumed(TrainerCallback):
         trainer._globalstep_last_logged = saved["since"]
         trainer._metrics["train"].clear()
         trainer._metrics["train"].update(saved["metrics"])
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.ignore_data_skip:  # a stream is one epoch; transformers counts its steps anew
+            state.epoch = state.global_step / state.max_steps
 
 
 @contextmanager

@@ -43,7 +43,16 @@ from ixt_rl.trainers.prompts import PromptTrainer
 from ixt_rl.trainers.reference import Reference
 from ixt_rl.trainers.sip_config import SIPConfig
 from ixt_rl.trainers.sip_groups import Group, Shares, Text, Verified, merge, share_names, verified_names
-from ixt_rl.trainers.sip_scoring import Asked, CandidateScorer, Scoring, SuffixRewriter
+from ixt_rl.trainers.sip_scoring import (
+    Asked,
+    CandidateScorer,
+    Scoring,
+    SuffixRewriter,
+    at_update,
+    counts_of,
+    recount,
+    tallies,
+)
 from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
@@ -218,6 +227,8 @@ class SIPTrainer(PromptTrainer):
 
     def judged(self, items: Sequence[PrefixSuffix]) -> list[Group]:
         """The groups of an update's prompts, with verdicts, and with their best and worst, if there is a judge."""
+        for who in (self.judge, self.rewriter):
+            at_update(who, self.state.global_step)
         number = min(self.args.judge_parts, len(items))
         ends = [len(items) * part // number for part in range(number + 1)]
         parts: list[tuple[list[Group], Asked | None]] = []
@@ -327,6 +338,18 @@ class SIPTrainer(PromptTrainer):
     def after_update(self, update: int) -> None:
         if self.reference is not None:
             self.reference.after(update)
+
+    def own_state(self) -> dict[str, Any]:
+        asked = [counts_of(tally) for who in (self.judge, self.rewriter) for tally in tallies(who)]
+        waits = {"retries": self.scoring.retries, "waited": self.scoring.waited}
+        return {**super().own_state(), "asked": asked, **waits}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        found = [tally for who in (self.judge, self.rewriter) for tally in tallies(who)]
+        for tally, saved in zip(found, state["asked"], strict=True):
+            recount(tally, saved)
+        self.scoring.retries, self.scoring.waited = state["retries"], state["waited"]
 
     def save_beside(self, folder: Path) -> None:
         if self.reference is not None:

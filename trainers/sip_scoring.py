@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from ixt_rl.errors import BackendFailed, DataError
+from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.patience import patiently
 from ixt_rl.types import Candidate
@@ -144,6 +146,37 @@ class _Task:
 
     def result(self) -> Any:
         return self._future.result()
+
+
+def at_update(who: Any, update: int) -> None:
+    """Tells the cache of a judge or rewriter, if it has one, for which update it is asked."""
+    cache = getattr(getattr(who, "judge", who), "cache", None)
+    if isinstance(cache, JudgeCache):
+        cache.at(update)
+
+
+def tallies(who: Any) -> list[Any]:
+    """The counts that a `CandidateJudge` or a `Rewriter` keeps, dataclasses; none of what keeps no count."""
+    found = [getattr(who, "tally", None), getattr(getattr(who, "judge", None), "tally", None)]
+    return [tally for tally in found if is_dataclass(tally)]
+
+
+def counts_of(tally: Any) -> dict[str, Any]:
+    """The numbers and texts of a tally, to be saved."""
+    return {
+        name: counts_of(value) if is_dataclass(value) else dict(value) if isinstance(value, Counter) else value
+        for name, value in vars(tally).items()
+    }
+
+
+def recount(tally: Any, saved: dict[str, Any]) -> None:
+    """Gives a tally what `counts_of` gave."""
+    for name, value in saved.items():
+        current = getattr(tally, name)
+        if is_dataclass(current):
+            recount(current, value)
+        else:
+            setattr(tally, name, Counter(value) if isinstance(current, Counter) else value)
 
 
 def tokens_used(who: Any) -> int:

@@ -39,6 +39,8 @@ class JudgeCache:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._owner = 0
         self._connection: sqlite3.Connection | None = None
+        self._moment: int | None = None
+        self._counted: set[bytes] = set()
         with self._readable_errors():
             self._connect()
 
@@ -65,7 +67,28 @@ class JudgeCache:
         """Keeps a reply; does nothing if the key has one, or if it is a failure, a refusal, or larger than any."""
         if reply.finish in ("stop", "length") and len(reply.text) <= LARGEST_REPLY:
             with self._readable_errors():
+                if self._moment is not None:  # first, so that no reply is without it
+                    self._connect().execute("INSERT OR IGNORE INTO moments VALUES (?, ?)", (key, self._moment))
+                    self._counted.add(key)
                 self._connect().execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply))))
+
+    def at(self, moment: int) -> None:
+        """From now on, replies are asked for on behalf of this update of a training that may be stopped and resumed."""
+        if moment != self._moment:
+            self._moment = moment
+            self._counted.clear()
+
+    def counts(self, key: bytes) -> bool:
+        """Whether a reply that is there counts as asked for now: it was first asked for at this update or a later one,
+        which a stopped run had come to. Once an update: a resumed run then counts what the straight run counts."""
+        if self._moment is None or key in self._counted:
+            return False
+        with self._readable_errors():
+            row = self._connect().execute("SELECT moment FROM moments WHERE key = ?", (key,)).fetchone()
+        if row is None or row[0] < self._moment:
+            return False
+        self._counted.add(key)
+        return True
 
     def __len__(self) -> int:
         return self._connect().execute("SELECT count(*) FROM replies").fetchone()[0]
@@ -94,6 +117,9 @@ class JudgeCache:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the latest
             connection.execute("CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS moments (key BLOB PRIMARY KEY, moment INTEGER) WITHOUT ROWID"
+            )
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, _FORMAT):
                 connection.close()

@@ -136,7 +136,10 @@ class Judge:
             key = self.cache.key(self.backend.name, asking.request)
             reply = self.cache.get(key)
             if reply is not None:
-                self.tally.cached += 1
+                if self.cache.counts(key):
+                    self.tally.count_reply(reply, self.prices)
+                else:
+                    self.tally.cached += 1
                 self._read(asking, reply)
                 return
             if key in self._by_key:

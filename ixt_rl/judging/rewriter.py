@@ -119,6 +119,11 @@ class Rewriter:
         """One reply a request, in their order."""
         keys = [JudgeCache.key(self.backend.name, request) for request in requests]
         replies = {key: reply for key in keys if self.cache and (reply := self.cache.get(key)) is not None}
+        again = 0
+        for key, reply in replies.items():
+            if self.cache is not None and self.cache.counts(key):
+                self.tally.work.count_reply(reply, self.prices)
+                again += 1
         waiting = iter({key: r for key, r in zip(keys, requests, strict=True) if key not in replies}.items())
         under_way: dict[int, bytes] = {}
         sent = 0
@@ -136,7 +141,7 @@ class Rewriter:
                     self._arrived(key, reply)
         finally:
             self.backend.drop()
-        self.tally.work.cached += len(keys) - sent
+        self.tally.work.cached += len(keys) - sent - again
         return [replies[key] for key in keys]
 
     def _arrived(self, key: bytes, reply: Reply) -> None:

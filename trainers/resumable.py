@@ -130,14 +130,14 @@ class ResumableTrainer(Base):
         return found
 
     def _read(self, folder: Path) -> dict[str, Any]:
-        file = folder / STATE.format(rank=self.args.process_index)
-        if not file.is_file():
+        written = len(list(folder.glob(STATE.format(rank="*"))))
+        if written != self.args.world_size:
             raise ConfigError(
-                f"{folder}: no {file.name}",
-                reason="it was saved by fewer processes, and each goes on with its own state",
+                f"{folder}: saved by {written} processes, resumed with {self.args.world_size}",
+                reason="each goes on with its own state",
                 remedy="resume with as many processes, or train anew",
             )
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(folder / STATE.format(rank=self.args.process_index), map_location="cpu", weights_only=True)
         self.read_files(folder)
         self.restore(state)
         return state

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_deepspeed_available
 
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint, step_of
 from tests.unit.trainers import helpers, ixt_helpers, test_sip_resume
 from tests.unit.trainers.test_resume import REUSE, STEPS, WINDOW, dropping, logs, often
+
+if is_deepspeed_available():
+    import deepspeed  # noqa: F401 - accelerate would import it in every job
 
 
 def intro(name: str) -> None:

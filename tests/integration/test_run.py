@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -64,13 +65,26 @@ class StopAt(TrainerCallback):
         if state.global_step == self.step:
             raise KeyboardInterrupt
 
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step == state.max_steps:
+            raise KeyboardInterrupt
 
-@pytest.mark.parametrize("method", ["intro", "raft", "grpo"])
-@pytest.mark.parametrize("stop", [2, 3])
+
+@pytest.mark.parametrize(
+    ("method", "stop"),
+    [
+        *itertools.product(["intro", "raft", "grpo"], [2, 3]),
+        ("window", 2),
+        ("intro", 4),
+    ],  # 4: before the model is saved
+)
 def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, method, stop):
     keep = {"keep_reward": -0.3}
     length = [{"type": "length", "soft": 5, "hard": 34}]  # varied rewards, some kept
     changes = {"rewards": length, "intro": keep, "raft": keep, "micro_batch_size": 8}
+    if method == "window":  # one generation for all updates, each rollout trained on twice
+        method = "intro"
+        changes |= {"steps_per_generation": 3, "num_iterations": 2, "intro": {**keep, "importance_ratio": True}}
     stage = online("train", type=method, checkpoint_every=1, **changes)
     straight = run_config(config(tmp_path, [base(), stage], name="straight"))
 
@@ -88,7 +102,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
     report = json.loads((tmp_path / "runs" / "stopped" / "summary.json").read_text())
     assert report["status"] == "stopped"
     folder = run_config(stopped)
-    kept = [row["kept_share"] for row in rows(folder) if "kept_share" in row]
+    kept = [row["kept_share"] for row in rows(folder) if row.get("kept_share") is not None]
     assert method == "grpo" or max(kept) > 0
     resumed, expected = weights(folder), weights(straight)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.config import checks
-from ixt_rl.config.documents import DocumentFields, FileCorpus, WorldCorpus
+from ixt_rl.config.documents import DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
 from ixt_rl.config.keeping import check_keep
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.problems import did_you_mean
@@ -157,7 +157,8 @@ class DocumentStage(DocumentFields, Stage):
             _check_held_out(evaluation.data, "evaluation.data")
             if isinstance(evaluation.data, FileData):
                 template = self.feedback.template
-                check_wishes(evaluation.wishes, template if isinstance(template, str) else template and vars(template))
+                fields = template.model_dump() if isinstance(template, FeedbackFormat) else template
+                check_wishes(evaluation.wishes, fields)
         if evaluation is not None and isinstance(self.data, FileCorpus) and not (evaluation.data or evaluation.holdout):
             raise ConfigError(
                 "evaluation without evaluation.data",
@@ -437,8 +438,9 @@ class RunConfig(Strict):
     def _positions(cls, stages: list[AnyStage], info: ValidationInfo) -> list[AnyStage]:
         model = info.data.get("model")
         positions = None if model is None else model_positions(model)
-        for stage in stages if positions is not None else []:
-            check_positions(stage, positions)
+        if positions is not None:
+            for stage in stages:
+                check_positions(stage, positions)
         return stages
 
     @model_validator(mode="after")

@@ -169,10 +169,12 @@ def test_file_data_with_math_rewards(tmp_path, data_suffix):
         rollout={"max_new_tokens": 8, "max_prompt_tokens": 128}, evaluation={"every": 2, "problems": 4},
     )  # fmt: skip
     model = {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}}
-    folder = run_config(config(tmp_path, [stage], model=model))
-    summary = json.loads((folder / "summary.json").read_text())["stages"][0]
+    untrained = {"name": "base", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 8}, "problems": 4}
+    folder = run_config(config(tmp_path, [untrained, stage], model=model))
+    measured, summary = json.loads((folder / "summary.json").read_text())["stages"]
     assert summary["prompt_lengths"]["count"] == 16
     assert "sampled/checked" in summary["mean"]
+    assert {"told/checked_lower", "told/undecided"} <= measured["mean"].keys()
 
 
 def test_a_distributed_launcher_is_refused_before_anything_is_written(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import read_json, write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.rollout import TransformersEngine
-from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.run.callbacks import StageCallback
@@ -271,6 +271,9 @@ class Evaluator:
         self.heldout = heldout
         self.rows = [] if task is None else task.eval_rows(section.problems)
         self.evaluations = 0
+        if task is not None:  # before training, not at the first evaluation
+            for name in section.wishes:
+                self._check_room(self._prompts(task, self.rows, name))
 
     def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         trainer = self.trainer
@@ -330,6 +333,13 @@ class Evaluator:
 
     def _prompts(self, task: Task, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
         return wished(self.trainer.conditioner, self.tokenizer, task, rows, self.section.wishes[name])
+
+    def _check_room(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raises DataError where a prompt leaves no room for an answer in the model's positions."""
+        config = self.trainer.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        for index, prompt in enumerate(prompts):
+            check_prompt(f"problem {index}", prompt, self.section.max_new_tokens, positions, config.vocab_size)
 
     def _modes(self, prompts: list[list[int]], temperatures: Sequence[float], wish: str) -> list[Mode]:
         modes = []

@@ -10,6 +10,7 @@ import torch
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.documents import WorldCorpus
 from ixt_rl.config.keeping import deciding, reward_names
+from ixt_rl.config.positions import model_positions
 from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
 from ixt_rl.config.sections import KeepFields, RolloutSection, WorldData
 from ixt_rl.config.sip import WorldPassages
@@ -100,7 +101,7 @@ def run_evaluate(
         engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.rollout.batch_size)
     else:
         send_policy(engine, model, 0)
-    section = stage.rollout
+    section = _with_room(stage.rollout, config)
     rows, audit = _fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(
         section.max_new_tokens,
@@ -132,7 +133,8 @@ def run_online(
     tokenizer = load_tokenizer(origin, config.model)
     task = make_task(stage.data, stage.template, judge_of(stage, functions), tokenizer)
     wanted = stage.rollouts_until(stage.steps) // stage.group_size
-    rows, audit = _fitting(task, task.train_rows(wanted, seed), stage.rollout, tokenizer)
+    section = _with_room(stage.rollout, config)
+    rows, audit = _fitting(task, task.train_rows(wanted, seed), section, tokenizer)
     model = load_model(origin, config.model, train=True)
     config_class, trainer_class, options = _method(stage)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
@@ -152,9 +154,8 @@ def run_online(
         chat_template_kwargs=dict(task.chat_template_kwargs) or None,
         gradient_checkpointing=stage.gradient_checkpointing,
     )
-    section = stage.rollout
     rollouts = EngineRollouts(
-        engines.get(section, origin, eos_ids(model, tokenizer)),
+        engines.get(stage.rollout, origin, eos_ids(model, tokenizer)),
         section.batch_size,
         staleness=config.rollout.staleness,
         parity_limit=config.rollout.parity_limit,
@@ -179,7 +180,7 @@ def run_online(
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=stage.rollouts_until,
-            evaluate=_evaluator(stage, task, trainer, tokenizer),
+            evaluate=_evaluator(stage, task, section, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
@@ -220,21 +221,30 @@ def _fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -
     return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
 
 
+def _with_room(section: RolloutSection, config: RunConfig) -> RolloutSection:
+    """`section`, with prompts no longer than the model's positions less a completion, where those are known."""
+    positions = model_positions(config.model)
+    if positions is None:
+        return section
+    room = positions - section.max_new_tokens
+    return section.model_copy(update={"max_prompt_tokens": min(section.max_prompt_tokens, room)})
+
+
 def _prompt_limit(section: RolloutSection) -> int | None:
     return section.max_prompt_tokens if section.on_long == "truncate" else None
 
 
-def _evaluator(stage: OnlineStage, task: Task, trainer, tokenizer):
+def _evaluator(stage: OnlineStage, task: Task, rollout: RolloutSection, trainer, tokenizer):
     section = stage.evaluation
     if section is None:
         return None
-    rows, _ = _fitting(task, task.eval_rows(section.problems), stage.rollout, tokenizer)
+    rows, _ = _fitting(task, task.eval_rows(section.problems), rollout, tokenizer)
     plan = EvaluationPlan(
-        stage.rollout.max_new_tokens,
+        rollout.max_new_tokens,
         section.temperature,
         section.top_p,
         samples=section.samples,
-        max_prompt_tokens=_prompt_limit(stage.rollout),
+        max_prompt_tokens=_prompt_limit(rollout),
         chat_template_kwargs=task.chat_template_kwargs,
     )
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from ixt_rl.config.schema import EvaluateStage
-from ixt_rl.config.sections import FileData
-from ixt_rl.data.models import byte_tokenizer
-from ixt_rl.errors import PreconditionError
+from ixt_rl.conditioning import Conditioner, Conditioning
+from ixt_rl.config.documents import DocumentEvaluation
+from ixt_rl.config.schema import EvaluateStage, RunConfig
+from ixt_rl.config.sections import FileData, NewModel, WorldData
+from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.errors import DataError, PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
-from ixt_rl.run import check_told_gap
+from ixt_rl.run import check_told_gap, stages
+from ixt_rl.run.documents import Evaluator
 from ixt_rl.types import Rollout
 
 TOKENIZER = byte_tokenizer()
@@ -82,3 +85,46 @@ def test_the_gap_is_checked_on_files_and_strict_in_worlds(tmp_path):
 def test_a_gap_of_nothing_decided_stops_the_run():
     with pytest.raises(PreconditionError, match="no told or no plain completion was decided"):
         gap({"told/undecided": 1.0, "sampled/checked": 0.5}, FILE)
+
+
+# ------------------------------------------------------------------------------------ lengths
+
+
+def run_file(tmp_path, positions, **rollout):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": "q" * (10 * i + 10), "answer": "7"}) + "\n" for i in range(7)))
+    stage = {
+        "name": "m", "type": "evaluate", "data": {"path": str(rows), "eval_rows": 6}, "rollout": rollout,
+        "template": "plain",
+    }  # fmt: skip
+    model = {"new": {"tokenizer": "bytes", "max_positions": positions}}
+    return RunConfig.model_validate({"name": "r", "model": model, "stages": [stage]})
+
+
+@pytest.mark.parametrize("on_long", ["drop", "truncate"])
+def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, on_long):
+    """Plain and told, decided before anything is sampled."""
+    config = run_file(tmp_path, 48, max_new_tokens=8, on_long=on_long)
+    (stage,) = config.stages
+    section = stages._with_room(stage.rollout, config)
+    assert section.max_prompt_tokens == 40
+    task = make_task(stage.data, stage.template)
+    rows, audit = stages._fitting(task, task.eval_rows(6), section, TOKENIZER)
+    long = sum(len(TOKENIZER(row["told_prompt"])["input_ids"]) > 40 for row in task.eval_rows(6))
+    assert 0 < long < 6
+    assert len(rows) == (6 - long if on_long == "drop" else 6)
+    assert (audit.dropped, audit.truncated) == ((long, 0) if on_long == "drop" else (0, long))
+    strict = stages._with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config)
+    with pytest.raises(DataError, match="the model's positions less max_new_tokens"):
+        stages._fitting(task, task.eval_rows(6), strict, TOKENIZER)
+
+
+def test_problems_without_room_are_refused_before_documents_are_trained_on():
+    section = DocumentEvaluation(max_new_tokens=200)
+    task = make_task(WorldData(world="chain"), None)
+    trainer = SimpleNamespace(
+        conditioner=Conditioner(TOKENIZER, Conditioning()),
+        model=new_model(NewModel(tokenizer="bytes", max_positions=201, layers=1, hidden_size=8, heads=1), TOKENIZER),
+    )
+    with pytest.raises(DataError, match=r"problem 0 has \d+ tokens, with max_new_tokens=200"):
+        Evaluator(section, task, trainer, TOKENIZER, None)

@@ -103,7 +103,7 @@ class JudgeCache:
         """Raises FileError where the disk is full or read-only, DataError where the file is damaged."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: an error that quotes damaged bytes
             raise readable(error) or DataError(
                 f"judge cache {self.file}",
                 reason=f"SQLite cannot open it: {error}",

@@ -142,3 +142,15 @@ def test_foreign_files_are_refused(tmp_path):
     connection.close()
     with pytest.raises(DataError, match="format 7, not 1"):
         JudgeCache(tmp_path / "newer")
+
+
+def test_a_cache_that_was_damaged_after_it_was_opened_is_named(tmp_path):
+    file = tmp_path / "cache.sqlite"
+    cache = JudgeCache(file)
+    cache.put(b"k" * 32, Reply("text", "stop", 1, 1))
+    cache.close()
+    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * 4096)
+    again = JudgeCache(file)
+    with pytest.raises(DataError, match=r"judge cache .*cache\.sqlite"):
+        again.get(b"k" * 32)
+    again.close()

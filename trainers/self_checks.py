@@ -3,7 +3,7 @@
     head      log-probs of the fused head                  = those of the model's own logits
     packing   documents packed, log-probs and gradient     = the same documents alone
     engine    log-probs as the engine samples              = as the trainer scores
-    ends      tokenizer, generation config, chat template and padding agree on what ends a completion
+    ends      rollouts stop, and replies are trained to end, where the one rule says; who says otherwise is named
     factor    InTRO's factor, told what the plain prompt says = 1
 
 A check is a function of the trainer. It returns what it measured, None where the trainer has nothing of the kind, and
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
+from ixt_rl.conditioning import Batch, find_ends, pack, pad, prompt_completion
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
@@ -277,8 +277,31 @@ def check_engine(trainer: Any) -> float | None:
 
 
 def check_ends(trainer: Any) -> str | None:
-    """Nothing is compared yet."""
-    return None
+    """What ends a turn, the rule that says so (see `conditioning.ends`), and who says otherwise; as text.
+
+    Raises:
+        SelfCheckError: rollouts do not stop there, or replies and documents are trained to end with something else.
+    """
+    rollouts, conditioner = (getattr(trainer, name, None) for name in ("rollouts", "conditioner"))
+    if rollouts is None and conditioner is None:
+        return None
+    tokenizer = trainer.processing_class
+    ends = find_ends(tokenizer, getattr(trainer.accelerator.unwrap_model(trainer.model), "generation_config", None))
+    shown = ends.summary(tokenizer)
+    wrong = ""
+    if rollouts is not None and not {ends.turn, ends.document} <= {*trainer.eos_token_ids}:
+        wrong = f"rollouts stop at {tokenizer.convert_ids_to_tokens(trainer.eos_token_ids)}"
+    elif conditioner is not None and (conditioner.ends.reply, conditioner.ends.document) != (ends.reply, ends.document):
+        named = conditioner.ends.summary(tokenizer)
+        wrong = f"replies are trained to end with {named['turn']}, documents with {named['document']}"
+    if wrong:
+        raise SelfCheckError(
+            f"self-check ends: {wrong}; a turn ends with {shown['turn']}, a document with {shown['document']}",
+            reason=f"the {ends.rule} says so" + "".join(f"; {line}" for line in ends.disagreements),
+            remedy="set the tokenizer's eos_token and the generation config's eos_token_id before the trainer is made; "
+            "self_checks: {ends: false} trains nevertheless",
+        )
+    return "; ".join([f"{shown['turn']} ({ends.rule})", *ends.disagreements])
 
 
 # ----------------------------------------------------------------------------------------------- factor

@@ -26,7 +26,7 @@ AnyFunction = Callable[[Mapping[str, str]], Any]
 
 FORMS = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
 
-_ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len")
+_ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
@@ -227,12 +227,19 @@ def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     tokenizer: Any = AutoTokenizer.from_pretrained(spec.target)
     options = dict(spec.options)
     batch, constrain = options.pop("batch_size", 256), bool(options.pop("constrain", False))
+    shown = options.pop("chat_template_kwargs", None)
     if constrain:
         options["tokenizer"] = spec.target
     engine = _vllm(spec, tokenizer, options) if spec.kind == "vllm" else _transformers(spec, tokenizer, options, batch)
     limit = spec.prompt_limit(sampling)
     backend = EngineBackend(
-        engine, tokenizer, spec.name, batch_size=batch, max_prompt_tokens=limit, constrain=constrain
+        engine,
+        tokenizer,
+        spec.name,
+        batch_size=batch,
+        max_prompt_tokens=limit,
+        constrain=constrain,
+        chat_template_kwargs=shown,
     )
     return OpenJudge(backend, engine.close)
 

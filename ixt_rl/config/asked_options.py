@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "extra_body": Option(dict, null=True),
         "api_key_env": Option(str),
     },
-    "hf": {"dtype": Option(str), "batch_size": _COUNT},
+    "hf": {"dtype": Option(str), "batch_size": _COUNT, "chat_template_kwargs": Option(dict)},
     "vllm": {
         "constrain": Option(bool),
         "dtype": Option(str),
@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "gpu_memory_utilization": Option(float, _ABOVE_0, 1),
         "kv_cache_gib": Option(float, _ABOVE_0),
         "enforce_eager": Option(bool),
+        "chat_template_kwargs": Option(dict),
     },
     "python": {},
     "world": {},

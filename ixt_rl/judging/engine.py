@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import encode_prompt
 from ixt_rl.errors import ConfigError
@@ -34,6 +34,7 @@ class EngineBackend:
         max_prompt_tokens: longer prompts are refused without being asked; the engine's limit less `max_new_tokens`.
         constrain: decode under the rubric's JSON schema. A thinking model then cannot think: its first token already
             belongs to the JSON object.
+        chat_template_kwargs: variables of the chat template, such as `enable_thinking`; part of the judge's name.
 
     Raises:
         ConfigError: `constrain`, and the engine cannot.
@@ -50,6 +51,7 @@ class EngineBackend:
         batch_size: int = 256,
         max_prompt_tokens: int,
         constrain: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
         if constrain and not getattr(engine, "constrains", False):
             raise ConfigError(
@@ -62,12 +64,15 @@ class EngineBackend:
         self.tokenizer = tokenizer
         self.capacity = batch_size
         self.max_prompt_tokens = max_prompt_tokens
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._name = name
         self._waiting: list[tuple[int, Request]] = []
 
     @property
     def name(self) -> str:
-        return f"{self._name}, weights {self.engine.policy_version}" + (", constrained" if self.constrained else "")
+        name = f"{self._name}, weights {self.engine.policy_version}" + (", constrained" if self.constrained else "")
+        shown = [f"{key}={value!r}" for key, value in sorted(self.chat_template_kwargs.items())]
+        return ", ".join([name, *shown])
 
     def submit(self, ticket: int, request: Request) -> None:
         if self.constrained:
@@ -113,7 +118,7 @@ class EngineBackend:
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         if getattr(self.tokenizer, "chat_template", None) is not None:
-            return encode_prompt(self.tokenizer, list(messages))
+            return encode_prompt(self.tokenizer, list(messages), None, self.chat_template_kwargs)
         return encode_prompt(self.tokenizer, "\n\n".join(message["content"] for message in messages) + "\n")
 
     def _reply(self, rollout: Rollout, seconds: float) -> Reply:

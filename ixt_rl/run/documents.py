@@ -42,7 +42,7 @@ from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.folder import LEDGER, StageFolder
-from ixt_rl.run.training import lora_config, save_model, train, training_arguments
+from ixt_rl.run.training import ends_notes, lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Feedback, SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -110,7 +110,7 @@ def run_documents(
         save_model(trainer, tokenizer, folder)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
-    notes = [*(task.notes if task else ()), *_passed_over(documents)]
+    notes = [*(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
     result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
     folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
 

@@ -27,7 +27,7 @@ from ixt_rl.run.engines import Engines
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.rewards import guarded, judge_of, reward_functions
-from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments
+from ixt_rl.run.training import correction, ends_notes, lora_config, save_model, train, training_arguments
 from ixt_rl.trainers import (
     GRPOConfig,
     GRPOTrainer,
@@ -184,7 +184,7 @@ def run_online(
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
-        with folder.recording(lambda: _online_result(started, rewards, audit, task)):
+        with folder.recording(lambda: _online_result(started, rewards, audit, task, ends_notes(trainer))):
             train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder)
 
@@ -258,7 +258,7 @@ def _gold_kinds(task: Task) -> dict[str, Any]:
     return {"golds": dict(task.golds)} if task.golds else {}
 
 
-def _online_result(started: float, rewards, audit: LengthAudit, task: Task) -> dict[str, Any]:
+def _online_result(started: float, rewards, audit: LengthAudit, task: Task, ends: list[str]) -> dict[str, Any]:
     failed = sum(reward.failures for reward in rewards)
     notes = [
         f"{reward.__name__}: {reward.failures} of {reward.samples} calls failed, last: {reward.last_error}"
@@ -268,7 +268,7 @@ def _online_result(started: float, rewards, audit: LengthAudit, task: Task) -> d
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": [*task.notes, *notes],
+        "notes": [*task.notes, *ends, *notes],
         "prompt_lengths": audit.summary(),
         **_gold_kinds(task),
     }

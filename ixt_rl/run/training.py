@@ -94,3 +94,9 @@ def save_model(trainer, tokenizer, folder: StageFolder) -> None:
     else:
         trainer.save_model(str(folder.model))
     tokenizer.save_pretrained(folder.model)
+
+
+def ends_notes(trainer) -> list[str]:
+    """What ends a turn, where tokenizer, generation config, chat template and padding do not agree; else nothing."""
+    said = str(trainer.self_checks.results.get("ends", ""))
+    return [f"ends: {said}"] if ";" in said else []

@@ -74,6 +74,17 @@ def test_chat_and_thinking(opened):
     assert answer.replies[0].finish == "stop" and answer.replies[0].seconds > 0
 
 
+def test_variables_of_the_chat_template_reach_the_prompt_and_the_name():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT.replace("%s", "{% if enable_thinking is false %}<no>{% endif %}")
+    engine = WritingEngine(tokenizer, lambda prompt: "Verdict: yes")
+    options = {"enable_thinking": False}
+    backend = EngineBackend(engine, tokenizer, "tiny", max_prompt_tokens=10_000, chat_template_kwargs=options)
+    Judge(backend, SamplingParams(200)).ask([question()])
+    assert engine.prompts[0].endswith("<assistant><no>")
+    assert backend.name == "tiny, weights 3, enable_thinking=False"  # cached answers are those of this name
+
+
 def test_thinking_that_the_prompt_opened_and_the_limit_cut():
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHAT.replace("%s", "<think>")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -110,3 +112,17 @@ def test_a_check_that_is_switched_off_refuses_nothing(tmp_path):
 def test_an_unknown_check_is_refused(given, tmp_path):
     with pytest.raises(ConfigError, match="self_checks"):
         make_trainer("grpo", tmp_path, engine=ScriptedEngine(), self_checks=given)
+
+
+def test_ends_are_named_and_refused_where_they_are_not_those_of_the_rule(tmp_path):
+    trainer = make_trainer("grpo", tmp_path / "rl", engine=ScriptedEngine())
+    assert CHECKS["ends"](trainer).startswith("<eos> (")
+    trainer.eos_token_ids = [trainer.processing_class.pad_token_id]
+    with pytest.raises(SelfCheckError, match=r"rollouts stop at \['<pad>'\]; a turn ends with <eos>"):
+        CHECKS["ends"](trainer)
+    documents = ixt_helpers.make_trainer(tmp_path / "ixt", ixt_helpers.documents())
+    assert "<eos>" in CHECKS["ends"](documents)
+    other = documents.processing_class.pad_token_id
+    documents.conditioner.ends = replace(documents.conditioner.ends, document=other)
+    with pytest.raises(SelfCheckError, match="documents with <pad>; a turn ends with <eos>"):
+        CHECKS["ends"](documents)

@@ -36,7 +36,7 @@ class ResumableTrainer(Base):
 
     ledger: Ledger
     model: Any
-    _metrics: dict[str, dict[str, list[float]]]  # TRL's
+    _metrics: Any  # TRL's, by mode and name
     _resumed: Path | None = None  # the checkpoint of a resumed run, until its first batches are read
 
     # ---------------------------------------------------------------- for subclasses
@@ -117,7 +117,7 @@ class ResumableTrainer(Base):
         found: Any = None
         if self.accelerator.is_main_process:
             if isinstance(named, bool):
-                found = last_whole_checkpoint(Path(self.args.output_dir)) or DataError(
+                found = last_whole_checkpoint(Path(str(self.args.output_dir))) or DataError(
                     f"{self.args.output_dir}: no whole checkpoint",
                     reason="none was saved, or all are damaged",
                     remedy="train anew",

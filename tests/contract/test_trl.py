@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import transformers
 import trl
 from packaging.version import Version
 from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generation
@@ -37,6 +38,21 @@ def test_sft_methods_that_are_overridden_keep_their_signatures():
     assert parameters(trainer.get_batch_samples)[:3] == ["self", "epoch_iterator", "num_batches"]
     assert parameters(trainer._save_checkpoint)[:2] == ["self", "model"]
     assert "self._total_train_tokens += " in inspect.getsource(trainer)  # IXT counts packed rows itself
+
+
+def test_what_checkpoints_and_resuming_rely_on_in_transformers():
+    trainer = transformers.Trainer
+    assert parameters(trainer._save_checkpoint) == ["self", "model", "trial"]
+    assert parameters(trainer._evaluate) == ["self", "trial", "ignore_keys_for_eval", "skip_scheduler"]
+    assert parameters(trainer._load_from_checkpoint)[:2] == ["self", "resume_from_checkpoint"]
+    assert parameters(trainer._load_rng_state) == ["self", "checkpoint"]
+    loop = inspect.getsource(trainer._inner_training_loop)
+    begins = loop.index("on_train_begin")
+    for name in ("self._tr_loss = ", "self._total_loss_scalar = ", "self._globalstep_last_logged = "):
+        assert loop.index(name) < begins, name  # a callback may set them to what a checkpoint held
+    assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in inspect.getsource(
+        trl.GRPOTrainer._prepare_inputs
+    )
 
 
 def test_losses_scale_themselves_for_accumulation():

@@ -34,6 +34,19 @@ def pytest_xdist_make_scheduler(config, log):
     return OneWorkerForPools(config, log)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_listens_beyond_loopback(request):
+    """In the files of pools, and in others that ask for it: whatever they start is for this machine alone."""
+    if request.node.nodeid not in POOLS:
+        yield
+        return
+    from tests.listening import watched
+
+    with watched() as found:
+        yield
+    assert not found, f"open to other machines: {sorted(found)}"
+
+
 @pytest.fixture(scope="session")
 def world():
     from ixt_rl.worlds import AdditionWorld

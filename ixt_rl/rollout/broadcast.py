@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import math
+import socket
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ixt_rl.errors import BackendFailed
+from ixt_rl.rollout.ray_private import LOOPBACK
 from ixt_rl.rollout.shared_memory import Shared, attach, place, settle
 from ixt_rl.rollout.weights import TensorEntry, describe
 
@@ -46,8 +49,10 @@ class Meeting:
     """Where and how the ranks of a group meet.
 
     Args:
-        host: of rank 0.
-        port: there.
+        host: of rank 0. Loopback says that all ranks are on one machine: they meet in a file that only their user can
+            read, and open no port for it.
+        port: there; 0 for a file.
+        file: where ranks of one machine meet.
         world_size: ranks.
         timeout: seconds one of them waits for the others.
         bucket: bytes sent at once.
@@ -58,6 +63,7 @@ class Meeting:
     world_size: int
     timeout: float
     bucket: int
+    file: str = ""
 
 
 class Group:
@@ -73,10 +79,9 @@ class Group:
 
     def __init__(self, meeting: Meeting, rank: int, device: torch.device, node: str, store: dist.Store | None = None):
         self.device = device
-        timeout = timedelta(seconds=meeting.timeout)
-        store = store or dist.TCPStore(meeting.host, meeting.port, timeout=timeout)
+        store = store or _store(meeting)
         control = dist.PrefixStore("control", store)
-        self._control: Any = dist.ProcessGroupGloo(control, rank, meeting.world_size, timeout)
+        self._control: Any = _gloo(meeting, control, rank, meeting.world_size)
         store.set(f"place of {rank}", place(device, node) or f"only {rank}")
         places = [store.get(f"place of {each}").decode() for each in range(meeting.world_size)]
         self.near = [each for each in range(1, meeting.world_size) if places[each] == places[0]]
@@ -85,7 +90,7 @@ class Group:
         far = [each for each in range(meeting.world_size) if each not in self.near]
         self._far: Any = None
         if rank in far and len(far) > 1:
-            self._far = _carrier(device, dist.PrefixStore("far", store), far.index(rank), len(far), timeout)
+            self._far = _carrier(meeting, device, dist.PrefixStore("far", store), far.index(rank), len(far))
         self.bucket = torch.empty(0)
         """uint8 `[meeting.bucket]`: bytes on their way. Rank 0's, and that of the ranks that share it."""
         self._size = meeting.bucket
@@ -167,19 +172,36 @@ def _finish(collective: Callable[..., Any], *args: Any) -> None:
         raise TransferBroken(str(error)) from error
 
 
-def _carrier(device: torch.device, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:
+def _carrier(meeting: Meeting, device: torch.device, store: dist.Store, rank: int, world_size: int) -> Any:
     if device.type == "cpu":
-        return dist.ProcessGroupGloo(store, rank, world_size, timeout)
+        return _gloo(meeting, store, rank, world_size)
     options = dist.ProcessGroupNCCL.Options()
-    options._timeout = timeout
+    options._timeout = timedelta(seconds=meeting.timeout)
     return dist.ProcessGroupNCCL(store, rank, world_size, options)
+
+
+def _gloo(meeting: Meeting, store: dist.Store, rank: int, world_size: int) -> Any:
+    options = dist.ProcessGroupGloo._Options()
+    options._timeout = timedelta(seconds=meeting.timeout)
+    make = dist.ProcessGroupGloo
+    on_loopback = meeting.host == LOOPBACK  # else at the address that this machine's name stands for
+    options._devices = [make.create_device(hostname=LOOPBACK) if on_loopback else make.create_default_device()]
+    return make(store, rank, world_size, options)
+
+
+def _store(meeting: Meeting) -> dist.Store:
+    if not meeting.file:
+        return dist.TCPStore(meeting.host, meeting.port, timeout=timedelta(seconds=meeting.timeout))
+    store = dist.FileStore(meeting.file, meeting.world_size)
+    store.set_timeout(timedelta(seconds=meeting.timeout))
+    return store
 
 
 class Sender:
     """The trainer's end.
 
     Args:
-        host: this process's address, for the other ranks.
+        host: this process's address, for the other ranks; loopback if they are all on this machine.
         node: tells this machine from those of other ranks.
         receivers: processes of all engines.
         timeout: seconds one rank waits for the others.
@@ -188,10 +210,20 @@ class Sender:
     def __init__(self, host: str, node: str, receivers: int, timeout: float):
         world_size = 1 + receivers
         self._node = node
-        self._store = dist.TCPStore(
-            host, 0, world_size, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout)
-        )
-        self.meeting = Meeting(host, self._store.port, world_size, timeout, BUCKET)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._store: dist.Store
+        if host == LOOPBACK:
+            self._folder = tempfile.TemporaryDirectory(prefix="ixt-rl-")  # its mode is 0700
+            self.meeting = Meeting(host, 0, world_size, timeout, BUCKET, f"{self._folder.name}/meeting")
+            self._store = _store(self.meeting)
+        else:
+            listening = socket.create_server((host, 0))  # TCPStore alone would listen on every interface
+            port = listening.getsockname()[1]
+            self._store = dist.TCPStore(
+                host, port, world_size, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout),
+                master_listen_fd=listening.detach(),
+            )  # fmt: skip
+            self.meeting = Meeting(host, port, world_size, timeout, BUCKET)
         self._group: Group | None = None
 
     def join(self, device_type: str) -> None:
@@ -231,6 +263,8 @@ class Sender:
         """Ends the group; see `Group.abort`."""
         if self._group is not None:
             self._group.abort()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 class _Bucket:

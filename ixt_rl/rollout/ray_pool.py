@@ -14,6 +14,7 @@ import ixt_rl
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.ray_dispatch import Dispatcher, Ticket
+from ixt_rl.rollout.ray_private import LOOPBACK, private_ray
 from ixt_rl.rollout.ray_updates import WEIGHT_TRANSFERS
 from ixt_rl.rollout.ray_worker import EngineWorker
 from ixt_rl.rollout.vllm_engine import Request, make_requests
@@ -35,7 +36,8 @@ class RayPool:
     - An update moves all engines, or none serves: groups already running finish under the version they began with,
       those still queued start under the new one.
     - The pool joins the Ray session this process has, else the cluster at `address`, else it starts Ray on this
-      machine. What it starts ends with `close`, at exit, and with this process however that ends.
+      machine, on loopback alone and with a token (`ixt_rl.rollout.ray_private`). What it starts ends with `close`, at
+      exit, and with this process however that ends.
 
     Args:
         model: folder of a Hugging Face model, readable on every node. Its weights are version 0.
@@ -240,8 +242,14 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     # By default Ray's workers have nice 15: beside any other busy program engines would hardly get a core.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Without an address Ray would try the cluster that was last started here, and wait long for one that was killed.
-    ray.init(address="local", include_dashboard=dashboard, object_store_memory=object_store_memory, **quiet)
+    with private_ray():
+        ray.init(
+            address="local",  # without one Ray would try the cluster last started here, and wait long for a dead one
+            include_dashboard=dashboard,
+            object_store_memory=object_store_memory,
+            _node_ip_address=LOOPBACK,
+            **quiet,
+        )
     return True
 
 

@@ -5,12 +5,18 @@ What is shared goes when its last user does, however that ends: nothing of it ha
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
+import re
 from base64 import b64decode, b64encode
 
 import torch
 from torch import Tensor
+
+_FILE = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
+_OF_ALLOCATION = (3, *range(7, 10), *range(11, 15))
+"""Of the arguments by which torch rebuilds a CUDA tensor: its offset; the allocation's handle, size and offset; its
+reference counter and its event."""
 
 
 def place(device: torch.device, node: str) -> str:
@@ -54,7 +60,8 @@ class Shared:
             return f"/proc/{os.getpid()}/fd/{self._file}"
         from torch.multiprocessing.reductions import reduce_tensor
 
-        return b64encode(pickle.dumps(reduce_tensor(self.data)[1])).decode()
+        arguments = reduce_tensor(self.data)[1]
+        return json.dumps([_as_json(arguments[index]) for index in _OF_ALLOCATION])
 
     def seal(self) -> None:
         """Nobody else is to attach; what is mapped stays mapped."""
@@ -67,23 +74,35 @@ def attach(handle: str, nbytes: int, device: torch.device) -> Tensor:
     """The other process's `Shared.data`, on `device`, which is at the same place.
 
     Args:
-        handle: of `Shared.handle`; a GPU's is unpickled, so it must come from a process that is trusted.
+        handle: of `Shared.handle`: data, of which nothing is run.
         nbytes: as there.
         device: this process's name for it.
+
+    Raises:
+        ValueError: it is no handle.
     """
     if device.type == "cpu":
+        if not _FILE.fullmatch(handle):
+            raise ValueError(f"{handle!r} is no handle of shared memory")
         return _map(handle, nbytes)
     from torch.multiprocessing.reductions import rebuild_cuda_tensor
 
-    arguments = list(pickle.loads(b64decode(handle)))
-    arguments[6] = device.index  # the GPU's index in this process
-    return rebuild_cuda_tensor(*arguments)
+    offset, *parts = [b64decode(value) if isinstance(value, str) else value for value in json.loads(handle)]
+    allocation, references = parts[:3], parts[3:]
+    return rebuild_cuda_tensor(
+        Tensor, torch.Size([nbytes]), (1,), offset, torch.storage.TypedStorage, torch.uint8,
+        device.index, *allocation, False, *references,
+    )  # fmt: skip
 
 
 def settle(device: torch.device) -> None:
     """Waits until what was asked of the device is done, so that other processes see it."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+def _as_json(value: bytes | int | bool) -> str | int | bool:
+    return b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _map(path: str, nbytes: int) -> Tensor:

@@ -44,8 +44,11 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
-    cluster.add_node(num_cpus=4)
+    from ixt_rl.rollout.ray_private import private_ray
+
+    with private_ray():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+        cluster.add_node(num_cpus=4)
     cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()  # this process's connection

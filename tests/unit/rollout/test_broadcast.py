@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,12 +11,15 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from torch.multiprocessing import reductions
 
 from ixt_rl.errors import BackendFailed
 from ixt_rl.rollout import broadcast
 from ixt_rl.rollout.broadcast import Group, Meeting, Sender, TransferBroken, receive
+from ixt_rl.rollout.shared_memory import Shared, attach
 from ixt_rl.rollout.weights import TensorEntry
 
 CPU = torch.device("cpu")
@@ -160,3 +165,65 @@ def test_a_receiver_that_dies_is_noticed(node):
 def test_engines_on_gpus_need_a_trainer_on_one():
     with pytest.raises(BackendFailed, match="engines on cuda"):
         Sender("127.0.0.1", HERE, 1, LIMIT).join("cuda")
+
+
+@pytest.mark.parametrize("nodes", [NEAR, FAR])
+def test_ranks_of_one_machine_open_no_port_beyond_it(nodes):
+    before = listening()
+    sender, receivers = meet(nodes, updates=1)
+    opened = listening() - before
+    sender.send(tensors().items())
+    for receiver in receivers:
+        receiver.result(60)
+    assert opened and {address for address, _ in opened} == {"127.0.0.1"}
+    folder = Path(sender.meeting.file).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    sender.abort()
+    assert not folder.exists()
+
+
+def test_ranks_of_several_machines_meet_at_the_address_that_was_named():
+    address = "127.0.0.2"  # stands for a machine's own
+    before = listening()
+    sender = Sender(address, HERE, 1, LIMIT)
+    assert listening() - before == {(address, sender.meeting.port)}
+    with ThreadPoolExecutor(1) as threads:
+        receiver = threads.submit(_received, sender.meeting, 1, HERE, 1)
+        sender.join("cpu")
+        sender.send(tensors().items())
+        receiver.result(60)
+    sender.abort()
+
+
+def listening() -> set[tuple[str, int]]:
+    connections = psutil.Process().net_connections("inet")
+    return {tuple(each.laddr) for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.parametrize("handle", ["/etc/passwd", "/proc/self/mem", "/proc/1/fd/3/../../mem", "", "[1]"])
+def test_what_is_no_handle_is_not_opened(handle):
+    with pytest.raises(ValueError, match="no handle"):
+        attach(handle, 16, CPU)
+
+
+def test_a_handle_of_a_gpu_is_data(monkeypatch):
+    """Sent as JSON, and rebuilt by torch's own function, whose arguments are those that are counted on."""
+    names = list(inspect.signature(reductions.rebuild_cuda_tensor).parameters)
+    sent = [b"handle", 64, 8, b"counter", 2, b"event", True]
+    given = [torch.Tensor, torch.Size([16]), (1,), 4, torch.storage.TypedStorage, torch.uint8, 5, *sent[:3], False]
+    given += sent[3:]
+    assert names == ARGUMENTS
+    shared = Shared(16, torch.device("meta"))
+    monkeypatch.setattr(reductions, "reduce_tensor", lambda tensor: (reductions.rebuild_cuda_tensor, tuple(given)))
+    handle = shared.handle()
+    assert isinstance(json.loads(handle), list)
+    monkeypatch.setattr(reductions, "rebuild_cuda_tensor", lambda *arguments: arguments)
+    given[6] = 1  # the same GPU under this process's number
+    assert attach(handle, 16, torch.device("cuda:1")) == tuple(given)
+
+
+ARGUMENTS = [
+    "tensor_cls", "tensor_size", "tensor_stride", "tensor_offset", "storage_cls", "dtype", "storage_device",
+    "storage_handle", "storage_size_bytes", "storage_offset_bytes", "requires_grad", "ref_counter_handle",
+    "ref_counter_offset", "event_handle", "event_sync_required",
+]  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,11 @@ from typing import Any
 
 from ixt_rl.errors import ConfigError, RewardError
 from ixt_rl.files import append_rows, read_rows
+from ixt_rl.redaction import redacted
+from ixt_rl.rewards.deadline import call_within
+
+DEADLINE_S = 1800.0
+"""Seconds that a reward may take for a batch: enough for a slow judge, and less than a night."""
 
 _CALLABLES = ("log_extra", "log_metric")
 
@@ -43,12 +50,18 @@ class GuardedReward:
     sample by sample; a sample that still fails gets None. Valid is: one value per sample (a single value
     is not broadcast), each None or a finite number, no bool and no text.
 
+    A call that outlasts its deadline fails as one that raises does, and so does one that raises SystemExit. Sample by
+    sample, each gets an equal share of the deadline, and what the samples before it left of theirs. What asks the
+    process to end (Ctrl-C, and what the handler of a signal raises) goes through.
+
     Args:
         func: a function with TRL's reward signature.
         name: how the reward is called in logs and errors.
         budget: beyond it, `RewardError` ends the run.
         failures_path: JSON-lines file to which failed samples are appended: reward, step, prompt,
             completion, exception, message.
+        deadline_s: seconds for a batch; see `ixt_rl.rewards.deadline` for what that means in the main thread and in
+            others.
 
     `failures` and `samples` count over the run; `last_error` describes the last failure.
     """
@@ -59,7 +72,11 @@ class GuardedReward:
         name: str,
         budget: RewardBudget,
         failures_path: str | Path,
+        deadline_s: float = DEADLINE_S,
     ):
+        if not 0 < deadline_s < math.inf:
+            raise ConfigError(f"deadline_s={deadline_s}", reason="it is a number above 0", remedy="give seconds")
+        self.deadline_s = deadline_s
         self.func, self.budget, self.failures_path = func, budget, Path(failures_path)
         self.__name__ = name  # TRL logs a reward under its __name__
         self.decides = getattr(func, "decides", True)  # whether it says what InTRO and RAFT keep
@@ -87,7 +104,7 @@ class GuardedReward:
         size = len(completions)
         self.samples += size
         try:
-            rewards, logged = self._attempt(columns, size)
+            rewards, logged = self._attempt(columns, size, self.deadline_s)
         except Exception as error:  # any exception of user code is this boundary's business
             if size == 1:
                 rewards, failed, logged = [None], [(0, error)], _Logged()
@@ -111,10 +128,15 @@ class GuardedReward:
         if failed:
             self.last_error = f"{failed[-1].get('exception')}: {failed[-1].get('message')}"
 
-    def _attempt(self, columns: dict[str, Any], size: int) -> tuple[list[float | None], _Logged]:
+    def _attempt(self, columns: dict[str, Any], size: int, seconds: float) -> tuple[list[float | None], _Logged]:
         logged = _Logged()
         given = {name: getattr(logged, name) for name in _CALLABLES if columns.get(name) is not None}
-        return validated(self.func(**{**columns, **given}), size), logged
+        try:
+            return validated(call_within(seconds, self.func, **{**columns, **given}), size), logged
+        except SystemExit as error:
+            if _from_signal(error):
+                raise
+            raise RuntimeError(f"SystemExit({error.code!r}): a reward must not end the process") from error
 
     def _one_by_one(
         self, columns: dict[str, Any], size: int
@@ -122,9 +144,11 @@ class GuardedReward:
         rewards: list[float | None] = []
         failed: list[tuple[int, Exception]] = []
         rows: list[_Logged | None] = []
+        end = time.monotonic() + self.deadline_s
         for row in range(size):
+            share = max((end - time.monotonic()) / (size - row), self.deadline_s / size)
             try:
-                (reward,), logged = self._attempt(_slice(columns, row, size), 1)
+                (reward,), logged = self._attempt(_slice(columns, row, size), 1, share)
                 rewards.append(reward)
                 rows.append(logged)
             except Exception as error:
@@ -147,7 +171,7 @@ class GuardedReward:
                 "prompt": columns["prompts"][row],
                 "completion": columns["completions"][row],
                 "exception": type(error).__name__,
-                "message": str(error),
+                "message": redacted(str(error)),
             }
             for row, error in failed
         ]
@@ -195,7 +219,19 @@ def _finite(reward: Any) -> float:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return redacted(f"{type(error).__name__}: {error}")
+
+
+def _from_signal(error: BaseException) -> bool:
+    """Whether the handler of a signal raised it (`signal.signal(SIGTERM, lambda *_: sys.exit(143))`)."""
+    heard = (signal.getsignal(number) for number in signal.valid_signals())
+    handlers = {getattr(handler, "__code__", None) for handler in heard} - {None}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _slice(columns: dict[str, Any], row: int, size: int) -> dict[str, Any]:

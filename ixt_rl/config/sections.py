@@ -535,10 +535,14 @@ Reward = Annotated[
 
 
 class RewardErrors(Strict):
-    """How many failing reward calls a run bears before it stops; failed samples are excluded and saved."""
+    """How many failing or late reward calls a run bears before it stops; failed samples are excluded and saved."""
 
     max_share: Share = Field(0.25, description="of one step's samples")
     max_total: NonNegativeInt = 1000
+    deadline_s: PositiveFloat = Field(
+        1800.0, description="seconds a reward may take for a step's samples; then they are asked one by one, and what "
+        "is not answered fails"
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------- stage sections

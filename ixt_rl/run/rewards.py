@@ -34,7 +34,7 @@ def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_pa
     """Each function behind the guard; failed samples go to `failures_path`."""
     budget = RewardBudget(stage.reward_errors.max_share, stage.reward_errors.max_total)
     return [
-        GuardedReward(function, name, budget, failures_path)
+        GuardedReward(function, name, budget, failures_path, stage.reward_errors.deadline_s)
         for function, name in zip(functions, reward_names(stage.rewards), strict=True)
     ]
 

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -109,3 +117,121 @@ def test_an_interrupt_is_no_failed_sample(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         guarded(interrupted, tmp_path)(prompts=["p"], completions=["c"])
+
+
+def late(prompts, completions, **kwargs):
+    """Never comes back for the completion "late"."""
+    for completion in completions:
+        if completion == "late":
+            time.sleep(3600)
+    return [1.0] * len(completions)
+
+
+def busy(prompts, completions, **kwargs):
+    while "late" in completions:
+        with contextlib.suppress(Exception):
+            sum(range(1000))
+    return [1.0] * len(completions)
+
+
+def waiting(prompts, completions, **kwargs):
+    if "late" in completions:
+        queue.Queue().get()
+    return [1.0] * len(completions)
+
+
+def stubborn(prompts, completions, **kwargs):
+    """Catches everything once."""
+    if "late" in completions:
+        with contextlib.suppress(BaseException):
+            time.sleep(3600)
+        time.sleep(3600)
+    return [1.0] * len(completions)
+
+
+@pytest.mark.parametrize("function", [late, busy, waiting, stubborn])
+def test_a_sample_that_takes_too_long_costs_itself_alone(function, tmp_path):
+    reward = GuardedReward(function, "slow", LOOSE, tmp_path / "failures.jsonl", deadline_s=0.4)
+    started = time.monotonic()
+    out = reward(prompts=list("abcd"), completions=["x", "late", "y", "z"])
+    assert out == [1.0, None, 1.0, 1.0]
+    assert 0.4 < time.monotonic() - started < 20
+    (record,) = map(json.loads, reward.failures_path.read_text().splitlines())
+    assert (record["completion"], record["exception"]) == ("late", "TimeoutError")
+    assert record["message"].startswith("no answer within its deadline of ")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reward")]
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
+
+
+def test_in_another_thread_it_is_stopped_waiting_for(tmp_path):
+    release = threading.Event()
+
+    def held(prompts, completions, **kwargs):
+        if "late" in completions:
+            release.wait(60)
+        return [1.0] * len(completions)
+
+    reward = GuardedReward(held, "slow", LOOSE, tmp_path / "failures.jsonl", deadline_s=0.4)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(reward, prompts=["p", "q"], completions=["late", "x"]).result(30) == [None, 1.0]
+    release.set()
+
+
+def test_late_samples_are_limited_by_the_budget(tmp_path):
+    reward = GuardedReward(late, "slow", RewardBudget(0.5, 100), tmp_path / "failures.jsonl", deadline_s=0.2)
+    with pytest.raises(RewardError, match="no answer within its deadline"):
+        reward(prompts=["p", "q"], completions=["late", "late"])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_deadline_is_a_number_of_seconds(seconds, tmp_path):
+    with pytest.raises(ConfigError, match="deadline_s"):
+        GuardedReward(late, "slow", LOOSE, tmp_path / "failures.jsonl", deadline_s=seconds)
+
+
+def test_a_reward_that_exits_costs_a_sample(tmp_path):
+    def exits(prompts, completions, **kwargs):
+        if "bad" in completions:
+            sys.exit(2)
+        return [1.0] * len(completions)
+
+    reward = guarded(exits, tmp_path)
+    assert reward(prompts=["p", "q"], completions=["bad", "x"]) == [None, 1.0]
+    assert reward.last_error == "RuntimeError: SystemExit(2): a reward must not end the process"
+
+
+@pytest.mark.parametrize("stops", [KeyboardInterrupt, SystemExit])
+def test_a_signal_in_the_midst_of_a_reward_ends_the_process(stops, tmp_path):
+    def handler(number, frame):
+        raise stops
+
+    def killed(prompts, completions, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(stops):
+            guarded(killed, tmp_path)(prompts=["p", "q"], completions=["x", "y"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ctrl_c_of_a_reward_goes_through(tmp_path):
+    def interrupted(prompts, completions, **kwargs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(interrupted, tmp_path)(prompts=["p"], completions=["x"])
+
+
+def test_no_key_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "sk-very-secret")
+
+    def leaks(prompts, completions, **kwargs):
+        raise RuntimeError("401 for sk-very-secret at https://me:word@host/v1")
+
+    reward = guarded(leaks, tmp_path)
+    reward(prompts=["p"], completions=["x"])
+    for text in (reward.failures_path.read_text(), reward.last_error):
+        assert "secret" not in text and "word" not in text and "401 for [hidden]" in text

@@ -2,7 +2,7 @@
 
     rollout, posterior, score    2 N per token        a forward pass
     train                        6 N per token        forward and backward
-    annotate                     2 N_judge per token  what a judge reads and writes
+    annotate                     2 N_judge per token  what a judge or rewriter reads and writes, each by its own size
 
 with N the parameters of the model and a token every position that a pass computes, prompts included.
 Attention's quadratic term and reused KV caches are left out, as is usual for this estimate.
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 Phase = Literal["rollout", "posterior", "score", "train", "annotate"]
+_ASKED, _UNKNOWN = "annotate by ", "unknown"
 FLOPS_PER_PARAMETER: dict[Phase, int] = {"rollout": 2, "posterior": 2, "score": 2, "train": 6, "annotate": 2}
 
 
@@ -24,7 +25,7 @@ class Ledger:
 
     Args:
         parameters: N, parameters of the model.
-        judge_parameters: N_judge; the model's own N if not given.
+        judge_parameters: N_judge of documents that were annotated before; the model's own N if not given.
         before: FLOPs and tokens of the stages that led here, as `totals` gives them.
     """
 
@@ -34,10 +35,11 @@ class Ledger:
         self.parameters = parameters
         self.judge_parameters = parameters if judge_parameters is None else judge_parameters
         self.before: dict[str, Any] = before or {"flops": {}, "tokens": {}}
-        self.tokens: Counter[Phase] = Counter()
+        self.tokens: Counter[str] = Counter()
+        """By phase; those of `asked` also by size, so that what a checkpoint keeps is all."""
         self._counting = True
 
-    def add(self, phase: Phase, tokens: int) -> None:
+    def add(self, phase: str, tokens: int) -> None:
         """Counts `tokens` computed positions in `phase`."""
         if self._counting:
             self.tokens[phase] += tokens
@@ -51,10 +53,30 @@ class Ledger:
         finally:
             self._counting = counting
 
+    def asked(self, tokens: int, parameters: int | None) -> None:
+        """Counts what a judge or rewriter of `parameters` read and wrote; if they are None its FLOPs are uncounted."""
+        self.add("annotate", tokens)
+        self.add(f"{_ASKED}{_UNKNOWN if parameters is None else parameters}", tokens)
+
+    def _asked(self) -> list[tuple[int | None, int]]:
+        """(parameters, tokens) of judges and rewriters of each size."""
+        names = [name for name in self.tokens if name.startswith(_ASKED)]
+        sizes = {name: name.removeprefix(_ASKED) for name in names}
+        return [(None if size == _UNKNOWN else int(size), self.tokens[name]) for name, size in sizes.items()]
+
+    @property
+    def uncounted(self) -> int:
+        """Tokens of judges and rewriters whose size nobody said: they are in no FLOPs."""
+        return self.tokens[_ASKED + _UNKNOWN] + self.before["tokens"].get("uncounted", 0)
+
     def flops(self, phase: Phase) -> float:
         """FLOPs of a phase on this process so far, those before included."""
         parameters = self.judge_parameters if phase == "annotate" else self.parameters
-        return float(FLOPS_PER_PARAMETER[phase] * parameters * self.tokens[phase]) + self.before["flops"].get(phase, 0)
+        spent = parameters * self.tokens[phase]
+        if phase == "annotate":
+            for size, tokens in self._asked():
+                spent += ((size or 0) - parameters) * tokens
+        return float(FLOPS_PER_PARAMETER[phase] * spent) + self.before["flops"].get(phase, 0)
 
     def total(self) -> float:
         """FLOPs of all phases on this process so far."""
@@ -62,8 +84,10 @@ class Ledger:
 
     def totals(self) -> dict[str, dict[str, float]]:
         """FLOPs and tokens of every phase in which there were any: what the next stage starts from."""
-        phases = [phase for phase in FLOPS_PER_PARAMETER if self.flops(phase)]
+        phases = [phase for phase in FLOPS_PER_PARAMETER if self.flops(phase) or self.tokens[phase]]
         tokens = {str(phase): self.tokens[phase] + self.before["tokens"].get(phase, 0) for phase in phases}
+        if self.uncounted:
+            tokens["uncounted"] = self.uncounted
         return {"flops": {str(phase): self.flops(phase) for phase in phases}, "tokens": tokens}
 
     def restore(self, flops: dict[Phase, float]) -> None:

@@ -34,7 +34,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.ledger import Ledger
+from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
@@ -302,7 +302,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
             for name in names:
                 sums[name].zero_()  # names stay, so that every rank reduces the same list
         if training and sums:
-            for phase in ("rollout", "posterior", "score", "train"):
+            for phase in FLOPS_PER_PARAMETER:
                 flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
                 logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
         super().log(logs, start_time)

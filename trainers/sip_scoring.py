@@ -43,12 +43,14 @@ class SuffixRewriter(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What is being asked: by whom it is answered, how much of all ranks, which part is this rank's."""
+    """What is being asked: by whom it is answered, how much of all ranks, which part is this rank's, the size of who
+    answers."""
 
     name: str
     total: int
     own: slice
     task: _Task | None
+    parameters: int | None = None
 
 
 class Scoring:
@@ -56,7 +58,7 @@ class Scoring:
 
     Args:
         accelerator: of the trainer.
-        ledger: gets the tokens, in phase `annotate`.
+        ledger: gets the tokens, in phase `annotate`, with the size of who used them (its `parameters`).
         patience: see `patiently`.
         gave_up: called on all ranks when patience is spent, before the failure is raised.
         sleep: how to wait; None: `time.sleep`.
@@ -90,7 +92,8 @@ class Scoring:
         if self.accelerator.is_main_process:
             everyone = [one for of_rank in by_rank for one in of_rank]
             task = _Task(lambda: self._answers(call, everyone, who))
-        return Asked(type(who).__name__, sum(counts), slice(first, first + len(asked)), task)
+        own = slice(first, first + len(asked))
+        return Asked(type(who).__name__, sum(counts), own, task, getattr(who, "parameters", None))
 
     def finish(self, asked: Asked) -> list[Any]:
         """This rank's answers. All ranks call it, in the order of `start`, and all get its failure.
@@ -102,7 +105,7 @@ class Scoring:
         outcome: Any = None
         if asked.task is not None:
             outcome, tokens = asked.task.result()
-            self.ledger.add("annotate", tokens)
+            self.ledger.asked(tokens, asked.parameters)
         outcome = broadcast_object_list([outcome])[0]
         if isinstance(outcome, BackendFailed):
             self.gave_up()

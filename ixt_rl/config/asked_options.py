@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
@@ -20,6 +22,9 @@ class Option(NamedTuple):
 
 
 _COUNT = Option(int, 1)
+_KEY_FIELD = re.compile(
+    r"(?:x-)?api[-_]?key|(?:access|auth|api|secret)[-_]?(?:key|token)|token|secret|password|authorization", re.I
+)
 _ABOVE_0 = 5e-324  # the least number above 0
 
 OPTIONS: dict[str, dict[str, Option]] = {
@@ -63,7 +68,7 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
         role: how messages call who is asked.
 
     Raises:
-        ConfigError: an option that there is not, of another type, or out of its range.
+        ConfigError: an option that there is not, of another type, or out of its range; a password or a key in one.
     """
     known = OPTIONS[kind]
     for name, value in options.items():
@@ -89,3 +94,48 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
                 reason=f"it is {low}" + (f" and at most {wanted.most:g}" if wanted.most < math.inf else ""),
                 remedy="give a number in that range",
             )
+    if kind == "openai":
+        key_variable = options.get("api_key_env", "OPENAI_API_KEY")
+        check_address(options.get("base_url"), key_variable)
+        check_no_key(options.get("extra_body"), key_variable)
+
+
+def check_address(base_url: str | None, key_variable: str) -> None:
+    """Refuses an address that is none, or that holds a password.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:  # of a port
+        known = False
+    if known and "@" in parts.netloc:
+        raise ConfigError(
+            f"base_url={base_url!r}",
+            reason="it holds a user or a password, which would stand in messages, configurations and pages",
+            remedy=f"leave them out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
+        )
+    if not known:
+        raise ConfigError(
+            f"base_url={base_url!r}", reason="it is no address", remedy="write http://HOST:PORT/v1, or https://..."
+        )
+
+
+def check_no_key(extra_body: Any, key_variable: str) -> None:
+    """Refuses fields of a request that are named like a key.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, value in extra_body.items() if isinstance(extra_body, Mapping) else ():
+        if _KEY_FIELD.fullmatch(str(name)) and isinstance(value, str):
+            raise ConfigError(
+                f"extra_body.{name}",
+                reason="a key in a configuration would stand in the files of every run",
+                remedy=f"leave it out, and export {key_variable}=... (`api_key_env` names another variable)",
+            )
+        check_no_key(value, key_variable)

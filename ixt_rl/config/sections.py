@@ -393,7 +393,12 @@ class AnswerJudge(Strict):
     rubric: str = Field(
         "verifier", description="a shipped rubric over problem, solution (the answer) and reference, or a YAML file"
     )
-    options: dict[str, Any] = Field({}, description="of the endpoint or engine, as `ixt-rl annotate --option` takes")
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
@@ -467,6 +472,9 @@ class JudgeReward(RewardFields):
     options: dict[str, Any] = Field(
         {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
     )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
@@ -508,6 +516,9 @@ class RewriteReward(RewardFields):
     )
     options: dict[str, Any] = Field(
         {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
     )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")

@@ -14,6 +14,7 @@ from ixt_rl.config.sections import (
     Name,
     NonNegativeFloat,
     Optim,
+    Parameters,
     PositiveFloat,
     PositiveInt,
     RolloutSection,
@@ -170,6 +171,12 @@ class SipFields(Strict):
     reference_sync_steps: PositiveInt | None = Field(None, description="`synced` only: updates between two copies")
     rewriter: RewriterSection | None = None
     judge: JudgeSection | None = None
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
+    rewriter_parameters: Parameters | None = Field(
+        None, description="parameters of the rewriter, for FLOPs; default: read from its folder, of others uncounted"
+    )
     judge_parts: BatchSize = Field(
         1, description="parts of an update's prefixes: one is judged while the next is sampled"
     )

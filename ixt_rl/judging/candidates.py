@@ -153,6 +153,11 @@ class CandidateJudge:
             _check_rubric(rubric)
         self.tally = CandidateTally()
 
+    @property
+    def parameters(self) -> int | None:
+        """Of the judge's model; None where nobody says."""
+        return self.judge.parameters
+
     def __call__(
         self, prefixes: Sequence[str], originals: Sequence[str], groups: Sequence[Sequence[Candidate]]
     ) -> list[list[Candidate]]:

@@ -6,7 +6,7 @@ question -> messages (both orders of a pair, each repeated) -> cache or backend 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ixt_rl.errors import BackendFailed
@@ -53,6 +53,9 @@ class Judge:
         cache: replies already there are not asked for again.
         prices: per million prompt and per million completion tokens, for the count of the cost.
         patience: failed requests in a row after which the judge gives up, because its backend is down.
+        parameters: of its model, for FLOPs; None where nobody says.
+
+    `on_reply` is called with every reply that was asked for (not with those of the cache): a ledger may listen there.
     """
 
     def __init__(
@@ -64,8 +67,11 @@ class Judge:
         cache: JudgeCache | None = None,
         prices: tuple[float, float] = (0.0, 0.0),
         patience: int = 100,
+        parameters: int | None = None,
     ):
         self.backend = backend
+        self.parameters = parameters
+        self.on_reply: Callable[[Reply], None] | None = None
         self.sampling = sampling
         self.repeats = repeats
         self.cache = cache
@@ -155,6 +161,8 @@ class Judge:
     def _arrived(self, ticket: int, reply: Reply) -> None:
         key, askings = self._under_way.pop(ticket)
         self.tally.count_reply(reply, self.prices)
+        if self.on_reply is not None:
+            self.on_reply(reply)
         if self.cache is not None and key is not None:
             del self._by_key[key]
             self.cache.put(key, reply)

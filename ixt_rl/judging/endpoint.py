@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from ixt_rl.backends import require
+from ixt_rl.config.asked_options import check_address, check_no_key
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
 from ixt_rl.judging.completion import NotACompletion, ServerError, TooLarge, read_completion
@@ -26,9 +26,6 @@ from ixt_rl.redaction import keep_secret, redacted
 
 _HOPELESS = {401: "the key is refused", 404: "there is no such model or address"}
 _OF_THE_TEXT = re.compile(r"flagged|moderat|polic(?:y|ies)|safety|unsafe|inappropriate|violat|prohibited|filter", re.I)
-_KEY_FIELD = re.compile(
-    r"(?:x-)?api[-_]?key|(?:access|auth|api|secret)[-_]?(?:key|token)|token|secret|password|authorization", re.I
-)
 _FORBIDDEN = 16  # 403s in a row, after which the key is to blame and not the texts
 _BACKOFF = (0.5, 30.0)  # seconds before the first retry, doubled each time, and the most
 
@@ -311,47 +308,6 @@ class EndpointBackend:
             reason=reason + ", so no question can be answered",
             remedy=f"check `model`, `base_url` and the key in ${self.endpoint.api_key_env}",
         )
-
-
-def check_address(base_url: str | None, key_variable: str) -> None:
-    """Refuses an address that is none, or that holds a password.
-
-    Raises:
-        ConfigError: see above.
-    """
-    if base_url is None:
-        return
-    try:
-        parts = urlsplit(base_url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
-    except ValueError:  # of a port
-        known = False
-    if known and "@" in parts.netloc:
-        raise ConfigError(
-            f"base_url={base_url!r}",
-            reason="it holds a user or a password, which would stand in messages, configurations and pages",
-            remedy=f"leave them out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
-        )
-    if not known:
-        raise ConfigError(
-            f"base_url={base_url!r}", reason="it is no address", remedy="write http://HOST:PORT/v1, or https://..."
-        )
-
-
-def check_no_key(extra_body: Any, key_variable: str) -> None:
-    """Refuses fields of a request that are named like a key.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    for name, value in extra_body.items() if isinstance(extra_body, Mapping) else ():
-        if _KEY_FIELD.fullmatch(str(name)) and isinstance(value, str):
-            raise ConfigError(
-                f"extra_body.{name}",
-                reason="a key in a configuration would stand in the files of every run",
-                remedy=f"leave it out, and export {key_variable}=... (`api_key_env` names another variable)",
-            )
-        check_no_key(value, key_variable)
 
 
 def _of_status(error: Any) -> ServerError:

@@ -65,6 +65,7 @@ class Rewriter:
         cache: replies already there are not asked for again.
         prices: per million prompt and per million completion tokens.
         patience: failed requests in a row after which the rewriter gives up, because its backend is down.
+        parameters: of its model, for FLOPs; None where nobody says.
 
     Raises:
         ConfigError: suffix_tokens < 1.
@@ -81,6 +82,7 @@ class Rewriter:
         cache: JudgeCache | None = None,
         prices: tuple[float, float] = (0.0, 0.0),
         patience: int = 100,
+        parameters: int | None = None,
     ):
         if suffix_tokens < 1:
             raise ConfigError(
@@ -88,6 +90,7 @@ class Rewriter:
             )
         self.backend, self.sampling, self.tokenizer, self.prompt = backend, sampling, tokenizer, prompt
         self.suffix_tokens, self.cache, self.prices, self.patience = suffix_tokens, cache, prices, patience
+        self.parameters = parameters
         self.tally = RewriteTally()
         self._failures = 0
 

@@ -45,6 +45,7 @@ def suffix_rewriter(
         assert isinstance(stage.data, WorldPassages)
         function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, seed))
     tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpus) else stage.rollout.max_new_tokens
+    parameters = rewriter_parameters(stage)
     with _backend(section, function, folder, "rewriter") as (backend, cache):
         yield Rewriter(
             backend,
@@ -54,6 +55,7 @@ def suffix_rewriter(
             suffix_tokens=tokens,
             cache=cache,
             patience=_PATIENCE,
+            parameters=parameters,
         )
 
 
@@ -64,7 +66,10 @@ def stage_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> 
         assert isinstance(stage.data, WorldPassages)
         function = partial(_by_axis, WORLDS[stage.data.world]().judge_functions)
     with _backend(section, function, folder, "judge") as (backend, cache):
-        yield Judge(backend, _sampling(section), repeats=section.repeats, cache=cache, patience=_PATIENCE)
+        yield Judge(
+            backend, _sampling(section), repeats=section.repeats, cache=cache, patience=_PATIENCE,
+            parameters=_parameters(section, stage.judge_parameters),
+        )  # fmt: skip
 
 
 @contextmanager
@@ -105,6 +110,15 @@ def _sampling(section: Asked) -> SamplingParams:
 
 def judge_parameters(stage: SipStage) -> int | None:
     """Parameters of the judge, for its FLOPs; None where nobody says."""
-    if stage.judge is None or stage.judge.model == WORLD:
+    return _parameters(stage.judge, stage.judge_parameters)
+
+
+def rewriter_parameters(stage: SipStage) -> int | None:
+    """Parameters of the rewriter, for its FLOPs; None where nobody says."""
+    return _parameters(stage.rewriter, stage.rewriter_parameters)
+
+
+def _parameters(section: Asked | None, named: int | None) -> int | None:
+    if section is None or section.model == WORLD or section.model.startswith(STORED):
         return None
-    return parse_judge(stage.judge.model, stage.judge.options).model_parameters()
+    return parse_judge(section.model, section.options, parameters=named).model_parameters()

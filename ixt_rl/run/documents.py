@@ -48,6 +48,9 @@ from ixt_rl.types import Feedback, SamplingParams
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import world_documents
 
+ANNOTATION = "annotation.json"
+"""What `ixt-rl annotate` writes beside its rows."""
+
 GUIDED = "guided"
 """Stands in the place of a wish's name in the metrics of guided sampling."""
 
@@ -86,7 +89,7 @@ def run_documents(
         ema_decay=stage.ema,
     )
     trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
-    trainer.ledger = Ledger(trainer.ledger.parameters, stage.judge_parameters, spent_before(origin))
+    trainer.ledger = Ledger(trainer.ledger.parameters, annotators(stage), spent_before(origin))
     evaluator, loss = None, None
     if held is not None:
         assert isinstance(stage.data, FileCorpus)
@@ -209,6 +212,23 @@ def sources(data: FileCorpus, *, read_feedback: bool, template: PromptTemplate |
 
 def _paths(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
+
+
+def annotators(stage: DocumentStage) -> int | None:
+    """N_judge: as the stage says, else as `annotate` wrote beside its documents (of several, the largest).
+
+    An endpoint whose size `annotate` was not told counts 0: its FLOPs are uncounted, and none are made up. Where no
+    annotation.json is, or a world's own judge judged, None: the judge counts as large as the model.
+    """
+    if stage.judge_parameters is not None or not isinstance(stage.data, FileCorpus):
+        return stage.judge_parameters
+    found = []
+    for source in stage.data.sources:
+        for path in map(Path, [source.path] if isinstance(source.path, str) else source.path):
+            summary = read_json((path if path.is_dir() else path.parent) / ANNOTATION) or {}
+            if isinstance(summary.get("judge"), dict):
+                found.append(summary["judge"].get("parameters") or 0)
+    return max(found, default=None)
 
 
 def spent_before(origin: str) -> dict[str, Any] | None:

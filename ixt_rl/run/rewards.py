@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from ixt_rl.config.sections import JudgeReward as JudgeRewardSection
 from ixt_rl.config.sections import MathReward as MathRewardSection
 from ixt_rl.config.sections import RewriteReward as RewriteRewardSection
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, RewriteReward, VerdictReward, load_rubric
+from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, RewriteReward, VerdictReward, load_rubric
+from ixt_rl.ledger import Ledger
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -98,11 +100,33 @@ def started_judge(section: JudgeRewardSection | RewriteRewardSection | AnswerJud
         ConfigError, BackendMissing: it cannot be started.
     """
     sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
-    spec = parse_judge(section.judge, section.options)
+    spec = parse_judge(section.judge, section.options, parameters=section.judge_parameters)
     spec.check(sampling)
     opened = open_judge(spec, sampling)
     atexit.register(opened.__exit__)
-    return Judge(opened.backend, sampling, repeats=repeats)
+    return Judge(opened.backend, sampling, repeats=repeats, parameters=spec.model_parameters())
+
+
+def count_judges(functions: Sequence[Callable[..., Any]], ledger: Ledger) -> None:
+    """From now on, what the judges behind these rewards read and write is in the ledger, by their own size."""
+    for judge in judges(functions):
+        judge.on_reply = partial(_count, ledger, judge)
+
+
+def judges(functions: Sequence[Callable[..., Any]]) -> list[Judge]:
+    """The judges behind rewards."""
+    opinions = [getattr(getattr(function, "third_opinion", None), "judge", None) for function in functions]
+    found = [getattr(asking, "judge", None) for asking in (*functions, *opinions)]
+    return [judge for judge in found if isinstance(judge, Judge)]
+
+
+def judges_notes(functions: Sequence[Callable[..., Any]]) -> list[str]:
+    """What their servers do not take."""
+    return [note for judge in judges(functions) for note in getattr(judge.backend, "notes", [])]
+
+
+def _count(ledger: Ledger, judge: Judge, reply: Reply) -> None:
+    ledger.asked(reply.prompt_tokens + reply.completion_tokens, judge.parameters)
 
 
 def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) -> None:

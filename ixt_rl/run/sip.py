@@ -34,7 +34,7 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.documents import ledger_columns, mode_name, sources, spent_before
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
-from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments
+from ixt_rl.run.training import correction, lora_config, save_model, train, training_arguments, uncounted_note
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -86,7 +86,10 @@ def run_sip(
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             )
             with folder.recording(
-                lambda: {"seconds": time.perf_counter() - started, "notes": _notes(trainer, judge, rewriter)}
+                lambda: {
+                    "seconds": time.perf_counter() - started,
+                    "notes": [*_notes(trainer, judge, rewriter), *uncounted_note(trainer.ledger)],
+                }
             ):
                 train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder)
@@ -174,6 +177,8 @@ def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter
     scoring = trainer.scoring
     if scoring.retries:
         notes.append(f"judge or rewriter was down: asked again {scoring.retries} times, waited {scoring.waited:.0f} s")
+    for asked in (judge and judge.judge, rewriter):
+        notes += getattr(getattr(asked, "backend", None), "notes", [])
     if judge is not None and judge.tally.undecided:
         notes.append(
             f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"

@@ -26,8 +26,16 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import RunFolder, StageFolder
-from ixt_rl.run.rewards import guarded, judge_of, reward_functions
-from ixt_rl.run.training import correction, ends_notes, lora_config, save_model, train, training_arguments
+from ixt_rl.run.rewards import count_judges, guarded, judge_of, judges_notes, reward_functions
+from ixt_rl.run.training import (
+    correction,
+    ends_notes,
+    lora_config,
+    save_model,
+    train,
+    training_arguments,
+    uncounted_note,
+)
 from ixt_rl.trainers import (
     GRPOConfig,
     GRPOTrainer,
@@ -174,6 +182,7 @@ def run_online(
     )
     for note in task.notes:
         console.note(note)
+    count_judges(functions, trainer.ledger)
     with console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
@@ -184,7 +193,12 @@ def run_online(
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
-        with folder.recording(lambda: _online_result(started, rewards, audit, task, ends_notes(trainer))):
+
+        def result() -> dict[str, Any]:
+            further = [*ends_notes(trainer), *uncounted_note(trainer.ledger), *judges_notes(functions)]
+            return _online_result(started, rewards, audit, task, further)
+
+        with folder.recording(result):
             train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder)
 
@@ -249,7 +263,8 @@ def _evaluator(stage: OnlineStage, task: Task, rollout: RolloutSection, trainer,
     )
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
-        return trainer.rollouts.evaluated(trainer, lambda engine: evaluate(engine, tokenizer, task, rows, plan))
+        with trainer.ledger.paused():  # the judge of a reward grades here too
+            return trainer.rollouts.evaluated(trainer, lambda engine: evaluate(engine, tokenizer, task, rows, plan))
 
     return run
 
@@ -258,7 +273,7 @@ def _gold_kinds(task: Task) -> dict[str, Any]:
     return {"golds": dict(task.golds)} if task.golds else {}
 
 
-def _online_result(started: float, rewards, audit: LengthAudit, task: Task, ends: list[str]) -> dict[str, Any]:
+def _online_result(started: float, rewards, audit: LengthAudit, task: Task, further: list[str]) -> dict[str, Any]:
     failed = sum(reward.failures for reward in rewards)
     notes = [
         f"{reward.__name__}: {reward.failures} of {reward.samples} calls failed, last: {reward.last_error}"
@@ -268,7 +283,7 @@ def _online_result(started: float, rewards, audit: LengthAudit, task: Task, ends
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": [*task.notes, *ends, *notes],
+        "notes": [*task.notes, *notes, *further],
         "prompt_lengths": audit.summary(),
         **_gold_kinds(task),
     }

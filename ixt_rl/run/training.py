@@ -9,6 +9,7 @@ from transformers import PrinterCallback
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.sections import EngineSection, Lora, Optim
 from ixt_rl.kernels.correction import Correction
+from ixt_rl.ledger import Ledger
 from ixt_rl.rewards import GuardedReward
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
@@ -100,3 +101,13 @@ def ends_notes(trainer) -> list[str]:
     """What ends a turn, where tokenizer, generation config, chat template and padding do not agree; else nothing."""
     said = str(trainer.self_checks.results.get("ends", ""))
     return [f"ends: {said}"] if ";" in said else []
+
+
+def uncounted_note(ledger: Ledger) -> list[str]:
+    """What a result says of tokens that are in no FLOPs; nothing where there are none."""
+    if not ledger.uncounted:
+        return []
+    return [
+        f"FLOPs: {ledger.uncounted:,} tokens of judges or rewriters are uncounted, because nobody said how many "
+        "parameters those have (judge_parameters, rewriter_parameters)"
+    ]

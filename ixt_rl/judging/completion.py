@@ -73,14 +73,14 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
         raise NotACompletion(f"{type(error).__name__}: {data[:80]!r}") from None
     if not isinstance(completion, dict):
         raise NotACompletion(f"JSON, but {type(completion).__name__}, not an object")
-    if error := completion.get("error"):
-        raise server_error(error)
+    if wrong := completion.get("error"):
+        raise server_error(wrong)
     choices = completion.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise NotACompletion("there is no choice with a message")
-    if error := choice.get("error"):
-        raise server_error(error)
+    if wrong := choice.get("error"):
+        raise server_error(wrong)
     message = choice["message"]
     text, refusal = _text(message.get("content"))
     refusal = refusal or (message["refusal"] if isinstance(message.get("refusal"), str) else "")
@@ -114,7 +114,8 @@ def _text(content: Any) -> tuple[str, str]:
     """(what the judge says, why it refuses) of a message's content."""
     if content is None or isinstance(content, str):
         return content or "", ""
-    texts, refusals = [], []
+    texts: list[str] = []
+    refusals: list[str] = []
     for part in content if isinstance(content, list) else [content]:
         kind = str(part.get("type", "text")).lower() if isinstance(part, dict) else "text"
         words = part.get("text", part.get("refusal")) if isinstance(part, dict) else part

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ixt_rl.redaction import redacted
+
 _REFUSED = re.compile(
     r"unsupported|not (?:be |been |currently |yet )?(?:support|allow|permit|accept|recogni[sz]|implement|compatible)"
     r"|n['’]t (?:be )?(?:support|allow|permit|accept)|unrecogni[sz]ed|unknown|unexpected|extra (?:input|field|param)"
@@ -80,7 +82,7 @@ class Dialect:
         return True
 
     def _note(self, new: bool, what: str, message: str) -> None:
-        note = f"{what}: the server said {' '.join(message.split())[:200]!r}"
+        note = f"{what}: the server said {' '.join(redacted(message).split())[:200]!r}"
         if new and note not in self.notes:
             self.notes.append(note)
 

@@ -108,7 +108,7 @@ def plain(value: Any) -> Any:
         try:
             return float(value)
         except OverflowError:  # a fraction beyond all floats
-            return math.inf if value > 0 else -math.inf
+            return math.inf
         except ValueError:  # a signalling NaN
             return math.nan
     return value

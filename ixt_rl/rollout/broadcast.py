@@ -181,9 +181,9 @@ def _carrier(meeting: Meeting, device: torch.device, store: dist.Store, rank: in
 
 
 def _gloo(meeting: Meeting, store: dist.Store, rank: int, world_size: int) -> Any:
-    options = dist.ProcessGroupGloo._Options()
+    make: Any = dist.ProcessGroupGloo
+    options = make._Options()
     options._timeout = timedelta(seconds=meeting.timeout)
-    make = dist.ProcessGroupGloo
     on_loopback = meeting.host == LOOPBACK  # else at the address that this machine's name stands for
     options._devices = [make.create_device(hostname=LOOPBACK) if on_loopback else make.create_default_device()]
     return make(store, rank, world_size, options)

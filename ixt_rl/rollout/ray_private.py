@@ -36,7 +36,7 @@ def private_ray() -> Iterator[None]:
     os.environ.update(own)  # for the processes that Ray starts
     # Ray reads both when it is imported, and importing vLLM or TRL imports it.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
-    ray._raylet.Config.initialize(json.dumps({"AUTH_MODE": os.environ["RAY_AUTH_MODE"]}))
+    ray._raylet.Config.initialize(json.dumps({"AUTH_MODE": os.environ["RAY_AUTH_MODE"]}))  # type: ignore[attr-defined]
     try:
         yield
     finally:

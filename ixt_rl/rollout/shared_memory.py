@@ -9,6 +9,7 @@ import json
 import os
 import re
 from base64 import b64decode, b64encode
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,10 +90,9 @@ def attach(handle: str, nbytes: int, device: torch.device) -> Tensor:
 
     offset, *parts = [b64decode(value) if isinstance(value, str) else value for value in json.loads(handle)]
     allocation, references = parts[:3], parts[3:]
-    return rebuild_cuda_tensor(
-        Tensor, torch.Size([nbytes]), (1,), offset, torch.storage.TypedStorage, torch.uint8,
-        device.index, *allocation, False, *references,
-    )  # fmt: skip
+    view = (Tensor, torch.Size([nbytes]), (1,), offset, torch.storage.TypedStorage, torch.uint8)
+    arguments: list[Any] = [*view, device.index, *allocation, False, *references]
+    return rebuild_cuda_tensor(*arguments)
 
 
 def settle(device: torch.device) -> None:

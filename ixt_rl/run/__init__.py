@@ -30,6 +30,7 @@ from ixt_rl.config.sections import WorldData
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.files import readable, write_text
 from ixt_rl.locks import locked
+from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.summary import summarise
@@ -72,7 +73,7 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
         torch.set_num_threads(config.threads)
     if fresh:
         folder.clear()
-    write_text(folder.path / "config.yaml", dump_yaml(resolved(config)))
+    write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
     console = RunConsole()
     started = time.monotonic()
     try:
@@ -100,7 +101,7 @@ def _tell(config: RunConfig, folder: RunFolder, console: RunConsole, reason: str
 def _why(error: BaseException) -> str:
     """Why a run stopped, for its summary."""
     known = readable(error) or error
-    return str(known) if isinstance(known, IxtRlError | Stopped) else f"{type(error).__name__}: {error}"
+    return str(known) if isinstance(known, IxtRlError | Stopped) else redacted(f"{type(error).__name__}: {error}")
 
 
 def refuse_launcher() -> None:

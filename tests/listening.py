@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 LOOPBACK = ("127.", "::1", "::ffff:127.")
-_EVERY = 1.0  # seconds
+_EVERY = 5.0  # seconds
 
 
 def beyond_loopback() -> set[tuple[str, str, int]]:
@@ -30,7 +30,7 @@ def beyond_loopback() -> set[tuple[str, str, int]]:
 
 @contextmanager
 def watched() -> Iterator[set[tuple[str, str, int]]]:
-    """What is open beyond loopback at some moment of a `with`, looked for every second; what was open before is not."""
+    """What is open beyond loopback at some moment of a `with`, looked for every five seconds; what was open before is not."""
     before = beyond_loopback()
     found: set[tuple[str, str, int]] = set()
     done = threading.Event()

@@ -17,7 +17,7 @@ from ixt_rl.redaction import keep_secret
 
 LOOPBACK = "127.0.0.1"
 
-_TOKEN = secrets.token_hex(32)  # one for the process: Ray reads it once
+_TOKEN = secrets.token_hex(32)
 
 
 @contextmanager
@@ -29,9 +29,9 @@ def private_ray() -> Iterator[None]:
     import ray
 
     keep_secret(_TOKEN)
+    if "RAY_AUTH_MODE" not in os.environ:  # these stay: Ray reads the token again with later calls
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN}
     own = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": LOOPBACK}
-    if "RAY_AUTH_MODE" not in os.environ:
-        own |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)  # for the processes that Ray starts
     # Ray reads both when it is imported, and importing vLLM or TRL imports it.

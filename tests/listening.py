@@ -30,7 +30,7 @@ def beyond_loopback() -> set[tuple[str, str, int]]:
 
 @contextmanager
 def watched() -> Iterator[set[tuple[str, str, int]]]:
-    """What is open beyond loopback at some moment of a `with`, looked for every five seconds; what was open before is not."""
+    """What is open beyond loopback at some moment of a `with`, looked for every few seconds; what was before is not."""
     before = beyond_loopback()
     found: set[tuple[str, str, int]] = set()
     done = threading.Event()

@@ -37,6 +37,13 @@ def place(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.fixture(autouse=True)
+def no_figures(request, monkeypatch):
+    """Drawing takes most of a small run's time, and is tested elsewhere; tests named after reports keep it."""
+    if "report" not in request.node.name:
+        monkeypatch.setattr("ixt_rl.report.build.build_report", lambda folder: folder / "report.html")
+
+
 @pytest.fixture
 def reward(tmp_path) -> Path:
     path = tmp_path / "reward.py"

@@ -214,7 +214,7 @@ class SourceReader:
                 return None
             judged = (row.get(f"{source.feedback}_tokens") or 0) if source.feedback and self.epoch == 0 else 0
             feedback = read_feedback(row, source.feedback) if source.feedback else None
-        except ValueError as error:
+        except (AttributeError, TypeError, ValueError) as error:  # feedback of other types among them
             if isinstance(error, DataError):
                 raise
             raise DataError(

@@ -224,6 +224,8 @@ BAD_FILES = {
     "f.jsonl": ("{text: 1}\n", "row 1 is not JSON"),
     "g.jsonl": ("[1, 2]\n", r"row 1 is \[1, 2\]"),
     "h.jsonl": ('{"text": "x", "feedback_level": 9}\n', "level 9"),
+    "h2.jsonl": ('{"text": "x", "feedback_level": 1, "feedback_scores": [1]}\n', "a row that cannot be used"),
+    "h3.jsonl": ('{"text": "x", "feedback_level": {}, "feedback_scores": {"a": {}}}\n', "a row that cannot be used"),
     "i.jsonl": ('{"text": "\\ud800", "feedback_level": 1}\n', "surrogates"),
     "j.json": ("[]", "empty"),
     "k.json": ("[1", "not JSON"),

@@ -13,9 +13,8 @@ import torch
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.trainers.checkpoints import SEAL
+from ixt_rl.trainers.checkpoints import SEAL, seal
 from ixt_rl.types import Rollout
-from tests.unit.distributed import end_rank, run_ranks
 from tests.unit.trainers.helpers import WORLD, ScriptedEngine, make_trainer, rows, tiny
 
 STEPS = {"save_strategy": "steps", "save_steps": 1}
@@ -226,8 +225,6 @@ def test_older_checkpoints_go_when_the_new_one_is_sealed(tmp_path, monkeypatch):
 
     seen = []
     monkeypatch.setattr(module, "seal", lambda path: (seen.append(sorted(tmp_path.glob("checkpoint-*"))), seal(path)))
-    from ixt_rl.trainers.checkpoints import seal
-
     make_trainer("grpo", tmp_path, engine=ScriptedEngine(), max_steps=4, save_total_limit=2, **STEPS).train()
     assert ["".join(path.name[-1] for path in paths) for paths in seen] == ["1", "12", "123", "234"]
     assert sorted(path.name[-1] for path in tmp_path.glob("checkpoint-*")) == ["3", "4"]
@@ -241,34 +238,10 @@ def test_another_window_is_refused_amid_a_window(tmp_path):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
-# ---------------------------------------------------------------- ranks
-
-
-def resume_on_ranks(folder: str) -> None:
-    """Each rank samples and draws dropout by itself, and goes on with its own state."""
-
-    def make(name):
-        return make_trainer(
-            "intro", Path(folder) / name, dropping(), max_steps=3, data=rows(6), max_completion_length=6,
-            per_device_train_batch_size=4, learning_rate=1e-2, reward=often, ddp_backend="gloo", num_generations=4,
-            steps_per_generation=3, num_iterations=2, importance_ratio=True, posterior="ema", posterior_decay=0.8,
-            **STEPS,
-        )  # fmt: skip
-
-    straight = make("straight")
-    straight.train()
-    resumed = make("resumed")
-    resumed.train(resume_from_checkpoint=str(Path(folder) / "straight" / "checkpoint-1"))
-    assert_same(resumed, straight)
-    end_rank()
-
-
-@pytest.mark.slow
-def test_every_rank_resumes_with_its_own_state(tmp_path):
-    run_ranks("tests.unit.trainers.test_resume", f"resume_on_ranks({str(tmp_path)!r})")
-    saved = [torch.load(tmp_path / "straight" / "checkpoint-1" / f"state-{rank}.pt") for rank in (0, 1)]
-    ids = [state["buffered"][0]["completion_ids"] for state in saved]
-    assert ids[0].shape != ids[1].shape or not torch.equal(*ids)
-    alone = make_trainer("intro", tmp_path / "alone", engine=ScriptedEngine(), max_steps=3, **STEPS)
-    with pytest.raises(ConfigError, match="processes"):
-        alone.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-1"))
+def test_a_checkpoint_of_more_processes_is_refused(saved):
+    folder, make = saved
+    state = folder / "checkpoint-3" / "state-0.pt"
+    state.with_name("state-1.pt").write_bytes(state.read_bytes())
+    seal(state.parent)
+    with pytest.raises(ConfigError, match="saved by 2 processes"):
+        make().train(resume_from_checkpoint=True)

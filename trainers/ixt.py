@@ -11,7 +11,6 @@ Shapes: B rows, T tokens of a row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
-from ixt_rl.ledger import Ledger
+from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.head_function import masks_for_backbone, plain_model
@@ -192,7 +191,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         )
         per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.train_dataset = self.rows = RowStream(rows, per_update)
-        self.ledger = Ledger(_parameters(self.model))
+        self.ledger = Ledger(model_size(self.model))
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         self.add_callback(_AfterUpdate(self))
         self.self_checks = SelfChecks(self)
@@ -298,8 +297,3 @@ class _AfterUpdate(TrainerCallback):
         trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
         if trainer.average is not None:
             trainer.average.update(trainer.model)
-
-
-def _parameters(model: torch.nn.Module) -> int:
-    """Parameters of the whole model; ZeRO-3 leaves a piece of each on a rank, and notes their full size."""
-    return sum(getattr(p, "ds_numel", math.prod(p.shape)) for p in model.parameters())

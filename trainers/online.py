@@ -34,7 +34,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
+from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
@@ -116,7 +116,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
         self.grader = grader
-        self.ledger = Ledger(self.model.num_parameters())
+        self.ledger = Ledger(model_size(self.model))
         self._rewards: Tensor | None = None  # (B, F), undecided NaN
         self._sums, self._eval_sums = _no_sums(), _no_sums()
         if args.disable_dropout:

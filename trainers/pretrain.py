@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ixt_rl.conditioning import pad, prompt_completion
 from ixt_rl.errors import ConfigError
-from ixt_rl.ledger import Ledger
+from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import TokenSequence
@@ -132,7 +132,7 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
             eval_dataset=held_out,
             **kwargs,
         )
-        self.ledger = Ledger(self.model.num_parameters())
+        self.ledger = Ledger(model_size(self.model))
         self.self_checks = SelfChecks(self)
         self.add_callback(self.self_checks)
 

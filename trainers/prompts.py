@@ -23,7 +23,7 @@ from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
+from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.checkpoints import damage
@@ -89,7 +89,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
         self.train_dataset = self.prompts = UpdateStream(source, per_update)
         add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
-        self.ledger = Ledger(self.model.num_parameters())
+        self.ledger = Ledger(model_size(self.model))
         self.means = Means([*metrics, "aux_loss"])
         self._dist = DistributedBackend(self.accelerator)  # EngineRollouts reads this, the ends and the micro-step
         self.eos_token_ids = list(eos_ids(self.model, processing_class))

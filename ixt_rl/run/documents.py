@@ -89,7 +89,7 @@ def run_documents(
         ema_decay=stage.ema,
     )
     trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
-    trainer.ledger = Ledger(trainer.ledger.parameters, annotators(stage), spent_before(origin))
+    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(origin))
     evaluator, loss = None, None
     if held is not None:
         assert isinstance(stage.data, FileCorpus)

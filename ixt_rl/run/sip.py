@@ -73,7 +73,7 @@ def run_sip(
             peft_config=lora_config(stage.lora),
         )
         trainer.ledger = trainer.scoring.ledger = Ledger(
-            trainer.ledger.parameters, judge_parameters(stage), spent_before(origin)
+            trainer.ledger.size, judge_parameters(stage), spent_before(origin)
         )
         with console.stage(stage, seed, stage.steps) as progress:
             callback = StageCallback(

@@ -2,6 +2,7 @@
 
 Whatever wraps the model (DDP, FSDP, ZeRO-3, torch.compile, LoRA), the names are those of the plain Hugging Face model's
 `state_dict()`: a tied `lm_head.weight` is there too, adapters are not: what they do is added to the weights they adapt.
+A mixture of experts has the names of its checkpoints, one tensor an expert and matrix, which engines load.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _INNER = {
 def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The policy that `model.forward` computes now, as `(name, tensor)` under the plain model's names.
 
+    - Experts that the model holds fused in one tensor come as saving them would write them.
+
     - FSDP2, ZeRO-3: one whole parameter exists at a time (with LoRA also the adapter of that parameter). FSDP1: the
       parameters of one FSDP unit, which cannot be gathered apart.
     - LoRA: `W + sum over active adapters of scaling * B A`, computed beside W and rounded once, to W's dtype.
@@ -54,14 +57,26 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         ConfigError: an adapter whose result is not a plain `W + delta` of one weight (DoRA, adapters merged in place,
             quantised or tied weights, methods other than LoRA). Nothing has been gathered by then, FSDP1 aside.
     """
-    walk = _Walk([("", model)])
+    walk, saved = _Walk([("", model)]), _saved_form(model)
     while walk.units:
         prefix, unit = walk.units.pop(0)
         with _fsdp1_whole(unit):
             for slot in walk.slots_of_unit(prefix, unit):
                 with zero3_gathered(slot.tensor, *slot.adapter_parameters()), torch.no_grad():
                     tensor = slot.merged()
-                    yield slot.name, tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+                    yield from saved(slot.name, tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor)
+
+
+def _saved_form(model: nn.Module) -> Callable[[str, Tensor], list[tuple[str, Tensor]]]:
+    """What `save_pretrained` writes for a parameter of a mixture of experts; anything else as it is."""
+    from transformers import PreTrainedModel
+    from transformers.core_model_loading import revert_weight_conversion
+
+    plain = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    names = (name.split(".") for name, _ in model.named_parameters())
+    if plain is None or not any("experts" in name for name in names):
+        return lambda name, tensor: [(name, tensor)]
+    return lambda name, tensor: list(revert_weight_conversion(plain, {name: tensor}).items())
 
 
 def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) -> None:
@@ -158,12 +173,16 @@ class _Walk:
                 raise _refusal(slot.name, "it is tied to another weight, and an adapter changes only one of the two")
         return slots
 
-    def _slots(self, prefix: str, module: nn.Module, top: bool = False, lora: Any = None) -> Iterator[_Slot]:
+    def _slots(
+        self, prefix: str, module: nn.Module, top: bool = False, lora: Mapping[str, Any] | None = None
+    ) -> Iterator[_Slot]:
+        """Slots of a module; `lora` has the LoRA layers that adapt its own parameters, by name."""
         classes = {cls.__name__ for cls in type(module).__mro__}
         if "FullyShardedDataParallel" in classes and not top:
             self.units.append((prefix, module))
         elif "BaseTunerLayer" in classes:
-            yield from self._slots(prefix, _base_layer(prefix, module, classes), lora=module)
+            layer, adapted = _base_layer(prefix, module)
+            yield from self._slots(prefix, layer, lora=adapted)
         elif "AuxiliaryTrainingWrapper" in classes:
             yield from self._slots(prefix, self._trained_copy(prefix, module, classes))
         elif wrapper := classes & _INNER.keys():
@@ -174,8 +193,8 @@ class _Walk:
             for key, tensor in tensors.items():
                 if tensor is None or key in module._non_persistent_buffers_set:
                     continue
-                if lora is not None and key == "weight":
-                    yield _Slot(prefix + key, module, key, lora, _active_adapters(prefix, lora, tensor))
+                if lora is not None and key in lora:
+                    yield _Slot(prefix + key, module, key, lora[key], _active_adapters(prefix, lora[key], tensor))
                 else:
                     yield _Slot(prefix + key, module, key)
             for name, child in module._modules.items():
@@ -193,10 +212,16 @@ class _Walk:
         return module.modules_to_save[active[0]]
 
 
-def _base_layer(prefix: str, module: Any, classes: set[str]) -> nn.Module:
-    if "LoraLayer" not in classes or "ParamWrapper" in classes:
-        raise _refusal(prefix, f"it is under a {type(module).__name__}")
-    return module.base_layer
+def _base_layer(prefix: str, module: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """What LoRA layers wrap, and which of them adapts which of its parameters: the weight of a linear layer, or any
+    parameters, such as fused experts, a wrapper around another for each."""
+    adapted: dict[str, Any] = {}
+    while "BaseTunerLayer" in (classes := {cls.__name__ for cls in type(module).__mro__}):
+        if "LoraLayer" not in classes:
+            raise _refusal(prefix, f"it is under a {type(module).__name__}")
+        adapted[module.parameter_name if "ParamWrapper" in classes else "weight"] = module
+        module = module.base_layer
+    return module, adapted
 
 
 def _active_adapters(prefix: str, lora: Any, weight: Tensor) -> tuple[str, ...]:

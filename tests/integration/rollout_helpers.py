@@ -6,7 +6,15 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -35,6 +43,9 @@ def new_model(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if name == "split llama":
         return LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_key_value_heads": 2}, tie_word_embeddings=True)).eval()
+    if name == "qwen3 moe":
+        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **experts, head_dim=32, tie_word_embeddings=False)).eval()
     if name == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=False)).eval()
     return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)).eval()

@@ -17,6 +17,7 @@ from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.transformers_engine import TransformersEngine
+from ixt_rl.rollout.weights import policy_tensors
 from ixt_rl.types import SamplingParams
 from tests.integration.rollout_helpers import (
     ENGINE,
@@ -65,6 +66,31 @@ def engine(served):
 @pytest.fixture
 def model(served):
     return AutoModelForCausalLM.from_pretrained(served[1], dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_mixture_of_experts_gets_the_policys_weights(adapted, tmp_path):
+    """Its experts are fused in the trainer's memory, and one by one under the names that vLLM loads."""
+    from ixt_rl.rollout.vllm_engine import VLLMEngine
+
+    policy = new_model("qwen3 moe")
+    engine = VLLMEngine(save(policy, tmp_path), **ENGINE)
+    try:
+        assert gap(policy, flat(engine.generate(prompts(4), sampling(8)))) < TOLERANCE
+        if adapted:
+            peft = pytest.importorskip("peft")
+            policy = peft.get_peft_model(
+                policy,
+                peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False),
+            )
+        else:
+            change(policy)
+        engine.update_weights(policy_tensors(policy), 1)
+        rollouts = flat(engine.generate(prompts(4), sampling(8)))
+        assert gap(policy, rollouts) < TOLERANCE
+        assert gap(new_model("qwen3 moe"), rollouts) > 10 * TOLERANCE
+    finally:
+        engine.close()
 
 
 def test_vllm_is_given_nothing_but_what_is_asked_for(engine):

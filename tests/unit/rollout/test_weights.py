@@ -9,12 +9,13 @@ import zlib
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
 from ixt_rl.rollout.weights import Manifest, _odd_weights, checksum, describe, policy_tensors, send_policy
+from tests.unit.architectures import tiny_config
 from tests.unit.distributed import end_rank, run_ranks, zero3_engine
 
 CPU = torch.device("cpu")
@@ -145,6 +146,26 @@ def test_adapters_that_are_not_a_plain_delta_are_refused(tied, changes, why):
         changes = changes | {"task_type": None}
     with pytest.raises(ConfigError, match=why):
         next(policy_tensors(lora(model, **changes)))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_mixture_of_experts_has_the_names_of_its_checkpoint(adapted, tmp_path):
+    """Fused experts come one by one, with what the default adapters do to them, as saving the merged model writes."""
+    from safetensors.torch import load_file
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config("qwen3_moe"))
+    if adapted:
+        model = lora(model, target_modules="all-linear")
+        assert any("ParamWrapper" in type(module).__name__ for module in model.modules())
+    sent = {name: tensor.clone() for name, tensor in policy_tensors(model)}
+    (model.merge_and_unload() if adapted else model).save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert "model.layers.0.mlp.experts.3.up_proj.weight" in saved
+    assert sent.keys() == saved.keys()
+    for name, tensor in saved.items():
+        torch.testing.assert_close(sent[name], tensor, rtol=0, atol=1e-6)
 
 
 def test_other_methods_and_merged_adapters_are_refused():

@@ -83,7 +83,7 @@ def test_packing_is_refused_where_layers_carry_state_across_documents(model_type
     assert "pack: false" in error.value.remedy
     assert trainer.state.global_step == 0
     alone = ixt_helpers.make_trainer(tmp_path, ixt_helpers.documents(), on_vocabulary_of(model_type), pack=False)
-    assert run_self_checks(alone).keys() == {"head"}
+    assert run_self_checks(alone).keys() == {"head", "ends"}
 
 
 @pytest.mark.parametrize("model_type", ["gemma3_text", "mistral", "gpt_oss", "qwen3", "llama"])
@@ -126,3 +126,14 @@ def test_ends_are_named_and_refused_where_they_are_not_those_of_the_rule(tmp_pat
     documents.conditioner.ends = replace(documents.conditioner.ends, document=other)
     with pytest.raises(SelfCheckError, match="documents with <pad>; a turn ends with <eos>"):
         CHECKS["ends"](documents)
+
+
+def test_a_posterior_that_draws_dropout_is_refused(tmp_path):
+    """Told what the plain prompt says, the factor is 1 exactly, or training does not start."""
+    trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine())
+    assert run_self_checks(trainer)["factor"] == 1.0
+    trainer.model.model.layers[0].mlp.register_forward_hook(
+        lambda module, args, out: torch.nn.functional.dropout(out, 0.2, module.training)
+    )
+    with pytest.raises(SelfCheckError, match="factor"):
+        run_self_checks(trainer)

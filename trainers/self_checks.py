@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from ixt_rl.conditioning import Batch, find_ends, pack, pad, prompt_completion
+from ixt_rl.conditioning import Batch, Ends, find_ends, pack, pad, prompt_completion
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
@@ -291,7 +291,7 @@ def check_ends(trainer: Any) -> str | None:
     wrong = ""
     if rollouts is not None and not {ends.turn, ends.document} <= {*trainer.eos_token_ids}:
         wrong = f"rollouts stop at {tokenizer.convert_ids_to_tokens(trainer.eos_token_ids)}"
-    elif conditioner is not None and (conditioner.ends.reply, conditioner.ends.document) != (ends.reply, ends.document):
+    elif conditioner is not None and _ends_otherwise(conditioner, ends):
         named = conditioner.ends.summary(tokenizer)
         wrong = f"replies are trained to end with {named['turn']}, documents with {named['document']}"
     if wrong:
@@ -302,6 +302,13 @@ def check_ends(trainer: Any) -> str | None:
             "self_checks: {ends: false} trains nevertheless",
         )
     return "; ".join([f"{shown['turn']} ({ends.rule})", *ends.disagreements])
+
+
+def _ends_otherwise(conditioner: Any, ends: Ends) -> bool:
+    """Whether documents, or the replies of chats, end otherwise; transformers may have aligned the configs meanwhile."""
+    shown = conditioner.ends
+    chat = conditioner.conditioning.chat and ends.rule == "chat template"
+    return shown.document != ends.document or (chat and shown.reply != ends.reply)
 
 
 # ----------------------------------------------------------------------------------------------- factor

@@ -305,7 +305,7 @@ def check_ends(trainer: Any) -> str | None:
 
 
 def _ends_otherwise(conditioner: Any, ends: Ends) -> bool:
-    """Whether documents, or the replies of chats, end otherwise; transformers may have aligned the configs meanwhile."""
+    """Whether documents, or the replies of chats, end otherwise; transformers may have aligned configs meanwhile."""
     shown = conditioner.ends
     chat = conditioner.conditioning.chat and ends.rule == "chat template"
     return shown.document != ends.document or (chat and shown.reply != ends.reply)

@@ -195,7 +195,7 @@ class _Parser:
         """`2x` is a product, `2 3` is nothing."""
         if self.peek().kind == "num":
             before = self.tokens[self.at - 1]
-            if before.kind == "num" or (before.kind in ("op", "cmd") and before.text not in (")", "]", "}", "|")):
+            if before.kind == "num" or (before.kind in ("op", "cmd") and before.text not in (")", "]", "}", "|", "!")):
                 raise Unreadable("two numbers side by side")
         return Op("mul", (left, self.power()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ixt_rl.rewards.math.expr import Expr, Num, Op, Sym, rational, symbols
+from ixt_rl.rewards.math.expr import BINDERS, Expr, Num, Op, Sym, rational, symbols
 
 
 def degree(expr: Expr) -> int | None:
@@ -35,7 +35,7 @@ def is_name(expr: Expr) -> bool:
         return False
     if isinstance(expr, Sym):
         return bool(symbols(expr))
-    if expr.name.startswith("apply:"):
+    if expr.name.startswith("apply:") or expr.name in BINDERS:
         return True
     if expr.name == "abs":
         return _has_points(expr.args[0]) or is_name(expr.args[0])

@@ -19,7 +19,7 @@ from ixt_rl.rewards.math.units import (
     read_unit,
 )
 from ixt_rl.rewards.math.values import Quantity, Sequence, Value
-from ixt_rl.rewards.math.vocabulary import SCALES, singular
+from ixt_rl.rewards.math.vocabulary import CHANGES_NUMBER, SCALES, singular
 
 ReadExpr = Callable[[Tokens], Expr]
 
@@ -105,6 +105,8 @@ def _unit_start(tokens: Tokens) -> int | None:
         if token.kind in ("op", "cmd"):
             if depth == 0 and at and (token.text in ("%", "\\%") or token.text in CURRENCIES):
                 return at
+            if depth == 0 and at and token.text == "\\Omega" and tokens[at - 1].kind == "num":
+                return at
             if depth == 0 and at and token.text == "^" and _TEMPERATURE.fullmatch(spell(tokens[at:])):
                 return at
             if depth == 0 and at and token.text == "(" and _only_words(tokens[at:]):
@@ -113,7 +115,8 @@ def _unit_start(tokens: Tokens) -> int | None:
         elif depth == 0 and at and _ends_value(tokens[at - 1]):
             if token.kind == "text" and token.text.strip():
                 return at
-            if token.kind == "word" and (len(token.text) > 3 or _is_unit_tail(tokens[at:])):
+            said = token.text.lower()
+            if token.kind == "word" and (len(said) > 3 or said in CHANGES_NUMBER or _is_unit_tail(tokens[at:])):
                 return at
             if token.text in ("min", "sec") and tokens[at - 1].kind == "num" and _is_unit_tail(tokens[at:]):
                 return at

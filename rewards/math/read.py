@@ -14,7 +14,7 @@ from fractions import Fraction
 from ixt_rl.rewards.math.expr import INFINITY, Num
 from ixt_rl.rewards.math.outcome import TwoReadings, Unreadable
 from ixt_rl.rewards.math.reader import KNOWN_COMMANDS, Reader
-from ixt_rl.rewards.math.regions import REALS
+from ixt_rl.rewards.math.regions import REALS, without_points
 from ixt_rl.rewards.math.spelling import canonical, clean
 from ixt_rl.rewards.math.tokens import CONSTANT_NAMES, FUNCTIONS, GREEK, NAMES, STOP_WORDS, Token, Tokens, tokenize
 from ixt_rl.rewards.math.units import Unit
@@ -28,6 +28,12 @@ _LABELLED = re.compile(r"(?:[(\[]([A-Z])[)\]]|([A-Z])(?:[.:)]|\s*\\quad))\s*(\S.
 _CHOICES = re.compile(r"[\[(]?[A-Z][\])]?(?:\s*(?:,|and|&|,\s*and)\s*[\[(]?[A-Z][\])]?)+|[A-Z](?: [A-Z])+")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _CLOCK_24 = re.compile(r"(0\d|\d{1,2}):(0\d)|(0\d):(\d{2})")
+_ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+(?=[\d\\$-])", re.IGNORECASE)
+_EXCEPT = re.compile(
+    r"(?:the set of )?(?:all|any|every)?\s*(?:real numbers?|reals|real x|values of x|x)\s*,?\s*"
+    r"(?:except|excluding|other than|but not|but|besides)\s*(?:for|at|when|where)?\s*(\S.*)",
+    re.IGNORECASE,
+)
 _WORDS = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _LETTERS_ONLY = re.compile(r"[^\W\d_](?:[^\W\d_]|[\s'.,!-])*")
 
@@ -69,6 +75,16 @@ def parse_answer(text: str, *, nouns: frozenset[str] = frozenset(), gold: bool =
         value = _read_text(plain, inner is not None)
         if value is not None:
             return value
+    about = _ABOUT.match(plain) if gold else None
+    if about:
+        rest = parse_answer(plain[about.end() :], nouns=nouns, gold=gold, slash=slash)
+        return Quantity(rest.expr, rest.unit, approximate=True) if isinstance(rest, Quantity) else rest
+    excepted = _EXCEPT.fullmatch(plain)
+    if excepted:
+        rest = parse_answer(excepted[1], nouns=nouns, gold=gold, slash=slash)
+        excluded = without_points(rest)
+        if excluded is not None:
+            return excluded
     reader = Reader(nouns=nouns, gold=gold, slash=slash)
     source = plain if inner is not None else cleaned
     try:
@@ -143,7 +159,9 @@ def _as_text(cleaned: str, plain: str, reader: Reader, error: Unreadable) -> Val
     """
     tokens = tokenize(cleaned)
     _check_formula(tokens, error)
-    if not any(token.kind in ("text", "word") or token.text.isalpha() for token in tokens) and "\\" not in cleaned:
+    if not any(token.kind in ("text", "word") or token.text.isalpha() or token.text == "'" for token in tokens) and (
+        "\\" not in cleaned
+    ):
         raise error
     if _LETTERS_ONLY.fullmatch(plain) or _is_prose(plain):
         return Words(words(plain)) if not re.search(r"\d", plain) else _mixed(tokens, reader) or Words(words(plain))

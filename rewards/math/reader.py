@@ -10,7 +10,7 @@ from ixt_rl.rewards.math.expr import DOTS, INFINITY, MINUS_INFINITY, Expr, Num, 
 from ixt_rl.rewards.math.outcome import TwoReadings, Unreadable
 from ixt_rl.rewards.math.parser import parse_expression
 from ixt_rl.rewards.math.quantities import read_quantity
-from ixt_rl.rewards.math.regions import REALS, combined, named_set
+from ixt_rl.rewards.math.regions import REALS, combined, named_set, without_points
 from ixt_rl.rewards.math.tokens import Token, Tokens, balanced, spell, split
 from ixt_rl.rewards.math.values import (
     Based,
@@ -27,7 +27,7 @@ from ixt_rl.rewards.math.values import (
     Value,
     Words,
 )
-from ixt_rl.rewards.math.vocabulary import NUMBER_WORDS, words_of
+from ixt_rl.rewards.math.vocabulary import CHANGES_NUMBER, NUMBER_WORDS, words_of
 
 OPERATORS = {
     "\\leqslant": "<=", "\\leq": "<=", "\\le": "<=", "<=": "<=", "\\leqq": "<=", "\\geqslant": ">=", "\\geq": ">=",
@@ -43,12 +43,31 @@ _INTEGER = re.compile(r"(?:and )?([a-zA-Z])(?: and [a-z])? (?:is|are|being)? ?(?
                       r"(?:any |an |all )?integers? ([a-z])")  # fmt: skip
 _BASED = re.compile(r"(-?)\(?(-?[0-9A-Z]*\.?[0-9A-Z]*\d[0-9A-Z]*|[A-F]+)\)?\s*_\s*\{?\s*⟦?\s*(\d{1,2}|two|three|four|"
                     r"five|six|seven|eight|nine|ten|twelve|sixteen)\s*⟧?\s*\}?")  # fmt: skip
+_AROUND_BLOCKS = {
+    ("", ""), ("[", "]"), ("(", ")"), ("\\{", ""), ("{", ""), ("\\{", "\\}"), ("\\langle", "\\rangle"),
+}  # fmt: skip
 _FAMILIES = (
     ("day", "hour", "minute", "second"), ("mile", "yard", "foot", "inch"), ("pound", "ounce"), ("kilogram", "gram"),
     ("kilometer", "meter", "centimeter"), ("week", "day"), ("year", "month"), ("dollar", "cent"),
     ("gallon", "quart", "pint"),
 )  # fmt: skip
 """Units of which quantities are put together, `5 ft 3 in`, from the largest down."""
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(?:\^\s*\{?\d\}?\s*)?[A-Za-z]?\s*\}\s*\{\s*d\s*[A-Za-z]\s*(?:\^\s*\{?\d\}?\s*)?\}"
+                         r"|d\s?[A-Za-z]\s?/\s?d\s?[A-Za-z]")  # fmt: skip
+_LABELLING = {
+    "\\partial",
+    "\\nabla",
+    "\\dim",
+    "\\det",
+    "\\min",
+    "\\max",
+    "\\cap",
+    "\\cup",
+    "\\setminus",
+    "\\ker",
+    "\\deg",
+}
+"""With one of these to the left of `=` the left is a name and not an expression."""
 _MATRICES = {"pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix", "psmallmatrix", "bsmallmatrix"}
 KNOWN_COMMANDS = words_of("commands")
 """Commands of a formula that may be compared by its spelling; with any other one a gold is refused."""
@@ -73,7 +92,7 @@ class Reader:
         block = self.environment(tokens)
         if block is not None:
             return block
-        if any(token.text in ("&", "\\cr") for token in tokens):
+        if split(tokens, lambda token, _: token.text in ("&", "\\cr"))[1]:
             tokens = _unaligned(tokens)
         parts, _ = split(tokens, lambda token, _: token.text in _THEREFORE)
         parts = [part for part in parts if part]
@@ -81,6 +100,8 @@ class Reader:
             raise Unreadable("empty")
         if len(parts) > 1:
             tokens = parts[-1]
+        if tokens[0].text == "<" and tokens[-1].text == ">" and len(tokens) > 4:
+            return self.item([Token("op", "("), *tokens[1:-1], Token("op", ")")])
         outside = self.french_interval(tokens)
         if outside is not None:
             return outside
@@ -170,8 +191,6 @@ class Reader:
     # -------------------------------------------------------------------------------------- relations
 
     def relation(self, tokens: Tokens) -> Value | None:
-        if tokens[0].text == "<" and tokens[-1].text == ">" and len(tokens) > 4:
-            return self.bracketed([Token("op", "("), *tokens[1:-1], Token("op", ")")])
         sides, found = split(tokens, lambda token, _: token.kind in ("op", "cmd") and token.text in OPERATORS)
         if not found:
             return None
@@ -212,7 +231,14 @@ class Reader:
         label = _label(sides[0])
         if label is not None:
             return Labelled(label, self.value(_after(tokens, found[0])))
-        values = [self.one_side(side) for side in sides]
+        try:
+            values = [self.one_side(side) for side in sides]
+        except TwoReadings:
+            raise
+        except Unreadable:
+            if len(sides) != 2 or not _may_be_named(sides[0]):
+                raise
+            return Labelled(spell(sides[0]), self.value(sides[1]))
         if "~" in operators:
             return self.approximation(values, operators)
         if all(isinstance(value, Quantity) for value in values):
@@ -364,12 +390,10 @@ class Reader:
         first, last = begins[0], begins[-1]
         name = re.sub(r"\\(?:begin|end)\s*\{([A-Za-z]+)\*?\}", r"\1", tokens[first].text)
         before, after = spell(tokens[:first]), spell(tokens[last + 1 :])
-        if len(begins) != 2 or (before, after) not in {
-            ("", ""), ("[", "]"), ("(", ")"), ("\\{", ""), ("{", ""), ("\\{", "\\}"), ("\\langle", "\\rangle"),
-        }:  # fmt: skip
-            if len(begins) > 2 or not _joins_matrix(before, after):
-                raise Unreadable("a block inside of something else")
+        if len(begins) != 2:
             return None
+        if (before, after) not in _AROUND_BLOCKS:
+            return self.scaled_matrix(tokens, first, last)
         body = tokens[first + 1 : last]
         if name == "array" and body and body[0].text == "{":
             body = body[next(at for at, token in enumerate(body) if token.text == "}") + 1 :]
@@ -382,6 +406,20 @@ class Reader:
         if name not in _MATRICES or len({len(row) for row in cells}) > 1:
             raise Unreadable(f"a block {name}")
         return Matrix(tuple(tuple(self.expr(cell) for cell in row) for row in cells))
+
+    def scaled_matrix(self, tokens: Tokens, first: int, last: int) -> Matrix | None:
+        """A number in front of a matrix; None where the block stands in something else."""
+        opened = first - 1 if first and tokens[first - 1].text in ("[", "(") else first
+        head, block = tokens[:opened], tokens[opened:]
+        if not head or last != len(tokens) - 1 - (first - opened) or head[-1].text in OPERATORS or not balanced(head):
+            return None
+        if any(token.text in OPERATORS or token.text in (",", ";", "+") for token in head):
+            return None
+        matrix = self.environment(block)
+        if not isinstance(matrix, Matrix):
+            return None
+        factor = self.expr(head[:-1] if head[-1].text in ("\\cdot", "*", "\\times") else head)
+        return Matrix(tuple(tuple(Op("mul", (factor, cell)) for cell in row) for row in matrix.rows))
 
     def rows(self, cells: list[list[Tokens]]) -> Value:
         found: list[Value] = []
@@ -546,11 +584,15 @@ def _domain(tokens: Tokens) -> tuple[str, str] | None:
 def _label(tokens: Tokens) -> str | None:
     """The name in front of `=` when it is no expression: words, `P(X=2)`, `f(x)`, `(x, y)`; else None."""
     text = spell(tokens)
+    if not _may_be_named(tokens):
+        return None
+    if _DERIVATIVE.fullmatch(text):
+        return re.sub(r"\s", "", text)
     if any(
         token.kind == "text" and len(token.text.strip()) > 1 and not token.text.strip().isupper() for token in tokens
     ):
         return text
-    if any(token.kind == "word" and len(token.text) > 3 for token in tokens):
+    if any((token.kind == "word" and len(token.text) > 3) or token.text in _LABELLING for token in tokens):
         return text
     opened = next((at for at, token in enumerate(tokens) if token.text in ("(", "[")), 0)
     applied = opened > 0 and tokens[-1].text in (")", "]") and balanced(tokens[opened + 1 : -1])
@@ -592,13 +634,10 @@ def _excluded(items: list[Value]) -> list[Value]:
 
 def _difference(values: list[Value]) -> Value:
     """A set without finitely many numbers, as intervals where it is the real line."""
-    if len(values) == 2 and values[0] == REALS and isinstance(values[1], Sequence) and values[1].style == "set":
-        points = [item.expr for item in values[1].items if isinstance(item, Quantity)]
-        exact = [rational(point) for point in points]
-        if len(points) == len(values[1].items) and None not in exact:
-            ordered = sorted(points, key=lambda point: rational(point) or Fraction(0))
-            edges = [MINUS_INFINITY, *ordered, INFINITY]
-            return Union(tuple(Interval(a, b, False, False) for a, b in pairwise(edges)))
+    if len(values) == 2 and values[0] == REALS:
+        found = without_points(values[1])
+        if found is not None:
+            return found
     return SetOp("minus", tuple(values))
 
 
@@ -610,9 +649,10 @@ def _is_system(cells: list[list[Tokens]]) -> bool:
     return all(any(token.text in OPERATORS for cell in row for token in cell) for row in cells)
 
 
-def _joins_matrix(before: str, after: str) -> bool:
-    """Whether a block stands to the right of `A =`, to be read with its label."""
-    return after in ("", "]", ")", "\\}") and re.search(r"=\s*[\[({\\]*\{?$", before) is not None
+def _may_be_named(tokens: Tokens) -> bool:
+    """Whether what could not be read to the left of `=` may still be a name: no words that change the meaning."""
+    said = " ".join(token.text.lower() for token in tokens if token.kind in ("word", "text")).split()
+    return balanced(tokens) and not CHANGES_NUMBER.intersection(said)
 
 
 def _measures_together(items: list[Quantity]) -> bool:

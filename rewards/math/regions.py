@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
-from ixt_rl.rewards.math.expr import INFINITY, MINUS_INFINITY, Expr, Num, Sym, rational, symbols
+from ixt_rl.rewards.math.expr import INFINITY, MINUS_INFINITY, Expr, Num, Op, Sym, rational, symbols
 from ixt_rl.rewards.math.values import Interval, Labelled, Quantity, Relation, Sequence, SetOp, Union, Value
 
 REALS = Interval(MINUS_INFINITY, INFINITY, False, False)
@@ -28,9 +29,26 @@ def named_set(text: str) -> Value | None:
     return SetOp(match[1] + (match[2] or ""))
 
 
+def without_points(value: Value) -> Union | None:
+    """The real line without a number or finitely many; None where they are no rational numbers."""
+    items = value.items if isinstance(value, Sequence) and value.style in ("set", "list") else (value,)
+    points = []
+    for item in items:
+        if isinstance(item, Relation) and item.operators == ("=",):
+            item = Quantity(item.sides[1])
+        if not isinstance(item, Quantity) or rational(item.expr) is None:
+            return None
+        points.append(item.expr)
+    ordered = sorted(points, key=lambda point: rational(point) or Fraction(0))
+    edges = [MINUS_INFINITY, *ordered, INFINITY]
+    return Union(tuple(Interval(a, b, False, False) for a, b in pairwise(edges)))
+
+
 def as_intervals(relation: Relation) -> list[Interval] | None:
     """`1 < x <= 2`, `x > 3`, `3 > x` and `x != 3` as intervals; None for anything else."""
     sides, operators = relation.sides, relation.operators
+    if len(sides) == 2 and any(isinstance(side, Op) and side.name == "abs" for side in sides):
+        return _around(sides, operators[0])
     if len(sides) == 3 and all(operator in (">", ">=") for operator in operators):
         sides, operators = sides[::-1], tuple(FLIPPED[operator] for operator in reversed(operators))
     if len(sides) == 3:
@@ -50,6 +68,26 @@ def as_intervals(relation: Relation) -> list[Interval] | None:
     if operator in ("<", "<="):
         return [Interval(MINUS_INFINITY, bound, False, operator == "<=")]
     return [Interval(bound, INFINITY, operator == ">=", False)] if operator in (">", ">=") else None
+
+
+def _around(sides: tuple[Expr, ...], operator: str) -> list[Interval] | None:
+    """`|x - 1| < 2` is (-1, 3), `|x| >= 2` all outside of (-2, 2); None for anything else."""
+    if not (isinstance(sides[0], Op) and sides[0].name == "abs"):
+        sides, operator = sides[::-1], FLIPPED[operator]
+    assert isinstance(sides[0], Op)
+    inner, radius = sides[0].args[0], rational(sides[1])
+    centre = Fraction(0)
+    if isinstance(inner, Op) and inner.name == "add" and len(inner.args) == 2 and _is_variable(inner.args[0]):
+        offset = rational(inner.args[1])
+        if offset is None:
+            return None
+        inner, centre = inner.args[0], -offset
+    if not _is_variable(inner) or radius is None or radius <= 0 or operator in ("=", "!="):
+        return None
+    low, high, closed = Num(centre - radius), Num(centre + radius), operator in ("<=", ">=")
+    if operator in ("<", "<="):
+        return [Interval(low, high, closed, closed)]
+    return [Interval(MINUS_INFINITY, low, False, closed), Interval(high, INFINITY, closed, False)]
 
 
 def variable_of(relation: Relation) -> str:

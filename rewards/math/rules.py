@@ -126,7 +126,9 @@ class Rules:
             return self.clock(gold, answer)
         if isinstance(gold, Based) or isinstance(answer, Based):
             return self.based(gold, answer)
-        gold, answer = _vector(_flat(gold)), _vector(_flat(answer))
+        gold, answer = _flat(gold), _flat(answer)
+        plain = _vector(gold) != gold or _vector(answer) != answer
+        gold, answer = _vector(gold, plain), _vector(answer, plain)
         if _has_style("row", gold, answer):
             return self.row(gold, answer)
         if _has_style("congruence", gold, answer):
@@ -461,6 +463,9 @@ class Rules:
             raise Undecided("ambiguous: items left out by dots")
         if gold.style == answer.style == "ratio":
             return self.ratio(gold, answer)
+        named = _by_name(gold), _by_name(answer)
+        if named[0] and named[1] and named[0].keys() == named[1].keys():
+            return _all(self.maybe(value, named[1][name]) for name, value in named[0].items())
         unordered = {"set", "list"}
         if gold.style in unordered and answer.style in unordered:
             return self.unordered(gold.items, answer.items)
@@ -695,10 +700,12 @@ def _flat(value: Value) -> Value:
     return value
 
 
-def _vector(value: Value) -> Value:
-    """`2i + 3j` in unit vectors is the tuple (2, 3)."""
+def _vector(value: Value, plain: bool = False) -> Value:
+    """`2i + 3j` in unit vectors is the tuple (2, 3); `plain`: also where they are not written as vectors."""
     if not isinstance(value, Quantity):
         return value
+    if plain and {"j", "k"} & symbols(value.expr):
+        value = Quantity(rename(value.expr, {letter: f"unit {letter}" for letter in "ijk"}))
     used = {name for name in symbols(value.expr) if name.startswith("unit ")}
     if not used:
         return value
@@ -802,6 +809,12 @@ def _name(item: Value) -> str:
     if isinstance(item, Relation) and item.operators == ("=",) and isinstance(item.sides[0], Sym):
         return item.sides[0].name
     return ""
+
+
+def _by_name(value: Sequence) -> dict[str, Value]:
+    """`x = 1, y = 2` by name; empty where an item has none or two have the same."""
+    found = {_name(item): _right_side(item) for item in value.items}
+    return found if value.style == "list" and "" not in found and len(found) == len(value.items) else {}
 
 
 def _right_side(item: Value) -> Value:

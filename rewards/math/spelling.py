@@ -167,6 +167,7 @@ def _one_char(match: re.Match[str]) -> str:
 
 def _latex(text: str) -> str:
     text = _WRAPPER.sub(" ", text.removesuffix("\\\\"))
+    text = re.sub(r"\\(?:AA|mathring\s*\{?A\}?)(?![A-Za-z])", "Å", text)
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: _DIGIT_GAP.sub("", match[1]), text)
     text = text.replace("{,}", ",").replace("\\!", "")
@@ -186,7 +187,7 @@ def _latex(text: str) -> str:
     text = re.sub(r"\\(?:Reals|R)(?![A-Za-z])", r"\\setR ", text)
     text = _UNIT_VECTOR.sub(r"\\unitvector\1 ", text)
     text = _BOLD_LETTER.sub(_unbold, text)
-    text = re.sub(r"\\(?:prime)(?![A-Za-z])", "'", text)
+    text = re.sub(r"\\prime(?![A-Za-z])\s*", "'", text)
     text = re.sub(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", lambda match: (match[1] or match[2]).replace(" ", ""), text)
     text = _TEXT.sub(_words, text)
     text = _TEXT.sub(_words, text)  # \textbf{\text{...}}
@@ -203,7 +204,11 @@ def _unbold(match: re.Match[str]) -> str:
 
 def _words(match: re.Match[str]) -> str:
     inside = match[1].replace("~", " ")
-    if inside.strip() in _MATH_TEXT:
+    name = inside.strip()
+    after_number = name in ("min", "sec") and re.search(r"[\d})]\s*(?:\\[ ,;])?\s*$", match.string[: match.start()])
+    if after_number and not re.match(r"\s*[\\A-Za-z(]", match.string[match.end() :]):
+        return f"⟦{inside}⟧"
+    if name in _MATH_TEXT:
         return _MATH_TEXT[inside.strip()]
     if "$" in inside or re.fullmatch(r"[\s\d.,+\-*/=()<>]*", inside):
         return " " + inside.replace("$", " ") + " "

@@ -36,7 +36,7 @@ _TOKEN = re.compile(
     r"(?P<space>\s*)(?:"
     r"(?P<env>\\(?:begin|end)\s*\{[A-Za-z]+\*?\})"
     r"|(?P<num>(?:\d+\.?\d*|\.\d+)[eE][+-]?\d+(?![\d.A-Za-z])|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\.\d+|\d+)"
-    r"|(?P<cmd>\\[A-Za-z]+|\\[^A-Za-z\s])|⟦(?P<text>[^⟦⟧]*)⟧|(?P<word>[^\W\d_]+)"
+    r"|(?P<cmd>\\[A-Za-z]+|\\[^A-Za-z\s])|⟦(?P<text>[^⟦⟧]*)⟧|(?P<word>[A-Za-z]+|[^\W\d_A-Za-z]+)"
     r"|(?P<op>\+/-|\+-|<=|>=|!=|==|->|[^\sA-Za-z0-9\\]))"
 )
 _PLAIN_NUM = re.compile(r"\d+\.\d+|\.\d+|\d+")

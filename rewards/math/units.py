@@ -48,7 +48,7 @@ _SYMBOLS = {"m": "meter", "g": "gram", "s": "second", "L": "liter", "l": "liter"
             "W": "watt", "V": "volt", "A": "ampere", "Hz": "hertz", "Pa": "pascal", "mol": "mole",
             "eV": "electron_volt", "cal": "calorie", "F": "farad", "T": "tesla", "C": "coulomb", "H": "henry",
             "Wb": "weber", "Ω": "ohm", "bar": "bar", "M": "molar", "K": "kelvin", "pc": "parsec"}  # fmt: skip
-_ALONE = {"h": "hour", "Å": "angstrom", "ly": "light_year", "rad": "radian", "°": "degree"}
+_ALONE = {"h": "hour", "Omega": "ohm", "Å": "angstrom", "ly": "light_year", "rad": "radian", "°": "degree"}
 _PREFIXED = {"meter", "gram", "second", "liter", "newton", "joule", "watt", "volt", "ampere", "hertz", "pascal", "mole",
              "calorie", "electron_volt", "farad", "tesla", "coulomb", "ohm", "molar", "henry",
              "parsec"}  # fmt: skip
@@ -88,6 +88,7 @@ def read_unit(text: str, nouns: frozenset[str] = frozenset()) -> Unit | None:
         nouns: further countable things that are known here, in the singular (those of the gold answer).
     """
     text = re.sub(r"\\(?:cdot|times|ast)(?![A-Za-z])", "*", text)
+    text = re.sub(r"\bms(?=\s*\^\s*\{?\s*-)", "m s", re.sub(r"\b(N|k?W|m?A)([mhs])\b", r"\1 \2", text))
     text = re.sub(r"[{}~\\]|⟦|⟧", " ", text.replace("\\%", "%").replace("^{", "^").replace("\\circ", "°"))
     text = re.sub(r"\b(years?) old\b", r"\1", re.sub(r"\.(?=\s|$|/)", "", text)).replace("^ °", "°").replace("^°", "°")
     tokens, at = [], 0

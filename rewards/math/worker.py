@@ -84,8 +84,13 @@ def _reads_all(text: str, parsed: Any) -> bool:
     """Whether a text has no words, which math-verify drops, and all its numbers are in what was parsed."""
     plain = clean(text)
     words = re.sub(r"\\(?:begin|end)\s*\{[A-Za-z]+\}|\\[A-Za-z]+", " ", plain)
-    if "⟦" in plain or any(
-        len(word) > 1 and word not in FUNCTIONS | CONSTANT_NAMES for word in re.findall(r"(?!d[a-z]\b)[A-Za-z]+", words)
+    if (
+        "⟦" in plain
+        or "'" in plain
+        or any(
+            len(word) > 1 and word not in FUNCTIONS | CONSTANT_NAMES
+            for word in re.findall(r"(?!d[a-z]\b)[A-Za-z]+", words)
+        )
     ):
         return False
     return set(re.findall(r"\d+", plain)) <= set(re.findall(r"\d+", str(parsed)))
@@ -150,6 +155,8 @@ def main() -> None:
         print(f"no memory limit of {memory_mb} MB on this system", file=sys.stderr)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401  # slow to import: before "ready", outside every deadline
+
+    units.factor(units.RADIAN, units.RADIAN)  # pint's registry, for the same reason
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parent reads errors of the start only
     tasks, results = Connection(tasks_fd, writable=False), Connection(results_fd, readable=False)

@@ -98,7 +98,7 @@ def evaluate_modes(
                         values[name].append(value)
                 if kept < mode.keep:
                     kept += 1
-                    samples.append(_sample(mode.name, row, rollout, tokenizer, measured))
+                    samples.append(_sample(task, mode.name, row, rollout, tokenizer, measured))
         metrics |= {f"{mode.name}/{name}": math.fsum(v) / len(v) for name, v in values.items()}
     return metrics, samples
 
@@ -112,14 +112,17 @@ def _measure(task: Task, tokenizer, row: dict[str, Any], rollout: Rollout) -> di
     }
 
 
-def _sample(mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, measured) -> dict[str, Any]:
-    flags = {
+def _sample(task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, measured) -> dict[str, Any]:
+    flags: dict[str, Any] = {
         name: None if measured[name] is None else bool(measured[name])
         for name in ("checked", "strict", "reasoned")
         if name in measured
     }
     if "strict" in flags:
         flags["lucky"] = bool(flags["checked"] and not flags["strict"])
+    if task.extracted is not None:
+        text = tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+        flags["extracted"] = task.extracted(text)
     return {
         "mode": mode,
         "question": row["question"],

@@ -36,6 +36,7 @@ class Task:
         grader: a world's full grade; None for files.
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
         chat_template_kwargs: variables of the chat template that prompts are rendered with.
+        extracted: the final answer that is judged of a completion's text, or None; None where none is extracted.
         golds: of a file's gold answers, counts by kind and of those dropped; empty where none are judged.
         notes: what was left out of the data, in words.
     """
@@ -46,6 +47,7 @@ class Task:
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
     target: Callable[[str, int], Feedback] | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    extracted: Callable[[str], str | None] | None = None
     golds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -122,10 +124,12 @@ def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) 
     train, held_out = problems.train, problems.held_out
     template = load_template(template_spec, OF_MESSAGES if isinstance(train[0]["question"], list) else "math")
     golds: dict[str, Any] = {}
+    extracted = None
     if isinstance(score, MathReward):
         train, held_out, golds = _with_golds(train, held_out, score, data)
+        extracted = score.extracted
     task = _scored_task(_render(train, template), _render(held_out, template), score, template)
-    return replace(task, golds=golds, notes=problems.notes), template
+    return replace(task, golds=golds, notes=problems.notes, extracted=extracted), template
 
 
 def _with_golds(

@@ -187,6 +187,12 @@ def _notes(run: Run) -> list[tuple[str, str]]:
         found += [(stage.name, str(note)) for note in stage.summary.get("notes") or []]
         if number(stage.summary.get("reward_errors")):
             found.append((stage.name, f"{stage.summary['reward_errors']} samples were excluded: the reward failed"))
+        golds = stage.summary.get("golds") or {}
+        if number(golds.get("dropped")):
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in golds.get("reasons", {}).items())
+            found.append(
+                (stage.name, f"{golds['dropped']} rows left out: their gold answers cannot be judged ({reasons})")
+            )
     return found
 
 

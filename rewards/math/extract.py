@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from ixt_rl.rewards.math.phrases import HEADINGS, LINE, PHRASE, RESERVE
+from ixt_rl.rewards.math.phrases import HEADINGS, announced_at
 
 Extraction = Literal["auto", "boxed", "last_box", "hashes", "tags", "minerva"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
+
+MAX_HEADINGS = 50
+"""How many headings after the last answer are passed over to find it."""
 
 _THINK_NAMES = r"think|thinking|thought|thoughts|reasoning|scratchpad|seed:think|analysis"
 _THINK_END = re.compile(
@@ -117,19 +120,21 @@ def _in_tag(text: str) -> str | None:
 
 
 def _after_hashes(text: str) -> str | None:
-    _, marker, rest = text.rpartition("####")
-    while marker:
-        line, _, below = rest.lstrip("# \t").partition("\n")
-        line = line.strip()
-        if not line and below:
-            line = below.strip().partition("\n")[0].strip()
+    """The line after the last `####` that is no heading; a heading that names the answer has it below."""
+    end = len(text)
+    for _ in range(MAX_HEADINGS):
+        at = text.rfind("####", 0, end)
+        if at < 0:
+            return None
+        rest = text[at + 4 : end].lstrip("# \t")
+        line, _, below = rest.partition("\n")
+        line = line.strip() or below.strip().partition("\n")[0].strip()
         if line and not HEADINGS.fullmatch(line):
             return _tidy(line) if line.startswith(("*", "`")) else line
-        heading_answer = _said(rest) if line else None
-        if heading_answer is not None:
-            return heading_answer
-        text = text[: len(text) - len(rest) - len(marker)]
-        _, marker, rest = text.rpartition("####")
+        announced = _said(rest) if line else None
+        if announced is not None:
+            return announced
+        end = at
     return None
 
 
@@ -142,13 +147,7 @@ def _minerva(text: str) -> str | None:
 
 def _said(text: str) -> str | None:
     """What follows the last phrase that announces the answer."""
-    at = -1
-    for pattern in (PHRASE, LINE):
-        for match in pattern.finditer(text):
-            at = max(at, match.end())
-    if at < 0:
-        for match in RESERVE.finditer(text):
-            at = match.end()
+    at = announced_at(text)
     return _value_at(text[at:]) if at >= 0 else None
 
 
@@ -168,10 +167,8 @@ def _value_at(text: str) -> str | None:
 
 
 def _tidy(text: str) -> str | None:
-    text = text.strip()
-    while text[:1] in "*_`" and text:
-        text = text[1:].lstrip() if text[-1:] != text[:1] else text[1:].strip()
-    text = text.rstrip("*_`").rstrip() if not text.endswith("^*") else text
+    text = text.strip().lstrip("*_`").strip()
+    text = text if text.endswith("^*") else text.rstrip("*_`").rstrip()
     text = re.sub(r"\*\*(?=\s|$)|(?<=\s)\*\*(?=\w)", "", text).strip()
     text = text.rstrip("．。")
     if len(text) > 1 and text.endswith(".") and not text.endswith(".."):

@@ -4,41 +4,72 @@ from __future__ import annotations
 
 import re
 
-_BE = r"(?:is|are|was|would\ be|will\ be|should\ be|must\ be|comes\ out\ to\ be|turns\ out\ to\ be|becomes|equals|=|:)"
-_ENGLISH = rf"""
-\b(?:final\ |correct\ |right\ |numerical\ |exact\ )*(?:answer|answers|option|choice)
-(?:\ (?:to|for|of)\ (?:the|this|your|our)\ (?:question|problem|exercise|equation)
-|\ choice|\ (?:here|then|thus|therefore))?
-[*_"]*\ *{_BE}(?:\ +(?:therefore|simply|just|thus|then|clearly|indeed|equal\ to|given\ by|exactly|option|choice))*:?
-"""
-_OTHERS = (
-    r"(?:最终|正确|所以|故|因此|最后的|标准)*(?:答案|结果)(?:应该|应)?(?:是|为|等于|：|:)[：:]?(?:选项)?",
-    r"故?(?:应)?选(?:择|项)?(?:是|为|：|:)?(?=\s*[(（]?[A-H])",
-    r"(?:^|\n)\s*答(?:：|:)",
-    r"(?:die\ |eine\ )?(?:endgültige\ |richtige\ |korrekte\ |finale\ )*(?:Antwort|Endergebnis|Lösung)"
-    r"\ *(?:ist|lautet|beträgt|:|=)",
-    r"(?:la\ |une\ )?(?:bonne\ )?(?:réponse|reponse)\ *(?:finale|correcte|exacte)?\ *(?:est|:|=)(?:\ donc)?",
-    r"(?:la\ )?(?:respuesta|solución)\ *(?:final|correcta)?\ *(?:es|:|=)",
-    r"(?:la\ )?risposta\ *(?:finale|corretta)?\ *(?:è|:|=)",
-    r"(?:a\ )?resposta\ *(?:final|correta)?\ *(?:é|:|=)",
-    r"(?:Ответ|ответ)\ *(?:равен|—|-|:)",
-    r"(?:最終的な|正しい)?(?:答え|解答|解|答案)(?:は|：|:)",
-    r"(?:최종\ ?|정)?답(?:은|：|:)",
-    r"(?:het\ )?(?:juiste\ |uiteindelijke\ )?antwoord\ *(?:is|:)",
+_BE = (
+    r"(?:is|are|was|would be|will be|should be|must be|comes out to be|turns out to be|becomes|equals|=|:)"
+    r"(?: +(?:therefore|simply|just|thus|then|clearly|indeed|equal to|given by|exactly|option|choice))*:?"
 )
-_EMPHASIS = r"[*_]{0,2}"
-PHRASE = re.compile(
-    "|".join(f"(?:{pattern})" for pattern in (_ENGLISH, *_OTHERS)) + rf"{_EMPHASIS}", re.IGNORECASE | re.VERBOSE
+_OF = (
+    r"(?: (?:to|for|of) (?:the|this|your|our) (?:question|problem|exercise|equation)"
+    r"| choice| here| then| thus| therefore)?"
 )
-LINE = re.compile(
+_ENGLISH = re.compile(rf"(?:answers?|option|choice){_OF}[*_\"]* *{_BE}[*_]{{0,2}}", re.IGNORECASE)
+_CHINESE = re.compile(r"(?:答案|结果)(?:应该|应)?(?:是|为|等于|：|:)[：:]?(?:选项)?")
+_CHOSEN = re.compile(r"选(?:择|项)?(?:是|为|：|:)?(?=\s*[(（]?[A-H])")
+_IS = (
+    r" *(?:finale|final|correcta|correcte|corretta|correta|exacte)? *(?:ist|lautet|beträgt|est|es|è|é|is|равен|—|-|:|=)"
+)
+_EUROPEAN = re.compile(
+    rf"(?:Antwort|Endergebnis|Lösung|réponse|reponse|respuesta|solución|risposta|resposta|ответ|antwoord){_IS}"
+    r"(?: donc)?:?[*_]{0,2}",
+    re.IGNORECASE,
+)
+_JAPANESE_KOREAN = re.compile(r"(?:答え|解答|答案|答|답)(?:は|은|：|:)")
+_WORDS = {
+    "answer": _ENGLISH, "Answer": _ENGLISH, "ANSWER": _ENGLISH, "option": _ENGLISH, "Option": _ENGLISH,
+    "choice": _ENGLISH, "Choice": _ENGLISH, "答案": _CHINESE, "结果": _CHINESE, "选": _CHOSEN, "答": _JAPANESE_KOREAN,
+    "답": _JAPANESE_KOREAN,
+    **{name: _EUROPEAN for word in ("antwort", "endergebnis", "lösung", "réponse", "reponse", "respuesta", "solución",
+       "risposta", "resposta", "ответ", "antwoord") for name in (word, word.capitalize(), word.upper())},
+}  # fmt: skip
+_LINE = re.compile(
     r"^[ \t>*_#]{0,12}(?:A|Ans|Answer|Final answer|The final answer|Result|Final result)[ *_]{0,4}"
     r"(?:[:：][ *_]{0,4}|[*_]{2}[ \t]*$|$(?=\n))",
     re.MULTILINE | re.IGNORECASE,
 )
-RESERVE = re.compile(r"\b(?:final result|result|solution)[*_]* *(?:is|=|:)", re.IGNORECASE)
+_RESERVE = re.compile(r"\b(?:final result|result|solution)[*_]* *(?:is|=|:)", re.IGNORECASE)
 HEADINGS = re.compile(
-    r"[#*_\s]*(?:\d+[.)]\s*)?(?:the\s+)?(?:final\s+|complete\s+)?(?:answer|solution|result|conclusion|step|steps|verification|"
-    r"verify|check|explanation|summary|given|problem|question|analysis|approach|calculation|calculations|reasoning|"
-    r"understanding|note|proof|case|part|method|setup|therefore|final)\b[^\n]*",
+    r"[#*_\s]*(?:\d+[.)]\s*)?(?:the\s+)?(?:final\s+|complete\s+)?(?:answer|solution|result|conclusion|step|steps|"
+    r"verification|verify|check|explanation|summary|given|problem|question|analysis|approach|calculation|calculations|"
+    r"reasoning|understanding|note|proof|case|part|method|setup|therefore|final)\b[^\n]*",
     re.IGNORECASE,
 )
+"""What follows `####` when it is a heading and no answer."""
+
+
+def announced_at(text: str) -> int:
+    """Where the value begins that the last such phrase announces; -1 if there is none.
+
+    Words are looked for first, and the patterns matched where they stand, from the end of the text.
+    """
+    places = [(at, pattern) for word, pattern in _WORDS.items() for at in _places(text, word)]
+    end = -1
+    for at, pattern in sorted(places, key=lambda place: -place[0]):
+        match = pattern.match(text, at)
+        if match and not (at and text[at - 1].isalpha() and text[at - 1].isascii()):
+            end = match.end()
+            break
+    for match in _LINE.finditer(text):
+        end = max(end, match.end())
+    if end < 0:
+        for match in _RESERVE.finditer(text):
+            end = match.end()
+    return end
+
+
+def _places(text: str, word: str) -> list[int]:
+    found = []
+    at = text.find(word)
+    while at >= 0:
+        found.append(at)
+        at = text.find(word, at + 1)
+    return found

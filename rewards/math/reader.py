@@ -52,7 +52,8 @@ _FAMILIES = (
     ("gallon", "quart", "pint"),
 )  # fmt: skip
 """Units of which quantities are put together, `5 ft 3 in`, from the largest down."""
-_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(?:\^\s*\{?\d\}?\s*)?[A-Za-z]?\s*\}\s*\{\s*d\s*[A-Za-z]\s*(?:\^\s*\{?\d\}?\s*)?\}"
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(?:\^\s*\{?\d\}?\s*)?[A-Za-z]?\s*\}"
+                         r"\s*\{\s*d\s*[A-Za-z]\s*(?:\^\s*\{?\d\}?\s*)?\}"
                          r"|d\s?[A-Za-z]\s?/\s?d\s?[A-Za-z]")  # fmt: skip
 _LABELLING = {
     "\\partial",

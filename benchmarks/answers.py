@@ -10,7 +10,7 @@
   mathruler 0.1.0: `grade_answer` (pip install mathruler pylatexenc; left out where it is missing). Qwen2.5-Math: its
   harness's rules, written down here: equal text, numbers within 1e-4 with gold/100 and 100 gold accepted as well,
   brackets and braces dropped, items of tuples one by one, sympy's `simplify` of the difference.
-- A checker that raises, or takes more than a second, has not accepted.
+- A checker that raises, or takes more than two seconds of CPU time, has not accepted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from tests.unit.rewards.near_wrong import slips  # noqa: E402
 
 CASES = ROOT / "tests" / "unit" / "rewards" / "answers.yaml"
 BEGIN, END = "<!-- answers.py: begin -->", "<!-- answers.py: end -->"
-LIMIT_S = 1.0
+LIMIT_S = 2.0
+"""CPU time of one comparison, seconds."""
 Checker = Callable[[str, str], bool]
 """(gold, answer) -> accepted."""
 
@@ -121,6 +122,8 @@ def checkers() -> dict[str, Checker]:
     else:
         print("mathruler and pylatexenc are not installed: left out", file=sys.stderr)
     found["Qwen2.5-Math's rules"] = qwen
+    for name, checker in found.items():  # imports, outside of the limit
+        assert checker(r"\frac{1}{2}", "0.5"), name
     return found
 
 
@@ -131,14 +134,14 @@ def accepts(checker: Checker, gold: str, answer: str) -> bool:
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     try:
         return checker(gold, answer)
     except Exception:  # whatever a checker raises, it has not accepted
         return False
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ class PromptTemplate:
         Of several gold answers the first is told. `columns` has the row's further fields.
 
         Raises:
-            DataError: a field that the row does not have, or that is neither text nor a number.
+            DataError: a field that the row does not have, or that is neither text nor a number, or a blank one.
         """
         told_answer = answer[0] if isinstance(answer, list | tuple) else answer
         return self.ask(question, columns), self._shown(self.told, question, columns, {"answer": told_answer})
@@ -105,12 +105,13 @@ def _filled(text: str, row: dict[str, Any], columns: Mapping[str, Any]) -> str:
     shown = dict(row)
     for name in {part[1] for part in Formatter().parse(text) if part[1]} - {*row}:
         value = columns.get(name)
-        if name == "answer" or isinstance(value, bool) or not isinstance(value, str | int | float):
+        blank = isinstance(value, str) and not value.strip()
+        if name == "answer" or blank or isinstance(value, bool) or not isinstance(value, str | int | float):
             raise DataError(
                 f"{name}={value!r:.80} of the question {row['question']!r:.80}",
                 reason="the plain prompt is not told the answer"
                 if name == "answer"
-                else f"the template shows {{{name}}}, and that is neither text nor a number",
+                else f"the template shows {{{name}}}, and that is {'empty' if blank else 'neither text nor a number'}",
                 remedy="write it as text in every row, keep such rows out with data.where, or leave the field out",
             )
         shown[name] = value

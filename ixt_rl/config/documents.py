@@ -22,6 +22,7 @@ from ixt_rl.config.sections import (
     Template,
     TemplateName,
     Tokens,
+    problems_of_world,
 )
 from ixt_rl.errors import ConfigError
 
@@ -136,7 +137,9 @@ class DocumentEvaluation(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
     every: PositiveInt = 200
-    problems: Rows = Field(600, description="at the end of the stage")
+    problems: Rows | None = Field(
+        None, description="at the end of the stage; default: 600 of a world, of a file all that are held out"
+    )
     curve_problems: PositiveInt = Field(200, description="at evaluations on the way, the first of `problems`")
     wishes: dict[Name, int | str | None] = Field(
         {"best": 5},
@@ -154,6 +157,12 @@ class DocumentEvaluation(Strict):
     max_new_tokens: Tokens = 64
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _problems(cls, value: Any) -> Any:
+        alone = isinstance(value, dict) and value.get("holdout") is not None and value.get("data") is None
+        return value if alone else problems_of_world(value, 600)
 
     @model_validator(mode="after")
     def _wishes(self) -> DocumentEvaluation:
@@ -175,6 +184,12 @@ class DocumentEvaluation(Strict):
                     f"wishes.{name}={wish}", reason="levels go from 1 (worst) to 5 (best)", remedy="write 1 to 5"
                 )
         return self
+
+
+PROBLEM_KEYS = (
+    "problems", "curve_problems", "wishes", "temperatures", "samples", "guidance", "max_new_tokens", "template",
+)  # fmt: skip
+"""Of `DocumentEvaluation`: what says nothing about documents that are held out."""
 
 
 class Packing(Strict):

@@ -84,7 +84,9 @@ def resolved(config: RunConfig) -> dict[str, Any]:
     """The whole configuration as plain values: every default filled in, unread blocks left out."""
     plain = config.model_dump()
     values = {id(config.rollout): plain["rollout"]}
-    values |= {id(stage): stage_values for stage, stage_values in zip(config.stages, plain["stages"], strict=True)}
+    for stage, stage_values in zip(config.stages, plain["stages"], strict=True):
+        values[id(stage)] = stage_values
+        values[id(getattr(stage, "evaluation", None))] = stage_values.get("evaluation")
     for block, key, *_ in config.unread:
         del values[id(block)][key]
     return plain

@@ -52,7 +52,7 @@ def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]
         limit = _said(rollout, "max_prompt_tokens", RolloutSection)
         yield "rollout", "rollout.max_prompt_tokens", limit, "max_new_tokens", rollout.max_new_tokens
     evaluation = getattr(stage, "evaluation", None)
-    answered = getattr(evaluation, "max_new_tokens", None)
+    answered = getattr(evaluation, "max_new_tokens", None) if getattr(stage, "measures_problems", True) else None
     if answered is not None:
         yield "evaluation", "", None, "max_new_tokens", answered
     for where, source in (("data", data), ("evaluation.data", getattr(evaluation, "data", None))):

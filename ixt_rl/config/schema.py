@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.config import checks
-from ixt_rl.config.documents import DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.config.documents import PROBLEM_KEYS, DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
 from ixt_rl.config.keeping import check_keep
+from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.config.sections import (
@@ -46,6 +47,7 @@ from ixt_rl.config.sections import (
     Workers,
     WorldData,
     check_template_columns,
+    problems_of_world,
 )
 from ixt_rl.config.sip import SipFields
 from ixt_rl.config.wishes import check_wishes
@@ -105,6 +107,11 @@ class DocumentStage(DocumentFields, Stage):
             return checks.is_chat_template(self.template)
         return self.template.chat
 
+    @property
+    def measures_problems(self) -> bool:
+        """Whether the evaluation has problems, beside documents held out or without."""
+        return self.evaluation is not None and (self.evaluation.data is not None or isinstance(self.data, WorldCorpus))
+
     @model_validator(mode="after")
     def _fits_type(self) -> DocumentStage:
         if self.type == "pretrain" and self.feedback.template is not None:
@@ -127,7 +134,9 @@ class DocumentStage(DocumentFields, Stage):
                 remedy="give every source a `prompt` field, or one of `messages`, or set type: pretrain or ixt",
             )
         conversations = any(s.messages for s in sources)
-        asked = [key for key in ("template", "train_turns", "chat_template_kwargs") if key in self.model_fields_set]
+        defaults = DocumentStage.model_fields
+        for_chats = ("template", "train_turns", "chat_template_kwargs")
+        asked = [key for key in for_chats if getattr(self, key) != defaults[key].default]
         if self.type != "sft" and (conversations or asked):
             raise ConfigError(
                 f"{'messages' if conversations else asked[0]} with type: {self.type}",
@@ -154,7 +163,7 @@ class DocumentStage(DocumentFields, Stage):
             )
         evaluation = self.evaluation
         if evaluation is not None and evaluation.data is not None:
-            _check_held_out(evaluation.data, "evaluation.data")
+            _check_measurable(evaluation.data, "evaluation.data")
             if isinstance(evaluation.data, FileData):
                 template = self.feedback.template
                 fields = template.model_dump() if isinstance(template, FeedbackFormat) else template
@@ -184,16 +193,21 @@ class EvaluateStage(Stage):
     data: Data
     template: TemplateName | Template | None = None
     rollout: RolloutSection
-    problems: Rows = 400
+    problems: Rows | None = Field(None, description="default: 400 of a world, of a file all that are held out")
     min_told_gap: Share | None = Field(
         None,
         description="stop unless accuracy told the answer exceeds the plain one by this much: strict accuracy in a "
         "world, checked accuracy on a file",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _problems(cls, value: Any) -> Any:
+        return problems_of_world(value, 400)
+
     @model_validator(mode="after")
     def _measures(self) -> EvaluateStage:
-        _check_held_out(self.data, "data")
+        _check_measurable(self.data, "data")
         check_template_columns(self.template, self.data)
         return self
 
@@ -319,7 +333,7 @@ class OnlineStage(Stage):
         check_keep(self)
         check_template_columns(self.template, self.data)
         if self.evaluation is not None:
-            _check_held_out(self.data, "data", judged=True)
+            _check_held_out(self.data)
         return self
 
 
@@ -431,6 +445,10 @@ class RunConfig(Strict):
             if isinstance(stage, OnlineStage):
                 for key in stage.unread_sections:
                     found.append((stage, key, f"stages.{stage.name}.{key}", f"type: {stage.type}"))
+            if isinstance(stage, DocumentStage) and stage.evaluation is not None and not stage.measures_problems:
+                for key in PROBLEM_KEYS:
+                    path = f"stages.{stage.name}.evaluation.{key}"
+                    found.append((stage.evaluation, key, path, "evaluation.holdout without evaluation.data"))
         return found
 
     @field_validator("stages")
@@ -442,6 +460,15 @@ class RunConfig(Strict):
             for stage in stages:
                 check_positions(stage, positions)
         return stages
+
+    def made_by(self, stage: AnyStage) -> list[AnyStage]:
+        """The stages that made the model that `stage` ends with, itself first."""
+        found, at = [stage], self.stages.index(stage)
+        while found[-1].init != FROM_MODEL and at:
+            named = found[-1].init
+            at = at - 1 if named is None else next(i for i, one in enumerate(self.stages) if one.name == named)
+            found.append(self.stages[at])
+        return found
 
     @model_validator(mode="after")
     def _stage_names(self) -> RunConfig:
@@ -485,6 +512,8 @@ class RunConfig(Strict):
                         reason="no stage has that name",
                         remedy=did_you_mean(name, seen) + "name one of: " + ", ".join(seen),
                     )
+        for stage in self.stages:
+            check_unseen(stage, self.made_by(stage))
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(
                 f"seeds={self.seeds} holds one twice",
@@ -494,19 +523,23 @@ class RunConfig(Strict):
         return self
 
 
-def _check_held_out(data: Any, where: str, judged: bool = False) -> None:
-    """Raises ConfigError where an evaluation would measure nothing: no rows are set aside, or nobody judges them."""
-    if isinstance(data, PrefixData) and not judged:
+def _check_measurable(data: Any, where: str) -> None:
+    """Raises ConfigError where an evaluation apart from training would measure nothing, because nobody judges it."""
+    if isinstance(data, PrefixData):
         raise ConfigError(
             f"prefixes of {data.path} as {where}",
             reason="how a text goes on is measured by the judge of a reward, and there is none here",
             remedy="measure it by the `evaluation` of a stage with a {type: judge, ...} reward, or name problems",
         )
+
+
+def _check_held_out(data: Any) -> None:
+    """Raises ConfigError where an evaluation beside training would measure nothing, because no rows are set aside."""
     if isinstance(data, FileData | PrefixData) and not data.eval_rows:
         raise ConfigError(
-            f"an evaluation with {where}.eval_rows={data.eval_rows}",
+            f"an evaluation with data.eval_rows={data.eval_rows}",
             reason="no rows are set aside, so that nothing would be measured",
-            remedy=f"set {where}.eval_rows to how many rows are held out, or evaluation: null",
+            remedy="set data.eval_rows to how many rows are held out, or evaluation: null",
         )
 
 

@@ -220,7 +220,11 @@ class FileData(Strict):
     )
     where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
     max_rows: PositiveInt | None = None
-    eval_rows: NonNegativeInt = Field(0, description="rows set aside for evaluation, by a fixed shuffle")
+    eval_rows: NonNegativeInt = Field(
+        0,
+        description="rows set aside for evaluation, by a fixed shuffle; 0 where a stage only measures (an evaluate "
+        "stage, evaluation.data): all rows are measured",
+    )
     group: str | None = Field(
         None, description="rows with equal values of this field are set aside together, such as both orders of a pair"
     )
@@ -236,6 +240,15 @@ class FileData(Strict):
                 remedy="leave it out; data.question and data.answer map fields to those names",
             )
         return self
+
+
+def problems_of_world(value: Any, count: int) -> Any:
+    """A block with `problems: count` where it does not say how many and has no file: a world has no end."""
+    if not isinstance(value, dict) or value.get("problems") is not None:
+        return value
+    data = value.get("data")
+    of_file = isinstance(data, FileData | PrefixData) or (isinstance(data, dict) and "world" not in data)
+    return value if of_file else {**value, "problems": count}
 
 
 class PrefixData(Strict):

@@ -51,9 +51,10 @@ def load_rows(spec: FileData) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     return problems.train, problems.held_out
 
 
-def load_problems(spec: FileData) -> Problems:
+def load_problems(spec: FileData, *, measured_only: bool = False) -> Problems:
     """The rows of `spec`; `spec.eval_rows` of them are set aside by a fixed shuffle.
 
+    With `measured_only` nothing is trained on them: none need be left to train on, and `eval_rows: 0` sets all aside.
     With `spec.group` they are whole groups, as few as have that many rows. What the fields may hold is said in
     `data.fields`; further columns are passed on as they are.
 
@@ -85,11 +86,12 @@ def load_problems(spec: FileData) -> Problems:
             break
     for name in () if found else unseen:
         raise _missing(spec.path, (name, "no such field"), fields or names_of([row]))
-    rows, aside = _shuffled(found, spec.eval_rows)
-    if len(rows) <= aside:
+    wanted = spec.eval_rows or (len(found) if measured_only else 0)
+    rows, aside = _shuffled(found, wanted)
+    if len(rows) < wanted or not rows[0 if measured_only else aside :]:
         raise DataError(
             f"{spec.path}: {len(rows)} rows with eval_rows={spec.eval_rows}",
-            reason="no row is left to train on"
+            reason=("it has no more rows" if measured_only else "no row is left to train on")
             if rows
             else f"every row lacks something: {dict(dropped)}"
             if dropped
@@ -265,8 +267,14 @@ def audit_lengths(
     """Rows whose prompt fits (or will be truncated), and the audit of all.
 
     Raises:
-        DataError: a prompt is too long and `on_long` is `fail`, or every prompt is.
+        DataError: a prompt is too long and `on_long` is `fail`, or every prompt is; or there is none.
     """
+    if not rows:
+        raise DataError(
+            "no problem is left",
+            reason="those set aside were dropped, as gold answers that cannot be judged are",
+            remedy="correct their answers, or raise data.eval_rows",
+        )
     fits = [length <= limit for length in lengths]
     if on_long == "truncate":
         return rows, LengthAudit(lengths, limit, dropped=0, truncated=len(rows) - sum(fits))

@@ -29,7 +29,9 @@ class Examiner(Protocol):
         ...
 
     def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
-        """1 where ours is the better text, 0 where theirs is, 0.5 for a tie; None is undecided."""
+        """1 where ours is the better text, 0 where theirs is, 0.5 for a tie; None is undecided.
+
+        One that compares nothing has an attribute `compares = False`, and gives None throughout."""
         ...
 
 
@@ -57,6 +59,7 @@ class JudgeExaminer:
 
     def __init__(self, pointwise: CandidateJudge | None, pairwise: CandidateJudge | None):
         self.pointwise, self.pairwise = pointwise, pairwise
+        self.compares = pairwise is not None
 
     def measure(self, passages: Sequence[Passage], texts: Sequence[str]) -> list[Mapping[str, float | None]]:
         if self.pointwise is None:
@@ -93,9 +96,10 @@ def evaluate_continuations(
 ) -> tuple[dict[str, float], dict[str, list[str]], list[dict[str, Any]]]:
     """Metrics named `<mode>/<metric>`, the texts by mode, and samples to read.
 
-    Of every property the mean over texts; `length` (tokens), `ended` (share that ended by themselves); and of the
-    comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` = wins + ties / 2 and
-    `win_share` = wins / (wins + losses), which leaves ties out.
+    Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that ended by
+    themselves); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
+    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts
+    that some of this leaves out: a property or the comparison is undecided.
 
     Args:
         modes: with the prompts of `passages`, and n = 1.
@@ -113,11 +117,16 @@ def evaluate_continuations(
         theirs = [passage.suffix for passage in passages] if opponent is None else _texts_of(opponent, mode, passages)
         measured = examiner.measure(passages, ours)
         compared = examiner.compare(passages, ours, theirs)
+        asked = zip(measured, compared, strict=True)
+        compares = getattr(examiner, "compares", True)
+        said = [(*found.values(), score) if compares else (*found.values(),) for found, score in asked]
         values: dict[str, list[float]] = defaultdict(list)
-        for found, rollout in zip(measured, rollouts, strict=True):
+        for found, answers, rollout in zip(measured, said, rollouts, strict=True):
             for name, value in found.items():
                 if value is not None:
                     values[name].append(value)
+            if answers:
+                values["undecided"].append(float(None in answers))
             values["length"].append(float(len(rollout.completion_ids)))
             values["ended"].append(float(rollout.finish_reason == "eos"))
         means = {name: math.fsum(v) / len(v) for name, v in values.items()} | _shares(compared)

@@ -31,7 +31,7 @@ class Task:
 
     Args:
         train_rows: `(count, seed) -> rows`, drawn anew for a world, the file's rows otherwise.
-        eval_rows: `count -> rows`, disjoint from training.
+        eval_rows: `count -> rows`, disjoint from training; None: all that a file has (a world has no end).
         measure: what evaluation reports of a completion.
         grader: a world's full grade; None for files.
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
@@ -42,7 +42,7 @@ class Task:
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
-    eval_rows: Callable[[int], list[dict[str, Any]]]
+    eval_rows: Callable[[int | None], list[dict[str, Any]]]
     measure: Measure
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
     target: Callable[[str, int], Feedback] | None = None
@@ -57,6 +57,8 @@ def make_task(
     template: str | Template | None,
     judge: Callable[..., Any] | None = None,
     tokenizer: Any = None,
+    *,
+    measured_only: bool = False,
 ) -> Task:
     """The task of a stage's `data` and `template`.
 
@@ -65,6 +67,7 @@ def make_task(
         template: prompts; None for the world's, `math`, or for prefixes the text as it is.
         judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
         tokenizer: the policy's; prefixes are cut in its tokens, and templates may not spell out its control tokens.
+        measured_only: no row of the data is trained on, so that a file with `eval_rows: 0` is measured whole.
 
     Raises:
         ConfigError: prefixes without a judge, or with a template.
@@ -72,7 +75,10 @@ def make_task(
     """
     if isinstance(data, PrefixData):
         return _prefix_task(data, template, judge, tokenizer)
-    task, rendering = _world_task(data, template) if isinstance(data, WorldData) else _file_task(data, template, judge)
+    if isinstance(data, WorldData):
+        task, rendering = _world_task(data, template)
+    else:
+        task, rendering = _file_task(data, template, judge, measured_only)
     if tokenizer is not None:
         rendering.check(tokenizer)
     return task
@@ -116,13 +122,16 @@ def _world_task(data: WorldData, template_spec) -> tuple[Task, PromptTemplate]:
     return task, template
 
 
-def _file_task(data: FileData, template_spec, judge: Callable[..., Any] | None) -> tuple[Task, PromptTemplate]:
+def _file_task(
+    data: FileData, template_spec, judge: Callable[..., Any] | None, measured_only: bool
+) -> tuple[Task, PromptTemplate]:
     from ixt_rl.rewards import MathReward
 
     score: Callable[..., Any] = judge or MathReward()
-    problems = load_problems(data)
+    problems = load_problems(data, measured_only=measured_only)
     train, held_out = problems.train, problems.held_out
-    template = load_template(template_spec, OF_MESSAGES if isinstance(train[0]["question"], list) else "math")
+    first = [*train, *held_out][0]  # all rows' questions are of one kind
+    template = load_template(template_spec, OF_MESSAGES if isinstance(first["question"], list) else "math")
     golds: dict[str, Any] = {}
     extracted = None
     if isinstance(score, MathReward):
@@ -146,9 +155,10 @@ def _with_golds(
     if reward.on_bad_gold == "refuse":
         check_golds(rows)
     kept, _, report = typed_golds(rows)
-    if not any(at < len(train) for at in kept):
+    needed = train or held_out  # without rows to train on, those that are measured
+    if not any((at < len(train)) == bool(train) for at in kept):
         raise DataError(
-            f"{data.path}: none of the {len(train)} gold answers can be judged",
+            f"{data.path}: none of the {len(needed)} gold answers can be judged",
             reason=report.dropped[0][2] if report.dropped else "there are no rows",
             remedy="map data.answer to the column with the final answer, or set data.answer_extract",
         )

@@ -252,7 +252,7 @@ def _task(stage: DocumentStage) -> Task | None:
     if evaluation is None:
         return None
     if evaluation.data is not None:
-        return make_task(evaluation.data, evaluation.template)
+        return make_task(evaluation.data, evaluation.template, measured_only=True)
     if isinstance(stage.data, FileCorpus):
         return None
     return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)

@@ -100,7 +100,7 @@ def run_evaluate(
     """Measures a model on held-out problems."""
     started = time.perf_counter()
     model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin, config.model)
-    task = make_task(stage.data, stage.template, tokenizer=tokenizer)
+    task = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True)
     ends = eos_ids(model, tokenizer)
     engine = engines.get(stage.rollout, origin, ends)
     if engine is None:

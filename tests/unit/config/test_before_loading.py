@@ -9,7 +9,7 @@ import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.config.asked_options import OPTIONS, check_options
-from ixt_rl.config.load import dump_yaml, load_run, resolved
+from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
 from ixt_rl.config.sections import WorldData
 from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError
@@ -53,16 +53,74 @@ def refused(tmp_path, stage, *says, model=None):
     [
         {**RL, "evaluation": {"every": 1, "problems": 100}},
         {**RL, "evaluation": {}},
-        MEASURE,
-        {**SFT, "evaluation": {"data": {"path": "some/problems"}}},
     ],
-    ids=["online", "online, all defaults", "evaluate", "documents"],
+    ids=["online", "online, all defaults"],
 )
 def test_an_evaluation_without_held_out_rows_is_refused(stage, tmp_path):
-    if stage["name"] == "d":  # the model's tokenizer is the world's there
-        refused(tmp_path, stage, "eval_rows=0", "nothing would be measured", model={"new": {"tokenizer": "world"}})
-    else:
-        refused(tmp_path, stage, "eval_rows=0", "nothing would be measured")
+    refused(tmp_path, stage, "eval_rows=0", "nothing would be measured")
+
+
+FILES = {"name": "d", "type": "pretrain", "data": {"sources": [{"path": "some/text"}]}, "steps": 2, "optim": OPTIM}
+DOCUMENTS = {**FILES, "evaluation": {"data": {"path": "some/problems"}}}
+
+
+@pytest.mark.parametrize("stage", [MEASURE, DOCUMENTS], ids=["evaluate", "documents"])
+def test_all_rows_are_measured_where_no_stage_trains_on_the_file(stage, tmp_path):
+    (found,) = load(tmp_path, stage).stages
+    assert (found if stage is MEASURE else found.evaluation).problems is None
+    load_stages(tmp_path, {**RL, "data": {"path": "some/problems", "where": {"split": ["train"]}}}, split("test"))
+    load_stages(tmp_path, MEASURE, RL)  # the first model has seen nothing
+    load_stages(tmp_path, RL, {**MEASURE, "init": "model"})
+    load_stages(
+        tmp_path, {**RL, "data": {"path": "some/problems", "split": "train"}}, data("some/problems", split="test")
+    )
+    for data_of_rl in ({"path": "some/problems"}, {"path": "some/problems", "eval_rows": 5}):
+        with pytest.raises(ConfigError, match=r"eval_rows=0[\s\S]*'rl' trains on rows of that file"):
+            load_stages(tmp_path, {**RL, "data": data_of_rl}, MEASURE)
+    load_stages(tmp_path, {**RL, "data": {**RL["data"], "eval_rows": 5}}, data("some/problems", eval_rows=5))
+
+
+def test_documents_are_not_measured_on_the_file_that_they_are_trained_on(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "one", "question": "1", "answer": "1"}\n')
+    one = {"sources": [{"path": str(tmp_path)}]}
+    refused(tmp_path, {**DOCUMENTS, "data": one, "evaluation": {"data": {"path": str(file)}}}, "'d' trains on rows")
+
+
+def data(path, **more):
+    return {**MEASURE, "data": {"path": path, **more}}
+
+
+def split(name):
+    return data("some/problems", where={"split": [name]})
+
+
+def load_stages(tmp_path, *stages):
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_yaml({"name": "trial", "model": MODEL, "stages": list(stages)}))
+    return load_run(file)
+
+
+@pytest.mark.parametrize("stage", [DOCUMENTS, {**SFT, "evaluation": {}}, {**FILES, "evaluation": {"holdout": 3}}])
+def test_stages_on_documents_load_back_with_every_default_filled_in(stage, tmp_path):
+    model = {"new": {"tokenizer": "world"}} if stage["name"] == "d" and "world" in stage["data"] else MODEL
+    config = load(tmp_path, stage, model)
+    file = tmp_path / "again.yaml"
+    file.write_text(dump_yaml(resolved(config)))
+    assert load_run(file) == config
+
+
+def test_what_documents_held_out_do_not_read_is_noted_and_never_refused(tmp_path):
+    evaluation = {"holdout": 3, "wishes": {"a": None}, "samples": 2}
+    config = load(tmp_path, {**FILES, "evaluation": evaluation})
+    assert notes(config) == [
+        f"stages.d.evaluation.{key} is not read by evaluation.holdout without evaluation.data"
+        for key in ("wishes", "samples")
+    ]
+    assert "wishes" not in resolved(config)["stages"][0]["evaluation"]
+    short = {"new": {"tokenizer": "bytes", "max_positions": 16}}  # fewer than max_new_tokens
+    assert not notes(load(tmp_path, {**FILES, "evaluation": {"holdout": 3}}, short))
+    refused(tmp_path, {**DOCUMENTS}, "max_new_tokens", model=short)
 
 
 def test_prefixes_are_not_measured_without_a_judge(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.config.sections import FileData
-from ixt_rl.data.loaders import load_rows
+from ixt_rl.data.loaders import load_problems, load_rows
 from ixt_rl.errors import DataError
 from tests.unit.data.files import write
 
@@ -57,6 +57,20 @@ def test_what_is_not_there_or_leaves_nothing_is_refused(tmp_path):
         load_rows(spec(path, group="doc", eval_rows=19))
 
 
+def test_a_file_that_nothing_is_trained_on_is_measured_whole(tmp_path):
+    from ixt_rl.evaluation.tasks import make_task
+
+    path = pairs(tmp_path / "rows.jsonl")
+    assert [len(load_problems(spec(path, eval_rows=n), measured_only=True).held_out) for n in (0, 5, 20)] == [20, 5, 20]
+    task = make_task(spec(path), "plain", judge=lambda **kwargs: [1.0], measured_only=True)
+    assert len(task.eval_rows(None)) == 20 and len(task.eval_rows(7)) == 7
+    with pytest.raises(DataError, match=r"20 rows with eval_rows=21\s.*it has no more rows"):
+        load_problems(spec(path, eval_rows=21), measured_only=True)
+    unjudged = write(tmp_path / "bad.jsonl", [{"q": "1", "a": "???"}])
+    with pytest.raises(DataError):
+        make_task(spec(unjudged), "plain", measured_only=True)
+
+
 def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
     from ixt_rl.config.sections import Template
     from ixt_rl.evaluation.tasks import make_task
@@ -69,6 +83,7 @@ def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
         n = int(row["question"].split()[0])
         assert row["prompt"] == f"{n} + 1\n"
         assert row["told_prompt"] == f"{n} + 1\nA reader: carry {n}. It is {n + 1}.\n"
-    empty = spec(write(tmp_path / "empty.jsonl", [*rows, {"q": "x", "a": 1, "critique": None}]), columns=["critique"])
-    with pytest.raises(DataError, match="critique=None of the question 'x'"):
-        make_task(empty, template, judge=lambda **kwargs: [1.0])
+    for critique, said in ((None, "field 'critique' is null"), (" ", "critique=' ' of the question 'x'")):
+        bad = write(tmp_path / "bad.jsonl", [*rows, {"q": "x", "a": 1, "critique": critique}])
+        with pytest.raises(DataError, match=said):
+            make_task(spec(bad, columns=["critique"]), template, judge=lambda **kwargs: [1.0])

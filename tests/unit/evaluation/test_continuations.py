@@ -64,6 +64,7 @@ def test_means_leave_undecided_texts_out_and_shares_are_of_decided_comparisons()
             "greedy/right": 1.0,
             "greedy/length": 2.0,
             "greedy/ended": 0.75,
+            "greedy/undecided": 0.25,
             "greedy/wins": 1 / 3,
             "greedy/ties": 1 / 3,
             "greedy/losses": 1 / 3,
@@ -106,5 +107,6 @@ def test_a_judge_measures_pointwise_axes_and_compares_quality():
     metrics = measured(examiner)[0]
     assert metrics["greedy/safety"] == 0.75
     assert (metrics["greedy/wins"], metrics["greedy/ties"], metrics["greedy/losses"]) == pytest.approx((1 / 3,) * 3)
+    assert metrics["greedy/undecided"] == 0.25  # decided to be unsafe, and not to be compared
     alone = measured(JudgeExaminer(None, None))[0]
     assert set(alone) == {"greedy/length", "greedy/ended"}  # nothing was asked, so nothing is claimed

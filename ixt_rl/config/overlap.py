@@ -1,0 +1,64 @@
+"""Files that a stage measures whole, against those that its model was trained on. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixt_rl.config.checks import data_files
+from ixt_rl.config.documents import FileCorpus
+from ixt_rl.config.sections import FileData, PrefixData
+from ixt_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ixt_rl.config.schema import AnyStage
+
+
+def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:
+    """Refuses to measure all rows of a file that a model was trained on.
+
+    Args:
+        stage: an evaluate stage, or one with `evaluation.data`; others pass.
+        trained: the stages that made its model, itself included where it trains.
+
+    Raises:
+        ConfigError: `eval_rows` is 0, and one of `trained` reads the same rows.
+    """
+    where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage))
+    if not isinstance(data, FileData) or data.eval_rows:
+        return
+    for other in trained:
+        if other.type != "evaluate" and any(_same_rows(data, source) for source in _sources(other.data)):
+            raise ConfigError(
+                f"stage {stage.name!r} measures all rows of {data.path} ({where}.eval_rows=0)",
+                reason=f"stage {other.name!r} trains on rows of that file",
+                remedy="name another file"
+                + (", or set the same data.eval_rows in both" if isinstance(other.data, FileData) else ""),
+            )
+
+
+def _measured(stage: AnyStage) -> Any:
+    return getattr(getattr(stage, "evaluation", None), "data", None)
+
+
+def _sources(data: Any) -> Sequence[Any]:
+    if isinstance(data, FileCorpus):
+        return data.sources
+    return [data] if isinstance(data, FileData | PrefixData) else []
+
+
+def _same_rows(measured: FileData, trained: Any) -> bool:
+    """Whether two blocks read one file, or one split of a hub dataset, and no field of `where` tells them apart."""
+    shared = _files(measured.path) & _files(trained.path)
+    subset = [(getattr(block, "name", None), getattr(block, "split", "train")) for block in (measured, trained)]
+    if not shared or (subset[0] != subset[1] and not any(Path(file).exists() for file in shared)):
+        return False
+    other = getattr(trained, "where", {})
+    return all(set(values) & set(other.get(field, values)) for field, values in measured.where.items())
+
+
+def _files(path: str | list[str]) -> set[str]:
+    """The files of a path, absolute; a hub id as it is."""
+    found = (file for one in ([path] if isinstance(path, str) else path) for file in data_files(one))
+    return {str(Path(file).resolve()) if Path(file).exists() else file for file in found}

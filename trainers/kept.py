@@ -11,8 +11,9 @@ Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,10 +36,11 @@ class KeptTrainer(OnlineTrainer):
     attribute `decides = False` (as the shipped rewards on form and length have).
 
     Raises:
-        ConfigError: `args.keep` names nothing, or what is not there.
+        ConfigError: `args.keep` names nothing, or what is not there; `args.keep_reward` is no number.
     """
 
     def __init__(self, model: Any, reward_funcs: Any, args: Any, **kwargs: Any):
+        _check_number(args.keep_reward)
         super().__init__(model, reward_funcs, args, **kwargs)
         weights = self.reward_weights.tolist()
         self.deciding = _deciding(self.reward_func_names, self.reward_funcs, weights, args.keep)
@@ -178,6 +180,16 @@ def signals_of(inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int
     return found
 
 
+def _check_number(keep_reward: Any) -> None:
+    """Raises ConfigError for what no reward could be compared with."""
+    if isinstance(keep_reward, bool) or not isinstance(keep_reward, int | float) or not keep_reward < math.inf:
+        raise ConfigError(
+            f"keep_reward={keep_reward!r}",
+            reason="rewards are compared with it: it must be a finite number",
+            remedy="write a number such as 1.0; -inf keeps whatever is decided",
+        )
+
+
 def _deciding(
     names: Sequence[str], functions: Sequence[Any], weights: Sequence[float], keep: Sequence[str] | None
 ) -> list[int]:
@@ -185,7 +197,7 @@ def _deciding(
     if keep is None:
         counted = [i for i, weight in enumerate(weights) if weight > 0] or list(range(len(names)))
         return [i for i in counted if getattr(functions[i], "decides", True)] or counted
-    wanted = [keep] if isinstance(keep, str) else list(keep)
+    wanted = [keep] if isinstance(keep, str) or not isinstance(keep, Iterable) else list(keep)
     known = f"name some of: {', '.join(names)}"
     if not wanted:
         raise ConfigError(f"keep={keep!r}", reason="no reward would decide", remedy=known)
@@ -194,6 +206,6 @@ def _deciding(
             raise ConfigError(
                 f"keep={keep!r}",
                 reason=f"no reward function is called {name!r}",
-                remedy=did_you_mean(name, list(names)) + known,
+                remedy=did_you_mean(str(name), list(names)) + known,
             )
     return [i for i, name in enumerate(names) if name in wanted]

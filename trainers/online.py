@@ -222,6 +222,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         """(B of all ranks, F) rewards; rows with an incomplete total are NaN throughout, which TRL leaves out of
         baselines, advantages and means (it would take a part for the whole)."""
         gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._exclude_infinite(gathered)
         first = self.accelerator.process_index * len(prompts)
         self._rewards = gathered[first : first + len(prompts)].clone()
         gathered[self._incomplete(gathered)] = float("nan")
@@ -297,8 +298,13 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         if sums:
             names = sorted(sums)
             local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
-            for name, (total, count) in zip(names, self.accelerator.reduce(local, "sum").tolist(), strict=True):
-                self._metrics["train" if training else "eval"][name].append(total / count if count else float("nan"))
+            reduced = self.accelerator.reduce(local, "sum").tolist()
+            if any(
+                count for _, count in reduced
+            ):  # else nothing happened since the last log, as at the end of training
+                table = self._metrics["train" if training else "eval"]
+                for name, (total, count) in zip(names, reduced, strict=True):
+                    table[name].append(total / count if count else float("nan"))
             for name in names:
                 sums[name].zero_()  # names stay, so that every rank reduces the same list
         if training and sums:
@@ -380,6 +386,18 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         """(B,) bool: rows whose weighted sum lacks a part."""
         weighs = self.reward_weights.to(rewards_per_func.device) != 0
         return rewards_per_func[:, weighs].isnan().any(dim=1)
+
+    def _exclude_infinite(self, rewards_per_func: Tensor) -> None:
+        """Infinite rewards become undecided, in place: no mean or deviation of a group with one is a number."""
+        infinite = rewards_per_func.isinf()
+        if infinite.any():
+            names = [self.reward_func_names[place] for place in infinite.any(dim=0).nonzero().flatten().tolist()]
+            warnings.warn(
+                f"step {self.state.global_step}: {', '.join(names)} gave {int(infinite.sum())} infinite rewards, which "
+                "count as undecided. Return a finite number, or None.",
+                stacklevel=2,
+            )
+            rewards_per_func[infinite] = float("nan")
 
     def _warn_of_nothing(self, rewards_per_func: Tensor, undecided: Tensor) -> None:
         if undecided.all() and not rewards_per_func.isnan().all(dim=1).any():

@@ -229,3 +229,32 @@ def test_each_reward_reaches_every_trainer_by_row(method, tmp_path):
     assert isinstance(trainer, (InTROTrainer, RAFTTrainer, GRPOTrainer))
     found = generation_batch(trainer)["rewards_per_func"]
     assert found.isnan().tolist() == [[False, False], [True, False]] * 4
+
+
+@pytest.mark.parametrize("method", ["intro", "grpo"])
+def test_an_infinite_reward_is_undecided_and_said(method, tmp_path):
+    """A group's mean with one in it would be infinite, and every advantage NaN, which TRL makes 0."""
+    values = [math.inf, 1.0, 0.0, -math.inf]
+    trainer = trainer_of(method, tmp_path, [scripted("verifier", values), FORM])
+    with pytest.warns(UserWarning, match="verifier gave 4 infinite rewards"):
+        batch = generation_batch(trainer)
+    assert batch["rewards"].isnan().tolist() == [True, False, False, True] * 2
+    assert batch["advantages"].tolist() == pytest.approx([0, 2**-0.5, -(2**-0.5), 0] * 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("keep_reward", [math.nan, math.inf, "1", None, True])
+def test_what_nothing_can_be_compared_with_is_refused(keep_reward, tmp_path):
+    with pytest.raises(ConfigError, match="finite number"):
+        trainer_of("raft", tmp_path, [FORM], keep_reward=keep_reward)
+    with pytest.raises(ConfigError, match="no reward function is called 3"):
+        trainer_of("raft", tmp_path, [FORM], keep=3)
+
+
+@pytest.mark.parametrize("method", ["intro", "grpo"])
+def test_a_log_after_which_nothing_happened_has_no_means(method, tmp_path):
+    """The summary that ends a training."""
+    trainer = trainer_of(method, tmp_path, [FORM], max_steps=1)
+    trainer.train()
+    first, summary = trainer.state.log_history
+    assert first["excluded_share"] == 0.0
+    assert "train_runtime" in summary and "flops/train" in summary and "excluded_share" not in summary

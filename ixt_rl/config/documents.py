@@ -51,7 +51,9 @@ class SourceSection(Strict):
         "text",
         description="field of the document, or of the reply to `prompt`; `a.b` is the entry b of field a",
     )
-    prompt: str | None = Field(None, description="field of what the text replies to; sft needs it, or messages")
+    prompt: str | None = Field(
+        None, description="field of what the text replies to, as text or as messages; sft needs it, or messages"
+    )
     messages: str | None = Field(
         None,
         description="field of a conversation, in place of text and prompt (sft): messages of system, user, assistant",

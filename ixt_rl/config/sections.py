@@ -218,7 +218,9 @@ class FileData(Strict):
     answer_extract: Literal["none", "last_box", "hashes"] = Field(
         "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
     )
-    where: dict[str, list[str | int]] = Field({}, description="keep rows whose field has one of these values")
+    where: dict[str, list[bool | int | float | str]] = Field(
+        {}, description="keep rows whose field has one of these values: text, numbers, true or false, dates as text"
+    )
     max_rows: PositiveInt | None = None
     eval_rows: NonNegativeInt = Field(
         0,

@@ -17,6 +17,8 @@ from ixt_rl.errors import DataError
 
 Messages = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
+_CONTENT = ("content", "value")
+_SHAREGPT = {"human": "user", "gpt": "assistant"}
 MISSING = object()
 """Stands for a field that a row does not have."""
 _LARGEST = 400  # digits before or after the point that a number is written out with
@@ -27,24 +29,44 @@ class Written(Decimal):
 
 
 def find(row: Mapping[str, Any], name: str) -> Any:
-    """The value of a field, or `MISSING`. `a.b` is the entry b of the field a, if no field is called `a.b`."""
+    """The value of a field, or `MISSING`. `a.b` is the entry b of the field a, if no field is called `a.b`.
+
+    Where a is null, so is `a.b`.
+    """
     if name in row:
         return row[name]
     value: Any = row
-    for part in name.split("."):
+    for number, part in enumerate(name.split(".")):
+        if value is None and number:
+            return None  # of nothing there is no entry
         if not isinstance(value, Mapping) or part not in value:
             return MISSING
         value = value[part]
     return value
 
 
+def is_null(value: Any) -> bool:
+    """Whether it is null or NaN, as which tables write what is missing in a column of numbers."""
+    return value is None or (isinstance(value, float | Decimal) and value != value)
+
+
 def is_missing(value: Any) -> bool:
-    """Whether there is nothing: no such field, null, NaN, blank text, an empty list or object."""
-    if value is MISSING or value is None or (isinstance(value, float) and value != value):
+    """Whether there is nothing: no such field, null, NaN, blank text, an empty object, a list of nothing else.
+
+    Of messages the last one counts, which is the question or the reply.
+    """
+    if value is MISSING or is_null(value):
         return True
     if isinstance(value, str):
         return not value or value.isspace()
-    return isinstance(value, list | dict) and not value
+    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+        said, known = _content(value[-1]), not value[-1].keys().isdisjoint(_CONTENT)
+        return (
+            known and not value[-1].get("tool_calls") and (said is None or (isinstance(said, str) and is_missing(said)))
+        )
+    if isinstance(value, list):
+        return all(map(is_missing, value))
+    return isinstance(value, dict) and not value
 
 
 def plain(value: Any) -> Any:
@@ -116,6 +138,8 @@ def as_question(value: Any, place: str) -> str | Messages:
 def as_messages(value: Any, place: str) -> Messages:
     """A conversation of system, user and assistant: at least one message, each with text.
 
+    A message is {"role", "content"}, or {"from", "value"} with `human` and `gpt` for user and assistant (ShareGPT).
+
     Raises:
         DataError: something in it is none, or of another role.
     """
@@ -125,16 +149,23 @@ def as_messages(value: Any, place: str) -> Messages:
 
 
 def _message(message: Mapping[str, Any], place: str) -> dict[str, str]:
-    role, content = message.get("role"), message.get("content")
+    role, content = message.get("role", message.get("from")), _content(message)
+    role = _SHAREGPT.get(role, role) if isinstance(role, str) else role
     if role not in ROLES or message.get("tool_calls"):
         what = "it calls tools" if role in ROLES else f"its role is {role!r}"
         raise _refused(place, message, what, f"roles are {', '.join(ROLES)}; leave rows with tools out")
-    if isinstance(content, list):  # parts, of which only text is one
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
     if not isinstance(content, str):
         raise _refused(place, message, "its content is no text", "give every message a text, and leave images out")
     return {"role": role, "content": as_text(content, place)}
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    """What a message says; of parts their text, where every part is text."""
+    content = next((message[name] for name in _CONTENT if message.get(name) is not None), None)
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(parts) if all(isinstance(part, str) for part in parts) else content or None
+    return content
 
 
 def as_golds(value: Any, place: str) -> str | list[str]:
@@ -145,10 +176,9 @@ def as_golds(value: Any, place: str) -> str | list[str]:
     """
     if not isinstance(value, list):
         return as_text(value, place)
+    if any(map(is_missing, value)):
+        raise _refused(place, value, "one of its answers is blank or null", "leave that one out")
     golds = [as_text(item, place) for item in value]
-    for gold in golds:
-        if is_missing(gold):
-            raise _refused(place, value, "one of its answers is blank", "leave the blank one out")
     return golds[0] if len(golds) == 1 else golds
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ixt_rl.config.checks import data_files
 from ixt_rl.config.problems import did_you_mean
-from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, names_of, plain
+from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, is_null, names_of, plain
 from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, no_dataset
 from ixt_rl.errors import DataError
 
@@ -66,16 +66,17 @@ def load_problems(spec: FileData, *, measured_only: bool = False) -> Problems:
     dropped: Counter[str] = Counter()
     required = [spec.question, spec.answer, *spec.columns, *([spec.group] if spec.group else [])]
     unseen = dict.fromkeys([*required, *spec.where])
+    kept = {name: [*map(_key, values)] for name, values in spec.where.items()}
     fields: list[str] = []
     row: Mapping[str, Any] = {}
     for place, row, fields in _rows(spec, [*unseen]):
         for name in [name for name in unseen if find(row, name) is not MISSING]:
             del unseen[name]
-        if not all(_key(find(row, name)) in values for name, values in spec.where.items()):
+        if not all(_key(find(row, name)) in values for name, values in kept.items()):
             continue
         lacking = _lacking(row, required, spec)
         if lacking and spec.on_missing == "refuse":
-            raise _missing(place, lacking, fields or names_of([row]))
+            raise _missing(place, lacking, names_of([{**dict.fromkeys(fields), **row}]))
         if lacking:
             dropped[": ".join(lacking)] += 1
             continue
@@ -85,7 +86,7 @@ def load_problems(spec: FileData, *, measured_only: bool = False) -> Problems:
         if len(found) == spec.max_rows:
             break
     for name in () if found else unseen:
-        raise _missing(spec.path, (name, "no such field"), fields or names_of([row]))
+        raise _missing(spec.path, (name, "no such field"), names_of([{**dict.fromkeys(fields), **row}]))
     wanted = spec.eval_rows or (len(found) if measured_only else 0)
     rows, aside = _shuffled(found, wanted)
     if len(rows) < wanted or not rows[0 if measured_only else aside :]:
@@ -114,8 +115,10 @@ def _problem(row: Mapping[str, Any], place: str, spec: FileData) -> dict[str, An
 
 
 def _key(value: Any) -> Any:
-    """A value as it is compared and grouped by: dates, lists and objects by their text."""
-    value = plain(value)
+    """A value as it is compared and grouped by: dates, lists and objects by their text, true apart from 1."""
+    value = None if is_null(value) else plain(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
@@ -125,7 +128,7 @@ def _lacking(row: Mapping[str, Any], required: list[str], spec: FileData) -> tup
         value = find(row, name)
         if value is MISSING or value is None:
             return name, "no such field" if value is MISSING else "null"
-        if name in (spec.question, spec.answer) and is_missing(value):
+        if is_null(value) or (name in (spec.question, spec.answer) and is_missing(value)):
             return name, "empty"
     return None
 

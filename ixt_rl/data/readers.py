@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import reprlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ixt_rl.errors import DataError
 
+if TYPE_CHECKING:
+    import pyarrow
+
 _BATCH_ROWS = 256  # rows of a Parquet file decoded at once
 _BOM = b"\xef\xbb\xbf"
+_NARROW_FLOAT = re.compile(r"\b(half)?float\b")  # how Arrow calls float16 and float32
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -103,13 +108,19 @@ def read_parquet(
                 ):
                     skipped = max(0, min(cursor.offset - passed, batch.num_rows))
                     passed += batch.num_rows
-                    for row in batch.slice(skipped).to_pylist():
+                    for row in _rows(batch.slice(skipped)):
                         cursor.offset += 1
                         cursor.row += 1
                         yield row
             except (pyarrow.ArrowException, OSError) as error:
                 raise DataError(
                     f"{path}: after row {cursor.row}", reason=f"it is not Parquet: {error}", remedy="write it again"
+                ) from None
+            except (OverflowError, ValueError, KeyError) as error:  # a year 30000, a map with one key twice
+                raise DataError(
+                    f"{path}: after row {cursor.row}",
+                    reason=f"within {_BATCH_ROWS} rows is a value that Python cannot hold: {error}",
+                    remedy="write that column as text",
                 ) from None
             cursor.group, cursor.offset = cursor.group + 1, 0
 
@@ -202,6 +213,33 @@ def _readable(path: str, cursor: Cursor) -> Iterator[None]:
 
 def _unreadable(place: str, error: BaseException) -> DataError:
     return DataError(place, reason=f"it cannot be read: {error}", remedy="check the file")
+
+
+def _rows(batch: pyarrow.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as Python has them; maps are objects, and a narrow float has the digits that it was written with."""
+    rows = batch.to_pylist(maps_as_pydicts="strict")
+    for column in batch.schema:
+        if _NARROW_FLOAT.search(str(column.type)):
+            for row in rows:
+                row[column.name] = _shortest(row[column.name], column.type)
+    return rows
+
+
+def _shortest(value: Any, kind: pyarrow.DataType) -> Any:
+    """The float32 nearest to 0.1 is 0.1, and not the 0.10000000149011612 that is the same number in float64."""
+    from pyarrow import types
+
+    if value is None:
+        return None
+    if types.is_floating(kind):
+        return float(str(kind.to_pandas_dtype()(value)))
+    if types.is_struct(kind):
+        return {field.name: _shortest(value[field.name], field.type) for field in kind}
+    if types.is_map(kind):
+        return {key: _shortest(item, kind.item_type) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shortest(item, kind.value_type) for item in value]
+    return value
 
 
 def _open_parquet(path: str):

@@ -12,7 +12,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import accumulate, islice
+from itertools import accumulate
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ixt_rl.conditioning.conditioner import share
 from ixt_rl.conditioning.prompts import PromptTemplate
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.data.fields import MISSING, as_messages, find, is_missing, names_of
+from ixt_rl.data.fields import MISSING, as_messages, as_question, find, is_missing, names_of
 from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
@@ -39,7 +39,7 @@ class Source:
     Args:
         files: .jsonl, .json and .parquet files, read in this order; or one hub dataset's id.
         text: column of the document; with `prompt`, of the reply.
-        prompt: column of what the text replies to; None: documents of their own.
+        prompt: column of what the text replies to, as text or, for a chat, as messages; None: documents of their own.
         messages: column of conversations, lists of messages that end with an assistant's; in place of text and prompt.
         feedback: prefix of the feedback columns that `ixt-rl annotate` wrote; None: feedback is not read.
         weight: share of the documents drawn from this source, relative to the other sources' weights.
@@ -113,7 +113,7 @@ class SourceReader:
         self._rows = self._pass()
 
     def check(self) -> None:
-        """Reads the first row of every file, and more of them where a column is not in it, or null.
+        """Reads the first row of every file, and more of them where a column is not in it, or as long as one is null.
 
         Raises:
             DataError: a file that is missing, empty or of an unknown kind, a column that is missing or always null, a
@@ -124,11 +124,11 @@ class SourceReader:
                 self._check_file(self.source.files[file])
             cursor = Cursor(file=file)
             lacking, null, row = self.source.required, self.source.said, None
-            for row in islice(self._read(cursor), _LOOKED_AT):
+            for number, row in enumerate(self._read(cursor), 1):
                 self._document(row, cursor)
                 lacking = [name for name in lacking if find(row, name) is MISSING]
                 null = [name for name in null if find(row, name) in (MISSING, None)]
-                if not lacking and not null:
+                if not null if not lacking else number == _LOOKED_AT:
                     break
             if row is None:
                 raise DataError(
@@ -140,7 +140,7 @@ class SourceReader:
                 raise self._no_column(lacking[0], names_of([row]), f"{self.source.files[file]}:{cursor.row}")
             if null:
                 raise DataError(
-                    f"{self.source.files[file]}: {null[0]}=None in all of the first {cursor.row} rows",
+                    f"{self.source.files[file]}: {null[0]}=None in every row",
                     reason="it is of type NoneType, not text: there is nothing to train on",
                     remedy="leave the file out, or name another column with `text`, `prompt` or `messages`",
                 )
@@ -237,20 +237,35 @@ class SourceReader:
             if template is not None and template.system is not None and before[0]["role"] != "system":
                 before = [{"role": "system", "content": template.system}, *before]
             return last["content"], "", _turns(before)
-        for name, value in zip(source.said, said, strict=True):
-            if not isinstance(value, str):
+        text, prompt = said[0], said[1] if source.prompt else ""
+        if isinstance(prompt, list):
+            prompt = as_question(prompt, f"{key}: {source.prompt}")
+        if isinstance(text, list) and text and isinstance(text[0], Mapping):
+            text = _reply(text, f"{key}: {source.text}")
+        for name, value in ((source.text, text), (source.prompt, prompt)):
+            if not isinstance(value, str) and not (value is prompt and isinstance(value, list)):
                 raise DataError(
                     f"{key}: {name}={reprlib.repr(value)}",
                     reason=f"it is of type {type(value).__name__}, not text",
                     remedy="remove the row, or write its text as a string",
                 )
-            if not value.isascii():
+            if isinstance(value, str) and not value.isascii():
                 value.encode()  # half a surrogate pair is no text
-        text, prompt = said[0], said[1] if source.prompt else ""
-        if template is None or not prompt:
-            return text, prompt, ()
-        shown = template.ask(prompt)
-        return (text, shown, ()) if isinstance(shown, str) else (text, "", _turns(shown))
+        if template is not None and prompt:
+            prompt = template.ask(prompt)
+        return (text, prompt, ()) if isinstance(prompt, str) else (text, "", _turns(prompt))
+
+
+def _reply(messages: list[Any], place: str) -> str:
+    """The text of a completion in messages: one, the assistant's."""
+    *others, reply = as_messages(messages, place)
+    if others or reply["role"] != "assistant":
+        raise DataError(
+            f"{place} of roles {', '.join(message['role'] for message in [*others, reply])}",
+            reason="the reply to a prompt is one message of the assistant",
+            remedy="put what is said before into the prompt, or name the whole conversation with `messages`",
+        )
+    return reply["content"]
 
 
 def _turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:

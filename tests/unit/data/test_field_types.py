@@ -50,6 +50,37 @@ EXACT = {
 }
 
 
+def test_parquet_floats_have_the_digits_they_were_written_with(tmp_path):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    values = pa.array([[0.1, 0.3], None, [1e10]], pa.list_(pa.float32()))
+    struct = pa.array(
+        [{"narrow": 0.1, "wide": 0.1 + 2**-40}] * 3, pa.struct({"narrow": pa.float32(), "wide": pa.float64()})
+    )
+    write_table(pa.table({"q": ["0", "1", "2"], "a": values, "s": struct}), tmp_path / "x.parquet")
+    rows, _ = load_rows(spec(tmp_path / "x.parquet", columns=["s"], on_missing="drop"))
+    assert {row["question"]: row["answer"] for row in rows} == {"0": ["0.1", "0.3"], "2": "10000000000"}
+    assert rows[0]["s"] == {"narrow": 0.1, "wide": 0.1 + 2**-40}
+    write_table(pa.table({"q": ["0"], "a": pa.array([0.1], pa.float16())}), tmp_path / "y.parquet")
+    assert load_rows(spec(tmp_path / "y.parquet"))[0][0]["answer"] == "0.1"
+
+
+def test_parquet_maps_are_objects_and_what_python_cannot_hold_is_refused(tmp_path):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    pairs = pa.map_(pa.string(), pa.float32())
+    write_table(pa.table({"q": ["?"], "m": pa.array([[("gold", 0.1)]], pa.map_(pa.string(), pa.float32()))}),
+                tmp_path / "x.parquet")  # fmt: skip
+    rows, _ = load_rows(spec(tmp_path / "x.parquet", answer="m.gold"))
+    assert rows == [{"question": "?", "answer": "0.1"}]
+    for column in (pa.array([10**15], pa.timestamp("s")), pa.array([[("a", 1.0), ("a", 2.0)]], pairs)):
+        write_table(pa.table({"q": ["?"], "a": column}), tmp_path / "y.parquet")
+        with pytest.raises(DataError, match=r"y.parquet: after row 0\n.*Python cannot hold"):
+            load_rows(spec(tmp_path / "y.parquet"))
+
+
 @pytest.mark.parametrize("written", EXACT)
 def test_golds_are_what_the_file_says(tmp_path, written):
     # A row of another kind of number beside it: no type is inferred for the column.
@@ -174,9 +205,10 @@ def test_messages_stay_messages(tmp_path):
             [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
             "last message is of role assistant",
         ),
-        ([{"role": "user", "content": None}], "its content is no text"),
+        ([{"role": "user", "content": None}], "'q' is empty"),
+        ([{"role": "system", "content": None}, {"role": "user", "content": "x"}], "its content is no text"),
         ([{"role": "user", "content": [{"type": "image"}]}], "its content is no text"),
-        ([{"from": "human", "value": "x"}], "its role is None"),
+        ([{"text": "x"}], "its role is None"),
         (["a", "b"], "no list of messages"),
         ([[{"role": "user", "content": "x"}]], "no list of messages|its role"),
         ({"text": "x"}, r"name one of its entries: q\.text"),
@@ -249,3 +281,72 @@ def test_hub_datasets_go_through_datasets(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(DataError, match="dataset 'owner/set'"):
         load_rows(spec("owner/set"))
+
+
+def asked(content) -> str:
+    return json.dumps([{"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(f'{{"q": {asked(content)}, "a": "1"}}' for content in ("", " ", None, [{"type": "text", "text": " "}])),
+        *(f'{{"q": {asked("?")}, "a": {answer}}}' for answer in ("[null]", '[""]', "[NaN, null]")),
+    ],
+)
+def test_messages_and_lists_that_hold_nothing_are_missing(tmp_path, row):
+    path = lines(tmp_path / "x.jsonl", row, f'{{"q": {asked("ok")}, "a": "1"}}')
+    with pytest.raises(DataError, match=r"row 1: field '[qa]' is empty"):
+        load_rows(spec(path))
+    problems = load_problems(spec(path, on_missing="drop"))
+    assert len(problems.train) == 1 and sum(problems.dropped.values()) == 1
+
+
+def test_a_null_among_answers_is_refused_as_such(tmp_path):
+    with pytest.raises(DataError, match="one of its answers is blank or null"):
+        one(tmp_path, '{"q": "?", "a": ["1", null]}')
+
+
+def test_entries_of_null_are_null_and_nan_is(tmp_path):
+    path = lines(tmp_path / "x.jsonl", '{"q": "?", "a": {"b": 1}, "c": 1}', '{"q": "?", "a": null, "c": 1}',
+                 '{"q": "?", "a": {"b": 1}, "c": NaN}')  # fmt: skip
+    problems = load_problems(spec(path, answer="a.b", columns=["c"], on_missing="drop"))
+    assert len(problems.train) == 1 and problems.dropped == {"a.b: null": 1, "c: empty": 1}
+    with pytest.raises(DataError, match=r"row 2: field 'a.b' is null"):
+        load_rows(spec(path, answer="a.b"))
+
+
+def test_a_misspelt_entry_is_told_the_entries_of_parquet_too(tmp_path):
+    path = write(tmp_path / "x.parquet", [{"q": "?", "reward_model": {"ground_truth": "5", "style": "rule"}}])
+    with pytest.raises(DataError, match=r"did you mean `reward_model\.ground_truth`"):
+        load_rows(spec(path, answer="reward_model.groundtruth"))
+
+
+def test_messages_as_sharegpt_has_them(tmp_path):
+    said = [{"from": "system", "value": "S"}, {"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]
+    row = one(tmp_path, json.dumps({"q": [*said, {"from": "human", "value": "and 2+2?"}], "a": 4}))
+    assert [message["role"] for message in row["question"]] == ["system", "user", "assistant", "user"]
+    assert [message["content"] for message in row["question"]] == ["S", "1+1", "2", "and 2+2?"]
+    with pytest.raises(DataError, match="role is 'observation'"):
+        one(tmp_path, json.dumps({"q": [{"from": "observation", "value": "x"}], "a": 4}))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "kept"),
+    [
+        ("b", [True], ["true"]),
+        ("b", [1], ["one"]),
+        ("n", [1.5], ["true", "one"]),
+        ("d", ["2024-03-05"], ["one"]),
+        ("b", [False, "x"], ["text"]),
+    ],
+)
+def test_rows_are_kept_by_values_of_every_type(tmp_path, name, wanted, kept):
+    path = lines(
+        tmp_path / "x.jsonl",
+        '{"q": "true", "a": 1, "b": true, "n": 1.5, "d": null}',
+        '{"q": "one", "a": 1, "b": 1, "n": 1.50, "d": "2024-03-05"}',
+        '{"q": "text", "a": 1, "b": "x", "n": "1.5", "d": "x"}',
+    )
+    rows, _ = load_rows(spec(path, where={name: wanted}))
+    assert sorted(row["question"] for row in rows) == sorted(kept)

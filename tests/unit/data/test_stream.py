@@ -168,6 +168,42 @@ def test_a_folder_that_annotate_wrote_is_read_past_its_null_texts(tmp_path):
     assert stream.empty == 2
 
 
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
+def test_a_file_that_begins_with_many_null_texts_is_read_past_them(tmp_path, name):
+    path = write(tmp_path / name, [{"text": None}] * 1200 + [{"text": "a"}])
+    stream = DocumentStream([Source((path,), feedback=None)], 0, 1)
+    assert [document.text for document in stream] == ["a"] and stream.empty == 1200
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
+def test_prompts_and_replies_in_messages(tmp_path, name):
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "a?"}]
+    replies = ["A", [{"role": "assistant", "content": "A"}]]
+    for reply in replies:
+        path = write(tmp_path / name, [{"p": asked, "t": reply}, {"p": asked, "t": None}, {"p": [], "t": reply}])
+        (document,) = DocumentStream([Source((path,), text="t", prompt="p", feedback=None)], 0, 1)
+        assert document == Document("A", key=f"{path}:1", turns=(("system", "S"), ("user", "a?")), context=2)
+    template = PromptTemplate("{question}!", "{answer}", chat=True)
+    (document,) = DocumentStream([Source((path,), text="t", prompt="p", feedback=None, template=template)], 0, 1)
+    assert document.turns == (("system", "S"), ("user", "a?!"))
+    for reply, says in (
+        ([{"role": "user", "content": "A"}], "one message of the assistant"),
+        ([{"role": "assistant", "content": "A"}] * 2, "one message of the assistant"),
+    ):
+        path = write(tmp_path / name, [{"p": asked, "t": reply}])
+        with pytest.raises(DataError, match=says):
+            DocumentStream([Source((path,), text="t", prompt="p", feedback=None)], 0)
+
+
+def test_conversations_as_sharegpt_has_them(tmp_path):
+    talk = [{"from": "human", "value": "a?"}, {"from": "gpt", "value": "A"}]
+    path = write(
+        tmp_path / "x.jsonl", [{"conversations": talk}, {"conversations": [talk[0], {"from": "gpt", "value": ""}]}]
+    )
+    stream = DocumentStream([Source((path,), messages="conversations", feedback=None)], 0, 1)
+    assert list(stream) == [Document("A", key=f"{path}:1", turns=(("user", "a?"),))] and stream.empty == 1
+
+
 def test_fields_with_dots_and_conversations(tmp_path):
     talk = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "A"}]
     rows = [{"doc": {"body": "x"}, "talk": talk}, {"doc": {"body": None}, "talk": []}, {"doc": {}, "talk": None}]

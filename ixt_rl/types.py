@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
+from ixt_rl.errors import ConfigError
+
 Role = Literal["system", "feedback", "prompt", "answer", "document", "completion"]
 ROLES: tuple[Role, ...] = ("system", "feedback", "prompt", "answer", "document", "completion")
 """Every role a token can have; its index is the token's role id."""
@@ -78,6 +80,9 @@ class SamplingParams:
         seed: makes a call repeatable; None draws from torch's global generator.
         json_schema: JSON text of a schema that completions are decoded under, by engines that can. The log-probs are
             then those under the grammar and not the policy's: such completions are not for training.
+
+    Raises:
+        ConfigError: a value out of its range, which engines would take for different things.
     """
 
     max_new_tokens: int
@@ -86,6 +91,22 @@ class SamplingParams:
     top_k: int = 0
     seed: int | None = None
     json_schema: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, fits, words in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+            (
+                "temperature",
+                isfinite(self.temperature) and self.temperature >= 0,
+                "a finite number, 0 (greedy) or more",
+            ),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (all)"),
+            ("top_k", self.top_k >= 0, "0 (all) or more"),
+        ):
+            if not fits:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}", reason=f"it must be {words}", remedy="write a number in that range"
+                )
 
 
 @dataclass(frozen=True)

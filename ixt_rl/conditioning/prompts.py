@@ -115,7 +115,14 @@ def _filled(text: str, row: dict[str, Any], columns: Mapping[str, Any]) -> str:
                 remedy="write it as text in every row, keep such rows out with data.where, or leave the field out",
             )
         shown[name] = value
-    return text.format(**shown)
+    return _Columns().vformat(text, (), shown)
+
+
+class _Columns(Formatter):
+    """`str.format` to which `{a.b}` is the column of that name, and no attribute."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        return kwargs[field_name], field_name
 
 
 def load_template(spec: Any, default: str) -> PromptTemplate:

@@ -280,7 +280,7 @@ def check_template_name(name: str) -> str:
 
 
 def template_fields(text: str) -> set[str]:
-    """The `{fields}` of a template (`{{` and `}}` are literal braces).
+    """The `{fields}` of a template (`{{` and `}}` are literal braces); a dotted one is the column of that name.
 
     Raises:
         ConfigError: a brace is unbalanced, or what stands in braces is no name by itself.
@@ -290,7 +290,9 @@ def template_fields(text: str) -> set[str]:
     except ValueError as error:
         raise ConfigError(repr(text), reason=str(error), remedy="write literal braces doubled: {{ and }}") from None
     for _, field, form, conversion in parts:
-        if not field or not field.isidentifier() or form or conversion:
+        within = (field or "").split(".")
+        named = all(part.isidentifier() for part in within) and (len(within) == 1 or within[0] != "question")
+        if not named or form or conversion:
             shown = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
             raise ConfigError(
                 repr(text),

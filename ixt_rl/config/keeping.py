@@ -62,6 +62,12 @@ def check_keep(stage: OnlineStage) -> None:
             )
     section = _section(stage)
     if section is None:
+        if not any(reward.weight for reward in stage.rewards):
+            raise ConfigError(
+                f"weights of 0 alone with type: {stage.type}",
+                reason="the weighted sums of a group would be equal, and nothing would ever be trained",
+                remedy="give a reward a weight",
+            )
         return
     for reward in (stage.rewards[i] for i in deciding(stage.rewards, section.keep)):
         _, most = _range(reward)

@@ -234,7 +234,7 @@ class EngineRollouts:
             max_new_tokens=args.max_completion_length,
             temperature=args.temperature,
             top_p=args.top_p,
-            top_k=args.top_k,
+            top_k=args.top_k or 0,  # None is all, too
             seed=call_seed(seed, part) if part else seed,
         )
 

@@ -608,6 +608,34 @@ BROKEN = [
         "rollout.max_prompt_tokens=2047",
         ("lower rollout.max_prompt_tokens to 2040",),
     ),
+    Broken(
+        "groups that are compared by nothing",
+        GOOD[GOOD.index("type: intro") :],
+        GOOD[GOOD.index("type: intro") :].replace("intro", "grpo", 1).replace("world}]", "world, weight: 0.0}]"),
+        "stages.rl",
+        "weights of 0 alone",
+        ("nothing would ever be trained",),
+    ),
+    Broken(
+        "all rows measured of a file that is trained on",
+        GOOD[GOOD.index("  new:") :],
+        """\
+  new: {tokenizer: bytes}
+stages:
+  - name: pre
+    type: pretrain
+    data: {sources: [{path: some/rows}]}
+    steps: 2
+    optim: {lr: 1e-3}
+  - name: measured
+    type: evaluate
+    data: {path: some/rows}
+    rollout: {max_new_tokens: 8}
+""",
+        "the whole file",
+        "stage 'measured' measures all rows of some/rows (data.eval_rows=0)",
+        ("stage 'pre' trains on rows of that file",),
+    ),
 ]
 
 

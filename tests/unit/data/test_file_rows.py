@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ixt_rl.config.sections import FileData
 from ixt_rl.data.loaders import load_problems, load_rows
-from ixt_rl.errors import DataError
+from ixt_rl.errors import ConfigError, DataError
 from tests.unit.data.files import write
 
 
@@ -87,3 +88,20 @@ def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
         bad = write(tmp_path / "bad.jsonl", [*rows, {"q": "x", "a": 1, "critique": critique}])
         with pytest.raises(DataError, match=said):
             make_task(spec(bad, columns=["critique"]), template, judge=lambda **kwargs: [1.0])
+
+
+def test_a_template_shows_columns_of_dotted_names(tmp_path):
+    from ixt_rl.config.sections import Template, check_template_columns
+    from ixt_rl.evaluation.tasks import make_task
+
+    rows = [{"q": f"{n} + 1", "a": n + 1, "extra": {"hint": f"{{carry}} {n}"}} for n in range(2)]
+    data = spec(write(tmp_path / "rows.jsonl", rows), columns=["extra.hint"])
+    template = Template(prompt="{question}\n", told="{question}\n{extra.hint}\n")
+    check_template_columns(template, data)
+    task = make_task(data, template, judge=lambda **kwargs: [1.0])
+    assert {row["told_prompt"] for row in task.train_rows(2, 0)} == {"0 + 1\n{carry} 0\n", "1 + 1\n{carry} 1\n"}
+    for text in ("{extra.}", "{.hint}", "{extra..hint}", "{extra[hint]}", "{extra.hint!r}"):
+        with pytest.raises(ValidationError, match="stands alone in its braces"):
+            Template(prompt="{question}", told="{question} " + text)
+    with pytest.raises(ConfigError, match=r"shows \{extra.note\}"):
+        check_template_columns(Template(prompt="{question}", told="{question} {extra.note}"), data)

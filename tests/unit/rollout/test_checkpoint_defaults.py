@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from ixt_rl.errors import ConfigError
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.types import SamplingParams
@@ -104,3 +105,16 @@ def test_the_models_own_config_comes_back_after_a_failure(peaked):
         engine(peaked).generate(PROMPTS, SamplingParams(0))
     assert peaked.generation_config is kept
     assert kept.temperature == 0.6
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0}, {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")},
+        {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1},
+    ],
+)  # fmt: skip
+def test_parameters_that_engines_take_for_different_things_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"{name}=.*"):
+        SamplingParams(**{"max_new_tokens": 2, **wrong})

@@ -17,6 +17,7 @@ from ixt_rl import __version__, backends
 from ixt_rl.annotation import options
 from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
 from ixt_rl.files import readable
+from ixt_rl.redaction import without_secrets
 from ixt_rl.signals import Stopped, stoppable
 
 _GO_ON = ("run", "annotate", "rewrite")  # commands that can be stopped at any moment
@@ -156,7 +157,7 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
     if dry_run:
         from ixt_rl.run.plan import plan
 
-        click.echo(dump_yaml(resolved(config)), nl=False)
+        click.echo(without_secrets(dump_yaml(resolved(config))), nl=False)
         for line in plan(config):
             _print(line, stderr=True)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.annotation.annotate import annotate
-from ixt_rl.annotation.console import Terminal, verdict
+from ixt_rl.annotation.console import Terminal, remarks, verdict
 from ixt_rl.annotation.job import Job
 from ixt_rl.annotation.source import SourceSpec
 from ixt_rl.annotation.words import asked, output, pairs, ray, sampling
@@ -40,4 +40,4 @@ def run(source: str, out: Path, words: Mapping[str, Any]) -> str:
             ray=ray(words),
             watch=terminal,
         )
-    return f"{verdict(summary)}\nreport: {out / 'annotation.html'}"
+    return f"{verdict(summary)}\n{remarks(summary['spent'])}report: {out / 'annotation.html'}"

@@ -86,3 +86,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
     return f"{summary['judged']:,} judged, {summary['undecided']:,} undecided, {summary['skipped']:,} skipped" + (
         f"; levels {levels}" if levels else ""
     )
+
+
+def remarks(spent: Mapping[str, Any]) -> str:
+    """Lines below it: answers without token counts, and what the server does not take."""
+    found = list(spent["notes"])
+    if spent["uncounted"]:
+        found.append(f"{spent['uncounted']:,.0f} answers came without token counts: tokens, cost and FLOPs lack them")
+    return "".join(f"note: {each}\n" for each in found)

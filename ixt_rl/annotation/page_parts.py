@@ -37,11 +37,16 @@ def figures(summary: Mapping[str, Any], parameters: int | None) -> list[tuple[st
         ("failed, refused", f"{grouped(spent['failed'])}, {grouped(spent['refused'])}", "requests without an answer"),
         ("cost", f"{spent['cost']:.4g}", "in the currency of the prices given"),
     ]  # fmt: skip
+    if spent["uncounted"]:
+        rows.append(
+            ("uncounted", grouped(spent["uncounted"]), "answers whose tokens the server did not count, or wrongly")
+        )
     if spent["flops"] is not None:
         known = engineering(parameters or 0)
         rows.append(("FLOPs", engineering(spent["flops"]), f"2 x {known} parameters x tokens spent"))
     sessions = "one session" if spent["sessions"] == 1 else f"{spent['sessions']} sessions"
     rows.append(("time", f"{spent['wall_seconds']:.0f} s", f"in {sessions}; a killed one's last 5 s are not counted"))
+    rows += [("note", "", note) for note in spent["notes"]]
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.annotation.console import Terminal
+from ixt_rl.annotation.console import Terminal, remarks
 from ixt_rl.annotation.rewrite import rewrite
 from ixt_rl.annotation.rewrite_job import RewritingJob, SuffixJob, ThoughtsJob
 from ixt_rl.annotation.source import SourceSpec
@@ -35,7 +35,7 @@ def run(source: str, out: Path, words: Mapping[str, Any]) -> str:
             watch=terminal,
         )
     counts = ", ".join(f"{summary[name]:,} {name}" for name in ("copied", job.changed, "undecided", "skipped"))
-    return f"{counts}\nreport: {out / 'rewriting.html'}"
+    return f"{counts}\n{remarks(summary['spent'])}report: {out / 'rewriting.html'}"
 
 
 def _job(words: Mapping[str, Any]) -> RewritingJob:

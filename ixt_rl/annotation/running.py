@@ -16,6 +16,7 @@ from ixt_rl.annotation.source import Source, SourceSpec, check_columns, open_sou
 from ixt_rl.annotation.team import RaySettings, Team
 from ixt_rl.annotation.worker import Counts, read_index
 from ixt_rl.errors import DataError
+from ixt_rl.offline import offline
 
 AnyJob = TypeVar("AnyJob", bound=BatchJob)
 
@@ -103,13 +104,14 @@ def open_batch(
     Raises:
         DataError, ConfigError, BackendMissing: what cannot work.
     """
-    job.check()
     files = spec.files()
     folder = Folder(out, job.format)
-    folder.check_settings({name: value for name, value in job.settings({}).items() if name not in _KNOWN_LATE})
-    with folder.locked(f"{job.doing} into it"):
-        ready, source = _prepare(job, spec, files, folder, watch)
-        yield Batch(ready, spec, source, folder, ray, watch)
+    with offline(bool(files)):
+        job.check()
+        folder.check_settings({name: value for name, value in job.settings({}).items() if name not in _KNOWN_LATE})
+        with folder.locked(f"{job.doing} into it"):
+            ready, source = _prepare(job, spec, files, folder, watch)
+            yield Batch(ready, spec, source, folder, ray, watch)
 
 
 def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, watch: Watch) -> tuple[AnyJob, Source]:

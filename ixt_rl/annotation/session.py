@@ -95,9 +95,9 @@ class Session:
 
 
 def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
-    """What all sessions of a job came to; `parameters` of the model that was asked, where they are known."""
+    """What all sessions of a job came to, and what its backend noted; `parameters` of the model, where known."""
     sessions = folder.sessions()
-    spent = Counts().spent
+    spent, notes = Counts().spent, []
     for session in sessions:
         counts = session.get("spent")
         if not isinstance(counts, dict) or not counts.keys() <= spent.keys():
@@ -106,12 +106,14 @@ def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
             raise _damaged(folder)
         for name, value in counts.items():
             spent[name] += value
+        notes += [note for note in session.get("notes", []) if note not in notes]
     tokens = int(spent["prompt_tokens"] + spent["completion_tokens"])
     return spent | {
         "tokens": tokens,
         "flops": None if parameters is None else 2.0 * parameters * tokens,
         "sessions": len(sessions),
         "wall_seconds": round(sum(session["wall_seconds"] for session in sessions), 3),
+        "notes": notes,
     }
 
 

@@ -20,6 +20,9 @@ COUNTED = (
 )  # fmt: skip
 """What is summed over sessions; see `Tally`."""
 
+UNCOUNTED = "uncounted"
+"""Summed too: the answers of an endpoint that came without token counts."""
+
 
 @dataclass
 class Counts:
@@ -28,18 +31,21 @@ class Counts:
     Args:
         documents: passed, skipped ones included.
         undecided: of them.
-        spent: what was asked and paid, by the names of `COUNTED`.
+        spent: what was asked and paid, by the names of `COUNTED` and `UNCOUNTED`.
+        notes: what the backend has to say, see `EndpointBackend.notes`.
     """
 
     documents: int = 0
     undecided: int = 0
-    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*COUNTED, UNCOUNTED), 0))
+    notes: list[str] = field(default_factory=list)
 
     def add(self, other: Counts) -> None:
         self.documents += other.documents
         self.undecided += other.undecided
         for name, value in other.spent.items():
             self.spent[name] += value
+        self.notes = list(dict.fromkeys([*self.notes, *other.notes]))
 
 
 class Worker:
@@ -64,26 +70,30 @@ class Worker:
         """Fills and writes shards; `advanced` is called with what was done since its last call."""
 
         def tell(documents: int, undecided: int) -> None:
-            advanced(Counts(documents, undecided, self._new()))
+            advanced(Counts(documents, undecided, self._new(), self._notes()))
 
         ShardFiller(self.job, self.source, self.folder, self._asker, tell).run(numbers)
 
     def again(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], Counts]:
         """Asks about rows once more; see `Asker.again`."""
         found = self._asker.again(self.source, rows)
-        return found, Counts(spent=self._new())
+        return found, Counts(spent=self._new(), notes=self._notes())
 
     def close(self) -> None:
         self._opened.__exit__()
         self._cache.close()
 
     def _spent(self) -> dict[str, float]:
-        return {name: getattr(self._asker.tally, name) for name in COUNTED}
+        spent = {name: getattr(self._asker.tally, name) for name in COUNTED}
+        return spent | {UNCOUNTED: getattr(self._opened.backend, "uncounted", 0)}
+
+    def _notes(self) -> list[str]:
+        return list(getattr(self._opened.backend, "notes", []))
 
     def _new(self) -> dict[str, float]:
         """What was spent since this was asked last."""
         before, self._told = self._told, self._spent()
-        return {name: self._told[name] - before[name] for name in COUNTED}
+        return {name: value - before[name] for name, value in self._told.items()}
 
 
 class RayWorker:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
+from ixt_rl.redaction import HIDDEN, without_secrets
 
 
 class Option(NamedTuple):
@@ -23,7 +24,9 @@ class Option(NamedTuple):
 
 _COUNT = Option(int, 1)
 _KEY_FIELD = re.compile(
-    r"(?:x-)?api[-_]?key|(?:access|auth|api|secret)[-_]?(?:key|token)|token|secret|password|authorization", re.I
+    r"token|(?:.*[-_])?(?:api[-_]?key|(?:access|auth|api|secret|bearer|hf)[-_]?(?:key|token)|secret|passw(?:or)?d|bearer"
+    r"|authorization|credentials?)",
+    re.I,
 )
 _ABOVE_0 = 5e-324  # the least number above 0
 
@@ -96,6 +99,7 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
             )
     if kind == "openai":
         key_variable = options.get("api_key_env", "OPENAI_API_KEY")
+        check_variable(key_variable)
         check_address(options.get("base_url"), key_variable)
         check_no_key(options.get("extra_body"), key_variable)
 
@@ -108,34 +112,57 @@ def check_address(base_url: str | None, key_variable: str) -> None:
     """
     if base_url is None:
         return
+    held = base_url.rpartition("@")[0].partition("://")
+    address = base_url.replace(held[2] or held[0], HIDDEN, 1) if "@" in base_url else base_url
     try:
         parts = urlsplit(base_url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
     except ValueError:  # of a port
         known = False
-    if known and "@" in parts.netloc:
+    if known and ("@" in parts.netloc or parts.query or parts.fragment):
+        what = "a user or a password" if "@" in parts.netloc else "more than an address"
         raise ConfigError(
-            f"base_url={base_url!r}",
-            reason="it holds a user or a password, which would stand in messages, configurations and pages",
-            remedy=f"leave them out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
+            f"base_url={address.partition('?')[0].partition('#')[0]!r}",
+            reason=f"it holds {what}, which would stand in messages, configurations and pages",
+            remedy=f"leave it out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
         )
     if not known:
         raise ConfigError(
-            f"base_url={base_url!r}", reason="it is no address", remedy="write http://HOST:PORT/v1, or https://..."
+            f"base_url={address!r}", reason="it is no address", remedy="write http://HOST:PORT/v1, or https://..."
         )
 
 
-def check_no_key(extra_body: Any, key_variable: str) -> None:
-    """Refuses fields of a request that are named like a key.
+def check_variable(name: str) -> None:
+    """Refuses what cannot name an environment variable, without showing it: it is a key by mistake.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or without_secrets(name) != name:
+        raise ConfigError(
+            "api_key_env",
+            reason="it is no name of an environment variable; a key would stand in the files of every run",
+            remedy="export the key in a variable, and give that variable's name",
+        )
+
+
+def check_no_key(extra_body: Any, key_variable: str, name: str = "extra_body") -> None:
+    """Refuses fields of a request that are named like a key, at any depth, and values that are one of this process's.
 
     Raises:
         ConfigError: there is one.
     """
-    for name, value in extra_body.items() if isinstance(extra_body, Mapping) else ():
-        if _KEY_FIELD.fullmatch(str(name)) and isinstance(value, str):
+    fields: list[tuple[str, Any]] = []
+    if isinstance(extra_body, Mapping):
+        fields = [(str(key), value) for key, value in extra_body.items()]
+    elif isinstance(extra_body, list | tuple):
+        fields = [(str(place), value) for place, value in enumerate(extra_body)]
+    for key, value in fields:
+        is_key = isinstance(value, str) and (bool(_KEY_FIELD.fullmatch(key)) or without_secrets(value) != value)
+        if is_key:
             raise ConfigError(
-                f"extra_body.{name}",
+                f"{name}.{key}",
                 reason="a key in a configuration would stand in the files of every run",
                 remedy=f"leave it out, and export {key_variable}=... (`api_key_env` names another variable)",
             )
-        check_no_key(value, key_variable)
+        check_no_key(value, key_variable, f"{name}.{key}")

@@ -94,6 +94,11 @@ def data_files(path: str) -> list[str]:
     return [str(local)] if local.exists() else [path]
 
 
+def on_this_machine(path: str) -> bool:
+    """Whether a model or data are files here, and not of the hub."""
+    return all(Path(file).expanduser().exists() for file in data_files(path))
+
+
 def check_data_source(path: str, info: ValidationInfo) -> str:
     """As `check_data_path`; a folder or a pattern stands for the files it holds."""
     if _off(info):

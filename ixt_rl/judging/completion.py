@@ -1,9 +1,10 @@
 """A server's chat completion -> a reply. Servers differ in names, shapes and numbers.
 
-content         text, or parts: those of text are joined, those of thinking left out
-finish reason   by what its words say: stop, length, refused, or an error of the server
+content         text, or parts: those of text are joined, those of thinking and of other things left out
+finish reason   by what its words say: stop, length, refused, or an error of the server; where they say nothing, stop
+                if there is a text
 usage           whole numbers that a model could have read and written; others count as not given
-error           the status that it names, whatever the status of the response was
+error           the status that it names, whatever the status of the response was, and under whatever key it stands
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from ixt_rl.judging.rubric import well_formed
 from ixt_rl.redaction import without_secrets
 
 _FINISHES: tuple[tuple[Finish | Literal["error"], str], ...] = (
-    ("refused", r"filter|safety|refus|recitation|block|prohibit|spii|guardrail|moderat|sensitive|policy|flag|toxic"),
+    (
+        "refused",
+        r"filter|safety|refus|recitation|block|prohibit|spii|guardrail|moderat|sensitive|policy|flag|toxic"
+        r"|tool|function",
+    ),
     ("error", r"error|fail|abort|cancel|timeout|overload|unavailable|resource|malformed"),
     ("length", r"length|max|limit|trunc|incomplete|budget|window"),
     ("stop", r"^$|stop|\beos|\beot|\bend|complete|finish|done|normal|null|none"),
@@ -73,10 +78,10 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
         raise NotACompletion(f"{type(error).__name__}: {data[:80]!r}") from None
     if not isinstance(completion, dict):
         raise NotACompletion(f"JSON, but {type(completion).__name__}, not an object")
-    if wrong := completion.get("error"):
-        raise server_error(wrong)
     choices = completion.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
+    if wrong := completion.get("error") or (choice is None and _error_of(completion)):
+        raise server_error(wrong)
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise NotACompletion("there is no choice with a message")
     if wrong := choice.get("error"):
@@ -85,7 +90,7 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
     text, refusal = _text(message.get("content"))
     refusal = refusal or (message["refusal"] if isinstance(message.get("refusal"), str) else "")
     said = choice.get("finish_reason")
-    finish: Finish = "refused" if refusal and not text else _finish(said)
+    finish: Finish = "refused" if refusal and not text else _finish(said, text)
     problem = refusal or f"finish reason {said!r}"
     prompt, completed, complete = _usage(completion.get("usage"))
     reply = Reply(
@@ -98,13 +103,22 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
     return reply, complete
 
 
+def _error_of(body: Mapping[str, Any]) -> Any:
+    """What stands in place of an answer: `{"object": "error", ...}`, `{"detail": ...}`, `{"errors": [...]}`."""
+    if body.get("object") == "error" or isinstance(body.get("message"), str):
+        return body
+    return body.get("detail") or body.get("errors")
+
+
 def server_error(error: Any, status: int = 500) -> ServerError:
     """The error that a body holds: its own status if it names one, by number or by name, else `status`."""
+    if isinstance(error, list) and error:
+        error = error[0]
     body = error if isinstance(error, dict) else {}
     message = body.get("message", error)
     for named in (body.get("code"), body.get("status")):
-        if isinstance(named, int | str) and re.fullmatch(r"[45]\d\d", str(named)):
-            return ServerError(int(named), str(message), body)
+        if isinstance(named, int | float | str) and (found := re.fullmatch(r"([45]\d\d)(?:\.0)?", str(named))):
+            return ServerError(int(found[1]), str(message), body)
     names = " ".join(str(body.get(key, "")) for key in ("code", "type", "status")) if body else str(error)
     status = next((status for status, pattern in _STATUSES if re.search(pattern, names.lower())), status)
     return ServerError(status, str(message), body)
@@ -119,17 +133,18 @@ def _text(content: Any) -> tuple[str, str]:
     for part in content if isinstance(content, list) else [content]:
         kind = str(part.get("type", "text")).lower() if isinstance(part, dict) else "text"
         words = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
-        if _THINKING_PARTS.search(kind):
+        if _THINKING_PARTS.search(kind) or (isinstance(part, dict) and part.get("thought") is True):
             continue
         if isinstance(words, dict):
             words = words.get("value")
-        if not isinstance(words, str):
+        if isinstance(words, str):
+            (refusals if "refus" in kind else texts).append(words)
+        elif not isinstance(part, dict | None):
             raise NotACompletion(f"content is {type(content).__name__} without text")
-        (refusals if "refus" in kind else texts).append(words)
     return "".join(texts), "".join(refusals)
 
 
-def _finish(said: Any) -> Finish:
+def _finish(said: Any, text: str) -> Finish:
     if isinstance(said, dict):  # SGLang's own: {"type": "stop", "matched": 2}
         said = said.get("type")
     words = "" if said is None else str(said).lower()
@@ -138,7 +153,7 @@ def _finish(said: Any) -> Finish:
             if finish == "error":
                 raise ServerError(500, f"finish reason {said!r}", {})
             return finish
-    return "refused"
+    return "stop" if text else "refused"
 
 
 def _usage(usage: Any) -> tuple[int, int, bool]:

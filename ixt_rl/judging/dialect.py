@@ -11,6 +11,7 @@ from ixt_rl.redaction import redacted
 _REFUSED = re.compile(
     r"unsupported|not (?:be |been |currently |yet )?(?:support|allow|permit|accept|recogni[sz]|implement|compatible)"
     r"|n['’]t (?:be )?(?:support|allow|permit|accept)|unrecogni[sz]ed|unknown|unexpected|extra (?:input|field|param)"
+    r"|not (?:applicable|configurable)|unavailable|neither\b.*\bnor|\bfixed\b|expected (?:null|none)"
     r"|additional propert|deprecated|\bunset\b|omit|instead|mutually exclusive|incompatible|no such",
     re.IGNORECASE,
 )
@@ -24,11 +25,15 @@ _OF_A_VALUE = re.compile(
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
-    r"context|maximum .{0,20}length|too long|too many (?:input |prompt )?tokens|(?:prompt|input|message).{0,40}exceed"
+    r"context.{0,20}(?:length|window|size|limit|exceed|full)|maximum .{0,20}length|too long|too many (?:input |prompt )?tokens|(?:prompt|input|message).{0,40}exceed"
     r"|exceed.{0,40}(?:prompt|input|message)|reduce the length",
     re.IGNORECASE,
 )
-_EITHER = re.compile(r"both|only one|either|together|simultaneous|mutually|at the same time", re.IGNORECASE)
+_EITHER = re.compile(
+    r"both|\bone of|only one|\beither|together|simultaneous|mutually|at the same time"
+    r"|when .*\b(?:is|are) (?:also )?(?:set|specified|given|used|provided|present)",
+    re.IGNORECASE,
+)
 _ALSO_CALLED = {"response_format": r"json[_ ]?(?:schema|mode)|structured[_ ]outputs?|guided|grammar"}
 _KEPT = ("model", "messages", "stream")
 _LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -97,8 +102,7 @@ def _named(sent: Mapping[str, Any], message: str, param: str) -> list[str]:
     of_param = [name for name in fields if re.match(rf"(?:body\.)?{re.escape(name)}\b", param)]
     if of_param:
         return of_param
-    places = {name: match.start() for name in fields if (match := _mention(name).search(message))}
-    named = sorted(places, key=lambda name: places[name])
+    named = [name for name in fields if _mention(name).search(message)]
     if len(named) > 1 and _EITHER.search(message):
         return named[1:]
     return named
@@ -107,4 +111,4 @@ def _named(sent: Mapping[str, Any], message: str, param: str) -> list[str]:
 def _mention(name: str) -> re.Pattern[str]:
     words = re.escape(name).replace("_", "[-_ ]?")
     other = _ALSO_CALLED.get(name)
-    return re.compile(rf"(?<![\w.]){words}(?!\w)" + (rf"|\b(?:{other})" if other else ""), re.IGNORECASE)
+    return re.compile(rf"(?<!\w)(?<!(?<!body)\.){words}(?!\w)" + (rf"|\b(?:{other})" if other else ""), re.IGNORECASE)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ixt_rl.backends import require
-from ixt_rl.config.asked_options import check_address, check_no_key
+from ixt_rl.config.asked_options import check_address, check_no_key, check_variable
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
 from ixt_rl.judging.completion import NotACompletion, ServerError, TooLarge, read_completion
@@ -70,6 +70,7 @@ class Endpoint:
     api_key_env: str = "OPENAI_API_KEY"
 
     def __post_init__(self) -> None:
+        check_variable(self.api_key_env)
         check_address(self.base_url, self.api_key_env)
         check_no_key(self.extra_body, self.api_key_env)
         for name, least in (("concurrency", 1), ("retries", 0), ("max_reply_bytes", 1024)):

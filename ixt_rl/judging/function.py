@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.rubric import Axis, Rubric
+from ixt_rl.redaction import redacted
 from ixt_rl.types import Verdict
 
 
@@ -62,10 +63,11 @@ class FunctionBackend:
         started = time.monotonic()
         try:
             found = self.function(request.fields)
-            text = json.dumps(_entries(found, request.rubric))
+            text = json.dumps(_entries(found, request.rubric), default=_json)
         except Exception as error:  # any, because the function is the user's
             seconds = time.monotonic() - started
-            return Reply("", "failed", seconds=seconds, error=f"{self.name} raised {type(error).__name__}: {error}")
+            said = redacted(f"{self.name} raised {type(error).__name__}: {error}")
+            return Reply("", "failed", seconds=seconds, error=said)
         return Reply(text, "stop", seconds=time.monotonic() - started)
 
 
@@ -93,6 +95,14 @@ def _value(value: Any, axis: Axis | None) -> Any:
     if axis and axis.labels and isinstance(value, bool | int | float):
         return next((label for label, score in axis.labels.items() if score == value), value)
     return value
+
+
+def _json(value: Any) -> Any:
+    """What stands deeper in an answer, or beside its axes."""
+    number = plain(value)
+    if number is not value:
+        return number
+    return value.tolist() if callable(getattr(value, "tolist", None)) else str(value)
 
 
 def plain(value: Any) -> Any:

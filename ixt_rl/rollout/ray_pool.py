@@ -14,7 +14,7 @@ import ixt_rl
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.ray_dispatch import Dispatcher, Ticket
-from ixt_rl.rollout.ray_private import LOOPBACK, private_ray
+from ixt_rl.rollout.ray_private import LOOPBACK, meet, private_ray
 from ixt_rl.rollout.ray_updates import WEIGHT_TRANSFERS
 from ixt_rl.rollout.ray_worker import EngineWorker
 from ixt_rl.rollout.vllm_engine import Request, make_requests
@@ -230,8 +230,9 @@ def _join_or_start(address: str | None, object_store_memory: int | None, dashboa
     address = address or os.environ.get("RAY_ADDRESS")  # set where Ray runs this process as a job
     if address is not None:
         try:
+            meet(address)
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:
             raise BackendFailed(
                 f"no Ray cluster at {address!r}",
                 reason=str(error),

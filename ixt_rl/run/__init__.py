@@ -30,9 +30,11 @@ from ixt_rl.config.sections import WorldData
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.files import readable, write_text
 from ixt_rl.locks import locked
+from ixt_rl.offline import offline
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.hub import asks_hub
 from ixt_rl.run.summary import summarise
 from ixt_rl.signals import Stopped
 
@@ -53,7 +55,7 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     refuse_launcher()
     folder = RunFolder(Path(config.output_dir), config.name)
     try:
-        with folder.held():
+        with folder.held(), offline(not asks_hub(config)):
             _run_held(config, folder, fresh)
     except Exception as error:
         found = readable(error)

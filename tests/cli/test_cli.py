@@ -155,6 +155,11 @@ def test_traceback_on_request(bad):
     assert "Traceback" in ixt_rl("run", bad, IXT_RL_TRACEBACK="1").stderr
 
 
+def test_dry_run_shows_no_secret_of_the_environment(good):
+    result = ixt_rl("run", good, "--dry-run", "name=hunter2hunter2", SOME_API_KEY="hunter2hunter2")
+    assert result.returncode == 0 and "hunter2" not in result.stdout and "name: [hidden]" in result.stdout
+
+
 @pytest.mark.parametrize("option", ["--dry", "--dry_run", "--dri-run", "--fre", "--seeds=[1]"])
 def test_no_abbreviated_and_no_unknown_options(option: str, good):
     result = ixt_rl("run", good, option)

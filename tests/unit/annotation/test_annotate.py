@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ixt_rl.annotation.annotate import annotate
+from ixt_rl.annotation.console import remarks
 from ixt_rl.annotation.judges import parse_judge
 from ixt_rl.annotation.shards import content_share
 from ixt_rl.annotation.source import SourceSpec
@@ -19,7 +20,7 @@ from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import load_rubric
 from ixt_rl.types import Feedback, SamplingParams
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, read_rows, shards, write_lines
-from tests.unit.judging.server import serve
+from tests.unit.judging.server import completion, serve
 
 
 @pytest.fixture
@@ -329,3 +330,25 @@ def test_a_judge_that_is_down_stops_the_job_and_its_replies_are_kept(tmp_path):
         summary = annotate(job, spec, tmp_path / "out", retry_failed=True)
     assert summary["judged"] == 200
     assert [row["feedback_level"] for row in read_rows(tmp_path / "out")] == [3] * 200
+
+
+def test_what_a_server_does_not_count_or_take_is_told(tmp_path):
+    def respond(body, number):
+        if "temperature" in body:
+            return 400, {"error": {"message": "temperature is not supported", "param": "temperature"}}, {}
+        reply = completion('{"overall": 3}')
+        if number % 2:
+            del reply["usage"]
+        return 200, reply, {}
+
+    with serve(respond) as served:
+        judge = parse_judge("openai:judge-1", {"concurrency": 1}, served.base_url)
+        job, spec = make_job(tmp_path, judge=judge), source(tmp_path, [{"text": f"t{n}"} for n in range(20)])
+        spent = annotate(job, spec, tmp_path / "out")["spent"]
+        assert annotate(job, spec, tmp_path / "out")["spent"]["notes"] == spent["notes"]  # kept, though none was asked
+    assert 0 < spent["uncounted"] < spent["requests"]
+    assert spent["tokens"] == 120 * (spent["requests"] - spent["uncounted"])
+    assert len(spent["notes"]) == 1 and spent["notes"][0].startswith("temperature is left out")
+    page = (tmp_path / "out" / "annotation.html").read_text()
+    assert "temperature is left out" in page and "uncounted" in page
+    assert remarks(spent).count("note: ") == 2 and "answers came without token counts" in remarks(spent)

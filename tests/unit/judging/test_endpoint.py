@@ -13,6 +13,7 @@ import pytest
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging import Endpoint, EndpointBackend, Judge, JudgeCache, Question, load_rubric
 from ixt_rl.judging import endpoint as endpoint_module
+from ixt_rl.judging.completion import ServerError, read_completion
 from ixt_rl.types import SamplingParams
 from tests.unit.judging.server import completion, serve
 
@@ -153,6 +154,19 @@ def test_an_error_in_a_response_of_200_is_retried_as_its_status_is(error, where)
     assert (len(served.bodies), tally.retries) == (2, 1)
 
 
+BODIES = [
+    {"object": "error", "message": "overloaded", "code": 503}, {"detail": "Too many requests"},
+    {"errors": [{"message": "x", "code": 429}]}, {"message": "Rate exceeded"}, {"error": [{"code": 429.0}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES, ids=str)
+def test_an_error_in_a_response_of_200_is_one_under_whatever_key_it_stands(body):
+    with pytest.raises(ServerError) as failed:
+        read_completion(json.dumps(body).encode())
+    assert failed.value.status in (429, 500, 503)
+
+
 def test_an_error_in_a_response_of_200_can_be_final():
     refused = {"error": {"code": 401, "message": "no"}}
     with serve(lambda body, number: (200, refused, {})) as served, pytest.raises(BackendFailed, match="401"):
@@ -163,7 +177,10 @@ def test_an_error_in_a_response_of_200_can_be_final():
     assert (len(served.bodies), tally.refused) == (1, 1)
 
 
-STOPS = ["stop", "eos", "eos_token", "end_turn", "", None, "stop_sequence", "STOP", "COMPLETE", {"type": "stop"}, "end"]
+STOPS = [
+    "stop", "eos", "eos_token", "end_turn", "", None, "stop_sequence", "STOP", "COMPLETE", {"type": "stop"}, "end",
+    "reached_eos", "unknown", "OTHER", "<|im_end|>", 1,
+]  # fmt: skip
 CUTS = ["length", "max_tokens", "MAX_TOKENS", "max_new_tokens", "model_length", {"type": "length", "length": 5}]
 REFUSALS = [
     "content_filter",
@@ -220,6 +237,9 @@ PARTS = [
     [YES[:9], YES[9:]],
     [{"type": "text", "text": {"value": YES}}],
     {"type": "text", "text": YES},
+    [{"type": "text", "text": None}, {"type": "text", "text": YES}],
+    [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": YES}, None],
+    [{"type": "text", "text": '{"verdict": "no"}', "thought": True}, {"type": "text", "text": YES}],
 ]
 
 
@@ -350,6 +370,12 @@ UNSUPPORTED = [
     ("top_p", "`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
     ("temperature,top_p", "Unsupported parameters: temperature, top_p"),
     ("top_p", "`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled"),
+    ("temperature", "temperature is not supported in this context"),
+    ("temperature", "body.temperature: Extra inputs are not permitted"),
+    ("temperature,top_p", "Neither temperature nor top_p may be set for reasoning models"),
+    ("top_p", "top_p cannot be set when temperature is set"),
+    ("top_p", "you can only set one of top_p and temperature"),
+    ("top_p", "The value of top_p is fixed at 0.95 for this model"),
     ("seed", "Unknown name \"seed\": Cannot find field."),
     ("seed", "[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]"),
     ("top_k", "Unrecognized request argument supplied: top_k"),
@@ -467,6 +493,22 @@ def test_a_compressed_reply_is_not_unpacked():
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         Endpoint("m", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"base_url": "http://host/v1?api_key=hunter2hunter2"}, {"base_url": "http://host/v1#hunter2hunter2"},
+     {"base_url": "user:hunter2hunter2@host/v1"}, {"api_key_env": "sk-hunter2hunter2"},
+     {"api_key_env": "hunter2hunter2ofTheEnvironment"}, {"extra_body": {"a": [{"api_key": "hunter2hunter2"}]}},
+     {"extra_body": {"openai_api_key": "hunter2hunter2"}}, {"extra_body": {"bearer": "hunter2hunter2"}},
+     {"extra_body": {"user": "hunter2hunter2ofTheEnvironment"}}],
+    ids=str,
+)  # fmt: skip
+def test_a_key_among_the_settings_is_refused_and_not_shown(settings, monkeypatch):
+    monkeypatch.setenv("JUDGE_TOKEN", "hunter2hunter2ofTheEnvironment")
+    with pytest.raises(ConfigError, match=next(iter(settings))) as failed:
+        Endpoint("m", **settings)
+    assert "hunter2" not in str(failed.value)
 
 
 def test_requests_under_way_are_limited():

@@ -71,3 +71,21 @@ def test_what_is_no_finite_number_is_undecided_and_no_failure(nothing):
 @pytest.mark.parametrize("many", [np.array([1, 0]), torch.ones(2), np.array([]), [1], object()], ids=repr)
 def test_what_is_no_number_is_undecided(many):
     assert ask({**AXES, "overall": many}, WEB).verdict.score is None
+
+
+def test_numbers_deeper_in_an_answer_or_beside_its_axes_do_no_harm():
+    beside = {"f1": np.float32(0.5), "embedding": np.zeros(3), "logits": torch.zeros(2, 2), "when": object()}
+    answer = ask({**AXES, "overall": {"score": np.int64(3), "details": beside}, "details": beside}, WEB)
+    assert answer.scores == dict.fromkeys(AXES, 3.0)
+
+
+def test_what_a_function_raises_is_told_without_the_key_in_it(monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", "sk-0123456789")
+
+    def judge(fields):
+        raise RuntimeError("401 for https://user:hunter2@host/?key=sk-0123456789")
+
+    fields = dict.fromkeys(SAFETY.fields, "x")
+    (answer,) = Judge(FunctionBackend(judge, "test"), SamplingParams(5)).ask([Question(SAFETY, fields)])
+    assert answer.verdict.evidence.startswith("failed: test raised RuntimeError: 401")
+    assert "hunter2" not in answer.verdict.evidence and "sk-0123456789" not in answer.verdict.evidence

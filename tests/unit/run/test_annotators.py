@@ -1,0 +1,38 @@
+"""N_judge of a document stage: as the stage says, else as `annotate` wrote beside its documents."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ixt_rl.config.schema import DocumentStage
+from ixt_rl.run.documents import annotators
+
+
+def stage(folders, **changes) -> DocumentStage:
+    sources = [{"path": str(folder / "part-000000.jsonl")} for folder in folders]
+    return DocumentStage(
+        name="documents", type="pretrain", data={"sources": sources}, steps=1, optim={"lr": 1e-3}, **changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "said", "found"),
+    [
+        ([{"parameters": 300}], {}, 300),
+        ([{"parameters": 300}, {"parameters": 7000}], {}, 7000),
+        ([{"parameters": None}], {}, 0),
+        ([{"parameters": 300}], {"judge_parameters": 5}, 5),
+        ([None], {}, None),
+    ],
+)
+def test_the_size_of_the_judge_is_read_from_the_annotation(written, said, found, tmp_path):
+    folders = []
+    for number, judge in enumerate(written):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if judge is not None:
+            (folder / "annotation.json").write_text(json.dumps({"judge": judge}))
+        folders.append(folder)
+    assert annotators(stage(folders, **said)) == found

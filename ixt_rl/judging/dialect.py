@@ -25,7 +25,8 @@ _OF_A_VALUE = re.compile(
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
-    r"context.{0,20}(?:length|window|size|limit|exceed|full)|maximum .{0,20}length|too long|too many (?:input |prompt )?tokens|(?:prompt|input|message).{0,40}exceed"
+    r"context.{0,20}(?:length|window|size|limit|exceed|full)|maximum .{0,20}length|too long"
+    r"|too many (?:input |prompt )?tokens|(?:prompt|input|message).{0,40}exceed"
     r"|exceed.{0,40}(?:prompt|input|message)|reduce the length",
     re.IGNORECASE,
 )

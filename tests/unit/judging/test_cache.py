@@ -149,8 +149,11 @@ def test_a_cache_that_was_damaged_after_it_was_opened_is_named(tmp_path):
     cache = JudgeCache(file)
     cache.put(b"k" * 32, Reply("text", "stop", 1, 1))
     cache.close()
-    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * 4096)
     again = JudgeCache(file)
+    size = file.stat().st_size
+    with file.open("r+b") as there:  # all but the head, under the connection
+        there.seek(4096)
+        there.write(b"\xff" * (size - 4096))
     with pytest.raises(DataError, match=r"judge cache .*cache\.sqlite"):
         again.get(b"k" * 32)
     again.close()

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from jinja2 import TemplateError
 
 from ixt_rl.conditioning.control import ControlTokens, leading_ids
-from ixt_rl.conditioning.ends import Ends, find_ends
+from ixt_rl.conditioning.ends import Ends, chat_frame, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate
 from ixt_rl.conditioning.prompts import Prompt
 from ixt_rl.conditioning.sequences import (
@@ -115,6 +115,11 @@ class Conditioner:
         self.ends = ends or find_ends(tokenizer)
         self._control = ControlTokens(tokenizer, cached=True)
         self._bos = leading_ids(tokenizer)
+        self._turn_end = tokenizer.convert_ids_to_tokens(self.ends.turn)
+        frame = chat_frame(tokenizer) if conditioning.chat else None
+        self._gap = frame.gap if frame is not None else ""
+        closing = frame.closing.partition(self._turn_end) if frame is not None else ("", "", "")
+        self._closing = closing[0] + closing[1] if self.ends.rule == "chat template" else ""
         template = conditioning.template
         self._separator = tuple(self._control.markup_ids([template.separator])[0]) if template else ()
         self._feedback_ids: dict[str, tuple[int, ...]] = {}
@@ -229,8 +234,9 @@ class Conditioner:
             self._earlier(chat, markup, document, role)
             for chat, markup, document, role in zip(chats, asked, documents, roles, strict=True)
         ]
-        prompts = self._control.markup_ids([rest for _, rest in begun])
-        texts = self._control.text_ids([document.text for document in documents])
+        ends = [self._turn_end if earlier else "" for earlier, _ in begun]
+        prompts = self._control.following(ends, [rest for _, rest in begun], guarded=True)
+        texts = self._control.following(asked, [self._gap + document.text for document in documents])
         return [
             [*earlier, *reply_segments(prompt, text, self.ends, with_feedback=role == "system" and not earlier)]
             for (earlier, _), prompt, text, role in zip(begun, prompts, texts, roles, strict=True)
@@ -254,25 +260,28 @@ class Conditioner:
         key = document.key or "a conversation"
         if self.conditioning.train_turns == "last" or not replies:
             return [], markup
-        end = self.tokenizer.convert_ids_to_tokens(self.ends.turn)
         starts = [*self._markup([chat[:number] for number in replies], [key] * len(replies)), markup]
         segments: list[Segment] = []
         done = 0
         for number, (start, following) in zip(replies, pairwise(starts), strict=True):
             reply = chat[number]["content"]
-            texts = [text for text in (reply, reply.strip()) if following.startswith(start + text + end)]
-            if not texts or self.ends.rule != "chat template":
+            shown = [self._gap + text for text in (reply, reply.strip())]
+            texts = [text for text in shown if following.startswith(start + text + self._closing)]
+            if not texts or not self._closing:
                 raise DataError(
                     f"{key}: message {number} of {len(chat) + 1}",
-                    reason="in later turns the chat template shows that reply otherwise than it was written",
+                    reason="in later turns the chat template shows that reply otherwise than it was written"
+                    if self._closing
+                    else "the chat template ends replies with no control token",
                     remedy="set train_turns: last, which trains the last reply alone",
                 )
-            before, written = self._control.markup_ids([start[done:], texts[0]])
+            (before,) = self._control.following([self._turn_end if segments else ""], [start[done:]], guarded=True)
+            (written,) = self._control.following([start], [texts[0]], guarded=True)
             segments += [
                 Segment("prompt" if segments else role, ids=tuple(before)),
-                Segment("completion", ids=(*written, self.ends.turn), trained=True),
+                Segment("completion", ids=(*written, *self.ends.reply[: self.ends.reply_trained]), trained=True),
             ]
-            done = len(start + texts[0] + end)
+            done = len(start + texts[0] + self._closing)
         return segments, markup[done:]
 
     def _chat(self, feedback: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary, proxy
@@ -23,6 +24,7 @@ from ixt_rl.conditioning.ends import chat_frame, special_ids
 from ixt_rl.conditioning.words import WordCache, cuts_are_exact
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: Unicode keeps them for the inside of programs
+_ANCHORS = ("\n", ".", "a")  # one of them merges with no beginning of a text
 _MASKED = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
@@ -82,6 +84,39 @@ class ControlTokens:
         whole = iter(self._whole(plain))
         return [self._pieces(text) if mask else next(whole) for text, mask in zip(texts, masked, strict=True)]
 
+    def following(self, before: Sequence[str], texts: Sequence[str], *, guarded: bool = False) -> list[list[int]]:
+        """The ids of each text, or with `guarded` of markup, behind the markup that stands before it.
+
+        Some tokenizers put a space before a text (SentencePiece's dummy prefix). Behind other text it is not there, and
+        behind a control token only where the tokenizer itself puts it there.
+        """
+        if not self._starts_with_space:
+            return self.markup_ids(texts) if guarded else self.text_ids(texts)
+        markup = texts if guarded else [self.guard(text) for text in texts]
+        return [self._behind(*pair) for pair in zip(before, markup, strict=True)]
+
+    def _behind(self, before: str, markup: str) -> list[int]:
+        ending = max(
+            (content for content in self._spelled if content and before.endswith(content)), key=len, default=""
+        )
+        if not before:
+            return self.markup_ids([markup])[0]
+        return _continued(self.markup_ids, markup, (ending,) if ending else _ANCHORS)
+
+    @cached_property
+    def _starts_with_space(self) -> bool:
+        """Whether a word has other ids at the beginning of a text than at the beginning of its second line."""
+        return _continued(self.text_ids, "b", _ANCHORS[:1]) != self.text_ids(["b"])[0]
+
+    @cached_property
+    def _space_behind_control(self) -> bool:
+        """Whether text behind a control token begins as at the beginning of a text."""
+        if not self._starts_with_space or not self._by_content:
+            return True
+        control, token = next(iter(self._by_content.items()))
+        whole, alone = self._whole([control + "a", "a"])
+        return whole == [token, *alone]
+
     def _whole(self, texts: list[str]) -> list[list[int]]:
         if not any(texts):
             return [[] for _ in texts]
@@ -107,17 +142,29 @@ class ControlTokens:
         start = 0
         for found in self._pattern.finditer(text):
             left, right = self._strips.get(found[0], (False, False))
-            ids += self._restored(text[start : found.start()].rstrip() if left else text[start : found.start()])
+            piece = text[start : found.start()].rstrip() if left else text[start : found.start()]
+            ids += self._restored(piece, begins=not ids)
             ids.append(self._by_content[found[0]])
             start = found.end()
             if right:
                 start += len(text[start:]) - len(text[start:].lstrip())
-        return ids + self._restored(text[start:])
+        return ids + self._restored(text[start:], begins=not ids)
 
-    def _restored(self, piece: str) -> list[int]:
+    def _restored(self, piece: str, *, begins: bool) -> list[int]:
         known = self._spelled
         text = _MASKED.sub(lambda found: known[int(found[1])] if int(found[1]) < len(known) else found[0], piece)
-        return self.text_ids([text])[0]
+        if begins or self._space_behind_control:
+            return self.text_ids([text])[0]
+        return _continued(self.text_ids, text, _ANCHORS)
+
+
+def _continued(encode: Callable[[list[str]], list[list[int]]], text: str, anchors: Sequence[str]) -> list[int]:
+    """A text's ids where it stands behind something: behind the first of `anchors` that does not merge with it."""
+    for anchor in anchors:
+        head, whole = encode([anchor, anchor + text])
+        if head and whole[: len(head)] == head:
+            return whole[len(head) :]
+    return encode([text])[0]
 
 
 def control_ids(tokenizer) -> frozenset[int]:

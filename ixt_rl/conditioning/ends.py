@@ -69,12 +69,14 @@ class Frame:
         opening: between a user's content and the reply to it, where the reply is not the last message.
         between: between a reply and the next user's content.
         closing: after a reply that is the last message.
+        gap: white space between the chat as inference sees it and the reply to it.
     """
 
     before: str
     opening: str
     between: str
     closing: str
+    gap: str = ""
 
 
 def find_ends(tokenizer, generation_config: Any = None) -> Ends:
@@ -136,24 +138,32 @@ def chat_frame(tokenizer) -> Frame | None:
     chat = [("user", _ASKED), ("assistant", _REPLIED)]
     try:
         whole, more = (_rendered(tokenizer, turns) for turns in (chat, [*chat, ("user", _AGAIN)]))
+        asked = _rendered(tokenizer, chat[:1], add_generation_prompt=True)
     except Exception:  # a template's own refusal comes as one of jinja's
         return None
     closing = whole.rpartition(_REPLIED)
-    before, asked, rest = more.partition(_ASKED)
+    gap = closing[0].removeprefix(asked) if closing[0].startswith(asked) else ""
+    before, question, rest = more.partition(_ASKED)
     opening, replied, rest = rest.partition(_REPLIED)
     between, again, _ = rest.partition(_AGAIN)
-    if not (closing[1] and asked and replied and again):
+    if not (closing[1] and question and replied and again):
         return None
-    return Frame(before, opening, between, closing[2])
+    return Frame(before, opening, between, closing[2], gap if gap.isspace() else "")
 
 
-def _rendered(tokenizer, turns: Sequence[tuple[str, str]]) -> str:
+def _rendered(tokenizer, turns: Sequence[tuple[str, str]], **options: bool) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
-    return tokenizer.apply_chat_template(messages, tokenize=False)
+    return tokenizer.apply_chat_template(messages, tokenize=False, **options)
 
 
 def _ids(tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+
+def _ids_behind(tokenizer, before: str, text: str) -> list[int]:
+    """A text's ids where it stands behind another: without the space that some tokenizers put before a text."""
+    head, whole = _ids(tokenizer, before), _ids(tokenizer, before + text)
+    return whole[len(head) :] if whole[: len(head)] == head else _ids(tokenizer, text)
 
 
 def _controls(tokenizer, text: str, known: set[int | None]) -> list[int]:
@@ -174,13 +184,15 @@ def _openers(tokenizer, frame: Frame | None) -> set[int]:
     if frame is None:
         return set()
     known = {tokenizer.eos_token_id}
-    before, opening, between, closing = (_controls(tokenizer, text, known) for text in vars(frame).values())
+    before, opening, between, closing = (
+        _controls(tokenizer, text, known) for text in (frame.before, frame.opening, frame.between, frame.closing)
+    )
     return ({*before[-1:]} & {*opening[-1:], *between[-1:]}) - {*closing[:1]}
 
 
 def _closing(tokenizer, frame: Frame | None, known: set[int | None]) -> tuple[tuple[int, ...], int]:
     """(ids that the template writes after a reply, how many of them up to the end token); () if no token ends it."""
-    ids = _ids(tokenizer, frame.closing) if frame else []
+    ids = _ids_behind(tokenizer, _REPLIED, frame.closing) if frame else []
     controls = _controls(tokenizer, frame.closing, known) if frame else []
     return (tuple(ids), ids.index(controls[0]) + 1) if controls else ((), 0)
 

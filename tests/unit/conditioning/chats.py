@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -23,6 +25,10 @@ R1 = (
     "<｜Assistant｜>{{ m.content }}<eos>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
 )
+LLAMA2 = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}"
+    " {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
+)
 
 SPECIAL = (
     *("<bos>", "<eos>", "<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>"),
@@ -39,7 +45,9 @@ def chat_tokenizer(template: str | None, eos: str | None, *, family: str = "byte
         template: of chats.
         eos: its EOS token.
         family: `bytes`: byte-level BPE; `sentencepiece`: characters behind a Metaspace normalizer, with byte fallback;
-            `unigram` and `words`: models in whose own vocabulary the special tokens are.
+            `unigram` and `words`: models in whose own vocabulary the special tokens are; `always`, `first` and
+            `prepend`: as `sentencepiece`, with a space before every stretch of text, or before the first, by the
+            pre-tokenizer or by the normalizer.
     """
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_MADE[family](),
@@ -75,6 +83,17 @@ def _sentencepiece() -> Tokenizer:
     return _with_added(tokenizer)
 
 
+def _prefixed(scheme: str) -> Tokenizer:
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] + ["▁", "▁▁", *map(chr, range(33, 127))]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL, *pieces]))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "▁")], byte_fallback=True, fuse_unk=True))
+    if scheme == "prepend":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    return _with_added(tokenizer)
+
+
 def _unigram() -> Tokenizer:
     pieces = [
         ("<unk>", 0.0),
@@ -94,4 +113,10 @@ def _words() -> Tokenizer:
     return _with_added(tokenizer)
 
 
-_MADE = {"bytes": _bytes, "sentencepiece": _sentencepiece, "unigram": _unigram, "words": _words}
+_MADE = {
+    "bytes": _bytes,
+    "sentencepiece": _sentencepiece,
+    "unigram": _unigram,
+    "words": _words,
+    **{scheme: partial(_prefixed, scheme) for scheme in ("always", "first", "prepend")},
+}

@@ -208,3 +208,15 @@ def test_a_changed_tokenizer_is_looked_at_again_and_none_is_kept_alive():
     del tokenizer
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "always", "first", "prepend"])
+def test_a_text_behind_another_has_no_space_put_before_it(family):
+    tokenizer = chat_tokenizer(CHATML, "<eos>", family=family)
+    control = control_of(tokenizer)
+    alone = control.text_ids(["He typed", "\nHe"])
+    spaced = family in ("always", "first", "prepend")
+    for text, ids in zip(("He typed", "\nHe"), alone, strict=True):
+        behind, begun, after = (control.following([before], [text])[0] for before in ("user:\n", "", "x<|im_end|>"))
+        assert behind == (ids[1:] if spaced else ids) and begun == ids
+        assert after == (ids[1:] if family == "first" else ids)

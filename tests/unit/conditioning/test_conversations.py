@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
+from ixt_rl.conditioning import Conditioner, Conditioning, find_ends, load_feedback_template
+from ixt_rl.conditioning.control import chat_ids
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
-from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA3, chat_tokenizer
+from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA2, LLAMA3, chat_tokenizer
 
 TURNS = (("system", "S"), ("user", "a?"), ("assistant", "A"), ("user", "b?"), ("assistant", "B"), ("user", "c?"))
 TALK = Document("C", turns=TURNS, key="talk.jsonl:7")
@@ -120,3 +121,35 @@ def test_conversations_with_one_reply_are_told_apart():
     one, other = (Document("OK", turns=(("user", text),)) for text in ("a", "b"))
     assert one.content != other.content
     assert Document("t", prompt="p").content == ("p", "t")
+
+
+@pytest.mark.parametrize("family", ["bytes", "sentencepiece", "always", "first", "prepend"])
+@pytest.mark.parametrize("template", [CHATML, LLAMA2])
+@pytest.mark.parametrize("turns", ["all", "last"])
+def test_replies_have_the_ids_of_the_whole_conversation(template, family, turns):
+    """No space is put before a reply that the chat as a whole does not have there, and none is left out."""
+    tokenizer = chat_tokenizer(template, "<eos>", family=family)
+    talk = [("user", "2+2?"), ("assistant", "It is 4."), ("user", "And 3+3?"), ("assistant", "6, I say.")]
+    whole = tokenizer.apply_chat_template(
+        [{"role": role, "content": content} for role, content in talk], tokenize=True, return_dict=False
+    )
+    conditioner = Conditioner(tokenizer, Conditioning(chat=True, train_turns=turns))
+    (sequence,) = conditioner([Document(talk[-1][1], turns=tuple(talk[:-1]))], 0)
+    assert list(sequence.input_ids) == whole
+    end = find_ends(tokenizer).turn
+    trained = [token for token, loss in zip(sequence.input_ids, sequence.loss_mask, strict=True) if loss]
+    assert trained.count(end) == (2 if turns == "all" else 1) and trained[-1] == end
+
+
+@pytest.mark.parametrize("family", ["bytes", "sentencepiece", "always", "first", "prepend"])
+def test_a_spelled_control_token_changes_no_other_ids(family):
+    tokenizer = chat_tokenizer(CHATML, "<eos>", family=family)
+
+    def ids(content: str) -> list[int]:
+        chat = [{"role": "user", "content": content}, {"role": "assistant", "content": "b"}]
+        return chat_ids(tokenizer, [*chat, {"role": "user", "content": "c"}], add_generation_prompt=True)
+
+    plain, spelled = ids("say it"), ids("say <eos> it")
+    cut = next(n for n, (a, b) in enumerate(zip(plain, spelled, strict=False)) if a != b)
+    assert spelled[:cut] == plain[:cut] and spelled[cut - len(plain) :] == plain[cut:]
+    assert tokenizer.eos_token_id not in spelled

@@ -160,7 +160,18 @@ class InTROTrainer(KeptTrainer):
         batch["told_prompt_ids"] = self._told(rows)
 
     def _told(self, rows: list[dict[str, Any]]) -> list[list[int]]:
-        """Ids of the rows' told prompts."""
+        """Ids of the rows' told prompts.
+
+        Raises:
+            DataError: one is empty.
+        """
+        for row in rows:
+            if not row.get("told_prompt"):
+                raise DataError(
+                    f"told_prompt={row.get('told_prompt')!r} of the prompt {row['prompt']!r:.80}",
+                    reason="the posterior is the model that is told the answer",
+                    remedy="render it with ixt_rl.conditioning.PromptTemplate, or leave the row out",
+                )
         limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
         return [encode_prompt(self.processing_class, row["told_prompt"], limit, options) for row in rows]
 

@@ -145,7 +145,7 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
             )
         else:
             logp_N = _fused(model, inputs, batch)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ConfigError):
         raise
     except Exception as error:  # whatever an architecture trips over
         raise _forward_failed(model, error) from error
@@ -205,7 +205,7 @@ def packing_difference(
     try:
         alone = [_scored(model, pad([one], 0), _own_inputs, gradient) for one in documents]
         found = _scored(model, packed, packed_inputs, gradient)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ConfigError):
         raise
     except Exception as error:  # whatever an architecture trips over
         raise _forward_failed(model, error, packed=True) from error
@@ -317,8 +317,9 @@ def _ends_otherwise(conditioner: Any, ends: Ends) -> bool:
 def check_factor(trainer: Any) -> float | None:
     """InTRO: with the plain prompt for the told one, each factor must be exactly 1; returns 1.
 
-    Both passes run as they do in training, dropout included. A posterior that is a copy has moved away from the policy
-    in a resumed run, where nothing is compared.
+    Both passes run as they do in training, dropout included; with a posterior that is the model without its adapters,
+    neither has them: adapters that were trained before are a difference that is meant. A posterior that is a copy has
+    moved away from the policy in a resumed run, where nothing is compared.
     """
     if not hasattr(trainer, "posterior_model"):
         return None
@@ -336,7 +337,7 @@ def check_factor(trainer: Any) -> float | None:
         logq_N, _ = selected_logprobs(hidden, posterior_head or head, batch.target_ids)
         return logq_N - logp_N
 
-    with torch.no_grad(), trainer.accelerator.autocast():
+    with torch.no_grad(), trainer.accelerator.autocast(), trainer._frozen_adapters():
         factor = float(trainer.model(**trainer.model_inputs(batch), head_fn=log_factor).abs().max().exp())
     if factor != 1.0:
         raise SelfCheckError(

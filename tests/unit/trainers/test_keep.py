@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.rewards import GuardedReward, RewardBudget, format_reward, length_reward
 from ixt_rl.trainers import GRPOTrainer, InTROTrainer, RAFTTrainer
-from tests.unit.trainers.helpers import METHODS, ScriptedEngine, generation_batch, loss_and_gradient, make_trainer
+from tests.unit.trainers.helpers import METHODS, ScriptedEngine, generation_batch, loss_and_gradient, make_trainer, rows
 
 
 def scripted(name, values):
@@ -258,3 +258,15 @@ def test_a_log_after_which_nothing_happened_has_no_means(method, tmp_path):
     first, summary = trainer.state.log_history
     assert first["excluded_share"] == 0.0
     assert "train_runtime" in summary and "flops/train" in summary and "excluded_share" not in summary
+
+
+@pytest.mark.parametrize("told", [None, "", []])
+def test_a_told_prompt_that_tells_nothing_is_named(told, tmp_path):
+    data = [{**row, "told_prompt": told} for row in rows(8)]
+    with pytest.raises(DataError, match=r"told_prompt=.*of the prompt"):
+        make_trainer("intro", tmp_path, engine=ScriptedEngine(), data=data, max_steps=1).train()
+
+
+def test_no_trainer_scores_at_temperature_0(tmp_path):
+    with pytest.raises(ConfigError, match=r"^temperature=0.0 for log-probs"):
+        make_trainer("raft", tmp_path, engine=ScriptedEngine(), temperature=0.0, max_steps=1).train()

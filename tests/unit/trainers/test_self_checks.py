@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.errors import ConfigError, SelfCheckError
@@ -133,6 +134,20 @@ def test_a_posterior_that_draws_dropout_is_refused(tmp_path):
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine())
     assert run_self_checks(trainer)["factor"] == 1.0
     trainer.model.model.layers[0].mlp.register_forward_hook(
+        lambda module, args, out: torch.nn.functional.dropout(out, 0.2, module.training)
+    )
+    with pytest.raises(SelfCheckError, match="factor"):
+        run_self_checks(trainer)
+
+
+def test_adapters_trained_before_are_no_fault_of_a_frozen_posterior(tmp_path):
+    """It is the model without them: what the check compares are the two passes, not the adapters."""
+    lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    options = {"engine": ScriptedEngine(), "peft_config": lora}
+    assert run_self_checks(make_trainer("intro", tmp_path, posterior="frozen", **options))["factor"] == 1.0
+    dropping = {"disable_dropout": False, "posterior": "frozen"}
+    trainer = make_trainer("intro", tmp_path, **options, **dropping)
+    trainer.model.get_base_model().model.layers[0].mlp.register_forward_hook(
         lambda module, args, out: torch.nn.functional.dropout(out, 0.2, module.training)
     )
     with pytest.raises(SelfCheckError, match="factor"):

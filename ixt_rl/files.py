@@ -184,6 +184,7 @@ def readable(error: BaseException) -> FileError | None:
 
 
 _GO_ON = "; the same command then goes on from what is written"
+_LOCKS = "name a folder on another one: one process at a time writes here, and only a lock makes sure of it"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", f"free space there (`df -h`){_GO_ON}"),
     errno.EDQUOT: ("your share of the disk is used up", f"free space there (`quota -s`){_GO_ON}"),
@@ -197,6 +198,8 @@ _REASONS = {
     errno.ENOENT: ("there is nothing of that name", "correct the path, or put it back"),
     errno.ENAMETOOLONG: ("the file system takes no name that long", "choose shorter names"),
     errno.EMFILE: ("too many files are open", f"raise the limit (`ulimit -n`){_GO_ON}"),
+    errno.ENOLCK: ("the file system has no locks", _LOCKS),
+    errno.EOPNOTSUPP: ("the file system has no locks", _LOCKS),
     errno.EIO: ("the disk did not answer", f"check the disk{_GO_ON}"),
 }
 _WORDS = {

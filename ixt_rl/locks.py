@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ixt_rl.errors import ConfigError
+from ixt_rl.redaction import redacted
 
 LOCK = "lock"
 """File of a folder that one process at a time holds; it stays, empty of meaning, when nobody does."""
@@ -36,15 +38,7 @@ def locked(
     Raises:
         ConfigError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+", encoding="utf-8") as handle:
-        if not _take(handle.fileno()):
-            holder = _holder(folder / LOCK)
-            if wait is None:
-                raise ConfigError(f"folder {folder}", reason=f"another process is {doing}: {holder}", remedy=remedy)
-            wait(holder)
-            while not _take(handle.fileno()):
-                time.sleep(_LOOKS_S)
+    with _held(folder, doing, remedy, wait) as handle:
         handle.truncate(0)
         handle.write(json.dumps(_me()))
         handle.flush()
@@ -54,12 +48,43 @@ def locked(
             handle.truncate(0)  # a holder's name in a lock that nobody holds would mislead
 
 
-def _take(descriptor: int) -> bool:
+def _held(folder: Path, doing: str, remedy: str, wait: Callable[[str], None] | None) -> IO[str]:
+    """The open lock of a folder, taken."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            if not _take(handle):
+                holder = _holder(folder / LOCK)
+                if wait is None:
+                    raise ConfigError(f"folder {folder}", reason=f"another process is {doing}: {holder}", remedy=remedy)
+                wait(holder)
+                while not _take(handle):
+                    time.sleep(_LOOKS_S)
+            if _is_at(handle, folder / LOCK):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()  # the folder was deleted meanwhile: who makes it anew has another lock
+
+
+def _take(handle: IO[str]) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # of a file system without locks
+        error.filename = handle.name
+        raise
     return True
+
+
+def _is_at(handle: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _me() -> dict[str, str | int]:
@@ -67,7 +92,7 @@ def _me() -> dict[str, str | int]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
+        "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))[:500],
     }
 
 
@@ -75,5 +100,5 @@ def _holder(file: Path) -> str:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return f"pid {said['pid']} on {said['host']}, `{said['command']}`, since {said['since']}"
-    except (ValueError, LookupError, TypeError):  # it was taken this very moment
+    except (ValueError, LookupError, TypeError, FileNotFoundError):  # it was taken this very moment
         return "it has not said who it is yet"

@@ -1,12 +1,13 @@
-"""Hashes of what answers and ids depend on: a function's file, a model's folder, a tokenizer's files."""
+"""Hashes of what answers and ids depend on: a function's file with what it imports, a model's folder, a tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-_WHOLE = 1 << 25  # bytes up to which a file is hashed whole; of larger ones size, head and tail
-_END = 1 << 20
+from ixt_rl.contents import Hashes, imports_of
+
+_hashes = Hashes()
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja")
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -16,14 +17,13 @@ _TOKENIZER_FILES = (
 
 def hash_file(file: Path) -> str:
     """12 hexadecimal digits."""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        if size <= _WHOLE:
-            return hashlib.sha256(handle.read()).hexdigest()[:12]
-        digest = hashlib.sha256(handle.read(_END))
-        handle.seek(-_END, 2)
-        digest.update(handle.read())
-    return digest.hexdigest()[:12]
+    return _hashes.of(file)[:12]
+
+
+def hash_script(file: Path) -> str:
+    """12 hexadecimal digits of a Python file and of the files of one's own that it imports."""
+    beside = imports_of(file)
+    return _hash_files([file, *beside]) if beside else hash_file(file)
 
 
 def hash_model(folder: Path) -> str:

@@ -92,8 +92,18 @@ class Folder:
         return self.path / f"part-{number:06d}.{self.format}"
 
     def done(self) -> set[int]:
-        """Numbers of the shards that are there; each is whole."""
-        return {int(file.stem.removeprefix("part-")) for file in self.path.glob(f"part-*.{self.format}")}
+        """Numbers of the shards that are there; each was whole when it appeared, see `damage`."""
+        numbers = (file.stem.removeprefix("part-") for file in self.path.glob(f"part-*.{self.format}"))
+        return {int(number) for number in numbers if number.isdecimal()}
+
+    def damage(self, number: int, rows: int) -> str:
+        """Why a shard is not one of so many rows any more, in words; "" if it is: by its end, and its lines."""
+        file = self.shard(number)
+        try:
+            found = pq.read_metadata(file).num_rows if self.format == "parquet" else _lines(file)
+        except pa.ArrowException as error:
+            return f"{file} is damaged ({error})"
+        return "" if found == rows else f"{file} is damaged ({found} whole rows of {rows})"
 
     def write_shard(self, number: int, piece: Piece, added: Mapping[str, pa.Array], schema: pa.Schema | None) -> None:
         """Writes rows with their new columns; the file appears under its name when it is whole and on disk.
@@ -118,18 +128,31 @@ class Folder:
                     handle.write(json_line(row | {name: column[at] for name, column in columns.items()}))
 
     def rows(self, number: int, columns: list[str]) -> pa.Table | list[dict[str, Any]]:
-        """Columns of a finished shard."""
-        if self.format == "parquet":
-            with pq.ParquetFile(self.shard(number)) as opened:  # read_table would import pandas
-                return opened.read(columns=columns)
-        with self.shard(number).open(encoding="utf-8") as lines:
-            return [{name: row[name] for name in columns} for row in map(json.loads, lines)]
+        """Columns of a finished shard.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        file = self.shard(number)
+        try:
+            if self.format == "parquet":
+                with pq.ParquetFile(file) as opened:  # read_table would import pandas
+                    return opened.read(columns=columns)
+            with file.open(encoding="utf-8") as lines:
+                return [{name: row[name] for name in columns} for row in map(json.loads, lines)]
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
+            raise DataError(
+                f"{file} is damaged",
+                reason=str(error),
+                remedy="delete it: the same command makes it again, from the replies that are kept",
+            ) from None
 
     def new_session(self) -> Path:
         """A file for the counts of this session."""
         sessions = self.job / "sessions"
         sessions.mkdir(parents=True, exist_ok=True)
-        return sessions / f"{len(list(sessions.glob('*.json'))):03d}.json"
+        numbers = [int(file.stem) for file in sessions.glob("*.json") if file.stem.isdecimal()]
+        return sessions / f"{max(numbers, default=-1) + 1:03d}.json"  # one of them may have been deleted
 
     def sessions(self) -> list[dict[str, Any]]:
         return [_read(file) for file in sorted((self.job / "sessions").glob("*.json"))]
@@ -147,7 +170,16 @@ def json_line(row: Mapping[str, Any]) -> bytes:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = read_json(file)
+    try:
+        content = read_json(file)
+    except DataError as error:
+        raise DataError(error.what, reason=error.reason, remedy="put it back, or give another OUT") from None
     if content is None:
         raise DataError(f"{file}: it is gone", reason="the job needs it", remedy="put it back, or give another OUT")
     return content
+
+
+def _lines(file: Path) -> int:
+    """Whole lines of a file of rows; those with a NUL, which an outage leaves, are none."""
+    with file.open("rb") as lines:
+        return sum(line.endswith(b"}\n") and b"\0" not in line for line in lines)

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from ixt_rl.annotation.pieces import values
+from ixt_rl.contents import settled, state_of
 from ixt_rl.errors import DataError
 
 _CHUNK = 1000  # rows whose types are inferred together
@@ -25,7 +26,8 @@ class Index:
     """What the pass over the files found.
 
     Args:
-        files: name, bytes, modification time (ns), rows and sha256 of each.
+        files: name, rows and sha256 of each; `state`, by which it is found unchanged (null: it cannot be), in bytes
+            and times.
         every: rows between two entries of `offsets`.
         offsets: (number of the file, byte, lines before it in the file) of rows 0, every, 2 every, ...
         rows: of all files.
@@ -46,9 +48,9 @@ class Index:
         return asdict(self)
 
     def is_of(self, files: Sequence[Path], fields: Mapping[str, str], every: int) -> bool:
-        """Whether `scan` would find this again: files of the same sizes and modification times, the same wishes."""
-        now = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        same_files = now == [(f["file"], f["bytes"], f["modified"]) for f in self.files]
+        """Whether `scan` would find this again: files that nobody has written to since, the same wishes."""
+        now = [(file.name, state_of(file.stat())) for file in files]
+        same_files = now == [(entry.get("file"), entry.get("state")) for entry in self.files]
         return same_files and set(self.missing) == set(fields.values()) and self.every == every
 
 
@@ -78,6 +80,8 @@ def scan(
     done = 0
     for number, file in enumerate(files):
         digest, offset, rows = hashlib.sha256(), 0, 0
+        stat = file.stat()  # as it was before: what is written to it meanwhile shows
+        state = state_of(stat) if settled(stat) else None
         lines = enumerate(_lines(file, 0), 1)
         while chunk := list(islice(lines, _CHUNK)):
             found: list[dict[str, Any]] = []
@@ -96,11 +100,9 @@ def scan(
             rows += len(found)
             tick(done + offset)
         done += offset
-        stat = file.stat()
         index.files.append(
-            {"file": file.name, "bytes": stat.st_size, "modified": stat.st_mtime_ns, "rows": rows,
-             "sha256": digest.hexdigest()}
-        )  # fmt: skip
+            {"file": file.name, "bytes": offset, "state": state, "rows": rows, "sha256": digest.hexdigest()}
+        )
     index.columns = list(columns)
     if schema is not None:
         index.schema = base64.b64encode(schema.serialize().to_pybytes()).decode()

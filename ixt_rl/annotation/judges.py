@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import math
-import sys
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ixt_rl.annotation.fingerprints import hash_file, hash_model
+from ixt_rl.annotation.fingerprints import hash_model, hash_script
 from ixt_rl.backends import require
 from ixt_rl.config.asked_options import check_options
 from ixt_rl.config.problems import did_you_mean
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging.backend import JudgeBackend
+from ixt_rl.python_files import import_file
 from ixt_rl.types import SamplingParams
 
 Kind = Literal["python", "openai", "hf", "vllm"]
@@ -53,7 +53,7 @@ class JudgeSpec:
         dtype = self.options.get("dtype")
         if self.kind == "python":
             file, function = _function_place(self.target, self.role)
-            return f"{file.name}:{function} {hash_file(file)}"
+            return f"{file.name}:{function} {hash_script(file)}"
         if self.kind == "openai":
             return self.target
         return f"{self.kind} {Path(self.target).resolve().name} {hash_model(Path(self.target))}" + (
@@ -147,6 +147,8 @@ def parse_judge(
     kind, colon, target = text.partition(":")
     if not colon or not target or kind not in ("python", "openai", "hf", "vllm"):
         raise ConfigError(f"{role} {text!r}", reason="its kind is not known", remedy=f"give {FORMS}")
+    if kind != "openai":
+        target = os.path.expanduser(target)  # behind `python:`, no shell does it
     if base_url is not None:
         if kind != "openai":
             raise ConfigError(f"base-url for the {role} {text}", reason="it is no endpoint", remedy="use openai:MODEL")
@@ -181,19 +183,15 @@ def open_judge(
 
 
 def load_function(target: str, role: str = "judge") -> Callable[..., Any]:
-    """`FILE.py:FUNCTION`, imported under a name of its own; messages call it by its role.
+    """`FILE.py:FUNCTION`, imported as it is now, with what lies beside it; messages call it by its role.
 
     Raises:
         ConfigError: the file cannot be imported, or has no such function.
     """
     file, name = _function_place(target, role)
-    module_spec = importlib.util.spec_from_file_location(f"ixt_rl_{role}_{file.stem}", file)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and pickle look there
     try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:  # any, because the file is the user's
+        module = import_file(file, f"ixt_rl_{role}")
+    except (Exception, SystemExit) as error:  # any, because the file is the user's
         raise ConfigError(
             f"{role} file {file}", reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,13 @@ from ixt_rl.annotation.session import Session, State, Watch
 from ixt_rl.annotation.source import Source, SourceSpec, check_columns, open_source
 from ixt_rl.annotation.team import RaySettings, Team
 from ixt_rl.annotation.worker import Counts, read_index
+from ixt_rl.contents import Hashes
 from ixt_rl.errors import DataError
 from ixt_rl.offline import offline
 
 AnyJob = TypeVar("AnyJob", bound=BatchJob)
+
+_log = logging.getLogger(__name__)
 
 _KNOWN_LATE = ("input", "fields")  # settings that are known when the rows have been looked at
 
@@ -56,7 +60,7 @@ class Batch(Generic[AnyJob]):
         Raises:
             BackendFailed: the backend gave up; the same job goes on.
         """
-        done = self.folder.done()
+        done = {number for number in self.folder.done() if number < self.shards and self._is_whole(number)}
         if retry_failed:
             done -= {number for number in done if self._has_failed(number)}
         missing = [number for number in range(self.shards) if number not in done]
@@ -78,6 +82,12 @@ class Batch(Generic[AnyJob]):
     def reporting(self) -> None:
         """Tells that the report is being written."""
         self._session.begin("reporting")
+
+    def _is_whole(self, number: int) -> bool:
+        wrong = self.folder.damage(number, self._rows_in(number))
+        if wrong:
+            _log.warning("%s: done again; replies are kept, none is asked for twice", wrong)
+        return not wrong
 
     def _rows_in(self, number: int) -> int:
         first = number * self.job.shard_rows
@@ -128,7 +138,8 @@ def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, w
                 infer=job.format == "parquet",
                 tick=lambda done: watch(State("reading", total, done, Counts(), 0.0)),
             )
-    source = open_source(spec, index)
+    hashes = Hashes(folder.job / "hashes.json")
+    source = open_source(spec, index, hashes)
     if source.rows:
         job = job.with_columns(source.columns)
     check_columns(source, job.mapped, list(job.types), job.renaming, as_json=job.format == "jsonl")
@@ -145,4 +156,5 @@ def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, w
     if index:
         folder.write_json(folder.job / "input.json", index.to_json())
     folder.keep_settings(settings)
+    hashes.save()
     return job, source

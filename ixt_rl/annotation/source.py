@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ixt_rl.annotation.jsonlines import Index, JsonLines
 from ixt_rl.annotation.pieces import Piece
+from ixt_rl.contents import Hashes
 from ixt_rl.errors import DataError
 
 _LINES = (".jsonl", ".json")
@@ -76,7 +77,9 @@ class Source(Protocol):
     rows: int
     columns: tuple[str, ...]
     schema: pa.Schema | None
-    identity: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
 
     def read(self, start: int, stop: int) -> Piece:
         """Rows `start` to `stop` (exclusive)."""
@@ -86,22 +89,27 @@ class Source(Protocol):
 class ParquetFiles:
     """Rows of Parquet files of one schema; holds one row group at a time.
 
+    Args:
+        files: in order.
+        hashes: remembers what they hold, which `identity` says.
+
     Raises:
         DataError: a file that cannot be read, or has other columns than the first.
     """
 
-    def __init__(self, files: Sequence[Path]):
+    def __init__(self, files: Sequence[Path], hashes: Hashes | None = None):
         self._groups: list[tuple[Path, int, int, int]] = []  # file, row group, its first row, its end
         self._held: tuple[int, pa.Table] | None = None
         self.rows = 0
-        entries: list[dict[str, Any]] = []
+        self._files: dict[Path, int] = {}  # rows of each
+        self._hashes = hashes or Hashes()
         for file in files:
             try:
                 metadata = pq.read_metadata(file)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"file {file}", reason=f"it is not Parquet: {error}", remedy="check the file") from None
             schema = metadata.schema.to_arrow_schema().remove_metadata()
-            if not entries:
+            if not self._files:
                 self.schema = schema
             elif not schema.equals(self.schema):
                 raise DataError(
@@ -113,9 +121,18 @@ class ParquetFiles:
                 end = self.rows + metadata.row_group(group).num_rows
                 self._groups.append((file, group, self.rows, end))
                 self.rows = end
-            entries.append({"file": file.name, "bytes": file.stat().st_size, "rows": metadata.num_rows})
+            self._files[file] = metadata.num_rows
         self.columns = tuple(self.schema.names)
-        self.identity = {"files": entries}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Reads every file whole, once."""
+        return {
+            "files": [
+                {"file": file.name, "bytes": file.stat().st_size, "rows": rows, "sha256": self._hashes.of(file)}
+                for file, rows in self._files.items()
+            ]
+        }
 
     def read(self, start: int, stop: int) -> pa.Table:
         parts = []
@@ -158,13 +175,13 @@ class HubDataset:
         return self._dataset[start:stop].replace_schema_metadata(None).cast(self.schema)
 
 
-def open_source(spec: SourceSpec, index: Index | None) -> Source:
-    """The rows of `spec`; JSON lines need their `index`."""
+def open_source(spec: SourceSpec, index: Index | None, hashes: Hashes | None = None) -> Source:
+    """The rows of `spec`; JSON lines need their `index`, Parquet files remember what they hold in `hashes`."""
     files = spec.files()
     if not files:
         return HubDataset(spec)
     if files[0].suffix == ".parquet":
-        return ParquetFiles(files)
+        return ParquetFiles(files, hashes)
     assert index is not None
     return JsonLines(files, index)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ixt_rl.annotation.filling import ShardFiller
 from ixt_rl.annotation.folder import Folder
 from ixt_rl.annotation.jsonlines import Index
 from ixt_rl.annotation.source import SourceSpec, open_source
+from ixt_rl.errors import DataError
+from ixt_rl.files import read_json
 from ixt_rl.judging.cache import JudgeCache
 
 COUNTED = (
@@ -116,6 +119,9 @@ class RayWorker:
 
 
 def read_index(folder: Folder) -> Index | None:
-    """The index of the input that an earlier session or this one left there."""
-    file = folder.job / "input.json"
-    return Index(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    """The index of the input that an earlier session or this one left there; None where there is none, or a damaged
+    one, which is only a memory."""
+    with suppress(DataError, TypeError):
+        found = read_json(folder.job / "input.json")
+        return None if found is None else Index(**found)
+    return None

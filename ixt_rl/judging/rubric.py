@@ -249,7 +249,7 @@ def shipped(folder: str) -> dict[str, Path]:
 def load_file(name: str | os.PathLike[str], folder: str, kind: type[R]) -> R:
     """A shipped question of `folder` by name, or one from a YAML file; see `load_rubric`."""
     known, what = shipped(folder), kind.called
-    file = known.get(str(name), Path(name))
+    file = known.get(str(name), Path(name).expanduser())
     if not file.is_file():
         raise DataError(
             f"{what} {os.fspath(name)!r}",

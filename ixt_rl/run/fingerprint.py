@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.config.schema import AnyStage, EvaluateStage, OnlineStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
 from ixt_rl.redaction import redacted
-from ixt_rl.run.contents import Hashes, files_of, folder_files
 
 INITIAL = "initial"
 """Folder of a run with the new model that its first stage starts from."""

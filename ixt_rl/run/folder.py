@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
-from ixt_rl.run.contents import Hashes, folder_files
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
@@ -192,6 +192,8 @@ class StageFolder:
 
     def result(self) -> dict[str, Any]:
         result, damage = self._state("result.json")
+        if result is None and not damage and (self.path / "done.json").is_file():
+            damage = f"{self.path / 'result.json'} is gone"  # it is written before the stage is done
         return {"notes": [f"seconds and notes are not known: {damage}"]} if damage else result or {}
 
     def _rows(self, name: str) -> list[dict[str, Any]]:

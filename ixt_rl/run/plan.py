@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ixt_rl.config.schema import FROM_MODEL, AnyStage, EvaluateStage, RunConfig
+from ixt_rl.config.schema import FROM_MODEL, AnyStage, EvaluateStage, RunConfig, SipStage
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 
@@ -31,8 +31,10 @@ def plan(config: RunConfig) -> list[str]:
                 made: str | None = None
                 lines.append(f"{title}: {_after(folder, stage, seed, source)}")
             else:
-                found = folder.stage(config, stage, seed, origin)
-                said, made = _found(found)
+                said, made = _found(folder.stage(config, stage, seed, origin))
+                against = _opponent(stage)
+                if made is not None and against is not None and models.get((against, seed)) is None:
+                    said, made = f"done again: it compares with the continuations of {against}", None
                 lines.append(f"{title}: {said}")
             models[(stage.name, seed)] = origin if isinstance(stage, EvaluateStage) else made
         previous = stage.name
@@ -48,6 +50,11 @@ def _found(folder: StageFolder) -> tuple[str, str | None]:
         return f"run ({why})", None
     checkpoint = folder.last_checkpoint() if folder.was_started() else None
     return f"goes on from {checkpoint.name}" if checkpoint else f"done again: {why}", None
+
+
+def _opponent(stage: AnyStage) -> str | None:
+    """The stage whose continuations a SIP stage compares its own with."""
+    return stage.evaluation.against if isinstance(stage, SipStage) and stage.evaluation is not None else None
 
 
 def _after(folder: RunFolder, stage: AnyStage, seed: int | None, source: str | None) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.annotation.judges import open_judge, parse_judge
+from ixt_rl.annotation.judges import load_function, open_judge, parse_judge
 from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.schema import OnlineStage
 from ixt_rl.config.sections import AnswerJudge, FileData, WorldData, WorldReward
@@ -148,10 +147,9 @@ def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) 
 
 
 def python_reward(path: str) -> Callable[..., Any]:
-    """The function named by `FILE.py:FUNCTION`."""
-    file, _, name = path.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None and spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
+    """The function named by `FILE.py:FUNCTION`; it may import what lies beside its file.
+
+    Raises:
+        ConfigError: the file cannot be imported, or has no such function.
+    """
+    return load_function(path, "reward")

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"types", "errors", "redaction", "backends", "ledger", "offline", "files", "locks", "signals", "differences"},
+    {"types", "errors", "redaction", "backends", "ledger", "offline", "files", "locks", "signals", "differences"}
+    | {"contents", "python_files"},
     {"config", "kernels", "rewards"},
     {"conditioning", "data", "rollout", "judging", "worlds"},
     {"trainers"},

@@ -10,7 +10,7 @@ import pytest
 
 from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.run.contents import Hashes, files_of, imports_of
+from ixt_rl.contents import Hashes, files_of, imports_of
 from ixt_rl.run.fingerprint import changes, fingerprint, ingredients, model_fingerprint
 
 MODEL = ("config.json", "tokenizer.json", "pytorch_model.bin", "chat_template.jinja", "sub/model.safetensors")
@@ -171,7 +171,7 @@ def test_hashes_of_large_files_are_remembered_by_size_and_times(tmp_path, monkey
     file.write_bytes(b"x" * (1 << 20))
     os.utime(file, (1, 1))
     first = Hashes(store)
-    monkeypatch.setattr("ixt_rl.run.contents._SETTLED_S", -1.0)  # as if it had been written long ago
+    monkeypatch.setattr("ixt_rl.contents._SETTLED_S", -1.0)  # as if it had been written long ago
     known = first.of(file)
     first.save()
     reads = []

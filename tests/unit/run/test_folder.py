@@ -9,8 +9,11 @@ import pytest
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, read_rows
-from ixt_rl.run.folder import NOT_RUN, StageFolder
+from ixt_rl.run.fingerprint import initial_path
+from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
+from ixt_rl.run.plan import plan
 from ixt_rl.trainers.checkpoints import seal
+from tests.integration.run_helpers import config, sip
 
 MADE = ("model/config.json", "model/model.safetensors", "ledger.json", "continuations.jsonl")
 
@@ -102,6 +105,31 @@ def test_a_damaged_result_is_a_note(tmp_path):
     (folder.path / "result.json").write_text('{"sec')
     (note,) = folder.result()["notes"]
     assert "result.json" in note
+
+
+def test_a_result_that_is_gone_is_a_note_and_no_zero_by_silence(tmp_path):
+    folder = finished(tmp_path)
+    assert folder.result() == {"seconds": 1.0}
+    (folder.path / "result.json").unlink()
+    assert folder.result() == {"notes": [f"seconds and notes are not known: {folder.path / 'result.json'} is gone"]}
+
+
+def test_a_stage_that_compares_with_one_that_is_done_again_is_planned_to_be_done_again(tmp_path):
+    """Both start from the run's own model: only what they compare joins them."""
+    stages = [sip("first"), sip("second", evaluation={"every": 2, "prefixes": 6, "against": "first"})]
+    run = config(tmp_path, stages)
+    folder = RunFolder(Path(run.output_dir), run.name)
+    for stage in run.stages:
+        made = folder.stage(run, stage, 1, str(initial_path(run)))
+        made.start()
+        (made.path / "continuations.jsonl").write_text('{"n": 1}\n')
+        made.finish()
+    assert plan(run) == ["first, seed 1: reused", "second, seed 1: reused"]
+    stages[0]["optim"] = {"lr": 5e-3}
+    assert plan(config(tmp_path, stages)) == [
+        "first, seed 1: done again: optim.lr: 0.001, now 0.005",
+        "second, seed 1: done again: it compares with the continuations of first",
+    ]
 
 
 def test_a_result_is_written_whatever_ends_the_stage_and_hides_no_error(tmp_path):

@@ -1,0 +1,82 @@
+"""Python files of a user, imported as they are now: no bytecode or module of what they were before is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+from ixt_rl.contents import ADDED, imports_of
+
+_imported: dict[str, tuple[Path, bytes]] = {}
+"""Modules beside imported files: their file, and the hash of what it was."""
+
+
+def import_file(file: Path, prefix: str) -> ModuleType:
+    """The module of a Python file. It may import what lies beside it, after all that is installed.
+
+    Args:
+        file: FILE.py.
+        prefix: start of the module's name, which is its file's own: `pickle` and `dataclasses` find it there.
+
+    Raises:
+        Exception: whatever running it raises.
+    """
+    beside = imports_of(file)
+    _forget(file.resolve().parent, beside)
+    _look_in(str(file.resolve().parent))
+    name = f"{prefix}_{file.stem}_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # not the loader's way: it takes bytecode of any source of the same size that was written in the same second
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _remember(beside)
+    return module
+
+
+def _forget(folder: Path, beside: list[Path]) -> None:
+    """Modules that an import in this file would take, and that are of another folder's file or of other contents."""
+    for name, (path, known) in list(_imported.items()):
+        top = folder / name.partition(".")[0]
+        elsewhere = not path.is_relative_to(folder) and (top.is_dir() or top.with_suffix(".py").is_file())
+        if elsewhere or not path.is_file() or _hash(path) != known:
+            sys.modules.pop(name, None)
+            del _imported[name]
+    for file in beside:
+        with suppress(OSError):  # where it cannot be removed, none was written
+            Path(importlib.util.cache_from_source(str(file))).unlink()
+    importlib.invalidate_caches()
+
+
+def _look_in(folder: str) -> None:
+    """The folder behind all that is installed, and before those of other files."""
+    if folder in ADDED:
+        ADDED.remove(folder)
+    elif folder in sys.path:
+        return
+    ADDED.insert(0, folder)
+    sys.path[:] = [*(path for path in sys.path if path not in ADDED), *ADDED]
+
+
+def _remember(beside: list[Path]) -> None:
+    files = {file.resolve() for file in beside}
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if isinstance(origin, str) and name not in _imported and (path := Path(origin).resolve()) in files:
+            _imported[name] = path, _hash(path)
+
+
+def _hash(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()

@@ -23,11 +23,13 @@ class Option(NamedTuple):
 
 
 _COUNT = Option(int, 1)
-_KEY_FIELD = re.compile(
+KEY_NAME = re.compile(
     r"token|(?:.*[-_])?(?:api[-_]?key|(?:access|auth|api|secret|bearer|hf)[-_]?(?:key|token)|secret|passw(?:or)?d|bearer"
     r"|authorization|credentials?)",
     re.I,
 )
+"""A name that a key or a password would have."""
+
 _ABOVE_0 = 5e-324  # the least number above 0
 
 OPTIONS: dict[str, dict[str, Option]] = {
@@ -104,6 +106,20 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
         check_no_key(options.get("extra_body"), key_variable)
 
 
+def check_variable(name: str) -> None:
+    """Refuses what cannot name an environment variable, such as the key itself, without repeating it.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ConfigError(
+            "api_key_env: what is given here is not shown, it may be a key",
+            reason="it names an environment variable: letters, digits and _",
+            remedy="export the key under a name, and give that name",
+        )
+
+
 def check_address(base_url: str | None, key_variable: str) -> None:
     """Refuses an address that is none, or that holds a password.
 
@@ -124,7 +140,7 @@ def check_address(base_url: str | None, key_variable: str) -> None:
         raise ConfigError(
             f"base_url={address.partition('?')[0].partition('#')[0]!r}",
             reason=f"it holds {what}, which would stand in messages, configurations and pages",
-            remedy=f"leave it out, and export {key_variable}=...: the key is sent as `Authorization: Bearer`",
+            remedy=f"leave it out, and export {key_variable}=...: the key is sent as a bearer token",
         )
     if not known:
         raise ConfigError(
@@ -158,7 +174,7 @@ def check_no_key(extra_body: Any, key_variable: str, name: str = "extra_body") -
     elif isinstance(extra_body, list | tuple):
         fields = [(str(place), value) for place, value in enumerate(extra_body)]
     for key, value in fields:
-        is_key = isinstance(value, str) and (bool(_KEY_FIELD.fullmatch(key)) or without_secrets(value) != value)
+        is_key = isinstance(value, str) and (bool(KEY_NAME.fullmatch(key)) or without_secrets(value) != value)
         if is_key:
             raise ConfigError(
                 f"{name}.{key}",

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 from pydantic import BaseModel, Discriminator, Tag
 from pydantic.fields import FieldInfo
 
+from ixt_rl.config.asked_options import KEY_NAME
 from ixt_rl.config.problems import Problem, closest, did_you_mean, show
 from ixt_rl.config.schema import AnyStage, RunConfig, Stage
 from ixt_rl.config.yaml_io import Path
 from ixt_rl.errors import ConfigError
+from ixt_rl.redaction import HIDDEN
 
 TRL_NAMES = {
     "learning_rate": "lr",
@@ -272,7 +274,8 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
     if kind == "missing":
         return path, "missing", *_missing(spot)
     if kind == "extra_forbidden":
-        return path, show(value), f"unknown key `{path[-1]}`", _unknown_key(spot, data)
+        shown = HIDDEN if isinstance(value, str) and KEY_NAME.fullmatch(str(path[-1])) else show(value)
+        return path, shown, f"unknown key `{path[-1]}`", _unknown_key(spot, data)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         known = _types(spot)
         if not isinstance(value, dict):

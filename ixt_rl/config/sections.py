@@ -578,7 +578,7 @@ class Optim(Strict):
     """AdamW and its schedule."""
 
     lr: PositiveFloat
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"

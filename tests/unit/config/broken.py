@@ -636,6 +636,38 @@ stages:
         "stage 'measured' measures all rows of some/rows (data.eval_rows=0)",
         ("stage 'pre' trains on rows of that file",),
     ),
+    Broken(
+        "an optimizer that divides by zero",
+        "optim: {lr: 5e-7}",
+        "optim: {lr: 5e-7, betas: [0.9, 1.0]}",
+        "stages.rl.optim.betas.1",
+        "1",
+        ("it must be below 1",),
+    ),
+    Broken(
+        "a key in the place of its variable",
+        "{type: world}",
+        "{type: world}, {type: judge, judge: 'openai:m', options: {api_key_env: sk-in-place-of-a-name}}",
+        "stages.rl.rewards.1",
+        "not shown",
+        ("it names an environment variable",),
+    ),
+    Broken(
+        "a key where none belongs",
+        "{type: world}",
+        "{type: world}, {type: judge, judge: 'openai:m', api_key: sk-not-shown}",
+        "stages.rl.rewards.1.api_key",
+        "[hidden]",
+        ("unknown key `api_key`",),
+    ),
+    Broken(
+        "a key in an address",
+        "{type: world}",
+        "{type: world}, {type: judge, judge: 'openai:m', options: {base_url: 'http://host/v1?api_key=abc'}}",
+        "stages.rl.rewards.1",
+        "base_url='http://host/v1'",
+        ("more than an address", "as a bearer token"),
+    ),
 ]
 
 

@@ -150,3 +150,12 @@ def test_a_misspelt_key_of_a_block_that_may_be_a_name_is_found(tmp_path):
     (problem,) = caught.value.problems
     assert problem.path == "stages.rl.template.promt"
     assert "`prompt`" in problem.remedy
+
+
+@pytest.mark.parametrize("case", [case for case in BROKEN if "sk-" in case.new], ids=lambda case: case.name)
+def test_a_key_that_is_refused_is_not_repeated(case: Broken, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(broken_text(case))
+    with pytest.raises(InvalidConfig) as caught:
+        load_run(file)
+    assert "sk-" not in str(caught.value)

@@ -106,20 +106,6 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
         check_no_key(options.get("extra_body"), key_variable)
 
 
-def check_variable(name: str) -> None:
-    """Refuses what cannot name an environment variable, such as the key itself, without repeating it.
-
-    Raises:
-        ConfigError: see above.
-    """
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise ConfigError(
-            "api_key_env: what is given here is not shown, it may be a key",
-            reason="it names an environment variable: letters, digits and _",
-            remedy="export the key under a name, and give that name",
-        )
-
-
 def check_address(base_url: str | None, key_variable: str) -> None:
     """Refuses an address that is none, or that holds a password.
 

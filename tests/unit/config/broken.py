@@ -649,8 +649,8 @@ stages:
         "{type: world}",
         "{type: world}, {type: judge, judge: 'openai:m', options: {api_key_env: sk-in-place-of-a-name}}",
         "stages.rl.rewards.1",
-        "not shown",
-        ("it names an environment variable",),
+        "api_key_env",
+        ("no name of an environment variable",),
     ),
     Broken(
         "a key where none belongs",

@@ -16,7 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 _NAMES = ("drop", "jitter")
 
 
-def disable_dropout(model: torch.nn.Module) -> None:
+def disable_dropout(model: Any) -> None:
     """Sets what a model drops or jitters at random in training to 0: dropout, layer drop, noise of routers, LoRA's.
 
     TRL's function of this purpose sees `torch.nn.Dropout` alone. Attention's dropout is a plain number in most models

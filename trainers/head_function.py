@@ -138,7 +138,8 @@ def load_balancing_loss(model: PreTrainedModel, router_logits: Any, attention_ma
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
     config: Any = model.config.get_text_config()
-    return load_balancing_loss_func(router_logits, config.num_experts, config.num_experts_per_tok, attention_mask)
+    loss: Any = load_balancing_loss_func(router_logits, config.num_experts, config.num_experts_per_tok, attention_mask)
+    return loss
 
 
 def _moved(result: Any, device: torch.device) -> Any:

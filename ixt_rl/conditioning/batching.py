@@ -133,7 +133,7 @@ def layer_masks(config: Any, position_ids: Tensor) -> Any:
     makers: dict[str, Any] = masks.LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING
     if kinds - makers.keys():
         return None
-    made = {}
+    made: dict[str, Any] = {}
     for kind in kinds:
         of_kind = makers[kind] if isinstance(makers[kind], dict) else {kind: makers[kind]}
         made |= {name: make(**given) for name, make in of_kind.items()}

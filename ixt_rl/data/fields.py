@@ -163,7 +163,7 @@ def _content(message: Mapping[str, Any]) -> Any:
     """What a message says; of parts their text, where every part is text."""
     content = next((message[name] for name in _CONTENT if message.get(name) is not None), None)
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        parts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(parts) if all(isinstance(part, str) for part in parts) else content or None
     return content
 

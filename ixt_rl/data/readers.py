@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ixt_rl.errors import DataError
 
@@ -197,7 +197,7 @@ def columns_of(path: str) -> list[str] | None:
 
 def _open(path: str) -> IO[bytes]:
     try:
-        return gzip.open(path, "rb") if kind_of(path).endswith(".gz") else open(path, "rb")
+        return cast(IO[bytes], gzip.open(path, "rb") if kind_of(path).endswith(".gz") else open(path, "rb"))
     except OSError as error:
         raise _unreadable(path, error) from None
 

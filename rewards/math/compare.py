@@ -22,6 +22,15 @@ from ixt_rl.rewards.math.vocabulary import plain_words
 _GROUPED = re.compile(r"-?(?:\\\$)?\s*\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DECIMAL_COMMA = re.compile(r"(-?\d+),(\d{1,2}|\d{4,})(?![\d,])([^,]*)")
 
+_OTHER_LETTER = re.compile(
+    r"^\s*[,;/&+|]|^\s*(?:or|and|nor|not)\b|[(\[][A-J][)\]]|^\s*-\s*[A-J]\b"
+    r"|(?:^|[,;.]\s*|\b(?:or|and|nor|maybe|rather|perhaps|but)\s+)[A-J](?:[.):]|\.?\s*$)"
+)
+"""What a choice letter is followed by when it is no label: another letter."""
+_TAKEN_BACK = re.compile(
+    r"(?:is\s+)?(?:not|no|wrong|incorrect|false)\b[.,!]?(?:\s*$|,)|.*\bis\s+(?:not|wrong|incorrect)\b"
+)
+
 
 class NeedsWorker(Exception):
     """A leaf comparison that takes more than the trainer process may spend on it."""
@@ -121,8 +130,12 @@ def _as_text(gold: Gold, answer: str) -> Decision | None:
 
 def _by_value(gold: Gold, answer: str, rules: Rules) -> Decision:
     label, rest = strip_label(answer)
-    if label and isinstance(gold.value, Choice):
+    if label and isinstance(gold.value, Choice) and not _OTHER_LETTER.search(rest):
+        if _TAKEN_BACK.match(rest):
+            raise Undecided("ambiguous: a choice and a word against it")
         return Decision(gold.value.letters == {label}, "choice")
+    if label and isinstance(gold.value, Choice):
+        rest = answer
     try:
         readings = _readings(gold, rest)
     except Unreadable as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from ixt_rl.rewards.math.phrases import HEADINGS, announced_at
+from ixt_rl.rewards.math.phrases import HEADINGS, announced_at, confirmed_choice
 
 Extraction = Literal["auto", "boxed", "last_box", "hashes", "tags", "minerva"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
@@ -26,6 +26,8 @@ _THINK_START = re.compile(
     rf"<(?:{_THINK_NAMES})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>\s*analysis\s*<\|message\|>",
     re.IGNORECASE,
 )
+_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "<|return|>", "<|eom_id|>",
+               "<end_of_turn>", "<eos>", "</s>", "<｜end▁of▁sentence｜>")  # fmt: skip
 _TAG = re.compile(r"<(answer|final_answer|solution|final)>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE)
 _BOX_TOKEN = re.compile(
     r"(?:\\|\x08)(?:boxed|oxed|fbox|framebox)(?![A-Za-z])(?P<gap>[ \t]*)(?P<open>\{)?|\\.|[{}]", re.DOTALL
@@ -65,7 +67,7 @@ def final_answer(text: str, how: Extraction = "auto", *, last_line: bool = False
     A last box whose brace is not closed is no answer: the completion was cut there.
     Time is linear in the length of the text.
     """
-    said = after_thinking(text)
+    said = after_thinking(_without_end_tokens(text))
     if said is None:
         return None
     if how in ("boxed", "last_box"):
@@ -82,6 +84,13 @@ def final_answer(text: str, how: Extraction = "auto", *, last_line: bool = False
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         return _tidy(lines[-1]) if lines else None
     return found
+
+
+def _without_end_tokens(text: str) -> str:
+    """Without what ends a turn, where the text was decoded with its special tokens."""
+    while end := next((token for token in _END_TOKENS if text.rstrip().endswith(token)), ""):
+        text = text.rstrip().removesuffix(end)
+    return text
 
 
 def after_thinking(text: str) -> str | None:
@@ -148,7 +157,7 @@ def _minerva(text: str) -> str | None:
 def _said(text: str) -> str | None:
     """What follows the last phrase that announces the answer."""
     at = announced_at(text)
-    return _value_at(text[at:]) if at >= 0 else None
+    return _value_at(text[at:]) if at >= 0 else confirmed_choice(text)
 
 
 def _value_at(text: str) -> str | None:

@@ -429,6 +429,8 @@ class _Parser:
     def accented(self, name: str) -> Expr:
         """`\\bar{x}`: a name of its own; a vector's arrow is no part of the name."""
         inner = self.group()
+        if name == "overline" and isinstance(inner, Num):
+            raise Unreadable("\\overline on a number")
         if name == "overline" and not isinstance(inner, Sym):
             return Op("conj", (inner,))
         if not isinstance(inner, Sym):

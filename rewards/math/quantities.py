@@ -61,7 +61,7 @@ def read_quantity(tokens: Tokens, read: ReadExpr, nouns: frozenset[str], gold: b
     plain = re.sub(r"\s+", " ", text.replace("⟦", " ").replace("⟧", " ")).strip(" .")
     if plain in _OPERATIONS:
         return Quantity(*_with_degrees(_OPERATIONS[plain](read(head)), currency))
-    fraction = re.fullmatch(r"(?:out of|in every|of every)\s+(\d+)", plain)
+    fraction = re.fullmatch(r"(?:out of|in|in every|of every)\s+([1-9]\d*)", plain)
     if fraction:
         return Quantity(Op("div", (read(head), Num(Fraction(fraction[1])))))
     scale, rest = _scaled(plain)
@@ -155,7 +155,7 @@ def _parts(tail: Tokens) -> tuple[Tokens, Tokens] | None:
     for at, token in enumerate(tail):
         if token.kind == "num" and at and tail[at - 1].text not in ("^", "{", "-", "_", "/"):
             said = tail[at - 1].text.strip()
-            if said in ("of", "every", "in every", "out of"):
+            if said in ("of", "in", "every", "in every", "out of"):
                 return None
             return tail[:at], tail[at:]
     return None

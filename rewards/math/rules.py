@@ -304,6 +304,8 @@ class Rules:
             number, unit = found
             if unit == other.unit:
                 return self.equal(number, other.expr)
+            if other.unit.powers and not other.unit.counted and side is gold:
+                return self.quantity(Quantity(number, unit), other)
             if not other.unit.powers:
                 if self.equal(number, other.expr) is False:
                     return False
@@ -320,7 +322,12 @@ class Rules:
             return self.degrees(gold, answer)
         if bare:
             verdict = self.close(gold, answer)
-            if verdict and not gold.unit.powers and units & {"cent", "pence"}:
+            if verdict and answer.unit.name == "molar" and not gold.unit.powers:
+                raise Undecided("ambiguous: M for molar, or for million")
+            small = units & {"cent", "pence"}
+            if small and not verdict and not gold.unit.powers:  # the question's unit may be the dollar
+                verdict = self.equal(gold.expr, Op("div", (answer.expr, Num(Fraction(100)))))
+            if verdict and not gold.unit.powers and small:
                 raise Undecided(f"ambiguous: {answer.unit} where the gold has no unit")
             return verdict
         if {"degC", "degF"} == units:

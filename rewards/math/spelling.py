@@ -74,6 +74,8 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix")
 _SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙᵢ", "0123456789+-ni")
 
+_MICRO = r"F|m|s|g|C|A|V|L|J|W|H|T|N|M|Pa|mol"
+"""Units that a micro stands before, where it is no variable."""
 _FONTS = r"text(?:bf|it|rm|sf|tt|normal|up|md)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|operatorname\*?|rm|bf"
 _TEXT = re.compile(rf"\\(?:{_FONTS})\s*\{{([^{{}}]*)\}}")
 _BOLD_LETTER = re.compile(
@@ -150,6 +152,7 @@ def clean(text: str) -> str:
 def _ascii(text: str) -> str:
     text = re.sub(r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", text)
     text = re.sub(r"(\d)([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])", r"\1 \2", text)
+    text = re.sub(rf"(?<=[\d}}])\s*[μµ]({_MICRO})(?![A-Za-z])", r" ⟦u\1⟧", text)
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPT) + "}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋ₙᵢ]+", lambda match: "_{" + match[0].translate(_SUBSCRIPT) + "}", text)
     return _NOT_ASCII.sub(_one_char, text)
@@ -191,6 +194,7 @@ def _latex(text: str) -> str:
     text = re.sub(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", lambda match: (match[1] or match[2]).replace(" ", ""), text)
     text = _TEXT.sub(_words, text)
     text = _TEXT.sub(_words, text)  # \textbf{\text{...}}
+    text = re.sub(rf"(?<=[\d}}\s])\\mu\s*⟦\s*({_MICRO})\s*⟧", r" ⟦u\1⟧", text)
     text = _SPACES.sub(" ", _DROPPED.sub(" ", text))
     return re.sub(r"\*\*", "^", text) if re.search(r"[\w)}]\s*\*\*\s*[\w(-]", text) else text
 

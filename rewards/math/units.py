@@ -78,6 +78,8 @@ _WORD = re.compile(r"\s*(?:(?P<word>[^\W\d_]+(?:-[^\W\d_]+)?|%|°|\\%)|(?P<op>\^
 _ADJECTIVES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _AFTER = {"squared": 2, "cubed": 3}
 _FILLERS = {"of", "the", "a", "an", "each", "total"}
+_KINDS = {"different", "distinct", "possible", "unique"}
+"""Words before what is counted that leave the number as it is."""
 
 
 @lru_cache(maxsize=4096)
@@ -92,7 +94,7 @@ def read_unit(text: str, nouns: frozenset[str] = frozenset()) -> Unit | None:
     text = re.sub(r"[{}~\\]|⟦|⟧", " ", text.replace("\\%", "%").replace("^{", "^").replace("\\circ", "°"))
     text = re.sub(r"\b(years?) old\b", r"\1", re.sub(r"\.(?=\s|$|/)", "", text)).replace("^ °", "°").replace("^°", "°")
     tokens, at = [], 0
-    text = text.rstrip()
+    text = re.sub(r"\bper cent\b", "percent", text.rstrip())
     while at < len(text):
         match = _WORD.match(text, at)
         if match is None:
@@ -125,7 +127,7 @@ def _product(tokens: list[tuple[str, str]], nouns: frozenset[str]) -> Unit | Non
             powers[last] *= int(tokens[at][1].replace(" ", ""))
             at += 1
         elif kind == "word":
-            if lower in _FILLERS and last:
+            if (lower in _FILLERS and last) or (lower in _KINDS and at < len(tokens)):
                 continue
             names = _named(piece, nouns)
             if names is None:
@@ -151,7 +153,7 @@ def _named(piece: str, nouns: frozenset[str]) -> list[tuple[str, int]] | None:
     if piece in short:
         return [(short[piece], 1)]
     lower = piece.lower()
-    for name in (lower, singular(lower)):
+    for name in (lower, singular(lower), lower.removesuffix("s")):  # lbs, hrs: too short for `singular`
         if name in long and (len(name) > 2 or piece.islower() or name in ("gb", "mb", "kb", "tb", "oz", "hp", "ft")):
             top, _, bottom = long[name].partition("/")
             return [(top, 1), (bottom, -1)] if bottom else [(top, 1)]

@@ -81,8 +81,10 @@ def _parse(text: str) -> list[Any]:
 
 
 def _reads_all(text: str, parsed: Any) -> bool:
-    """Whether a text has no words, which math-verify drops, and all its numbers are in what was parsed."""
+    """Whether a text has nothing that math-verify drops (words, dots, bars), and all its numbers were parsed."""
     plain = clean(text)
+    if re.search(r"\\[lcvd]?dots|\.\.|\\overline|\\bar(?![A-Za-z])", plain):
+        return False
     words = re.sub(r"\\(?:begin|end)\s*\{[A-Za-z]+\}|\\[A-Za-z]+", " ", plain)
     if (
         "⟦" in plain

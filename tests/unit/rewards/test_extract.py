@@ -90,6 +90,11 @@ def test_auto(text, answer):
 ("<|channel|>analysis<|message|>x \\boxed{4}<|channel|>final<|message|>\\boxed{5}","5"),
 ("the final answer is: \n\n$\\boxed{5}$","5"),
 ("$5 + 5 = 10$ so the total is 10.",None),
+("The answer is 5<|im_end|>","5"),("#### 5<|eot_id|>\n","5"),("\\boxed{5} then \\boxed{6<|im_end|>",None),
+("Option B is correct.","B"),("Option B is not correct.",None),("So (B) is the correct answer.","(B)"),
+("Das Ergebnis ist 5.","5"),("Le résultat est 5.","5"),("El resultado es 5.","5"),("Il risultato è 5.","5"),
+("The answer, then, is 5","5"),("The answer I get is 5","5"),("The answer should equal 5","5"),
+("the answer comes to 5","5"),
     ],
 )  # fmt: skip
 def test_answers_as_models_give_them(text, answer):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.errors import ConfigError, RewardError
-from ixt_rl.files import append_rows, read_rows
+from ixt_rl.files import append_rows
 from ixt_rl.redaction import redacted
 from ixt_rl.rewards.deadline import call_within
 
@@ -116,17 +116,6 @@ class GuardedReward:
             self._check_budget(len(failed), size)
         logged.replay(kwargs)
         return rewards
-
-    def resume(self, samples: int) -> None:
-        """Counts what was asked and has failed before the run was stopped: `samples`, and what the failures' file has.
-
-        Raises:
-            DataError: the file is damaged.
-        """
-        failed = [row for row in read_rows(self.failures_path) if row.get("reward") == self.__name__]
-        self.samples, self.failures = samples, len(failed)
-        if failed:
-            self.last_error = f"{failed[-1].get('exception')}: {failed[-1].get('message')}"
 
     def _attempt(self, columns: dict[str, Any], size: int, seconds: float) -> tuple[list[float | None], _Logged]:
         logged = _Logged()

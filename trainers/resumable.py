@@ -4,7 +4,8 @@
     train(resume):     seal checked -> `read_files`, `restore` -> transformers' own -> generators, sums of the open log
     evaluate:          generators, ledger and the model's mode are afterwards as they were
 
-Overridden private methods of transformers' Trainer: `_save_checkpoint`, `_evaluate`; attributes: `_tr_loss`,
+Overridden private methods of transformers' Trainer: `_save_checkpoint`, `_load_optimizer_and_scheduler`, `_evaluate`;
+attributes: `_tr_loss`,
 `_total_loss_scalar`, `_globalstep_last_logged`. tests/contract checks them.
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.ledger import Ledger
@@ -111,6 +113,14 @@ class ResumableTrainer(Base):
         folder = self._checkpoint(str(checkpoint))
         self._load_from_checkpoint(str(folder))
         self._read(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As transformers', and on several CPU ranks too, whose device ("cpu:1") `torch.load` does not know."""
+        if checkpoint is None or self.args.device.type != "cpu" or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        for stateful, name in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
+            stateful.load_state_dict(torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True))
 
     def _checkpoint(self, named: str | Path | bool) -> Path:
         """The folder to resume from; every rank gets the main process's finding."""

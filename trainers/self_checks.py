@@ -249,7 +249,7 @@ def _document_lengths(config: Any, capacity: int) -> list[int]:
     """Tokens of three documents, falling; the first is longer than the model's window, where rows can hold that."""
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     longest = max([w + 5 for w in windows if isinstance(w, int) and w <= LONGEST_WINDOW], default=0)
-    first = max(4, min(max(longest, 24), capacity * 2 // 3))
+    first = max(4, min(max(longest, 23), capacity * 2 // 3))  # the second begins amid a chunk or block of 8, 16, ...
     return [first, max(3, min(9, first - 1)), 3]
 
 

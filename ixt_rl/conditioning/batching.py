@@ -122,7 +122,7 @@ def layer_masks(config: Any, position_ids: Tensor) -> Any:
     from transformers import masking_utils as masks
 
     text = config.get_text_config()
-    given = {
+    given: dict[str, Any] = {
         "config": text,
         "inputs_embeds": torch.empty((*position_ids.shape, 0), device=position_ids.device),  # its shape is read
         "attention_mask": None,
@@ -133,6 +133,7 @@ def layer_masks(config: Any, position_ids: Tensor) -> Any:
     makers: dict[str, Any] = masks.LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING
     if kinds - makers.keys():
         return None
+    makers = {**makers, "chunked_attention": _chunked_mask}
     made: dict[str, Any] = {}
     for kind in kinds:
         of_kind = makers[kind] if isinstance(makers[kind], dict) else {kind: makers[kind]}
@@ -142,8 +143,18 @@ def layer_masks(config: Any, position_ids: Tensor) -> Any:
     if getattr(text, "sliding_window", None) is not None:
         return masks.create_sliding_window_causal_mask(**given)
     if getattr(text, "attention_chunk_size", None) is not None:
-        return masks.create_chunked_causal_mask(**given)
+        return _chunked_mask(**given)
     return masks.create_causal_mask(**given)
+
+
+def _chunked_mask(**given: Any) -> Any:
+    """A mask of chunks that begin with each document; transformers' own begin with the row."""
+    from transformers.masking_utils import create_causal_mask
+
+    size, positions = given["config"].attention_chunk_size, given["position_ids"]
+    return create_causal_mask(
+        **given, and_mask_function=lambda b, head, q, kv: positions[b, q] // size == positions[b, kv] // size
+    )
 
 
 def _added(allowed: Tensor) -> Tensor:

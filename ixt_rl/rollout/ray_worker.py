@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -168,9 +168,13 @@ class EngineWorker:
             return Report(finished, stalled, psutil.Process().memory_info().rss)
 
     def stage(self, weights: StoredWeights) -> WeightMismatch | None:
-        """Reads every tensor and compares it with the manifest; the engine does not change yet."""
+        """Reads every tensor, compares it with the manifest and tries names and shapes; the engine does not change
+        yet."""
         try:
-            self._check([{name: describe(tensor) for name, tensor in weights.tensors()}], weights.manifest)
+            entries = {name: describe(tensor) for name, tensor in weights.tensors()}
+            self._check([entries], weights.manifest)
+            shapes = {name: entry.shape for name, entry in entries.items()}
+            self._in_engine(lambda engine: engine.check_weights(shapes))
         except WeightMismatch as mismatch:
             return mismatch
         self._staged = weights
@@ -229,7 +233,10 @@ class EngineWorker:
                 raise
 
         self._commands.put(run)
-        return done.result()
+        while not self._failure or done.done():
+            if wait([done], HEARTBEAT).done:
+                return done.result()
+        raise self._failure
 
     def _run(self, settings: dict[str, Any]) -> None:
         try:

@@ -17,8 +17,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
+from ixt_rl.rollout.weights import whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -132,9 +134,21 @@ class TransformersEngine:
         return [[done[p * n + k] for k in range(n)] for p in range(len(prompts))]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Copies tensors into the model by name (none for a shared model) and sets the version."""
-        state = self.model.state_dict()
-        for name, tensor in named_tensors:
+        """Copies tensors into the model by name (none for a shared model) and sets the version.
+
+        Raises:
+            WeightMismatch: the model has none of a name or shape. The engine is as it was.
+        """
+        state, tensors = self.model.state_dict(), whole_set(named_tensors)
+        for name, tensor in tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                has = f"the model has it of shape {list(state[name].shape)}" if name in state else "the model has none"
+                raise WeightMismatch(
+                    f"{name} of shape {list(tensor.shape)}",
+                    reason=has,
+                    remedy="make the engine of a copy of the model that is trained",
+                )
+        for name, tensor in tensors.items():
             state[name].copy_(tensor)
         self.policy_version = version
 

@@ -6,12 +6,16 @@ when an engine is built.
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import functools
 import gc
 import hashlib
+import inspect
+import math
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +28,7 @@ from ixt_rl.backends import require
 from ixt_rl.errors import ConfigError, WeightMismatch
 from ixt_rl.rollout.broadcast import Group, Meeting, receive
 from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds
-from ixt_rl.rollout.weights import TensorEntry
+from ixt_rl.rollout.weights import TensorEntry, whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
 CPU_KV_CACHE_GIB = 1.0
@@ -159,6 +163,7 @@ class VLLMEngine:
         self.constrains = tokenizer is not None
         self.policy_version = 0
         self._running: dict[str, Request] = {}
+        self._fitting: dict[str, tuple[int, ...]] = {}  # the last shapes that the model takes
         args = EngineArgs(
             model=model,
             tokenizer=tokenizer,
@@ -217,16 +222,21 @@ class VLLMEngine:
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Loads every weight of the model and empties the prefix cache; no request may be unfinished.
 
+        An update that is refused, or whose tensors cannot be had, leaves the engine as it was. Needs room for a copy of
+        the weights on the CPU, unless `named_tensors` is a collection that holds them all.
+
         Args:
             named_tensors: the whole model under the names of its `state_dict()`, a tied `lm_head.weight` included.
             version: what rollouts carry from now on.
 
         Raises:
-            WeightMismatch: weights are missing. The engine then holds old and new ones and must not be used.
+            WeightMismatch: weights are missing, or the model has none of a name or shape.
+            RuntimeError: requests are unfinished.
         """
-        names: set[str] = set()
-        self.load_weights(_names_kept(named_tensors, names))
-        self.check_head(names)
+        tensors = whole_set(named_tensors)
+        self.check_weights({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        self._check_idle()
+        self.load_weights(tensors.items())
         self.finish_update(version)
 
     def close(self) -> None:
@@ -263,15 +273,33 @@ class VLLMEngine:
                 finished.append((request.key, rollouts if len(rollouts) == request.n else rollouts * request.n))
         return finished
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Loads tensors as from a checkpoint, one layer at a time; neither the version nor the cache changes.
+    def check_weights(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses weights that the model would not take; nothing of the engine changes.
+
+        Args:
+            shapes: of every tensor, by its name.
 
         Raises:
-            WeightMismatch: parameters of the model got no value. A stale copy of a tied head is not seen here.
+            WeightMismatch: see `update_weights`.
         """
-        tensors = list(named_tensors) if self.processes > 1 else named_tensors
-        for missing in self._engine.collective_rpc(_load, args=(tensors,)):
+        self.check_head(shapes)
+        if shapes == self._fitting:
+            return
+        for misfit, missing in self._engine.collective_rpc(_try, args=(dict(shapes),)):
+            if misfit is not None:
+                raise WeightMismatch(
+                    f"vLLM's model takes no {misfit[0]}",
+                    reason=misfit[1],
+                    remedy="start the engine from the model that is trained",
+                )
             _refuse_missing(missing)
+        self._fitting = dict(shapes)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Loads tensors as from a checkpoint, one layer at a time; neither the version nor the cache changes. What the
+        model may not take is for `check_weights` to say before: what fails here leaves old and new weights."""
+        tensors = list(whole_set(named_tensors).items()) if self.processes > 1 else named_tensors
+        self._engine.collective_rpc(_load, args=(tensors,))
 
     def join(self, meeting: Meeting, first_rank: int, node: str) -> None:
         """Joins the group that weights are broadcast in; the k-th process of this engine as rank `first_rank + k`.
@@ -285,13 +313,13 @@ class VLLMEngine:
             Of each process of this engine, what arrived, by name.
 
         Raises:
-            WeightMismatch: parameters of the model got no value.
-            TransferBroken: some process went away. The engine then holds old and new weights and must not be used.
+            WeightMismatch: see `update_weights`. Like any other error here, it leaves old and new weights in the
+                engine, which must not be used.
+            TransferBroken: some process went away.
         """
         received = self._engine.collective_rpc(_receive)
-        for missing, _ in received:
-            _refuse_missing(missing)
-        return [entries for _, entries in received]
+        self.check_weights({name: entry.shape for name, entry in received[0].items()})
+        return received
 
     def check_head(self, names: Iterable[str]) -> None:
         """Refuses names without the tied head: vLLM's CPU build keeps a copy of it that only its own entry renews.
@@ -308,9 +336,14 @@ class VLLMEngine:
 
     def finish_update(self, version: int) -> None:
         """Empties the prefix cache after `load_weights` and moves to `version`; no request may be unfinished."""
+        self._check_idle()
         if not self._engine.reset_prefix_cache():
-            raise RuntimeError(f"vLLM did not empty its prefix cache; {self.outstanding} groups are unfinished")
+            raise RuntimeError("vLLM did not empty its prefix cache")
         self.policy_version = version
+
+    def _check_idle(self) -> None:
+        if self.outstanding:
+            raise RuntimeError(f"weights change between generations; {self.outstanding} groups are unfinished")
 
     def _vllm_params(self, request: Request) -> Any:
         from vllm import SamplingParams as VLLMSamplingParams
@@ -353,24 +386,84 @@ class VLLMEngine:
         self._engine.reset_prefix_cache()
 
 
-def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Runs in every vLLM worker: loads a checkpoint's tensors layer by layer; names of parameters left out.
+def _try(worker: Any, shapes: dict[str, tuple[int, ...]]) -> tuple[tuple[str, str] | None, list[str]]:
+    """Runs in every vLLM worker: the first tensor that its model would not take, and why; parameters left out.
 
-    What `reload_weights` does, but it tells which parameters got no value, and loads from a generator.
+    A second model without storage is loaded with zeros, by the model's own loaders: they alone know all names and
+    shapes. What they fill is counted, because the names that they report are not always those of parameters.
     """
+    from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    config = copy.copy(worker.vllm_config)
+    config.compilation_config = copy.copy(config.compilation_config)
+    config.compilation_config.static_forward_context = {}  # where the layers of the model that runs are registered
+    config.compilation_config.static_all_moe_layers = []
+    with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
+        model = initialize_model(config)
+    filled = {name: _count_filled(parameter) for name, parameter in model.named_parameters()}
+    alone = config.parallel_config.tensor_parallel_size == 1
+    last: list[str] = []
+
+    def zeros() -> Iterator[tuple[str, Tensor]]:
+        for name, shape in shapes.items():
+            before = sum(map(sum, filled.values()))
+            last[:] = [f"{name} of shape {list(shape)}"]
+            yield name, torch.zeros(shape)
+            taken = sum(map(sum, filled.values())) - before
+            if alone and 0 < taken < math.prod(shape):  # loaders that cut shards out cut what is too large
+                raise ValueError(f"the model has room for {taken} of its {math.prod(shape)} elements")
+
+    try:
+        with torch.no_grad():
+            model.load_weights(zeros())
+    except Exception as error:  # each loader has its own way to refuse
+        return (last[0] if last else "empty set of weights", f"{type(error).__name__}: {error}"), []
+    experts: set[int] = set()  # loaded one by one; other parameters, and quantised ones, may be padded
+    if config.quant_config is None:
+        experts |= {id(p) for m in model.modules() if isinstance(m, RoutedExperts) for p in m.parameters()}
+    whole = {name: p.numel() if id(p) in experts else 1 for name, p in model.named_parameters()}
+    return None, sorted(name for name, count in filled.items() if sum(count) < whole[name])
+
+
+def _count_filled(parameter: Any) -> list[int]:
+    """Elements that each call of a parameter's loader fills, from now on."""
+    from vllm.model_executor.model_loader.reload.meta import get_numel_loaded
+    from vllm.model_executor.model_loader.weight_utils import default_weight_loader
+
+    loader = getattr(parameter, "weight_loader", default_weight_loader)
+    signature, counts = inspect.signature(loader), []
+
+    @functools.wraps(loader)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        count, result = get_numel_loaded(loader, signature.bind(*args, **kwargs))
+        counts.append(count)
+        return result
+
+    parameter.weight_loader = counting
+    return counts
+
+
+def _load(worker: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Runs in every vLLM worker: loads a checkpoint's tensors layer by layer, as `reload_weights` does, but from a
+    generator."""
     from vllm.config import set_current_vllm_config
+    from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
     from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
     runner = worker.model_runner
     model = runner.get_model()
-    wanted = {name for name, _ in model.named_parameters()}
     with set_current_vllm_config(worker.vllm_config), torch.no_grad():
+        if worker.device.type == "cpu" and worker.vllm_config.quant_config is None:
+            for module in model.modules():
+                if isinstance(module, RoutedExperts):
+                    module.quant_method.moe_kernel = None  # its CPU kernels pack experts when they are made, only then
         initialize_layerwise_reload(model)
-        loaded = model.load_weights(named_tensors)
+        model.load_weights(named_tensors)
         finalize_layerwise_reload(model, runner.model_config)
     if worker.device.type == "cpu":
         _return_memory()
-    return sorted(wanted - set(loaded))
 
 
 def _join(worker: Any, meeting: Meeting, first_rank: int, node: str) -> None:
@@ -380,10 +473,11 @@ def _join(worker: Any, meeting: Meeting, first_rank: int, node: str) -> None:
     worker.ixt_rl_group = Group(meeting, first_rank + worker.rank, worker.device, node)
 
 
-def _receive(worker: Any) -> tuple[list[str], dict[str, TensorEntry]]:
-    """Runs in every vLLM worker: loads what is broadcast; names of parameters left out, and what arrived."""
+def _receive(worker: Any) -> dict[str, TensorEntry]:
+    """Runs in every vLLM worker: loads what is broadcast; what arrived."""
     entries: dict[str, TensorEntry] = {}
-    return _load(worker, receive(worker.ixt_rl_group, entries)), entries
+    _load(worker, receive(worker.ixt_rl_group, entries))
+    return entries
 
 
 def _refuse_missing(names: list[str]) -> None:
@@ -398,12 +492,6 @@ def _refuse_missing(names: list[str]) -> None:
 def _prompt_seed(seed: int, index: int) -> int:
     digest = hashlib.blake2b(f"{seed},{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 2  # leaves room for the samples' own increments
-
-
-def _names_kept(named_tensors: Iterable[tuple[str, Tensor]], names: set[str]) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in named_tensors:
-        names.add(name)
-        yield name, tensor
 
 
 def _return_memory() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,6 +77,14 @@ def _saved_form(model: nn.Module) -> Callable[[str, Tensor], list[tuple[str, Ten
     if plain is None or not any("experts" in name for name in names):
         return lambda name, tensor: [(name, tensor)]
     return lambda name, tensor: list(revert_weight_conversion(plain, {name: tensor}).items())
+
+
+def whole_set(named_tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """All tensors by name, to look at them before any is used. What an iterator gives may not outlast its next, so that
+    it is copied, to the CPU."""
+    if not isinstance(named_tensors, Iterator):
+        return dict(named_tensors)
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in named_tensors}
 
 
 def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) -> None:

@@ -10,7 +10,6 @@ from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.sections import EngineSection, Lora, Optim
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
-from ixt_rl.rewards import GuardedReward
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
 
@@ -79,9 +78,6 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
     if checkpoint is not None:
         step = int(checkpoint.name.rsplit("-", 1)[1])
         folder.drop_rows_after(step)
-        for reward in getattr(trainer, "reward_funcs", ()):
-            if isinstance(reward, GuardedReward):
-                reward.resume(callback.rollouts(step))
         if step >= trainer.args.max_steps:  # stopped after its last update, before the model was written
             trainer.take(checkpoint)
             return

@@ -43,6 +43,7 @@ def test_sft_methods_that_are_overridden_keep_their_signatures():
 def test_what_checkpoints_and_resuming_rely_on_in_transformers():
     trainer = transformers.Trainer
     assert parameters(trainer._save_checkpoint) == ["self", "model", "trial"]
+    assert parameters(trainer._load_optimizer_and_scheduler) == ["self", "checkpoint"]
     assert parameters(trainer._evaluate) == ["self", "trial", "ignore_keys_for_eval", "skip_scheduler"]
     assert parameters(trainer._load_from_checkpoint)[:2] == ["self", "resume_from_checkpoint"]
     assert parameters(trainer._load_rng_state) == ["self", "checkpoint"]

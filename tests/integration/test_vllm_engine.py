@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import subprocess
@@ -85,6 +86,10 @@ def test_a_mixture_of_experts_gets_the_policys_weights(adapted, tmp_path):
             )
         else:
             change(policy)
+        left = {name: tensor.clone() for name, tensor in policy_tensors(policy)}
+        del left["model.layers.1.mlp.experts.2.up_proj.weight"]
+        with pytest.raises(WeightMismatch, match=r"first is model\.layers\.1\..*experts.*w13"):
+            engine.update_weights(left.items(), 1)
         engine.update_weights(policy_tensors(policy), 1)
         rollouts = flat(engine.generate(prompts(4), sampling(8)))
         assert gap(policy, rollouts) < TOLERANCE
@@ -215,15 +220,19 @@ def test_an_update_empties_the_prefix_cache(engine, model):
     assert gap(model, flat(engine.generate(long, sampling()))) <= TOLERANCE
 
 
-def test_an_update_during_generation_is_refused(engine):
+def test_an_update_during_generation_is_refused(engine, model):
     from ixt_rl.rollout.vllm_engine import make_requests
 
     engine.add(make_requests(prompts(1), sampling(), 1, 256, VOCAB)[0])
     engine.step()
     with pytest.raises(RuntimeError, match="1 groups are unfinished"):
         engine.finish_update(1)
+    change(before := copy.deepcopy(model))
+    with pytest.raises(RuntimeError, match="1 groups are unfinished"):
+        engine.update_weights(before.state_dict().items(), 1)
     while engine.outstanding:
         engine.step()
+    assert gap(model, flat(engine.generate(prompts(4), sampling(8)))) < TOLERANCE
 
 
 def test_a_stale_tied_head_is_refused_and_would_show(engine, model):
@@ -248,10 +257,44 @@ def test_memory_stays_flat_over_updates_and_sizes_of_batches(engine, model):
     assert resident[-1] - resident[4] < 25, resident
 
 
-def test_missing_weights_are_named(engine, model):
-    left = {name: w for name, w in model.state_dict().items() if name != "model.layers.1.mlp.down_proj.weight"}
-    with pytest.raises(WeightMismatch, match=r"the first is model\.layers\.1\.mlp\.down_proj\.weight"):
-        engine.update_weights(left.items(), 1)
+def breaking(state):
+    yield from list(state.items())[:5]
+    raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("misfit", "error", "message"),
+    [
+        (lambda s: leave(s, "model.layers.1.mlp.down_proj.weight"), WeightMismatch, r"first is .*1\.mlp\.down_proj"),
+        (lambda s: {f"base_model.{name}": w for name, w in s.items()}, WeightMismatch, r"lm_head|base_model"),
+        (lambda s: s | {"model.layers.0.self_attn.sinks": torch.zeros(2)}, WeightMismatch, "sinks of shape"),
+        (lambda s: s | {"model.layers.7.input_layernorm.weight": torch.zeros(64)}, WeightMismatch, r"layers\.7"),
+        (lambda s: s | {"model.norm.weight": torch.zeros(63)}, WeightMismatch, r"model\.norm\.weight of shape \[63\]"),
+        (lambda s: s | {"model.layers.1.self_attn.k_proj.weight": torch.zeros(64, 64)}, WeightMismatch, "k_proj"),
+        (lambda s: s | {"model.layers.1.mlp.up_proj.weight": torch.zeros(1, 1)}, WeightMismatch, "up_proj"),
+        (lambda s: s | {"model.embed_tokens.weight": torch.zeros(VOCAB + 1, 64)}, WeightMismatch, "embed_tokens"),
+        (lambda s: {}, WeightMismatch, "lm_head|were not updated"),
+        (breaking, OSError, "gone"),
+    ],
+)
+def test_a_refused_update_leaves_the_engine_as_it_was(engine, model, misfit, error, message):
+    """Weights, version and rollouts; also after an update that was accepted, and in every later one."""
+    change(model)
+    engine.update_weights(model.state_dict().items(), 4)
+    before = engine.generate(prompts(4), sampling(8))
+    change(other := copy.deepcopy(model), seed=2)
+    sent = misfit(other.state_dict())
+    with pytest.raises(error, match=message):
+        engine.update_weights(sent.items() if isinstance(sent, dict) else sent, 5)
+    assert engine.policy_version == 4
+    assert engine.generate(prompts(4), sampling(8)) == before
+    assert gap(model, flat(before)) < TOLERANCE
+    engine.update_weights(other.state_dict().items(), 5)
+    assert gap(other, flat(engine.generate(prompts(4), sampling(8)))) < TOLERANCE
+
+
+def leave(state, name):
+    return {key: weight for key, weight in state.items() if key != name}
 
 
 @pytest.mark.parametrize(

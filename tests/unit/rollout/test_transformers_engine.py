@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, WeightMismatch
 from ixt_rl.rollout import RolloutEngine, TransformersEngine
 from ixt_rl.rollout.transformers_engine import InverseDraw
 from ixt_rl.types import SamplingParams
@@ -89,6 +89,20 @@ def test_new_weights_change_what_is_sampled_and_move_the_version(engine, tiny_mo
     assert after != before
     assert {r.policy_version for g in before for r in g} == {0}
     assert {r.policy_version for g in after for r in g} == {7}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [("base_model.lm_head.weight", (2, 2), "the model has none"), ("model.norm.weight", (1,), "has it of shape")],
+)
+def test_a_refused_update_leaves_the_engine_as_it_was(engine, tiny_model, name, shape, message):
+    """Also a shape that could be broadcast."""
+    engine.update_weights((), 3)
+    before = engine.generate(PROMPTS, SamplingParams(8, seed=4))
+    state = {key: tensor + 0.5 for key, tensor in tiny_model.state_dict().items()} | {name: torch.zeros(shape)}
+    with pytest.raises(WeightMismatch, match=message):
+        engine.update_weights(state.items(), version=7)
+    assert engine.generate(PROMPTS, SamplingParams(8, seed=4)) == before
 
 
 def test_the_mode_of_the_model_is_restored(engine, tiny_model):

@@ -75,6 +75,20 @@ def head_logprobs(model, batch: Batch) -> torch.Tensor:
         )
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("model_type", ["llama4_text", "mistral", "gpt_oss"])
+def test_windows_and_chunks_are_those_of_each_document(model_type, attention):
+    """Whose documents begin anywhere in a row: a chunk is counted from the document's first token."""
+    if (model_type, attention) == ("gpt_oss", "sdpa"):
+        pytest.skip("it has no sdpa")
+    model = tiny(model_type)
+    model.set_attn_implementation(attention)
+    alone = [own_logprobs(model, one) for one in documents()]
+    batch = pack(documents(), 0, sum(LENGTHS[:3]))
+    order = [one for row in batch.input_ids for one in _documents_of(row, alone)]
+    assert (packed_logprobs(model, batch) - torch.cat(order)).abs().max() < 1e-4
+
+
 @pytest.mark.slow
 def test_every_architecture_is_equal_or_refused():
     transformers.logging.set_verbosity_error()

@@ -15,6 +15,7 @@ from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import SEAL, seal
 from ixt_rl.types import Rollout
+from tests.unit.distributed import end_rank, run_ranks
 from tests.unit.trainers.helpers import WORLD, ScriptedEngine, make_trainer, rows, tiny
 
 STEPS = {"save_strategy": "steps", "save_steps": 1}
@@ -245,3 +246,30 @@ def test_a_checkpoint_of_more_processes_is_refused(saved):
     seal(state.parent)
     with pytest.raises(ConfigError, match="saved by 2 processes"):
         make().train(resume_from_checkpoint=True)
+
+
+def resume_on_ranks(folder: str) -> None:
+    """Each rank samples and draws dropout by itself, and goes on with its own state."""
+
+    def make(name):
+        return make_trainer(
+            "intro", Path(folder) / name, dropping(), max_steps=3, data=rows(6), max_completion_length=6,
+            per_device_train_batch_size=4, learning_rate=1e-2, reward=often, ddp_backend="gloo", num_generations=4,
+            steps_per_generation=3, num_iterations=2, importance_ratio=True, posterior="ema", posterior_decay=0.8,
+            **STEPS,
+        )  # fmt: skip
+
+    straight = make("straight")
+    straight.train()
+    resumed = make("resumed")
+    resumed.train(resume_from_checkpoint=str(Path(folder) / "straight" / "checkpoint-1"))
+    assert_same(resumed, straight)
+    end_rank()
+
+
+@pytest.mark.slow
+def test_every_rank_resumes_with_its_own_state(tmp_path):
+    run_ranks("tests.unit.trainers.test_resume", f"resume_on_ranks({str(tmp_path)!r})")
+    saved = [torch.load(tmp_path / "straight" / "checkpoint-1" / f"state-{rank}.pt") for rank in (0, 1)]
+    ids = [state["buffered"][0]["completion_ids"] for state in saved]
+    assert ids[0].shape != ids[1].shape or not torch.equal(*ids)

@@ -23,8 +23,7 @@ def disable_dropout(model: Any) -> None:
     of transformers, and some read it from their config in each pass; these get a copy of it, so that the config that
     is saved with the model keeps what it says.
     """
-    held: Any = model
-    saved = (model, held.get_base_model() if hasattr(model, "get_base_model") else model)
+    saved = (model, model.get_base_model() if hasattr(model, "get_base_model") else model)
     configs: dict[int, Any] = {}
     for module in model.modules():
         if isinstance(module, _DropoutNd):

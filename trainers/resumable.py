@@ -119,7 +119,8 @@ class ResumableTrainer(Base):
         if checkpoint is None or self.args.device.type != "cpu" or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        for stateful, name in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
+        states: dict[str, Any] = {OPTIMIZER_NAME: self.optimizer, SCHEDULER_NAME: self.lr_scheduler}
+        for name, stateful in states.items():
             stateful.load_state_dict(torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True))
 
     def _checkpoint(self, named: str | Path | bool) -> Path:

@@ -139,6 +139,13 @@ def test_a_stale_tied_head_is_refused(pool, model, undisturbed):
     assert records(pool.generate(PROMPTS, sampling(LENGTH), GROUP)) == undisturbed
 
 
+def test_weights_of_another_shape_are_refused_and_the_old_ones_serve_on(pool, model, undisturbed):
+    misfit = model.state_dict() | {"model.layers.1.self_attn.k_proj.weight": torch.zeros(64, 64)}
+    with pytest.raises(WeightMismatch, match=r"k_proj\.weight of shape \[64, 64\]"):
+        pool.update_weights(misfit.items(), 1)
+    assert records(pool.generate(PROMPTS, sampling(LENGTH), GROUP)) == undisturbed
+
+
 def test_bad_prompts_are_named_before_anything_runs(pool):
     with pytest.raises(DataError, match="prompt 0 has 300 tokens"):
         pool.submit([[10] * 300], sampling())

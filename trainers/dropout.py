@@ -16,14 +16,15 @@ from torch.nn.modules.dropout import _DropoutNd
 _NAMES = ("drop", "jitter")
 
 
-def disable_dropout(model: Any) -> None:
+def disable_dropout(model: torch.nn.Module) -> None:
     """Sets what a model drops or jitters at random in training to 0: dropout, layer drop, noise of routers, LoRA's.
 
     TRL's function of this purpose sees `torch.nn.Dropout` alone. Attention's dropout is a plain number in most models
     of transformers, and some read it from their config in each pass; these get a copy of it, so that the config that
     is saved with the model keeps what it says.
     """
-    saved = (model, model.get_base_model() if hasattr(model, "get_base_model") else model)
+    held: Any = model
+    saved = (model, held.get_base_model() if hasattr(model, "get_base_model") else model)
     configs: dict[int, Any] = {}
     for module in model.modules():
         if isinstance(module, _DropoutNd):

@@ -23,6 +23,13 @@ TOKENS = 120  # of each request, as the server says
 KEY = "sk-Key/of+Test=&0123456789"
 
 
+@pytest.fixture(autouse=True)
+def no_figures(request, monkeypatch):
+    """Drawing takes most of a small run's time, and is tested elsewhere; tests of files that are written keep it."""
+    if "file" not in request.node.name:
+        monkeypatch.setattr("ixt_rl.report.build.build_report", lambda folder: folder / "report.html")
+
+
 def judged(base_url: str, **changes: Any) -> dict[str, Any]:
     options = {"base_url": base_url, "retries": 0}
     reward = {"type": "judge", "judge": "openai:judge-1", "rubric": "verifier", "options": options, **changes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -23,6 +24,8 @@ from ixt_rl.conditioning.ends import Ends, find_ends
 
 if TYPE_CHECKING:
     from ixt_rl.config.sections import Model, NewModel
+
+_MENDED: WeakKeyDictionary[PreTrainedTokenizerBase, str] = WeakKeyDictionary()
 
 
 def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -100,10 +103,18 @@ def load_tokenizer(path: str, spec: Model) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
     document = find_ends(tokenizer, _generation_config(path)).document
     if tokenizer.eos_token_id != document:
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(document)
+        named, tokenizer.eos_token = tokenizer.eos_token, tokenizer.convert_ids_to_tokens(document)
+        _MENDED[tokenizer] = f"ends: the tokenizer's EOS was set to {tokenizer.eos_token}: " + (
+            f"{named}, which its files name, opens turns" if named else "its files name none"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What `load_tokenizer` set otherwise than the files say, in words; nothing if it did not."""
+    return [_MENDED[tokenizer]] if tokenizer in _MENDED else []
 
 
 def _generation_config(path: str) -> GenerationConfig | None:

@@ -15,7 +15,7 @@ from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunC
 from ixt_rl.config.sections import KeepFields, RolloutSection, WorldData
 from ixt_rl.config.sip import WorldPassages
 from ixt_rl.data.loaders import LengthAudit, audit_lengths, exact_dataset
-from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model
+from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.rollout import TransformersEngine
@@ -118,7 +118,8 @@ def run_evaluate(
         max_prompt_tokens=_prompt_limit(section),
         chat_template_kwargs=task.chat_template_kwargs,
     )
-    for note in task.notes:
+    notes = [*task.notes, *tokenizer_notes(tokenizer)]
+    for note in notes:
         console.note(note)
     with console.stage(stage, seed, 1) as progress:
         metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
@@ -126,7 +127,7 @@ def run_evaluate(
     seconds = time.perf_counter() - started
     folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     folder.add_samples(0, samples)
-    result = {"seconds": seconds, "notes": list(task.notes), "prompt_lengths": audit.summary()}
+    result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
     folder.write_result({**result, **_gold_kinds(task)})
 
 

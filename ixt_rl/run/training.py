@@ -8,6 +8,7 @@ from transformers import PrinterCallback
 
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.sections import EngineSection, Lora, Optim
+from ixt_rl.data.models import tokenizer_notes
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.run.callbacks import StageCallback
@@ -94,9 +95,11 @@ def save_model(trainer, tokenizer, folder: StageFolder) -> None:
 
 
 def ends_notes(trainer) -> list[str]:
-    """What ends a turn, where tokenizer, generation config, chat template and padding do not agree; else nothing."""
+    """What ends a turn, where tokenizer, generation config, chat template and padding do not agree, and an EOS that was
+    mended; else nothing.
+    """
     said = str(trainer.self_checks.results.get("ends", ""))
-    return [f"ends: {said}"] if ";" in said else []
+    return [*tokenizer_notes(trainer.processing_class), *([f"ends: {said}"] if ";" in said else [])]
 
 
 def uncounted_note(ledger: Ledger) -> list[str]:

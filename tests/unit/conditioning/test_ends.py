@@ -9,7 +9,7 @@ import pytest
 from ixt_rl.conditioning import Conditioner, Conditioning, feedback_system_chat
 from ixt_rl.conditioning.ends import chat_frame, find_ends
 from ixt_rl.config.sections import Model, NewModel
-from ixt_rl.data.models import byte_tokenizer, eos_ids, load_tokenizer, new_model
+from ixt_rl.data.models import byte_tokenizer, eos_ids, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.errors import DataError
 from ixt_rl.types import Document
 from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA3, chat_tokenizer
@@ -155,4 +155,7 @@ def test_a_checkpoint_whose_tokenizer_names_an_opener_is_mended_when_it_loads(tm
     assert eos_ids(model, loaded) == eos_ids(model, tokenizer) == (model.generation_config.eos_token_id,)
     as_it_was = byte_tokenizer()
     as_it_was.save_pretrained(tmp_path / "bytes")
-    assert load_tokenizer(str(tmp_path / "bytes"), Model(path=str(tmp_path))).eos_token == "<eos>"
+    kept = load_tokenizer(str(tmp_path / "bytes"), Model(path=str(tmp_path)))
+    assert kept.eos_token == "<eos>" and tokenizer_notes(kept) == []
+    (note,) = tokenizer_notes(loaded)
+    assert "EOS was set to <|im_end|>: <|im_start|>" in note

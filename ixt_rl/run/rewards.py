@@ -51,6 +51,20 @@ def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callabl
     return None
 
 
+def measuring(stage: OnlineStage, functions: list[Callable[..., Any]], failures: Path) -> Callable[..., Any] | None:
+    """`judge_of` as evaluation calls it: what fails, or outlasts its deadline, is undecided, and saved in `failures`.
+
+    Evaluation asks for a sample at a time, so a share of a call says nothing: the total of failures alone is limited.
+    `MathReward` has deadlines of its own.
+    """
+    judge = judge_of(stage, functions)
+    if judge is None or isinstance(judge, MathReward):
+        return judge
+    name = f"{reward_names(stage.rewards)[functions.index(judge)]}, in evaluation"
+    budget = RewardBudget(max_share=1.0, max_total=stage.reward_errors.max_total)
+    return GuardedReward(judge, name, budget, failures, stage.reward_errors.deadline_s)
+
+
 def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
     if isinstance(spec, WorldReward):
         assert isinstance(stage.data, WorldData)

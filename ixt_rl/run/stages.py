@@ -26,7 +26,7 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.engines import Engines
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import RunFolder, StageFolder
-from ixt_rl.run.rewards import count_judges, guarded, judge_of, judges_notes, reward_functions
+from ixt_rl.run.rewards import count_judges, guarded, judges_notes, measuring, reward_functions
 from ixt_rl.run.training import (
     correction,
     ends_notes,
@@ -140,7 +140,8 @@ def run_online(
     functions = reward_functions(stage)
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
     tokenizer = load_tokenizer(origin, config.model)
-    task = make_task(stage.data, stage.template, judge_of(stage, functions), tokenizer)
+    judge = measuring(stage, functions, folder.path / "evaluation_failures.jsonl")
+    task = make_task(stage.data, stage.template, judge, tokenizer)
     wanted = stage.rollouts_until(stage.steps) // stage.group_size
     section = _with_room(stage.rollout, config)
     rows, audit = _fitting(task, task.train_rows(wanted, seed), section, tokenizer)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
 from ixt_rl.config.load import load_run
 from ixt_rl.config.schema import OnlineStage
+from ixt_rl.errors import RewardError
 from ixt_rl.run.documents import source_names
-from ixt_rl.run.rewards import judge_of
+from ixt_rl.run.rewards import judge_of, measuring
 from tests.unit.config.broken import GOOD
 
 STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{type: length, soft: 1, hard: 2}"
+
+
+def stage_of(tmp_path, monkeypatch, method, rewards, changes=()) -> OnlineStage:
+    monkeypatch.chdir(tmp_path)
+    Path("r.py").write_text("def style(**kwargs): ...\n")
+    Path("rows.jsonl").write_text("{}\n")
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD)
+    basics = [f"stages.rl.type={method}", f"stages.rl.rewards=[{', '.join(rewards)}]", "model.new.tokenizer=bytes"]
+    basics += ["stages.rl.data={path: rows.jsonl}", "stages.rl.intro={}"]
+    stage = load_run(file, [*basics, *changes]).stages[1]
+    assert isinstance(stage, OnlineStage)
+    return stage
 
 
 @pytest.mark.parametrize(
@@ -26,18 +42,27 @@ STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{ty
     ],
 )
 def test_the_verifier_measures(tmp_path, monkeypatch, method, rewards, keep, asked):
-    monkeypatch.chdir(tmp_path)
-    Path("r.py").write_text("def style(**kwargs): ...\n")
-    Path("rows.jsonl").write_text("{}\n")
-    file = tmp_path / "run.yaml"
-    file.write_text(GOOD)
-    changes = [f"stages.rl.type={method}", f"stages.rl.rewards=[{', '.join(rewards)}]", "model.new.tokenizer=bytes"]
-    changes += ["stages.rl.data={path: rows.jsonl}", "stages.rl.intro={}"]
-    changes += [f"stages.rl.{method}.keep={keep}"] if keep else []
-    stage = load_run(file, changes).stages[1]
-    assert isinstance(stage, OnlineStage)
+    changes = [f"stages.rl.{method}.keep={keep}"] if keep else []
+    stage = stage_of(tmp_path, monkeypatch, method, rewards, changes)
     functions = [lambda **kwargs: None for _ in rewards]
     assert judge_of(stage, functions) is (None if asked is None else functions[asked])
+
+
+def test_what_fails_while_evaluating_is_undecided_saved_and_limited(tmp_path, monkeypatch):
+    stage = stage_of(
+        tmp_path, monkeypatch, "intro", [STYLE], ["stages.rl.reward_errors={max_total: 2, deadline_s: 0.2}"]
+    )
+
+    def slow(prompts, completions, **kwargs):
+        time.sleep(0 if completions == ["right"] else 60)
+        return [1.0]
+
+    judge = measuring(stage, [slow], tmp_path / "failures.jsonl")
+    assert [judge(["p"], [text])[0] for text in ("right", "slow", "slow")] == [1.0, None, None]
+    (row, _) = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert (row["reward"], row["exception"]) == ("python_reward, in evaluation", "TimeoutError")
+    with pytest.raises(RewardError, match="3 of 4"):
+        judge(["p"], ["slow"])
 
 
 def test_sources_have_names_that_differ():

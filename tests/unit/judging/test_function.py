@@ -68,7 +68,10 @@ def test_what_is_no_finite_number_is_undecided_and_no_failure(nothing):
     assert "failed" not in answer.verdict.evidence
 
 
-@pytest.mark.parametrize("many", [np.array([1, 0]), torch.ones(2), np.array([]), [1], object()], ids=lambda value: type(value).__name__)
+NOT_ONE = [np.array([1, 0]), torch.ones(2), np.array([]), [1], object()]
+
+
+@pytest.mark.parametrize("many", NOT_ONE, ids=lambda value: type(value).__name__)
 def test_what_is_no_number_is_undecided(many):
     assert ask({**AXES, "overall": many}, WEB).verdict.score is None
 

@@ -395,7 +395,7 @@ def test_hostile_yaml_is_one_readable_error_at_once(place: str, text: str, says:
     started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_run(file, overrides)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 5.0  # without limits it takes minutes
     assert says in str(caught.value)
     assert "reason: " in str(caught.value)
     assert "remedy: " in str(caught.value)

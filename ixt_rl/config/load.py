@@ -103,7 +103,8 @@ def _read(path: Path) -> str:
         raise ConfigError(
             f"{path}: no such file",
             reason=f"looked in {folder.resolve()}",
-            remedy=did_you_mean(path.name, names) + "name a YAML file",
+            remedy=did_you_mean(path.name, names)
+            + ("try KEY=VALUE with `ixt-rl run FILE KEY=VALUE --dry-run`" if "=" in str(path) else "name a YAML file"),
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder", reason="a run is one file", remedy="name a YAML file in it") from None

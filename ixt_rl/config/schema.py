@@ -497,6 +497,13 @@ class RunConfig(Strict):
                     remedy="name one of those, or leave init out",
                 )
             seen.append(stage.name)
+            if self.model.new and _asks_for_chats(stage):
+                raise ConfigError(
+                    f"stage {stage.name!r} renders chats with model.new.tokenizer={self.model.new.tokenizer}",
+                    reason="a new tokenizer has no chat template",
+                    remedy="start from a checkpoint whose tokenizer has one (model.path), or give the stage a template "
+                    "of plain text (an sft stage on prompts: template: math)",
+                )
             if self.model.new and self.model.new.tokenizer == "world" and isinstance(stage.data, FileData | FileCorpus):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",
@@ -551,3 +558,13 @@ def _check_against(name: str | None, stage: str, measured: list[str]) -> None:
             reason="it must name an earlier sip stage with an evaluation: " + (", ".join(measured) or "there is none"),
             remedy=did_you_mean(name, measured) + "leave it out to compare with the documents' own suffixes",
         )
+
+
+def _asks_for_chats(stage: AnyStage) -> bool:
+    """Whether the stage's prompts go through the tokenizer's chat template, as far as its block says."""
+    if isinstance(stage, DocumentStage):
+        return stage.is_chat
+    template = getattr(stage, "template", None)
+    if isinstance(template, str):
+        return checks.is_chat_template(template)
+    return template is not None and template.chat

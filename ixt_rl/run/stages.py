@@ -197,7 +197,8 @@ def run_online(
         )
 
         def result() -> dict[str, Any]:
-            further = [*ends_notes(trainer), *uncounted_note(trainer.ledger), *judges_notes(functions)]
+            further = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
+            further += judges_notes(functions)
             return _online_result(started, rewards, audit, task, further)
 
         with folder.recording(result):
@@ -220,6 +221,22 @@ def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
             options["epsilon"] = stage.raft.epsilon
         return RAFTConfig, RAFTTrainer, options
     return GRPOConfig, GRPOTrainer, stage.grpo.model_dump()
+
+
+def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
+    """A note where no update had anything to learn from: no rationale kept, or no group with two different rewards.
+
+    Args:
+        rows: the stage's metrics.
+    """
+    rows = [row for row in rows if row["phase"] == "train"]
+    kept = [row["kept_share"] for row in rows if row.get("kept_share") is not None]
+    level = [row["frac_reward_zero_std"] for row in rows if row.get("frac_reward_zero_std") is not None]
+    if kept and not any(kept):
+        return ["no rationale was kept in any update: nothing was trained, and the model is the one it started from"]
+    if not kept and level and min(level) == 1:
+        return ["all completions of each group had the same reward in every update: there was nothing to compare"]
+    return []
 
 
 def _keep(stage: OnlineStage, section: KeepFields) -> list[str]:

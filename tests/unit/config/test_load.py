@@ -410,3 +410,8 @@ def test_aliases_within_bounds_are_copied_out():
 def test_an_override_of_many_parts_is_one_readable_error(file):
     with pytest.raises(InvalidConfig, match="levels"):
         load_run(file, ["model." + "a." * 3_000 + "b=1"])
+
+
+def test_chats_of_a_new_tokenizer_are_refused_before_anything_loads(file):
+    with pytest.raises(InvalidConfig, match="a new tokenizer has no chat template"):
+        load_run(file, ["stages.rl.template=math-chat"])

@@ -13,6 +13,7 @@ from ixt_rl.config.schema import OnlineStage
 from ixt_rl.errors import RewardError
 from ixt_rl.run.documents import source_names
 from ixt_rl.run.rewards import judge_of, measuring
+from ixt_rl.run.stages import nothing_learnt
 from tests.unit.config.broken import GOOD
 
 STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{type: length, soft: 1, hard: 2}"
@@ -71,3 +72,18 @@ def test_sources_have_names_that_differ():
     paths = ["a/web-1.5.jsonl.gz", "b/web-1.5.parquet", "corpus/*.jsonl", "./annotated", "owner/data-v2.1", "x/c.txt"]
     data = FileCorpus.model_validate({"sources": [{"path": path} for path in paths]})
     assert source_names(data) == ["web-1.5", "web-1.5-2", "corpus", "annotated", "data-v2.1", "c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"kept_share": 0.0}, {"kept_share": 0.0, "frac_reward_zero_std": 1.0}], "no rationale was kept"),
+        ([{"kept_share": 0.0}, {"kept_share": 0.25}], None),
+        ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 1.0}], "nothing to compare"),
+        ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.5}], None),
+        ([{"loss": 1.0}], None),
+    ],
+)
+def test_a_training_that_had_nothing_to_learn_from_says_so(rows, says):
+    notes = nothing_learnt([{"phase": "train", **row} for row in rows] + [{"phase": "eval", "kept_share": 1.0}])
+    assert [says in note for note in notes] == ([True] if says else [])

@@ -25,7 +25,7 @@ def ixt_rl(*arguments: object, cwd: Path = ROOT, **environment: str) -> subproce
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
 

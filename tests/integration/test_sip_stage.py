@@ -188,7 +188,8 @@ def test_an_endpoint_that_is_down_and_slow_is_waited_for_and_nothing_is_lost(tmp
     assert all((mine[name] == theirs[name]).all() for name in theirs)
     notes = json.loads((folder / "summary.json").read_text())["stages"][0]["notes"]
     assert any(note.startswith("judge or rewriter was down: asked again") for note in notes), notes
-    assert json.loads((straight / "summary.json").read_text())["stages"][0]["notes"] == []
+    calm_notes = json.loads((straight / "summary.json").read_text())["stages"][0]["notes"]
+    assert [note.partition(":")[0] for note in calm_notes] == ["FLOPs"]  # the judge's size, which nobody said
 
 
 def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_says_so(tmp_path):

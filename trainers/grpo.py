@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig as TRLGRPOConfig
 
 from ixt_rl.trainers.online import OnlineTrainer
-from ixt_rl.trainers.options import ENGINE, RATIO, refuse_options
+from ixt_rl.trainers.refused_options import ENGINE, RATIO, refuse_options
 
 
 @dataclass

@@ -37,10 +37,10 @@ from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
-from ixt_rl.trainers.head_function import model_head
+from ixt_rl.trainers.head import model_head
 from ixt_rl.trainers.kept import KeptTrainer, signals_of, takes
-from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
-from ixt_rl.trainers.reference import is_zero3, prepared_copy
+from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
+from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.where import Where
 
 _CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts

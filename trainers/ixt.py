@@ -28,13 +28,13 @@ from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
-from ixt_rl.trainers.cursor import UpdateStream
 from ixt_rl.trainers.ema import WeightAverage
-from ixt_rl.trainers.head_function import masks_for_backbone, plain_model
+from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
-from ixt_rl.trainers.options import DOCUMENTS, refuse_options
+from ixt_rl.trainers.refused_options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
+from ixt_rl.trainers.update_stream import UpdateStream
 from ixt_rl.types import Document
 
 

@@ -38,7 +38,7 @@ from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
-from ixt_rl.trainers.head_function import add_head_function, model_head  # noqa: F401 - found here by its old name
+from ixt_rl.trainers.head import add_head_function, padded_positions
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.weight_files import load_weights, save_weights
@@ -46,11 +46,6 @@ from ixt_rl.types import Grade
 
 Grader = Callable[[dict[str, Any], Sequence[int]], Grade]
 """(dataset row, completion ids) -> what a world knows of the rationale."""
-
-
-def padded_positions(attention_mask: Tensor) -> Tensor:
-    """(B, T) mask -> (B, T) positions that count real tokens only, whichever side is padded."""
-    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 class OnlineTrainer(ResumableTrainer, GRPOTrainer):

@@ -19,7 +19,7 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.kept import KeptTrainer
-from ixt_rl.trainers.options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
+from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 
 
 @dataclass

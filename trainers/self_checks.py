@@ -30,7 +30,7 @@ from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.rollout.parity import PROBE_TOKENS
-from ixt_rl.trainers.head_function import masks_for_backbone, plain_model
+from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.resumable import generators_kept
 from ixt_rl.types import TokenSequence
 

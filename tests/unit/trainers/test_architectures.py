@@ -15,7 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
 from ixt_rl.errors import SelfCheckError
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.trainers.head_function import add_head_function
+from ixt_rl.trainers.head import add_head_function
 from ixt_rl.trainers.self_checks import head_difference, packing_difference
 from tests.unit.architectures import tiny_config
 

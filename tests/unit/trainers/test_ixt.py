@@ -20,9 +20,9 @@ from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
 from ixt_rl.data.packed import IGNORED
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.trainers import IXTConfig
-from ixt_rl.trainers.cursor import FILE
 from ixt_rl.trainers.ema import WeightAverage
-from ixt_rl.trainers.options import DOCUMENTS
+from ixt_rl.trainers.refused_options import DOCUMENTS
+from ixt_rl.trainers.update_stream import FILE
 from ixt_rl.types import Document, Feedback
 from tests.unit.trainers.ixt_helpers import TEMPLATE, WORLD, documents, make_trainer, tiny_model
 

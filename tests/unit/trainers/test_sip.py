@@ -23,8 +23,8 @@ from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import SIPConfig, SIPTrainer
-from ixt_rl.trainers.options import PROMPTS, RATIO
-from ixt_rl.trainers.patience import patiently
+from ixt_rl.trainers.refused_options import PROMPTS, RATIO
+from ixt_rl.trainers.sip.scoring import patiently
 from ixt_rl.types import Rollout, Verdict
 from tests.unit.kernels.test_preference import Ready
 from tests.unit.trainers.helpers import ScriptedEngine, tiny

@@ -10,7 +10,8 @@ from collections import Counter
 
 import pytest
 
-from ixt_rl.trainers.sip_groups import Group, Shares, Verified, merge
+from ixt_rl.trainers.sip.groups import Group, merge
+from ixt_rl.trainers.sip.metrics import Shares, Verified
 from ixt_rl.types import Candidate, Verdict
 
 PREFIX = (1, 2, 3)

@@ -9,7 +9,7 @@ import transformers
 import trl
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.trainers.options import ENGINE, ON_POLICY, OWN_LOSS, RATIO
+from ixt_rl.trainers.refused_options import ENGINE, ON_POLICY, OWN_LOSS, RATIO
 from tests.unit.trainers.helpers import METHODS, ScriptedEngine, generation_batch, make_trainer
 
 # Options of trl.GRPOConfig, beyond transformers' own, that reach TRL code which these trainers still run.

@@ -38,12 +38,12 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import dpo_loss, nll_loss, sequence_logprobs
 from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
-from ixt_rl.trainers.cursor import Source
-from ixt_rl.trainers.prompts import PromptTrainer
-from ixt_rl.trainers.reference import Reference
-from ixt_rl.trainers.sip_config import SIPConfig
-from ixt_rl.trainers.sip_groups import Group, Shares, Text, Verified, merge, share_names, verified_names
-from ixt_rl.trainers.sip_scoring import (
+from ixt_rl.trainers.prompt_stream import PromptTrainer
+from ixt_rl.trainers.reference_policy import Reference
+from ixt_rl.trainers.sip.config import SIPConfig
+from ixt_rl.trainers.sip.groups import Group, Text, merge
+from ixt_rl.trainers.sip.metrics import METRICS, Shares, Verified
+from ixt_rl.trainers.sip.scoring import (
     Asked,
     CandidateScorer,
     Scoring,
@@ -53,6 +53,7 @@ from ixt_rl.trainers.sip_scoring import (
     recount,
     tallies,
 )
+from ixt_rl.trainers.update_stream import Source
 from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
@@ -61,16 +62,6 @@ if TYPE_CHECKING:
 __all__ = ["Example", "SIPConfig", "SIPTrainer"]
 
 _DRAWS = 3  # purpose of a seed, beside evaluation (0) and training (1) rollouts and InTRO's candidates (2)
-
-METRICS = (
-    *share_names(),
-    *verified_names(),
-    *("skipped/tie", "skipped/undecided", "skipped/no_rewrite", "rewrite/missing"),
-    *("rollout/tokens", "rollout/ended", "mismatch/logp_abs", "train/logp"),
-    *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),
-)
-"""What is averaged beside the loss. See `Shares`; `skipped/*` are shares of prompts, `rollout/*` are means over
-rollouts, `train/logp` is the mean log-prob of a trained token, and `dpo/*` are those of `PairStats`."""
 
 
 @dataclass(frozen=True)

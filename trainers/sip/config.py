@@ -16,7 +16,7 @@ from ixt_rl.config.sip_choices import (
     rollouts_of_a_prompt,
 )
 from ixt_rl.errors import ConfigError
-from ixt_rl.trainers.options import PROMPTS, RATIO, refuse_options
+from ixt_rl.trainers.refused_options import PROMPTS, RATIO, refuse_options
 
 
 @dataclass

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from math import nan
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import get_args
 
@@ -135,92 +134,3 @@ def merge(candidates: Sequence[Candidate], logprobs: Sequence[tuple[float, ...] 
         known = sampled if text.logprobs is None else text.logprobs
         found[candidate.ids] = replace(text, written=written, logprobs=known)
     return tuple(found[ids] for ids in sorted(found))
-
-
-@dataclass
-class Shares:
-    """What is logged of groups: lists of values by metric, each with one value a group or a candidate.
-
-    Names, with s a source:
-
-        chosen/s, rejected/s            share of s; a text that several sources wrote counts for each in equal parts
-        chosen_raw/s, rejected_raw/s    the same without merging: the share of s among candidates with that score
-        chosen_alone/s                  the text was written by s and by nobody else
-        score/s, score/best             mean score; undecided ones do not count
-        ties/all, ties/best             all scores equal, nothing to choose; several texts have the highest
-        identical_share                 candidates equal to another one of their group
-        undecided_share                 candidates without a score
-        perfect/any_rollout             groups with a rollout of score 1, among those with a decided rollout; on a
-                                        pairwise axis it is better than every other text, which ties make rare
-        judge/spread                    standard deviation of a score over the judge's repeats, where it says so
-    """
-
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in share_names()})
-
-    def see(self, group: Group, trained: bool) -> None:
-        """Counts a judged group; its best and worst only if they are trained on."""
-        for text in group.texts:
-            for source, written in text.written.items():
-                self.values[f"score/{source}"] += [nan if text.score is None else text.score] * written
-            self.values["undecided_share"] += [float(text.score is None)] * text.copies
-            spread = getattr(text.candidate.verdict, "spread", None)
-            self.values["judge/spread"].append(nan if spread is None else spread)
-        copies = sum(text.copies for text in group.texts)
-        self.values["identical_share"].append(1 - len(group.texts) / copies)
-        self.values["ties/all"].append(float(group.tied))
-        rollouts = [text.score for text in group.decided if text.written["rollout"]]
-        self.values["perfect/any_rollout"].append(float(1.0 in rollouts) if rollouts else nan)
-        if group.best is not None:
-            self.values["score/best"].append(group.best.score if group.best.score is not None else nan)
-            self.values["ties/best"].append(float(len(_equals(group, group.best)) > 1))
-        for name, extreme in (("chosen", group.best), ("rejected", group.worst)):
-            if trained and extreme is not None:
-                self._shares(name, group, extreme)
-
-    def _shares(self, name: str, group: Group, text: Text) -> None:
-        rivals = sum((rival.written for rival in _equals(group, text)), Counter())
-        for source in SOURCES:
-            self.values[f"{name}/{source}"].append(float(source in text.written) / len(text.written))
-            self.values[f"{name}_raw/{source}"].append(rivals[source] / rivals.total())
-            if name == "chosen":
-                self.values[f"chosen_alone/{source}"].append(float([*text.written] == [source]))
-
-
-@dataclass
-class Verified:
-    """What a verifier that no training listens to says of groups, logged as means:
-
-    verified/s               correctness of the candidates of source s
-    verified/chosen          of the text that is trained on, or preferred; rejected: of the other one
-    verified/any_rollout     groups in which some rollout is right
-    """
-
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in verified_names()})
-
-    def see(self, group: Group, right: Sequence[float | None]) -> None:
-        """Counts a group; `right` is each text's correctness, None where it is not known."""
-        known = [nan if one is None else one for one in right]
-        by_ids = {text.ids: one for text, one in zip(group.texts, known, strict=True)}
-        for text in group.texts:
-            for source, written in text.written.items():
-                self.values[f"verified/{source}"] += [by_ids[text.ids]] * written
-        rollouts = [by_ids[text.ids] for text in group.texts if text.written["rollout"]]
-        self.values["verified/any_rollout"].append(float(1.0 in rollouts) if rollouts else nan)
-        for name, extreme in (("chosen", group.best), ("rejected", group.worst)):
-            self.values[f"verified/{name}"].append(nan if extreme is None else by_ids[extreme.ids])
-
-
-def verified_names() -> list[str]:
-    """All metrics of `Verified`."""
-    return [f"verified/{name}" for name in (*SOURCES, "chosen", "rejected", "any_rollout")]
-
-
-def share_names() -> list[str]:
-    """All metrics of `Shares`."""
-    kinds = ("chosen", "chosen_raw", "chosen_alone", "rejected", "rejected_raw", "score")
-    single = ("ties/all", "ties/best", "identical_share", "undecided_share", "perfect/any_rollout", "judge/spread")
-    return [*(f"{kind}/{source}" for kind in kinds for source in SOURCES), "score/best", *single]
-
-
-def _equals(group: Group, text: Text) -> list[Text]:
-    return [rival for rival in group.texts if rival.score == text.score]

@@ -14,7 +14,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.checkpoints import REFERENCE as FILE
 from ixt_rl.trainers.dropout import evaluation_mode
-from ixt_rl.trainers.head_function import add_head_function
+from ixt_rl.trainers.head import add_head_function
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 __all__ = ["FILE", "Reference", "is_zero3", "prepared_copy"]

@@ -27,13 +27,12 @@ from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.checkpoints import damage
-from ixt_rl.trainers.cursor import Source, UpdateStream
 from ixt_rl.trainers.dropout import disable_dropout
-from ixt_rl.trainers.head_function import add_head_function
+from ixt_rl.trainers.head import add_head_function, padded_positions
 from ixt_rl.trainers.means import Means
-from ixt_rl.trainers.online import padded_positions
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
+from ixt_rl.trainers.update_stream import Source, UpdateStream
 from ixt_rl.types import Rollout, TokenSequence
 
 

@@ -133,6 +133,11 @@ def logit_scale(config: Any) -> float:
     return 1 / (getattr(config, "logits_mup_width_multiplier", None) or 1.0)
 
 
+def padded_positions(attention_mask: Tensor) -> Tensor:
+    """(B, T) mask -> (B, T) positions that count real tokens only, whichever side is padded."""
+    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
 def load_balancing_loss(model: PreTrainedModel, router_logits: Any, attention_mask: Tensor | None) -> Tensor:
     """The auxiliary loss of a mixture of experts as TRL takes it, from `[tokens, experts]` of each layer; 0-d."""
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, is_dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -16,11 +18,14 @@ from accelerate.utils import broadcast_object_list, gather_object
 from ixt_rl.errors import BackendFailed, DataError
 from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.ledger import Ledger
-from ixt_rl.trainers.patience import patiently
 from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
     from ixt_rl.data.suffixes import PrefixSuffix
+
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 class CandidateScorer(Protocol):
@@ -149,6 +154,34 @@ class _Task:
 
     def result(self) -> Any:
         return self._future.result()
+
+
+def patiently(
+    call: Callable[[], Result], patience: float, waited: Callable[[float], None], sleep: Callable[[float], None] | None
+) -> Result:
+    """`call()`, and once more after a wait each time it raises `BackendFailed`: 1 s, then twice the last, at most 60 s.
+
+    Args:
+        call: what may fail; a `judging.Judge` with a cache does not ask again for what it has.
+        patience: seconds waited in all before the failure is passed on; 0 waits for nothing.
+        waited: told of every wait, in seconds.
+        sleep: waits; None: `time.sleep`.
+
+    Raises:
+        BackendFailed: the last failure, when patience is spent.
+    """
+    left, wait = patience, _FIRST_WAIT
+    while True:
+        try:
+            return call()
+        except BackendFailed as failure:
+            if left <= 0:
+                raise
+            pause = min(wait, left)
+            _log.warning("%s\n  trying again in %.0f s, for %.0f s more", failure, pause, left)
+            waited(pause)
+            (sleep or time.sleep)(pause)
+            left, wait = left - pause, min(2 * wait, _LONGEST_WAIT)
 
 
 def at_update(who: Any, update: int) -> None:

@@ -6,19 +6,23 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 OMP_NUM_THREADS ?= 1
 LOCK := locks/cpu-py311.txt
 ENGINES_LOCK := locks/cpu-py311-engines.txt
+DOCS_LOCK := locks/cpu-py311-docs.txt
 VENV_PYTHON := .venv/bin/python
 KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(KEY)
 ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-engines
+DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
-.PHONY: help setup setup-engines demo demo-ixt demo-seeds test check format clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds docs test check format clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
+	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
 	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
+	@echo 'make setup-docs  .venv with what builds the site and runs examples/notebooks'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
 	@echo 'make clean       remove what tools left behind; keeps .venv, runs and cached models'
@@ -50,6 +54,16 @@ $(ENGINES_STAMP): $(STAMP)
 	$(VENV_PYTHON) -m pip install --no-deps --no-compile -r $(ENGINES_LOCK)
 	@touch $@
 
+# The site's generator and marimo, for the notebooks: pure additions, which --no-deps keeps from moving torch.
+setup-docs: $(DOCS_STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	$(VENV_PYTHON) -m pip install --no-deps --no-compile -r $(DOCS_LOCK)
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	$(VENV_PYTHON) -m docs.site.build
+
 demo: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml $(ARGS)
 
@@ -61,7 +75,7 @@ demo-seeds: $(STAMP)
 
 # Two processes, one of which has all tests that start a pool of engines (tests/conftest.py); ARGS="-n 0" for one.
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
-test: $(ENGINES_STAMP)
+test: $(ENGINES_STAMP) $(DOCS_STAMP)
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --durations=15 $(ARGS)
 
 check: $(ENGINES_STAMP) .typing

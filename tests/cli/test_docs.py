@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from docs.site import built_site, llms_txt
+from docs.site import pages as site_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,3 +62,51 @@ def test_self_contained_code_runs(page):
 def test_all_python_code_parses(page):
     for code in blocks(page, "python"):
         compile(code, page.name, "exec")
+
+
+def test_pages_are_those_of_the_nav_and_links_lead_to_files_of_the_repository():
+    """Raises for a page outside the nav, a package that is not there, a name whose module no face tells."""
+    pages = site_pages.pages(ROOT)
+    assert {f"{page.stem}.md" for page in PAGES[2:]} <= set(pages)
+    assert "members: [GRPOConfig, GRPOTrainer]" in pages["api/trainers.md"]
+    assert "](source/examples/intro_loop.py.md)" in pages["intro.md"]
+    assert "import" in pages["source/examples/intro_loop.py.md"]
+
+
+def test_llms_txt_has_a_line_for_every_page():
+    text = llms_txt.written(ROOT)
+    for page in llms_txt.pages_of(llms_txt.settings(ROOT)["nav"]):
+        assert re.search(rf"^- \[.+\]\({re.escape(page)}\): \S", text, re.MULTILINE), page
+
+
+@pytest.mark.parametrize(
+    ("html", "problem"),
+    [
+        ('<a href="gone.html">x</a>', "a.html links to gone.html, which is not there"),
+        ('<a href="#gone">x</a>', "a.html links to #gone, which is not there"),
+        ('<a href="../outside.html">x</a>', "a.html links to ../outside.html, which is not there"),
+        ('<script src="https://cdn.example/x.js">', "a.html loads https://cdn.example/x.js: the site must work"),
+        ('<link rel="stylesheet" href="//fonts.example/x">', "a.html loads //fonts.example/x: the site must work"),
+        ('<a href="a.html#here">x</a><p id="here"><a href="https://example.org">x</a>', None),
+    ],
+)
+def test_what_is_wrong_with_a_built_page_is_said(tmp_path, html, problem):
+    (tmp_path / "outside.html").touch()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "a.html").write_text(html)
+    found = list(built_site.problems(site))
+    assert found == [] if problem is None else found[0].startswith(problem)
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    missing = [name for name in ("zensical", "mkdocstrings") if not importlib.util.find_spec(name)]
+    if missing and "CI" not in os.environ:
+        pytest.skip(f"no {', '.join(missing)}: make setup-docs")
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.site.build", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for page in llms_txt.pages_of(llms_txt.settings(ROOT)["nav"]):
+        assert (tmp_path / "site" / page).with_suffix(".html").is_file()
+    assert "InTROTrainer" in (tmp_path / "site" / "api" / "trainers.html").read_text()

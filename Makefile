@@ -76,7 +76,7 @@ demo-seeds: $(STAMP)
 # Two processes, one of which has all tests that start a pool of engines (tests/conftest.py); ARGS="-n 0" for one.
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
 test: $(ENGINES_STAMP) $(DOCS_STAMP)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --durations=15 $(ARGS)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --session-timeout=4500 --durations=25 $(ARGS)
 
 check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .

@@ -66,18 +66,33 @@ def _patterns(secret: str) -> tuple[re.Pattern[str], tuple[re.Pattern[str], ...]
 
 
 def _escaped(text: str) -> str:
-    """A pattern of `text`, each character of it as itself or as JSON, HTML or a URL may write it."""
-    return "".join(map(_character, text))
+    """A pattern of `text`, each character of it as itself or as JSON, HTML or a URL may write it.
+
+    What repeats has a bound (five levels of JSON in JSON, eight of a URL in a URL): without one, a long run of
+    backslashes in someone's text takes time that grows with its square, or worse.
+    """
+    return "".join(_backslashes(len(run)) if run[0] == "\\" else "".join(map(_character, run)) for run in _runs(text))
+
+
+def _runs(text: str) -> list[str]:
+    """`text` cut into runs of backslashes and what is between them."""
+    return re.findall(r"\\+|[^\\]+", text)
+
+
+def _backslashes(count: int) -> str:
+    """A pattern of a run of backslashes, as a whole: one by one, each could begin with any of them."""
+    escaped = r"%(?:25){0,8}5c|\\{1,32}u005c|&#(?:0{0,8}92|x0{0,8}5c);"
+    return rf"(?:\\{{{count},{32 * count}}}|(?i:(?:{escaped}){{{count}}}))"
 
 
 def _character(character: str) -> str:
     forms = [re.escape(character)]
-    url = "".join(f"%(?:25)*{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    url = "".join(f"%(?:25){{0,8}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     forms.append(f"(?i:{url})")
     if not character.isalnum():
-        forms.append(rf"\\+{re.escape(character)}")
+        forms.append(rf"\\{{1,32}}{re.escape(character)}")
     code = ord(character)
-    forms += [rf"(?i:\\+u{code:04x})", f"(?i:&#(?:0*{code}|x0*{code:x});)"]
+    forms += [rf"(?i:\\{{1,32}}u{code:04x})", f"(?i:&#(?:0{{0,8}}{code}|x0{{0,8}}{code:x});)"]
     named = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;", " ": r"\+"}
     if character in named:
         forms.append(named[character])

@@ -21,6 +21,24 @@ POOLS = (
 """Files whose tests start several engines at once, on Ray."""
 
 
+class FailuresAtOnce:
+    """Shows a failure when it happens, so that a run which is cut off tells as much as one that ends."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            reporter = self.config.pluginmanager.getplugin("terminalreporter")
+            reporter.ensure_newline()
+            reporter.write_line(f"FAILED {report.nodeid} ({report.when})\n{report.longreprtext[-3000:]}")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # of a worker, the process that collects reports says it
+        config.pluginmanager.register(FailuresAtOnce(config))
+
+
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
 def pytest_xdist_make_scheduler(config, log):
     """With several workers: a file's tests on one, so that fixtures are made once, and all pools on one."""

@@ -14,6 +14,7 @@ import traceback
 
 import pytest
 
+from ixt_rl.redaction import keep_secret
 from tests.fuzz.targets import ALLOWED, TARGETS, Target, clear
 
 CASES = int(os.environ.get("IXT_RL_FUZZ_CASES", "500"))
@@ -51,6 +52,7 @@ def run(target: Target, seed: int, folder, seconds: float = SECONDS) -> str | No
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
 def test_only_readable_errors(target: Target, tmp_path):
+    keep_secret("5e7470ee-" + "\\" * 3 + "%25+/")  # what is taken out of every message takes no long time either
     before = signal.signal(signal.SIGPROF, _late)
     run(target, SEED, tmp_path, 300)  # imports
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -121,10 +121,10 @@ def disturbed(
 
 def _serve(module: str) -> None:
     """Forks a child for each call that comes in; says its process id, and how it ended."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what imports and jobs print goes to the log
     __import__(module)
     names = vars(sys.modules[module])
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what jobs print goes to the log
     print(0, file=answers, flush=True)
     for line in sys.stdin:
         pid = os.fork()

@@ -147,7 +147,7 @@ def test_answers_keep_to_the_rubrics_schema_and_are_counted(server, rubric):
         special = reply.completion_tokens - written  # EOS, and <bos> and <pad>, which the server leaves out of the text
         assert 1 <= special < 10
     assert whole
-    assert backend.uncounted == 0 and backend._sends_schema
+    assert backend.uncounted == 0 and backend.notes == []  # the schema was taken
     assert judge.tally.completion_tokens == sum(answer.completion_tokens for answer in answers) > 0
     assert judge.tally.decided >= len(ended) and judge.tally.retries == judge.tally.failed == 0
 

@@ -7,6 +7,8 @@ import html
 import json
 import random
 import string
+import subprocess
+import sys
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -90,3 +92,27 @@ def test_messages_show_no_passwords(text, shown):
     assert redacted(text) == shown
     error = ConfigError(text, reason=text, remedy=text)
     assert str(error) == f"{shown}\n  reason: {shown}\n  remedy: {shown}" and error.what == shown
+
+
+def test_long_runs_of_what_escapes_are_read_in_one_pass():
+    """In a process of its own: a pattern that goes back and forth over such a text cannot be interrupted."""
+    script = (
+        "from ixt_rl.redaction import keep_secret, redacted\n"
+        "for key in ('5e7470ee5396ed881d0723bb', 'p' + chr(92) * 4 + '%25+/& #', chr(92) * 9 + '1', '&#0%%25'):\n"
+        "    keep_secret(key)\n"
+        "runs = (chr(92), '%25', '%', '&#0', '0', chr(92) + 'u0035', '+', ' ', 'AAAA', '5e7470ee', '://', '@')\n"
+        "for run in runs:\n"
+        "    text = run * (300_000 // len(run))\n"
+        "    assert redacted(text) == text, run\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_backslashes_of_a_key_are_found_however_deep(monkeypatch):
+    monkeypatch.setattr(redaction, "_kept", set())
+    key = "a" + "\\" * 3 + "b" + "\\" + "c12"
+    keep_secret(key)
+    form = key
+    for _ in range(4):  # JSON in JSON, and so on
+        assert without_secrets(f"<{form}>") == f"<{HIDDEN}>"
+        form = json.dumps(form)[1:-1]

@@ -63,8 +63,10 @@ def batch(args: argparse.Namespace) -> dict[str, Any]:
         "completion_mask": mask,
         "advantages": advantages,
         "num_items_in_batch": mask.sum().float(),
-        "keep": keep,
-        "keep_total": keep.sum(),
+        "rewards": keep.float(),
+        "rewards_per_func": keep.float()[:, None],
+        "kept": keep,
+        "kept_total": keep.sum(),
         "told_prompt_ids": torch.randint(0, 256, (args.rows, TOLD), generator=generator).tolist(),
     }
 

@@ -4,7 +4,7 @@
     .venv/bin/python examples/custom_trainer.py     # about a minute on a CPU
 
 `InTROTrainer` has one documented method for each choice of the method: `choose_candidates`, `factor`,
-`token_weights`. Everything else (rollouts, rewards, the fused loss, logging) stays as it is.
+`token_weights`, `keep`. Everything else (rollouts, rewards, the fused loss, logging) stays as it is.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ixt_rl.conditioning import load_template
-from ixt_rl.trainers import InTROConfig, InTROTrainer
+from ixt_rl.conditioning import Batch, load_template
+from ixt_rl.trainers import InTROConfig, InTROTrainer, Signals, Where
 from ixt_rl.worlds import AdditionWorld
 
 
 class SoftInTROTrainer(InTROTrainer):
     """The square root of the ratio as factor, and one mean over all kept tokens in place of 1/|z| each."""
 
-    def factor(self, logp: torch.Tensor, logq: torch.Tensor) -> torch.Tensor:
+    def factor(self, logp: torch.Tensor, logq: torch.Tensor, where: Where) -> torch.Tensor:
         return ((logq - logp) / 2).exp().clamp(max=self.args.spec.limit)
 
-    def token_weights(self, batch, rows_per_update: torch.Tensor) -> torch.Tensor:
+    def token_weights(self, batch: Batch, signals: Signals) -> torch.Tensor:
         typical_length = 16.0
-        return torch.ones(len(batch.target_ids), device=batch.input_ids.device) / (typical_length * rows_per_update)
+        ones = torch.ones(len(batch.target_ids), device=batch.input_ids.device)
+        return ones / (typical_length * signals.rows_per_update)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
+    from ixt_rl.trainers.hooks import Signals
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
     from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
@@ -27,6 +28,7 @@ _HOME = {
     "RAFTTrainer": "raft",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
+    "Signals": "hooks",
     "Where": "where",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "RAFTTrainer",
     "SIPConfig",
     "SIPTrainer",
+    "Signals",
     "Where",
 ]
 

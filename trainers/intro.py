@@ -16,30 +16,27 @@ Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary, n candi
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from ixt_rl.conditioning import Batch, encode_prompt, prompt_completion
+from ixt_rl.conditioning import Batch, prompt_completion
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.kernels.walk import Reweigh
+from ixt_rl.kernels.walk import FactorAt, Reweigh
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
-from ixt_rl.trainers.dropout import evaluation_mode
-from ixt_rl.trainers.ema import WeightAverage, trained
-from ixt_rl.trainers.head import model_head
-from ixt_rl.trainers.kept import KeptTrainer, signals_of, takes
-from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
+from ixt_rl.trainers.hooks import Signals, hook
+from ixt_rl.trainers.kept import KeptTrainer
+from ixt_rl.trainers.posterior import Posterior
 from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.where import Where
 
@@ -113,13 +110,11 @@ class InTROTrainer(KeptTrainer):
         if args.importance_ratio and kwargs.get("correction") is None:
             kwargs["correction"] = Correction()
         super().__init__(model, reward_funcs, args, **kwargs)
-        self.posterior_model = self._make_posterior()
-        self.average = WeightAverage(args.posterior_decay) if args.posterior_decay is not None else None
-        if self.average is not None:
-            self.add_callback(_MovesPosterior(self, self.average))
+        self.posterior = Posterior(self)
 
     # ---------------------------------------------------------------- override these
 
+    @hook
     def choose_candidates(
         self, logp: Tensor, taken: Tensor, spec: IntroSpec, generator: torch.Generator | None
     ) -> Tensor:
@@ -133,13 +128,19 @@ class InTROTrainer(KeptTrainer):
         """
         raise NotImplementedError("the default candidates are drawn inside the kernel")
 
-    def factor(self, logp: Tensor, logq: Tensor) -> Tensor:
+    @hook
+    def factor(self, logp: Tensor, logq: Tensor, where: Where) -> Tensor:
         """Correction factor of each candidate, min(q / p, clip); no gradient flows through it.
 
-        An override with a third argument, `where`, gets a `Where`: rows, positions, token ids, signals.
+        Called for chunks of positions, with `candidates="exact"` also for tiles of the vocabulary: a factor may depend
+        on what it is given, and on nothing it saw in another call.
 
         Args:
-            logp, logq: (C, m) log-probs of the same tokens under policy and posterior.
+            logp, logq: (C, m) fp32 log-probs of the same tokens under policy and posterior.
+            where: which tokens of which rationales these are.
+
+        Returns:
+            (C, m), or (C, 1): the same for all candidates of a position.
         """
         return (logq - logp).exp().clamp(max=self.args.spec.limit)
 
@@ -152,41 +153,30 @@ class InTROTrainer(KeptTrainer):
                 reason="the posterior needs the answer-conditioned prompt of each row",
                 remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
             )
-        check_positions(self._told(inputs), self, "a told prompt")  # before anything is sampled
-        return super()._generate_and_score_completions(inputs)
-
-    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
-        super().add_signals(rows, batch, rewards)
-        batch["told_prompt_ids"] = self._told(rows)
-
-    def _told(self, rows: list[dict[str, Any]]) -> list[list[int]]:
-        """Ids of the rows' told prompts.
-
-        Raises:
-            DataError: one is empty.
-        """
-        for row in rows:
+        for row in inputs:
             if not row.get("told_prompt"):
                 raise DataError(
                     f"told_prompt={row.get('told_prompt')!r} of the prompt {row['prompt']!r:.80}",
                     reason="the posterior is the model that is told the answer",
                     remedy="render it with ixt_rl.conditioning.PromptTemplate, or leave the row out",
                 )
-        limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
-        return [encode_prompt(self.processing_class, row["told_prompt"], limit, options) for row in rows]
+        told = self.encoded(inputs, "told_prompt")
+        check_positions(told, self, "a told prompt")  # before anything is sampled
+        rows = [{**row, "told_prompt_ids": ids} for row, ids in zip(inputs, told, strict=True)]
+        return super()._generate_and_score_completions(rows)
+
+    def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        super().complete(rows, batch)
+        batch["told_prompt_ids"] = [row["told_prompt_ids"] for row in rows]
 
     def _compute_loss(self, model, inputs):
         kept = self.kept_rows(inputs)
-        batch = self.policy_batch(kept)
+        batch, signals = self.policy_batch(kept), self.signals_of(inputs, kept)
         posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
-        weights = self.weights_of(batch, inputs, kept)
+        weights = self.weights_of(batch, signals)
         sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
-        hooks = {"choose": self._hook("choose_candidates"), **self._factor_hook(batch, inputs, kept)}
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
-            reweigh = None
-            if sampled_N is not None:
-                reweigh = self._reweigh(hidden, head, batch, sampled_N)
             return intro_loss(
                 hidden,
                 posterior_hidden,
@@ -196,8 +186,9 @@ class InTROTrainer(KeptTrainer):
                 self.args.spec,
                 posterior_head=posterior_head,
                 generator=self._generator(hidden.device),
-                reweigh=reweigh,
-                **hooks,
+                choose=self._overridden("choose_candidates"),
+                factor_at=self._factor_at(batch, signals, hidden.device),
+                reweigh=None if sampled_N is None else self._reweigh(hidden, head, batch, sampled_N),
             )
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
@@ -206,6 +197,34 @@ class InTROTrainer(KeptTrainer):
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
         self._track_stats(stats, inputs, [row for row, _, _ in kept])
         return loss + auxiliary
+
+    def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
+        """Hidden states (N, D) of [x (+) y, z] without gradient, and the posterior's own head if any."""
+        told = inputs["told_prompt_ids"]
+        batch = self.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in kept])
+        self.ledger.add("posterior", int(batch.attention_mask.sum()))
+        return self.posterior.hidden(model, self.model_inputs(batch))
+
+    def _factor_at(self, batch: Batch, signals: Signals, device: torch.device) -> FactorAt | None:
+        """`factor` as the kernel calls it, for a slice of the N positions; None leaves the kernel's own."""
+        factor = self._overridden("factor")
+        if factor is None:
+            return None
+        places = batch.loss_mask.cumsum(dim=1) - 1
+        rows, positions, taken = (x.to(device) for x in (batch.target_rows, places[batch.loss_mask], batch.target_ids))
+        known = signals.to(device)
+
+        def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
+            found = factor(logp, logq, Where(rows[at], positions[at], ids, taken[at], known))
+            if found.shape not in (logp.shape, (len(logp), 1)):
+                raise DataError(
+                    f"{type(self).__name__}.factor gave shape {tuple(found.shape)}",
+                    reason=f"it weighs {logp.shape[1]} tokens at each of {len(logp)} positions",
+                    remedy="return the shape of `logp`, or one column for all tokens of a position",
+                )
+            return found.expand_as(logp)
+
+        return factor_at
 
     def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
         """Importance weights from the log-probs of the forward pass that also forms the factors.
@@ -219,18 +238,6 @@ class InTROTrainer(KeptTrainer):
             weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
             return lambda logp_C, rows: weights_N[rows]
         return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
-
-    def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
-        """Hidden states (N, D) of [x (+) y, z] without gradient, and the posterior's own head if any."""
-        told = inputs["told_prompt_ids"]
-        batch = self.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in kept])
-        self.ledger.add("posterior", int(batch.attention_mask.sum()))
-        posterior = model if self.posterior_model is None else self.posterior_model
-        with torch.no_grad(), self.accelerator.autocast(), self._frozen_adapters(), evaluation_mode(posterior):
-            hidden = posterior(**self.model_inputs(batch), head_fn=lambda hidden, head: hidden)
-        if self.posterior_model is None:
-            return hidden, None
-        return hidden, model_head(self._unwrapped(self.posterior_model), self.temperature)
 
     def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> None:
         self.track("factor/taken", stats.factor_taken)
@@ -249,88 +256,18 @@ class InTROTrainer(KeptTrainer):
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)
-        if self.average is not None:
-            self.average.save(folder, self)
+        self.posterior.save(folder)
 
     def read_files(self, folder: Path) -> None:
         super().read_files(folder)
-        if self.average is not None:
-            self.average.load(folder, self.model)
-            self.average.put(self._unwrapped(self.posterior_model))
+        self.posterior.load(folder)
 
     # ---------------------------------------------------------------- helpers
 
-    def _unwrapped(self, model: Any) -> Any:
-        return self.accelerator.unwrap_model(model)
-
-    def _hook(self, name: str):
+    def _overridden(self, name: str) -> Any:
         """The method, when a subclass overrides it; None leaves the kernel's own, which is faster."""
         overridden = getattr(type(self), name) is not getattr(InTROTrainer, name)
         return getattr(self, name) if overridden else None
 
-    def _factor_hook(self, batch: Batch, inputs: dict[str, Any], kept) -> dict[str, Any]:
-        """The kernel's `factor` or, where the override takes a `where`, its `factor_at`."""
-        factor = self._hook("factor")
-        if factor is None or not takes(factor, "where"):
-            return {"factor": factor}
-        targets, rows, signals = batch.target_ids, batch.target_rows, signals_of(inputs, kept)
-        positions = (batch.loss_mask.cumsum(dim=1) - 1)[batch.loss_mask]
-
-        def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
-            return factor(logp, logq, where=Where(rows[at], positions[at], ids, targets[at], signals))
-
-        return {"factor_at": factor_at}
-
     def _generator(self, device: torch.device) -> torch.Generator:
         return torch.Generator(device=device).manual_seed(step_seed(self, purpose=_CANDIDATES))
-
-    def _make_posterior(self) -> Any:
-        """The frozen or averaged copy, or None where the model itself serves."""
-        lora = hasattr(self.model, "get_base_model")
-        if self.args.posterior == "ema" and lora:
-            raise ConfigError(
-                "posterior='ema' with LoRA",
-                reason="an average of adapters is not the adapter of an average",
-                remedy="use posterior='frozen' (the adapters are switched off) or 'live'",
-            )
-        if self.args.posterior == "live" or lora:
-            return None
-        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
-            raise ConfigError(
-                f"posterior={self.args.posterior!r} with FSDP 1",
-                reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
-                remedy="set fsdp_version: 2, or posterior='live'",
-            )
-        if is_zero3(self) and self.args.posterior == "ema":
-            raise ConfigError(
-                "posterior='ema' with ZeRO-3",
-                reason="the average would have to gather every parameter at every update",
-                remedy="use ZeRO-2, or posterior='frozen'",
-            )
-        return prepared_copy(self, self.temperature)
-
-    @contextmanager
-    def _frozen_adapters(self):
-        """With LoRA, the frozen posterior is the base model: its adapters are switched off for the pass."""
-        if self.args.posterior == "frozen" and self.posterior_model is None:
-            with self.accelerator.unwrap_model(self.model).disable_adapter():
-                yield
-        else:
-            yield
-
-
-class _MovesPosterior(TrainerCallback):
-    """posterior <- decay * posterior + (1 - decay) * policy after every update; float32, whatever the model's dtype."""
-
-    def __init__(self, trainer: InTROTrainer, average: WeightAverage):
-        self.trainer, self.average = trainer, average
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if not self.average.weights:
-            names = trained(self.trainer._unwrapped(self.trainer.model))
-            posterior = self.trainer._unwrapped(self.trainer.posterior_model)
-            self.average.start({name: weight for name, weight in posterior.named_parameters() if name in names})
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.average.update(self.trainer._unwrapped(self.trainer.model))
-        self.average.put(self.trainer._unwrapped(self.trainer.posterior_model))

@@ -10,10 +10,9 @@ Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
 from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.types import TokenSequence
 
@@ -47,31 +47,31 @@ class KeptTrainer(OnlineTrainer):
 
     # ---------------------------------------------------------------- override these
 
+    @hook
     def keep(self, rewards: Tensor, batch: dict[str, Any]) -> Tensor:
         """(B,) bool: the rationales to train on. The default asks the rewards that decide, and no sum.
 
         Args:
-            rewards: (B,) weighted sums, NaN where incomplete.
-            batch: TRL's dict; each reward by itself is in `batch["rewards_per_func"]` (B, F), undecided NaN.
+            rewards: (B,) fp32 weighted sums, NaN where incomplete.
+            batch: TRL's dict, with what `add_signals` has added; each reward by itself is in
+                `batch["rewards_per_func"]` (B, F), undecided NaN.
         """
         reached = batch["rewards_per_func"][:, self.deciding] >= self._least  # NaN reaches nothing
         return reached.all(dim=1)
 
-    def token_weights(self, batch: Batch, rows_per_update: Tensor, signals: dict[str, Any] | None = None) -> Tensor:
+    @hook
+    def token_weights(self, batch: Batch, signals: Signals) -> Tensor:
         """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.
 
         Args:
-            batch: the kept rationales of this micro-batch.
-            rows_per_update: 0-d, K: kept rationales of the whole update, divided by the number of ranks
-                because the ranks' gradients are averaged.
-            signals: what is known of each row of `batch`, first dimension its rows: `rewards`, `rewards_per_func`,
-                `advantages`, and what `add_signals` added. An override may leave the argument out.
+            batch: the kept rationales of this micro-batch, R rows; `batch.target_rows` (N,) is the row of each token.
+            signals: what is known of its rows, K (`rows_per_update`) among it.
 
         Returns:
             (N,) fp32, in the order of `batch.target_ids`.
         """
         lengths = batch.loss_mask.sum(dim=1)
-        return 1.0 / (lengths[batch.target_rows].float() * rows_per_update)
+        return 1.0 / (lengths[batch.target_rows].float() * signals.rows_per_update)
 
     # ---------------------------------------------------------------- the update
 
@@ -83,18 +83,19 @@ class KeptTrainer(OnlineTrainer):
         """(B,) bool: a reward that decides is undecided."""
         return rewards_per_func[:, self.deciding].isnan().any(dim=1)
 
-    def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
-        batch["keep"] = self.keep(rewards, batch) & batch["completion_mask"].any(dim=1)
-
-    def _generate_and_score_completions(self, inputs):
-        batch = super()._generate_and_score_completions(inputs)
-        keep = batch["keep"]  # as a subclass's `add_signals` left it
-        if "keep_total" not in batch:
-            batch["keep_total"] = self.accelerator.gather(keep.sum()).sum()  # 0-d: goes to every micro-batch
-        self.track("kept_share", keep.float())
-        if self.args.keep is None and not keep.any():
+    def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        kept = self.keep(batch["rewards"], batch)
+        if getattr(kept, "dtype", None) != torch.bool or kept.shape != batch["rewards"].shape:
+            raise DataError(
+                f"{type(self).__name__}.keep gave {kept!r:.80}",
+                reason=f"it says of each of {len(batch['rewards'])} rationales whether it is trained",
+                remedy="return a tensor with a bool for each, as `rewards > 0` is",
+            )
+        batch["kept"] = kept = kept & batch["completion_mask"].any(dim=1)
+        batch["kept_total"] = self.accelerator.gather(kept.sum()).sum()  # 0-d: goes to every micro-batch
+        self.track("kept_share", kept.float())
+        if self.args.keep is None and not kept.any():
             self._warn_of_a_reward_that_bars(batch["rewards_per_func"][:, self.deciding])
-        return batch
 
     def _warn_of_a_reward_that_bars(self, rewards_per_func: Tensor) -> None:
         """Nothing is kept: it may be that functions decide that were meant as bonus or penalty."""
@@ -120,10 +121,25 @@ class KeptTrainer(OnlineTrainer):
             return torch.zeros(0, device=batch.loss_mask.device)
         return inputs["sampling_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
 
-    def weights_of(self, batch: Batch, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Tensor:
-        """`token_weights` of a micro-batch's kept rationales."""
-        known = {"signals": signals_of(inputs, kept)} if takes(self.token_weights, "signals") else {}
-        return self.token_weights(batch, self.rows_per_update(inputs), **known)
+    def signals_of(self, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Signals:
+        """What is known of a micro-batch's kept rationales, in the order of `policy_batch`."""
+        rows = torch.tensor([row for row, _, _ in kept], device=inputs["kept"].device)
+        return Signals.of(inputs, rows, self.rows_per_update(inputs))
+
+    def weights_of(self, batch: Batch, signals: Signals) -> Tensor:
+        """`token_weights`, one for each trained token.
+
+        Raises:
+            DataError: there are more, or fewer.
+        """
+        weights = self.token_weights(batch, signals)
+        if weights.shape != batch.target_ids.shape:
+            raise DataError(
+                f"{type(self).__name__}.token_weights gave shape {tuple(weights.shape)}",
+                reason=f"each of {len(batch.target_ids)} trained tokens has one weight",
+                remedy="return one for each of `batch.target_ids`; `x[batch.target_rows]` spreads a value a row",
+            )
+        return weights
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
         """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks); in evaluation, of the
@@ -131,7 +147,7 @@ class KeptTrainer(OnlineTrainer):
         updates = 1.0
         if self.model.training:
             updates = self.args.steps_per_generation / self.current_gradient_accumulation_steps
-        return inputs["keep_total"].float().clamp(min=1.0) / updates / self.accelerator.num_processes
+        return inputs["kept_total"].float().clamp(min=1.0) / updates / self.accelerator.num_processes
 
     def kept_rows(self, inputs: dict[str, Any]) -> list[tuple[int, list[int], list[int]]]:
         """(row index, prompt ids, completion ids) of this micro-batch's kept rationales.
@@ -139,7 +155,7 @@ class KeptTrainer(OnlineTrainer):
         Where none is kept, row 0 with one prompt token and no completion: every rank runs the same
         passes, and that one trains nothing.
         """
-        kept = inputs["keep"].nonzero().flatten().tolist()
+        kept = inputs["kept"].nonzero().flatten().tolist()
         if not kept:
             first = inputs["prompt_mask"][0].argmax()
             return [(0, [int(inputs["prompt_ids"][0, first])], [])]
@@ -161,23 +177,6 @@ class KeptTrainer(OnlineTrainer):
         """Keyword arguments of a forward pass that hands hidden states to `head_fn`."""
         inputs = batch.model_inputs(self.model.config._attn_implementation)
         return {**inputs, "predictor_mask": batch.predictor_mask}
-
-
-def takes(hook: Callable[..., Any], name: str) -> bool:
-    """Whether a hook has an argument that hooks may leave out."""
-    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in inspect.signature(hook).parameters.values())
-
-
-def signals_of(inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> dict[str, Any]:
-    """The per-row values of TRL's dict for the kept rows."""
-    count, rows = len(inputs["completion_ids"]), [row for row, _, _ in kept]
-    found: dict[str, Any] = {}
-    for name, value in inputs.items():
-        if isinstance(value, Tensor) and value.dim() and len(value) == count:
-            found[name] = value[rows]
-        elif isinstance(value, list) and len(value) == count:
-            found[name] = [value[row] for row in rows]
-    return found
 
 
 def _check_number(keep_reward: Any) -> None:

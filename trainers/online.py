@@ -1,54 +1,41 @@
-"""The seam to TRL: everything this library overrides in `GRPOTrainer`, in one module.
+"""Training on the policy's own rollouts, up to where the method begins.
 
 One optimizer step of any online trainer here:
 
     dataset rows (prompt, told_prompt, ...)
       -> rollout_func: RolloutEngine.generate           ids, log-probs, finish reasons
       -> _calculate_rewards: guarded reward functions   (B, F), NaN = undecided; totals of the complete ones
-      -> _generate_and_score_completions                TRL's dict of padded tensors, then `add_signals`
+      -> generated                                      TRL's dict of padded tensors, and signals of each row
       -> _compute_loss                                  the method's loss; log-probs by `ixt_rl.kernels`
 
-Overridden private methods of TRL: `_get_per_token_logps_and_entropies`, `_calculate_rewards`,
-`_generate_and_score_completions`, and `_compute_loss` in subclasses. tests/contract checks that they
-are still there and still called the way this module relies on.
+What TRL's private methods have to do with it is in `trl_seam.py`.
 
-Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
+Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
-from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
-from ixt_rl.kernels.head import Head
-from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
-from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.trainers.checkpoints import REFERENCE
-from ixt_rl.trainers.dropout import disable_dropout
-from ixt_rl.trainers.head import add_head_function, padded_positions
-from ixt_rl.trainers.resumable import ResumableTrainer
-from ixt_rl.trainers.self_checks import SelfChecks
-from ixt_rl.trainers.weight_files import load_weights, save_weights
+from ixt_rl.trainers.hooks import hook
+from ixt_rl.trainers.trl_seam import TRLSeam
 from ixt_rl.types import Grade
 
 Grader = Callable[[dict[str, Any], Sequence[int]], Grade]
 """(dataset row, completion ids) -> what a world knows of the rationale."""
 
 
-class OnlineTrainer(ResumableTrainer, GRPOTrainer):
+class OnlineTrainer(TRLSeam):
     """`trl.GRPOTrainer` with a rollout engine, guarded rewards and this library's log-probs.
 
     Args:
@@ -63,42 +50,17 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
-    scores_by_head_fn = True
-    args: Any  # the subclass's config; transformers and TRL type these three too widely to use
-    model: Any
-    processing_class: Any
-
     def __init__(
         self,
         model: PreTrainedModel | str,
         reward_funcs: Any,
         args: GRPOConfig,
         *,
-        rollouts: EngineRollouts | None = None,
         correction: Correction | None = None,
         grader: Grader | None = None,
         **kwargs: Any,
     ):
-        for name in ("tools", "environment_factory", "rollout_func"):
-            if kwargs.get(name) is not None:
-                raise ConfigError(
-                    f"{type(self).__name__}({name}=...)",
-                    reason="rollouts come from the rollout engine, in one turn",
-                    remedy=f"leave {name} out, or use trl.GRPOTrainer with ixt_rl.rollout.trl_adapter",
-                )
-        self.rollouts = rollouts or EngineRollouts()
-        rollout_func: Any = self.rollouts  # TRL types prompts as text, and takes any callable
-        with warnings.catch_warnings():
-            # `rollout_func` is marked experimental; tests/contract holds what is relied on here.
-            warnings.filterwarnings("ignore", message=".*rollout_func.*")
-            super().__init__(model, reward_funcs, args, rollout_func=rollout_func, **kwargs)
-        self.eos_token_ids = list(eos_ids(self.model, self.processing_class))
-        if self._is_vlm:
-            raise ConfigError(
-                f"{type(self.model).__name__} with a processor",
-                reason="images are not supported",
-                remedy="pass the tokenizer of a text model",
-            )
+        super().__init__(model, reward_funcs, args, **kwargs)
         if self.rollouts.staleness and self._generation_span() != args.gradient_accumulation_steps:
             raise ConfigError(
                 f"staleness={self.rollouts.staleness} with steps_per_generation={args.steps_per_generation}, "
@@ -106,26 +68,13 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
                 reason="batches are sampled ahead update by update",
                 remedy="set steps_per_generation to gradient_accumulation_steps and num_iterations to 1",
             )
-        self.correction = correction
-        self._sampler: Any = None  # of the training rows; None for an iterable dataset
+        self.correction, self.grader = correction, grader
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
-        self.grader = grader
-        self.ledger = Ledger(model_size(self.model))
-        self._rewards: Tensor | None = None  # (B, F), undecided NaN
-        self._sums, self._eval_sums = _no_sums(), _no_sums()
-        if args.disable_dropout:
-            disable_dropout(self.model)
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        add_head_function(base, self.temperature, float32=args.cast_lm_head_to_fp32)
-        if self.ref_model is not None:
-            reference = self.accelerator.unwrap_model(self.ref_model)
-            add_head_function(reference, self.temperature, float32=args.cast_lm_head_to_fp32)
-        self.self_checks = SelfChecks(self)
-        self.add_callback(self.self_checks)
 
-    # ---------------------------------------------------------------- for subclasses
+    # ---------------------------------------------------------------- override these
 
+    @hook
     def add_signals(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards: Tensor) -> None:
         """Adds per-rationale values to TRL's `batch`, in place; called once per generation.
 
@@ -138,6 +87,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
                 in `batch["rewards"]`, and in `batch["rewards_per_func"]` (B, F) each reward by itself.
         """
 
+    @hook
     def undecided(self, rewards_per_func: Tensor) -> Tensor:
         """(B,) bool: completions that do not count, because a reward they need is undecided.
 
@@ -146,13 +96,27 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         """
         return self._incomplete(rewards_per_func)
 
-    def track(self, name: str, values: Tensor) -> None:
-        """Averages `values` (any shape) into metric `name`, in evaluation `eval_<name>`; the mean is over all elements
-        of all micro-batches and ranks since the last log. NaN elements do not count."""
-        values = values.detach().double().flatten()
-        valid = values[~values.isnan()]
-        sums = self._sums if self.model.training else self._eval_sums
-        sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
+    # ---------------------------------------------------------------- the update
+
+    def generated(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards_per_func: Tensor) -> dict[str, Any]:
+        batch["rewards_per_func"] = rewards_per_func
+        total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
+        batch["rewards"] = total.masked_fill(self._incomplete(rewards_per_func), float("nan"))
+        undecided = self.undecided(rewards_per_func)
+        self._warn_of_nothing(rewards_per_func, undecided)
+        self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
+        self.track("excluded_share", undecided.float())
+        self.track("rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in rows]))
+        if self.correction is not None:
+            self.correct(batch)
+        self.add_signals(rows, batch, batch["rewards"])
+        self.complete(rows, batch)
+        if self.grader is not None:
+            self._track_grades(rows, batch)
+        return batch
+
+    def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        """Adds to `batch`, in place, what the method itself needs of each rationale; see `add_signals`."""
 
     # ---------------------------------------------------------------- sampling ahead
 
@@ -166,11 +130,8 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         while len(self._lookahead) <= self.rollouts.staleness:
             self._lookahead.append(super().get_batch_samples(epoch_iterator, num_batches, device))
         current = self._lookahead.popleft()
-        self.rollouts.upcoming = [[row["prompt"] for row in batches[0]] for batches, _ in self._lookahead if batches]
+        self.rollouts.upcoming = [self.encoded(batches[0]) for batches, _ in self._lookahead if batches]
         return current
-
-    def _generation_span(self) -> int:
-        return self.args.steps_per_generation * self.args.num_iterations
 
     # ---------------------------------------------------------------- importance correction
 
@@ -211,188 +172,12 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         self.track("mismatch/corrected_share", self.correction.changed(log_ratio_N, rows_N).float())
         return weights_N
 
-    # ---------------------------------------------------------------- TRL's private methods
-
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        """(B of all ranks, F) rewards; rows with an incomplete total are NaN throughout, which TRL leaves out of
-        baselines, advantages and means (it would take a part for the whole)."""
-        gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._exclude_infinite(gathered)
-        first = self.accelerator.process_index * len(prompts)
-        self._rewards = gathered[first : first + len(prompts)].clone()
-        gathered[self._incomplete(gathered)] = float("nan")
-        return gathered
-
-    def _generate_and_score_completions(self, inputs):
-        batch = super()._generate_and_score_completions(inputs)
-        assert self._rewards is not None
-        batch["rewards_per_func"] = self._rewards
-        total = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(dim=1)
-        batch["rewards"] = total.masked_fill(self._incomplete(self._rewards), float("nan"))
-        undecided = self.undecided(self._rewards)
-        self._warn_of_nothing(self._rewards, undecided)
-        self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
-        self.track("excluded_share", undecided.float())
-        self.track(
-            "rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in inputs])
-        )
-        if self.correction is not None:
-            self.correct(batch)
-        self.add_signals(inputs, batch, batch["rewards"])
-        if self.grader is not None:
-            self._track_grades(inputs, batch)
-        return batch
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        compute_entropy=False,
-        compute_aux_loss=False,
-        **multimodal,
-    ):
-        """(B, logits_to_keep) log-probs of the last tokens, their entropies or None, the auxiliary loss or None.
-
-        As TRL's, with positions from the mask and this library's kernel; 0 where the mask is 0.
-        """
-        if any(value is not None for value in multimodal.values()):
-            raise NotImplementedError("images are not supported")
-        width = input_ids.shape[1]
-        predictor_mask = torch.zeros_like(attention_mask, dtype=torch.bool)
-        predictor_mask[:, width - logits_to_keep - 1 : width - 1] = attention_mask[:, -logits_to_keep:].bool()
-        positions = padded_positions(attention_mask)
-        self.ledger.add("train" if torch.is_grad_enabled() else "score", int(attention_mask.sum()))
-        logps, entropies, aux_losses = [], [], []
-        for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
-            rows = slice(int(rows[0]), int(rows[-1]) + 1)
-            kept = attention_mask[rows, -logits_to_keep:].bool()
-            tokens = input_ids[rows, -logits_to_keep:][kept]
-            with self.accelerator.autocast():
-                (logp_N, entropy_N), aux_loss = model(
-                    input_ids=input_ids[rows],
-                    attention_mask=attention_mask[rows],
-                    position_ids=positions[rows],
-                    predictor_mask=predictor_mask[rows],
-                    head_fn=functools.partial(_score, tokens=tokens, entropy=compute_entropy),
-                    aux_loss=compute_aux_loss,
-                )
-            aux_losses.append(aux_loss)
-            zeros = torch.zeros(kept.shape, dtype=logp_N.dtype, device=logp_N.device)
-            logps.append(zeros.masked_scatter(kept, logp_N))
-            if compute_entropy:
-                entropies.append(zeros.masked_scatter(kept, entropy_N))
-        entropy = torch.cat(entropies) if compute_entropy else None
-        return torch.cat(logps), entropy, torch.stack(aux_losses).mean() if compute_aux_loss else None
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        training = self.model.training
-        sums = self._sums if training else self._eval_sums
-        if sums:
-            names = sorted(sums)
-            local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
-            reduced = self.accelerator.reduce(local, "sum").tolist()
-            if any(
-                count for _, count in reduced
-            ):  # else nothing happened since the last log, as at the end of training
-                table = self._metrics["train" if training else "eval"]
-                for name, (total, count) in zip(names, reduced, strict=True):
-                    table[name].append(total / count if count else float("nan"))
-            for name in names:
-                sums[name].zero_()  # names stay, so that every rank reduces the same list
-        if training and sums:
-            for phase in FLOPS_PER_PARAMETER:
-                flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
-                logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
-        super().log(logs, start_time)
-
-    # ---------------------------------------------------------------- checkpoints
-
-    def own_state(self) -> dict[str, Any]:
-        window = self._generation_span()
-        buffered = self._buffered_inputs if self._step % window else None  # else the next micro-batch samples anew
-        return {
-            **super().own_state(),
-            "micro_step": self._step,
-            "window": self._window(),
-            "buffered": buffered,
-            "sums": {name: sums.clone() for name, sums in self._sums.items()},
-            "rollouts": self.rollouts.state_dict(self),
-            "rewards": {name: reward.state_dict() for name, reward in self._counting_rewards()},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        if state["buffered"] is not None and state["window"] != self._window():
-            raise ConfigError(
-                f"a checkpoint amid a window of {state['window']}, resumed with {self._window()}",
-                reason="its rollouts are cut into the micro-batches of that window",
-                remedy="resume with the options of the run that wrote it",
-            )
-        self._step = state["micro_step"]
-        self._buffered_inputs = _to(state["buffered"], self.accelerator.device)
-        self._sums.update(state["sums"])
-        self.rollouts.load_state_dict(state["rollouts"], self)
-        for name, reward in self._counting_rewards():
-            if name in state["rewards"]:
-                reward.load_state_dict(state["rewards"][name])
-
-    def write_files(self, folder: Path) -> None:
-        super().write_files(folder)
-        if self.args.sync_ref_model and self.accelerator.is_main_process:
-            save_weights(self._reference_weights(), folder / REFERENCE)
-
-    def read_files(self, folder: Path) -> None:
-        super().read_files(folder)
-        if self.args.sync_ref_model:
-            load_weights(self._reference_weights(), folder / REFERENCE)
-
-    def _counting_rewards(self) -> list[tuple[str, Any]]:
-        """Reward functions that count, as a `GuardedReward` does; a model that rewards has weights, and does not."""
-        named = zip(self.reward_func_names, self.reward_funcs, strict=True)
-        return [(n, f) for n, f in named if hasattr(f, "state_dict") and not isinstance(f, torch.nn.Module)]
-
-    def _reference_weights(self) -> dict[str, Tensor]:
-        return dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())
-
-    def _get_train_sampler(self, dataset=None):
-        self._sampler = super()._get_train_sampler(dataset)
-        return self._sampler
-
-    def _skip_epochs(self, epochs: int) -> None:
-        if self._sampler is not None and self._sampler.shuffle:
-            for _ in range(epochs):  # it draws each pass's order from one generator
-                torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
-
-    def _window(self) -> dict[str, int]:
-        names = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations")
-        return {name: getattr(self.args, name) for name in names}
-
     # ---------------------------------------------------------------- helpers
 
     def completion_lists(self, batch: dict[str, Any]) -> list[list[int]]:
         """The completions of TRL's padded batch, as the ids the engine sampled."""
         ids, mask = batch["completion_ids"], batch["completion_mask"].bool()
         return [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
-
-    def _incomplete(self, rewards_per_func: Tensor) -> Tensor:
-        """(B,) bool: rows whose weighted sum lacks a part."""
-        weighs = self.reward_weights.to(rewards_per_func.device) != 0
-        return rewards_per_func[:, weighs].isnan().any(dim=1)
-
-    def _exclude_infinite(self, rewards_per_func: Tensor) -> None:
-        """Infinite rewards become undecided, in place: no mean or deviation of a group with one is a number."""
-        infinite = rewards_per_func.isinf()
-        if infinite.any():
-            names = [self.reward_func_names[place] for place in infinite.any(dim=0).nonzero().flatten().tolist()]
-            warnings.warn(
-                f"step {self.state.global_step}: {', '.join(names)} gave {int(infinite.sum())} infinite rewards, which "
-                "count as undecided. Return a finite number, or None.",
-                stacklevel=2,
-            )
-            rewards_per_func[infinite] = float("nan")
 
     def _warn_of_nothing(self, rewards_per_func: Tensor, undecided: Tensor) -> None:
         if undecided.all() and not rewards_per_func.isnan().all(dim=1).any():
@@ -408,7 +193,7 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
         grades = [self.grader(row, ids) for row, ids in zip(inputs, completions, strict=True)]
         for name in ("checked", "strict", "reasoned"):
             self.track(f"rollout/{name}", torch.tensor([float(getattr(g, name)) for g in grades]))
-        kept = batch["keep"].tolist() if "keep" in batch else [g.checked for g in grades]
+        kept = batch["kept"].tolist() if "kept" in batch else [g.checked for g in grades]
         lucky = [float(g.lucky) for g, is_kept in zip(grades, kept, strict=True) if is_kept]
         self.track("rollout/lucky_of_kept", torch.tensor(lucky))
         width = batch["completion_ids"].shape[1]
@@ -416,20 +201,3 @@ class OnlineTrainer(ResumableTrainer, GRPOTrainer):
             [[*map(float, g.token_right), *[0.0] * (width - len(g.token_right))] for g in grades],
             device=batch["completion_ids"].device,
         )
-
-
-def _no_sums() -> dict[str, Tensor]:
-    return defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    """Tensors within lists and dicts on `device`."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, list):
-        return [_to(one, device) for one in value]
-    return {key: _to(one, device) for key, one in value.items()} if isinstance(value, dict) else value
-
-
-def _score(hidden: Tensor, head: Head, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
-    return selected_logprobs(hidden, head, tokens, entropy=entropy)

@@ -59,7 +59,7 @@ class RAFTTrainer(KeptTrainer):
     def _compute_loss(self, model, inputs: dict[str, Any]) -> Tensor:
         kept = self.kept_rows(inputs)
         batch = self.policy_batch(kept)
-        weights_N = self.weights_of(batch, inputs, kept)
+        weights_N = self.weights_of(batch, self.signals_of(inputs, kept))
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor | None]:
             return selected_logprobs(hidden, head, batch.target_ids, entropy=True)

@@ -321,7 +321,7 @@ def check_factor(trainer: Any) -> float | None:
     neither has them: adapters that were trained before are a difference that is meant. A posterior that is a copy has
     moved away from the policy in a resumed run, where nothing is compared.
     """
-    if not hasattr(trainer, "posterior_model"):
+    if not hasattr(trainer, "posterior"):
         return None
     if trainer.args.posterior != "live" and trainer.state.global_step:
         return None
@@ -337,7 +337,7 @@ def check_factor(trainer: Any) -> float | None:
         logq_N, _ = selected_logprobs(hidden, posterior_head or head, batch.target_ids)
         return logq_N - logp_N
 
-    with torch.no_grad(), trainer.accelerator.autocast(), trainer._frozen_adapters():
+    with torch.no_grad(), trainer.accelerator.autocast(), trainer.posterior.adapters_off():
         factor = float(trainer.model(**trainer.model_inputs(batch), head_fn=log_factor).abs().max().exp())
     if factor != 1.0:
         raise SelfCheckError(

@@ -11,7 +11,7 @@ from ixt_rl.conditioning.batching import Batch, pack, pad
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate, load_feedback_template, target_feedback
-from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template
+from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template, row_ids
 from ixt_rl.conditioning.sequences import (
     build,
     feedback_document,
@@ -38,5 +38,6 @@ __all__ = [
     "pad",
     "prefix_suffix",
     "prompt_completion",
+    "row_ids",
     "target_feedback",
 ]

@@ -159,3 +159,25 @@ def encode_prompt(
     else:
         ids = chat_ids(tokenizer, prompt, add_generation_prompt=True, **(chat_template_kwargs or {}))
     return ids if limit is None else ids[-limit:]
+
+
+def row_ids(
+    tokenizer,
+    row: Mapping[str, Any],
+    column: str,
+    limit: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Ids of the prompt in a row's `column`: those it brings in `<column>_ids`, else `encode_prompt`'s.
+
+    Args:
+        tokenizer: of the model, by which ids that a row brings were made.
+        row: of a data set.
+        column: `prompt` or `told_prompt`.
+        limit, chat_template_kwargs: see `encode_prompt`.
+    """
+    ids = row.get(f"{column}_ids")
+    if ids is None:
+        return encode_prompt(tokenizer, row[column], limit, chat_template_kwargs)
+    ids = [int(token) for token in ids]
+    return ids if limit is None else ids[-limit:]

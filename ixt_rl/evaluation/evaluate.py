@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_rl.conditioning.prompts import encode_prompt
+from ixt_rl.conditioning.prompts import row_ids
 from ixt_rl.evaluation.tasks import Task
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.types import Rollout, SamplingParams
@@ -65,7 +65,7 @@ def evaluate(
     cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED)
     hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
     plain, told = (
-        [encode_prompt(tokenizer, row[column], plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
+        [row_ids(tokenizer, row, column, plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
         for column in ("prompt", "told_prompt")
     )
     modes = [

@@ -91,8 +91,8 @@ class EngineRollouts:
         self.staleness = staleness
         self.parity_limit = parity_limit
         self.max_prompt_tokens = max_prompt_tokens
-        self.upcoming: list[list[Prompt]] = []
-        """Prompts of this process's next batches, set by the trainer when `staleness` is above 0."""
+        self.upcoming: list[list[list[int]]] = []
+        """Prompt ids of this process's next batches, set by the trainer when `staleness` is above 0."""
         self._ahead: dict[int, tuple[list[list[int]], Any]] = {}  # step -> prompts of all ranks, ticket
         self._synced: tuple[int, int] | None = None  # trainer and step whose weights the engine has
         self._compared: tuple[int, int] | None = None  # and with which log-probs were compared
@@ -105,7 +105,20 @@ class EngineRollouts:
 
     def __call__(self, prompts: list[Prompt], trainer: Any) -> dict[str, list]:
         """prompt_ids, completion_ids, logprobs, finish_reason and policy_version, one each a prompt."""
-        rollouts = self.sample(self._encode(prompts, trainer), trainer)
+        options = getattr(trainer.args, "chat_template_kwargs", None)
+        return self.of_ids(
+            [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens, options) for prompt in prompts],
+            trainer,
+        )
+
+    def of_ids(self, ids: list[list[int]], trainer: Any) -> dict[str, list]:
+        """As a call, of prompts that are ids already.
+
+        Raises:
+            DataError: one leaves no room for a completion.
+        """
+        check_positions(ids, trainer)
+        rollouts = self.sample(ids, trainer)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in rollouts],
             "completion_ids": [list(r.completion_ids) for r in rollouts],
@@ -221,12 +234,6 @@ class EngineRollouts:
 
     # ---------------------------------------------------------------- helpers
 
-    def _encode(self, prompts: list[Prompt], trainer: Any) -> list[list[int]]:
-        options = getattr(trainer.args, "chat_template_kwargs", None)
-        ids = [encode_prompt(trainer.processing_class, prompt, self.max_prompt_tokens, options) for prompt in prompts]
-        check_positions(ids, trainer)
-        return ids
-
     def _sampling(self, trainer: Any, ahead: int = 0, part: int = 0) -> SamplingParams:
         args = trainer.args
         seed = step_seed(trainer, int(trainer.model.training), ahead)
@@ -263,7 +270,8 @@ class EngineRollouts:
         self.sync(trainer)
         for ahead, batch in enumerate(self.upcoming, start=1):
             if step + ahead not in self._ahead and step + ahead < trainer.state.max_steps:
-                later = gather_object(self._encode(batch, trainer))
+                check_positions(batch, trainer)
+                later = gather_object(batch)
                 self._ahead[step + ahead] = (later, self._start(later, trainer, ahead))
         return rollouts
 

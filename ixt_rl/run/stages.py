@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
 from ixt_rl.conditioning import encode_prompt
@@ -246,11 +247,15 @@ def _keep(stage: OnlineStage, section: KeepFields) -> list[str]:
 
 
 def _fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
-    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be."""
+    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be, with the prompts' ids."""
     options = task.chat_template_kwargs
-    lengths = [
-        max(len(encode_prompt(tokenizer, row[key], None, options)) for key in ("prompt", "told_prompt")) for row in rows
+    columns = ("prompt", "told_prompt")
+    made = [
+        {f"{name}_ids": np.array(encode_prompt(tokenizer, row[name], None, options), np.int32) for name in columns}
+        for row in rows
     ]
+    lengths = [max(map(len, ids.values())) for ids in made]
+    rows = [{**row, **ids} for row, ids in zip(rows, made, strict=True)]
     return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
 
 

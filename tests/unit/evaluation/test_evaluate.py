@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ixt_rl.conditioning import Conditioner, Conditioning
+from ixt_rl.conditioning import Conditioner, Conditioning, encode_prompt, row_ids
 from ixt_rl.config.documents import DocumentEvaluation
 from ixt_rl.config.schema import EvaluateStage, RunConfig
 from ixt_rl.config.sections import FileData, NewModel, WorldData
@@ -114,6 +114,9 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     assert 0 < long < 6
     assert len(rows) == (6 - long if on_long == "drop" else 6)
     assert (audit.dropped, audit.truncated) == ((long, 0) if on_long == "drop" else (0, long))
+    for row in rows:  # what was measured goes along, so that nothing is encoded twice
+        for name in ("prompt", "told_prompt"):
+            assert row_ids(TOKENIZER, {**row, name: None}, name, 40) == encode_prompt(TOKENIZER, row[name], 40)
     strict = stages._with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config)
     with pytest.raises(DataError, match="the model's positions less max_new_tokens"):
         stages._fitting(task, task.eval_rows(6), strict, TOKENIZER)

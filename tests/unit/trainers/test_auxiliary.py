@@ -79,8 +79,8 @@ def test_kept_rationales_have_it(method, parts, tmp_path):
             method, tmp_path, moe(), engine=ScriptedEngine(), router_aux_loss_coef=coefficient,
         )  # fmt: skip
         batch = generation_batch(trainer)
-        batch["keep"] = torch.ones_like(batch["keep"])
-        batch["keep_total"] = batch["keep"].sum()
+        batch["kept"] = torch.ones_like(batch["kept"])
+        batch["kept_total"] = batch["kept"].sum()
         loss, gradient = loss_and_gradient(trainer, split(batch, parts))
         losses.append(loss)
         gradients.append(gradient)
@@ -94,8 +94,8 @@ def test_kept_rationales_have_it(method, parts, tmp_path):
 def test_nothing_kept_adds_nothing(method, tmp_path):
     trainer = make_trainer(method, tmp_path, moe(), engine=ScriptedEngine())
     batch = generation_batch(trainer)
-    batch["keep"] = torch.zeros_like(batch["keep"])
-    batch["keep_total"] = torch.tensor(0)
+    batch["kept"] = torch.zeros_like(batch["kept"])
+    batch["kept_total"] = torch.tensor(0)
     loss, gradient = loss_and_gradient(trainer, [batch])
     assert loss == 0.0
     assert gradient.abs().max() == 0.0

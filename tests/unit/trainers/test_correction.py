@@ -83,7 +83,7 @@ def test_kept_rationales_are_weighted_by_the_ratio_of_the_same_forward(tmp_path,
     trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), **options)
     batch = generation_batch(trainer)
     batch["sampling_per_token_logps"] = shifted(trainer, batch)
-    kept = batch["completion_mask"].bool() & batch["keep"][:, None]
+    kept = batch["completion_mask"].bool() & batch["kept"][:, None]
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_kept_rationales_are_weighted_by_the_ratio_of_the_same_forward(tmp_path,
 
     plain = type(trainer).token_weights
     uncorrected = loss_and_gradient(trainer, [batch])
-    trainer.token_weights = lambda *args: plain(trainer, *args) * weights
+    trainer.token_weights = lambda batch, signals: plain(trainer, batch, signals) * weights
     expected = loss_and_gradient(trainer, [batch])
     del trainer.token_weights
     trainer.correction = correction
@@ -122,15 +122,15 @@ def test_raft_plus_plus_corrects_up_to_the_policy_that_sampled(tmp_path):
     moved = (logps - old).exp().clamp(max=1.1)
     of_row = (sampler * moved * tokens).sum(1) / tokens.sum(1)
     loss, _ = loss_and_gradient(trainer, [batch])
-    assert loss == pytest.approx(-float(of_row[batch["keep"]].mean()), rel=1e-5)
+    assert loss == pytest.approx(-float(of_row[batch["kept"]].mean()), rel=1e-5)
 
 
 def test_nothing_kept_and_correction(tmp_path):
     for method in ("intro", "raft"):
         trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), correction=Correction())
         batch = generation_batch(trainer)
-        batch["keep"] = torch.zeros_like(batch["keep"])
-        batch["keep_total"] = torch.tensor(0)
+        batch["kept"] = torch.zeros_like(batch["kept"])
+        batch["kept_total"] = torch.tensor(0)
         loss, gradient = loss_and_gradient(trainer, [batch])
         assert loss == 0.0
         assert gradient.abs().max() == 0.0

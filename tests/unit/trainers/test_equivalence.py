@@ -48,7 +48,7 @@ def plain_intro(model, batch, tokenizer, told_rows, clip) -> torch.Tensor:
     """Step 5 of the method written as it stands: one rationale at a time, full log-softmaxes, n = 1."""
     losses = []
     for row, told in enumerate(told_rows):
-        if not batch["keep"][row]:
+        if not batch["kept"][row]:
             continue
         z = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
         x = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
@@ -66,7 +66,7 @@ def plain_intro(model, batch, tokenizer, told_rows, clip) -> torch.Tensor:
 def test_intro_with_one_candidate_equals_the_formula(tmp_path, clip):
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), candidates=1, clip=clip)
     batch = generation_batch(trainer)
-    assert 0 < int(batch["keep"].sum()) < len(batch["keep"])  # some kept, some dropped
+    assert 0 < int(batch["kept"].sum()) < len(batch["kept"])  # some kept, some dropped
     loss, gradient = loss_and_gradient(trainer, [batch])
     trainer.model.zero_grad()
     told = [row for row in rows(2) for _ in range(4)]
@@ -82,7 +82,7 @@ def test_raft_equals_nll_on_kept_rationales(tmp_path):
     batch = generation_batch(trainer)
     loss, _ = loss_and_gradient(trainer, [batch])
     expected = []
-    for row in batch["keep"].nonzero().flatten().tolist():
+    for row in batch["kept"].nonzero().flatten().tolist():
         z = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
         x = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         logits = trainer.model(torch.cat([x, z])[None]).logits[0, len(x) - 1 : -1]
@@ -155,7 +155,7 @@ def test_trained_ids_equal_sampled_ids(tmp_path, method):
     engine = SpyEngine(model, eos_ids=(11,), pad_id=12)
     trainer = make_trainer(method, tmp_path, model, engine=engine)
     batch = generation_batch(trainer)
-    batch["keep"] = torch.ones_like(batch["keep"])
+    batch["kept"] = torch.ones_like(batch["kept"])
     trained = trainer.policy_batch(trainer.kept_rows(batch))
     found = []
     for row in range(len(trained.input_ids)):
@@ -174,15 +174,15 @@ def test_dropped_rationales_cost_no_forward_pass(tmp_path):
     )
     loss_and_gradient(trainer, [batch])
     hook.remove()
-    assert seen == [int(batch["keep"].sum())] * 2  # the posterior pass and the policy pass
+    assert seen == [int(batch["kept"].sum())] * 2  # the posterior pass and the policy pass
 
 
 def test_nothing_kept_gives_zero_loss_and_zero_gradient_but_the_same_passes(tmp_path):
     for method in ("intro", "raft"):
         trainer = make_trainer(method, tmp_path, engine=ScriptedEngine())
         batch = generation_batch(trainer)
-        batch["keep"] = torch.zeros_like(batch["keep"])
-        batch["keep_total"] = torch.tensor(0)
+        batch["kept"] = torch.zeros_like(batch["kept"])
+        batch["kept_total"] = torch.tensor(0)
         loss, gradient = loss_and_gradient(trainer, [batch])
         assert loss == 0.0
         assert gradient.abs().max() == 0.0
@@ -198,7 +198,7 @@ def test_ema_and_frozen_posteriors_move_as_they_should(tmp_path):
         trainer.train()
         end = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
         assert max(float((a - b).detach().abs().max()) for a, b in zip(start, end, strict=True)) > 1e-5
-        for before, after, q in zip(start, end, trainer.posterior_model.parameters(), strict=True):
+        for before, after, q in zip(start, end, trainer.posterior.model.parameters(), strict=True):
             expected = before if posterior == "frozen" else 0.9 * before + 0.1 * after.detach()
             torch.testing.assert_close(q, expected)
             assert not q.requires_grad

@@ -73,8 +73,8 @@ def test_the_evaluation_loss_has_its_own_batch_as_denominator(tmp_path):
     with torch.no_grad():
         logps, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept.shape[1])
     means = (logps * kept).sum(1) / kept.sum(1)
-    assert metrics["eval_loss"] == pytest.approx(-float(means[batch["keep"]].mean()), rel=1e-5)
-    assert metrics["eval_kept_share"] == pytest.approx(float(batch["keep"].float().mean()))
+    assert metrics["eval_loss"] == pytest.approx(-float(means[batch["kept"]].mean()), rel=1e-5)
+    assert metrics["eval_kept_share"] == pytest.approx(float(batch["kept"].float().mean()))
 
 
 # ---------------------------------------------------------------- documents

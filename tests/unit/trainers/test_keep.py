@@ -35,8 +35,8 @@ def kept(method, tmp_path, rewards, **options):
     trainer = trainer_of(method, tmp_path, rewards, **options)
     batch = generation_batch(trainer)
     sums = trainer._sums["kept_share"]
-    assert float(sums[0] / sums[1]) == pytest.approx(float(batch["keep"].float().mean()))
-    return batch["keep"].tolist(), trainer
+    assert float(sums[0] / sums[1]) == pytest.approx(float(batch["kept"].float().mean()))
+    return batch["kept"].tolist(), trainer
 
 
 @pytest.mark.parametrize("method", ["intro", "raft"])
@@ -180,18 +180,22 @@ class All(InTROTrainer):
         return torch.ones_like(rewards, dtype=torch.bool)
 
 
-class AllLater(InTROTrainer):
+class AllBySignal(InTROTrainer):
+    """`keep` sees what `add_signals` has added."""
+
     def add_signals(self, rows, batch, rewards):
-        super().add_signals(rows, batch, rewards)
-        batch["keep"] = torch.ones_like(batch["keep"])
+        batch["wanted"] = torch.tensor([row["question"] != "" for row in rows])
+
+    def keep(self, rewards, batch):
+        return batch["wanted"]
 
 
-@pytest.mark.parametrize("trainer_class", [All, AllLater])
+@pytest.mark.parametrize("trainer_class", [All, AllBySignal])
 def test_the_share_kept_is_what_is_trained(tmp_path, trainer_class):
     keep, trainer = kept("intro", tmp_path, [scripted("v", [0.0, 1.0])], trainer_class=trainer_class, candidates=1)
     assert all(keep)
     batch = generation_batch(trainer)
-    assert int(batch["keep_total"]) == len(keep)
+    assert int(batch["kept_total"]) == len(keep)
     trainer._sums.clear()
     loss_and_gradient(trainer, [batch])
     assert int(trainer._sums["factor/taken"][1]) == int(batch["completion_mask"].sum())
@@ -203,22 +207,22 @@ class Signed(RAFTTrainer):
     def keep(self, rewards, batch):
         return ~rewards.isnan()
 
-    def token_weights(self, batch, rows_per_update, signals):
-        sign = 2 * signals["rewards"] - 1
-        return super().token_weights(batch, rows_per_update) * sign[batch.target_rows]
+    def token_weights(self, batch, signals):
+        sign = 2 * signals.rewards - 1
+        return super().token_weights(batch, signals) * sign[batch.target_rows]
 
 
 def test_token_weights_may_read_the_rewards_of_their_rows(tmp_path):
     rewards = [scripted("v", [0.0, 1.0, None, 1.0])]
     signed = trainer_of("raft", tmp_path, rewards, trainer_class=Signed)
     batch = generation_batch(signed)
-    assert batch["keep"].tolist() == [True, True, False, True] * 2
+    assert batch["kept"].tolist() == [True, True, False, True] * 2
     _, gradient = loss_and_gradient(signed, [batch])
     # The same by two losses of plain RAFT: what is right, less what is wrong.
     plain = trainer_of("raft", tmp_path, rewards)
     parts = []
     for want in (1.0, 0.0):
-        part = {**batch, "keep": batch["rewards"] == want}
+        part = {**batch, "kept": batch["rewards"] == want}
         parts.append(loss_and_gradient(plain, [part])[1])
     torch.testing.assert_close(gradient, parts[0] - parts[1], rtol=1e-4, atol=1e-6)
 

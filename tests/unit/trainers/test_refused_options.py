@@ -99,4 +99,4 @@ def test_intro_without_told_prompts_says_what_is_missing(tmp_path):
 def test_truncated_completions_can_be_left_out(tmp_path):
     trainer = make_trainer("intro", tmp_path, mask_truncated_completions=True, max_completion_length=2)
     batch = generation_batch(trainer)
-    assert int(batch["keep"].sum()) == 0
+    assert int(batch["kept"].sum()) == 0

@@ -40,8 +40,8 @@ def assert_same(found, expected) -> None:
     assert found.ledger.tokens == expected.ledger.tokens
     for name, weight in expected.model.named_parameters():
         assert torch.equal(found.model.get_parameter(name), weight), name
-    if getattr(expected, "posterior_model", None) is not None:
-        for mine, theirs in zip(found.posterior_model.parameters(), expected.posterior_model.parameters(), strict=True):
+    if getattr(getattr(expected, "posterior", None), "model", None) is not None:
+        for mine, theirs in zip(found.posterior.model.parameters(), expected.posterior.model.parameters(), strict=True):
             assert torch.equal(mine, theirs)
 
 
@@ -71,7 +71,7 @@ def test_every_posterior_resumes(tmp_path, posterior):
     if posterior["posterior"] == "ema":
         initial, policy = tiny(), trainer.model
         name = "model.layers.0.mlp.up_proj.weight"
-        average = trainer.posterior_model.get_parameter(name)
+        average = trainer.posterior.model.get_parameter(name)
         assert not torch.equal(average, initial.get_parameter(name))
         assert not torch.equal(average, policy.get_parameter(name))
 
@@ -163,7 +163,7 @@ def test_an_average_in_bfloat16_moves(tmp_path):
     trainer = make_trainer(
         "intro", tmp_path, model, engine=ScriptedEngine(), posterior="ema", posterior_decay=0.999, max_steps=1
     )
-    before = copy.deepcopy(trainer.posterior_model.state_dict())
+    before = copy.deepcopy(trainer.posterior.model.state_dict())
     trainer.train()
     with torch.no_grad():
         for weight in trainer.model.parameters():
@@ -171,7 +171,7 @@ def test_an_average_in_bfloat16_moves(tmp_path):
     (moves,) = [one for one in trainer.callback_handler.callbacks if type(one).__name__ == "_MovesPosterior"]
     for _ in range(1000):
         moves.on_step_end(trainer.args, trainer.state, trainer.control)
-    for name, weight in trainer.posterior_model.named_parameters():
+    for name, weight in trainer.posterior.model.named_parameters():
         left = 0.999**1000
         expected = left * before[name].float() + (1 - left)
         torch.testing.assert_close(weight.float(), expected, rtol=2e-2, atol=2e-2, msg=name)

@@ -1,0 +1,118 @@
+"""The model that is shown the answer: the policy itself, a frozen copy of the initial model, or a moving average.
+
+Shapes: N loss-bearing tokens, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.head import Head
+from ixt_rl.trainers.dropout import evaluation_mode
+from ixt_rl.trainers.ema import WeightAverage, trained
+from ixt_rl.trainers.head import model_head
+from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
+
+
+class Posterior:
+    """What `InTROConfig.posterior` names. With LoRA the frozen one is the model without its adapters: no copy.
+
+    Args:
+        trainer: an `InTROTrainer` whose model is not wrapped yet.
+
+    Raises:
+        ConfigError: what wraps the model does not go with that posterior.
+    """
+
+    def __init__(self, trainer: Any):
+        self.trainer, self.kind = trainer, trainer.args.posterior
+        self.model: Any = self._copy()  # None where the policy itself serves
+        decay = trainer.args.posterior_decay
+        self.average = None if decay is None else WeightAverage(decay)
+        if self.average is not None:
+            trainer.add_callback(_MovesPosterior(self, self.average))
+
+    def hidden(self, policy: Any, inputs: dict[str, Any]) -> tuple[Tensor, Head | None]:
+        """Hidden states (N, D) without gradient and without dropout, and the posterior's own head if it has one.
+
+        Args:
+            policy: the wrapped model of the forward pass that trains.
+            inputs: of a forward pass with a head function, but for that.
+        """
+        model = policy if self.model is None else self.model
+        with torch.no_grad(), self.trainer.accelerator.autocast(), self.adapters_off(), evaluation_mode(model):
+            hidden = model(**inputs, head_fn=lambda hidden, head: hidden)
+        return hidden, None if self.model is None else model_head(self._unwrapped(self.model), self.trainer.temperature)
+
+    @contextmanager
+    def adapters_off(self) -> Iterator[None]:
+        """The policy is the frozen posterior inside, where that is the model without its adapters."""
+        if self.kind == "frozen" and self.model is None:
+            with self._unwrapped(self.trainer.model).disable_adapter():
+                yield
+        else:
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Writes a posterior that moves into a checkpoint's folder; a frozen one is the run's first model."""
+        if self.average is not None:
+            self.average.save(folder, self.trainer)
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote."""
+        if self.average is not None:
+            self.average.load(folder, self.trainer.model)
+            self.average.put(self._unwrapped(self.model))
+
+    def _unwrapped(self, model: Any) -> Any:
+        return self.trainer.accelerator.unwrap_model(model)
+
+    def _copy(self) -> Any:
+        trainer = self.trainer
+        lora = hasattr(trainer.model, "get_base_model")
+        if self.kind == "ema" and lora:
+            raise ConfigError(
+                "posterior='ema' with LoRA",
+                reason="an average of adapters is not the adapter of an average",
+                remedy="use posterior='frozen' (the adapters are switched off) or 'live'",
+            )
+        if self.kind == "live" or lora:
+            return None
+        if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
+            raise ConfigError(
+                f"posterior={self.kind!r} with FSDP 1",
+                reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
+                remedy="set fsdp_version: 2, or posterior='live'",
+            )
+        if is_zero3(trainer) and self.kind == "ema":
+            raise ConfigError(
+                "posterior='ema' with ZeRO-3",
+                reason="the average would have to gather every parameter at every update",
+                remedy="use ZeRO-2, or posterior='frozen'",
+            )
+        return prepared_copy(trainer, trainer.temperature)
+
+
+class _MovesPosterior(TrainerCallback):
+    """posterior <- decay * posterior + (1 - decay) * policy after every update; float32, whatever the model's dtype."""
+
+    def __init__(self, posterior: Posterior, average: WeightAverage):
+        self.posterior, self.average = posterior, average
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not self.average.weights:
+            names = trained(self.posterior._unwrapped(self.posterior.trainer.model))
+            copy = self.posterior._unwrapped(self.posterior.model)
+            self.average.start({name: weight for name, weight in copy.named_parameters() if name in names})
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.average.update(self.posterior._unwrapped(self.posterior.trainer.model))
+        self.average.put(self.posterior._unwrapped(self.posterior.model))

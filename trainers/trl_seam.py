@@ -7,7 +7,7 @@
 
 tests/contract checks that these methods are still there and still called the way this module relies on.
 
-Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
+Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from trl import GRPOConfig, GRPOTrainer
 from ixt_rl.conditioning import row_ids
 from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError
-from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.rollout.trl_adapter import EngineRollouts
@@ -192,7 +191,7 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
                     attention_mask=attention_mask[rows],
                     position_ids=positions[rows],
                     predictor_mask=predictor_mask[rows],
-                    head_fn=functools.partial(_score, tokens=tokens, entropy=compute_entropy),
+                    head_fn=functools.partial(selected_logprobs, tokens=tokens, entropy=compute_entropy),
                     aux_loss=compute_aux_loss,
                 )
             aux_losses.append(aux_loss)
@@ -210,9 +209,7 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
             names = sorted(sums)
             local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
             reduced = self.accelerator.reduce(local, "sum").tolist()
-            if any(
-                count for _, count in reduced
-            ):  # else nothing happened since the last log, as at the end of training
+            if any(count for _, count in reduced):  # else nothing happened since the last log, as at the end
                 table = self._metrics["train" if training else "eval"]
                 for name, (total, count) in zip(names, reduced, strict=True):
                     table[name].append(total / count if count else float("nan"))
@@ -301,7 +298,3 @@ def _to(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
         return [_to(one, device) for one in value]
     return {key: _to(one, device) for key, one in value.items()} if isinstance(value, dict) else value
-
-
-def _score(hidden: Tensor, head: Head, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
-    return selected_logprobs(hidden, head, tokens, entropy=entropy)

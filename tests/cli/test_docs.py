@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SELF_CONTAINED = [ROOT / "docs" / name for name in ("conditioning.md", "data.md", "worlds.md")]
 
+RUNS = "# runs as it stands\n"
+
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
@@ -56,6 +58,17 @@ def test_commands_are_accepted():
 def test_self_contained_code_runs(page):
     for code in blocks(page, "python"):
         exec(compile(code, page.name, "exec"), {})
+
+
+def marked() -> list[tuple[str, str]]:
+    """Blocks that say of themselves that they run, with their page."""
+    return [(page.stem, code) for page in PAGES for code in blocks(page, "python") if code.startswith(RUNS)]
+
+
+@pytest.mark.parametrize(("page", "code"), marked(), ids=[page for page, _ in marked()])
+def test_code_that_says_so_runs(page, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, page, "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

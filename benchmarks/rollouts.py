@@ -214,7 +214,7 @@ def train(args: argparse.Namespace, folder: str, pool: Any, staleness: int) -> l
     from datasets import Dataset
     from transformers import TrainerCallback
 
-    from ixt_rl.data.models import byte_tokenizer
+    from ixt_rl.models import byte_tokenizer
     from ixt_rl.rollout.trl_adapter import EngineRollouts
     from ixt_rl.trainers import GRPOConfig, GRPOTrainer
 

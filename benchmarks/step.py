@@ -26,7 +26,7 @@ import trl
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ixt_rl.data.models import byte_tokenizer
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.trainers import InTROConfig, InTROTrainer
 
 PROMPT, TOLD = 64, 72

@@ -19,7 +19,7 @@ import tempfile
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from ixt_rl.data.models import byte_tokenizer
+from ixt_rl.models import byte_tokenizer
 
 QUESTIONS = ["What is 17 * 3?", "A train leaves at 9:40 and travels 75 minutes. When does it arrive?"]
 NEW_TOKENS = 24

@@ -18,8 +18,8 @@ import trl
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.blocks.model import NewModel
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout.ray_pool import RayPool
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 

@@ -19,11 +19,11 @@ from trl.distributed import DistributedBackend
 
 from ixt_rl.conditioning import Batch, pad
 from ixt_rl.data.corpus import Repeated
-from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
+from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.checkpoints import damage

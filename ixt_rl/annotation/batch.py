@@ -16,8 +16,7 @@ import pyarrow as pa
 from ixt_rl.annotation.judges import JudgeSpec, OpenJudge
 from ixt_rl.annotation.pieces import Piece
 from ixt_rl.annotation.source import Source
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.judging.cache import JudgeCache

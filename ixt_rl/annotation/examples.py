@@ -95,7 +95,7 @@ def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapp
 
     from ixt_rl.annotation.command import pairs
     from ixt_rl.annotation.judges import parse_judge
-    from ixt_rl.data.models import byte_tokenizer
+    from ixt_rl.models import byte_tokenizer
 
     model = None
     if words["model"]:

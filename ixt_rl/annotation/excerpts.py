@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Literal, cast
 
 from ixt_rl.annotation.judges import JudgeSpec, open_judge
-from ixt_rl.config.checks import data_files
+from ixt_rl.blocks.checks import data_files
 from ixt_rl.data.packed import Documents
 from ixt_rl.data.readers import READERS, Cursor
 from ixt_rl.data.stream import Source, SourceReader

@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 from ixt_rl.annotation.fingerprints import hash_model, hash_script
 from ixt_rl.backends import require
-from ixt_rl.config.asked_options import check_options
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError
+from ixt_rl.blocks.judge_options import check_options
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.import_path import import_file
 from ixt_rl.judging.backend import JudgeBackend
-from ixt_rl.python_files import import_file
 from ixt_rl.types import SamplingParams
 
 Kind = Literal["python", "openai", "hf", "vllm"]

@@ -8,10 +8,9 @@ from importlib import resources
 from math import isfinite
 from typing import Any
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.config.yaml_io import parse_yaml
-from ixt_rl.errors import DataError
+from ixt_rl.errors import DataError, did_you_mean
 from ixt_rl.types import Feedback
+from ixt_rl.yaml_io import parse_yaml
 
 _CRITIQUE = "critique:\n"
 LOWEST, HIGHEST = 1, 5  # the scale of levels and of the shipped rubrics' axes

@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 from pydantic import BaseModel, Discriminator, Tag
 from pydantic.fields import FieldInfo
 
-from ixt_rl.config.asked_options import KEY_NAME
-from ixt_rl.config.problems import Problem, closest, did_you_mean, show
-from ixt_rl.config.schema import AnyStage, RunConfig, Stage
-from ixt_rl.config.yaml_io import Path
-from ixt_rl.errors import ConfigError
+from ixt_rl.blocks.judge_options import KEY_NAME
+from ixt_rl.config.problems import Problem
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.errors import ConfigError, closest, did_you_mean, show
+from ixt_rl.methods.registry import AnyStage
+from ixt_rl.methods.stage import Stage
 from ixt_rl.redaction import HIDDEN
+from ixt_rl.yaml_io import Path
 
 TRL_NAMES = {
     "learning_rate": "lr",

@@ -9,15 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ixt_rl.config import yaml_io
-from ixt_rl.config.checks import ON_THIS_MACHINE
+from ixt_rl import yaml_io
+from ixt_rl.blocks.checks import ON_THIS_MACHINE
+from ixt_rl.blocks.keeping import keep_notes
 from ixt_rl.config.explain import dotted, explain
-from ixt_rl.config.keeping import keep_notes
 from ixt_rl.config.overrides import apply_override
-from ixt_rl.config.problems import InvalidConfig, Problem, did_you_mean, show
-from ixt_rl.config.schema import OnlineStage, RunConfig, SipStage
-from ixt_rl.config.yaml_io import dump_yaml
-from ixt_rl.errors import ConfigError
+from ixt_rl.config.problems import InvalidConfig, Problem
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.errors import ConfigError, did_you_mean, show
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.sip import SipStage
+from ixt_rl.yaml_io import dump_yaml
 
 __all__ = ["dump_yaml", "load_run", "notes", "resolved"]
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixt_rl.config.checks import data_files
-from ixt_rl.config.documents import FileCorpus
-from ixt_rl.config.sections import FileData, PrefixData
+from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.data import FileData, PrefixData
+from ixt_rl.blocks.documents import FileCorpus
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import AnyStage
+    from ixt_rl.methods.registry import AnyStage
 
 
 def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:

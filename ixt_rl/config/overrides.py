@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ixt_rl.config.problems import Problem, did_you_mean, show
-from ixt_rl.config.yaml_io import MOST_LEVELS, Document, Path, parse_yaml
-from ixt_rl.errors import ConfigError
+from ixt_rl.config.problems import Problem
+from ixt_rl.errors import ConfigError, did_you_mean, show
+from ixt_rl.yaml_io import MOST_LEVELS, Document, Path, parse_yaml
 
 
 def apply_override(override: str, document: Document, origins: dict[Path, str]) -> Problem | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ixt_rl.config.checks import folder_positions
-from ixt_rl.config.sections import PrefixData, RolloutSection
+from ixt_rl.blocks.checks import folder_positions
+from ixt_rl.blocks.data import PrefixData
+from ixt_rl.blocks.sampling import RolloutSection
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import AnyStage
-    from ixt_rl.config.sections import Model
+    from ixt_rl.blocks.model import Model
+    from ixt_rl.methods.registry import AnyStage
 
 
 def model_positions(model: Model) -> int | None:

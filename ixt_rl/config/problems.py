@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
 
 from ixt_rl.errors import ConfigError
-
-_SHOWN = 100  # characters of a value that an error shows
 
 
 @dataclass(frozen=True)
@@ -42,26 +38,3 @@ class InvalidConfig(ConfigError):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n".join([f"{source}: {count}", *map(str, problems)]))
-
-
-def show(value: Any) -> str:
-    """A value on one line, as YAML would show it, cut to a readable length."""
-    if isinstance(value, dict):
-        text = "{" + ", ".join(f"{key}: ..." for key in value) + "}"
-    elif value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    else:
-        text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 4] + " ..."
-
-
-def closest(word: Any, known: list[str]) -> list[str]:
-    """The known words that look like `word`, at most two, the best first; case does not count."""
-    lower = {name.lower(): name for name in known}
-    return [lower[name] for name in get_close_matches(str(word).lower(), lower, n=2, cutoff=0.6)]
-
-
-def did_you_mean(word: Any, known: list[str]) -> str:
-    """ "did you mean `x`? " for the known words closest to `word`, or ""."""
-    close = closest(word, known)
-    return f"did you mean {' or '.join(f'`{name}`' for name in close)}? " if close else ""

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ixt_rl.config.checks import data_files
-from ixt_rl.config.problems import did_you_mean
+from ixt_rl.blocks.checks import data_files
 from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, is_null, names_of, plain
 from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, no_dataset
-from ixt_rl.errors import DataError
+from ixt_rl.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from ixt_rl.config.sections import FileData
+    from ixt_rl.blocks.data import FileData
 
 _SPLIT_SEED = 0
 _MAPPING = "map fields with data.question, data.answer, data.where, data.columns and data.group"

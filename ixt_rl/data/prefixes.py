@@ -7,15 +7,15 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from ixt_rl.blocks.checks import data_files
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.config.checks import data_files
 from ixt_rl.data.packed import Documents
 from ixt_rl.data.stream import Source, SourceReader
 from ixt_rl.data.suffixes import SuffixStream
 from ixt_rl.errors import DataError
 
 if TYPE_CHECKING:
-    from ixt_rl.config.sections import PrefixData
+    from ixt_rl.blocks.data import PrefixData
 
 RETOKENIZED = "tokenized otherwise"
 _SPLIT_SEED = 0

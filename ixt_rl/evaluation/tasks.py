@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ixt_rl.blocks.data import PrefixData, WorldData
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
-from ixt_rl.config.sections import PrefixData, WorldData
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.loaders import load_problems
 from ixt_rl.data.prefixes import load_prefixes
@@ -16,7 +16,8 @@ from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 
 if TYPE_CHECKING:
-    from ixt_rl.config.sections import FileData, Template
+    from ixt_rl.blocks.data import FileData
+    from ixt_rl.blocks.template import Template
     from ixt_rl.rewards import MathReward
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]

@@ -15,8 +15,7 @@ from math import isfinite
 from statistics import stdev
 from typing import Literal, get_args
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.judging.answer import UNDECIDED, Answer, Question
 from ixt_rl.judging.client import Judge
 from ixt_rl.judging.rubric import Rubric, load_rubric

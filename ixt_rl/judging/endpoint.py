@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ixt_rl.backends import require
-from ixt_rl.config.asked_options import check_address, check_no_key, check_variable
+from ixt_rl.blocks.judge_options import check_address, check_no_key, check_variable
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
 from ixt_rl.judging.completion import NotACompletion, ServerError, TooLarge, read_completion

@@ -14,9 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.config.yaml_io import parse_yaml
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.yaml_io import parse_yaml
 
 Message = dict[str, str]
 OVERALL = "overall"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from ixt_rl.config.yaml_io import parse_yaml
 from ixt_rl.judging.rewrite_prompt import REWRITE, RewritePrompt
+from ixt_rl.yaml_io import parse_yaml
 
 _FILE = "spoil.yaml"
 

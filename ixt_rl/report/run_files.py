@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ixt_rl.config.sections import VIEWS
-from ixt_rl.config.yaml_io import parse_yaml
+from ixt_rl.blocks.data import VIEWS
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.files import read_json
+from ixt_rl.yaml_io import parse_yaml
 
 ONLINE = ("intro", "grpo", "raft")
 DOCUMENTS = ("ixt", "sft")

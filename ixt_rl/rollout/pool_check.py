@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ixt_rl.backends import require
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.errors import BackendFailed, IxtRlError, ParityError
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout.parity import default_limit
 from ixt_rl.types import Rollout, SamplingParams
 

@@ -16,20 +16,18 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from ixt_rl.blocks.data import WorldData
 from ixt_rl.config.load import dump_yaml, resolved
-from ixt_rl.config.schema import (
-    FROM_MODEL,
-    DocumentStage,
-    EvaluateStage,
-    OnlineStage,
-    PretrainStage,
-    RunConfig,
-    SipStage,
-)
-from ixt_rl.config.sections import WorldData
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, IxtRlError, PreconditionError
 from ixt_rl.files import readable, write_text
 from ixt_rl.locks import locked
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.stage import FROM_MODEL
 from ixt_rl.offline import offline
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole

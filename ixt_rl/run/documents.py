@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 
+from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.wishes import incomplete_wish
 from ixt_rl.conditioning import (
     FeedbackTemplate,
     PromptTemplate,
@@ -19,14 +24,9 @@ from ixt_rl.conditioning import (
     target_feedback,
 )
 from ixt_rl.conditioning.conditioner import Conditioner
-from ixt_rl.config.checks import data_files
-from ixt_rl.config.documents import DocumentEvaluation, FeedbackFormat, FileCorpus, WorldCorpus
-from ixt_rl.config.schema import DocumentStage, RunConfig
-from ixt_rl.config.sections import RolloutSection, WorldData
-from ixt_rl.config.wishes import incomplete_wish
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.corpus import LevelFilter, MemoryCorpus
 from ixt_rl.data.holdout import Holdout
-from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.data.packed import Documents
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
@@ -34,6 +34,8 @@ from ixt_rl.evaluation.heldout import HeldOutLoss
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import read_json, write_json
 from ixt_rl.ledger import Ledger
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.sampling import RolloutSection
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.config.sections import RolloutSection
 from ixt_rl.rollout.engine import RolloutEngine
 
 

@@ -10,9 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import AnyStage, EvaluateStage, OnlineStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
+from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.registry import AnyStage
+from ixt_rl.methods.sip import SipStage
 from ixt_rl.redaction import redacted
 
 INITIAL = "initial"

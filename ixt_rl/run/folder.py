@@ -18,11 +18,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.config.schema import AnyStage, PretrainStage, RunConfig, SipStage
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
+from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.registry import AnyStage
+from ixt_rl.methods.sip import SipStage
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ixt_rl.config.checks import on_this_machine
-from ixt_rl.config.documents import SourceSection
+from ixt_rl.blocks.checks import on_this_machine
+from ixt_rl.blocks.data import FileData, PrefixData
+from ixt_rl.blocks.documents import SourceSection
+from ixt_rl.blocks.model import Model
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.config.sections import FileData, Model, PrefixData
 
 
 def asks_hub(config: RunConfig) -> bool:

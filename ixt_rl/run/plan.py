@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ixt_rl.config.schema import FROM_MODEL, AnyStage, EvaluateStage, RunConfig, SipStage
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.methods.registry import AnyStage
+from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.stage import FROM_MODEL
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.judges import WORLD
+from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
-from ixt_rl.config.schema import RunConfig, SipStage
-from ixt_rl.config.sip import WORLD, SuffixCorpus, SuffixEvaluation, WorldPassages
-from ixt_rl.data.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.evaluation.continuations import (
@@ -27,6 +27,8 @@ from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.judging import CandidateJudge, Rewriter
 from ixt_rl.judging.stored_rewrites import StoredRewrites
 from ixt_rl.ledger import Ledger
+from ixt_rl.methods.sip import SipStage, SuffixEvaluation
+from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.asked import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.callbacks import StageCallback

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.documents import WorldCorpus
+from ixt_rl.blocks.keeping import KeepFields, deciding, reward_names
+from ixt_rl.blocks.passages import WorldPassages
+from ixt_rl.blocks.sampling import RolloutSection
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.config.documents import WorldCorpus
-from ixt_rl.config.keeping import deciding, reward_names
 from ixt_rl.config.positions import model_positions
-from ixt_rl.config.schema import EvaluateStage, OnlineStage, PretrainStage, RunConfig
-from ixt_rl.config.sections import KeepFields, RolloutSection, WorldData
-from ixt_rl.config.sip import WorldPassages
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.loaders import LengthAudit, audit_lengths, exact_dataset
-from ixt_rl.data.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.models import byte_tokenizer, eos_ids, load_model, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.rollout.weights import send_policy

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from ixt_rl.config.expectations import Expectation
 from ixt_rl.config.load import resolved
-from ixt_rl.config.schema import Expectation, RunConfig
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.files import write_json
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_files import Run, make_stages, view_of

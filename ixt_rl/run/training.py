@@ -6,11 +6,13 @@ from typing import Any
 
 from transformers import PrinterCallback
 
+from ixt_rl.blocks.engine import EngineSection
+from ixt_rl.blocks.model import Lora
+from ixt_rl.blocks.optim import Optim
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.config.sections import EngineSection, Lora, Optim
-from ixt_rl.data.models import tokenizer_notes
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
+from ixt_rl.models import tokenizer_notes
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ixt_rl.data.models import with_special_tokens
+from ixt_rl.models import with_special_tokens
 
 SPECIAL = ("<bos>", "<eos>", "<pad>")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
-from ixt_rl.config.yaml_io import parse_yaml
 from ixt_rl.errors import IxtRlError
+from ixt_rl.yaml_io import parse_yaml
 from tests.fuzz import mutate
 from tests.unit.config.broken import GOOD
 
@@ -92,7 +92,7 @@ def documents(rng: random.Random, folder: Path) -> None:
 
 def problems(rng: random.Random, folder: Path) -> None:
     """Rows of problems."""
-    from ixt_rl.config.sections import FileData
+    from ixt_rl.blocks.data import FileData
     from ixt_rl.data.loaders import load_rows
 
     file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.blocks.model import NewModel
+from ixt_rl.models import byte_tokenizer, new_model
 
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import new_model
+from ixt_rl.blocks.model import NewModel
+from ixt_rl.models import new_model
 from ixt_rl.run import run_config
 from tests.integration.run_helpers import config, rows
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer

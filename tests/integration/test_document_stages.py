@@ -142,8 +142,8 @@ def test_annotated_files_with_weights(tmp_path):
 
 def test_filtered_files_and_sft(tmp_path):
     file = str(annotated(tmp_path))
-    from ixt_rl.config.sections import NewModel
-    from ixt_rl.data.models import byte_tokenizer, new_model
+    from ixt_rl.blocks.model import NewModel
+    from ixt_rl.models import byte_tokenizer, new_model
 
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"

@@ -10,11 +10,11 @@ import torch
 
 from ixt_rl.annotation.examples import make_examples
 from ixt_rl.annotation.excerpts import ExamplesJob
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
 from ixt_rl.errors import ConfigError
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import run_config
 from ixt_rl.worlds.base import word_tokenizer
 from tests.integration.run_helpers import rows, weights

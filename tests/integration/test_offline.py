@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 from huggingface_hub.utils import _detect_agent
 
+from ixt_rl.blocks.data import FileData
 from ixt_rl.cli import main
 from ixt_rl.config.load import load_run
-from ixt_rl.config.sections import FileData
 from ixt_rl.offline import offline
 from ixt_rl.run.hub import asks_hub
 from tests.integration.run_helpers import base, config, online

@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig
 
 from ixt_rl.backends import is_installed
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import new_model
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction
+from ixt_rl.models import new_model
 from ixt_rl.rollout import weights
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from tests.integration.rollout_helpers import pids, restarts

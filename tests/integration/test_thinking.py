@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ixt_rl.blocks.data import PrefixData
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
-from ixt_rl.config.sections import PrefixData
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.report.results import results
@@ -131,7 +131,7 @@ def on_files(folder: Path, **changes):
 @pytest.fixture
 def thinks(monkeypatch):
     """A policy whose every rollout thinks, closes its thought, and says a digit; the last of a call never closes it."""
-    from ixt_rl.data.models import byte_tokenizer
+    from ixt_rl.models import byte_tokenizer
     from ixt_rl.rollout.transformers_engine import TransformersEngine
 
     tokenizer, generate = byte_tokenizer(), TransformersEngine.generate

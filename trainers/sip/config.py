@@ -7,7 +7,7 @@ from typing import get_args
 
 from trl import SFTConfig
 
-from ixt_rl.config.sip_choices import (
+from ixt_rl.blocks.sip_choices import (
     UNJUDGED,
     Objective,
     ReferenceKind,

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ixt_rl.blocks.sip_choices import UNJUDGED
 from ixt_rl.conditioning import Batch, prompt_completion
-from ixt_rl.config.sip_choices import UNJUDGED
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import dpo_loss, nll_loss, sequence_logprobs

@@ -7,8 +7,8 @@ from typing import Any
 
 from ixt_rl.annotation.judges import parse_judge
 from ixt_rl.annotation.rewrite_job import SuffixJob
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.judging import load_rewrite
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import SamplingParams
 
 REWRITER = '''

@@ -89,7 +89,7 @@ def test_copies_keep_ids_that_no_tokenizer_would_give(tmp_path):
     """A policy with a merge that the cut goes through: the text of the suffix alone has other ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    from ixt_rl.data.models import with_special_tokens
+    from ixt_rl.models import with_special_tokens
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = {token: index for index, token in enumerate([*alphabet, "aa", "<bos>", "<eos>", "<pad>"])}

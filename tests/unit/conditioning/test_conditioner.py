@@ -11,8 +11,8 @@ from ixt_rl.conditioning import (
     feedback_system_chat,
     load_feedback_template,
 )
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import ROLES, Document, Feedback
 
 LEVELS = load_feedback_template("levels")

@@ -18,8 +18,8 @@ from ixt_rl.conditioning import (
     load_feedback_template,
 )
 from ixt_rl.conditioning.control import ControlTokens, chat_ids, control_ids, control_of, leading_ids, text_ids
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document, Feedback, Segment
 from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA3, PLAIN, R1, SPECIAL, chat_tokenizer
 

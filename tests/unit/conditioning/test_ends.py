@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ixt_rl.blocks.model import Model, NewModel
 from ixt_rl.conditioning import Conditioner, Conditioning, feedback_system_chat
 from ixt_rl.conditioning.ends import chat_frame, find_ends
-from ixt_rl.config.sections import Model, NewModel
-from ixt_rl.data.models import byte_tokenizer, eos_ids, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.errors import DataError
+from ixt_rl.models import byte_tokenizer, eos_ids, load_tokenizer, new_model, tokenizer_notes
 from ixt_rl.types import Document
 from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA3, chat_tokenizer
 

@@ -10,8 +10,8 @@ import yaml
 
 from ixt_rl.conditioning import PromptTemplate, encode_prompt, load_template
 from ixt_rl.conditioning.prompts import named_templates
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import DataError
+from ixt_rl.models import byte_tokenizer
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 
 

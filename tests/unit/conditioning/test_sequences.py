@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.conditioning import build, feedback_document, feedback_system_chat, prefix_suffix, prompt_completion
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import ROLES, Segment
 
 

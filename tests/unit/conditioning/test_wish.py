@@ -6,8 +6,8 @@ import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template, target_feedback
 from ixt_rl.conditioning.wish import wished_prompts
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document
 
 TEMPLATE = load_feedback_template("critique")

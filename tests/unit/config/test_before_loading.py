@@ -7,14 +7,14 @@ import json
 
 import pytest
 
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.judge_options import OPTIONS, check_options
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
-from ixt_rl.config.asked_options import OPTIONS, check_options
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
-from ixt_rl.config.sections import WorldData
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.judging.endpoint import Endpoint
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.run.documents import wished
 
 MODEL = {"new": {"tokenizer": "bytes"}}

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ixt_rl.config.keeping import deciding, reward_names
+from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
 from ixt_rl.config.problems import InvalidConfig
-from ixt_rl.config.schema import OnlineStage
-from ixt_rl.config.yaml_io import parse_yaml
 from ixt_rl.errors import ConfigError
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.yaml_io import parse_yaml
 from tests.unit.config.broken import GOOD
 
 ROOT = Path(__file__).resolve().parents[3]

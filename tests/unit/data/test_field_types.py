@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.config.sections import FileData
+from ixt_rl.blocks.data import FileData
 from ixt_rl.data.loaders import exact_dataset, load_problems, load_rows
 from ixt_rl.errors import DataError
 from tests.unit.data.files import write

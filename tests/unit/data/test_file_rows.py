@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ixt_rl.config.sections import FileData
+from ixt_rl.blocks.data import FileData
 from ixt_rl.data.loaders import load_problems, load_rows
 from ixt_rl.errors import ConfigError, DataError
 from tests.unit.data.files import write
@@ -73,7 +73,7 @@ def test_a_file_that_nothing_is_trained_on_is_measured_whole(tmp_path):
 
 
 def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
-    from ixt_rl.config.sections import Template
+    from ixt_rl.blocks.template import Template
     from ixt_rl.evaluation.tasks import make_task
 
     rows = [{"q": f"{n} + 1", "a": n + 1, "critique": f"carry {n}"} for n in range(4)]
@@ -91,7 +91,7 @@ def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
 
 
 def test_a_template_shows_columns_of_dotted_names(tmp_path):
-    from ixt_rl.config.sections import Template, check_template_columns
+    from ixt_rl.blocks.template import Template, check_template_columns
     from ixt_rl.evaluation.tasks import make_task
 
     rows = [{"q": f"{n} + 1", "a": n + 1, "extra": {"hint": f"{{carry}} {n}"}} for n in range(2)]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.conditioning.batching import block_causal_mask
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
 from ixt_rl.data.packed import IGNORED, PackedRows
 from ixt_rl.data.packing import best_fit
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.types import TokenSequence
 from tests.unit.data.files import documents, write
 

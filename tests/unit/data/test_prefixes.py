@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ixt_rl.config.sections import PrefixData
-from ixt_rl.data.models import byte_tokenizer
+from ixt_rl.blocks.data import PrefixData
 from ixt_rl.data.prefixes import load_prefixes
 from ixt_rl.errors import DataError
+from ixt_rl.models import byte_tokenizer
 from tests.unit.data.files import write
 
 TOKENIZER = byte_tokenizer()

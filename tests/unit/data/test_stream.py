@@ -10,10 +10,10 @@ from itertools import islice
 import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, encode_prompt
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.data.readers import Cursor, read_jsonl
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document, Feedback
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 from tests.unit.data.files import documents, write

@@ -9,10 +9,10 @@ from itertools import islice
 import pytest
 
 from ixt_rl.data.corpus import MemoryCorpus
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixCounts, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document
 from tests.unit.data.files import documents, write
 

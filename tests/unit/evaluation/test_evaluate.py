@@ -15,6 +15,8 @@ from ixt_rl.data.models import byte_tokenizer, new_model
 from ixt_rl.errors import DataError, PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
+from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import check_told_gap, stages
 from ixt_rl.run.documents import Evaluator
 from ixt_rl.types import Rollout

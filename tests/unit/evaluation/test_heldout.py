@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.heldout import HeldOutLoss
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.types import Document, Feedback
 
 TOKENIZER = byte_tokenizer()

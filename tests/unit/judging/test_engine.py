@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import EngineBackend, Judge, Question, load_rubric
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.types import Rollout, SamplingParams
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging import EngineBackend, FunctionBackend
 from ixt_rl.judging.thoughts import TEACHER_TAG, Thinker, Woven, chunks, interleaved, predicted_suffix, weave
+from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import SamplingParams
 from tests.unit.judging.test_engine import CHAT, WritingEngine
 

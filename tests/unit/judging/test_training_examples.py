@@ -11,12 +11,12 @@ import pytest
 from ixt_rl.annotation.examples import make_examples, run
 from ixt_rl.annotation.excerpts import ExamplesJob
 from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.data.models import byte_tokenizer
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging.examples import Excerpt, judge_labels, judge_pairs, read_label, rewriter_rows
 from ixt_rl.judging.rewrite_prompt import load_rewrite
 from ixt_rl.judging.rubric import load_rubric
 from ixt_rl.judging.spoil import SPOILERS, same_text
+from ixt_rl.models import byte_tokenizer
 from tests.unit.data.files import write
 
 TOKENIZER = byte_tokenizer()

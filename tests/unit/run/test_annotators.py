@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ixt_rl.config.schema import DocumentStage
+from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.run.documents import annotators
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.config.load import load_run
-from ixt_rl.config.schema import OnlineStage
 from ixt_rl.errors import RewardError
+from ixt_rl.methods.online import OnlineStage
 from ixt_rl.run.documents import source_names
 from ixt_rl.run.rewards import judge_of, measuring
 from ixt_rl.run.stages import nothing_learnt
@@ -67,7 +67,7 @@ def test_what_fails_while_evaluating_is_undecided_saved_and_limited(tmp_path, mo
 
 
 def test_sources_have_names_that_differ():
-    from ixt_rl.config.documents import FileCorpus
+    from ixt_rl.blocks.documents import FileCorpus
 
     paths = ["a/web-1.5.jsonl.gz", "b/web-1.5.parquet", "corpus/*.jsonl", "./annotated", "owner/data-v2.1", "x/c.txt"]
     data = FileCorpus.model_validate({"sources": [{"path": path} for path in paths]})

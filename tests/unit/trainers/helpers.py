@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import load_template
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import new_model
+from ixt_rl.models import new_model
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer
 from ixt_rl.types import Rollout

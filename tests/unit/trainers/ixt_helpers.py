@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import load_feedback_template
-from ixt_rl.config.sections import NewModel
-from ixt_rl.data.models import new_model
+from ixt_rl.models import new_model
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Document
 from ixt_rl.worlds import ChainWorld

@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError
+from pydantic import (
+    Field,
+)
+
+from ixt_rl.blocks.strict import Finite, Strict
+from ixt_rl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from ixt_rl.config.schema import OnlineStage
-    from ixt_rl.config.sections import KeepFields, RewardFields
+    from ixt_rl.blocks.rewards import RewardFields
+    from ixt_rl.methods.online import OnlineStage
+
+
+class KeepFields(Strict):
+    """Which rationales are trained."""
+
+    keep: str | list[str] | None = Field(
+        None,
+        description="rewards, by name or type, that each must reach keep_reward; one undecided excludes. Default: "
+        "those that say right or wrong (world, math, verdict, rewrite; else judge; else python; else format; "
+        "else length)",
+    )
+    keep_reward: Finite = Field(1.0, description="a rationale is kept from this value on of each of them, unweighted")
+
 
 _VERIFIERS = ("world", "math", "verdict", "rewrite")
 _DECIDE = (_VERIFIERS, ("judge",), ("python",), ("format",), ("length",))

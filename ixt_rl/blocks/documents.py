@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
-from ixt_rl.config import checks
-from ixt_rl.config.sections import (
+from ixt_rl.blocks import checks
+from ixt_rl.blocks.data import Data, problems_of_world
+from ixt_rl.blocks.strict import (
     BatchSize,
-    Data,
     Name,
     NonNegativeFloat,
     Parameters,
@@ -19,11 +19,9 @@ from ixt_rl.config.sections import (
     Share,
     Steps,
     Strict,
-    Template,
-    TemplateName,
     Tokens,
-    problems_of_world,
 )
+from ixt_rl.blocks.template import Template, TemplateName
 from ixt_rl.errors import ConfigError
 
 Level = Annotated[int, Field(ge=1, le=5)]

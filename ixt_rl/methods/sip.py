@@ -1,32 +1,17 @@
-"""The blocks of a SIP stage: prefixes and suffixes, rewriter, judge, candidates, what is measured."""
+"""Self-improving pretraining (SIP, arXiv 2601.21343), and its baselines."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from ixt_rl.config import checks
-from ixt_rl.config.documents import FileCorpus
-from ixt_rl.config.sections import (
-    BatchSize,
-    Lora,
-    Name,
-    NonNegativeFloat,
-    Optim,
-    Parameters,
-    PositiveFloat,
-    PositiveInt,
-    RolloutSection,
-    Rows,
-    Seed,
-    Share,
-    Steps,
-    Strict,
-    Tokens,
-    Workers,
-)
-from ixt_rl.config.sip_choices import (
+from ixt_rl.blocks.judges import WORLD, JudgeSection, RewriterSection
+from ixt_rl.blocks.model import Lora
+from ixt_rl.blocks.optim import Optim
+from ixt_rl.blocks.passages import Passages, SuffixCorpus, WorldPassages
+from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.sip_choices import (
     UNJUDGED,
     Objective,
     ReferenceKind,
@@ -34,103 +19,20 @@ from ixt_rl.config.sip_choices import (
     check_reference,
     rollouts_of_a_prompt,
 )
+from ixt_rl.blocks.strict import (
+    BatchSize,
+    Name,
+    NonNegativeFloat,
+    Parameters,
+    PositiveFloat,
+    PositiveInt,
+    Rows,
+    Steps,
+    Strict,
+)
 from ixt_rl.errors import ConfigError
+from ixt_rl.methods.stage import Stage
 from ixt_rl.types import CandidateSource
-
-WORLD = "world"
-"""`model` of a rewriter or judge that the stage's world has itself."""
-
-
-class WorldPassages(Strict):
-    """Documents of a world, cut where the world says: a prefix, and how its author went on."""
-
-    world: Literal["chain", "almanac"]
-    passages: Rows = Field(4000, description="how many; they are read again when they end")
-
-
-class SuffixCorpus(FileCorpus):
-    """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
-
-    suffix_tokens: Tokens = 128
-    min_prefix_tokens: Tokens = 1
-    max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
-
-    @model_validator(mode="after")
-    def _no_conversations(self) -> SuffixCorpus:
-        for source in self.sources:
-            if source.messages is not None:
-                raise ConfigError(
-                    f"messages={source.messages!r} in documents that are cut into prefix and suffix",
-                    reason="a conversation is no one text",
-                    remedy="name the column of a document with `text`, or train conversations with type: sft",
-                )
-        return self
-
-
-def _tag(value: Any) -> str:
-    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
-    return "world" if "world" in keys else "files"
-
-
-Passages = Annotated[
-    Annotated[WorldPassages, Tag("world")] | Annotated[SuffixCorpus, Tag("files")], Discriminator(_tag)
-]
-
-
-class Asked(Strict):
-    """A model that is asked: by name, and how its answers are sampled."""
-
-    model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
-        WORLD, description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER"
-    )
-    options: dict[str, Any] = Field(
-        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
-    )
-    temperature: NonNegativeFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.6
-    max_new_tokens: Tokens = 512
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _options(self, info: ValidationInfo) -> Asked:
-        role = type(self).__name__.removesuffix("Section").lower()
-        checks.check_asked(self.model, self.options, self.max_new_tokens, role, info)
-        return self
-
-
-class RewriterSection(Asked):
-    """Who rewrites suffixes: leaves good ones as they are, steers the others."""
-
-    model: Annotated[str, AfterValidator(checks.check_rewriter_model)] = Field(
-        WORLD,
-        description="`world`, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER; or stored:FOLDER, the "
-        "rewrites of an `ixt-rl rewrite` job",
-    )
-    prompt: str = Field("quality", description="quality, safety, reasoning, or a YAML file")
-    error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
-
-    @model_validator(mode="after")
-    def _prompt(self, info: ValidationInfo) -> RewriterSection:
-        checks.check_judging_file(self.prompt, "rewrites", (), info)
-        return self
-
-
-class JudgeSection(Asked):
-    """Who scores candidates, and on what."""
-
-    axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
-        {"quality": 1.0}, description="axis: weight; quality is pairwise, safety and factuality are pointwise"
-    )
-    against: Literal["all", "original"] = Field(
-        "all", description="quality: compare with every other candidate, or with the original as the pivot"
-    )
-    repeats: Workers = Field(1, description="votes on every question; their mean counts")
-
-    @model_validator(mode="after")
-    def _axes(self, info: ValidationInfo) -> JudgeSection:
-        for axis in self.axes:
-            checks.check_judging_file(axis, "rubrics", ("quality",), info)
-        return self
 
 
 class SuffixEvaluation(Strict):
@@ -256,3 +158,9 @@ class SipFields(Strict):
                 remedy="give both, or set evaluation: null",
             )
         return self
+
+
+class SipStage(SipFields, Stage):
+    """Self-improving pretraining (SIP, arXiv 2601.21343) on prefixes and suffixes of documents, or a baseline of it."""
+
+    type: Literal["sip"]

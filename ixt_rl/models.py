@@ -23,7 +23,7 @@ from transformers import (
 from ixt_rl.conditioning.ends import Ends, find_ends
 
 if TYPE_CHECKING:
-    from ixt_rl.config.sections import Model, NewModel
+    from ixt_rl.blocks.model import Model, NewModel
 
 _MENDED: WeakKeyDictionary[PreTrainedTokenizerBase, str] = WeakKeyDictionary()
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.redaction import HIDDEN, without_secrets
 
 

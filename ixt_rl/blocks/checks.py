@@ -22,9 +22,8 @@ from pydantic import ValidationInfo
 
 import ixt_rl
 from ixt_rl import backends
-from ixt_rl.config.asked_options import check_options
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import BackendMissing, ConfigError
+from ixt_rl.blocks.judge_options import check_options
+from ixt_rl.errors import BackendMissing, ConfigError, did_you_mean
 
 ON_THIS_MACHINE = {"on_this_machine": True}
 """Validation context under which files, packages and template names are looked up."""

@@ -1,0 +1,141 @@
+"""Problems and prefixes: of worlds, of files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from ixt_rl.blocks import checks
+from ixt_rl.blocks.strict import NonNegativeInt, PositiveInt, Rows, Strict, Tokens
+from ixt_rl.errors import ConfigError
+
+VIEWS = {
+    "addition": ("sum", "parity", "mod5"),
+    "chain": ("full",),
+    "facts": ("uncovered", "covered"),
+    "almanac": ("full",),
+    "thoughts": ("problems", "prefixes"),
+    "thoughts-annotated": ("problems", "prefixes"),
+}
+"""Views of each world, the default first."""
+
+
+class WorldData(Strict):
+    """Problems made by code, with a verifier that knows every step."""
+
+    world: Literal["addition", "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
+    view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered", "problems", "prefixes"] = Field(
+        "sum",
+        description="addition: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; chain: full; "
+        "almanac: full; facts: whether good documents cover the facts asked for; thoughts: problems, or prefixes of "
+        "documents",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_view(cls, value: Any) -> Any:
+        views = VIEWS.get(value.get("world", ""), ()) if isinstance(value, dict) else ()
+        return {"view": views[0], **value} if views else value
+
+    @model_validator(mode="after")
+    def _view_of_world(self) -> WorldData:
+        if self.view not in VIEWS[self.world]:
+            raise ConfigError(
+                f"view={self.view} with world={self.world}",
+                reason="the world has no such view",
+                remedy=f"write one of {', '.join(VIEWS[self.world])}",
+            )
+        return self
+
+
+class FileData(Strict):
+    """Problems from a file or a hub dataset, with the names of its fields."""
+
+    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
+        description="a .jsonl, .json (either may be .gz) or .parquet file, a folder or a pattern of them, or one hub "
+        "dataset id"
+    )
+    name: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = "train"
+    question: str = Field(
+        "question",
+        description="field that holds the problem, as text or as a list of messages; here and in all other names of "
+        "fields `a.b` is the entry b of field a",
+    )
+    answer: str = Field(
+        "answer",
+        description="field that holds the gold answer: text, a number, or a list of answers each of which is right",
+    )
+    on_missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="rows in which a named field is missing, null or empty; dropped ones are counted"
+    )
+    answer_extract: Literal["none", "last_box", "hashes"] = Field(
+        "none", description="how the gold answer lies in its field: alone, in the last \\boxed{}, after ####"
+    )
+    where: dict[str, list[bool | int | float | str]] = Field(
+        {}, description="keep rows whose field has one of these values: text, numbers, true or false, dates as text"
+    )
+    max_rows: PositiveInt | None = None
+    eval_rows: NonNegativeInt = Field(
+        0,
+        description="rows set aside for evaluation, by a fixed shuffle; 0 where a stage only measures (an evaluate "
+        "stage, evaluation.data): all rows are measured",
+    )
+    group: str | None = Field(
+        None, description="rows with equal values of this field are set aside together, such as both orders of a pair"
+    )
+    columns: list[str] = Field([], description="further fields, which rewards and templates get under their own names")
+
+    @model_validator(mode="after")
+    def _free_names(self) -> FileData:
+        taken = [name for name in self.columns if name in ("question", "answer", "prompt", "told_prompt", "completion")]
+        if taken:
+            raise ConfigError(
+                f"columns={self.columns}",
+                reason=f"a row has a `{taken[0]}` of its own",
+                remedy="leave it out; data.question and data.answer map fields to those names",
+            )
+        return self
+
+
+def problems_of_world(value: Any, count: int) -> Any:
+    """A block with `problems: count` where it does not say how many and has no file: a world has no end."""
+    if not isinstance(value, dict) or value.get("problems") is not None:
+        return value
+    data = value.get("data")
+    of_file = isinstance(data, FileData | PrefixData) or (isinstance(data, dict) and "world" not in data)
+    return value if of_file else {**value, "problems": count}
+
+
+class PrefixData(Strict):
+    """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` reward."""
+
+    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
+        description="a .jsonl, .json or .parquet file, a folder or a pattern of them, or one hub dataset id"
+    )
+    text: str = Field("text", description="field of the document")
+    suffix_tokens: Tokens = Field(description="tokens at the end of a document that are to be predicted")
+    min_prefix_tokens: Tokens = 1
+    max_prefix_tokens: Tokens = Field(960, description="longer prefixes lose their beginning")
+    max_rows: Rows = Field(10_000, description="documents that are read, those for evaluation included")
+    eval_rows: NonNegativeInt = Field(100, description="documents set aside for evaluation")
+
+
+def _data_tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    if "suffix_tokens" in keys:
+        return "prefixes"
+    return "world" if "world" in keys or isinstance(value, WorldData) else "file"
+
+
+Data = Annotated[
+    Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")] | Annotated[PrefixData, Tag("prefixes")],
+    Discriminator(_data_tag),
+]

@@ -1,0 +1,115 @@
+"""Models that are asked: who, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from ixt_rl.blocks import checks
+from ixt_rl.blocks.strict import (
+    NonNegativeFloat,
+    Parameters,
+    PositiveFloat,
+    Seed,
+    Share,
+    Strict,
+    Tokens,
+    Workers,
+)
+from ixt_rl.errors import ConfigError
+
+
+class AnswerJudge(Strict):
+    """Who is asked about the answers that a `math` reward leaves undecided, once for each of them."""
+
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    rubric: str = Field(
+        "verifier", description="a shipped rubric over problem, solution (the answer) and reference, or a YAML file"
+    )
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+
+    @model_validator(mode="after")
+    def _exist(self, info: ValidationInfo) -> AnswerJudge:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world",
+                reason="answers to a file's problems have no world that could judge them",
+                remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            )
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        return self
+
+
+WORLD = "world"
+"""`model` of a rewriter or judge that the stage's world has itself."""
+
+
+class Asked(Strict):
+    """A model that is asked: by name, and how its answers are sampled."""
+
+    model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        WORLD, description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER"
+    )
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    temperature: NonNegativeFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.6
+    max_new_tokens: Tokens = 512
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _options(self, info: ValidationInfo) -> Asked:
+        role = type(self).__name__.removesuffix("Section").lower()
+        checks.check_asked(self.model, self.options, self.max_new_tokens, role, info)
+        return self
+
+
+class RewriterSection(Asked):
+    """Who rewrites suffixes: leaves good ones as they are, steers the others."""
+
+    model: Annotated[str, AfterValidator(checks.check_rewriter_model)] = Field(
+        WORLD,
+        description="`world`, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER; or stored:FOLDER, the "
+        "rewrites of an `ixt-rl rewrite` job",
+    )
+    prompt: str = Field("quality", description="quality, safety, reasoning, or a YAML file")
+    error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
+
+    @model_validator(mode="after")
+    def _prompt(self, info: ValidationInfo) -> RewriterSection:
+        checks.check_judging_file(self.prompt, "rewrites", (), info)
+        return self
+
+
+class JudgeSection(Asked):
+    """Who scores candidates, and on what."""
+
+    axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
+        {"quality": 1.0}, description="axis: weight; quality is pairwise, safety and factuality are pointwise"
+    )
+    against: Literal["all", "original"] = Field(
+        "all", description="quality: compare with every other candidate, or with the original as the pivot"
+    )
+    repeats: Workers = Field(1, description="votes on every question; their mean counts")
+
+    @model_validator(mode="after")
+    def _axes(self, info: ValidationInfo) -> JudgeSection:
+        for axis in self.axes:
+            checks.check_judging_file(axis, "rubrics", ("quality",), info)
+        return self

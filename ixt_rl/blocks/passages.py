@@ -1,0 +1,51 @@
+"""Prefixes and suffixes: of worlds, of files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from ixt_rl.blocks.documents import FileCorpus
+from ixt_rl.blocks.strict import (
+    Rows,
+    Strict,
+    Tokens,
+)
+from ixt_rl.errors import ConfigError
+
+
+class WorldPassages(Strict):
+    """Documents of a world, cut where the world says: a prefix, and how its author went on."""
+
+    world: Literal["chain", "almanac"]
+    passages: Rows = Field(4000, description="how many; they are read again when they end")
+
+
+class SuffixCorpus(FileCorpus):
+    """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
+
+    suffix_tokens: Tokens = 128
+    min_prefix_tokens: Tokens = 1
+    max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
+
+    @model_validator(mode="after")
+    def _no_conversations(self) -> SuffixCorpus:
+        for source in self.sources:
+            if source.messages is not None:
+                raise ConfigError(
+                    f"messages={source.messages!r} in documents that are cut into prefix and suffix",
+                    reason="a conversation is no one text",
+                    remedy="name the column of a document with `text`, or train conversations with type: sft",
+                )
+        return self
+
+
+def _tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
+    return "world" if "world" in keys else "files"
+
+
+Passages = Annotated[
+    Annotated[WorldPassages, Tag("world")] | Annotated[SuffixCorpus, Tag("files")], Discriminator(_tag)
+]

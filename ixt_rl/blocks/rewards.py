@@ -1,0 +1,193 @@
+"""Rewards of a stage, and how many failures it bears."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from ixt_rl.blocks import checks
+from ixt_rl.blocks.judges import AnswerJudge
+from ixt_rl.blocks.strict import (
+    Finite,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Parameters,
+    PositiveFloat,
+    PositiveInt,
+    Seconds,
+    Share,
+    Strict,
+    Tokens,
+    Workers,
+)
+from ixt_rl.errors import ConfigError
+
+
+class RewardFields(Strict):
+    """What every reward has."""
+
+    name: Name | None = Field(
+        None, description="what `keep` and the logs call it; default: the function of a python reward, else the type"
+    )
+    weight: Finite = Field(1.0, description="in the sum that grpo compares; 0: logged only")
+    type: str
+
+    @property
+    def called(self) -> str:
+        """The name, or what stands in its place."""
+        return self.name or self.type
+
+
+class WorldReward(RewardFields):
+    """The world's verifier, in the view of the stage's data."""
+
+    type: Literal["world"]
+
+
+class MathReward(RewardFields):
+    """Mathematical answers against the gold one: right 1, wrong 0, undecided excluded."""
+
+    type: Literal["math"]
+    extract: Literal["auto", "boxed", "last_box", "hashes", "tags", "minerva"] = Field(
+        "auto",
+        description="where the answer stands: in the last \\boxed{} (boxed, last_box), after ####, in <answer> tags, "
+        "after `The final answer is` (minerva), or the first of these and of `the answer is` that there is (auto)",
+    )
+    last_line: bool = Field(False, description="take a completion's last line where the answer stands nowhere else")
+    tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.0, description="largest relative difference of a number from the gold, for suites whose rules allow one"
+    )
+    on_bad_gold: Literal["refuse", "drop"] = Field(
+        "refuse", description="rows whose gold answer cannot be judged: an error, or left out and counted"
+    )
+    judge: AnswerJudge | None = Field(None, description="asked about undecided answers only; null: nobody")
+    deadline_s: Seconds = Field(5.0, description="for judging one answer; past it the answer is undecided")
+    workers: Workers = Field(1, description="child processes for what takes more than a small computation")
+
+
+class FormatReward(RewardFields):
+    """1 when the whole completion matches a regular expression, else 0."""
+
+    type: Literal["format"]
+    pattern: Annotated[str, AfterValidator(checks.check_pattern)]
+
+
+class LengthReward(RewardFields):
+    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
+
+    type: Literal["length"]
+    soft: PositiveInt
+    hard: PositiveInt
+
+
+class PythonReward(RewardFields):
+    """Any function with TRL's reward signature, from a file."""
+
+    type: Literal["python"]
+    path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
+
+    @property
+    def called(self) -> str:
+        return self.name or self.path.rpartition(":")[2]
+
+
+class JudgeReward(RewardFields):
+    """A judge's verdict on a rubric, on 0..1; undecided excluded."""
+
+    type: Literal["judge"]
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    rubric: str = Field("suffix-match", description="a shipped rubric that reads one completion, or a YAML file")
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+
+    @model_validator(mode="after")
+    def _exist(self, info: ValidationInfo) -> JudgeReward:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world", reason="a world's own judge is a reward of its own", remedy="write {type: world}"
+            )
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
+        return self
+
+
+class VerdictReward(RewardFields):
+    """Trains a judge: 1 where its verdict is the row's answer, else 0 (rows of `ixt-rl examples judge`)."""
+
+    type: Literal["verdict"]
+    rubric: str = Field("pairwise-quality", description="what the prompts ask: a shipped rubric, or a YAML file")
+    unreadable: Finite | None = Field(
+        0.0, description="reward of an answer without a readable verdict, or cut off; null: the sample is left out"
+    )
+
+    @model_validator(mode="after")
+    def _exists(self, info: ValidationInfo) -> VerdictReward:
+        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        return self
+
+
+class RewriteReward(RewardFields):
+    """Trains a rewriter: 1 for copying a fine suffix, else 0; the mean of judged quality and safety of other rewrites.
+
+    For rows of `ixt-rl examples rewriter`. What the judge leaves undecided is excluded.
+    """
+
+    type: Literal["rewrite"]
+    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    options: dict[str, Any] = Field(
+        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
+    )
+    judge_parameters: Parameters | None = Field(
+        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
+    )
+    temperature: NonNegativeFloat = 0.0
+    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+    repeats: Workers = Field(1, description="votes on every question, and on each order of a pair")
+    unreadable: Finite | None = Field(
+        0.0, description="reward of an answer that is no rewrite, or cut off; null: the sample is left out"
+    )
+
+    @model_validator(mode="after")
+    def _no_world(self, info: ValidationInfo) -> RewriteReward:
+        if self.judge == "world":
+            raise ConfigError(
+                "judge: world",
+                reason="rewrites of files have no world that could judge them",
+                remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            )
+        checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
+        return self
+
+
+Reward = Annotated[
+    WorldReward | MathReward | FormatReward | LengthReward | PythonReward | JudgeReward | VerdictReward | RewriteReward,
+    Field(discriminator="type"),
+]
+
+
+class RewardErrors(Strict):
+    """How many failing or late reward calls a run bears before it stops; failed samples are excluded and saved."""
+
+    max_share: Share = Field(0.25, description="of one step's samples")
+    max_total: NonNegativeInt = 1000
+    deadline_s: PositiveFloat = Field(
+        1800.0, description="seconds a reward may take for a step's samples; then they are asked one by one, and what "
+        "is not answered fails"
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""How a stage samples the policy, in training and in evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+)
+
+from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Strict, Tokens
+
+
+class RolloutSection(Strict):
+    """How a stage samples the policy; what samples it is the run's `rollout` block."""
+
+    max_new_tokens: Tokens
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: NonNegativeInt = 0
+    max_prompt_tokens: Tokens = 1024
+    on_long: Literal["fail", "drop", "truncate"] = Field(
+        "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
+    )
+    batch_size: BatchSize = Field(256, description="rows generated at once (engine transformers)")
+
+
+class Evaluation(Strict):
+    """Measured on held-out problems, greedy and sampled, plain and told the answer."""
+
+    every: PositiveInt = 20
+    problems: Rows = 200
+    at_start: bool = True
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    samples: BatchSize = Field(1, description="sampled completions a problem (avg@k)")

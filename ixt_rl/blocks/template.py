@@ -1,0 +1,111 @@
+"""Prompts as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    model_validator,
+)
+
+from ixt_rl.blocks import checks
+from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.strict import Strict
+from ixt_rl.errors import ConfigError, did_you_mean
+
+
+class Shot(Strict):
+    """A worked example in a chat prompt."""
+
+    question: str = Field(description="put into the template's `prompt`")
+    answer: str = Field(description="the assistant's reply to it")
+
+
+class Template(Strict):
+    """Prompts as data: `{question}`, `{answer}` and the names in `data.columns` are the row's fields.
+
+    `prompt` is x, what inference sees; `told` is x (+) y, the prompt that is told the answer, or more of it.
+    """
+
+    prompt: str
+    told: str
+    chat: bool = Field(False, description="both are the user's message in the tokenizer's chat template")
+    system: str | None = Field(None, description="the chat's system message")
+    examples: list[Shot] = Field([], description="few-shot turns before the question, in a chat")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="variables of the tokenizer's chat template, such as {enable_thinking: false}"
+    )
+
+    @model_validator(mode="after")
+    def _needs_chat(self) -> Template:
+        for key in ("system", "examples", "chat_template_kwargs"):
+            if getattr(self, key) and not self.chat:
+                raise ConfigError(
+                    f"{key} in a template without chat",
+                    reason="it belongs to the tokenizer's chat template, which plain prompts do not go through",
+                    remedy=f"set chat: true, or leave {key} out; plain prompts hold their examples in `prompt`",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fields(self) -> Template:
+        fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
+        for key, found in fields.items():
+            if "question" not in found:
+                near = next((near for name in sorted(found) if (near := did_you_mean(name, ["question"]))), "")
+                raise ConfigError(
+                    f"{key}={getattr(self, key)!r} does not show {{question}}",
+                    reason="the model cannot solve a problem it does not see",
+                    remedy=f"{near}put {{question}} in `{key}`",
+                )
+        if "answer" in fields["prompt"]:
+            raise ConfigError(
+                f"prompt={self.prompt!r} shows {{answer}}",
+                reason="the plain prompt is what inference sees, and inference has no answer",
+                remedy="use {answer} in `told` only",
+            )
+        if not fields["told"] - fields["prompt"]:
+            raise ConfigError(
+                f"told={self.told!r} shows no more than `prompt`: neither {{answer}} nor another column",
+                reason="the posterior is the model that is told the answer, or something of it",
+                remedy="put {answer} in `told`, or a field of data.columns",
+            )
+        if self.examples and fields["prompt"] != {"question"}:
+            raise ConfigError(
+                f"prompt={self.prompt!r} with examples",
+                reason="few-shot turns are written by `prompt`, and have a question and an answer, no further columns",
+                remedy="leave examples out, or show the columns in `told` only",
+            )
+        return self
+
+
+TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+
+
+def check_template_columns(template: str | Template | None, data: Any) -> None:
+    """Every field of an inline template is a column of the rows that it renders.
+
+    Raises:
+        ConfigError: one is not, or the plain prompt shows the answer under the name of its own field.
+    """
+    if not isinstance(template, Template):
+        return
+    columns = data.columns if isinstance(data, FileData) else []
+    for key in ("prompt", "told"):
+        for field in sorted(checks.template_fields(getattr(template, key)) - {"question", "answer", *columns}):
+            raise ConfigError(
+                f"template.{key} shows {{{field}}}",
+                reason="the rows have "
+                + ", ".join(["question", "answer", *columns])
+                + ("" if isinstance(data, FileData) else ": further columns come from files"),
+                remedy=did_you_mean(field, ["question", "answer", *columns])
+                + f"add the file's field to data.columns: [{', '.join([*columns, field])}], or leave it out",
+            )
+    if isinstance(data, FileData) and data.answer in checks.template_fields(template.prompt) - {"question"}:
+        raise ConfigError(
+            f"template.prompt shows {{{data.answer}}}",
+            reason="data.answer is that field: the plain prompt is what inference sees, and inference has no answer",
+            remedy="show it in `told` only",
+        )

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationInfo
@@ -229,10 +229,10 @@ def check_rewriter_model(name: str, info: ValidationInfo) -> str:
     return name
 
 
-def check_judging_file(name: str, kind: str, aliases: tuple[str, ...], info: ValidationInfo) -> str:
-    """A rubric or rewrite prompt that the library ships, or a YAML file; `aliases` are other names for shipped ones."""
-    folder = Path(ixt_rl.__file__).parent / "judging" / kind
-    known = sorted({file.stem for file in folder.glob("*.yaml")} | {*aliases})
+def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo) -> str:
+    """A rubric of judges, or a prompt of rewriters, that the library ships, or a YAML file."""
+    folder = Path(ixt_rl.__file__).parent / {"rubrics": "judging", "prompts": "rewriting"}[kind] / kind
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
     if not _off(info) and name not in known and not Path(name).expanduser().is_file():
         raise ConfigError(
             repr(name),

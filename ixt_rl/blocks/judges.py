@@ -51,7 +51,7 @@ class AnswerJudge(Strict):
                 reason="answers to a file's problems have no world that could judge them",
                 remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
             )
-        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        checks.check_question_file(self.rubric, "rubrics", info)
         return self
 
 
@@ -93,7 +93,7 @@ class RewriterSection(Asked):
 
     @model_validator(mode="after")
     def _prompt(self, info: ValidationInfo) -> RewriterSection:
-        checks.check_judging_file(self.prompt, "rewrites", (), info)
+        checks.check_question_file(self.prompt, "prompts", info)
         return self
 
 
@@ -111,5 +111,6 @@ class JudgeSection(Asked):
     @model_validator(mode="after")
     def _axes(self, info: ValidationInfo) -> JudgeSection:
         for axis in self.axes:
-            checks.check_judging_file(axis, "rubrics", ("quality",), info)
+            if axis != "quality":  # the pairwise one, which is no rubric's name
+                checks.check_question_file(axis, "rubrics", info)
         return self

@@ -121,7 +121,7 @@ class JudgeReward(RewardFields):
             raise ConfigError(
                 "judge: world", reason="a world's own judge is a reward of its own", remedy="write {type: world}"
             )
-        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        checks.check_question_file(self.rubric, "rubrics", info)
         checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
         return self
 
@@ -137,7 +137,7 @@ class VerdictReward(RewardFields):
 
     @model_validator(mode="after")
     def _exists(self, info: ValidationInfo) -> VerdictReward:
-        checks.check_judging_file(self.rubric, "rubrics", (), info)
+        checks.check_question_file(self.rubric, "rubrics", info)
         return self
 
 

@@ -18,6 +18,8 @@ from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.yaml_io import parse_yaml
 
 Message = dict[str, str]
+RUBRICS = "judging/rubrics"
+"""Where those lie that come with the library."""
 OVERALL = "overall"
 VERDICT = "verdict"
 
@@ -227,7 +229,7 @@ def well_formed(text: str) -> str:
 
 def shipped_rubrics() -> dict[str, Path]:
     """Name -> file of the rubrics that come with the library."""
-    return shipped("rubrics")
+    return shipped(RUBRICS)
 
 
 def load_rubric(name: str | os.PathLike[str]) -> Rubric:
@@ -236,12 +238,12 @@ def load_rubric(name: str | os.PathLike[str]) -> Rubric:
     Raises:
         DataError: no such rubric, or a file that is no rubric; names the key and what is wrong with it.
     """
-    return load_file(name, "rubrics", Rubric)
+    return load_file(name, RUBRICS, Rubric)
 
 
 def shipped(folder: str) -> dict[str, Path]:
-    """Name -> file of what comes with the library in a folder of `ixt_rl/judging`."""
-    files = Path(str(resources.files("ixt_rl.judging"))) / folder
+    """Name -> file of what comes with the library in one of its folders."""
+    files = Path(str(resources.files("ixt_rl"))) / folder
     return {file.stem: file for file in sorted(files.glob("*.yaml"))}
 
 
@@ -272,5 +274,5 @@ def load_file(name: str | os.PathLike[str], folder: str, kind: type[R]) -> R:
         reason=first["msg"].removeprefix("Value error, "),
         remedy=did_you_mean(str(first["loc"][-1]), [*kind.model_fields, *Axis.model_fields])
         if first["type"] == "extra_forbidden"
-        else f"see ixt_rl/judging/{folder} for {what}s that load",
+        else f"see ixt_rl/{folder} for {what}s that load",
     )

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ixt_rl.annotation.judges import open_judge, parse_judge
 from ixt_rl.blocks.judges import WORLD, Asked, JudgeSection
 from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
-from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache, Rewriter, load_rewrite
-from ixt_rl.judging.stored_rewrites import StoredRewrites
+from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache
+from ixt_rl.judging.opening import open_judge, parse_judge
 from ixt_rl.methods.sip import SipStage
+from ixt_rl.rewriting import Rewriter, load_rewrite
+from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.annotation.judges import load_function, open_judge, parse_judge
 from ixt_rl.blocks.data import FileData, WorldData
 from ixt_rl.blocks.judges import AnswerJudge
 from ixt_rl.blocks.keeping import deciding, reward_names
@@ -17,10 +16,12 @@ from ixt_rl.blocks.rewards import MathReward as MathRewardSection
 from ixt_rl.blocks.rewards import RewriteReward as RewriteRewardSection
 from ixt_rl.blocks.rewards import WorldReward
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, RewriteReward, VerdictReward, load_rubric
+from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, VerdictReward, load_rubric
+from ixt_rl.judging.opening import load_function, open_judge, parse_judge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
+from ixt_rl.rewriting import RewriteReward
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 

@@ -24,11 +24,12 @@ from ixt_rl.evaluation.continuations import (
 )
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
 from ixt_rl.files import read_rows, write_json, write_rows
-from ixt_rl.judging import CandidateJudge, Rewriter
-from ixt_rl.judging.stored_rewrites import StoredRewrites
+from ixt_rl.judging import CandidateJudge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.sip import SipStage, SuffixEvaluation
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.rewriting import Rewriter
+from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.asked import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.callbacks import StageCallback

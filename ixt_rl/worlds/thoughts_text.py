@@ -15,7 +15,7 @@ from random import Random
 from typing import Literal
 
 from ixt_rl.conditioning.conditioner import share
-from ixt_rl.judging.thoughts import TEACHER_TAG
+from ixt_rl.conditioning.thought_marks import TEACHER_TAG
 from ixt_rl.worlds.base import is_eval_text
 from ixt_rl.worlds.chain_text import FILLERS, MODULUS, Problem, apply, step_words
 

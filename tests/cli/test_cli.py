@@ -97,7 +97,7 @@ def test_light_commands_import_nothing_heavy(command: str, good):
     }[command]
     script = (
         "import sys\n"
-        "from ixt_rl.cli import main\n"
+        "from ixt_rl.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as exit: assert not exit.code, exit.code\n"
         "heavy = {'torch', 'transformers', 'trl', 'datasets', 'accelerate', 'numpy', 'matplotlib', 'sympy'}\n"
@@ -193,7 +193,7 @@ def test_errors_of_a_run_are_readable_and_set_the_exit_status(error: str, status
         "    assert fresh is True\n"
         f"    raise errors.{error}('what [b]x[/b]', reason='why', remedy='how')\n"
         "sys.modules['ixt_rl.run'] = types.SimpleNamespace(run_config=run_config)\n"
-        "from ixt_rl.cli import main\n"
+        "from ixt_rl.cli.main import main\n"
         "main(['run', sys.argv[1], '--fresh'])\n"
     )
     child = subprocess.run(

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ixt_rl.backends import BACKENDS, is_installed
-from ixt_rl.cli import main
+from ixt_rl.cli.main import main
 from ixt_rl.rollout.pool_check import check_pool
 
 needs_pool = pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ixt_rl.cli import BAD_INPUT, main
+from ixt_rl.cli.main import BAD_INPUT, main
 from tests.unit.annotation.helpers import read_rows, write_lines
 from tests.unit.annotation.rewriting import SUFFIX, passages, policy_folder, rewriter_file
 

@@ -102,7 +102,7 @@ def problems(rng: random.Random, folder: Path) -> None:
 
 def annotated(rng: random.Random, folder: Path) -> None:
     """Rows of a job: one pass, then reading by number."""
-    from ixt_rl.annotation.jsonlines import JsonLines, scan
+    from ixt_rl.corpus.jsonlines import JsonLines, scan
 
     file = _rows_file(rng, folder, ".jsonl")
     index = scan([file], {"text": "text"}, 2, infer=rng.random() < 0.5)
@@ -130,7 +130,7 @@ def verdict(rng: random.Random, folder: Path) -> None:
 def rewrite(rng: random.Random, folder: Path) -> None:
     """A rewriter's answer."""
     from ixt_rl.judging.backend import Reply
-    from ixt_rl.judging.rewrite_prompt import read_rewrite
+    from ixt_rl.rewriting.prompt import read_rewrite
 
     known = ("COPY", "<rewrite>\nA better end.\n</rewrite>", '{"rewrite": "A better end."}', "<think>x</think>COPY")
     reply = Reply(mutate.text(rng, rng.choice(known)), rng.choice(("stop", "length")), 1, 1)
@@ -155,7 +155,8 @@ def response(rng: random.Random, folder: Path) -> None:
 
 def rubric(rng: random.Random, folder: Path) -> None:
     """A file of a judge's questions."""
-    from ixt_rl.judging import load_rewrite, load_rubric
+    from ixt_rl.judging import load_rubric
+    from ixt_rl.rewriting import load_rewrite
 
     load, kind = rng.choice(((load_rubric, "rubrics"), (load_rewrite, "rewrites")))
     shipped = rng.choice(sorted((ROOT / "ixt_rl" / "judging" / kind).glob("*.yaml")))
@@ -228,8 +229,8 @@ def cursor(rng: random.Random, folder: Path) -> None:
 
 def job_state(rng: random.Random, folder: Path) -> None:
     """The folder of an annotation job."""
-    from ixt_rl.annotation.folder import Folder
-    from ixt_rl.annotation.session import spending
+    from ixt_rl.corpus.job_folder import Folder
+    from ixt_rl.corpus.progress import spending
 
     job = Folder(folder / "out", "jsonl")
     settings = {"judge": {"name": "x"}, "shard_rows": 10, "rubric": "web-text"}

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.annotation.annotate import RaySettings, annotate
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.rewrite import rewrite
-from ixt_rl.annotation.source import SourceSpec
 from ixt_rl.backends import is_installed
+from ixt_rl.corpus.annotate.annotate import RaySettings, annotate
+from ixt_rl.corpus.rewrite.rewrite import rewrite
+from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import load_rubric
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.rollout.ray_data import map_on_actors, ray_session
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import judge_file, make_job, read_rows, shards, write_lines

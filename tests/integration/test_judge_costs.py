@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from ixt_rl.cli import main
+from ixt_rl.cli.main import main
 from ixt_rl.errors import RewardError
 from ixt_rl.run import run_config
 from tests.integration.run_helpers import config, online, rows, sip

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ixt_rl.annotation.examples import make_examples
-from ixt_rl.annotation.excerpts import ExamplesJob
 from ixt_rl.blocks.model import NewModel
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.corpus.examples.examples import make_examples
+from ixt_rl.corpus.examples.excerpts import ExamplesJob
 from ixt_rl.errors import ConfigError
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import run_config

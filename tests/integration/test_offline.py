@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _detect_agent
 
 from ixt_rl.blocks.data import FileData
-from ixt_rl.cli import main
+from ixt_rl.cli.main import main
 from ixt_rl.config.load import load_run
 from ixt_rl.offline import offline
 from ixt_rl.run.hub import asks_hub

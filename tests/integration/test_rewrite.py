@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.rewrite import rewrite
-from ixt_rl.annotation.source import SourceSpec
+from ixt_rl.corpus.rewrite.rewrite import rewrite
+from ixt_rl.corpus.rows import SourceSpec
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.types import SamplingParams
 from tests.integration.judge_model import save_judge
 from tests.unit.annotation.helpers import read_rows, shards, write_lines
@@ -26,7 +26,7 @@ from tests.unit.annotation.rewriting import SUFFIX, make_rewriting, passages, po
 ROOT = Path(__file__).resolve().parents[2]
 FORKS = """
 import os, sys
-from ixt_rl.cli import main
+from ixt_rl.cli.main import main
 
 main(sys.stdin.readline().split(), standalone_mode=False)  # imports all that a session needs
 for line in sys.stdin:  # a session a line; its process is told, then how it ended

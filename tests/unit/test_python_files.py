@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.annotation.judges import load_function
 from ixt_rl.contents import ADDED
 from ixt_rl.errors import ConfigError
+from ixt_rl.judging.opening import load_function
 
 
 @pytest.fixture(autouse=True)

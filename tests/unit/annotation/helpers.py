@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ixt_rl.annotation.job import Job
-from ixt_rl.annotation.judges import parse_judge
+from ixt_rl.corpus.annotate.job import Job
 from ixt_rl.judging import load_rubric
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.types import SamplingParams
 
 JUDGE = '''

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.rewrite_job import SuffixJob
-from ixt_rl.judging import load_rewrite
+from ixt_rl.corpus.rewrite.suffixes import SuffixJob
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.models import byte_tokenizer
+from ixt_rl.rewriting import load_rewrite
 from ixt_rl.types import SamplingParams
 
 REWRITER = '''

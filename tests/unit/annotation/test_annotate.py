@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ixt_rl.annotation.annotate import annotate
-from ixt_rl.annotation.console import remarks
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.shards import content_share
-from ixt_rl.annotation.source import SourceSpec
+from ixt_rl.corpus.annotate.annotate import annotate
+from ixt_rl.corpus.annotate.job import content_share
+from ixt_rl.corpus.rows import SourceSpec
+from ixt_rl.corpus.terminal import remarks
 from ixt_rl.data.feedback_columns import read_feedback
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import load_rubric
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.types import Feedback, SamplingParams
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, read_rows, shards, write_lines
 from tests.unit.judging.server import completion, serve

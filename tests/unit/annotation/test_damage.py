@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ixt_rl.annotation.annotate import annotate
-from ixt_rl.annotation.fingerprints import hash_model
-from ixt_rl.annotation.folder import Folder
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.source import SourceSpec
+from ixt_rl.corpus.annotate.annotate import annotate
+from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.judging.fingerprints import hash_model
+from ixt_rl.judging.opening import parse_judge
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, shards, write_lines
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ixt_rl.annotation.annotate import annotate
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.rewrite import rewrite
-from ixt_rl.annotation.source import SourceSpec
+from ixt_rl.corpus.annotate.annotate import annotate
+from ixt_rl.corpus.rewrite.rewrite import rewrite
+from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
-from ixt_rl.judging import FunctionBackend, Rewriter, load_rewrite
-from ixt_rl.judging.stored_rewrites import StoredRewrites
+from ixt_rl.judging import FunctionBackend
+from ixt_rl.judging.opening import parse_judge
+from ixt_rl.rewriting import Rewriter, load_rewrite
+from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import make_job, read_rows, shards, write_lines
 from tests.unit.annotation.rewriting import (

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.rewrite import rewrite
-from ixt_rl.annotation.rewrite_job import ThoughtsJob
-from ixt_rl.annotation.source import SourceSpec
-from ixt_rl.judging import load_rewrite
-from ixt_rl.judging.thoughts import interleaved
+from ixt_rl.conditioning.thought_marks import interleaved
+from ixt_rl.corpus.rewrite.rewrite import rewrite
+from ixt_rl.corpus.rewrite.thoughts import ThoughtsJob
+from ixt_rl.corpus.rows import SourceSpec
+from ixt_rl.judging.opening import parse_judge
+from ixt_rl.rewriting import load_rewrite
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import read_rows, shards, write_lines
 from tests.unit.annotation.rewriting import rewriter_file

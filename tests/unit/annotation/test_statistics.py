@@ -8,13 +8,13 @@ import random
 import numpy as np
 import pytest
 
-from ixt_rl.annotation.annotate import annotate
-from ixt_rl.annotation.check import agreement
-from ixt_rl.annotation.draws import Draw
-from ixt_rl.annotation.judges import parse_judge
-from ixt_rl.annotation.source import SourceSpec
-from ixt_rl.annotation.statistics import _Sums
+from ixt_rl.corpus.annotate.agreement import agreement
+from ixt_rl.corpus.annotate.annotate import annotate
+from ixt_rl.corpus.annotate.statistics import _Sums
+from ixt_rl.corpus.even_sample import Draw
+from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.judging import load_rubric
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import corpus, judge_file, make_job, read_rows, write_lines
 

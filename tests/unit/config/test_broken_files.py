@@ -104,7 +104,7 @@ def test_no_broken_file_imports_torch(tmp_path):
         files[-1].write_text(broken_text(case))
     script = (
         "import json, sys\n"
-        "from ixt_rl.cli import main\n"
+        "from ixt_rl.cli.main import main\n"
         "status = None\n"
         "try: main(['check', *sys.argv[1:]])\n"
         "except SystemExit as exit: status = exit.code\n"

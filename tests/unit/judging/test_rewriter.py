@@ -10,9 +10,9 @@ from ixt_rl.data.suffixes import PrefixSuffix
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import EndpointBackend, EngineBackend, FunctionBackend, Judge, JudgeCache, Reply
 from ixt_rl.judging.candidates import CandidateJudge
-from ixt_rl.judging.rewrite_prompt import COPY, load_rewrite, read_rewrite, shipped_rewrites
-from ixt_rl.judging.rewriter import Rewriter
 from ixt_rl.models import byte_tokenizer
+from ixt_rl.rewriting.prompt import COPY, load_rewrite, read_rewrite, shipped_rewrites
+from ixt_rl.rewriting.rewriter import Rewriter
 from ixt_rl.types import Candidate, SamplingParams
 from tests.unit.judging.server import completion, serve
 from tests.unit.judging.test_engine import WritingEngine

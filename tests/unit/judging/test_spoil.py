@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from ixt_rl.judging.rewrite_prompt import read_rewrite
-from ixt_rl.judging.rewriter import Reply
-from ixt_rl.judging.spoil import JUNK, SPOILERS, same_text, spoil
-from ixt_rl.judging.spoil_prompt import load_spoil_prompt
+from ixt_rl.corpus.examples.spoil import JUNK, SPOILERS, same_text, spoil
+from ixt_rl.corpus.examples.spoil_prompt import load_spoil_prompt
+from ixt_rl.rewriting.prompt import read_rewrite
+from ixt_rl.rewriting.rewriter import Reply
 
 TEXT = " of the river. It rose in spring!  Then the farmers moved up the hill,\nand waited there for it to fall again."
 OTHERS = [TEXT, "  a wholly different story about bread.", "Nobody came."]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ixt_rl.judging import Reply, load_rubric, parse_answer, strip_thinking
-from ixt_rl.judging.rewrite_prompt import COPY, read_rewrite
+from ixt_rl.rewriting.prompt import COPY, read_rewrite
 
 WEB, PAIR = load_rubric("web-text"), load_rubric("pairwise-quality")
 TAGS = ["<think>", "</think>", "<thinking>", "</THINKING>", "[THINK]", "[/THINK]", "</reasoning>", "<think></think>"]

@@ -6,10 +6,11 @@ import random
 
 import pytest
 
+from ixt_rl.conditioning.thought_marks import TEACHER_TAG, Woven, interleaved, predicted_suffix, weave
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging import EngineBackend, FunctionBackend
-from ixt_rl.judging.thoughts import TEACHER_TAG, Thinker, Woven, chunks, interleaved, predicted_suffix, weave
 from ixt_rl.models import byte_tokenizer
+from ixt_rl.rewriting.thinker import Thinker, chunks
 from ixt_rl.types import SamplingParams
 from tests.unit.judging.test_engine import CHAT, WritingEngine
 

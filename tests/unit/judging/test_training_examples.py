@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.annotation.examples import make_examples, run
-from ixt_rl.annotation.excerpts import ExamplesJob
-from ixt_rl.annotation.judges import parse_judge
+from ixt_rl.cli.examples import run
+from ixt_rl.corpus.examples.examples import make_examples
+from ixt_rl.corpus.examples.excerpts import ExamplesJob
+from ixt_rl.corpus.examples.spoil import SPOILERS, same_text
+from ixt_rl.corpus.examples.training_rows import Excerpt, judge_labels, judge_pairs, read_label, rewriter_rows
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.judging.examples import Excerpt, judge_labels, judge_pairs, read_label, rewriter_rows
-from ixt_rl.judging.rewrite_prompt import load_rewrite
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.judging.rubric import load_rubric
-from ixt_rl.judging.spoil import SPOILERS, same_text
 from ixt_rl.models import byte_tokenizer
+from ixt_rl.rewriting.prompt import load_rewrite
 from tests.unit.data.files import write
 
 TOKENIZER = byte_tokenizer()
@@ -217,7 +218,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
 def test_the_command_says_what_it_made(tmp_path):
     from click.testing import CliRunner
 
-    from ixt_rl.cli import main
+    from ixt_rl.cli.main import main
 
     path, out = corpus(tmp_path / "corpus.jsonl", 12), tmp_path / "pairs.jsonl"
     words = ["--tokenizer", "bytes", "--suffix-tokens", "60"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.judging import FunctionBackend, Judge, RewriteReward, VerdictReward, load_rubric
+from ixt_rl.judging import FunctionBackend, Judge, VerdictReward, load_rubric
 from ixt_rl.rewards import GuardedReward, RewardBudget
+from ixt_rl.rewriting import RewriteReward
 from ixt_rl.types import SamplingParams
 
 PAIRS = load_rubric("pairwise-quality")

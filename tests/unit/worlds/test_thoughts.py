@@ -8,10 +8,11 @@ from itertools import islice
 import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning
+from ixt_rl.conditioning.thought_marks import interleaved
 from ixt_rl.data.corpus import MemoryCorpus
 from ixt_rl.data.packed import IGNORED, PackedRows
 from ixt_rl.judging import FunctionBackend
-from ixt_rl.judging.thoughts import Thinker, interleaved
+from ixt_rl.rewriting.thinker import Thinker
 from ixt_rl.types import Document, SamplingParams
 from ixt_rl.worlds import AnnotatedThoughtsWorld, ThoughtsWorld
 from ixt_rl.worlds.base import is_eval_text

@@ -1,0 +1,7 @@
+"""The command line: `ixt-rl`."""
+
+from __future__ import annotations
+
+from ixt_rl.cli.main import main
+
+__all__ = ["main"]

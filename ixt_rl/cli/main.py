@@ -1,0 +1,396 @@
+"""`ixt-rl` check | run | annotate | rewrite | ... | doctor; heavy modules are imported only where one needs them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ixt_rl import __version__, backends
+from ixt_rl.cli import corpus_options as options
+from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
+from ixt_rl.files import readable
+from ixt_rl.redaction import without_secrets
+from ixt_rl.signals import Stopped, stoppable
+
+_GO_ON = ("run", "annotate", "rewrite")  # commands that can be stopped at any moment
+
+BAD_INPUT = 2
+"""Exit status when the configuration, the data or the installation must change; other failures give 1."""
+
+
+def _print(text: str, style: str = "", *, stderr: bool = False) -> None:
+    """Prints text as it is (no markup, no wrapping), coloured on a terminal."""
+    Console(stderr=stderr, soft_wrap=True, highlight=False).print(Text(text, style=style))
+
+
+def _readable_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Prints the library's own errors, and the system's, without a traceback; turns them and signals into a status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            with stoppable():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            goes_on = "; the same command goes on from here" if command.__name__ in _GO_ON else ""
+            _print(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
+            sys.exit(stop.status if isinstance(stop, Stopped) else 130)
+        except (IxtRlError, OSError) as error:
+            if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):
+                raise
+            known = error if isinstance(error, IxtRlError) else readable(error)
+            _print(f"{type(known).__name__}: {known}", "red", stderr=True)
+            sys.exit(BAD_INPUT if isinstance(known, ConfigError | DataError | BackendMissing) else 1)
+
+    return wrapped
+
+
+def _require_core() -> None:
+    for backend in backends.BACKENDS.values():
+        if backend.core:
+            backends.require(backend.name, used_for="this command")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ixt-rl")
+def main() -> None:
+    """Post-training of language models, described by one YAML file.
+
+    \b
+    First minutes:
+      ixt-rl doctor                              what is installed and works (--pool: Ray and vLLM)
+      ixt-rl check configs/demo/addition.yaml    is this file right? (seconds, loads nothing)
+      ixt-rl run configs/demo/addition.yaml      run it
+      ixt-rl report runs/addition                write its report again
+      ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
+                                                 have a judge score documents (--help: examples)
+      ixt-rl rewrite --help                      have a rewriter improve how documents go on, for SIP
+
+    Set IXT_RL_TRACEBACK=1 to see where an error was raised.
+    """
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_readable_errors
+def check(files: tuple[Path, ...]) -> None:
+    """Validate run files without loading anything.
+
+    Exit status 0: all can run; 2: at least one cannot, and every problem in it was listed.
+
+    \b
+    Examples:
+      ixt-rl check configs/demo/addition.yaml
+      ixt-rl check configs/*/*.yaml
+    """
+    from ixt_rl.config.load import load_run, notes
+
+    bad = 0
+    for file in files:
+        try:
+            config = load_run(file)
+        except ConfigError as error:
+            bad += 1
+            _print(str(error), "red")
+            continue
+        stages = ", ".join(f"{stage.name} ({stage.type})" for stage in config.stages)
+        _print(f"{file}: ok - {stages}", "green")
+        for note in notes(config):
+            _print(f"  note: {note}", "yellow")
+    if bad:
+        sys.exit(BAD_INPUT)
+
+
+@main.command()
+@_readable_errors
+def schema() -> None:
+    """Print the JSON schema of a run file.
+
+    Editors complete and check YAML with it.
+
+    \b
+    Example:
+      ixt-rl schema > ixt-rl.schema.json
+    """
+    import json
+
+    from ixt_rl.config.schema import RunConfig
+
+    click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+@main.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Print all defaults, and what each stage would do.")
+@click.option("--fresh", is_flag=True, help="Start over: replace what an earlier run left in the folder.")
+@_readable_errors
+def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
+    """Run the stages of FILE, with any key replaced by KEY=VALUE.
+
+    Keys are dotted; a stage goes by its index or name; values are YAML, validated like the file.
+    Stopped, by Ctrl-C, SIGTERM or kill -9, the same command goes on. A finished stage is reused unless something that
+    it depends on has changed.
+    Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed; 130: Ctrl-C; 143:
+    SIGTERM.
+
+    \b
+    Examples:
+      ixt-rl run configs/demo/addition.yaml
+      ixt-rl run configs/demo/addition.yaml --dry-run
+      ixt-rl run configs/demo/addition.yaml name=three-seeds 'seeds=[1, 2, 3]'
+      ixt-rl run configs/demo/addition.yaml stages.0.optim.lr=1e-3
+    """
+    from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
+
+    config = load_run(file, overrides)
+    for note in notes(config):
+        _print(f"note: {note}", "yellow", stderr=True)
+    if dry_run:
+        from ixt_rl.run.plan import plan
+
+        click.echo(without_secrets(dump_yaml(resolved(config))), nl=False)
+        for line in plan(config):
+            _print(line, stderr=True)
+        return
+    _require_core()
+    from ixt_rl.run import run_config
+
+    _print(f"run folder: {run_config(config, fresh=fresh)}")
+
+
+@main.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@options.asking("judge")
+@click.option("--rubric", required=True, help="Name of a shipped rubric, or a YAML file.")
+@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column with a field of the rubric; a.b: entry.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Votes on every document; their mean counts.")
+@click.option("--fraction", type=float, default=1.0, show_default=True, help="Share judged, by hash of the texts.")
+@click.option("--check-sample", type=int, default=0, show_default=True, help="Documents asked again, for the report.")
+@click.option("--prefix", default="feedback", show_default=True, help="Start of the new columns' names.")
+@options.files()
+@options.workers("judge")
+@_readable_errors
+def annotate(source: str, out: Path, **words: Any) -> None:
+    """Have a judge score the rows of IN; write them with feedback columns to OUT.
+
+    IN is a .jsonl or .parquet file, a folder or 'pattern*' of them, or a data set of the hub. OUT is a folder; it gets
+    part-000000.parquet, ... in the order of IN, annotation.html and annotation.json. The new columns are
+    feedback_level (1 to 5), _scores, _critique, _judge, _status, _reason and _tokens.
+
+    Stopped, by Ctrl-C or kill -9, the same command goes on: finished files stay, and replies of the judge are kept one
+    by one. Another job in the same OUT is refused. Equal documents are asked once.
+
+    \b
+    Examples:
+      # a model in this process, served by vLLM; columns `text`
+      ixt-rl annotate corpus.jsonl annotated --judge vllm:models/Qwen3-8B --rubric web-text
+      # the best known share of a large corpus, on four GPUs
+      ixt-rl annotate 'corpus/*.parquet' annotated --judge vllm:models/Qwen3-8B --rubric web-text \\
+          --fraction 0.15 --engine ray --workers 4 --gpus-per-worker 1
+      # an endpoint, with its prices, and 200 documents asked twice
+      ixt-rl annotate solutions.jsonl scored --judge openai:my-judge --base-url http://localhost:8000/v1 \\
+          --rubric reasoning --field problem=question --field solution=answer \\
+          --judge-option concurrency=64 --prices 0.1 0.4 --temperature 0.7 --check-sample 200
+      # a function of yours: it gets the fields and gives a score, a label, a Verdict, or None
+      ixt-rl annotate solutions.jsonl checked --judge python:judge.py:check --rubric verifier --prefix verifier
+    """
+    _require_core()
+    from ixt_rl.cli.annotate import run as run_annotation
+
+    _print(run_annotation(source, out, words))
+
+
+@main.group()
+def examples() -> None:
+    """Make rows to train a judge or a rewriter on, from documents.
+
+    Documents are cut into a prefix and a suffix. The suffixes are spoiled, so that it is known which one is worse.
+    Equal commands write equal files.
+
+    \b
+    Next:
+      ixt-rl run configs/sip/judge.yaml stages.train.data.path=pairs.jsonl
+      ixt-rl run configs/sip/rewriter.yaml stages.train.data.path=rewrites.jsonl
+    """
+
+
+@examples.command("judge")
+@options.excerpts()
+@click.option("--rubric", default="pairwise-quality", show_default=True, help="What the judge is asked: name or file.")
+@_readable_errors
+def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
+    """Write rows of `prompt` and `label`: which of two suffixes is the original, asked in both orders.
+
+    IN is a .jsonl, .json or .parquet file, a folder or 'pattern*' of them. With --label, rows are single continuations
+    with the label of their document: yes or no (true or false) for --rubric safety.
+
+    \b
+    Examples:
+      ixt-rl examples judge corpus.jsonl pairs.jsonl --tokenizer models/Llama-3.1-8B
+      ixt-rl examples judge corpus.jsonl pairs.jsonl --tokenizer bytes --spoiler other --spoiler words --documents 500
+      # spoiled by a language model, too
+      ixt-rl examples judge 'corpus/*.parquet' pairs.jsonl --tokenizer models/Llama-3.1-8B \\
+          --model vllm:models/Qwen3-8B --cache spoiled.sqlite
+      # is it safe? answers to prompts, with a column `is_safe`
+      ixt-rl examples judge replies.jsonl safety.jsonl --tokenizer bytes --rubric safety \\
+          --prompt question --text answer --label is_safe
+    """
+    _require_core()
+    from ixt_rl.cli.examples import run as run_examples
+
+    _print(run_examples("judge", source, out, rubric, words))
+
+
+@examples.command("rewriter")
+@options.excerpts()
+@click.option("--rewrite", default="quality", show_default=True, help="What the rewriter is asked: name or file.")
+@click.option("--label-rubric", default="safety", show_default=True, help="Whose labels --label has.")
+@_readable_errors
+def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> None:
+    """Write rows of `prompt` and `good`: originals, which are to be copied, and spoiled ones, to be rewritten.
+
+    IN is as for `examples judge`. With --label, a suffix is to be copied where its document's label is the best one
+    (yes for safety), and to be rewritten elsewhere.
+
+    \b
+    Examples:
+      ixt-rl examples rewriter corpus.jsonl rewrites.jsonl --tokenizer models/Llama-3.1-8B
+      ixt-rl examples rewriter replies.jsonl unsafe.jsonl --tokenizer bytes --rewrite safety \\
+          --prompt question --text answer --label is_safe
+    """
+    _require_core()
+    from ixt_rl.cli.examples import run as run_examples
+
+    _print(run_examples("rewriter", source, out, rewrite, words))
+
+
+@main.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@options.asking("rewriter")
+@click.option("--prompt", required=True, help="quality, safety, reasoning, a YAML file of yours, or thoughts.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder of the model that SIP will train.")
+@click.option("--suffix-tokens", type=int, help="Tokens of a suffix, EOS included, and most of a rewrite.")
+@click.option("--max-prefix-tokens", type=int, help="Longest prefix; it loses its beginning.  [default: 1920]")
+@click.option("--min-prefix-tokens", type=int, help="Shorter documents are skipped.  [default: 1]")
+@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column of the `text`; and of a `prompt`, if any.")
+@options.files()
+@options.workers("rewriter")
+@_readable_errors
+def rewrite(source: str, out: Path, **words: Any) -> None:
+    """Have a rewriter improve how the documents of IN go on; write rows, ids and rewrites to OUT.
+
+    IN is a .jsonl or .parquet file, a folder or 'pattern*' of them, or a data set of the hub. Each document is cut into
+    a prefix and the --suffix-tokens at its end, as SIP cuts them. The rewriter leaves a good suffix alone (the row then
+    keeps the suffix's own ids) and writes a better one in place of a poor one. OUT gets part-000000.parquet, ... in the
+    order of IN, rewriting.html and rewriting.json. The new columns are prefix_ids, suffix_ids, rewrite, rewrite_ids
+    and rewrite_copied, _status, _reason, _by and _tokens. What has no rewrite is null, with the reason.
+
+    With --prompt thoughts the documents stay whole, and the rewriter puts thoughts between their pieces, <think> ...
+    </think>. What is not the original when these are taken out is thrown away. New: thoughts, thoughts_count, ...
+
+    Stopped, by Ctrl-C or kill -9, the same command goes on: finished files stay, and replies are kept one by one.
+
+    \b
+    Examples:
+      # a model in this process, served by vLLM; ids are those of the model that will be trained
+      ixt-rl rewrite corpus.jsonl rewritten --rewriter vllm:models/Qwen3-8B --prompt quality \\
+          --tokenizer models/policy --suffix-tokens 128
+      # an endpoint, with its prices and 64 requests at once
+      ixt-rl rewrite 'corpus/*.parquet' safe --rewriter openai:my-rewriter --base-url http://localhost:8000/v1 \\
+          --prompt safety --tokenizer models/policy --suffix-tokens 128 \\
+          --rewriter-option concurrency=64 --prices 0.1 0.4
+      # a function of yours: it gets prefix and suffix and gives a suffix, the same one, or None; prompt and reply
+      ixt-rl rewrite solutions.jsonl repaired --rewriter python:repair.py:repair --prompt reasoning \\
+          --tokenizer models/policy --suffix-tokens 64 --field prompt=question --field text=answer
+      # thoughts between the sentences, on four GPUs
+      ixt-rl rewrite corpus.jsonl thought --rewriter vllm:models/Qwen3-8B --prompt thoughts \\
+          --engine ray --workers 4 --gpus-per-worker 1
+    """
+    _require_core()
+    from ixt_rl.cli.rewrite import run as run_rewriting
+
+    _print(run_rewriting(source, out, words))
+
+
+@main.command()
+@click.argument(
+    "folders",
+    metavar="FOLDER...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("comparison.html"),
+    show_default=True,
+    help="Where the comparison of several folders goes.",
+)
+@_readable_errors
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Write report.html into a run's folder, or one comparison of several runs.
+
+    \b
+    Examples:
+      ixt-rl report runs/addition
+      ixt-rl report runs/addition runs/three-seeds --out comparison.html
+    """
+    _require_core()
+    from ixt_rl.report import build
+
+    if len(folders) == 1:
+        _print(f"report: {build.build_report(folders[0])}")
+    else:
+        build.build_comparison(list(folders), out)
+        _print(f"comparison: {out}")
+
+
+@main.command()
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds after which a hanging import is given up.")
+@click.option("--pool", is_flag=True, help="Check the Ray and vLLM pool by using it, in place of the imports.")
+@_readable_errors
+def doctor(timeout: float, pool: bool) -> None:
+    """Import every package and say which work, which do not, and what repairs them.
+
+    The imports run in child processes: the core in one, each optional package in its own.
+
+    With --pool: start a pool of one engine on a tiny model made for it, sample, compare log-probs with
+    transformers, update to other weights, compare again, end. Takes up to a minute; needs vllm and ray.
+
+    Exit status 0: the core (with --pool: the pool) works; 1: it does not.
+
+    \b
+    Examples:
+      ixt-rl doctor
+      ixt-rl doctor --pool
+    """
+    from ixt_rl import doctor as findings_of
+
+    console = Console()
+    if pool:
+        _require_core()
+        from ixt_rl.rollout.pool_check import check_pool
+
+        with console.status("starting a pool of one engine ..."):
+            steps = check_pool()
+        console.print(findings_of.pool_table(steps))
+        sys.exit(0 if all(step.ok for step in steps) else 1)
+    with console.status("importing every package in child processes ..."):
+        findings = findings_of.examine(timeout)
+    console.print(findings_of.table(findings))
+    for finding in findings:
+        if finding.repair:
+            _print(f"{finding.name}: {finding.repair}")
+    sys.exit(0 if all(finding.usable for finding in findings if finding.core) else 1)

@@ -1,0 +1,157 @@
+"""What this session of a job has done: told to whoever watches, and kept on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.errors import DataError
+
+_SAVE_EVERY = 5.0  # seconds between two writes of the session's counts
+
+
+@dataclass
+class State:
+    """How far a job is.
+
+    Args:
+        phase: `reading`, `starting the judge`, `judging`, `asking again` or `reporting`, for instance.
+        total: rows, or bytes while reading.
+        done: of them, earlier sessions included.
+        counts: of this session.
+        seconds: since this session's backend was up.
+        working: whether rows are passing.
+    """
+
+    phase: str
+    total: int
+    done: int
+    counts: Counts
+    seconds: float
+    working: bool = False
+
+
+Watch = Callable[[State], None]
+
+
+class Session:
+    """Counts of this session.
+
+    Args:
+        folder: keeps them.
+        total: rows of the job.
+        watch: told of every step.
+    """
+
+    def __init__(self, folder: Folder, total: int, watch: Watch):
+        self._folder, self._total, self._watch = folder, total, watch
+        self._counts = Counts()
+        self._before = self._last_save = 0.0
+        self._phase = self._next = ""
+        self._file: Path | None = None
+        self._started: float | None = None
+
+    def begin(self, phase: str, *, before: int = 0, then: str = "") -> None:
+        """Goes to a phase, and with the first counts of rows to the phase `then`.
+
+        Args:
+            phase: what is done now.
+            before: rows that earlier sessions have done.
+            then: the phase in which rows pass.
+        """
+        self._before, self._phase, self._next = before, phase, then
+        self._tell()
+
+    def add(self, counts: Counts) -> None:
+        self._phase = self._next or self._phase
+        self._counts.add(counts)
+        self._tell()
+        if time.monotonic() - self._last_save > _SAVE_EVERY:
+            self.save()
+
+    def up(self) -> None:
+        """The backend is up: time counts from now."""
+        self._started = self._started or time.monotonic()
+
+    def save(self) -> None:
+        if self._started is not None:
+            self._file = self._file or self._folder.new_session()
+            self._folder.write_json(self._file, asdict(self._counts) | {"wall_seconds": round(self._seconds, 3)})
+            self._last_save = time.monotonic()
+
+    @property
+    def _seconds(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    def _tell(self) -> None:
+        done = int(self._before) + self._counts.documents
+        working = bool(self._next) and self._phase == self._next
+        self._watch(State(self._phase, self._total, done, self._counts, self._seconds, working))
+
+
+def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
+    """What all sessions of a job came to, and what its backend noted; `parameters` of the model, where known."""
+    sessions = folder.sessions()
+    spent, notes = Counts().spent, []
+    for session in sessions:
+        counts = session.get("spent")
+        if not isinstance(counts, dict) or not counts.keys() <= spent.keys():
+            raise _damaged(folder)
+        if not all(isinstance(value, int | float) for value in (*counts.values(), session.get("wall_seconds"))):
+            raise _damaged(folder)
+        for name, value in counts.items():
+            spent[name] += value
+        notes += [note for note in session.get("notes", []) if note not in notes]
+    tokens = int(spent["prompt_tokens"] + spent["completion_tokens"])
+    return spent | {
+        "tokens": tokens,
+        "flops": None if parameters is None else 2.0 * parameters * tokens,
+        "sessions": len(sessions),
+        "wall_seconds": round(sum(session["wall_seconds"] for session in sessions), 3),
+        "notes": notes,
+    }
+
+
+def _damaged(folder: Folder) -> DataError:
+    return DataError(
+        f"{folder.job / 'sessions'}: a session's counts are damaged",
+        reason="they do not say what it asked and spent",
+        remedy="delete that file: its session is then missing in the report's sums, and nothing else",
+    )
+
+
+COUNTED = (
+    "requests", "cached", "failed", "refused", "retries", "prompt_tokens", "completion_tokens", "seconds", "cost",
+)  # fmt: skip
+"""What is summed over sessions; see `Tally`."""
+
+UNCOUNTED = "uncounted"
+"""Summed too: the answers of an endpoint that came without token counts."""
+
+
+@dataclass
+class Counts:
+    """Work done.
+
+    Args:
+        documents: passed, skipped ones included.
+        undecided: of them.
+        spent: what was asked and paid, by the names of `COUNTED` and `UNCOUNTED`.
+        notes: what the backend has to say, see `EndpointBackend.notes`.
+    """
+
+    documents: int = 0
+    undecided: int = 0
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*COUNTED, UNCOUNTED), 0))
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Counts) -> None:
+        self.documents += other.documents
+        self.undecided += other.undecided
+        for name, value in other.spent.items():
+            self.spent[name] += value
+        self.notes = list(dict.fromkeys([*self.notes, *other.notes]))

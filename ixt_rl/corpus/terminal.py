@@ -1,0 +1,96 @@
+"""What a job shows in the terminal: a bar with rate, cost and time left; in a log file, a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from ixt_rl.corpus.progress import State
+
+_LINE_EVERY = 30.0  # seconds between lines of a log file
+_REFRESH = 0.1
+
+
+class Terminal:
+    """Watches a job; prints to stderr. A context manager."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[said]}"),
+        )
+        self._bar = Progress(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task("reading", total=None, said="")
+        self._phase = ""
+        self._shown = self._line = float("-inf")
+
+    def __enter__(self) -> Terminal:
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, state: State) -> None:
+        now = time.monotonic()
+        fresh = state.phase != self._phase
+        if now - self._shown < _REFRESH and not fresh:
+            return
+        self._shown, self._phase = now, state.phase
+        if self.console.is_terminal:
+            self._bar.update(
+                self._task, description=state.phase, completed=state.done, total=state.total, said=said(state)
+            )
+        elif now - self._line >= _LINE_EVERY or fresh:
+            self._line = now
+            share = f"{state.done:,} of {state.total:,}" if state.working else ""
+            self.console.print(f"{state.phase} {share}  {said(state)}".rstrip(), highlight=False, soft_wrap=True)
+
+
+def said(state: State) -> str:
+    """Rate, undecided share, tokens, cost and time left, as far as there are any."""
+    counts = state.counts
+    if not state.working or not counts.documents or not state.seconds:
+        return ""
+    rate = counts.documents / state.seconds
+    parts = [f"{rate:,.0f} documents/s" if rate >= 10 else f"{rate:.2g} documents/s"]
+    if counts.undecided:
+        parts.append(f"{counts.undecided / counts.documents:.1%} undecided")
+    tokens = counts.spent["prompt_tokens"] + counts.spent["completion_tokens"]
+    if tokens:
+        parts.append(f"{tokens:,.0f} tokens")
+    if counts.spent["cost"]:
+        parts.append(f"cost {counts.spent['cost']:.4g}")
+    parts.append(f"{duration((state.total - state.done) / rate)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """75 -> `1 min 15 s`, 7500 -> `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """The line at the end."""
+    levels = ", ".join(f"{level}: {count:,}" for level, count in summary["levels"].items() if count)
+    return f"{summary['judged']:,} judged, {summary['undecided']:,} undecided, {summary['skipped']:,} skipped" + (
+        f"; levels {levels}" if levels else ""
+    )
+
+
+def remarks(spent: Mapping[str, Any]) -> str:
+    """Lines below it: answers without token counts, and what the server does not take."""
+    found = list(spent["notes"])
+    if spent["uncounted"]:
+        found.append(f"{spent['uncounted']:,.0f} answers came without token counts: tokens, cost and FLOPs lack them")
+    return "".join(f"note: {each}\n" for each in found)

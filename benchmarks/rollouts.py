@@ -129,7 +129,7 @@ def bare(prompts: list[list[int]], sampling: SamplingParams, n: int, seeds: list
 
 def throughput(args: argparse.Namespace, folder: str, model: LlamaForCausalLM, pools: dict[int, Any]) -> dict[str, Any]:
     from ixt_rl.rollout import TransformersEngine
-    from ixt_rl.rollout.vllm_engine import make_requests
+    from ixt_rl.rollout.vllm_requests import make_requests
 
     local = TransformersEngine(model, EOS, 258, args.max_num_seqs)
     child = ProcessPoolExecutor(
@@ -446,7 +446,7 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     import ray
 
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     # Ray counts the cores that it gives away; the pools here are used in turns, so they may exceed the machine's.
     ray.init(

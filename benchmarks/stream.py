@@ -37,8 +37,8 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
-from ixt_rl.data.packed import PackedRows
 from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.models import with_special_tokens
 
 SAMPLES = 100

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from ixt_rl.blocks.model import NewModel
 from ixt_rl.models import byte_tokenizer, new_model
-from ixt_rl.rollout.ray_pool import RayPool
+from ixt_rl.rollout.pool.ray_pool import RayPool
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 
 TOKENS = 16

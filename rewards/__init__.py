@@ -10,16 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ixt_rl.rewards.form import format_reward, length_reward, tags_reward
     from ixt_rl.rewards.guard import GuardedReward, RewardBudget
     from ixt_rl.rewards.math.extract import final_answer
     from ixt_rl.rewards.math.golds import Gold, check_golds, parse_gold
     from ixt_rl.rewards.math.verifier import MathReward, math_reward, math_reward_counts, verify
-    from ixt_rl.rewards.simple import format_reward, length_reward, tags_reward
 
 _HOMES = {
     "GuardedReward": "guard", "Gold": "math.golds", "GoldReport": "math.golds", "MathReward": "math.verifier",
-    "RewardBudget": "guard", "check_golds": "math.golds", "final_answer": "math.extract", "format_reward": "simple",
-    "length_reward": "simple", "math_reward": "math.verifier", "parse_gold": "math.golds", "tags_reward": "simple",
+    "RewardBudget": "guard", "check_golds": "math.golds", "final_answer": "math.extract", "format_reward": "form",
+    "length_reward": "form", "math_reward": "math.verifier", "parse_gold": "math.golds", "tags_reward": "form",
     "math_reward_counts": "math.verifier", "typed_golds": "math.golds", "verify": "math.verifier",
 }  # fmt: skip
 

@@ -9,8 +9,8 @@ from typing import Any
 import datasets
 
 from ixt_rl.conditioning.conditioner import Conditioner
-from ixt_rl.data.corpus import MemoryCorpus
-from ixt_rl.data.packed import Documents, PackedRows
+from ixt_rl.data.in_memory import MemoryCorpus
+from ixt_rl.data.token_rows import Documents, PackedRows
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
 

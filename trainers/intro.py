@@ -29,7 +29,9 @@ from ixt_rl.conditioning import Batch, prompt_completion
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
-from ixt_rl.kernels.intro import IntroSpec, IntroStats, intro_loss
+from ixt_rl.kernels.intro.loss import intro_loss
+from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
+from ixt_rl.kernels.intro.walk import Reweigh
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.walk import FactorAt, Reweigh
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed

@@ -24,8 +24,8 @@ from trl import SFTConfig, SFTTrainer
 
 from ixt_rl.conditioning import Batch, find_ends, load_feedback_template
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
-from ixt_rl.data.corpus import MemoryCorpus
-from ixt_rl.data.packed import IGNORED, Documents, PackedRows
+from ixt_rl.data.in_memory import MemoryCorpus
+from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.trainers.ema import WeightAverage

@@ -18,7 +18,7 @@ from trl import SFTTrainer
 from trl.distributed import DistributedBackend
 
 from ixt_rl.conditioning import Batch, pad
-from ixt_rl.data.corpus import Repeated
+from ixt_rl.data.in_memory import Repeated
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs

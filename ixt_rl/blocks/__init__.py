@@ -1,0 +1,1 @@
+"""The blocks of a run file, by subject. Imports no torch."""

@@ -376,12 +376,12 @@ def doctor(timeout: float, pool: bool) -> None:
       ixt-rl doctor
       ixt-rl doctor --pool
     """
-    from ixt_rl import doctor as findings_of
+    from ixt_rl.doctor import packages as findings_of
 
     console = Console()
     if pool:
         _require_core()
-        from ixt_rl.rollout.pool_check import check_pool
+        from ixt_rl.doctor.pool import check_pool
 
         with console.status("starting a pool of one engine ..."):
             steps = check_pool()

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary, proxy
 from tokenizers import Tokenizer
 
 from ixt_rl.conditioning.ends import chat_frame, special_ids
-from ixt_rl.conditioning.words import WordCache, cuts_are_exact
+from ixt_rl.conditioning.word_cache import WordCache, cuts_are_exact
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: Unicode keeps them for the inside of programs
 _ANCHORS = ("\n", ".", "a")  # one of them merges with no beginning of a text

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment
 
-from ixt_rl.report import templates
-from ixt_rl.report.results import engineering
+from ixt_rl.pages import templates
+from ixt_rl.pages.numbers import engineering
 
 _SHOWN = 1200  # characters of a text
 

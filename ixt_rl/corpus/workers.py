@@ -165,7 +165,7 @@ class Team:
         return self._worker
 
     def _on_ray(self, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        from ixt_rl.rollout.ray_data import map_on_actors, ray_session
+        from ixt_rl.rollout.pool.ray_data import map_on_actors, ray_session
 
         assert self._ray is not None
         if not self._joined:

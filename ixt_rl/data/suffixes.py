@@ -14,7 +14,7 @@ from typing import Any
 
 from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
 from ixt_rl.conditioning.sequences import prefix_suffix
-from ixt_rl.data.packed import Documents
+from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ixt_rl.blocks.data import PrefixData, WorldData
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
 from ixt_rl.data.fields import question_text
-from ixt_rl.data.loaders import load_problems
 from ixt_rl.data.prefixes import load_prefixes
+from ixt_rl.data.questions import load_problems
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS

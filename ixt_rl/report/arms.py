@@ -12,7 +12,7 @@ from typing import Any
 
 from ixt_rl.evaluation import efficiency
 from ixt_rl.evaluation.efficiency import Match
-from ixt_rl.report.run_files import Run, Stage, finals, number, unique
+from ixt_rl.report.run_folder import Run, Stage, finals, number, unique
 
 BEST = "best temperature"
 _TEMPERATURE = re.compile(r"sampled@t([0-9.]+)/strict")

@@ -14,15 +14,19 @@ from jinja2 import Environment
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import write_text
-from ixt_rl.report import arm_plots, arms, compare, sip_plots
+from ixt_rl.pages.drawing import Drawing
+from ixt_rl.pages.templates import environment
+from ixt_rl.report import arms
+from ixt_rl.report import side_by_side as compare
+from ixt_rl.report.figures import documents as arm_plots
+from ixt_rl.report.figures import suffixes as sip_plots
+from ixt_rl.report.figures.plotter import Plotter
 from ixt_rl.report.glossary import glossary
-from ixt_rl.report.plots import Drawing, Plotter
 from ixt_rl.report.results import Group, claims, expectations, figure, missing_stages, results, shown_columns, status
-from ixt_rl.report.run_files import Run, finals, number, read_run, unique
+from ixt_rl.report.run_folder import Run, finals, number, read_run, unique
 from ixt_rl.report.samples import sample_pairs, shown
-from ixt_rl.report.templates import environment
-from ixt_rl.report.words import arms as arm_words
-from ixt_rl.report.words import describe, listed, uncertainty
+from ixt_rl.report.sentences import arms as arm_words
+from ixt_rl.report.sentences import describe, listed, uncertainty
 
 
 def build_report(folder: Path) -> Path:
@@ -228,6 +232,7 @@ def _present(drawings) -> list[Drawing]:
 
 def _environment() -> Environment:
     return environment(
+        Path(__file__).parent,
         shown=shown,
         duration=_duration,
         score_name=arms.score_name,

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ixt_rl.pages.numbers import engineering
 from ixt_rl.report.arms import shows_feedback, wish_of
-from ixt_rl.report.run_files import Run, Stage, cost, finals, make_stages, number, unfinished, unique
+from ixt_rl.report.run_folder import Run, Stage, cost, finals, make_stages, number, unfinished, unique
 
 DASH = "–"
 
@@ -164,14 +165,6 @@ def figure(key: str, value: float | None, spread: float | None = None) -> str:
     digits = {"seconds": 0, "sampled/length": 1}.get(key, 3)
     text = f"{value:.{digits}f}"
     return text if spread is None else f"{text} ± {spread:.{digits}f}"
-
-
-def engineering(value: float) -> str:
-    """1.23e12 -> `1.23 T`."""
-    for factor, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g}"
 
 
 def expectations(summary: dict[str, Any]) -> list[dict[str, Any]]:

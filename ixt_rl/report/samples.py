@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_rl.report.arms import shows_feedback, wish_of
-from ixt_rl.report.run_files import Run, Stage, number, unique
+from ixt_rl.report.run_folder import Run, Stage, number, unique
 
 # verdict -> (mark, words); the page colours by the key
 VERDICTS = {

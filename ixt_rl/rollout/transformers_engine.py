@@ -20,7 +20,7 @@ from transformers import (
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
-from ixt_rl.rollout.weights import whole_set
+from ixt_rl.rollout.weights.manifest import whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
 

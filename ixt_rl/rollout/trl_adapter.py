@@ -26,8 +26,8 @@ from ixt_rl.conditioning.prompts import Prompt, encode_prompt
 from ixt_rl.errors import ConfigError, DataError, WeightsLost
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
+from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.rollout.weights import send_policy, until_weights_last
 from ixt_rl.types import Rollout, SamplingParams
 
 T = TypeVar("T")

@@ -10,14 +10,12 @@ import copy
 import ctypes
 import functools
 import gc
-import hashlib
 import inspect
 import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +23,10 @@ import torch
 from torch import Tensor
 
 from ixt_rl.backends import require
-from ixt_rl.errors import ConfigError, WeightMismatch
-from ixt_rl.rollout.broadcast import Group, Meeting, receive
-from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds
-from ixt_rl.rollout.weights import TensorEntry, whole_set
+from ixt_rl.errors import WeightMismatch
+from ixt_rl.rollout.vllm_requests import Request, make_requests
+from ixt_rl.rollout.weights.broadcast import Group, Meeting, receive
+from ixt_rl.rollout.weights.manifest import TensorEntry, whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
 CPU_KV_CACHE_GIB = 1.0
@@ -36,74 +34,6 @@ CPU_KV_CACHE_GIB = 1.0
 
 CPU_BLOCK = 32
 """Tokens of a KV block on CPU; vLLM's 128 there would share no prefix shorter than that."""
-
-MAX_TEMPERATURE = 2.0  # vLLM refuses more
-
-
-@dataclass(frozen=True)
-class Request:
-    """One prompt to sample `n` times: a group.
-
-    Args:
-        key: the caller's name of the group; unique among those unfinished.
-        prompt_ids: the prompt.
-        sampling: how to sample; its own seed is not looked at.
-        n: completions.
-        seed: of the first sample, below 2^62; the k-th has `seed + k`.
-    """
-
-    key: int
-    prompt_ids: tuple[int, ...]
-    sampling: SamplingParams
-    n: int
-    seed: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens this can take: the prompt once, and `n` completions of full length."""
-        return len(self.prompt_ids) + self.n * self.sampling.max_new_tokens
-
-
-def make_requests(
-    prompts: Sequence[Sequence[int]],
-    sampling: SamplingParams,
-    n: int,
-    max_model_len: int,
-    vocab_size: int,
-    *,
-    seeds: Sequence[int] | None = None,
-    constrains: bool = False,
-) -> list[Request]:
-    """One request a prompt, keyed by its index and seeded by `seeds[index]`, or else by (sampling.seed, index):
-    the same wherever and whenever it runs.
-
-    Raises:
-        DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
-        ConfigError: sampling parameters or seeds that vLLM does not take, or a schema where it is not `constrains`.
-    """
-    if not 0 <= sampling.temperature <= MAX_TEMPERATURE:
-        raise ConfigError(
-            f"temperature={sampling.temperature}",
-            reason=f"vLLM samples at temperatures from 0 to {MAX_TEMPERATURE:g}",
-            remedy="choose one in that range, or use the transformers engine",
-        )
-    if n < 1 or sampling.max_new_tokens < 1:
-        raise ConfigError(
-            f"n={n}, max_new_tokens={sampling.max_new_tokens}",
-            reason="there is nothing to sample",
-            remedy="ask for at least one completion of at least one token",
-        )
-    check_seeds(seeds, len(prompts))
-    check_schema(sampling, constrains, "give VLLMEngine or RayPool `tokenizer`, the folder of the model's own")
-    if seeds is None:
-        seed = int(torch.randint(MAX_SEED, ())) if sampling.seed is None else sampling.seed
-        seeds = [_prompt_seed(seed, index) for index in range(len(prompts))]
-    requests = []
-    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        ids = tuple(map(int, prompt))
-        check_prompt(f"prompt {index}", ids, sampling.max_new_tokens, max_model_len, vocab_size)
-        requests.append(Request(index, ids, sampling, n, seed))
-    return requests
 
 
 class VLLMEngine:
@@ -485,13 +415,8 @@ def _refuse_missing(names: list[str]) -> None:
         raise WeightMismatch(
             f"{len(names)} parameters of vLLM's model were not updated, the first is {names[0]}",
             reason="the weights handed over do not cover the model",
-            remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy_tensors does",
+            remedy="pass the whole state_dict(), as ixt_rl.rollout.weights.policy.policy_tensors does",
         )
-
-
-def _prompt_seed(seed: int, index: int) -> int:
-    digest = hashlib.blake2b(f"{seed},{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 2  # leaves room for the samples' own increments
 
 
 def _return_memory() -> None:

@@ -120,7 +120,7 @@ def refuse_launcher() -> None:
 
 
 def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
-    from ixt_rl.run.engines import Engines
+    from ixt_rl.run.stages.engines import Engines
 
     engines = Engines(config)
     try:
@@ -130,9 +130,9 @@ def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> No
 
 
 def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines) -> None:
-    from ixt_rl.run import stages
+    from ixt_rl.run.initial_model import initial_model
 
-    initial = stages.initial_model(config, folder)
+    initial = initial_model(config, folder)
     models: dict[tuple[str, int | None], str] = {}
     previous: str | None = None
     for stage in config.stages:
@@ -162,7 +162,7 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
 
 
 def _run_unless_done(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> None:
-    from ixt_rl.run import documents, sip, stages
+    from ixt_rl.run.stages import documents, evaluate, online, pretrain, sip
 
     for said in folder.mend():
         console.note(said)
@@ -173,10 +173,10 @@ def _run_unless_done(config, stage, seed, origin: str, folder: StageFolder, cons
     folder.start(console.note)
     console.again(stage, seed, why, folder.last_checkpoint())
     runners: dict[type, Callable[..., None]] = {
-        PretrainStage: stages.run_pretrain,
+        PretrainStage: pretrain.run_pretrain,
         DocumentStage: documents.run_documents,
-        EvaluateStage: stages.run_evaluate,
-        OnlineStage: stages.run_online,
+        EvaluateStage: evaluate.run_evaluate,
+        OnlineStage: online.run_online,
         SipStage: sip.run_sip,
     }
     runners[type(stage)](config, stage, seed, origin, folder, console, engines)

@@ -24,7 +24,7 @@ INITIAL = "initial"
 """Folder of a run with the new model that its first stage starts from."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_PRETRAIN_CODE = ("worlds", "conditioning", "data/models.py", "types.py", "trainers/pretrain.py", "run/training.py")
+_PRETRAIN_CODE = ("worlds", "conditioning", "models.py", "types.py", "trainers/pretrain.py", "run/stages/train.py")
 _PATHS = ("path", "model", "judge", "rubric", "prompt", "template")  # keys whose text may be a path's alone
 _CONTENTS = ("files", "model", "compared")  # ingredients that are hashes of files
 

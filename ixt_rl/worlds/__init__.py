@@ -1,10 +1,10 @@
 """Small verifiable worlds, made by code: they know every step of every problem."""
 
-from ixt_rl.worlds.addition import AdditionWorld
-from ixt_rl.worlds.almanac import AlmanacWorld
-from ixt_rl.worlds.chain import ChainWorld
-from ixt_rl.worlds.facts import FactsWorld
-from ixt_rl.worlds.thoughts import AnnotatedThoughtsWorld, ThoughtsWorld
+from ixt_rl.worlds.addition.world import AdditionWorld
+from ixt_rl.worlds.almanac.world import AlmanacWorld
+from ixt_rl.worlds.chain.world import ChainWorld
+from ixt_rl.worlds.facts.world import FactsWorld
+from ixt_rl.worlds.thoughts.world import AnnotatedThoughtsWorld, ThoughtsWorld
 
 WORLDS = {
     "addition": AdditionWorld,

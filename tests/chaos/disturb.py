@@ -16,9 +16,8 @@ from pathlib import Path
 import torch  # noqa: F401  (imported before the forks, which then start at once)
 import trl  # noqa: F401
 
-import ixt_rl.run.documents
-import ixt_rl.run.sip
-import ixt_rl.run.stages  # noqa: F401
+import ixt_rl.run.stages.documents
+import ixt_rl.run.stages.online  # noqa: F401
 from tests.chaos.harm import PATIENCE, Child, Ended, disturbed
 from tests.chaos.pipeline import differences, outcome, write_config
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_rl.cli.main import main as cli
+from ixt_rl import cli
 
 PATIENCE = 180.0
 """Seconds after which a run that was not disturbed counts as hung."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.backends import BACKENDS, Backend, is_installed, require
-from ixt_rl.doctor import Finding, examine_group
+from ixt_rl.doctor.packages import Finding, examine_group
 from ixt_rl.errors import BackendMissing
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from ixt_rl.backends import BACKENDS, is_installed
 from ixt_rl.cli.main import main
-from ixt_rl.rollout.pool_check import check_pool
+from ixt_rl.doctor.pool import check_pool
 
 needs_pool = pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray")
 
@@ -28,10 +28,10 @@ def test_a_working_pool_passes_every_step():
 @pytest.mark.slow
 @needs_pool
 def test_an_engine_that_keeps_its_old_weights_is_found_out(monkeypatch):
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     monkeypatch.setattr(RayPool, "update_weights", lambda self, tensors, version: None)
-    monkeypatch.setattr("ixt_rl.rollout.pool_check.PoolCheck.generate", lambda self: "")  # versions differ too
+    monkeypatch.setattr("ixt_rl.doctor.pool.PoolCheck.generate", lambda self: "")  # versions differ too
     steps = {step.name: step for step in check_pool()}
     assert [step.ok for step in steps.values()] == [True] * 5 + [False, None]
     assert "max |log-prob difference|" in steps["parity after the update"].detail

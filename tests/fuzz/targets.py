@@ -93,7 +93,7 @@ def documents(rng: random.Random, folder: Path) -> None:
 def problems(rng: random.Random, folder: Path) -> None:
     """Rows of problems."""
     from ixt_rl.blocks.data import FileData
-    from ixt_rl.data.loaders import load_rows
+    from ixt_rl.data.questions import load_rows
 
     file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))
     spec = {"path": str(file), "answer": rng.choice(("answer", "level")), "eval_rows": rng.choice((0, 1))}
@@ -170,8 +170,8 @@ def rubric(rng: random.Random, folder: Path) -> None:
 
 def stage_state(rng: random.Random, folder: Path) -> None:
     """A stage's folder, one or two files of it mutated: what the next run looks at, then what it writes."""
+    from ixt_rl.run.final_values import final_values
     from ixt_rl.run.folder import StageFolder
-    from ixt_rl.run.summary import final_values
 
     depends_on = {"settings": {"steps": 4, "optim": {"lr": 0.1}}, "model": {"a": "b"}, "code": "c"}
     stage = StageFolder(folder / "stage", "rl", "intro", 1, "print", depends_on)
@@ -192,8 +192,8 @@ def run_state(rng: random.Random, folder: Path) -> None:
     """A run's folder, as the report reads it."""
     from ixt_rl.report.build import build_report
     from ixt_rl.report.results import results, status
-    from ixt_rl.report.run_files import read_run
-    from ixt_rl.report.words import describe
+    from ixt_rl.report.run_folder import read_run
+    from ixt_rl.report.sentences import describe
 
     row = {"stage": "rl", "type": "intro", "seed": 1, "phase": "eval", "step": 1, "flops": 1.0, "sampled/strict": 0.5}
     summary = {"name": "t", "status": "finished", "reason": None, "seconds": 1, "seeds": [1], "expectations": []}

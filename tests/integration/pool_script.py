@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.errors import BackendFailed
-from ixt_rl.rollout.broadcast import Sender
-from ixt_rl.rollout.ray_pool import RayPool
+from ixt_rl.rollout.pool.ray_pool import RayPool
 from ixt_rl.rollout.vllm_engine import VLLMEngine
+from ixt_rl.rollout.weights.broadcast import Sender
 from tests.integration.rollout_helpers import ENGINE, TOLERANCE, change, flat, gap, prompts, sampling
 
 

@@ -22,7 +22,7 @@ from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import load_rubric
 from ixt_rl.judging.opening import parse_judge
-from ixt_rl.rollout.ray_data import map_on_actors, ray_session
+from ixt_rl.rollout.pool.ray_data import map_on_actors, ray_session
 from ixt_rl.types import SamplingParams
 from tests.unit.annotation.helpers import judge_file, make_job, read_rows, shards, write_lines
 from tests.unit.annotation.rewriting import make_rewriting, passages

@@ -13,8 +13,9 @@ from torch import nn
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
-from ixt_rl.rollout import broadcast, weights
-from ixt_rl.rollout.weights import send_policy
+from ixt_rl.rollout import sync
+from ixt_rl.rollout.sync import send_policy
+from ixt_rl.rollout.weights import broadcast
 from tests.integration.rollout_helpers import (
     ENGINE,
     GROUP,
@@ -38,7 +39,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def shared_pool(folder):
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     pool = RayPool(folder, engines=2, max_restarts=50, weight_transfer="broadcast", **ENGINE)
     yield pool
@@ -118,7 +119,7 @@ def test_an_engine_killed_while_weights_are_broadcast(pool, model, monkeypatch):
             reads[-1] += 1
             yield item
 
-    monkeypatch.setattr(weights, "policy_tensors", policy_tensors)
+    monkeypatch.setattr(sync, "policy_tensors", policy_tensors)
     send_policy(pool, model, 1)
     assert reads == [len(model.state_dict())] * 2, "other ranks take every tensor of each reading"
     assert restarts(pool) == count + 1

@@ -105,7 +105,7 @@ def test_logprobs_are_those_under_the_grammar(engine, tokenizer):
 
 @pytest.mark.skipif(not is_installed("ray"), reason="ray is not installed")
 def test_a_pool_constrains_and_seeds_as_one_engine_does(engine, folder, tokenizer):
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     web = load_rubric("web-text")
     expected = Judge(backend(engine, tokenizer), SamplingParams(300, 1.0, seed=2)).ask(questions(web, 8))

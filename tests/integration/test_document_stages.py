@@ -101,7 +101,7 @@ def test_the_model_is_an_ordinary_folder(chain_run):
 def test_stopped_between_checkpoints_and_run_again_is_straight_through(tmp_path, monkeypatch):
     stages = [on_chain("levels", checkpoint_every=2, ema=0.5)]
     straight = run_config(config(tmp_path, stages, name="straight"))
-    from ixt_rl.run import documents as module
+    from ixt_rl.run.stages import documents as module
 
     class Killed(BaseException):
         pass
@@ -205,7 +205,7 @@ def test_held_out_loss_of_files_by_source_in_rows_summary_and_report(tmp_path):
 
 def test_held_out_documents_are_measured_and_not_trained(tmp_path, monkeypatch):
     """The same weights whether they are measured or not, as long as they are held out; none is read to train."""
-    from ixt_rl.run import documents as module
+    from ixt_rl.run.stages import documents as module
 
     given: list[str] = []
     trainer_class = module.IXTTrainer

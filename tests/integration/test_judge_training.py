@@ -16,7 +16,7 @@ from ixt_rl.corpus.examples.excerpts import ExamplesJob
 from ixt_rl.errors import ConfigError
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import run_config
-from ixt_rl.worlds.base import word_tokenizer
+from ixt_rl.worlds.shared import word_tokenizer
 from tests.integration.run_helpers import rows, weights
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from ixt_rl.blocks.model import NewModel
 from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.models import new_model
-from ixt_rl.rollout import weights
+from ixt_rl.rollout import sync
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from tests.integration.rollout_helpers import pids, restarts
 from tests.unit.trainers.helpers import WORLD, make_trainer
@@ -44,7 +44,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
-    from ixt_rl.rollout.ray_private import private_ray
+    from ixt_rl.rollout.pool.ray_private import private_ray
 
     with private_ray():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
@@ -57,7 +57,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory, cluster):
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     folder = tmp_path_factory.mktemp("model")
     tied_model().save_pretrained(folder)
@@ -117,7 +117,7 @@ def test_sampling_ahead_trains_on_the_version_before(tmp_path, pool):
 @pytest.fixture
 def broadcasting(pool, monkeypatch):
     """The same engines, which get their weights by broadcast."""
-    from ixt_rl.rollout.ray_updates import Broadcast
+    from ixt_rl.rollout.pool.updates import Broadcast
 
     dispatcher = pool._dispatcher
     with monkeypatch.context() as patch:
@@ -164,8 +164,8 @@ def test_a_planted_stale_head_is_refused(tmp_path, pool, monkeypatch):
         for name, tensor in policy_tensors(model):
             yield name, first.setdefault(name, tensor.clone()) if name in head else tensor
 
-    policy_tensors = weights.policy_tensors
-    monkeypatch.setattr(weights, "policy_tensors", stale)
+    policy_tensors = sync.policy_tensors
+    monkeypatch.setattr(sync, "policy_tensors", stale)
     with pytest.raises(
         ParityError, match=r"step 1, log-probs of engine \d differ from the trainer's by .* limit 0\.001"
     ):

@@ -45,7 +45,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def shared_pool(folder):
-    from ixt_rl.rollout.ray_pool import RayPool
+    from ixt_rl.rollout.pool.ray_pool import RayPool
 
     pool = RayPool(folder, engines=2, max_restarts=50, **ENGINE)
     yield pool
@@ -110,7 +110,7 @@ def test_an_update_amid_a_call_splits_it_by_version(pool, model, folder):
 
 
 def test_weights_damaged_on_the_way_are_refused_and_the_old_ones_serve_on(pool, model, undisturbed, monkeypatch):
-    from ixt_rl.rollout import ray_updates
+    from ixt_rl.rollout.pool import updates as ray_updates
 
     damaged = model.state_dict()["model.layers.1.mlp.up_proj.weight"]
     real = ray_updates.tensor_bytes

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ixt_rl.errors import ConfigError, PreconditionError, RewardError
-from ixt_rl.run import run_config, stages
+from ixt_rl.run import run_config
+from ixt_rl.run.stages import online as stages
 from tests.integration.run_helpers import base, config, gap, online, rows, weights
 
 

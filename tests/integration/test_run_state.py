@@ -20,9 +20,10 @@ from transformers import TrainerCallback
 from ixt_rl.config.load import dump_yaml, resolved
 from ixt_rl.errors import ConfigError, FileError, RewardError
 from ixt_rl.locks import locked
-from ixt_rl.run import run_config, stages
+from ixt_rl.run import run_config
 from ixt_rl.run.folder import RunFolder
 from ixt_rl.run.plan import plan
+from ixt_rl.run.stages import online as stages
 from tests.integration.run_helpers import base, config, gap, online, rows, weights
 from tests.unit.test_files import SmallFiles
 

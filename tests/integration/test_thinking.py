@@ -15,7 +15,7 @@ from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.report.results import results
-from ixt_rl.report.run_files import read_run
+from ixt_rl.report.run_folder import read_run
 from ixt_rl.report.table import summary_table
 from ixt_rl.run import run_config
 from tests.integration.run_helpers import config, rows, weights

@@ -18,7 +18,7 @@ from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, DataError, WeightMismatch
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.rollout.weights import policy_tensors
+from ixt_rl.rollout.weights.policy import policy_tensors
 from ixt_rl.types import SamplingParams
 from tests.integration.rollout_helpers import (
     ENGINE,
@@ -102,7 +102,7 @@ def test_vllm_is_given_nothing_but_what_is_asked_for(engine):
     """Of its own parameters, those that are not at their defaults, and the defaults of those that change logits."""
     import vllm
 
-    from ixt_rl.rollout.vllm_engine import Request
+    from ixt_rl.rollout.vllm_requests import Request
 
     given = engine._vllm_params(Request(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5), 3, seed=4))
     plain = vllm.SamplingParams()
@@ -221,7 +221,7 @@ def test_an_update_empties_the_prefix_cache(engine, model):
 
 
 def test_an_update_during_generation_is_refused(engine, model):
-    from ixt_rl.rollout.vllm_engine import make_requests
+    from ixt_rl.rollout.vllm_requests import make_requests
 
     engine.add(make_requests(prompts(1), sampling(), 1, 256, VOCAB)[0])
     engine.step()

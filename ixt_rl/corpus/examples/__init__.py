@@ -1,0 +1,1 @@
+"""Rows to train judges and rewriters on."""

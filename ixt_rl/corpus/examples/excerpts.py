@@ -18,10 +18,10 @@ from ixt_rl.blocks.checks import data_files
 from ixt_rl.corpus.examples.spoil import SPOILERS, same_text, spoil
 from ixt_rl.corpus.examples.spoil_prompt import load_spoil_prompt
 from ixt_rl.corpus.examples.training_rows import Excerpt, read_label
-from ixt_rl.data.packed import Documents
 from ixt_rl.data.readers import READERS, Cursor
 from ixt_rl.data.stream import Source, SourceReader
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
+from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.judging.opening import JudgeSpec, open_judge

@@ -22,5 +22,5 @@ class SpoilPrompt(RewritePrompt):
 
 def load_spoil_prompt() -> SpoilPrompt:
     """The prompt that comes with the library; give it to a `Rewriter`."""
-    text = resources.files("ixt_rl.judging").joinpath(_FILE).read_text(encoding="utf-8")
+    text = resources.files("ixt_rl.corpus.examples").joinpath(_FILE).read_text(encoding="utf-8")
     return SpoilPrompt.model_validate(parse_yaml(text, _FILE).value)

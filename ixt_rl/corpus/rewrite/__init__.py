@@ -1,0 +1,1 @@
+"""A rewriter improves suffixes, or puts thoughts into documents."""

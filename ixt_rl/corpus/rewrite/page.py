@@ -16,7 +16,7 @@ from ixt_rl.corpus.rewrite.suffixes import SuffixJob
 from ixt_rl.corpus.row_group import texts, values
 from ixt_rl.corpus.rows import Source
 from ixt_rl.files import write_text
-from ixt_rl.report.plots import RC, Drawing, grid, inline_svg
+from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 
 _COLOURS = {"before": "#999999", "after": "#0072B2"}
 _SHOWN = 400  # characters of a prefix, the last ones

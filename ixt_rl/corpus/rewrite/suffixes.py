@@ -15,7 +15,7 @@ from ixt_rl.corpus.job import Asker, Filled, require_values
 from ixt_rl.corpus.rewrite.job import IDS, RewritingJob
 from ixt_rl.corpus.row_group import Piece, texts
 from ixt_rl.corpus.rows import Source
-from ixt_rl.data.corpus import MemoryCorpus
+from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.judging.answer import Tally

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from ixt_rl.conditioning import words
-from ixt_rl.conditioning.words import PATTERNS, WordCache, cuts_are_exact
+from ixt_rl.conditioning import word_cache as words
+from ixt_rl.conditioning.word_cache import PATTERNS, WordCache, cuts_are_exact
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 ByteLevel = pre_tokenizers.ByteLevel

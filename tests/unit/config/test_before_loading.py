@@ -15,7 +15,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.judging.endpoint import Endpoint
 from ixt_rl.models import byte_tokenizer
-from ixt_rl.run.documents import wished
+from ixt_rl.run.stages.wishes import wished
 
 MODEL = {"new": {"tokenizer": "bytes"}}
 OPTIM = {"lr": 1e-3}

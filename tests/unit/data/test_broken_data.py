@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.blocks.data import FileData
-from ixt_rl.data.loaders import load_rows
+from ixt_rl.data.questions import load_rows
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.errors import DataError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.blocks.data import FileData
-from ixt_rl.data.loaders import exact_dataset, load_problems, load_rows
+from ixt_rl.data.questions import exact_dataset, load_problems, load_rows
 from ixt_rl.errors import DataError
 from tests.unit.data.files import write
 

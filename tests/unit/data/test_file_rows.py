@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ixt_rl.blocks.data import FileData
-from ixt_rl.data.loaders import load_problems, load_rows
+from ixt_rl.data.questions import load_problems, load_rows
 from ixt_rl.errors import ConfigError, DataError
 from tests.unit.data.files import write
 

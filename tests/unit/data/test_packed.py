@@ -13,9 +13,9 @@ import torch
 from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.conditioning.batching import block_causal_mask
-from ixt_rl.data.packed import IGNORED, PackedRows
-from ixt_rl.data.packing import best_fit
+from ixt_rl.data.best_fit import best_fit
 from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.token_rows import IGNORED, PackedRows
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.types import TokenSequence

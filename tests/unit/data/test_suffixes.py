@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from ixt_rl.data.corpus import MemoryCorpus
+from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.stream import DocumentStream, Source
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixCounts, SuffixStream
 from ixt_rl.errors import ConfigError, DataError

@@ -17,8 +17,9 @@ from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import byte_tokenizer, new_model
-from ixt_rl.run import check_told_gap, stages
-from ixt_rl.run.documents import Evaluator
+from ixt_rl.run import check_told_gap
+from ixt_rl.run.stages import fitting
+from ixt_rl.run.stages.documents import Evaluator
 from ixt_rl.types import Rollout
 
 TOKENIZER = byte_tokenizer()
@@ -108,10 +109,10 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     """Plain and told, decided before anything is sampled."""
     config = run_file(tmp_path, 48, max_new_tokens=8, on_long=on_long)
     (stage,) = config.stages
-    section = stages._with_room(stage.rollout, config)
+    section = fitting.with_room(stage.rollout, config)
     assert section.max_prompt_tokens == 40
     task = make_task(stage.data, stage.template)
-    rows, audit = stages._fitting(task, task.eval_rows(6), section, TOKENIZER)
+    rows, audit = fitting.fitting(task, task.eval_rows(6), section, TOKENIZER)
     long = sum(len(TOKENIZER(row["told_prompt"])["input_ids"]) > 40 for row in task.eval_rows(6))
     assert 0 < long < 6
     assert len(rows) == (6 - long if on_long == "drop" else 6)
@@ -121,7 +122,7 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
             assert row_ids(TOKENIZER, {**row, name: None}, name, 40) == encode_prompt(TOKENIZER, row[name], 40)
     strict = stages._with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config)
     with pytest.raises(DataError, match="the model's positions less max_new_tokens"):
-        stages._fitting(task, task.eval_rows(6), strict, TOKENIZER)
+        fitting.fitting(task, task.eval_rows(6), strict, TOKENIZER)
 
 
 def test_problems_without_room_are_refused_before_documents_are_trained_on():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, logprob_chunk
-from ixt_rl.kernels.candidates import invert
+from ixt_rl.kernels.intro.candidate_tokens import invert
 
 from .problems import make_problem
 

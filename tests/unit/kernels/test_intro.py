@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.kernels import Head, IntroSpec, intro_loss, reference
+from ixt_rl.kernels import Head, IntroSpec, intro_loss
+from ixt_rl.kernels.intro import plain as reference
 
 from .problems import make_problem, relative_error
 

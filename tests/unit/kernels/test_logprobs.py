@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ixt_rl.errors import DataError
-from ixt_rl.kernels import Head, IntroSpec, intro_loss, logprob_chunk, reference, selected_logprobs
+from ixt_rl.kernels import Head, IntroSpec, intro_loss, logprob_chunk, selected_logprobs
+from ixt_rl.kernels.intro import plain as reference
 
 from .problems import make_problem, relative_error
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import set_num_threads  # by name: vLLM on a CPU, in the same process, replaces it
 
-from ixt_rl.kernels import IntroSpec, intro_loss, vocabulary
-from ixt_rl.kernels.vocabulary import MAX_THREADS, Tiles
+from ixt_rl.kernels import IntroSpec, intro_loss
+from ixt_rl.kernels.intro import vocabulary
+from ixt_rl.kernels.intro.vocabulary import MAX_THREADS, Tiles
 from tests.unit.kernels.problems import make_problem, relative_error
 
 NEW = {"dtype": torch.float32, "device": torch.device("cpu")}

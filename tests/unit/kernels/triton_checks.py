@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import set_num_threads
 
-from ixt_rl.kernels import Head, IntroSpec, intro_loss, tiles, triton_tiles, walk
+from ixt_rl.kernels import Head, IntroSpec, intro_loss
+from ixt_rl.kernels.intro import tiles, triton_tiles, walk
 
 from .problems import make_problem
 

@@ -24,7 +24,7 @@ from ixt_rl.report.arms import (
 )
 from ixt_rl.report.build import build_comparison, build_report
 from ixt_rl.report.results import figure, results
-from ixt_rl.report.run_files import make_stages, read_run, view_of
+from ixt_rl.report.run_folder import make_stages, read_run, view_of
 from ixt_rl.report.table import summary_table
 from tests.unit.report.document_maker import ARMS, CLAIMS, STEPS, DocumentRun, flops_of
 from tests.unit.report.test_build import read

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ixt_rl.report.plots import looks, mean_series, rolling_mean, window
-from ixt_rl.report.results import engineering, results
-from ixt_rl.report.run_files import make_stages, number, read_run
+from ixt_rl.pages.numbers import engineering
+from ixt_rl.report.figures.plotter import looks
+from ixt_rl.report.figures.series import mean_series, rolling_mean, window
+from ixt_rl.report.results import results
+from ixt_rl.report.run_folder import make_stages, number, read_run
 
 
 def test_the_mean_needs_every_seed():

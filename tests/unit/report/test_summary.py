@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.report.arms import named_efficiency
-from ixt_rl.report.run_files import read_run
+from ixt_rl.report.run_folder import read_run
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.summary import summarise
 from tests.unit.report.document_maker import STEPS, DocumentRun

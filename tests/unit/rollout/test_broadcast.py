@@ -17,10 +17,10 @@ import torch
 from torch.multiprocessing import reductions
 
 from ixt_rl.errors import BackendFailed
-from ixt_rl.rollout import broadcast
-from ixt_rl.rollout.broadcast import Group, Meeting, Sender, TransferBroken, receive
-from ixt_rl.rollout.shared_memory import Shared, attach
-from ixt_rl.rollout.weights import TensorEntry
+from ixt_rl.rollout.weights import broadcast
+from ixt_rl.rollout.weights.broadcast import Group, Meeting, Sender, TransferBroken, receive
+from ixt_rl.rollout.weights.manifest import TensorEntry
+from ixt_rl.rollout.weights.shared_memory import Shared, attach
 
 CPU = torch.device("cpu")
 HERE, THERE = "the trainer's node", "another node"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import json, os, subprocess, sys
 import ray  # as importing TRL does where vLLM is installed
-from ixt_rl.rollout.ray_pool import _join_or_start
+from ixt_rl.rollout.pool.ray_pool import _join_or_start
 from tests.listening import beyond_loopback
 
 assert _join_or_start(None, 100_000_000, False)
@@ -57,7 +57,7 @@ def test_an_open_port_would_be_found():
 JOINING = """
 import json, os, time
 from ixt_rl.errors import BackendFailed
-from ixt_rl.rollout.ray_pool import _join_or_start
+from ixt_rl.rollout.pool.ray_pool import _join_or_start
 
 def join(port):
     began = time.monotonic()

@@ -14,7 +14,9 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
-from ixt_rl.rollout.weights import Manifest, _odd_weights, checksum, describe, policy_tensors, send_policy
+from ixt_rl.rollout.sync import send_policy
+from ixt_rl.rollout.weights.manifest import Manifest, _odd_weights, checksum, describe
+from ixt_rl.rollout.weights.policy import policy_tensors
 from tests.unit.architectures import tiny_config
 from tests.unit.distributed import end_rank, run_ranks, zero3_engine
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.run.documents import annotators
+from ixt_rl.run.stages.sources import annotators
 
 
 def stage(folders, **changes) -> DocumentStage:

@@ -11,9 +11,9 @@ import pytest
 from ixt_rl.config.load import load_run
 from ixt_rl.errors import RewardError
 from ixt_rl.methods.online import OnlineStage
-from ixt_rl.run.documents import source_names
-from ixt_rl.run.rewards import judge_of, measuring
-from ixt_rl.run.stages import nothing_learnt
+from ixt_rl.run.stages.online import nothing_learnt
+from ixt_rl.run.stages.rewards import judge_of, measuring
+from ixt_rl.run.stages.sources import source_names
 from tests.unit.config.broken import GOOD
 
 STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{type: length, soft: 1, hard: 2}"

@@ -16,7 +16,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer
 from ixt_rl.types import Rollout
 from ixt_rl.worlds import AdditionWorld
-from ixt_rl.worlds.addition import Problem, right_rationale
+from ixt_rl.worlds.addition.problem import Problem, right_rationale
 
 METHODS = {
     "intro": (InTROTrainer, InTROConfig),

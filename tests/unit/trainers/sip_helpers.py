@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from ixt_rl.data.corpus import MemoryCorpus
+from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.types import Candidate, Document, Verdict
-from ixt_rl.worlds.addition import Problem, right_rationale
+from ixt_rl.worlds.addition.problem import Problem, right_rationale
 from tests.unit.trainers.helpers import WORLD, ScriptedEngine, tiny
 
 TOKENIZER = WORLD.tokenizer()

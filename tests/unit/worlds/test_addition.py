@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from ixt_rl.worlds import AdditionWorld
-from ixt_rl.worlds.addition import ID, VOCABULARY, Problem, is_eval_problem, read_answer, right_rationale, view_answer
-from ixt_rl.worlds.addition_noise import NoisyAuthor
+from ixt_rl.worlds.addition.author import NoisyAuthor
+from ixt_rl.worlds.addition.problem import (
+    ID,
+    VOCABULARY,
+    Problem,
+    is_eval_problem,
+    read_answer,
+    right_rationale,
+    view_answer,
+)
 
 STYLES = {("C", False): 13, ("C", True): 20, ("V", False): 25, ("V", True): 32, ("D", False): 6}
 

@@ -9,10 +9,9 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import AlmanacWorld
-from ixt_rl.worlds.almanac import ID, VOCABULARY
-from ixt_rl.worlds.almanac_authors import CARE, FACTS, SAFETY, TRUTH, Authors
-from ixt_rl.worlds.almanac_judge import is_false, is_safe, matched, read_suffix, verifier
-from ixt_rl.worlds.almanac_text import (
+from ixt_rl.worlds.almanac.authors import CARE, FACTS, SAFETY, TRUTH, Authors
+from ixt_rl.worlds.almanac.judge import is_false, is_safe, matched, read_suffix, verifier
+from ixt_rl.worlds.almanac.text import (
     BASE,
     PERSON,
     SUBJECTS,
@@ -24,7 +23,8 @@ from ixt_rl.worlds.almanac_text import (
     read_sentence,
     sentences,
 )
-from ixt_rl.worlds.base import is_eval_text
+from ixt_rl.worlds.almanac.world import ID, VOCABULARY
+from ixt_rl.worlds.shared import is_eval_text
 from tests.unit.worlds.suffix_helpers import prefix_of
 
 WORLD = AlmanacWorld()

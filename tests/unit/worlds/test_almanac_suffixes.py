@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ixt_rl.worlds.almanac_judge import OVERLOOKED, is_false, read_suffix
-from ixt_rl.worlds.almanac_text import SUBJECTS, attributes
+from ixt_rl.worlds.almanac.judge import OVERLOOKED, is_false, read_suffix
+from ixt_rl.worlds.almanac.text import SUBJECTS, attributes
 from ixt_rl.worlds.passages import chance
 from tests.unit.worlds.suffix_helpers import axis_scores
 from tests.unit.worlds.test_almanac import (

@@ -10,11 +10,11 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import WORLDS, ChainWorld
-from ixt_rl.worlds.base import is_eval_text
-from ixt_rl.worlds.chain import ID, VOCABULARY
-from ixt_rl.worlds.chain_authors import AUTHORS, Authors, misconceived
-from ixt_rl.worlds.chain_judge import matched, read_document, verifier
-from ixt_rl.worlds.chain_text import DIGITS, FILLERS, JUNK, LENGTHS, Problem, solution
+from ixt_rl.worlds.chain.authors import AUTHORS, Authors, misconceived
+from ixt_rl.worlds.chain.judge import matched, read_document, verifier
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, JUNK, LENGTHS, Problem, solution
+from ixt_rl.worlds.chain.world import ID, VOCABULARY
+from ixt_rl.worlds.shared import is_eval_text
 
 WORLD = ChainWorld()
 BY_HAND = Problem(5, (("+", 0), ("*", 6)))  # 5 + 0 = 5, 5 * 6 = 30 = 4 * 7 + 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.worlds import ChainWorld
-from ixt_rl.worlds.base import is_eval_text
-from ixt_rl.worlds.chain_suffixes import OVERLOOKED, STYLES, Begun
+from ixt_rl.worlds.chain.suffixes import OVERLOOKED, STYLES, Begun
+from ixt_rl.worlds.shared import is_eval_text
 from tests.unit.worlds.suffix_helpers import axis_scores, prefix_of
 
 WORLD = ChainWorld()

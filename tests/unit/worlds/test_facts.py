@@ -8,10 +8,10 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import FactsWorld
-from ixt_rl.worlds.facts import ID, VOCABULARY
-from ixt_rl.worlds.facts_authors import AUTHORS, Authors
-from ixt_rl.worlds.facts_judge import matched, read_body, verifier
-from ixt_rl.worlds.facts_text import BASE, FILLERS, question, read_question
+from ixt_rl.worlds.facts.authors import AUTHORS, Authors
+from ixt_rl.worlds.facts.judge import matched, read_body, verifier
+from ixt_rl.worlds.facts.text import BASE, FILLERS, question, read_question
+from ixt_rl.worlds.facts.world import ID, VOCABULARY
 
 WORLD = FactsWorld()
 FACT = ("food", "e17")

@@ -9,17 +9,17 @@ import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning
 from ixt_rl.conditioning.thought_marks import interleaved
-from ixt_rl.data.corpus import MemoryCorpus
-from ixt_rl.data.packed import IGNORED, PackedRows
+from ixt_rl.data.in_memory import MemoryCorpus
+from ixt_rl.data.token_rows import IGNORED, PackedRows
 from ixt_rl.judging import FunctionBackend
 from ixt_rl.rewriting.thinker import Thinker
 from ixt_rl.types import Document, SamplingParams
 from ixt_rl.worlds import AnnotatedThoughtsWorld, ThoughtsWorld
-from ixt_rl.worlds.base import is_eval_text
-from ixt_rl.worlds.chain_judge import read_solution
-from ixt_rl.worlds.chain_text import Problem
-from ixt_rl.worlds.thoughts import ID, VOCABULARY, is_annotated
-from ixt_rl.worlds.thoughts_text import Author, Teacher, last_problem, whole, working, written_answer
+from ixt_rl.worlds.chain.judge import read_solution
+from ixt_rl.worlds.chain.text import Problem
+from ixt_rl.worlds.shared import is_eval_text
+from ixt_rl.worlds.thoughts.text import Author, Teacher, last_problem, whole, working, written_answer
+from ixt_rl.worlds.thoughts.world import ID, VOCABULARY, is_annotated
 
 WORLD = ThoughtsWorld()
 PREFIXES = ThoughtsWorld("prefixes")

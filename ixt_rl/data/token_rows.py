@@ -1,0 +1,235 @@
+"""Conditioned documents as rows of token ids, several to a row or one, resumable after any row.
+
+    documents --Conditioner, a chunk at a time--> pieces of at most `capacity` tokens, a buffer full of them
+      --best fit--> rows, in random order --> {"input_ids", "labels", "segment_ids", "position_ids"}
+
+A buffer is packed on its own, and begins where the stream then stands. So the state is the stream's cursor at the start
+of the buffer and the number of rows given out of it; resuming reads and packs that one buffer again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+
+from ixt_rl.conditioning.conditioner import Conditioner
+from ixt_rl.data.best_fit import best_fit
+from ixt_rl.errors import ConfigError
+from ixt_rl.types import Document, Segment
+
+IGNORED = -100  # the label of a token that is not trained
+_CHUNK_CHARACTERS = 1 << 18  # text tokenized at once: bounds what the tokenizer holds, however long documents are
+
+
+class Documents(Protocol):
+    """What PackedRows reads: a DocumentStream, or anything else with a cursor."""
+
+    def __iter__(self) -> Iterator[Document]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class Counts:
+    """What was read so far, the buffer that rows come from included.
+
+    Args:
+        documents: documents read; empty ones, which the stream counts, not among them.
+        conditioned: those shown with their feedback.
+        cut: those longer than a row, cut into pieces.
+        pieces: documents and pieces of documents.
+        tokens: tokens of all of them.
+        feedback_tokens: of which feedback and separator; in a chat they are part of the prompt and not counted here.
+        judged_tokens: tokens that judges read and wrote for these documents.
+    """
+
+    documents: int = 0
+    conditioned: int = 0
+    cut: int = 0
+    pieces: int = 0
+    tokens: int = 0
+    feedback_tokens: int = 0
+    judged_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """Pieces end to end: ids and labels int32 [n], piece p from starts[p] to starts[p + 1]."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    starts: list[int]
+
+    def row(self, pieces: list[int]) -> dict[str, np.ndarray]:
+        spans = [slice(self.starts[p], self.starts[p + 1]) for p in pieces]
+        lengths = [span.stop - span.start for span in spans]
+        begins = np.cumsum([0, *lengths[:-1]], dtype=np.int32)
+        positions = np.arange(sum(lengths), dtype=np.int32)
+        return {
+            "input_ids": np.concatenate([self.ids[span] for span in spans]),
+            "labels": np.concatenate([self.labels[span] for span in spans]),
+            "segment_ids": np.repeat(np.arange(1, len(pieces) + 1, dtype=np.int32), lengths),
+            "position_ids": positions - np.repeat(begins, lengths),
+        }
+
+
+class PackedRows:
+    """Rows of at most `capacity` tokens of conditioned documents, each token given exactly once.
+
+    A row is a dict of four int32 arrays [T]: `input_ids`; `labels`, the same or -100 where a token is not trained (a
+    piece's first token never is); `segment_ids`, 1, 2, ... for the pieces in a row; `position_ids`, from 0 in each
+    piece. Attention must keep segments apart (`conditioning.batching.block_causal_mask`).
+
+    A document longer than `capacity` is cut into pieces of `capacity`; its feedback, standing before it, is in the
+    first only. Iterating goes on from where the rows stand; a second iterator goes on where the first one stopped.
+
+    Args:
+        documents: where documents come from.
+        conditioner: makes their tokens.
+        capacity: tokens of a row, at least 2.
+        pack: several documents a row, rows of a buffer in random order; False: one a row, in the stream's order.
+        buffer: rows' worth of tokens packed together. More of them fill rows better and shuffle wider, and take
+            longer to resume.
+
+    Raises:
+        ConfigError: capacity < 2, or buffer < 1.
+    """
+
+    def __init__(
+        self, documents: Documents, conditioner: Conditioner, capacity: int, *, pack: bool = True, buffer: int = 256
+    ):
+        if capacity < 2:
+            raise ConfigError(
+                f"capacity={capacity}",
+                reason="a row needs a token to predict, and one before it",
+                remedy="give at least 2 tokens",
+            )
+        if buffer < 1:
+            raise ConfigError(f"buffer={buffer}", reason="it is a number of rows", remedy="give at least 1")
+        self.documents, self.conditioner = documents, conditioner
+        self.capacity, self.pack, self.buffer = capacity, pack, buffer
+        self.counts = Counts()
+        self._start: dict[str, Any] = {}
+        self._given = 0
+        self._pieces: _Buffer | None = None
+        self._rows: list[list[int]] = []
+        self._begin()
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        while True:
+            if self._pieces is None:
+                self._fill()
+            if self._pieces is None:
+                return
+            while self._pieces is not None and self._given < len(self._rows):
+                self._given += 1
+                yield self._pieces.row(self._rows[self._given - 1])
+            if self._pieces is not None:
+                self._begin()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the rows given out so far, JSON-able: the next row after loading it is the same row."""
+        return {**self._start, "given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes to a place that `state_dict` gave.
+
+        Raises:
+            DataError: the documents' files are not those of that place.
+            ConfigError: the rows were packed otherwise.
+        """
+        if state["packing"] != self._packing():
+            raise ConfigError(
+                f"a cursor over rows of {state['packing']}",
+                reason=f"these rows have {self._packing()}",
+                remedy="resume with the settings of the run that wrote it",
+            )
+        self.documents.load_state_dict(state["documents"])
+        self.counts = Counts(**state["counts"])
+        self._begin()
+        self._given = state["given"]
+
+    def _packing(self) -> dict[str, Any]:
+        return {"capacity": self.capacity, "pack": self.pack, "buffer": self.buffer, "seed": self.conditioner.seed}
+
+    def _begin(self) -> None:
+        """A new buffer, empty as yet, from where the documents stand."""
+        self._start = {
+            "packing": self._packing(),
+            "documents": self.documents.state_dict(),
+            "counts": asdict(self.counts),
+        }
+        self._given, self._pieces, self._rows = 0, None, []
+
+    def _fill(self) -> None:
+        first = self.counts.documents
+        chunks: list[tuple[np.ndarray, np.ndarray, list[int]]] = []
+        tokens = 0
+        for documents in _chunks(self.documents, min(_CHUNK_CHARACTERS, self.buffer * self.capacity)):
+            chunks.append(self._tokenize(documents))
+            tokens += len(chunks[-1][0])
+            if tokens >= self.buffer * self.capacity:
+                break
+        if not chunks:
+            return
+        lengths = list(chain.from_iterable(lengths for _, _, lengths in chunks))
+        starts = np.cumsum([0, *lengths])
+        labels = np.concatenate([labels for _, labels, _ in chunks])
+        labels[starts[:-1]] = IGNORED  # nothing predicts a first token
+        self._pieces = _Buffer(np.concatenate([ids for ids, _, _ in chunks]), labels, starts.tolist())
+        if self.pack:
+            rows = best_fit(lengths, self.capacity)
+            # Best fit gives the rows of long documents first; training should not see them in that order.
+            order = np.random.default_rng([self.conditioner.seed, first]).permutation(len(rows))
+            self._rows = [rows[i] for i in order]
+        else:
+            self._rows = [[i] for i in range(len(lengths))]
+
+    def _tokenize(self, documents: list[Document]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """(ids int32 [n], labels int32 [n], lengths of the pieces) of some documents, end to end."""
+        shown = self.conditioner.segments(documents, first=self.counts.documents)
+        flat = list(chain.from_iterable(shown))
+        sizes = [len(_ids(segment)) for segment in flat]
+        ids = np.frombuffer(array("i", chain.from_iterable(map(_ids, flat))), dtype=np.int32)
+        trained = np.repeat([segment.trained for segment in flat], sizes)
+        lengths: list[int] = []
+        for segments in shown:
+            length = sum([len(_ids(segment)) for segment in segments])
+            pieces, rest = divmod(length, self.capacity)
+            lengths += [self.capacity] * pieces + [rest] * (rest > 0)
+            self.counts.cut += length > self.capacity
+            self.counts.conditioned += any(segment.role in ("feedback", "system") for segment in segments)
+        self.counts.documents += len(documents)
+        self.counts.judged_tokens += sum(document.judged_tokens for document in documents)
+        self.counts.pieces += len(lengths)
+        self.counts.tokens += len(ids)
+        self.counts.feedback_tokens += sum(
+            size for segment, size in zip(flat, sizes, strict=True) if segment.role == "feedback"
+        )
+        return ids, np.where(trained, ids, np.int32(IGNORED)), lengths
+
+
+def _chunks(documents: Documents, most: int) -> Iterator[list[Document]]:
+    """Documents in lists of about `most` characters, to tokenize together; none is read beyond the list given out."""
+    chunk: list[Document] = []
+    characters = 0
+    for document in documents:
+        chunk.append(document)
+        characters += len(document.text) + len(document.prompt)
+        if characters >= most:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _ids(segment: Segment) -> tuple[int, ...]:
+    assert segment.ids is not None, "the conditioner has tokenized every segment"
+    return segment.ids

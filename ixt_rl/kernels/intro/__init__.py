@@ -1,0 +1,1 @@
+"""The InTRO loss: chunks of tokens times tiles of the vocabulary."""

@@ -1,0 +1,1 @@
+"""What every HTML page of the library shares: templates, figures, numbers."""

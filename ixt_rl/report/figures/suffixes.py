@@ -1,0 +1,98 @@
+"""SIP's figures: continuations of held-out prefixes over training, who wins, and which candidates are chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+
+from ixt_rl.pages.drawing import RC, Drawing, grid
+from ixt_rl.report.figures.plotter import Plotter, legend, share_axis, x_axis
+from ixt_rl.report.figures.series import plain
+
+_PROPERTIES = ("right", "quality", "factuality", "safety")
+_CHOICES = (
+    ("chosen/rollout", "rollouts among the chosen"),
+    ("chosen_alone/rollout", "chosen, and written by rollouts alone"),
+    ("chosen_raw/rollout", "the same before equal texts are merged"),
+    ("chosen/rewrite", "rewrites among the chosen"),
+    ("chosen/original", "originals among the chosen"),
+    ("ties/best", "several texts have the highest score"),
+    ("identical_share", "candidates with another's text"),
+    ("rejected/rollout", "rollouts among the rejected"),
+)
+_SCORES = (
+    ("verified/chosen", "the chosen are right"),
+    ("verified/any_rollout", "prefixes with some right rollout"),
+    ("verified/rollout", "rollouts are right"),
+    ("score/rollout", "mean score of rollouts"),
+    ("score/rewrite", "mean score of rewrites"),
+    ("score/original", "mean score of originals"),
+    ("judge/self_agreement", "judge: same verdict in both orders"),
+    ("undecided_share", "candidates undecided"),
+)
+
+
+def continuations(plotter: Plotter, view: str) -> Drawing | None:
+    """Properties of continuations against updates (first row) and FLOPs (second row)."""
+    stages = plotter.suffix_stages(view)
+    panels = [(f"{mode}/{name}", f"{mode}, {name}") for name in _PROPERTIES for mode in ("sampled", "greedy")]
+    found = [panel for panel in panels if plotter.has(stages, "eval", panel[0])]
+    caption = "Held-out prefixes, by a judge that no training listens to; update 0 is the model that the stage got."
+    words = (f"continuations-{view}", f"Continuations{_of(view)}", caption)
+    return plotter.accuracies(stages, found[:4], "step", words, ylabel="mean over prefixes")
+
+
+def comparisons(plotter: Plotter, view: str) -> Drawing | None:
+    """Win rates against the stage that `evaluation.against` names, or against the originals."""
+    stages = plotter.suffix_stages(view)
+    panels = [
+        (f"{mode}/{name}", f"{mode}, {title}")
+        for name, title in (("win_rate", "win rate, ties one half"), ("ties", "ties"))
+        for mode in ("sampled", "greedy")
+        if plotter.has(stages, "eval", f"{mode}/{name}")
+    ]
+    against = {(stage.config.get("evaluation") or {}).get("against") or "the originals" for stage in stages}
+    caption = f"Against {' or '.join(sorted(against))}, as the config says for each arm."
+    words = (f"wins-{view}", f"Win rates{_of(view)}", caption)
+    return plotter.accuracies(stages, panels, "step", words, ylabel="share of prefixes")
+
+
+def choices(plotter: Plotter, view: str) -> Drawing | None:
+    """Who wrote what is chosen and rejected, and how often candidates are equal or tie."""
+    return _training(plotter, view, _CHOICES, "choices", "Who is chosen", shares=True)
+
+
+def scores(plotter: Plotter, view: str) -> Drawing | None:
+    """What a world's verifier says of the candidates, the training judge's scores by source, and its agreement."""
+    return _training(plotter, view, _SCORES, "scores", "Candidates, by the verifier and by the judge", shares=False)
+
+
+def _training(
+    plotter: Plotter, view: str, wanted: tuple[tuple[str, str], ...], name: str, title: str, shares: bool
+) -> Drawing | None:
+    stages = plotter.suffix_stages(view)
+    panels = [panel for panel in wanted if plotter.has(stages, "train", panel[0])]
+    if not panels:
+        return None
+    shown = [stage for stage in stages if any(plotter.has([stage], "train", key) for key, _ in panels)]
+    columns = min(3, len(panels))
+    rc: dict[Any, Any] = RC
+    with matplotlib.rc_context(rc):
+        fig, axes = grid(-(-len(panels) // columns), columns, width=3.7)
+        flat = [ax for row in axes for ax in row]
+        for ax, (key, panel_title) in zip(flat, panels, strict=False):
+            for stage in shown:
+                plotter.line(ax, stage, "train", "step", plain(key))
+            ax.set_title(panel_title)
+            if shares:
+                share_axis(ax)
+            x_axis(ax, "step")
+        for ax in flat[len(panels) :]:
+            ax.remove()
+        legend(fig, [plotter.handle(stage.label, marker=False) for stage in shown])
+        return plotter.save(fig, f"{name}-{view}", f"{title}{_of(view)}", plotter.smoothing(shown))
+
+
+def _of(view: str) -> str:
+    return f", view {view}" if view else ""

@@ -1,0 +1,143 @@
+"""What a run is, in plain sentences, from its config."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ixt_rl.report.arms import kept_levels, shows_feedback
+from ixt_rl.report.run_folder import Run, Stage, number, unique
+
+
+def describe(run: Run) -> str:
+    """What the run is, in one sentence."""
+    model = run.config.get("model") or {}
+    new = model.get("new") or {}
+    if new:
+        start = f"A new {new.get('architecture', 'llama')} model"
+    else:
+        start = f"The model {model['path']}" if model.get("path") else "A model"
+    parts = []
+    for stage in run.stages:
+        if stage.type == "pretrain" and not stage.documents:
+            world = (stage.config.get("data") or {}).get("world")
+            steps = stage.config.get("steps")
+            on = f" on the {world} world" if world else ""
+            parts.append(f"is pretrained{on}" + (f" for {steps:,} steps" if isinstance(steps, int) else ""))
+    if run.document_stages:
+        parts.append(("then " if parts else "is ") + f"trained on documents{_arms(run.document_stages)}")
+    if run.suffix_stages:
+        names = [stage.name for stage in run.suffix_stages]
+        each = f", in {len(names)} arms: {listed(names)}" if len(names) > 1 else ""
+        parts.append(("then " if parts else "is ") + f"trained on continuations{each}")
+    online = run.online_stages
+    if online:
+        labels = unique(stage.label for stage in online)
+        parts.append(("then " if parts else "is ") + f"trained by {listed(labels)}{_rollouts(online)}")
+    views = unique(stage.view for stage in online if stage.view)
+    views_said = f", in the view{'s' if len(views) > 1 else ''} {listed(views)}" if views else ""
+    seeds = run.summary.get("seeds") or run.config.get("seeds") or []
+    seeds_said = f", over {len(seeds)} seeds" if len(seeds) > 1 else ", with one seed" if seeds else ""
+    trained = any(stage.trained for stage in run.stages)
+    return f"{start} {listed(parts) or 'is measured'}{views_said}{seeds_said if trained else ''}."
+
+
+def arms(run: Run) -> list[tuple[str, str]]:
+    """(name, what it sees) of every stage on documents whose config is known."""
+    return [
+        (stage.name, _chooses(stage) if stage.suffixes else _sees(stage))
+        for stage in run.stages
+        if (stage.documents or stage.suffixes) and stage.config
+    ]
+
+
+def uncertainty(run: Run) -> str:
+    """How far a share may be off by the choice of problems."""
+    counts = [
+        count
+        for stage in run.trained_stages
+        for block in [stage.config.get("evaluation") or {}]
+        if isinstance(count := block.get("problems", block.get("prefixes")), int)
+    ]
+    if not counts:
+        return ""
+    n = min(counts)
+    return f"{n} held-out problems: a share of 0.5 has a standard error of {0.5 / math.sqrt(n):.3f} within a seed."
+
+
+def listed(items: list[str]) -> str:
+    """`a, b and c`."""
+    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""
+
+
+def _rollouts(stages: list[Stage]) -> str:
+    budgets = unique(f"{s.config.get('steps')} {s.config.get('rollouts_per_step')}" for s in stages)
+    if len(budgets) != 1 or "None" in budgets[0]:
+        return ""
+    steps, rollouts = map(int, budgets[0].split())
+    each = " each" if len(stages) > 1 else ""
+    return f" on {steps * rollouts:,} rollouts{each} ({steps} steps of {rollouts})"
+
+
+def _arms(stages: list[Stage]) -> str:
+    """`, in 3 arms: plain, level and critique (600 k tokens each)`."""
+    budgets = unique(_budget(stage) for stage in stages)
+    each = " each" if len(stages) > 1 else ""
+    budget = f" ({budgets[0]}{each})" if len(budgets) == 1 and budgets[0] else ""
+    if len(stages) == 1:
+        return budget
+    return f" in {len(stages)} arms, {listed([stage.name for stage in stages])}{budget}"
+
+
+def _budget(stage: Stage) -> str:
+    steps = number(stage.config.get("steps"))
+    return f"{steps:,} steps" if steps else ""
+
+
+_OBJECTIVES = {
+    "dpo": "DPO, the best candidate over the worst",
+    "rf-nll": "next-token prediction on the best candidate",
+    "grpo": "GRPO over all candidates",
+    "nll": "next-token prediction on the original suffixes, without a judge",
+    "sft-rewrite": "next-token prediction on the rewrites, without a judge",
+    "sft-rollout": "next-token prediction on one rollout, without a judge",
+    "dpo-rewrite": "DPO, the rewrite over a rollout, without a judge",
+}
+
+
+def _chooses(stage: Stage) -> str:
+    """What a SIP stage learns from."""
+    config = stage.config
+    said = [_OBJECTIVES.get(str(config.get("objective")), str(config.get("objective")))]
+    if config.get("judge"):
+        sources = config.get("sources") or ["original", "rollout"]
+        rollouts = config.get("group_size") or 16
+        of_policy = "one rollout" if rollouts == 1 else f"{rollouts} rollouts"
+        named = [of_policy if source == "rollout" else source for source in sources]
+        said.append(f"of {listed(named)}")
+        said.append("judged on " + listed(list(config["judge"].get("axes") or {})))
+    rewriter = config.get("rewriter") or {}
+    if number(rewriter.get("error")):
+        said.append(f"{rewriter['error']:.0%} of the rewrites wrong")
+    return ", ".join(said)
+
+
+def _sees(stage: Stage) -> str:
+    kept, data = kept_levels(stage.config), stage.config.get("data") or {}
+    said = f"only documents of level {listed([str(level) for level in kept])}" if kept else "every document"
+    if not shows_feedback(stage.config):
+        return f"{said}, without feedback"
+    feedback: dict[str, Any] = stage.config["feedback"]
+    template = feedback["template"]
+    name = f" `{template}`" if isinstance(template, str) else ""
+    share, hidden = number(feedback.get("fraction")), number(feedback.get("dropout"))
+    parts = [said, f"with feedback{name}{' after it' if feedback.get('position') == 'after' else ''}"]
+    if share is not None and share < 1:
+        parts.append(f"{share:.0%} of them annotated")
+    if hidden:
+        parts.append(f"hidden {hidden:.0%} of the time")
+    if feedback.get("shuffle"):
+        parts.append("shuffled among the documents")
+    if data.get("judge"):
+        parts.append(f"judge: {data['judge']}")
+    return ", ".join(parts)

@@ -1,0 +1,145 @@
+"""Several runs side by side: the same stages, one line and one row for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.lines import Line2D
+
+from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
+from ixt_rl.report.figures.plotter import legend, run_looks, x_axis
+from ixt_rl.report.figures.series import budget, mean_curve
+from ixt_rl.report.results import Group, Row, results
+from ixt_rl.report.run_folder import Run, Stage, unique
+
+MISSING = "not set"
+_PANELS = (
+    ("sampled/strict", "sampled, strict"),
+    ("sampled/checked", "sampled, checked"),
+    ("greedy/checked", "greedy, checked"),
+    ("told/strict", "told the answer, strict"),
+)
+_DOCUMENT_PANELS = (
+    ("sampled/strict", "sampled, strict"),
+    ("greedy/strict", "greedy, strict"),
+    ("sampled@none/strict", "no prefix, sampled"),
+)
+
+
+def named(runs: list[Run], folders: list[Path]) -> dict[str, Run]:
+    """Runs by name; by folder where two runs share a name."""
+    names = [run.name for run in runs]
+    keys = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
+    return dict(zip(keys, runs, strict=True))
+
+
+def side_by_side(runs: dict[str, Run]) -> list[Group]:
+    """Final figures grouped by view and stage label; a row is a run."""
+    by_key: dict[tuple[str, str], list[Row]] = {}
+    for name, run in runs.items():
+        for group in results(run):
+            for row in group.rows:
+                shown = Row(name, row.name, row.is_base, row.cells, row.seeds, row.note)
+                by_key.setdefault((group.view, row.label), []).append(shown)
+    for rows in by_key.values():
+        for row in rows:
+            for cell in row.cells.values():
+                cell.best = False  # runs are repetitions or changes, not rivals in one table
+    return [Group(f"{label}, {view}" if view else label, rows) for (view, label), rows in _by_view(by_key)]
+
+
+def _by_view(by_key: dict[tuple[str, str], list[Row]]) -> list[tuple[tuple[str, str], list[Row]]]:
+    views = unique(view for view, _ in by_key)
+    return sorted(by_key.items(), key=lambda item: views.index(item[0][0]))
+
+
+def expectation_rows(
+    runs: dict[str, Run], read: Callable[[dict[str, Any]], list[dict[str, Any]]]
+) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
+    """(text, bound, one verdict for each run) of what `read` finds in a summary: expectations or claims."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for name, run in runs.items():
+        for item in read(run.summary):
+            found.setdefault((item.get("says") or item["text"], item["bound"]), {})[name] = item
+    return [(text, bound, [by_run.get(name) for name in runs]) for (text, bound), by_run in found.items()]
+
+
+def differences(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
+    """Config keys whose values are not the same in all runs, with each run's value."""
+    flat = [_flatten(run.config) for run in runs.values()]
+    keys = unique(key for config in flat for key in config)
+    rows = [(key, [str(config.get(key, MISSING)) for config in flat]) for key in keys if key != "name"]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def unshared_stages(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
+    """Stages that some of the runs lack, with the runs that have them."""
+    have: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        for stage in run.trained_stages:
+            have.setdefault(f"{stage.label}, {stage.view}" if stage.view else stage.label, []).append(name)
+    return [(stage, names) for stage, names in have.items() if len(names) < len(runs)]
+
+
+def curves(runs: dict[str, Run]) -> list[Drawing]:
+    """One figure a view and label: the mean curve of each run against rollouts, or tokens of documents."""
+    keys = dict.fromkeys((stage.view, stage.label) for run in runs.values() for stage in run.trained_stages)
+    drawings = []
+    for index, (view, label) in enumerate(keys):
+        stages = {name: stage for name, run in runs.items() if (stage := _stage(run, view, label)) is not None}
+        budgets = unique(budget(stage) for stage in stages.values())
+        if len(budgets) > 1:
+            continue  # the same name for two kinds of training: no common axis
+        possible = _DOCUMENT_PANELS if budgets == ["tokens"] else _PANELS
+        lines = {
+            (name, key): mean_curve(runs[name], stage, key) for name, stage in stages.items() for key, _ in possible
+        }
+        panels = [(key, title) for key, title in possible if any(lines.get((name, key)) for name in runs)]
+        if panels:
+            title = f"{label}, {view}".strip(", ")
+            drawings.append(_draw(list(runs), panels, lines, budgets[0], f"compare-{index}", title))
+    return drawings
+
+
+def _draw(names: list[str], panels, lines, x: str, file_name: str, title: str) -> Drawing:
+    looks = run_looks(names)
+    with matplotlib.rc_context(RC):
+        fig, axes = grid(1, len(panels), sharey=True)
+        for ax, (key, panel_title) in zip(axes[0], panels, strict=True):
+            for name in names:
+                if series := lines.get((name, key)):
+                    look = looks[name]
+                    ax.plot(
+                        [x for _, x, _ in series], [y for _, _, y in series],
+                        color=look.colour, marker=look.marker, markersize=4,
+                    )  # fmt: skip
+            ax.set_title(panel_title)
+            x_axis(ax, x)
+        axes[0][0].set_ylabel("share of problems")
+        handles = [
+            Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=name)
+            for name, look in looks.items()
+        ]
+        legend(fig, handles)
+        return Drawing(file_name, title, "Mean over each run's seeds.", inline_svg(fig, file_name))
+
+
+def _stage(run: Run, view: str, label: str) -> Stage | None:
+    return next((stage for stage in run.trained_stages if (stage.view, stage.label) == (view, label)), None)
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """{a: {b: 1}, stages: [{name: x, ...}]} -> {"a.b": 1, "stages.x. ...": ...}."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        items = [(item.get("name", i), item) for i, item in enumerate(value)]
+    else:
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flatten(item, f"{path}.{key}" if path else str(key))
+    return flat

@@ -1,0 +1,1 @@
+"""Engines on Ray: all that is Ray's."""

@@ -1,0 +1,1 @@
+"""A policy's weights on their way to engines."""

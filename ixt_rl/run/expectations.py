@@ -1,0 +1,64 @@
+"""Whether what a run file expects holds."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from ixt_rl.config.expectations import Expectation
+from ixt_rl.report.arms import named_efficiency
+from ixt_rl.report.run_folder import Run
+from ixt_rl.run.final_values import _values_at, final_values
+from ixt_rl.run.folder import RunFolder
+
+
+def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, Any]:
+    """The expectation with its measured value and whether it holds; None where it was not measured."""
+    value, note = _measured(expectation, expectation.stage, folder, run)
+    if expectation.minus is not None and value is not None:
+        other, note = _measured(expectation, expectation.minus, folder, run)
+        value = None if other is None else value - other
+    if expectation.over is not None and value is not None:
+        other, note = _measured(expectation, expectation.over, folder, run)
+        value = value / other if other else None
+    bounds = [
+        (f">= {expectation.at_least:g}", None if value is None else value >= expectation.at_least)
+        if expectation.at_least is not None
+        else None,
+        (f"<= {expectation.at_most:g}", None if value is None else value <= expectation.at_most)
+        if expectation.at_most is not None
+        else None,
+    ]
+    given = [bound for bound in bounds if bound is not None]
+    text = f"{expectation.stage}: {expectation.metric}"
+    if expectation.minus is not None:
+        text += f", minus {expectation.minus}"
+    if expectation.over is not None:
+        text += f", over {expectation.over}"
+    if expectation.at_step is not None:
+        text += f", at step {expectation.at_step}"
+    return {
+        "text": text,
+        "value": value,
+        "note": note,
+        "bound": " and ".join(bound for bound, _ in given),
+        "holds": None if value is None else all(holds for _, holds in given),
+    }
+
+
+def _measured(expectation: Expectation, stage: str, folder: RunFolder, run: Run) -> tuple[float | None, str]:
+    """The mean over seeds of a metric of `stage`, or its compute-efficiency; with what to know about it."""
+    match = named_efficiency(run, expectation.metric, stage)
+    if match is None:
+        return _mean(expectation, stage, folder), ""
+    return match.ratio, match.refused or (f"fragile: {match.fragile}" if match.fragile else "")
+
+
+def _mean(expectation: Expectation, stage: str, folder: RunFolder) -> float | None:
+    folders = [f for f in folder.stages if f.stage == stage and f.path.is_dir()]
+    if expectation.at_step is None:
+        values = [final_values(f).get(expectation.metric) for f in folders]
+    else:
+        values = [_values_at(f, expectation.at_step).get(expectation.metric) for f in folders]
+    measured = [v for v in values if v is not None]
+    return statistics.fmean(measured) if measured and len(measured) == len(folders) else None

@@ -1,0 +1,26 @@
+"""The model that the first stage starts from."""
+
+from __future__ import annotations
+
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.documents import WorldCorpus
+from ixt_rl.blocks.passages import WorldPassages
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.models import byte_tokenizer, new_model
+from ixt_rl.run.fingerprint import initial_path
+from ixt_rl.run.folder import RunFolder
+from ixt_rl.worlds import WORLDS, AdditionWorld
+
+
+def initial_model(config: RunConfig, folder: RunFolder) -> str:
+    """Path or hub id of the model that the first stage starts from; a new one is written first."""
+    if config.model.path is not None:
+        return config.model.path
+    assert config.model.new is not None
+    data = config.stages[0].data
+    world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus | WorldPassages) else AdditionWorld()
+    tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
+    path = initial_path(config)
+    new_model(config.model.new, tokenizer).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)

@@ -1,0 +1,233 @@
+"""Stages that train on documents: pretrain, ixt and sft."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.documents import DocumentEvaluation, FileCorpus
+from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.conditioning import (
+    PromptTemplate,
+)
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
+from ixt_rl.evaluation.heldout import HeldOutLoss
+from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.files import write_json
+from ixt_rl.ledger import Ledger
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.engine import RolloutEngine, check_prompt
+from ixt_rl.rollout.guidance import GuidedEngine
+from ixt_rl.rollout.sync import send_policy, until_weights_last
+from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import LEDGER, StageFolder
+from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.stages.sources import (
+    _passed_over,
+    annotators,
+    corpus,
+    feedback_template,
+    holdout,
+    prompt_template,
+    source_names,
+)
+from ixt_rl.run.stages.spent import ledger_columns, spent_before
+from ixt_rl.run.stages.train import ends_notes, lora_config, save_model, train, training_arguments
+from ixt_rl.run.stages.wishes import GUIDED, mode_name, wished
+from ixt_rl.trainers import IXTConfig, IXTTrainer
+from ixt_rl.types import SamplingParams
+
+
+def run_documents(
+    config: RunConfig, stage: DocumentStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
+    engines: Engines,
+) -> None:  # fmt: skip
+    """Next-token prediction on documents, plain or with feedback; writes the model, rows, samples and the ledger."""
+    started = time.perf_counter()
+    tokenizer = load_tokenizer(origin, config.model)
+    template = feedback_template(stage)
+    held = holdout(stage)
+    documents = corpus(stage, seed, template, held)
+    shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
+    shown.check(tokenizer)
+    task = _task(stage)
+    model = load_model(origin, config.model, train=True)
+    micro_batch = stage.micro_batch_size or stage.batch_size
+    args = IXTConfig(
+        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=stage.batch_size // micro_batch,
+        gradient_checkpointing=stage.gradient_checkpointing,
+        feedback_template=template,
+        feedback_position=stage.feedback.position,
+        feedback_dropout=stage.feedback.dropout,
+        feedback_fraction=stage.feedback.fraction,
+        train_feedback=stage.type != "sft" if stage.feedback.train is None else stage.feedback.train,
+        chat=stage.is_chat,
+        train_turns=stage.train_turns,
+        chat_template_kwargs={**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
+        max_length=stage.packing.capacity,
+        pack=stage.packing.packed,
+        buffer_rows=max(16, 2 * stage.batch_size),
+        ema_decay=stage.ema,
+    )
+    trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
+    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(origin))
+    evaluator, loss = None, None
+    if held is not None:
+        assert isinstance(stage.data, FileCorpus)
+        names = source_names(stage.data)
+        loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
+    if stage.evaluation is not None:
+        engine = None if task is None else _engine(config, stage, engines, origin, trainer)
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss)
+    with console.stage(stage, seed, stage.steps) as progress:
+        callback = StageCallback(
+            folder,
+            progress,
+            flops=trainer.ledger.total,
+            spent=lambda: ledger_columns(trainer.ledger),
+            evaluate=evaluator,
+            evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+            evaluate_at_start=loss is not None,
+        )
+        train(trainer, callback, folder)
+    with trainer.averaged():
+        save_model(trainer, tokenizer, folder)
+    write_json(folder.path / LEDGER, trainer.ledger.totals())
+    rows = trainer.rows.source
+    notes = [*(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
+    result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
+    folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
+
+
+def _task(stage: DocumentStage) -> Task | None:
+    evaluation = stage.evaluation
+    if evaluation is None:
+        return None
+    if evaluation.data is not None:
+        return make_task(evaluation.data, evaluation.template, measured_only=True)
+    if isinstance(stage.data, FileCorpus):
+        return None
+    return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)
+
+
+def _engine(
+    config: RunConfig, stage: DocumentStage, engines: Engines, origin: str, trainer: IXTTrainer
+) -> RolloutEngine | None:
+    assert stage.evaluation is not None
+    section = RolloutSection(max_new_tokens=stage.evaluation.max_new_tokens)
+    return engines.get(section, origin, eos_ids(trainer.model, trainer.processing_class))
+
+
+class Evaluator:
+    """Measures a model in training, with each wished feedback before the problems.
+
+    Args:
+        section: what to measure.
+        task: problems and grades; None: held-out documents alone.
+        trainer: its model is measured, with averaged weights where it keeps them.
+        tokenizer: of the model.
+        engine: one outside the trainer's model; None: the model itself.
+        heldout: held-out documents. At step 0, before training, they alone are measured.
+    """
+
+    def __init__(
+        self,
+        section: DocumentEvaluation,
+        task: Task | None,
+        trainer: IXTTrainer,
+        tokenizer,
+        engine: RolloutEngine | None,
+        heldout: HeldOutLoss | None = None,
+    ):
+        self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
+        self.heldout = heldout
+        self.rows = [] if task is None else task.eval_rows(section.problems)
+        self.evaluations = 0
+        if task is not None:  # before training, not at the first evaluation
+            for name in section.wishes:
+                self._check_room(self._prompts(task, self.rows, name))
+
+    def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        trainer = self.trainer
+        last = trainer.state.global_step >= trainer.state.max_steps
+        rows = self.rows if last else self.rows[: self.section.curve_problems]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        training = model.training
+        model.eval()
+        try:
+            with trainer.averaged(), torch.no_grad():
+                loss = self._heldout_loss(model)
+                if self.task is None or (loss and trainer.state.global_step == 0):
+                    return loss, []
+                metrics, samples = self._measure(model, self.task, rows, last)
+                return {**metrics, **loss}, samples
+        finally:
+            model.train(training)
+
+    def _heldout_loss(self, model) -> dict[str, float]:
+        if self.heldout is None:
+            return {}
+        rows = self.trainer.args.per_device_train_batch_size
+        with self.trainer.accelerator.autocast():
+            return self.heldout(model, model.config._attn_implementation, rows)
+
+    def _measure(self, model, task: Task, rows: Sequence[dict[str, Any]], last: bool):
+        temperatures = self.section.temperatures if last else [0.0, 1.0]
+        wishes = list(self.section.wishes)[: None if last else 1]
+        prompts = {name: self._prompts(task, rows, name) for name in wishes}
+        modes = [
+            mode
+            for index, name in enumerate(wishes)
+            for mode in self._modes(prompts[name], temperatures, name if index else "")
+        ]
+        metrics, samples = until_weights_last(
+            lambda: evaluate_modes(self._ready(model), self.tokenizer, task, rows, modes)
+        )
+        guidance = self.section.guidance
+        if last and guidance is not None:
+            good, bad = prompts[wishes[0]], prompts[guidance.against]
+            against = {tuple(g): b for g, b in zip(good, bad, strict=True)}
+            ends = eos_ids(model, self.tokenizer)
+            engine = GuidedEngine(
+                model, ends, self.tokenizer.pad_token_id, scale=guidance.scale, against=against.__getitem__
+            )
+            guided = self._modes(good, temperatures, GUIDED)
+            more, found = evaluate_modes(engine, self.tokenizer, task, rows, guided)
+            metrics, samples = {**metrics, **more}, [*samples, *found]
+        return metrics, samples
+
+    def _ready(self, model) -> RolloutEngine:
+        if self.engine is None:
+            return TransformersEngine(model, eos_ids(model, self.tokenizer), self.tokenizer.pad_token_id)
+        self.evaluations += 1
+        send_policy(self.engine, model, self.evaluations)
+        return self.engine
+
+    def _prompts(self, task: Task, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
+        return wished(self.trainer.conditioner, self.tokenizer, task, rows, self.section.wishes[name])
+
+    def _check_room(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raises DataError where a prompt leaves no room for an answer in the model's positions."""
+        config = self.trainer.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        for index, prompt in enumerate(prompts):
+            check_prompt(f"problem {index}", prompt, self.section.max_new_tokens, positions, config.vocab_size)
+
+    def _modes(self, prompts: list[list[int]], temperatures: Sequence[float], wish: str) -> list[Mode]:
+        modes = []
+        for temperature in temperatures:
+            sampling = SamplingParams(self.section.max_new_tokens, temperature, seed=SAMPLING_SEED)
+            n = self.section.samples if temperature > 0 else 1
+            keep = 10 if temperature == temperatures[-1] else 0
+            modes.append(Mode(mode_name(temperature, wish), prompts, sampling, n, keep))
+        return modes

@@ -1,0 +1,32 @@
+"""Rows, prompts and limits that fit the model."""
+
+from __future__ import annotations
+
+from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.conditioning import encode_prompt
+from ixt_rl.config.positions import model_positions
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.data.questions import LengthAudit, audit_lengths
+from ixt_rl.evaluation.tasks import Task
+
+
+def fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
+    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be."""
+    options = task.chat_template_kwargs
+    lengths = [
+        max(len(encode_prompt(tokenizer, row[key], None, options)) for key in ("prompt", "told_prompt")) for row in rows
+    ]
+    return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
+
+
+def with_room(section: RolloutSection, config: RunConfig) -> RolloutSection:
+    """`section`, with prompts no longer than the model's positions less a completion, where those are known."""
+    positions = model_positions(config.model)
+    if positions is None:
+        return section
+    room = positions - section.max_new_tokens
+    return section.model_copy(update={"max_prompt_tokens": min(section.max_prompt_tokens, room)})
+
+
+def prompt_limit(section: RolloutSection) -> int | None:
+    return section.max_prompt_tokens if section.on_long == "truncate" else None

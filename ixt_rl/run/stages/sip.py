@@ -1,0 +1,261 @@
+"""SIP stages: passages, rewriter and judge by name, training, and continuations of held-out prefixes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.blocks.judges import WORLD
+from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
+from ixt_rl.conditioning import encode_prompt
+from ixt_rl.conditioning.control import text_ids
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.data.stream import DocumentStream
+from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
+from ixt_rl.evaluation.continuations import (
+    Examiner,
+    JudgeExaminer,
+    WorldExaminer,
+    evaluate_continuations,
+)
+from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
+from ixt_rl.files import read_rows, write_json, write_rows
+from ixt_rl.judging import CandidateJudge
+from ixt_rl.ledger import Ledger
+from ixt_rl.methods.sip import SipStage, SuffixEvaluation
+from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.rewriting import Rewriter
+from ixt_rl.rewriting.stored import StoredRewrites
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
+from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
+from ixt_rl.run.stages.sources import sources
+from ixt_rl.run.stages.spent import ledger_columns, spent_before
+from ixt_rl.run.stages.train import correction, lora_config, save_model, train, training_arguments, uncounted_note
+from ixt_rl.run.stages.wishes import mode_name
+from ixt_rl.trainers import SIPConfig, SIPTrainer
+from ixt_rl.types import SamplingParams
+from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.passages import Passage
+
+_EVAL_SEED = 0  # held-out passages are the same for every stage and seed
+
+
+def run_sip(
+    config: RunConfig, stage: SipStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
+    engines: Engines,
+) -> None:  # fmt: skip
+    """SIP or a baseline of it; writes the model, rows, samples, continuations and the ledger."""
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        tokenizer = load_tokenizer(origin, config.model)
+        items = passages(stage.data, tokenizer, seed)
+        judge = stack.enter_context(candidate_judge(stage, stage.judge, folder)) if stage.judge else None
+        rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
+        evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
+        model = load_model(origin, config.model, train=True)
+        trainer = SIPTrainer(
+            model,
+            _arguments(config, stage, seed, folder),
+            items,
+            tokenizer,
+            judge=judge,
+            rewriter=rewriter,
+            rollouts=EngineRollouts(
+                engines.get(stage.rollout, origin, eos_ids(model, tokenizer)),
+                stage.rollout.batch_size,
+                parity_limit=config.rollout.parity_limit,
+            ),
+            correction=correction(config.rollout) if stage.objective == "grpo" else None,
+            verifier=_verifier(stage),
+            peft_config=lora_config(stage.lora),
+        )
+        trainer.ledger = trainer.scoring.ledger = Ledger(
+            trainer.ledger.size, judge_parameters(stage), spent_before(origin)
+        )
+        with console.stage(stage, seed, stage.steps) as progress:
+            callback = StageCallback(
+                folder,
+                progress,
+                flops=trainer.ledger.total,
+                rollouts=lambda step: step * stage.batch_size * trainer.args.num_generations,
+                spent=lambda: ledger_columns(trainer.ledger),
+                evaluate=partial(evaluator, trainer) if evaluator else None,
+                evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+            )
+            with folder.recording(
+                lambda: {
+                    "seconds": time.perf_counter() - started,
+                    "notes": [*_notes(trainer, judge, rewriter), *uncounted_note(trainer.ledger)],
+                }
+            ):
+                train(trainer, callback, folder)
+    save_model(trainer, tokenizer, folder)
+    write_json(folder.path / LEDGER, trainer.ledger.totals())
+
+
+def _arguments(config: RunConfig, stage: SipStage, seed: int, folder: StageFolder) -> SIPConfig:
+    micro_batch = stage.micro_batch_size or stage.batch_size
+    return SIPConfig(
+        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        objective=stage.objective,
+        sources=None if stage.sources is None else list(stage.sources),
+        num_generations=stage.group_size,
+        beta=stage.beta,
+        reference=stage.reference,
+        reference_sync_steps=stage.reference_sync_steps,
+        judge_parts=stage.judge_parts,
+        judge_patience=stage.judge_patience,
+        max_completion_length=stage.rollout.max_new_tokens,
+        temperature=stage.rollout.temperature,
+        top_p=stage.rollout.top_p,
+        top_k=stage.rollout.top_k,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=stage.batch_size // micro_batch,
+        gradient_checkpointing=stage.gradient_checkpointing,
+    )
+
+
+def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], list[float | None]] | None:
+    """What a world knows of any text; files have no verifier."""
+    if not isinstance(stage.data, WorldPassages):
+        return None
+    world = WORLDS[stage.data.world]()
+
+    def right(prefixes: list[str], originals: list[str], texts: list[str]) -> list[float | None]:
+        return [world.measure(*texts_of)["right"] for texts_of in zip(prefixes, originals, texts, strict=True)]
+
+    return right
+
+
+# ------------------------------------------------------------------------------------------ passages
+
+
+def passages(data: WorldPassages | SuffixCorpus, tokenizer: Any, seed: int) -> Any:
+    """The training passages: a list (of a world) or a stream (of files)."""
+    if isinstance(data, SuffixCorpus):
+        return _stream(data, tokenizer, seed)
+    found = WORLDS[data.world]().passages("train", data.passages, seed)
+    end = (tokenizer.eos_token_id,)
+    return [
+        PrefixSuffix(
+            tuple(encode_prompt(tokenizer, one.prefix)),
+            (*text_ids(tokenizer, one.suffix), *end),
+            f"{data.world} {index}",
+        )
+        for index, one in enumerate(found)
+    ]
+
+
+def held_out(stage: SipStage, section: SuffixEvaluation, tokenizer: Any) -> list[tuple[list[int], Passage]]:
+    """Prefixes for evaluation, as ids and as text beside their original suffixes."""
+    if section.data is None:
+        assert isinstance(stage.data, WorldPassages)
+        found = WORLDS[stage.data.world]().passages("eval", section.prefixes, _EVAL_SEED)
+        return [(list(encode_prompt(tokenizer, one.prefix)), one) for one in found]
+    stream = iter(_stream(section.data, tokenizer, _EVAL_SEED))
+    items = [next(stream) for _ in range(section.prefixes)]
+    decode = partial(tokenizer.decode, skip_special_tokens=True)
+    return [(list(one.prefix_ids), Passage(decode(one.prefix_ids), decode(one.suffix_ids))) for one in items]
+
+
+def _stream(data: SuffixCorpus, tokenizer: Any, seed: int) -> SuffixStream:
+    return SuffixStream(
+        DocumentStream(sources(data, read_feedback=False), seed),
+        tokenizer,
+        suffix_tokens=data.suffix_tokens,
+        min_prefix_tokens=data.min_prefix_tokens,
+        max_prefix_tokens=data.max_prefix_tokens,
+    )
+
+
+def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter | StoredRewrites | None) -> list[str]:
+    """What went wrong with judge and rewriter, and what was done about it."""
+    notes = []
+    scoring = trainer.scoring
+    if scoring.retries:
+        notes.append(f"judge or rewriter was down: asked again {scoring.retries} times, waited {scoring.waited:.0f} s")
+    for asked in (judge and judge.judge, rewriter):
+        notes += getattr(getattr(asked, "backend", None), "notes", [])
+    if judge is not None and judge.tally.undecided:
+        notes.append(
+            f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"
+        )
+    if isinstance(rewriter, Rewriter) and rewriter.tally.skipped:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rewriter.tally.skipped.items()))
+        notes.append(f"rewriter: no rewrite for {rewriter.tally.skipped.total()} of {rewriter.tally.asked}: {reasons}")
+    return notes
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+
+Evaluate = Callable[[SIPTrainer], tuple[dict[str, float], list[dict[str, Any]]]]
+
+
+@contextmanager
+def _evaluator(stage: SipStage, seed: int, tokenizer: Any, folder: StageFolder) -> Iterator[Evaluate]:
+    section = stage.evaluation
+    assert section is not None
+    with ExitStack() as stack:
+        examiner: Examiner
+        if section.judge is None or section.judge.model == WORLD:
+            assert isinstance(stage.data, WorldPassages)
+            examiner = WorldExaminer(WORLDS[stage.data.world]())
+        else:
+            judge = stack.enter_context(stage_judge(stage, section.judge, folder))
+            points = {axis: weight for axis, weight in section.judge.axes.items() if axis != QUALITY}
+            examiner = JudgeExaminer(
+                CandidateJudge(judge, points) if points else None,
+                CandidateJudge(judge, {QUALITY: 1.0}) if QUALITY in section.judge.axes else None,
+            )
+        yield partial(_measure, stage, held_out(stage, section, tokenizer), examiner, _opponent(stage, folder), folder)
+
+
+def _measure(
+    stage: SipStage,
+    prefixes: Sequence[tuple[list[int], Passage]],
+    examiner: Examiner,
+    opponent: Mapping[str, Sequence[str]] | None,
+    folder: StageFolder,
+    trainer: SIPTrainer,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    section = stage.evaluation
+    assert section is not None
+    last = trainer.state.global_step >= trainer.state.max_steps
+    chosen = prefixes if last else prefixes[: section.curve_prefixes]
+    ids, found = [ids for ids, _ in chosen], [passage for _, passage in chosen]
+    modes = [
+        Mode(mode_name(t), ids, SamplingParams(stage.rollout.max_new_tokens, t, seed=SAMPLING_SEED), keep=10)
+        for t in section.temperatures
+    ]
+    metrics, texts, samples = trainer.rollouts.evaluated(
+        trainer,
+        lambda engine: evaluate_continuations(engine, trainer.processing_class, found, modes, examiner, opponent),
+    )
+    if last:
+        rows = [
+            {"mode": mode, "prefix": passage.prefix, "original": passage.suffix, "text": text}
+            for mode, of_mode in texts.items()
+            for passage, text in zip(found, of_mode, strict=True)
+        ]
+        write_rows(folder.path / CONTINUATIONS, rows)
+    return metrics, samples
+
+
+def _opponent(stage: SipStage, folder: StageFolder) -> dict[str, list[str]] | None:
+    """The final continuations of the stage to compare with, by mode, of the same seed; None: compare with originals."""
+    assert stage.evaluation is not None
+    if stage.evaluation.against is None:
+        return None
+    place: Path = folder.path.parent.parent / stage.evaluation.against / folder.path.name / CONTINUATIONS
+    texts: dict[str, list[str]] = {}
+    for row in read_rows(place):
+        texts.setdefault(row["mode"], []).append(row["text"])
+    return texts

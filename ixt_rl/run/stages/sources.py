@@ -1,0 +1,139 @@
+"""The documents of a stage: what files and worlds give, with the feedback beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.documents import FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.conditioning import (
+    PromptTemplate,
+    load_feedback_template,
+    load_template,
+)
+from ixt_rl.data.holdout import Holdout
+from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus
+from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.token_rows import Documents
+from ixt_rl.files import read_json
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.documents import world_documents
+
+ANNOTATION = "annotation.json"
+"""What `ixt-rl annotate` writes beside its rows."""
+
+
+def _passed_over(documents: Documents) -> list[str]:
+    """How often a row of files held nothing to train on, in every pass anew, in words; nothing if none did."""
+    stream = documents.documents if isinstance(documents, LevelFilter) else documents
+    empty = stream.empty if isinstance(stream, DocumentStream) else 0
+    return [f"{empty} times a row without text, or without a prompt, was passed over"] if empty else []
+
+
+def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
+    """The stage's template, as `load_feedback_template` takes it; a world's own goes before the shipped ones."""
+    spec = stage.feedback.template
+    if isinstance(spec, FeedbackFormat):
+        return spec.model_dump()
+    if spec is not None and isinstance(stage.data, WorldCorpus):
+        world: Any = WORLDS[stage.data.world]
+        return world.feedback_templates.get(spec, spec)
+    return spec
+
+
+def holdout(stage: DocumentStage) -> Holdout | None:
+    """What a stage's evaluation sets aside of its files."""
+    if stage.evaluation is None or stage.evaluation.holdout is None:
+        return None
+    assert isinstance(stage.data, FileCorpus)
+    return Holdout(sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout)
+
+
+def source_names(data: FileCorpus) -> list[str]:
+    """What metrics call the sources: the last part of the path, and a number behind one that is there before."""
+    bases = [_source_name(_paths(source.path)[0]) for source in data.sources]
+    seen = [bases[:place].count(base) for place, base in enumerate(bases)]
+    return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
+
+
+def _source_name(path: str) -> str:
+    """The last part of a path that has letters or digits once its ending and what no name has are taken off."""
+    names = (re.sub(r"\.(jsonl?|parquet)(\.gz)?$", "", part) for part in reversed(Path(path).parts))
+    cleaned = (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names)
+    return next((name for name in cleaned if name), "source")
+
+
+def corpus(
+    stage: DocumentStage, seed: int, template: dict[str, Any] | str | None, held: Holdout | None = None
+) -> Documents:
+    """The stage's documents but those held out, with what judging them cost."""
+    levels = stage.data.keep_levels
+    documents: Documents
+    if isinstance(stage.data, WorldCorpus):
+        if template is None and not levels:  # nobody reads them
+            fraction = 0.0
+        else:
+            fraction = stage.feedback.fraction
+        made = world_documents(
+            WORLDS[stage.data.world](),
+            stage.data.documents,
+            seed,
+            judge=stage.data.judge,
+            template=None if template is None else load_feedback_template(template),
+            fraction=fraction,
+            shuffle=stage.feedback.shuffle,
+        )
+        documents = MemoryCorpus(made, seed)
+    else:
+        read = template is not None or bool(levels)
+        found = sources(stage.data, read_feedback=read, template=prompt_template(stage))
+        documents = DocumentStream(found, seed, holdout=held)
+    return LevelFilter(documents, levels) if levels else documents
+
+
+def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
+    """How the stage's prompts are shown; None: as they are."""
+    return None if stage.template is None else load_template(stage.template, "plain")
+
+
+def sources(data: FileCorpus, *, read_feedback: bool, template: PromptTemplate | None = None) -> list[Source]:
+    """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
+    return [
+        Source(
+            tuple(file for path in _paths(source.path) for file in data_files(path)),
+            source.text,
+            source.prompt,
+            source.feedback if read_feedback else None,
+            source.weight,
+            source.name,
+            source.split,
+            source.messages,
+            template,
+            source.control_tokens,
+        )
+        for source in data.sources
+    ]
+
+
+def _paths(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
+
+
+def annotators(stage: DocumentStage) -> int | None:
+    """N_judge: as the stage says, else as `annotate` wrote beside its documents (of several, the largest).
+
+    An endpoint whose size `annotate` was not told counts 0: its FLOPs are uncounted, and none are made up. Where no
+    annotation.json is, or a world's own judge judged, None: the judge counts as large as the model.
+    """
+    if stage.judge_parameters is not None or not isinstance(stage.data, FileCorpus):
+        return stage.judge_parameters
+    found = []
+    for source in stage.data.sources:
+        for path in map(Path, [source.path] if isinstance(source.path, str) else source.path):
+            summary = read_json((path if path.is_dir() else path.parent) / ANNOTATION) or {}
+            if isinstance(summary.get("judge"), dict):
+                found.append(summary["judge"].get("parameters") or 0)
+    return max(found, default=None)

@@ -1,0 +1,26 @@
+"""The ledger that a model carries from stage to stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.files import read_json
+from ixt_rl.ledger import Ledger
+from ixt_rl.run.folder import LEDGER
+
+
+def spent_before(origin: str) -> dict[str, Any] | None:
+    """What the stages spent that led to the model at `origin`; None where nobody counted."""
+    return read_json(Path(origin).parent / LEDGER)
+
+
+def ledger_columns(ledger: Ledger) -> dict[str, float]:
+    """What a metrics row says of compute beside `flops`."""
+    totals = ledger.totals()
+    return {
+        "tokens": totals["tokens"].get("train", 0),
+        "tokens/judged": totals["tokens"].get("annotate", 0),
+        "flops/train": totals["flops"].get("train", 0.0),
+        "flops/annotate": totals["flops"].get("annotate", 0.0),
+    }

@@ -1,0 +1,76 @@
+"""X."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from ixt_rl.types import Grade
+from ixt_rl.worlds.addition.problem import (
+    ID,
+    VOCABULARY,
+    Problem,
+    View,
+    is_eval_problem,
+    read_answer,
+    right_rationale,
+    view_answer,
+)
+from ixt_rl.worlds.shared import word_tokenizer
+
+
+class AdditionWorld:
+    """Problems, prompts, grades and noisy documents of the addition world.
+
+    Args:
+        view: what of the answer is shown to the told prompt and checked by the reward.
+    """
+
+    name = "addition"
+    template = "addition"
+    views: tuple[View, ...] = ("sum", "parity", "mod5")
+
+    def __init__(self, view: View = "sum"):
+        self.view: View = view
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """A word-level tokenizer of the 22 tokens; encoding adds `<bos>`."""
+        return word_tokenizer(ID)
+
+    def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:
+        """`count` problems of a split as rows with `question` and `answer` (in this view)."""
+        rng = np.random.default_rng([seed, split == "eval"])
+        rows: list[dict[str, Any]] = []
+        while len(rows) < count:
+            a, b = (int(v) for v in rng.integers(0, 1000, size=2))
+            if is_eval_problem(a, b) == (split == "eval"):
+                problem = Problem(a, b)
+                rows.append({"question": problem.question, "answer": view_answer(problem.answer, self.view)})
+        return rows
+
+    def grade(self, question: str, completion_ids: Sequence[int]) -> Grade:
+        """All that is known of a rationale: checked in this view, strict, and token by token."""
+        problem = Problem.parse(question)
+        answer = read_answer(completion_ids)
+        first = VOCABULARY[completion_ids[0]] if completion_ids else ""
+        style = {"C": "C", "V": "V", "#": "D"}.get(first, "other")
+        check = ID["K"] in completion_ids
+        right = right_rationale(problem, style, check and style != "D") if style != "other" else []
+        agrees = [i < len(right) and token == right[i] for i, token in enumerate(completion_ids)]
+        checked = answer is not None and view_answer(answer, self.view) == view_answer(problem.answer, self.view)
+        return Grade(
+            checked=checked,
+            strict=bool(right) and list(completion_ids) == right,
+            reasoned=style in ("C", "V"),
+            token_right=tuple(agrees),
+            extra={"sum": answer == problem.answer, "check": check},
+        )
+
+    def documents(self, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
+        """`count` noisy training documents as (prompt ids, rationale ids); see `addition_noise`."""
+        from ixt_rl.worlds.addition.author import NoisyAuthor
+
+        return NoisyAuthor(seed).documents(count)

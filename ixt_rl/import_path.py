@@ -1,4 +1,7 @@
-"""Python files of a user, imported as they are now: no bytecode or module of what they were before is taken."""
+"""Python by name: of installed packages, and files of a user as they are now.
+
+No bytecode or module of what a user's file was before is taken.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ixt_rl.contents import ADDED, imports_of
 
 _imported: dict[str, tuple[Path, bytes]] = {}
 """Modules beside imported files: their file, and the hash of what it was."""
+
+
+def load(name: str) -> Any:
+    """What `package.module:NAME` names in an installed package.
+
+    Raises:
+        ImportError, AttributeError: it is not there.
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def import_file(file: Path, prefix: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from trl import GRPOConfig as TRLGRPOConfig
 
@@ -31,4 +32,5 @@ class GRPOConfig(TRLGRPOConfig):
 class GRPOTrainer(OnlineTrainer):
     """`trl.GRPOTrainer` with a rollout engine, guarded rewards and positions from the mask."""
 
+    config_class: ClassVar[type] = GRPOConfig
     _tag_names = ["trl", "ixt-rl", "grpo"]

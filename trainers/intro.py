@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +31,8 @@ from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.loss import intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
-from ixt_rl.kernels.intro.walk import Reweigh
+from ixt_rl.kernels.intro.walk import FactorAt, Reweigh
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.kernels.walk import FactorAt, Reweigh
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.hooks import Signals, hook
@@ -105,6 +104,7 @@ class InTROTrainer(KeptTrainer):
     - `keep`: which rationales are trained.
     """
 
+    config_class: ClassVar[type] = InTROConfig
     _tag_names = ["trl", "ixt-rl", "intro"]
     _name = "InTRO"
 

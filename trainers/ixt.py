@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import datasets
 import torch
@@ -148,6 +148,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         eval_dataset: held-out documents, or several sets of them by name; see `evaluate`.
     """
 
+    config_class: ClassVar[type] = IXTConfig
     _tag_names = ["trl", "ixt-rl", "ixt"]
     _name = "IXT"
     model: Any

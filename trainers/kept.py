@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
-from ixt_rl.config.problems import did_you_mean
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.types import TokenSequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -107,6 +107,7 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
         eval_dataset: held-out pairs.
     """
 
+    config_class: ClassVar[type] = PretrainConfig
     _tag_names = ["trl", "ixt-rl", "pretrain"]
     model: Any
 

@@ -9,7 +9,7 @@ with K the kept rationales of the update. On rollouts of the current policy both
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class RAFTConfig(GRPOConfig):
 class RAFTTrainer(KeptTrainer):
     """RAFT and RAFT++ on TRL's GRPOTrainer."""
 
+    config_class: ClassVar[type] = RAFTConfig
     _tag_names = ["trl", "ixt-rl", "raft"]
     _name = "RAFT"
 

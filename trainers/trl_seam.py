@@ -24,10 +24,10 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from ixt_rl.conditioning import row_ids
-from ixt_rl.data.models import eos_ids
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
+from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import (
     Field,
@@ -14,7 +14,6 @@ from ixt_rl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.rewards import RewardFields
-    from ixt_rl.methods.online import OnlineStage
 
 
 class KeepFields(Strict):
@@ -69,64 +68,74 @@ def deciding(rewards: Sequence[RewardFields], keep: str | list[str] | None) -> l
     return [i for i, reward in enumerate(rewards) if reward.called in wanted or reward.type in wanted]
 
 
-def check_keep(stage: OnlineStage) -> None:
-    """Raises ConfigError where no rationale could ever be kept, or two rewards have one name."""
-    names = [reward.name for reward in stage.rewards if reward.name is not None]
+def check_keep(rewards: Sequence[RewardFields], section: KeepFields | None, method: str) -> None:
+    """Raises ConfigError where no rationale could ever be kept, or two rewards have one name.
+
+    Args:
+        section: the method's block; None where it compares weighted sums.
+        method: its type.
+    """
+    names = [reward.name for reward in rewards if reward.name is not None]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"two rewards named {name!r}", reason="`keep` and the logs could not tell them", remedy="rename one"
             )
-    section = _section(stage)
     if section is None:
-        if not any(reward.weight for reward in stage.rewards):
+        if not any(reward.weight for reward in rewards):
             raise ConfigError(
-                f"weights of 0 alone with type: {stage.type}",
+                f"weights of 0 alone with type: {method}",
                 reason="the weighted sums of a group would be equal, and nothing would ever be trained",
                 remedy="give a reward a weight",
             )
         return
-    for reward in (stage.rewards[i] for i in deciding(stage.rewards, section.keep)):
+    for reward in (rewards[i] for i in deciding(rewards, section.keep)):
         _, most = _range(reward)
         if section.keep_reward > most:
             raise ConfigError(
                 f"keep_reward={section.keep_reward:g} of a `{reward.called}` reward",
                 reason=f"its largest value is {most:g} (weights do not count): nothing would ever be kept",
-                remedy=f"set {stage.type}.keep_reward to at most {most:g}, "
-                f"or name the rewards that decide in {stage.type}.keep",
+                remedy=f"set {method}.keep_reward to at most {most:g}, "
+                f"or name the rewards that decide in {method}.keep",
             )
 
 
-def keep_notes(stage: OnlineStage) -> list[str]:
-    """What is not wrong, and may surprise: what is kept without a verifier's word, or for no reason."""
-    section = _section(stage)
+def keep_notes(rewards: Sequence[RewardFields], section: KeepFields | None, path: str, method: str) -> list[str]:
+    """What is not wrong, and may surprise: what is kept without a verifier's word, or for no reason.
+
+    Args:
+        section: the method's block; None where it compares weighted sums.
+        path: of that block in the run file.
+        method: its type.
+    """
     if section is None:
         return []
-    decide = deciding(stage.rewards, section.keep)
-    path = f"stages.{stage.name}.{stage.type}"
+    decide = deciding(rewards, section.keep)
     found = []
-    verifiers = [reward for reward in stage.rewards if reward.type in (*_VERIFIERS, "judge")]
-    if verifiers and not any(stage.rewards[i] in verifiers for i in decide):
-        names = ", ".join(stage.rewards[i].called for i in decide)
+    verifiers = [reward for reward in rewards if reward.type in (*_VERIFIERS, "judge")]
+    if verifiers and not any(rewards[i] in verifiers for i in decide):
+        names = ", ".join(rewards[i].called for i in decide)
         found.append(f"{path}.keep: {names} decides, so rationales are kept that {verifiers[0].called} finds wrong")
-    for reward in (stage.rewards[i] for i in decide):
+    for reward in (rewards[i] for i in decide):
         least, _ = _range(reward)
         if section.keep_reward <= least:
             found.append(
                 f"{path}.keep_reward: {section.keep_reward:g} is the least that {reward.called} gives: "
                 "what it finds wrong is kept too"
             )
-    idle = [reward.called for i, reward in enumerate(stage.rewards) if i not in decide]
+    idle = [reward.called for i, reward in enumerate(rewards) if i not in decide]
     if idle:
         found.append(
             f"{path}.keep: {', '.join(idle)} of the rewards cannot make a rationale kept or dropped, "
-            f"and {stage.type} reads no weights: logged, no more"
+            f"and {method} reads no weights: logged, no more"
         )
     return found
 
 
-def _section(stage: OnlineStage) -> KeepFields | None:
-    return {"intro": stage.intro, "raft": stage.raft}.get(stage.type)
+def kept_by(rewards: Sequence[RewardFields], section: KeepFields) -> dict[str, Any]:
+    """The trainer's options `keep` (names of the rewards that decide) and `keep_reward`."""
+    names = reward_names(rewards)
+    return {"keep": [names[i] for i in deciding(rewards, section.keep)], "keep_reward": section.keep_reward}
 
 
 def _range(reward: RewardFields) -> tuple[float, float]:

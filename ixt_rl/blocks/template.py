@@ -109,3 +109,10 @@ def check_template_columns(template: str | Template | None, data: Any) -> None:
             reason="data.answer is that field: the plain prompt is what inference sees, and inference has no answer",
             remedy="show it in `told` only",
         )
+
+
+def renders_chats(template: str | Template | None) -> bool:
+    """Whether prompts go through the tokenizer's chat template."""
+    if isinstance(template, str):
+        return checks.is_chat_template(template)
+    return template is not None and template.chat

@@ -11,14 +11,11 @@ from pydantic import ValidationError
 
 from ixt_rl import yaml_io
 from ixt_rl.blocks.checks import ON_THIS_MACHINE
-from ixt_rl.blocks.keeping import keep_notes
 from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, did_you_mean, show
-from ixt_rl.methods.online import OnlineStage
-from ixt_rl.methods.sip import SipStage
 from ixt_rl.yaml_io import dump_yaml
 
 __all__ = ["dump_yaml", "load_run", "notes", "resolved"]
@@ -72,9 +69,9 @@ def notes(config: RunConfig) -> list[str]:
         if key in block.model_fields_set
     ]
     for stage in config.stages:
-        if isinstance(stage, OnlineStage):
-            found += keep_notes(stage)
-        if isinstance(stage, OnlineStage | SipStage) and stage.lora is not None and stage.lora.dropout:
+        found += stage.surprises
+        lora = getattr(stage, "lora", None)
+        if stage.ratio_of_one_network and lora is not None and lora.dropout:
             found.append(
                 f"stages.{stage.name}.lora.dropout is not applied by type: {stage.type}: "
                 "both passes of a ratio are one network"

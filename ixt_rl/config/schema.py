@@ -1,6 +1,6 @@
 """The strict schema of a run: one YAML file, a list of stages. Imports no torch.
 
-The blocks that stages share are in `sections.py`, stages that train on documents in `documents.py`.
+What a stage can be stands in `ixt_rl/methods`, the blocks that they have in `ixt_rl/blocks`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import FileData
-from ixt_rl.blocks.documents import PROBLEM_KEYS, FileCorpus
+from ixt_rl.blocks.documents import FileCorpus
 from ixt_rl.blocks.engine import EngineSection
 from ixt_rl.blocks.model import Model, SelfChecks
 from ixt_rl.blocks.strict import (
@@ -24,8 +24,6 @@ from ixt_rl.config.expectations import Claim, Expectation
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import AnyStage
 from ixt_rl.methods.sip import SipStage
 from ixt_rl.methods.stage import FROM_MODEL
@@ -52,7 +50,7 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _ahead(self) -> RunConfig:
         for stage in self.stages:
-            if isinstance(stage, OnlineStage) and stage.reuses_rollouts and self.rollout.staleness:
+            if stage.reuses_rollouts and self.rollout.staleness:
                 raise ConfigError(
                     f"rollout.staleness={self.rollout.staleness} with steps_per_generation="
                     f"{stage.steps_per_generation}, num_iterations={stage.num_iterations} of stage {stage.name}",
@@ -69,13 +67,7 @@ class RunConfig(Strict):
             for key in self.rollout.unread_sections
         ]
         for stage in self.stages:
-            if isinstance(stage, OnlineStage):
-                for key in stage.unread_sections:
-                    found.append((stage, key, f"stages.{stage.name}.{key}", f"type: {stage.type}"))
-            if isinstance(stage, DocumentStage) and stage.evaluation is not None and not stage.measures_problems:
-                for key in PROBLEM_KEYS:
-                    path = f"stages.{stage.name}.evaluation.{key}"
-                    found.append((stage.evaluation, key, path, "evaluation.holdout without evaluation.data"))
+            found += [(block, key, f"stages.{stage.name}.{path}", why) for block, key, path, why in stage.unread]
         return found
 
     @field_validator("stages")
@@ -114,8 +106,8 @@ class RunConfig(Strict):
                     reason="`init: model` means the run's model block",
                     remedy="rename the stage",
                 )
+            _check_against(stage.compared_with, stage.name, measured)
             if isinstance(stage, SipStage) and stage.evaluation is not None:
-                _check_against(stage.evaluation.against, stage.name, measured)
                 measured.append(stage.name)
             if stage.init not in (None, FROM_MODEL, *seen):
                 raise ConfigError(
@@ -124,14 +116,18 @@ class RunConfig(Strict):
                     remedy="name one of those, or leave init out",
                 )
             seen.append(stage.name)
-            if self.model.new and _asks_for_chats(stage):
+            if self.model.new and stage.renders_chats:
                 raise ConfigError(
                     f"stage {stage.name!r} renders chats with model.new.tokenizer={self.model.new.tokenizer}",
                     reason="a new tokenizer has no chat template",
                     remedy="start from a checkpoint whose tokenizer has one (model.path), or give the stage a template "
                     "of plain text (an sft stage on prompts: template: math)",
                 )
-            if self.model.new and self.model.new.tokenizer == "world" and isinstance(stage.data, FileData | FileCorpus):
+            if (
+                self.model.new
+                and self.model.new.tokenizer == "world"
+                and isinstance(getattr(stage, "data", None), FileData | FileCorpus)
+            ):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",
                     reason="a world's vocabulary cannot write the text of a file",
@@ -165,13 +161,3 @@ def _check_against(name: str | None, stage: str, measured: list[str]) -> None:
             reason="it must name an earlier sip stage with an evaluation: " + (", ".join(measured) or "there is none"),
             remedy=did_you_mean(name, measured) + "leave it out to compare with the documents' own suffixes",
         )
-
-
-def _asks_for_chats(stage: AnyStage) -> bool:
-    """Whether the stage's prompts go through the tokenizer's chat template, as far as its block says."""
-    if isinstance(stage, DocumentStage):
-        return stage.is_chat
-    template = getattr(stage, "template", None)
-    if isinstance(template, str):
-        return checks.is_chat_template(template)
-    return template is not None and template.chat

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ixt_rl.conditioning.conditioner import share
 from ixt_rl.conditioning.prompts import PromptTemplate
@@ -25,11 +25,16 @@ from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
 
-if TYPE_CHECKING:
-    from ixt_rl.data.holdout import Holdout
-
 _FEEDBACK_COLUMNS = ("level", "scores", "critique", "judge", "tokens")
 _LOOKED_AT = 1000  # first rows of a file in which every column must appear
+
+
+class SetAside(Protocol):
+    """Documents that no training sees; see `ixt_rl.data.holdout`."""
+
+    amount: int | float
+
+    def excludes(self, document: Document) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Source:
 class SourceReader:
     """The documents of one source, pass after pass; `cursor` and `epoch` say where it is."""
 
-    def __init__(self, source: Source, holdout: Holdout | None = None):
+    def __init__(self, source: Source, holdout: SetAside | None = None):
         self.source, self.holdout = source, holdout
         self.cursor = Cursor()
         self.epoch = 0
@@ -292,7 +297,9 @@ class DocumentStream:
         DataError: a file or a first row that cannot be used; later rows are checked as they come.
     """
 
-    def __init__(self, sources: Sequence[Source], seed: int, epochs: int | None = None, holdout: Holdout | None = None):
+    def __init__(
+        self, sources: Sequence[Source], seed: int, epochs: int | None = None, holdout: SetAside | None = None
+    ):
         if not sources or (epochs is not None and epochs < 1):
             raise ConfigError(
                 f"{len(sources)} sources with epochs={epochs}",

@@ -2,83 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import FileData
-from ixt_rl.blocks.documents import DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
 from ixt_rl.blocks.model import Lora
 from ixt_rl.blocks.optim import Optim
 from ixt_rl.blocks.template import check_template_columns
 from ixt_rl.blocks.wishes import check_wishes
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.measured import check_measurable
-from ixt_rl.methods.stage import Stage
+from ixt_rl.methods.stage import Stage, Unread
 
 
 class DocumentStage(DocumentFields, Stage):
-    """Next-token prediction on documents, plain or beside feedback (IXT); from scratch or from a checkpoint.
+    """Next-token prediction on documents, plain or beside feedback; from scratch or from a checkpoint."""
 
-    `pretrain` is plain, `ixt` has feedback, `sft` trains replies to prompts, with feedback (if any) in the system
-    message.
-    """
-
-    type: Literal["pretrain", "ixt", "sft"]
+    type: str
     optim: Optim
     lora: Lora | None = None
 
+    replies: ClassVar[bool] = False
+    """Whether replies to prompts are trained, which go through a template."""
+
     @property
     def is_chat(self) -> bool:
-        """Whether documents are chats: sft, but for a template that is plain text."""
-        if self.type != "sft" or self.template is None:
-            return self.type == "sft"
-        if isinstance(self.template, str):
-            return checks.is_chat_template(self.template)
-        return self.template.chat
+        """Whether documents are chats."""
+        return False
+
+    @property
+    def renders_chats(self) -> bool:
+        return self.is_chat
+
+    @property
+    def unread(self) -> list[Unread]:
+        if self.evaluation is None or self.measures_problems:
+            return []
+        why = "evaluation.holdout without evaluation.data"
+        return [(self.evaluation, key, f"evaluation.{key}", why) for key in PROBLEM_KEYS]
+
+    @property
+    def trains_feedback(self) -> bool:
+        """Whether feedback tokens are in the loss."""
+        return not self.replies if self.feedback.train is None else self.feedback.train
 
     @property
     def measures_problems(self) -> bool:
         """Whether the evaluation has problems, beside documents held out or without."""
         return self.evaluation is not None and (self.evaluation.data is not None or isinstance(self.data, WorldCorpus))
 
+    def check_kind(self) -> None:
+        """Raises ConfigError where documents and feedback are not what the method is for."""
+
+    @property
+    def conversations(self) -> bool:
+        """Whether some source holds conversations."""
+        return isinstance(self.data, FileCorpus) and any(source.messages for source in self.data.sources)
+
     @model_validator(mode="after")
-    def _fits_type(self) -> DocumentStage:
-        if self.type == "pretrain" and self.feedback.template is not None:
-            raise ConfigError(
-                "feedback.template with type: pretrain",
-                reason="plain pretraining shows no feedback",
-                remedy="set type: ixt, or leave feedback out",
-            )
-        if self.type == "ixt" and self.feedback.template is None:
-            raise ConfigError(
-                "type: ixt without feedback.template",
-                reason="it would be plain next-token prediction",
-                remedy="set feedback.template: levels or critique, or type: pretrain",
-            )
-        sources = [] if isinstance(self.data, WorldCorpus) else self.data.sources
-        if self.type == "sft" and not (sources and all(s.prompt or s.messages for s in sources)):
-            raise ConfigError(
-                "type: sft on documents without prompts",
-                reason="it trains replies, and there is nothing they reply to",
-                remedy="give every source a `prompt` field, or one of `messages`, or set type: pretrain or ixt",
-            )
-        conversations = any(s.messages for s in sources)
-        defaults = DocumentStage.model_fields
+    def _fits(self) -> Self:
+        self.check_kind()
         for_chats = ("template", "train_turns", "chat_template_kwargs")
-        asked = [key for key in for_chats if getattr(self, key) != defaults[key].default]
-        if self.type != "sft" and (conversations or asked):
+        asked = [key for key in for_chats if getattr(self, key) != type(self).model_fields[key].default]
+        if not self.replies and (self.conversations or asked):
             raise ConfigError(
-                f"{'messages' if conversations else asked[0]} with type: {self.type}",
+                f"{'messages' if self.conversations else asked[0]} with type: {self.type}",
                 reason="only replies to prompts go through a template",
                 remedy="set type: sft, or leave it out",
-            )
-        if self.type == "sft" and not self.is_chat and (conversations or self.chat_template_kwargs):
-            raise ConfigError(
-                f"template without chat on {'conversations' if conversations else 'chat_template_kwargs'}",
-                reason="plain prompts do not go through the tokenizer's chat template",
-                remedy="leave template out, or set chat: true in it",
             )
         if isinstance(self.data, FileCorpus) and self.feedback.shuffle:
             raise ConfigError(

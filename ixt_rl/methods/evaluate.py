@@ -12,8 +12,9 @@ from ixt_rl.blocks.strict import (
     Rows,
     Share,
 )
-from ixt_rl.blocks.template import Template, TemplateName, check_template_columns
+from ixt_rl.blocks.template import Template, TemplateName, check_template_columns, renders_chats
 from ixt_rl.methods.measured import check_measurable
+from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
 
 
@@ -41,3 +42,23 @@ class EvaluateStage(Stage):
         check_measurable(self.data, "data")
         check_template_columns(self.template, self.data)
         return self
+
+    @property
+    def renders_chats(self) -> bool:
+        return renders_chats(self.template)
+
+
+def label(block: Block) -> str:
+    return "base"
+
+
+SPEC = MethodSpec(
+    type="evaluate",
+    stage=EvaluateStage,
+    runner="ixt_rl.run.stages.evaluate:run",
+    needs=frozenset({"engine"}),
+    seeded=False,
+    makes_model=False,
+    precondition="ixt_rl.run.stages.evaluate:check_told_gap",
+    report=MethodReport(label=label),
+)

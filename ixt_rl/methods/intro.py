@@ -1,17 +1,20 @@
-"""InTRO (arXiv 2511.09865)."""
+"""InTRO (arXiv 2511.09865): token-level weights from the model's own answer-conditioned posterior."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
     model_validator,
 )
 
-from ixt_rl.blocks.keeping import KeepFields
+from ixt_rl.blocks.keeping import KeepFields, kept_by
 from ixt_rl.blocks.strict import BatchSize, PositiveFloat, Strict
 from ixt_rl.errors import ConfigError
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.runners import ONLINE
+from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
 
 
 class Posterior(Strict):
@@ -43,3 +46,63 @@ class IntroSection(KeepFields):
         description="weigh tokens by the ratio of the policy to the one that sampled, so that rollouts may serve "
         "several updates; by rollout.correction, or where the engine reads none: token, truncate, cap 2",
     )
+
+
+class IntroStage(OnlineStage):
+    """InTRO: kept rationales are trained token by token, on n candidates weighed by the answer-told posterior."""
+
+    type: Literal["intro"]
+    intro: IntroSection = IntroSection()
+    block: ClassVar[str] = "intro"
+
+    @property
+    def weighs_by_ratio(self) -> bool:
+        return self.intro.importance_ratio
+
+
+def options(stage: IntroStage) -> dict[str, Any]:
+    """`InTROConfig`'s."""
+    intro = stage.intro
+    found = intro.model_dump(include={"candidates", "include_taken", "clip", "importance_ratio"})
+    found |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
+    return found | kept_by(stage.rewards, intro)
+
+
+def label(block: Block) -> str | None:
+    candidates = (block.get("intro") or {}).get("candidates")
+    return None if candidates is None else "InTRO exact" if candidates == "exact" else f"InTRO n={candidates}"
+
+
+SPEC = MethodSpec(
+    type="intro",
+    stage=IntroStage,
+    runner=ONLINE,
+    trainer="ixt_rl.trainers.intro:InTROTrainer",
+    options=options,
+    needs=frozenset({"engine"}),
+    block="intro",
+    report=MethodReport(
+        label=label,
+        learns_from="rollouts",
+        title="InTRO's factor",
+        caption="The factor q/p of InTRO in training; dotted: 1, where it changes nothing.",
+        panels=(
+            Panel("mean factor", (("factor/taken", "-", "taken"), ("factor/sampled", "--", "candidates")), 1.0),
+            Panel(
+                "factor on taken tokens",
+                (("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")),
+                1.0,
+            ),
+            Panel("share of factors clipped", (("factor/clipped", "-", ""),)),
+            Panel("KL of policy and posterior (nats)", (("posterior_kl", "-", ""),)),
+        ),
+        glossary={
+            "factor/taken": "InTRO's factor, posterior over policy probability, on the tokens that were sampled",
+            "factor/sampled": "the same on candidates drawn from the policy; its expectation is 1, so it tests itself",
+            "factor/taken_right": "factor on tokens of steps that are right",
+            "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
+            "factor/clipped": "share of factors cut at the clip value",
+            "posterior_kl": "KL divergence of the policy from the posterior at each token, in nats",
+        },
+    ),
+)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import Data, FileData, PrefixData, WorldData
-from ixt_rl.blocks.keeping import check_keep
+from ixt_rl.blocks.keeping import KeepFields, check_keep, keep_notes
 from ixt_rl.blocks.model import Lora
 from ixt_rl.blocks.optim import Optim
 from ixt_rl.blocks.rewards import Reward, RewardErrors
@@ -19,19 +19,16 @@ from ixt_rl.blocks.strict import (
     PositiveInt,
     Steps,
 )
-from ixt_rl.blocks.template import Template, TemplateName, check_template_columns
+from ixt_rl.blocks.template import Template, TemplateName, check_template_columns, renders_chats
 from ixt_rl.errors import ConfigError
-from ixt_rl.methods.grpo import GrpoSection
-from ixt_rl.methods.intro import IntroSection
 from ixt_rl.methods.measured import check_held_out
-from ixt_rl.methods.raft import RaftSection
-from ixt_rl.methods.stage import Stage
+from ixt_rl.methods.stage import Stage, Unread
 
 
 class OnlineStage(Stage):
     """Online training on the policy's own rollouts; `type` alone chooses the method."""
 
-    type: Literal["intro", "grpo", "raft"]
+    type: str
     data: Data
     template: TemplateName | Template | None = Field(
         None, description="a named template or an inline one; default: the world's, or `math`"
@@ -51,9 +48,6 @@ class OnlineStage(Stage):
     evaluation: Evaluation | None = Field(
         Evaluation(), description="null: none; default: null where the data sets no rows aside (data.eval_rows)"
     )
-    intro: IntroSection = IntroSection()
-    raft: RaftSection = RaftSection()
-    grpo: GrpoSection = GrpoSection()
     lora: Lora | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None
@@ -68,10 +62,33 @@ class OnlineStage(Stage):
         held_out = "world" in data or data.get("eval_rows", kind.model_fields["eval_rows"].default)
         return value if held_out else {**value, "evaluation": None}
 
+    ratio_of_one_network: ClassVar[bool] = True
+    block: ClassVar[str] = ""
+    """Key of the method's own block."""
+    other_blocks: ClassVar[tuple[str, ...]] = ()
+    """Those of the other methods; see `ixt_rl.methods.registry`."""
+
     @property
-    def unread_sections(self) -> list[str]:
-        """Blocks of the methods that `type` did not choose."""
-        return [method for method in ("intro", "grpo", "raft") if method != self.type]
+    def unread(self) -> list[Unread]:
+        return [(self, key, key, f"type: {self.type}") for key in self.other_blocks]
+
+    @property
+    def own(self) -> Any:
+        """The method's own block."""
+        return getattr(self, self.block)
+
+    @property
+    def kept_by(self) -> KeepFields | None:
+        """The block that says which rationales are trained; None for methods that compare weighted sums."""
+        return self.own if self.block and isinstance(self.own, KeepFields) else None
+
+    @property
+    def surprises(self) -> list[str]:
+        return keep_notes(self.rewards, self.kept_by, f"stages.{self.name}.{self.block}", self.type)
+
+    @property
+    def renders_chats(self) -> bool:
+        return renders_chats(self.template)
 
     @property
     def reuses_rollouts(self) -> bool:
@@ -84,9 +101,14 @@ class OnlineStage(Stage):
         return generations * self.steps_per_generation * self.rollouts_per_step
 
     @property
+    def weighs_by_ratio(self) -> bool:
+        """Whether rollouts of an older policy are weighed by the ratio of the two."""
+        return True
+
+    @property
     def uses_ratio(self) -> bool:
         """Whether the loss forms a ratio of two probabilities of one token."""
-        return self.type in ("intro", "grpo") or self.raft.importance_ratio
+        return True
 
     @model_validator(mode="after")
     def _batch(self) -> OnlineStage:
@@ -109,13 +131,12 @@ class OnlineStage(Stage):
 
     @model_validator(mode="after")
     def _reuse(self) -> OnlineStage:
-        weighed = {"intro": self.intro.importance_ratio, "raft": self.raft.importance_ratio, "grpo": True}[self.type]
-        if self.reuses_rollouts and not weighed:
+        if self.reuses_rollouts and not self.weighs_by_ratio:
             raise ConfigError(
                 f"steps_per_generation={self.steps_per_generation}, num_iterations={self.num_iterations} "
-                f"without {self.type}.importance_ratio",
+                f"without {self.block}.importance_ratio",
                 reason="rollouts would be reused after the policy has moved, uncorrected",
-                remedy=f"set {self.type}.importance_ratio: true, or use each rollout for one update",
+                remedy=f"set {self.block}.importance_ratio: true, or use each rollout for one update",
             )
         return self
 
@@ -146,7 +167,7 @@ class OnlineStage(Stage):
                     reason="the penalty grows from soft to hard",
                     remedy="make hard larger than soft",
                 )
-        check_keep(self)
+        check_keep(self.rewards, self.kept_by, self.type)
         check_template_columns(self.template, self.data)
         if self.evaluation is not None:
             check_held_out(self.data)

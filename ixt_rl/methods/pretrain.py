@@ -1,8 +1,12 @@
-"""Pretraining on a world's pairs: the base that runs share."""
+"""Plain next-token prediction: on the addition world's pairs, which makes the base that runs share, or on documents.
+
+One name for two shapes: which one a stage is, its data's world says.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -14,6 +18,10 @@ from ixt_rl.blocks.strict import (
     Seed,
     Steps,
 )
+from ixt_rl.errors import ConfigError
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.runners import DOCUMENTS
+from ixt_rl.methods.spec import MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
 
 
@@ -31,3 +39,42 @@ class PretrainStage(Stage):
     def _rows(self) -> PretrainStage:
         checks.needs_rows(self.steps * self.batch_size, f"steps={self.steps} with batch_size={self.batch_size}")
         return self
+
+
+class DocumentPretrainStage(DocumentStage):
+    """Plain next-token prediction on documents, from scratch or from a checkpoint."""
+
+    type: Literal["pretrain"]
+
+    def check_kind(self) -> None:
+        if self.feedback.template is not None:
+            raise ConfigError(
+                "feedback.template with type: pretrain",
+                reason="plain pretraining shows no feedback",
+                remedy="set type: ixt, or leave feedback out",
+            )
+
+
+def on_pairs(read: Callable[[str], Any]) -> bool:
+    """Whether a stage's data are the addition world's pairs."""
+    data = read("data")
+    return (data.get("world") if isinstance(data, dict) else getattr(data, "world", None)) == "addition"
+
+
+PAIRS = MethodSpec(
+    type="pretrain",
+    stage=PretrainStage,
+    runner="ixt_rl.run.stages.pretrain:run",
+    trainer="ixt_rl.trainers.pretrain:PretrainTrainer",
+    seeded=False,
+    shared=True,
+    takes=on_pairs,
+)
+
+DOCUMENTS_SPEC = MethodSpec(
+    type="pretrain",
+    stage=DocumentPretrainStage,
+    runner=DOCUMENTS,
+    trainer="ixt_rl.trainers.ixt:IXTTrainer",
+    report=MethodReport(learns_from="documents"),
+)

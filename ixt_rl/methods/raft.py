@@ -1,9 +1,14 @@
-"""RAFT and RAFT++ (arXiv 2504.11343)."""
+"""RAFT and RAFT++ (arXiv 2504.11343): next-token prediction on the kept rollouts."""
 
 from __future__ import annotations
 
-from ixt_rl.blocks.keeping import KeepFields
+from typing import Any, ClassVar, Literal
+
+from ixt_rl.blocks.keeping import KeepFields, kept_by
 from ixt_rl.blocks.strict import PositiveFloat
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.runners import ONLINE
+from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 
 
 class RaftSection(KeepFields):
@@ -11,3 +16,41 @@ class RaftSection(KeepFields):
 
     importance_ratio: bool = False
     epsilon: PositiveFloat = 0.2
+
+
+class RaftStage(OnlineStage):
+    """RAFT: next-token prediction on kept rationales; RAFT++ weighs them by a clipped ratio."""
+
+    type: Literal["raft"]
+    raft: RaftSection = RaftSection()
+    block: ClassVar[str] = "raft"
+
+    @property
+    def weighs_by_ratio(self) -> bool:
+        return self.raft.importance_ratio
+
+    @property
+    def uses_ratio(self) -> bool:
+        return self.raft.importance_ratio
+
+
+def options(stage: RaftStage) -> dict[str, Any]:
+    """`RAFTConfig`'s."""
+    found = {"importance_ratio": stage.raft.importance_ratio, **kept_by(stage.rewards, stage.raft)}
+    return found | ({"epsilon": stage.raft.epsilon} if stage.raft.importance_ratio else {})
+
+
+def label(block: Block) -> str:
+    return "RAFT++" if (block.get("raft") or {}).get("importance_ratio") else "RAFT"
+
+
+SPEC = MethodSpec(
+    type="raft",
+    stage=RaftStage,
+    runner=ONLINE,
+    trainer="ixt_rl.trainers.raft:RAFTTrainer",
+    options=options,
+    needs=frozenset({"engine"}),
+    block="raft",
+    report=MethodReport(label=label, learns_from="rollouts"),
+)

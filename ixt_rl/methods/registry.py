@@ -1,36 +1,101 @@
-"""The table of methods."""
+"""The table of methods: what a stage of a run file can be. A new method is a file beside this one, and a line here.
+
+Installed packages add theirs by an entry point of the group `ixt_rl.methods` that names a `MethodSpec`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Union
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Tag, create_model
 
-from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.methods.evaluate import EvaluateStage
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.methods import evaluate, grpo, intro, ixt, pretrain, raft, sft, sip
 from ixt_rl.methods.online import OnlineStage
-from ixt_rl.methods.pretrain import PretrainStage
-from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.spec import MethodSpec
+from ixt_rl.methods.stage import Stage
+
+SPECS: tuple[MethodSpec, ...] = (
+    pretrain.PAIRS,
+    pretrain.DOCUMENTS_SPEC,
+    ixt.SPEC,
+    sft.SPEC,
+    evaluate.SPEC,
+    intro.SPEC,
+    grpo.SPEC,
+    raft.SPEC,
+    sip.SPEC,
+    *(entry.load() for entry in entry_points(group="ixt_rl.methods")),
+)
 
 
-def _stage_tag(value: Any) -> Any:
-    """Which class a stage is. `pretrain` is two: on the addition world's pairs, and on documents."""
-    read = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-    kind: Any = read("type")
-    data = read("data")
-    if kind == "pretrain":
-        world = data.get("world") if isinstance(data, dict) else getattr(data, "world", None)
-        return "pretrain" if world == "addition" else "documents"
-    return {"ixt": "documents", "sft": "documents", "intro": "online", "grpo": "online", "raft": "online"}.get(
-        kind, kind
+def _stages(specs: tuple[MethodSpec, ...]) -> tuple[type[Stage], ...]:
+    """Each method's stage; an online one takes the blocks of the others, too, and does not read them."""
+    blocks = {s.block: (s.stage.model_fields[s.block].annotation, s.stage.model_fields[s.block].default)
+              for s in specs if s.block}  # fmt: skip
+    return tuple(_with_others(spec, blocks) if issubclass(spec.stage, OnlineStage) else spec.stage for spec in specs)
+
+
+def _with_others(spec: MethodSpec, blocks: Mapping[str, Any]) -> type[Stage]:
+    others: dict[str, Any] = {key: field for key, field in blocks.items() if key != spec.block}
+    made = create_model(
+        spec.stage.__name__, __base__=spec.stage, __module__=spec.stage.__module__, __doc__=spec.stage.__doc__, **others
     )
+    made.other_blocks = tuple(others)  # type: ignore[attr-defined]
+    return made
+
+
+STAGES = _stages(SPECS)
+_TAGS = {f"{spec.type} {place}": spec for place, spec in enumerate(SPECS)}
+_BY_STAGE = dict(zip(STAGES, SPECS, strict=True))
+
+
+def types() -> list[str]:
+    """The values of `type` that there are."""
+    return list(dict.fromkeys(spec.type for spec in SPECS))
+
+
+def spec_of(stage: Stage) -> MethodSpec:
+    """What a validated stage is."""
+    return _BY_STAGE[type(stage)]
+
+
+def find(type_name: Any, read: Callable[[str], Any]) -> MethodSpec | None:
+    """The method of a stage's `type`; None if there is none.
+
+    Args:
+        read: a key of the stage -> its value, None where it has none; tells two kinds with one type apart.
+    """
+    return next((spec for spec in SPECS if spec.type == type_name and spec.takes(read)), None)
+
+
+def method(type_name: str) -> MethodSpec:
+    """The (first) method of a type.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = find(type_name, lambda key: None)
+    if found is None:
+        raise ConfigError(
+            f"type: {type_name!r}",
+            reason="no method has that name",
+            remedy=did_you_mean(type_name, types()) + f"one of: {', '.join(types())}",
+        )
+    return found
+
+
+def _tag(value: Any) -> Any:
+    """Which of the table's stages a value is; its type as it stands where that is unknown."""
+    read = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+    spec = find(read("type"), read)
+    return read("type") if spec is None else next(tag for tag, one in _TAGS.items() if one is spec)
 
 
 AnyStage = Annotated[
-    Annotated[PretrainStage, Tag("pretrain")]
-    | Annotated[DocumentStage, Tag("documents")]
-    | Annotated[EvaluateStage, Tag("evaluate")]
-    | Annotated[OnlineStage, Tag("online")]
-    | Annotated[SipStage, Tag("sip")],
-    Discriminator(_stage_tag),
+    Union[tuple(Annotated[stage, Tag(tag)] for tag, stage in zip(_TAGS, STAGES, strict=True))],  # noqa: UP007
+    Discriminator(_tag),
 ]
+"""A stage of a run file: the union of the table's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,7 @@ from ixt_rl.blocks.strict import (
     Strict,
 )
 from ixt_rl.errors import ConfigError
+from ixt_rl.methods.spec import MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
 from ixt_rl.types import CandidateSource
 
@@ -164,3 +165,18 @@ class SipStage(SipFields, Stage):
     """Self-improving pretraining (SIP, arXiv 2601.21343) on prefixes and suffixes of documents, or a baseline of it."""
 
     type: Literal["sip"]
+    ratio_of_one_network: ClassVar[bool] = True
+
+    @property
+    def compared_with(self) -> str | None:
+        return None if self.evaluation is None else self.evaluation.against
+
+
+SPEC = MethodSpec(
+    type="sip",
+    stage=SipStage,
+    runner="ixt_rl.run.stages.sip:run",
+    trainer="ixt_rl.trainers.sip.trainer:SIPTrainer",
+    needs=frozenset({"engine"}),
+    report=MethodReport(learns_from="continuations"),
+)

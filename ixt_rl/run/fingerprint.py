@@ -13,18 +13,14 @@ from typing import Any
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
-from ixt_rl.methods.evaluate import EvaluateStage
-from ixt_rl.methods.online import OnlineStage
-from ixt_rl.methods.pretrain import PretrainStage
-from ixt_rl.methods.registry import AnyStage
-from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.redaction import redacted
 
 INITIAL = "initial"
 """Folder of a run with the new model that its first stage starts from."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_PRETRAIN_CODE = ("worlds", "conditioning", "models.py", "types.py", "trainers/pretrain.py", "run/stages/train.py")
+_SHARED_CODE = ("worlds", "conditioning", "models.py", "types.py", "trainers/pretrain.py", "run/stages/train.py")
 _PATHS = ("path", "model", "judge", "rubric", "prompt", "template")  # keys whose text may be a path's alone
 _CONTENTS = ("files", "model", "compared")  # ingredients that are hashes of files
 
@@ -39,7 +35,8 @@ def ingredients(
         against: continuations that it compares its own with.
     """
     settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
-    if not isinstance(stage, PretrainStage):
+    spec = spec_of(stage)
+    if not spec.shared:
         settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
     for block, key, *_ in config.unread:
         if block is stage:
@@ -53,7 +50,7 @@ def ingredients(
         "files": {name: hashes.of(file) for name, file in files.items()},
         "model": _model(config, origin, hashes),
         "versions": _versions(config, stage),
-        "code": code_hash(_PRETRAIN_CODE) if isinstance(stage, PretrainStage) else code_hash(),
+        "code": code_hash(_SHARED_CODE) if spec.shared else code_hash(),
     }
     if against is not None and against.is_file():
         found["compared"] = {f"{against.parent.parent.name}'s continuations": hashes.of(against)}
@@ -123,9 +120,9 @@ def _versions(config: RunConfig, stage: AnyStage) -> dict[str, str | None]:
     names = ["torch", "transformers", "trl", "tokenizers"]
     if getattr(stage, "lora", None) is not None:
         names.append("peft")
-    if config.rollout.engine != "transformers" and isinstance(stage, OnlineStage | EvaluateStage | SipStage):
+    if config.rollout.engine != "transformers" and "engine" in spec_of(stage).needs:
         names.append("vllm")
-    if isinstance(stage, OnlineStage) and any(reward.type == "math" for reward in stage.rewards):
+    if any(reward.type == "math" for reward in getattr(stage, "rewards", ())):
         names.append("math-verify")
     return {name: _version(name) for name in names}
 

@@ -23,9 +23,7 @@ from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
-from ixt_rl.methods.pretrain import PretrainStage
-from ixt_rl.methods.registry import AnyStage
-from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
@@ -283,13 +281,14 @@ class RunFolder:
         """The folder of a stage and seed that starts from the model at `origin`."""
         depends_on = ingredients(config, stage, seed, origin, self.hashes, self._opponent(stage, seed))
         marked = fingerprint(depends_on)
-        if isinstance(stage, PretrainStage):
+        shared = spec_of(stage).shared
+        if shared:
             path = self.output_dir / ".cache" / f"pretrain-{marked[:16]}"
         else:
             path = self.stage_path(stage.name, seed)
         number = seed if seed is not None else 0
         folder = StageFolder(path, stage.name, stage.type, number, marked, depends_on, self.hashes)
-        folder.before = self._bases().get(stage.name) if isinstance(stage, PretrainStage) else None
+        folder.before = self._bases().get(stage.name) if shared else None
         self.stages.append(folder)
         return folder
 
@@ -324,9 +323,8 @@ class RunFolder:
 
     def _opponent(self, stage: AnyStage, seed: int | None) -> Path | None:
         """The continuations that a SIP stage compares its own with."""
-        if not isinstance(stage, SipStage) or stage.evaluation is None or stage.evaluation.against is None:
-            return None
-        return self.stage_path(stage.evaluation.against, seed) / CONTINUATIONS
+        against = stage.compared_with
+        return None if against is None else self.stage_path(against, seed) / CONTINUATIONS
 
 
 def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.methods.evaluate import EvaluateStage
-from ixt_rl.methods.registry import AnyStage
-from ixt_rl.methods.sip import SipStage
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.stage import FROM_MODEL
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
+from ixt_rl.run.pipeline import stage_seeds
 
 
 def plan(config: RunConfig) -> list[str]:
@@ -19,8 +18,6 @@ def plan(config: RunConfig) -> list[str]:
     Raises:
         DataError: a state file, or a model that a stage has made, is not what it was.
     """
-    from ixt_rl.run import stage_seeds
-
     folder = RunFolder(Path(config.output_dir), config.name)
     initial = config.model.path or str(initial_path(config))
     models: dict[tuple[str, int | None], str | None] = {}  # None: a model that is yet to be made
@@ -36,11 +33,11 @@ def plan(config: RunConfig) -> list[str]:
                 lines.append(f"{title}: {_after(folder, stage, seed, source)}")
             else:
                 said, made = _found(folder.stage(config, stage, seed, origin))
-                against = _opponent(stage)
+                against = stage.compared_with
                 if made is not None and against is not None and models.get((against, seed)) is None:
                     said, made = f"done again: it compares with the continuations of {against}", None
                 lines.append(f"{title}: {said}")
-            models[(stage.name, seed)] = origin if isinstance(stage, EvaluateStage) else made
+            models[(stage.name, seed)] = made if spec_of(stage).makes_model else origin
         previous = stage.name
     return lines
 
@@ -54,11 +51,6 @@ def _found(folder: StageFolder) -> tuple[str, str | None]:
         return f"run ({why})", None
     checkpoint = folder.last_checkpoint() if folder.was_started() else None
     return f"goes on from {checkpoint.name}" if checkpoint else f"done again: {why}", None
-
-
-def _opponent(stage: AnyStage) -> str | None:
-    """The stage whose continuations a SIP stage compares its own with."""
-    return stage.evaluation.against if isinstance(stage, SipStage) and stage.evaluation is not None else None
 
 
 def _after(folder: RunFolder, stage: AnyStage, seed: int | None, source: str | None) -> str:

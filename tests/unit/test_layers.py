@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.house import ROOT, circles, graph, imports, module_of, room_of, sources
 
 LAYERS = [
-    {"types", "errors", "redaction", "backends", "ledger", "offline", "files", "locks", "signals", "differences"}
-    | {"contents", "python_files"},
-    {"config", "kernels", "rewards"},
-    {"conditioning", "data", "rollout", "judging", "worlds"},
-    {"trainers"},
-    {"annotation", "evaluation", "report", "run"},
+    {"types", "errors", "yaml_io", "ledger", "backends", "import_path"}
+    | {"redaction", "offline", "files", "locks", "signals", "differences", "contents"},
+    {"blocks", "kernels", "rewards", "pages"},
+    {"methods", "conditioning", "models"},
+    {"config", "data", "rollout"},
+    {"judging"},
+    {"rewriting", "worlds", "trainers"},
+    {"evaluation"},
+    {"corpus", "report"},
+    {"run"},
     {"cli", "doctor", "__main__"},
 ]
 """From the bottom up. A module may import its own layer and those below; `ixt_rl` itself is below all."""
 
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
+BELOW = [
+    ("ixt_rl.rollout.weights", "ixt_rl.rollout.pool"),
+    ("ixt_rl.corpus", "ixt_rl.corpus.annotate"),
+    ("ixt_rl.corpus", "ixt_rl.corpus.rewrite"),
+    ("ixt_rl.corpus", "ixt_rl.corpus.examples"),
+    ("ixt_rl.run", "ixt_rl.run.stages"),
+]
+"""(room, subfolder): files right in the room do not import what stands in the subfolder, but for its faces below."""
+
+MAY = {("ixt_rl.run.pipeline", "ixt_rl.run.stages.context"), ("ixt_rl.run.pipeline", "ixt_rl.run.stages.engines")}
+"""What a run is given to pass on."""
+
+MOST_LINES = 400
+LONG_FILES = {
+    *("rewards/math/parser.py", "ixt_rl/rollout/vllm_engine.py", "ixt_rl/config/explain.py"),
+    *("ixt_rl/rollout/pool/dispatcher.py", "trainers/self_checks.py", "trainers/online.py"),
+}
+"""Files that are longer: a grammar, an engine and what runs in its workers, the pool's loop, the seam to TRL."""
+
 ONLY_IN = {
     "trl": ("trainers/", "ixt_rl/rollout/trl_adapter.py"),
     "vllm": ("ixt_rl/rollout/",),
-    "ray": ("ixt_rl/rollout/",),
+    "ray": ("ixt_rl/rollout/pool/", "ixt_rl/doctor/pool.py"),
     "openai": ("ixt_rl/judging/",),
+    "click": ("ixt_rl/cli/",),
 }
 """Where a package may be imported at all; vllm, ray and openai only inside functions."""
-
-
-def sources() -> list[Path]:
-    return sorted(file for top in ("ixt_rl", "trainers", "rewards") for file in (ROOT / top).rglob("*.py"))
-
-
-def part_of(file: Path) -> str:
-    """`rollout` for ixt_rl/rollout/engine.py, `run` for ixt_rl/run.py, `trainers` for trainers/intro.py."""
-    parts = file.relative_to(ROOT).with_suffix("").parts
-    return parts[0] if parts[0] != "ixt_rl" else parts[1]
-
-
-def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
-    """Dotted names that a source imports, `from a import b` as `a.b`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
 
 
 def for_type_checkers(tree: ast.AST) -> set[ast.stmt]:
@@ -64,8 +67,8 @@ def for_type_checkers(tree: ast.AST) -> set[ast.stmt]:
     }
 
 
-def upward_imports(file: Path) -> list[str]:
-    own = part_of(file)
+def upward_imports(file: Path, root: Path = ROOT) -> list[str]:
+    own = room_of(module_of(file, root))
     found = []
     for name, node in imports(ast.parse(file.read_text(encoding="utf-8"))):
         top, _, rest = name.partition(".")
@@ -81,11 +84,34 @@ def upward_imports(file: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", sources(), ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_layers_import_only_downwards(file: Path):
-    if part_of(file) == "__init__":
+    own = room_of(module_of(file))
+    if own == "__init__":
         assert not [name for name, _ in imports(ast.parse(file.read_text())) if name.startswith("ixt_rl")]
         return
-    assert part_of(file) in RANK, f"no layer is given for {part_of(file)}; add it to LAYERS"
+    assert own in RANK, f"no layer is given for {own}; add it to LAYERS"
     assert upward_imports(file) == []
+
+
+def test_no_files_import_each_other_in_circles():
+    assert circles(graph()) == []
+
+
+@pytest.mark.parametrize(("room", "inside"), BELOW)
+def test_a_room_does_not_import_its_subfolders(room: str, inside: str):
+    found = [
+        f"{module} imports {name}"
+        for module, names in graph().items()
+        if module.startswith(f"{room}.") and not module.startswith(f"{inside}.") and module != inside
+        if inside.startswith(f"{room}.") is False or module.rpartition(".")[0] == room
+        for name in names
+        if name.startswith(f"{inside}.") and (module, name) not in MAY
+    ]
+    assert found == []
+
+
+def test_files_are_short():
+    lengths = {file.relative_to(ROOT).as_posix(): len(file.read_text().splitlines()) for file in sources()}
+    assert {name for name, lines in lengths.items() if lines > MOST_LINES} <= LONG_FILES
 
 
 @pytest.mark.parametrize("file", sources(), ids=lambda file: file.relative_to(ROOT).as_posix())
@@ -103,17 +129,27 @@ def test_heavy_packages_are_imported_only_where_they_may_be(file: Path):
             assert node not in top_level, f"{where}, line {node.lineno}: import {package} inside a function"
 
 
-def test_an_upward_import_would_be_found(tmp_path, monkeypatch):
+def test_an_upward_import_would_be_found(tmp_path):
     """The reader itself: it sees imports inside functions, and of submodules by `from ixt_rl import x`."""
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
     file = tmp_path / "ixt_rl" / "kernels" / "bad.py"
     file.parent.mkdir(parents=True)
     file.write_text(
         "from ixt_rl import run\nfrom ixt_rl.errors import DataError\n"
         "def f():\n    import ixt_rl.trainers.intro\n    from ixt_rl.rollout.engine import X\n"
     )
-    assert upward_imports(file) == [
+    assert upward_imports(file, tmp_path) == [
         "line 1: kernels imports ixt_rl.run",
         "line 4: kernels imports ixt_rl.trainers.intro",
         "line 5: kernels imports ixt_rl.rollout.engine.X",
     ]
+
+
+def test_a_circle_would_be_found(tmp_path):
+    for name, text in {
+        "a": "import ixt_rl.b",
+        "b": "def f():\n    from ixt_rl.c import x",
+        "c": "from ixt_rl import a",
+    }.items():
+        (tmp_path / "ixt_rl").mkdir(exist_ok=True)
+        (tmp_path / "ixt_rl" / f"{name}.py").write_text(text)
+    assert circles(graph(tmp_path)) == [["ixt_rl.a", "ixt_rl.b", "ixt_rl.c"]]

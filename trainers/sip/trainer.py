@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -108,6 +108,7 @@ class SIPTrainer(PromptTrainer):
             not ask again for what was answered.
     """
 
+    config_class: ClassVar[type] = SIPConfig
     _tag_names = ["trl", "ixt-rl", "sip"]
     _name = "SIP"
 

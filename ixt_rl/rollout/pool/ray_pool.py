@@ -14,11 +14,12 @@ import ixt_rl
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.pool.dispatcher import Dispatcher
-from ixt_rl.rollout.pool.ray_private import LOOPBACK, meet, private_ray
+from ixt_rl.rollout.pool.ray_private import meet, private_ray
 from ixt_rl.rollout.pool.tickets import Ticket
 from ixt_rl.rollout.pool.updates import WEIGHT_TRANSFERS
 from ixt_rl.rollout.pool.worker import EngineWorker
 from ixt_rl.rollout.vllm_requests import Request, make_requests
+from ixt_rl.rollout.weights.broadcast import LOOPBACK
 from ixt_rl.signals import kept
 from ixt_rl.types import Rollout, SamplingParams
 

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 
 from ixt_rl.errors import BackendFailed
 from ixt_rl.redaction import keep_secret
-
-LOOPBACK = "127.0.0.1"
+from ixt_rl.rollout.weights.broadcast import LOOPBACK
 
 _TOKEN = secrets.token_hex(32)
 _MODE, _KEY = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"

@@ -27,10 +27,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ixt_rl.errors import BackendFailed
-from ixt_rl.rollout.pool.ray_private import LOOPBACK
 from ixt_rl.rollout.weights.manifest import TensorEntry, describe
 from ixt_rl.rollout.weights.shared_memory import Shared, attach, place, settle
 
+LOOPBACK = "127.0.0.1"
 BUCKET = 32 * 2**20
 """Bytes sent at once; a larger tensor takes several turns. Small enough for engines to load one while the next is
 filled."""

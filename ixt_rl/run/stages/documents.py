@@ -14,7 +14,6 @@ from ixt_rl.blocks.sampling import RolloutSection
 from ixt_rl.conditioning import (
     PromptTemplate,
 )
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
 from ixt_rl.evaluation.heldout import HeldOutLoss
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -27,9 +26,8 @@ from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.console import RunConsole
-from ixt_rl.run.folder import LEDGER, StageFolder
-from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.folder import LEDGER
+from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.sources import (
     _passed_over,
     annotators,
@@ -46,23 +44,20 @@ from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import SamplingParams
 
 
-def run_documents(
-    config: RunConfig, stage: DocumentStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
-    engines: Engines,
-) -> None:  # fmt: skip
+def run(stage: DocumentStage, at: StageRun) -> None:
     """Next-token prediction on documents, plain or with feedback; writes the model, rows, samples and the ledger."""
-    started = time.perf_counter()
-    tokenizer = load_tokenizer(origin, config.model)
+    started, folder, seed = time.perf_counter(), at.folder, at.seed or 0
+    tokenizer = load_tokenizer(at.origin, at.model)
     template = feedback_template(stage)
     held = holdout(stage)
     documents = corpus(stage, seed, template, held)
     shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
     shown.check(tokenizer)
     task = _task(stage)
-    model = load_model(origin, config.model, train=True)
+    model = load_model(at.origin, at.model, train=True)
     micro_batch = stage.micro_batch_size or stage.batch_size
     args = IXTConfig(
-        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        **training_arguments(stage.optim, stage.steps, seed, at, stage.checkpoint_every),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.batch_size // micro_batch,
         gradient_checkpointing=stage.gradient_checkpointing,
@@ -70,7 +65,7 @@ def run_documents(
         feedback_position=stage.feedback.position,
         feedback_dropout=stage.feedback.dropout,
         feedback_fraction=stage.feedback.fraction,
-        train_feedback=stage.type != "sft" if stage.feedback.train is None else stage.feedback.train,
+        train_feedback=stage.trains_feedback,
         chat=stage.is_chat,
         train_turns=stage.train_turns,
         chat_template_kwargs={**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
@@ -80,16 +75,16 @@ def run_documents(
         ema_decay=stage.ema,
     )
     trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
-    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(origin))
+    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
     evaluator, loss = None, None
     if held is not None:
         assert isinstance(stage.data, FileCorpus)
         names = source_names(stage.data)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     if stage.evaluation is not None:
-        engine = None if task is None else _engine(config, stage, engines, origin, trainer)
+        engine = None if task is None else _engine(stage, at, trainer)
         evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss)
-    with console.stage(stage, seed, stage.steps) as progress:
+    with at.console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
             progress,
@@ -120,12 +115,10 @@ def _task(stage: DocumentStage) -> Task | None:
     return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)
 
 
-def _engine(
-    config: RunConfig, stage: DocumentStage, engines: Engines, origin: str, trainer: IXTTrainer
-) -> RolloutEngine | None:
+def _engine(stage: DocumentStage, at: StageRun, trainer: IXTTrainer) -> RolloutEngine | None:
     assert stage.evaluation is not None
     section = RolloutSection(max_new_tokens=stage.evaluation.max_new_tokens)
-    return engines.get(section, origin, eos_ids(trainer.model, trainer.processing_class))
+    return at.engines.get(section, at.origin, eos_ids(trainer.model, trainer.processing_class))
 
 
 class Evaluator:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.engine import EngineSection
 from ixt_rl.blocks.sampling import RolloutSection
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.rollout.engine import RolloutEngine
 
 
@@ -17,9 +17,8 @@ class Engines:
     Starting vLLM takes many seconds, new weights take few: a stage brings its own.
     """
 
-    def __init__(self, config: RunConfig):
-        self._section = config.rollout
-        self._dtype = config.model.dtype
+    def __init__(self, section: EngineSection, dtype: str):
+        self._section, self._dtype = section, dtype
         self._key: str | None = None
         self._engine: RolloutEngine | None = None
 

@@ -6,42 +6,34 @@ import time
 
 import torch
 
-from ixt_rl.config.schema import RunConfig
+from ixt_rl.blocks.data import WorldData
+from ixt_rl.errors import PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import eos_ids, load_model, load_tokenizer, tokenizer_notes
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.sync import send_policy
-from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import StageFolder
-from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.task_notes import gold_kinds
 
 
-def run_evaluate(
-    config: RunConfig,
-    stage: EvaluateStage,
-    seed,
-    origin: str,
-    folder: StageFolder,
-    console: RunConsole,
-    engines: Engines,
-) -> None:
+def run(stage: EvaluateStage, at: StageRun) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
-    model, tokenizer = load_model(origin, config.model, train=False), load_tokenizer(origin, config.model)
+    model, tokenizer = load_model(at.origin, at.model, train=False), load_tokenizer(at.origin, at.model)
     task = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True)
     ends = eos_ids(model, tokenizer)
-    engine = engines.get(stage.rollout, origin, ends)
+    engine = at.engines.get(stage.rollout, at.origin, ends)
     if engine is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
         engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.rollout.batch_size)
     else:
         send_policy(engine, model, 0)
-    section = with_room(stage.rollout, config)
+    section = with_room(stage.rollout, at.model)
     rows, audit = fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(
         section.max_new_tokens,
@@ -52,12 +44,39 @@ def run_evaluate(
     )
     notes = [*task.notes, *tokenizer_notes(tokenizer)]
     for note in notes:
-        console.note(note)
-    with console.stage(stage, seed, 1) as progress:
+        at.console.note(note)
+    with at.console.stage(stage, at.seed, 1) as progress:
         metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
         progress.evaluation(0, metrics)
     seconds = time.perf_counter() - started
-    folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
-    folder.add_samples(0, samples)
+    at.folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
+    at.folder.add_samples(0, samples)
     result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
-    folder.write_result({**result, **gold_kinds(task)})
+    at.folder.write_result({**result, **gold_kinds(task)})
+
+
+def check_told_gap(stage, folder: StageFolder) -> None:
+    """Stops the run where the told mode is not clearly better than the policy.
+
+    Raises:
+        PreconditionError: with both measured values.
+    """
+    if stage.min_told_gap is None:
+        return
+    metrics = folder.final_metrics()
+    name = "strict" if isinstance(stage.data, WorldData) else "checked"  # a file knows nothing of steps
+    told, plain = metrics.get(f"told/{name}"), metrics.get(f"sampled/{name}")
+    if told is None or plain is None:
+        raise PreconditionError(
+            f"stage {stage.name}: no told or no plain completion was decided, so that there is no gap",
+            reason="min_told_gap compares shares of right answers among those that are right or wrong",
+            remedy="correct the golds or data.answer_extract, or set min_told_gap: null to go on anyway",
+        )
+    if told - plain < stage.min_told_gap:
+        raise PreconditionError(
+            f"stage {stage.name}: told {name} {told:.3f}, plain {name} {plain:.3f}, gap {told - plain:.3f} "
+            f"< min_told_gap={stage.min_told_gap}",
+            reason="answer-conditioned credit needs an answer-conditioned mode that is clearly better than the "
+            "policy; training on would show noise",
+            remedy="use a stronger base (pretrain it longer, in a world), or set min_told_gap: null to go on anyway",
+        )

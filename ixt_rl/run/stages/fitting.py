@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ixt_rl.blocks.model import Model
 from ixt_rl.blocks.sampling import RolloutSection
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.positions import model_positions
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.questions import LengthAudit, audit_lengths
 from ixt_rl.evaluation.tasks import Task
 
 
 def fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
-    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be."""
+    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be, with the prompts' ids."""
     options = task.chat_template_kwargs
-    lengths = [
-        max(len(encode_prompt(tokenizer, row[key], None, options)) for key in ("prompt", "told_prompt")) for row in rows
+    columns = ("prompt", "told_prompt")
+    made = [
+        {f"{name}_ids": np.array(encode_prompt(tokenizer, row[name], None, options), np.int32) for name in columns}
+        for row in rows
     ]
+    lengths = [max(map(len, ids.values())) for ids in made]
+    rows = [{**row, **ids} for row, ids in zip(rows, made, strict=True)]
     return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
 
 
-def with_room(section: RolloutSection, config: RunConfig) -> RolloutSection:
+def with_room(section: RolloutSection, model: Model) -> RolloutSection:
     """`section`, with prompts no longer than the model's positions less a completion, where those are known."""
-    positions = model_positions(config.model)
+    positions = model_positions(model)
     if positions is None:
         return section
     room = positions - section.max_new_tokens

@@ -5,24 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
-import torch
-
-from ixt_rl.blocks.data import WorldData
-from ixt_rl.blocks.documents import WorldCorpus
-from ixt_rl.blocks.keeping import KeepFields, deciding, reward_names
 from ixt_rl.blocks.sampling import RolloutSection
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.import_path import load
 from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.registry import spec_of
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.console import RunConsole
-from ixt_rl.run.folder import StageFolder
-from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.rewards import count_judges, guarded, judges_notes, measuring, reward_functions
 from ixt_rl.run.stages.task_notes import gold_kinds
@@ -35,36 +28,26 @@ from ixt_rl.run.stages.train import (
     training_arguments,
     uncounted_note,
 )
-from ixt_rl.trainers import (
-    GRPOConfig,
-    GRPOTrainer,
-    InTROConfig,
-    InTROTrainer,
-    RAFTConfig,
-    RAFTTrainer,
-)
 
 
-def run_online(
-    config: RunConfig, stage: OnlineStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
-    engines: Engines,
-) -> None:  # fmt: skip
+def run(stage: OnlineStage, at: StageRun) -> None:
     """InTRO, GRPO or RAFT on the policy's own rollouts; writes the model, rows, samples and failures."""
-    started = time.perf_counter()
+    started, folder = time.perf_counter(), at.folder
     functions = reward_functions(stage)
     rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
-    tokenizer = load_tokenizer(origin, config.model)
+    tokenizer = load_tokenizer(at.origin, at.model)
     judge = measuring(stage, functions, folder.path / "evaluation_failures.jsonl")
     task = make_task(stage.data, stage.template, judge, tokenizer)
     wanted = stage.rollouts_until(stage.steps) // stage.group_size
-    section = with_room(stage.rollout, config)
-    rows, audit = fitting(task, task.train_rows(wanted, seed), section, tokenizer)
-    model = load_model(origin, config.model, train=True)
-    config_class, trainer_class, options = _method(stage)
+    section = with_room(stage.rollout, at.model)
+    rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), section, tokenizer)
+    model = load_model(at.origin, at.model, train=True)
+    spec = spec_of(stage)
+    trainer_class = load(spec.trainer)
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
-    args = config_class(
-        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
-        **options,
+    args = trainer_class.config_class(
+        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
+        **spec.options(stage),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
         steps_per_generation=stage.steps_per_generation * stage.rollouts_per_step // micro_batch,
@@ -79,10 +62,10 @@ def run_online(
         gradient_checkpointing=stage.gradient_checkpointing,
     )
     rollouts = EngineRollouts(
-        engines.get(stage.rollout, origin, eos_ids(model, tokenizer)),
+        at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
         section.batch_size,
-        staleness=config.rollout.staleness,
-        parity_limit=config.rollout.parity_limit,
+        staleness=at.rollout.staleness,
+        parity_limit=at.rollout.parity_limit,
         max_prompt_tokens=prompt_limit(section),
     )
     trainer = trainer_class(
@@ -94,12 +77,12 @@ def run_online(
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=rollouts,
-        correction=correction(config.rollout),
+        correction=correction(at.rollout),
     )
     for note in task.notes:
-        console.note(note)
+        at.console.note(note)
     count_judges(functions, trainer.ledger)
-    with console.stage(stage, seed, stage.steps) as progress:
+    with at.console.stage(stage, at.seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
             progress,
@@ -120,23 +103,6 @@ def run_online(
     save_model(trainer, tokenizer, folder)
 
 
-def _method(stage: OnlineStage) -> tuple[type, type, dict[str, Any]]:
-    """(config class, trainer class, the method's options) of a stage's type."""
-    if stage.type == "intro":
-        intro = stage.intro
-        options = intro.model_dump(include={"candidates", "include_taken", "clip", "importance_ratio", "keep_reward"})
-        options |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
-        options["keep"] = _keep(stage, intro)
-        return InTROConfig, InTROTrainer, options
-    if stage.type == "raft":
-        options = stage.raft.model_dump(include={"importance_ratio", "keep_reward"})
-        options["keep"] = _keep(stage, stage.raft)
-        if stage.raft.importance_ratio:
-            options["epsilon"] = stage.raft.epsilon
-        return RAFTConfig, RAFTTrainer, options
-    return GRPOConfig, GRPOTrainer, stage.grpo.model_dump()
-
-
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     """A note where no update had anything to learn from: no rationale kept, or no group with two different rewards.
 
@@ -151,38 +117,6 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     if not kept and level and min(level) == 1:
         return ["all completions of each group had the same reward in every update: there was nothing to compare"]
     return []
-
-
-def _keep(stage: OnlineStage, section: KeepFields) -> list[str]:
-    """Names of the rewards that decide."""
-    names = reward_names(stage.rewards)
-    return [names[place] for place in deciding(stage.rewards, section.keep)]
-
-
-def _fitting(task: Task, rows: list[dict], section: RolloutSection, tokenizer) -> tuple[list[dict], LengthAudit]:
-    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be, with the prompts' ids."""
-    options = task.chat_template_kwargs
-    columns = ("prompt", "told_prompt")
-    made = [
-        {f"{name}_ids": np.array(encode_prompt(tokenizer, row[name], None, options), np.int32) for name in columns}
-        for row in rows
-    ]
-    lengths = [max(map(len, ids.values())) for ids in made]
-    rows = [{**row, **ids} for row, ids in zip(rows, made, strict=True)]
-    return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
-
-
-def _with_room(section: RolloutSection, config: RunConfig) -> RolloutSection:
-    """`section`, with prompts no longer than the model's positions less a completion, where those are known."""
-    positions = model_positions(config.model)
-    if positions is None:
-        return section
-    room = positions - section.max_new_tokens
-    return section.model_copy(update={"max_prompt_tokens": min(section.max_prompt_tokens, room)})
-
-
-def _prompt_limit(section: RolloutSection) -> int | None:
-    return section.max_prompt_tokens if section.on_long == "truncate" else None
 
 
 def _evaluator(stage: OnlineStage, task: Task, rollout: RolloutSection, trainer, tokenizer):

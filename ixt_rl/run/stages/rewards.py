@@ -46,7 +46,7 @@ def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_pa
 def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callable[..., Any] | None:
     """The reward that says right or wrong, which evaluation of files uses too: of those that decide what is kept (grpo:
     that would by default) the first, else the first there is."""
-    section = {"intro": stage.intro, "raft": stage.raft}.get(stage.type)
+    section = stage.kept_by
     first = deciding(stage.rewards, section.keep if section else None)
     for place in [*first, *range(len(functions))]:
         if stage.rewards[place].type in _SAYS_RIGHT:

@@ -13,7 +13,6 @@ from ixt_rl.blocks.judges import WORLD
 from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.evaluation.continuations import (
@@ -32,9 +31,8 @@ from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
-from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.stages.sources import sources
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
@@ -48,39 +46,36 @@ from ixt_rl.worlds.passages import Passage
 _EVAL_SEED = 0  # held-out passages are the same for every stage and seed
 
 
-def run_sip(
-    config: RunConfig, stage: SipStage, seed: int, origin: str, folder: StageFolder, console: RunConsole,
-    engines: Engines,
-) -> None:  # fmt: skip
+def run(stage: SipStage, at: StageRun) -> None:
     """SIP or a baseline of it; writes the model, rows, samples, continuations and the ledger."""
-    started = time.perf_counter()
+    started, folder, seed = time.perf_counter(), at.folder, at.seed or 0
     with ExitStack() as stack:
-        tokenizer = load_tokenizer(origin, config.model)
+        tokenizer = load_tokenizer(at.origin, at.model)
         items = passages(stage.data, tokenizer, seed)
         judge = stack.enter_context(candidate_judge(stage, stage.judge, folder)) if stage.judge else None
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
         evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
-        model = load_model(origin, config.model, train=True)
+        model = load_model(at.origin, at.model, train=True)
         trainer = SIPTrainer(
             model,
-            _arguments(config, stage, seed, folder),
+            _arguments(stage, at),
             items,
             tokenizer,
             judge=judge,
             rewriter=rewriter,
             rollouts=EngineRollouts(
-                engines.get(stage.rollout, origin, eos_ids(model, tokenizer)),
+                at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
                 stage.rollout.batch_size,
-                parity_limit=config.rollout.parity_limit,
+                parity_limit=at.rollout.parity_limit,
             ),
-            correction=correction(config.rollout) if stage.objective == "grpo" else None,
+            correction=correction(at.rollout) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
             peft_config=lora_config(stage.lora),
         )
         trainer.ledger = trainer.scoring.ledger = Ledger(
-            trainer.ledger.size, judge_parameters(stage), spent_before(origin)
+            trainer.ledger.size, judge_parameters(stage), spent_before(at.origin)
         )
-        with console.stage(stage, seed, stage.steps) as progress:
+        with at.console.stage(stage, seed, stage.steps) as progress:
             callback = StageCallback(
                 folder,
                 progress,
@@ -101,10 +96,10 @@ def run_sip(
     write_json(folder.path / LEDGER, trainer.ledger.totals())
 
 
-def _arguments(config: RunConfig, stage: SipStage, seed: int, folder: StageFolder) -> SIPConfig:
+def _arguments(stage: SipStage, at: StageRun) -> SIPConfig:
     micro_batch = stage.micro_batch_size or stage.batch_size
     return SIPConfig(
-        **training_arguments(stage.optim, stage.steps, seed, folder, config, stage.checkpoint_every),
+        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
         objective=stage.objective,
         sources=None if stage.sources is None else list(stage.sources),
         num_generations=stage.group_size,

@@ -9,23 +9,23 @@ from transformers import PrinterCallback
 from ixt_rl.blocks.engine import EngineSection
 from ixt_rl.blocks.model import Lora
 from ixt_rl.blocks.optim import Optim
-from ixt_rl.config.schema import RunConfig
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.stages.context import StageRun
 
 LOG_EVERY = 5  # optimizer steps
 
 
 def training_arguments(
-    optim: Optim, steps: int, seed: int, folder: StageFolder, config: RunConfig, checkpoint_every: int | None
+    optim: Optim, steps: int, seed: int, at: StageRun, checkpoint_every: int | None
 ) -> dict[str, Any]:
     """The transformers TrainingArguments that all stages share."""
     schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
     return {
-        "output_dir": str(folder.checkpoints),
+        "output_dir": str(at.folder.checkpoints),
         "max_steps": steps,
         "seed": seed,
         "learning_rate": optim.lr,
@@ -36,8 +36,8 @@ def training_arguments(
         "lr_scheduler_type": schedule[optim.schedule],
         "lr_scheduler_kwargs": {"min_lr_rate": optim.min_lr_ratio} if optim.schedule == "cosine" else {},
         "max_grad_norm": optim.max_grad_norm,
-        "bf16": config.model.dtype == "bfloat16",
-        "fp16": config.model.dtype == "float16",
+        "bf16": at.model.dtype == "bfloat16",
+        "fp16": at.model.dtype == "float16",
         "logging_steps": LOG_EVERY,
         "logging_first_step": True,
         "save_strategy": "no" if checkpoint_every is None else "steps",
@@ -46,7 +46,7 @@ def training_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
-        "self_checks": config.self_checks.model_dump(),
+        "self_checks": at.self_checks.model_dump(),
     }
 
 

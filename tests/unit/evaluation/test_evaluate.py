@@ -7,19 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from ixt_rl.blocks.data import FileData, WorldData
+from ixt_rl.blocks.documents import DocumentEvaluation
+from ixt_rl.blocks.model import NewModel
 from ixt_rl.conditioning import Conditioner, Conditioning, encode_prompt, row_ids
-from ixt_rl.config.documents import DocumentEvaluation
-from ixt_rl.config.schema import EvaluateStage, RunConfig
-from ixt_rl.config.sections import FileData, NewModel, WorldData
-from ixt_rl.data.models import byte_tokenizer, new_model
+from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import DataError, PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import byte_tokenizer, new_model
-from ixt_rl.run import check_told_gap
 from ixt_rl.run.stages import fitting
 from ixt_rl.run.stages.documents import Evaluator
+from ixt_rl.run.stages.evaluate import check_told_gap
 from ixt_rl.types import Rollout
 
 TOKENIZER = byte_tokenizer()
@@ -109,7 +109,7 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     """Plain and told, decided before anything is sampled."""
     config = run_file(tmp_path, 48, max_new_tokens=8, on_long=on_long)
     (stage,) = config.stages
-    section = fitting.with_room(stage.rollout, config)
+    section = fitting.with_room(stage.rollout, config.model)
     assert section.max_prompt_tokens == 40
     task = make_task(stage.data, stage.template)
     rows, audit = fitting.fitting(task, task.eval_rows(6), section, TOKENIZER)
@@ -120,7 +120,7 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     for row in rows:  # what was measured goes along, so that nothing is encoded twice
         for name in ("prompt", "told_prompt"):
             assert row_ids(TOKENIZER, {**row, name: None}, name, 40) == encode_prompt(TOKENIZER, row[name], 40)
-    strict = stages._with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config)
+    strict = fitting.with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config.model)
     with pytest.raises(DataError, match="the model's positions less max_new_tokens"):
         fitting.fitting(task, task.eval_rows(6), strict, TOKENIZER)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeCache
 from ixt_rl.rewriting import Rewriter, load_rewrite
-from ixt_rl.trainers.sip_scoring import counts_of, tallies
+from ixt_rl.trainers.sip.scoring import counts_of, tallies
 from ixt_rl.types import SamplingParams
 from tests.unit.trainers.sip_helpers import TOKENIZER, make_trainer, prompts, tiny
 from tests.unit.trainers.test_resume import STEPS, assert_same

@@ -1,0 +1,193 @@
+"""From a validated config to a run folder: the composition root.
+
+    config -> initial model -> stage after stage (each in stages/<name>/[seed<k>/]) -> summary, report
+
+A finished stage is kept by the fingerprint of what made it (its config, the contents of what that names, its model,
+the code) and not run again; a pretrained base is kept beside all runs, so that runs share it. A stage that was stopped
+goes on from its last checkpoint. A run's folder, and a base that is being made, have one process.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ixt_rl.config.load import dump_yaml, resolved
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.errors import ConfigError, IxtRlError
+from ixt_rl.files import readable, write_text
+from ixt_rl.import_path import load
+from ixt_rl.locks import locked
+from ixt_rl.methods.registry import spec_of
+from ixt_rl.methods.stage import FROM_MODEL
+from ixt_rl.offline import offline
+from ixt_rl.redaction import redacted, without_secrets
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.summary import summarise
+from ixt_rl.signals import Stopped
+
+if TYPE_CHECKING:
+    from ixt_rl.run.stages.context import StageRun, StageRunner
+
+
+def run_config(config: RunConfig, fresh: bool = False) -> Path:
+    """Runs every stage and writes the report; returns the run folder.
+
+    Args:
+        config: a validated run.
+        fresh: forget what an earlier run of this name left (a cached base model stays).
+
+    Raises:
+        ConfigError: another process is running in the folder.
+        FileError: a file cannot be read or written; the same run goes on when it can.
+        PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
+        RewardError: rewards failed beyond their budget; what was computed is kept.
+    """
+    refuse_launcher()
+    folder = RunFolder(Path(config.output_dir), config.name)
+    try:
+        with folder.held(), offline(not asks_hub(config)):
+            _run_held(config, folder, fresh)
+    except Exception as error:
+        found = readable(error)
+        if found is None:
+            raise
+        raise found from error
+    return folder.path
+
+
+def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if fresh:
+        folder.clear()
+    write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
+    console = RunConsole()
+    started = time.monotonic()
+    try:
+        _run_stages(config, folder, console)
+    except BaseException as error:  # what was computed is kept and reported, however the run ended
+        try:
+            _tell(config, folder, console, _why(error), started)
+        except Exception as second:  # the first error is the one to read
+            console.note(f"summary and report could not be written: {readable(second) or second}")
+        raise
+    _tell(config, folder, console, None, started)
+
+
+def _tell(config: RunConfig, folder: RunFolder, console: RunConsole, reason: str | None, started: float) -> None:
+    """Writes the run's rows, summary and report."""
+    from ixt_rl.report.build import build_report
+    from ixt_rl.report.table import summary_table
+
+    folder.gather()
+    summary = summarise(config, folder, reason, time.monotonic() - started)
+    report = build_report(folder.path)
+    console.finish(summary_table(summary), report)
+
+
+def _why(error: BaseException) -> str:
+    """Why a run stopped, for its summary."""
+    known = readable(error) or error
+    return str(known) if isinstance(known, IxtRlError | Stopped) else redacted(f"{type(error).__name__}: {error}")
+
+
+def refuse_launcher() -> None:
+    """Several processes would write, and clear, the same run folder.
+
+    Raises:
+        ConfigError: the process was started by a distributed launcher.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1:
+        raise ConfigError(
+            f"`ixt-rl run` started {ranks} times by a distributed launcher",
+            reason="a run is one process, and its folder has one writer",
+            remedy="launch your own script with the trainers of ixt_rl.trainers; they run under accelerate",
+        )
+
+
+def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
+    from ixt_rl.run.stages.engines import Engines
+
+    engines = Engines(config.rollout, config.model.dtype)
+    try:
+        _run_all(config, folder, console, engines)
+    finally:
+        engines.close()
+
+
+def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines) -> None:
+    from ixt_rl.run.initial_model import initial_model
+
+    initial = initial_model(config, folder)
+    models: dict[tuple[str, int | None], str] = {}
+    previous: str | None = None
+    for stage in config.stages:
+        source = None if stage.init == FROM_MODEL else stage.init or previous
+        for seed in stage_seeds(config, stage.name):
+            origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
+            stage_folder = folder.stage(config, stage, seed, origin)
+            folder.hashes.save()
+            models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console, engines)
+            folder.remember(stage_folder)
+        previous = stage.name
+    last = models[(previous, stage_seeds(config, previous)[0])] if previous else initial
+    folder.link_model(last)
+    folder.hashes.save()
+
+
+def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
+    from ixt_rl.run.stages.context import StageRun
+
+    spec = spec_of(stage)
+    at = StageRun(seed, origin, config.model, config.rollout, config.self_checks, engines, folder, console)
+    held: AbstractContextManager[None] = nullcontext()
+    if spec.shared:  # other runs may be making the same base
+        held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))
+    with held:
+        _run_unless_done(stage, at, load(spec.runner))
+    if spec.precondition is not None:
+        load(spec.precondition)(stage, folder)
+    return str(folder.model) if spec.makes_model else origin
+
+
+def _run_unless_done(stage, at: StageRun, runner: StageRunner) -> None:
+    folder, console = at.folder, at.console
+    for said in folder.mend():
+        console.note(said)
+    why = folder.why_not_done()
+    if not why:
+        console.reused(stage, at.seed, folder)
+        return
+    folder.start(console.note)
+    console.again(stage, at.seed, why, folder.last_checkpoint())
+    runner(stage, at)
+    folder.finish()
+
+
+def stage_seeds(config: RunConfig, name: str) -> list[int | None]:
+    """The seeds a stage runs with: the run's, once a stage that draws by them is in its line of models; else [None]."""
+    by_name = {stage.name: stage for stage in config.stages}
+    names = list(by_name)
+    current: str | None = name
+    while current is not None:
+        stage = by_name[current]
+        if spec_of(stage).seeded:
+            return list(config.seeds)
+        position = names.index(current)
+        current = stage.init or (names[position - 1] if position else None)
+        if current == FROM_MODEL:
+            break
+    return [None]

@@ -60,5 +60,5 @@ SPEC = MethodSpec(
     seeded=False,
     makes_model=False,
     precondition="ixt_rl.run.stages.evaluate:check_told_gap",
-    report=MethodReport(label=label),
+    report=MethodReport(label=label, role="measured"),
 )

@@ -69,6 +69,7 @@ PAIRS = MethodSpec(
     seeded=False,
     shared=True,
     takes=on_pairs,
+    report=MethodReport(role="base"),
 )
 
 DOCUMENTS_SPEC = MethodSpec(
@@ -76,5 +77,5 @@ DOCUMENTS_SPEC = MethodSpec(
     stage=DocumentPretrainStage,
     runner=DOCUMENTS,
     trainer="ixt_rl.trainers.ixt:IXTTrainer",
-    report=MethodReport(learns_from="documents"),
+    report=MethodReport(learns_from="documents", role="base"),
 )

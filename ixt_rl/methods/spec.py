@@ -18,6 +18,9 @@ Block = Mapping[str, Any]
 Seen = Literal["rollouts", "documents", "continuations", "nothing"]
 """What a stage learns from, as far as a report tells stages apart."""
 
+Role = Literal["arm", "base", "measured", "rows"]
+"""What a stage is in a run: an arm that is compared, the base that arms start from, a measurement, a maker of rows."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -46,13 +49,16 @@ class MethodReport:
     Args:
         label: a stage's block in config.yaml -> its short name, such as `InTRO n=5`; None where the block does not say.
         learns_from: which of the report's tables and figures a stage belongs to.
-        says: how a page begins its figure's title, and the sentence under it.
+        role: what it is among the run's stages.
+        title: of the figure with the method's own panels.
+        caption: a sentence under it.
         panels: curves that no other method has.
         glossary: metric -> what it means.
     """
 
     label: Callable[[Block], str | None] = unnamed
     learns_from: Seen = "nothing"
+    role: Role = "arm"
     title: str = ""
     caption: str = ""
     panels: tuple[Panel, ...] = ()

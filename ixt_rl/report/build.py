@@ -14,6 +14,7 @@ from jinja2 import Environment
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import write_text
+from ixt_rl.methods.registry import SPECS
 from ixt_rl.pages.drawing import Drawing
 from ixt_rl.pages.templates import environment
 from ixt_rl.report import arms
@@ -80,7 +81,7 @@ def build_report(folder: Path) -> Path:
                 if (found := arms.temperatures(run, view)) is not None
             ],
             choices=_present(draw(plotter, view) for view in views for draw in (sip_plots.choices, sip_plots.scores)),
-            intro=_present(plotter.intro(view) for view in views),
+            methods=_present(plotter.method(spec, view) for view in views for spec in SPECS if spec.report.panels),
             health=_present(
                 draw(view) for view in views for draw in (partial(arm_plots.training, plotter), plotter.health)
             ),
@@ -204,7 +205,7 @@ def _pretrained(run: Run) -> list[str]:
     lines = []
     for stage in run.stages:
         rows = run.stage_rows(stage, "train")
-        if stage.type != "pretrain" or stage.documents or not (rows or stage.summary):
+        if stage.role != "base" or stage.documents or not (rows or stage.summary):
             continue
         last = next(iter(rows.values()))[-1] if rows else finals(run, stage)[0]
         said = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ixt_rl.methods.registry import SPECS
+
 GLOSSARY = {
     "sampled, greedy, told": "how held-out problems are answered: sampled from the policy, its most likely tokens, "
     "and sampled with the right answer shown in the prompt",
@@ -38,15 +40,9 @@ GLOSSARY = {
     "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
     "excluded_share": "share of training rollouts that do not count: a reward they need is undecided, or failed",
-    "factor/taken": "InTRO's factor, posterior over policy probability, on the tokens that were sampled",
-    "factor/sampled": "the same on candidates drawn from the policy; its expectation is 1, so it tests itself",
-    "factor/taken_right": "factor on tokens of steps that are right",
-    "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
-    "factor/clipped": "share of factors cut at the clip value",
-    "posterior_kl": "KL divergence of the policy from the posterior at each token, in nats",
     "entropy": "entropy of the policy's next-token distribution, in nats",
-    "frac_reward_zero_std": "share of groups whose rewards are all equal, which teach GRPO nothing",
 }
+GLOSSARY |= {name: says for spec in SPECS for name, says in spec.report.glossary.items()}
 """Name or words -> meaning. Names with `_` or `/` are keys of metrics.jsonl."""
 
 

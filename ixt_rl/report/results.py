@@ -117,7 +117,7 @@ def results(run: Run) -> list[Group]:
     """Rows of every view in which something was measured."""
     groups = []
     for view in run.views:
-        stages = [s for s in run.stages if s.view == view and (s.trained or s.type != "pretrain")]
+        stages = [s for s in run.stages if s.view == view and s.compared]
         rows = [row for stage in stages if (row := _row(run, stage)) is not None]
         if not any(row.is_base for row in rows):
             rows = [row for stage in stages if (row := _start_row(run, stage)) is not None][:1] + rows
@@ -213,17 +213,17 @@ def _row(run: Run, stage: Stage) -> Row | None:
     measured = any(metric(mean, column.key) is not None for column in COLUMNS if column.measured)
     if not measured and not (stage.documents and mean):  # those have at least tokens and FLOPs to show
         return None
-    is_base = stage.type == "evaluate" and stage.of is None
+    is_base = stage.role == "measured" and stage.of is None
     values = {**mean, "learning_rate": None, "seconds": None} | dict.fromkeys(COUNTS)
     if stage.trained:
         values |= {"learning_rate": stage.learning_rate, "flops": cost(run, stage, "flops")}
         values["seconds"] = cost(run, stage, "seconds")
-    if stage.type == "pretrain" or (stage.documents and stage.config and not shows_feedback(stage.config)):
+    if stage.role == "base" or (stage.documents and stage.config and not shows_feedback(stage.config)):
         values = {name: value for name, value in values.items() if not wish_of(name.partition("/")[0])}
     if stage.documents or stage.suffixes:
         values |= {"tokens": cost(run, stage, "tokens"), "flops/annotate": cost(run, stage, "flops/annotate")}
     label = stage.label
-    if stage.type == "evaluate" and stage.of is not None:
+    if stage.role == "measured" and stage.of is not None:
         label = f"{stage.name}, after {stage.of}"
     note = unfinished(run, stage)
     return Row(label, stage.name, is_base, _cells(values, spread), stage.summary.get("seeds") or {}, note)

@@ -19,11 +19,10 @@ from typing import Any
 from ixt_rl.blocks.data import VIEWS
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.files import read_json
+from ixt_rl.methods.registry import SPECS, find
+from ixt_rl.methods.spec import MethodReport, Role, Seen
 from ixt_rl.yaml_io import parse_yaml
 
-ONLINE = ("intro", "grpo", "raft")
-DOCUMENTS = ("ixt", "sft")
-SUFFIXES = "sip"
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
 
@@ -36,7 +35,8 @@ class Stage:
         view: what the reward checks, or the name of the data file.
         of: name of the trained stage whose model this one starts from; None for the base model.
         after: name of the stage that this one starts from, whatever it is; None for the run's first model.
-        documents: trained on documents and evaluated on the way, its tokens counted (`tokens`).
+        learns_from: what it is trained on, as its method says; "nothing" for a base and for what only measures.
+        role: what it is among the run's stages, as its method says.
         config: the stage's block of config.yaml.
         summary: the stage's block of summary.json; empty where the run did not get that far.
     """
@@ -47,23 +47,35 @@ class Stage:
     view: str
     of: str | None = None
     after: str | None = None
-    documents: bool = False
+    learns_from: Seen = "nothing"
+    role: Role = "measured"
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def online(self) -> bool:
-        return self.type in ONLINE
+        """Trained on the policy's own rollouts."""
+        return self.learns_from == "rollouts"
+
+    @property
+    def documents(self) -> bool:
+        """Trained on documents and evaluated on the way, its tokens counted (`tokens`)."""
+        return self.learns_from == "documents"
 
     @property
     def suffixes(self) -> bool:
         """Trained on continuations of prefixes, and measured on them."""
-        return self.type == SUFFIXES
+        return self.learns_from == "continuations"
 
     @property
     def trained(self) -> bool:
         """By one of the methods that a run compares; a plain pretraining stage only makes their base."""
-        return self.online or self.documents or self.suffixes
+        return self.learns_from != "nothing"
+
+    @property
+    def compared(self) -> bool:
+        """Whether tables have a row for it: an arm, or what is measured beside arms."""
+        return self.trained or self.role in ("arm", "measured")
 
     @property
     def learning_rate(self) -> float | None:
@@ -108,7 +120,7 @@ class Run:
     @property
     def views(self) -> list[str]:
         """Views of the stages that are measured, in the order of the config."""
-        return unique(stage.view for stage in self.stages if stage.trained or stage.type != "pretrain")
+        return unique(stage.view for stage in self.stages if stage.compared)
 
     @property
     def labels(self) -> list[str]:
@@ -169,17 +181,26 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
     for name in unique([*configs, *summaries, *types]):
         block, result = configs.get(name, {}), summaries.get(name, {})
         kind = str(result.get("type") or block.get("type") or types.get(name))
+        shows = _shows(kind, block, name in counted)
         source = stages.get(str(result.get("init") or block.get("init") or previous))
         of = None
-        if source is not None and source.type != "pretrain":
+        if source is not None and source.role != "base":
             of = source.name if source.trained else source.of
         label = result.get("label")
         if not label or label == name:
-            label = _label(kind, block) or name
-        documents = kind in DOCUMENTS or (kind == "pretrain" and (name in counted or _names_documents(block)))
-        view = result.get("view") or view_of(block)
-        after = source.name if source else None
-        stages[name] = Stage(name, kind, label, view, of, after, documents, block, result)
+            label = shows.label(block) or name
+        stages[name] = Stage(
+            name,
+            kind,
+            label,
+            view=result.get("view") or view_of(block),
+            of=of,
+            after=source.name if source else None,
+            learns_from=shows.learns_from,
+            role=shows.role,
+            config=block,
+            summary=result,
+        )
         previous = name
     taken = Counter((stage.label, stage.view) for stage in stages.values() if stage.online)
     return [replace(s, label=s.name) if taken[s.label, s.view] > 1 and s.online else s for s in stages.values()]
@@ -211,7 +232,7 @@ def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
 def unfinished(run: Run, stage: Stage) -> str:
     """Which seeds of a trained stage are missing or did not reach the last step; empty if all did."""
     planned, seeds = stage.config.get("steps"), run.config.get("seeds") or []
-    if not stage.trained or stage.type == "pretrain" or planned is None:
+    if not stage.trained or stage.role == "base" or planned is None:
         return ""
     reached: dict[Any, int] = {}
     for phase in ("train", "eval"):
@@ -255,14 +276,17 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _label(kind: str, block: dict[str, Any]) -> str | None:
-    """The method's name; None where the config does not say enough."""
-    if kind == "intro":
-        candidates = (block.get("intro") or {}).get("candidates")
-        return None if candidates is None else "InTRO exact" if candidates == "exact" else f"InTRO n={candidates}"
-    if kind == "raft":
-        return "RAFT++" if (block.get("raft") or {}).get("importance_ratio") else "RAFT"
-    return {"grpo": "GRPO", "evaluate": "base"}.get(kind)
+def _shows(kind: str, block: dict[str, Any], counted: bool) -> MethodReport:
+    """What a report shows of a stage of some type; `counted`: whether it was evaluated with its tokens counted.
+
+    A base on documents is told by its data, and where its block is missing by having been counted.
+    """
+    spec = find(kind, block.get)
+    if spec is None:
+        return MethodReport(role="measured")
+    if spec.report.role == "base":
+        return replace(spec.report, learns_from="documents" if counted or _names_documents(block) else "nothing")
+    return spec.report
 
 
 def _names_documents(block: dict[str, Any]) -> bool:
@@ -276,7 +300,8 @@ def _counts_tokens(values: dict[str, Any]) -> bool:
     return number(values.get("tokens")) is not None and any(name.endswith(("/strict", "/checked")) for name in values)
 
 
-_BLOCKS = ("optim", "data", "evaluation", "intro", "raft", "grpo", "feedback", "rollout", "packing", "lora")
+_OF_METHODS = tuple(spec.block for spec in SPECS if spec.block)
+_BLOCKS = ("optim", "data", "evaluation", "feedback", "rollout", "packing", "lora", *_OF_METHODS)
 _TABLES = ("mean", "spread", "start", "seeds", "prompt_lengths")  # of a stage's summary
 
 

@@ -19,7 +19,7 @@ def describe(run: Run) -> str:
         start = f"The model {model['path']}" if model.get("path") else "A model"
     parts = []
     for stage in run.stages:
-        if stage.type == "pretrain" and not stage.documents:
+        if stage.role == "base" and not stage.documents:
             world = (stage.config.get("data") or {}).get("world")
             steps = stage.config.get("steps")
             on = f" on the {world} world" if world else ""

@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ixt_rl.files import replacing
+from ixt_rl.methods.registry import find
+from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.pages.drawing import INK, RC, Drawing, grid, inline_svg
 from ixt_rl.pages.numbers import engineering
 from ixt_rl.report.figures.series import Value, _series, _xy, mean_series, plain, rolling_mean, window
@@ -114,40 +116,32 @@ class Plotter:
                 caption += " Bold: mean over seeds; thin: each seed."
             return self.save(fig, name, title, caption)
 
-    def intro(self, view: str) -> Drawing | None:
-        """InTRO's factor on taken and sampled candidates, on right and wrong tokens; clipping; KL."""
-        stages = [stage for stage in self.stages(view) if stage.type == "intro"]
-        panels: list[tuple[str, list[tuple[str, Any, str]]]] = [
-            ("mean factor", [("factor/taken", "-", "taken"), ("factor/sampled", "--", "candidates")]),
-            ("factor on taken tokens", [("factor/taken_right", "-", "right"), ("factor/taken_wrong", "--", "wrong")]),
-            ("share of factors clipped", [("factor/clipped", "-", "")]),
-            ("KL of policy and posterior (nats)", [("posterior_kl", "-", "")]),
-        ]
-        panels = [(t, lines) for t, lines in panels if any(self.has(stages, "train", key) for key, _, _ in lines)]
+    def method(self, spec: MethodSpec, view: str) -> Drawing | None:
+        """The panels of a method's own; None where no stage of the view has any of their metrics."""
+        stages = [stage for stage in self.stages(view) if find(stage.type, stage.config.get) is spec]
+        panels = [p for p in spec.report.panels if any(self.has(stages, "train", key) for key, _, _ in p.lines)]
         if not panels:
             return None
         with matplotlib.rc_context(RC):
             fig, axes = grid(1, len(panels))
-            for ax, (title, lines) in zip(axes[0], panels, strict=True):
+            for ax, panel in zip(axes[0], panels, strict=True):
                 for stage in stages:
-                    for key, dash, _ in lines:
+                    for key, dash, _ in panel.lines:
                         self.line(ax, stage, "train", "rollouts", plain(key), dash=dash)
-                ax.set_title(title)
+                ax.set_title(panel.title)
                 x_axis(ax, "rollouts")
-                if "factor" in title and "clipped" not in title:
-                    ax.axhline(1.0, color=INK, linewidth=0.9, linestyle=":", zorder=1)
-                named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in lines if name]
+                if panel.reference is not None:
+                    ax.axhline(panel.reference, color=INK, linewidth=0.9, linestyle=":", zorder=1)
+                named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in panel.lines if name]
                 if named:
                     low, high = ax.get_ylim()
                     ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
                     ax.legend(handles=named, fontsize=8, loc="upper right", ncols=len(named))
-                if "share" in title:
+                if "share" in panel.title:
                     share_axis(ax)
             legend(fig, [self.handle(stage.label, marker=False) for stage in stages])
-            caption = (
-                f"The factor q/p of InTRO in training; dotted: 1, where it changes nothing. {self.smoothing(stages)}"
-            )
-            return self.save(fig, f"intro-{view}", f"InTRO's factor, view {view}", caption)
+            caption = f"{spec.report.caption} {self.smoothing(stages)}".strip()
+            return self.save(fig, f"{spec.type}-{view}", f"{spec.report.title}, view {view}", caption)
 
     def health(self, view: str) -> Drawing | None:
         """What the training rollouts looked like."""
@@ -186,7 +180,7 @@ class Plotter:
 
     def pretraining(self) -> Drawing | None:
         """Loss and token accuracy of the pretraining stages."""
-        stages = [stage for stage in self.run.stages if stage.type == "pretrain" and not stage.documents]
+        stages = [stage for stage in self.run.stages if stage.role == "base" and not stage.documents]
         panels = [("loss (nats a token)", "loss"), ("token accuracy", "mean_token_accuracy")]
         panels = [panel for panel in panels if self.has(stages, "train", panel[1])]
         if not panels:
@@ -310,9 +304,7 @@ class Plotter:
 
     def _flops_caption(self) -> str:
         totals = [
-            cost(self.run, stage, "flops")
-            for stage in self.run.stages
-            if stage.type == "pretrain" and not stage.documents
+            cost(self.run, stage, "flops") for stage in self.run.stages if stage.role == "base" and not stage.documents
         ]
         known = [total for total in totals if total]
         said = "Up to the last logged step of training."

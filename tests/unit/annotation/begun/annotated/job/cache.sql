@@ -1,0 +1,10 @@
+BEGIN TRANSACTION;
+CREATE TABLE moments (key BLOB PRIMARY KEY, moment INTEGER) WITHOUT ROWID;
+CREATE TABLE replies (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID;
+INSERT INTO "replies" VALUES(X'17BF640707DFF3BE0D80799B4A20732C19E51601CF520F5F18443B4F279B669B','{"text": "{\"efficiency\": 3, \"overall\": 3, \"critique\": \"of length 42\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 2.7150999812874943e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'56D43F2E1468F6ADDF67B1E4C345B350D80361DB289B4A8865BA11637D545841','{"text": "{\"efficiency\": 1, \"overall\": 1, \"critique\": \"of length 60\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 1.8286998965777457e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'63297ADBAACA888497D3E0320EC163C41D94083C7EF02F7F3339FD30BED198CB','{"text": "{\"efficiency\": 5, \"overall\": 5, \"critique\": \"of length 54\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 5.6264001614181325e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'8D440067F4FE5CF743671F185A63B105E9365667950FEBB2624F157B516844AD','{"text": "{\"efficiency\": 3, \"overall\": 3, \"critique\": \"of length 42\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 7.618400195497088e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'D0DC856901776E91D722ACE01B20A747976476840BB6B6233492BF1BA0B5131C','{"text": "{\"efficiency\": 4, \"overall\": 4, \"critique\": \"of length 48\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 2.6178997359238565e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'FB8927AB254E00E354359605C655C4F7774587937ADB7A9F3D272557BF930BF8','{"text": "{\"efficiency\": 4, \"overall\": 4, \"critique\": \"of length 48\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 1.645399970584549e-05, "error": "", "retries": 0}');
+COMMIT;

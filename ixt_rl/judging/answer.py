@@ -51,7 +51,8 @@ class Answer:
         verdict: the overall axis, on 0..1.
         axes: every axis, on 0..1; labels are the values on the rubric's own scale, or the rubric's labels.
         scores: the decided values by axis, on the rubric's own scales.
-        critique: the judge's words, from the first reading that has any.
+        critique: the judge's words, from the first reading that has any; of a pair, from one in the question's own
+            order, whose words mean by A and B what the question does, and for the label that the pair got.
         votes: everything it rests on.
         judge: the name of the judge.
         consistent: for pairs, whether both orders gave the same label; None if that cannot be said.
@@ -183,11 +184,20 @@ def combine(rubric: Rubric, votes: Sequence[Vote], judge: str) -> Answer:
             _label(rubric, order, _mean([v.reading.values[VERDICT] for v in order]) or 0.0) for order in orders
         )
         consistent = first == second
-    critique = next((vote.reading.comment for vote in votes if vote.reading.comment), "")
     verdict = axes[rubric.main]
+    critique = _words(rubric, votes, verdict)
     if verdict.score is not None:
         verdict = Verdict(verdict.score, verdict.label, critique, seconds)
     return Answer(verdict, axes, scores, critique, tuple(votes), judge, consistent)
+
+
+def _words(rubric: Rubric, votes: Sequence[Vote], verdict: Verdict) -> str:
+    """See `Answer.critique`; "" where A was named in one order and B in the other: no words say why they are a tie."""
+    if rubric.pair:
+        votes = [vote for vote in votes if not vote.swapped]
+        if verdict.score is not None:
+            votes = [vote for vote in votes if vote.reading.label == verdict.label]
+    return next((vote.reading.comment for vote in votes if vote.reading.comment), "")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -103,7 +103,16 @@ class Job(BatchJob):
             "level": pa.int64(), "scores": scores, "critique": pa.string(), "judge": pa.string(),
             "status": pa.string(), "reason": pa.string(), "tokens": pa.int64(),
         }  # fmt: skip
+        if self.rubric.pair:
+            second = {f"{self.second}_{name}": kinds[name] for name in _OF_SECOND}
+            kinds |= {"verdict": pa.string(), "consistent": pa.bool_(), **second}
         return {f"{self.prefix}_{name}": kind for name, kind in kinds.items()}
+
+    @property
+    def second(self) -> str:
+        """The field of a pair whose feedback is the mirror image of the row's."""
+        assert self.rubric.pair
+        return self.rubric.pair[1]
 
     def check(self) -> None:
         self.judge.check(self.sampling)
@@ -128,6 +137,8 @@ class Job(BatchJob):
             "prefix": self.prefix,
             "format": self.format,
             "shard_rows": self.shard_rows,
+            # rows of pairs had no verdict once: a folder of such rows is not gone on with
+            **({"verdicts": self.second} if self.rubric.pair else {}),
         }
 
     def start(self) -> OpenJudge:
@@ -136,6 +147,9 @@ class Job(BatchJob):
     def asker(self, backend: JudgeBackend, cache: JudgeCache) -> JudgeAsker:
         return JudgeAsker(self, backend, cache)
 
+
+_OF_SECOND = ("level", "critique", "judge")
+"""What the other answer of a pair has of its own: what training reads."""
 
 OUTSIDE = "outside the fraction"
 
@@ -201,12 +215,30 @@ def answer_columns(job: Job, answer: Answer) -> dict[str, Any]:
     row[f"{job.prefix}_scores"] = {axis: found.get(axis) for axis in job.axes} or None
     for name in ("critique", "reason", "judge"):
         row[f"{job.prefix}_{name}"] = well_formed(row[f"{job.prefix}_{name}"])
-    return row
+    return row | (_pair_columns(job, answer, row) if job.rubric.pair else {})
 
 
 def skipped_columns(job: Job, reason: str) -> dict[str, Any]:
     row = feedback_columns(Feedback(), "skipped", reason=reason, prefix=job.prefix)
-    return row | {f"{job.prefix}_scores": None}
+    missing = dict.fromkeys(name for name in job.types if name not in row)
+    return row | missing | {f"{job.prefix}_scores": None}
+
+
+def _pair_columns(job: Job, answer: Answer, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of a pair is better, whether both orders say so, and the feedback of the second one.
+
+    The row's own level is that of the first: 5 if it is better, 3 for a tie, 1 if the second is. So the second has 6
+    less that.
+    """
+    found = {name: row[f"{job.prefix}_{name}"] for name in _OF_SECOND}
+    if found["level"] is not None:
+        found["level"] = 6 - found["level"]
+    columns = {f"{job.second}_{name}": value for name, value in found.items()}
+    columns |= {
+        "verdict": None if answer.verdict.score is None else answer.verdict.label,
+        "consistent": answer.consistent,
+    }
+    return {f"{job.prefix}_{name}": value for name, value in columns.items()}
 
 
 def compare_again(job: Job, source: Source, judge: Judge, rows: Sequence[int]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ixt_rl.corpus.annotate.job import Job
 from ixt_rl.corpus.even_sample import Draw
 from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.judging.rubric import VERDICT
 
 EXAMPLES = 3
 """Rows of each level, and of those undecided, that the report shows."""
@@ -27,6 +28,8 @@ class Statistics:
         levels: judged rows by level.
         scores: axis -> value -> rows.
         open_axes: axis -> rows, judged or undecided, in which it is.
+        verdicts: of pairs, judged rows by label; None for other rubrics.
+        agreed: of those, the rows in which both orders gave that label.
         undecided: undecided rows by the kind of reason.
         skipped: skipped rows by reason.
         tokens: sum of the rows' tokens; equal documents count as often as they stand there.
@@ -41,6 +44,8 @@ class Statistics:
     levels: Counter[int] = field(default_factory=Counter)
     scores: dict[str, Counter[float]] = field(default_factory=dict)
     open_axes: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] | None = None
+    agreed: int = 0
     undecided: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
@@ -75,7 +80,12 @@ class Statistics:
             "undecided_axes": dict(self.open_axes),
             "correlations": {"names": list(self.names), "matrix": self.correlations},
             "row_tokens": self.tokens,
+            **({} if self.verdicts is None else self._pairs(self.verdicts)),
         }
+
+    def _pairs(self, verdicts: Counter[str]) -> dict[str, Any]:
+        total = verdicts.total()
+        return {"verdicts": dict(verdicts), "consistent": self.agreed / total if total else None}
 
 
 def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistics:
@@ -88,17 +98,23 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
         sample: rows to draw for asking again.
     """
     found = Statistics(job.axes, scores={axis: Counter() for axis in job.axes})
+    if job.rubric.pair:
+        found.verdicts = Counter(dict.fromkeys(job.rubric.axes[VERDICT].labels, 0))
     sums = _Sums(len(found.names))
     draws: dict[str, Draw] = {}
     again = Draw(sample)
     wanted = [f"{job.prefix}_{name}" for name in ("level", "scores", "status", "reason", "tokens")]
+    pairs = [f"{job.prefix}_{name}" for name in ("verdict", "consistent")] if job.rubric.pair else []
     for number in range(shards):
-        part = folder.rows(number, wanted)
+        part = folder.rows(number, [*wanted, *pairs])
         rows = part.to_pylist() if isinstance(part, pa.Table) else part
         matrix = np.full((len(rows), len(found.names)), np.nan)
         for at, row in enumerate(rows):
             level, scores, status, reason, tokens = (row[name] for name in wanted)
             _count(found, level, scores or {}, status, reason, tokens)
+            if found.verdicts is not None and row[pairs[0]] is not None:
+                found.verdicts[row[pairs[0]]] += 1
+                found.agreed += bool(row[pairs[1]])
             if status != "skipped":
                 draws.setdefault(str(level or status), Draw(EXAMPLES)).offer(found.rows)
                 again.offer(found.rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ixt_rl.errors import ConfigError
 
@@ -147,6 +147,8 @@ class Verdict:
 
 
 CandidateSource = Literal["original", "rewrite", "rollout"]
+SOURCES: tuple[CandidateSource, ...] = get_args(CandidateSource)
+"""Where candidates come from by themselves; a `SIPTrainer` may be given further sources, by name."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,14 @@ class Candidate:
     """One continuation of a prefix, among those that are compared; SIP learns from the best and the worst.
 
     Args:
-        source: who wrote it: the document's author, the rewriter, or the policy.
+        source: who wrote it: the document's author (`original`), the rewriter, the policy (`rollout`), or a source of
+            another name.
         ids: its tokens, as they were cut or sampled.
         text: what the ids decode to without special tokens; equal texts are one text to a judge.
         verdict: what the judge found; None before it was asked. A verdict whose score is None is undecided.
     """
 
-    source: CandidateSource
+    source: str
     ids: tuple[int, ...]
     text: str
     verdict: Verdict | None = None

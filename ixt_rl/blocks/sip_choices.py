@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.types import CandidateSource
+from ixt_rl.types import SOURCES, CandidateSource
 
 Objective = Literal["dpo", "rf-nll", "grpo", "nll", "sft-rewrite", "sft-rollout", "dpo-rewrite"]
 ReferenceKind = Literal["frozen", "synced", "none"]
@@ -22,20 +22,27 @@ UNJUDGED: dict[str, tuple[CandidateSource, ...]] = {
 _JUDGED_ROLLOUTS = 16
 
 
-def candidate_sources(objective: str, sources: Sequence[str] | None) -> list[str]:
+def candidate_sources(
+    objective: str, sources: Sequence[str] | None, known: Sequence[str] | None = SOURCES
+) -> list[str]:
     """Where candidates come from: those asked for, or what the objective has by default.
+
+    Args:
+        objective: of SIP.
+        sources: by name; None: the default.
+        known: the names that there are; None: they are not known here.
 
     Raises:
         ConfigError: an unknown source, one named twice, or sources that the objective cannot use.
     """
     own = UNJUDGED.get(objective)
     chosen: list[str] = [*(own or ("original", "rollout"))] if sources is None else [*sources]
-    wrong = [source for source in chosen if source not in get_args(CandidateSource)]
+    wrong = [] if known is None else [source for source in chosen if source not in known]
     if wrong or not chosen or len({*chosen}) < len(chosen):
         raise ConfigError(
             f"sources={chosen}",
             reason="candidates are of one or more of these, each named once",
-            remedy=f"choose of {', '.join(get_args(CandidateSource))}",
+            remedy=f"choose of {', '.join(SOURCES if known is None else known)}",
         )
     if own is not None and {*chosen} != {*own}:
         raise ConfigError(
@@ -43,7 +50,7 @@ def candidate_sources(objective: str, sources: Sequence[str] | None) -> list[str
             reason=f"it trains on {' and '.join(own)}, and on nothing else",
             remedy="leave sources out",
         )
-    if own is None and len(chosen) == 1 and chosen != ["rollout"]:
+    if own is None and chosen in (["original"], ["rewrite"]):
         raise ConfigError(
             f"sources={chosen} with objective={objective!r}",
             reason="one candidate is nothing to choose from",

@@ -1,6 +1,8 @@
-"""SIP: the trainer, its options, what is made of candidates, who is asked, what is logged; a file each."""
+"""SIP: the trainer, its options, what is made of candidates, who is asked, losses, what is logged; a file each."""
 
 from ixt_rl.trainers.sip.config import SIPConfig
-from ixt_rl.trainers.sip.trainer import Example, SIPTrainer
+from ixt_rl.trainers.sip.groups import Proposed
+from ixt_rl.trainers.sip.objectives import Example
+from ixt_rl.trainers.sip.trainer import SIPTrainer
 
-__all__ = ["Example", "SIPConfig", "SIPTrainer"]
+__all__ = ["Example", "Proposed", "SIPConfig", "SIPTrainer"]

@@ -17,6 +17,7 @@ from ixt_rl.blocks.sip_choices import (
 )
 from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.refused_options import PROMPTS, RATIO, refuse_options
+from ixt_rl.trainers.sip.objectives import OBJECTIVES
 
 
 @dataclass
@@ -29,8 +30,8 @@ class SIPConfig(SFTConfig):
         objective: judged: `dpo`, the best candidate over the worst; `rf-nll`, NLL on the best; `grpo`, all by their
             advantage in the group. Baselines without a judge: `nll` on suffixes, `sft-rewrite`, `sft-rollout`, and
             `dpo-rewrite`, the rewrite over a rollout.
-        sources: candidates to judge, of `original`, `rewrite` and `rollout`; None: original and rollout, or what the
-            baseline trains on.
+        sources: candidates to judge: `original`, `rewrite`, `rollout`, and those of the trainer's `sources` by their
+            names; None: original and rollout, or what the baseline trains on.
         num_generations: K, rollouts a prefix; None: 16 for a judge, 1 for a baseline that trains on a rollout.
         max_completion_length: longest rollout, in tokens.
         temperature, top_p, top_k: how rollouts are sampled. Log-probs in the loss are those at temperature 1, with
@@ -69,7 +70,7 @@ class SIPConfig(SFTConfig):
         super().__post_init__()
         refuse_options(self, PROMPTS, RATIO if self.objective == "grpo" else {})
         self._check_choices()
-        self.sources = candidate_sources(self.objective, self.sources)
+        self.sources = candidate_sources(self.objective, self.sources, known=None)  # the trainer knows them all
         self.num_generations = rollouts_of_a_prompt(
             self.objective, self.sources, self.num_generations, "num_generations"
         )
@@ -91,7 +92,7 @@ class SIPConfig(SFTConfig):
 
     @property
     def paired(self) -> bool:
-        return self.objective in ("dpo", "dpo-rewrite")
+        return OBJECTIVES[self.objective].loss == "pairs"
 
     def _check_choices(self) -> None:
         for name, value, known in (

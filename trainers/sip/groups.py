@@ -11,16 +11,27 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import get_args
 
 from ixt_rl.errors import DataError
 from ixt_rl.rollout.trl_adapter import call_seed
-from ixt_rl.types import Candidate, CandidateSource
+from ixt_rl.types import SOURCES, Candidate
 
-SOURCES: tuple[CandidateSource, ...] = get_args(CandidateSource)
 _BEST, _WORST = 0, 1  # purposes of a draw
 _DIGITS = 9  # scores are means, whose last digits depend on the order of the summands
 _EPSILON = 1e-4  # of TRL's GRPO, beside the standard deviation
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A candidate as its source gave it, before equal ones become one text.
+
+    Args:
+        candidate: not judged yet.
+        logprobs: log-probs of its ids as an engine sampled them; None where none did.
+    """
+
+    candidate: Candidate
+    logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -28,13 +39,14 @@ class Text:
     """Candidates of one group with the same ids.
 
     Args:
-        candidate: stands for them, with their verdict; the original or the rewrite where one of them is.
+        candidate: stands for them, with their verdict: of the sources that wrote it the first, in the order original,
+            rewrite, rollout, others by name.
         written: how many of them each source wrote.
         logprobs: log-probs of the ids as a rollout's engine sampled them; None without a rollout.
     """
 
     candidate: Candidate
-    written: Counter[CandidateSource]
+    written: Counter[str]
     logprobs: tuple[float, ...] | None = None
 
     @property
@@ -77,7 +89,7 @@ class Group:
         """Whether all scores are one, or all candidates are."""
         return len(self.texts) == 1 or (len(self.decided) > 1 and self.worst is None)
 
-    def written_by(self, source: CandidateSource) -> Text | None:
+    def written_by(self, source: str) -> Text | None:
         """The first text of that source; of one that writes one, the only one."""
         return next((text for text in self.texts if source in text.written), None)
 
@@ -119,18 +131,17 @@ class Group:
         return [(text, (text.score - mean) / (std + _EPSILON)) for text in self.decided if text.score is not None]
 
 
-def merge(candidates: Sequence[Candidate], logprobs: Sequence[tuple[float, ...] | None]) -> tuple[Text, ...]:
-    """The different texts of a group, sorted by their ids.
-
-    Args:
-        candidates: in any order.
-        logprobs: of each, as it was sampled; None where it was not.
-    """
+def merge(proposed: Iterable[Proposed]) -> tuple[Text, ...]:
+    """The different texts among the candidates of a group, which come in any order, sorted by their ids."""
     found: dict[tuple[int, ...], Text] = {}
-    ranked = sorted(zip(candidates, logprobs, strict=True), key=lambda pair: SOURCES.index(pair[0].source))
-    for candidate, sampled in ranked:
+    for one in sorted(proposed, key=lambda one: _rank(one.candidate.source)):
+        candidate = one.candidate
         text = found.get(candidate.ids) or Text(candidate, Counter())
         written = text.written + Counter([candidate.source])
-        known = sampled if text.logprobs is None else text.logprobs
+        known = one.logprobs if text.logprobs is None else text.logprobs
         found[candidate.ids] = replace(text, written=written, logprobs=known)
     return tuple(found[ids] for ids in sorted(found))
+
+
+def _rank(source: str) -> tuple[int, str]:
+    return (SOURCES.index(source) if source in SOURCES else len(SOURCES), source)

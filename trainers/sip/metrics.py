@@ -1,4 +1,4 @@
-"""What is logged of SIP's groups and losses, and under which names. Plain Python, no model."""
+"""What is logged of SIP's groups and losses; names follow from those of the sources. Plain Python, no model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from ixt_rl.trainers.sip.groups import SOURCES, Group, Text
+from ixt_rl.trainers.sip.groups import Group, Text
+from ixt_rl.trainers.sip.objectives import Example
+from ixt_rl.types import SOURCES
 
 
 @dataclass
@@ -28,7 +30,11 @@ class Shares:
         judge/spread                    standard deviation of a score over the judge's repeats, where it says so
     """
 
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in share_names()})
+    sources: Sequence[str] = SOURCES
+    values: dict[str, list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.values = {name: [] for name in share_names(self.sources)}
 
     def see(self, group: Group, trained: bool) -> None:
         """Counts a judged group; its best and worst only if they are trained on."""
@@ -52,7 +58,7 @@ class Shares:
 
     def _shares(self, name: str, group: Group, text: Text) -> None:
         rivals = sum((rival.written for rival in _equals(group, text)), Counter())
-        for source in SOURCES:
+        for source in self.sources:
             self.values[f"{name}/{source}"].append(float(source in text.written) / len(text.written))
             self.values[f"{name}_raw/{source}"].append(rivals[source] / rivals.total())
             if name == "chosen":
@@ -68,7 +74,11 @@ class Verified:
     verified/any_rollout     groups in which some rollout is right
     """
 
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in verified_names()})
+    sources: Sequence[str] = SOURCES
+    values: dict[str, list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.values = {name: [] for name in verified_names(self.sources)}
 
     def see(self, group: Group, right: Sequence[float | None]) -> None:
         """Counts a group; `right` is each text's correctness, None where it is not known."""
@@ -83,28 +93,72 @@ class Verified:
             self.values[f"verified/{name}"].append(nan if extreme is None else by_ids[extreme.ids])
 
 
-def verified_names() -> list[str]:
+def choices(
+    groups: Sequence[Group],
+    examples: Sequence[Example | None],
+    judged: bool,
+    needed: Sequence[str],
+    sources: Sequence[str],
+) -> dict[str, list[float]]:
+    """Values by metric of an update's groups and what was made of them.
+
+    Args:
+        judged: whether a judge chose; its shares are logged then.
+        needed: sources without whose text a baseline has nothing to train.
+        sources: all that there are names for.
+    """
+    shares = Shares(sources)
+    skips: dict[str, list[float]] = {"skipped/no_rewrite": [], "skipped/tie": [], "skipped/undecided": []}
+    for group, example in zip(groups, examples, strict=True):
+        skipped, absent = example is None, False
+        if judged:
+            shares.see(group, not skipped)
+        else:
+            absent = any(group.written_by(source) is None for source in needed)
+        skips["skipped/no_rewrite"].append(float(absent))
+        skips["skipped/tie"].append(float(skipped and not absent and group.tied))
+        skips["skipped/undecided"].append(float(skipped and not absent and not group.tied))
+    return {**skips, **shares.values}
+
+
+def verified(groups: Sequence[Group], right: Sequence[float | None], sources: Sequence[str]) -> dict[str, list[float]]:
+    """Values by metric of what a verifier says of every text of the groups, in their order."""
+    found, of_texts = Verified(sources), iter(right)
+    for group in groups:
+        found.see(group, [next(of_texts) for _ in group.texts])
+    return found.values
+
+
+def all_sources(named: Sequence[str]) -> tuple[str, ...]:
+    """The sources that metrics are named after: those that always are, then further ones of `named`."""
+    return (*SOURCES, *(source for source in named if source not in SOURCES))
+
+
+def metric_names(sources: Sequence[str] = SOURCES) -> tuple[str, ...]:
+    """What is averaged beside the loss. See `Shares` and `Verified`; `skipped/*` are shares of prompts, `s/missing`
+    the share for which source s, which was asked, had nothing; `rollout/*` are means over rollouts, `train/logp` is the
+    mean log-prob of a trained token, and `dpo/*` are those of `PairStats`."""
+    return (
+        *share_names(sources),
+        *verified_names(sources),
+        *("skipped/tie", "skipped/undecided", "skipped/no_rewrite"),
+        *(f"{source}/missing" for source in sources if source not in ("original", "rollout")),
+        *("rollout/tokens", "rollout/ended", "mismatch/logp_abs", "train/logp"),
+        *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),
+    )
+
+
+def verified_names(sources: Sequence[str] = SOURCES) -> list[str]:
     """All metrics of `Verified`."""
-    return [f"verified/{name}" for name in (*SOURCES, "chosen", "rejected", "any_rollout")]
+    return [f"verified/{name}" for name in (*sources, "chosen", "rejected", "any_rollout")]
 
 
-def share_names() -> list[str]:
+def share_names(sources: Sequence[str] = SOURCES) -> list[str]:
     """All metrics of `Shares`."""
     kinds = ("chosen", "chosen_raw", "chosen_alone", "rejected", "rejected_raw", "score")
     single = ("ties/all", "ties/best", "identical_share", "undecided_share", "perfect/any_rollout", "judge/spread")
-    return [*(f"{kind}/{source}" for kind in kinds for source in SOURCES), "score/best", *single]
+    return [*(f"{kind}/{source}" for kind in kinds for source in sources), "score/best", *single]
 
 
 def _equals(group: Group, text: Text) -> list[Text]:
     return [rival for rival in group.texts if rival.score == text.score]
-
-
-METRICS = (
-    *share_names(),
-    *verified_names(),
-    *("skipped/tie", "skipped/undecided", "skipped/no_rewrite", "rewrite/missing"),
-    *("rollout/tokens", "rollout/ended", "mismatch/logp_abs", "train/logp"),
-    *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),
-)
-"""What is averaged beside the loss. See `Shares`; `skipped/*` are shares of prompts, `rollout/*` are means over
-rollouts, `train/logp` is the mean log-prob of a trained token, and `dpo/*` are those of `PairStats`."""

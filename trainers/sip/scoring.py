@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -38,11 +38,12 @@ class CandidateScorer(Protocol):
         ...
 
 
-class SuffixRewriter(Protocol):
-    """A rewriter: `judging.rewriter.Rewriter`, or any function like it."""
+class CandidateWriter(Protocol):
+    """A source of candidates that is asked: `judging.rewriter.Rewriter`, a teacher, or any function like them."""
 
-    def __call__(self, items: Sequence[PrefixSuffix]) -> Sequence[Candidate | None]:
-        """A candidate of source `rewrite` for each, or None."""
+    def __call__(self, items: Sequence[PrefixSuffix]) -> Sequence[Candidate | Sequence[Candidate] | None]:
+        """For each item a candidate, several, or None. Called by the main process for all ranks, in the background,
+        again after `BackendFailed`."""
         ...
 
 
@@ -123,6 +124,18 @@ class Scoring:
             )
         return outcome[asked.own]
 
+    def state_dict(self, asked: Iterable[Any]) -> dict[str, Any]:
+        """Waits so far, and the counts of those who are asked, for a checkpoint."""
+        counts = [counts_of(tally) for who in asked for tally in tallies(who)]
+        return {"asked": counts, "retries": self.retries, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any], asked: Iterable[Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        found = [tally for who in asked for tally in tallies(who)]
+        for tally, saved in zip(found, state["asked"], strict=True):
+            recount(tally, saved)
+        self.retries, self.waited = state["retries"], state["waited"]
+
     def _answers(self, call: Callable[[list[Any]], Sequence[Any]], everyone: list[Any], who: Any) -> tuple[Any, int]:
         """(the answers, or the failure that patience ended with; tokens used). In the background, one at a time."""
         with self._turn:  # rewriter and judge may share a backend
@@ -182,6 +195,23 @@ def patiently(
             waited(pause)
             (sleep or time.sleep)(pause)
             left, wait = left - pause, min(2 * wait, _LONGEST_WAIT)
+
+
+def candidates_of(source: str, answer: Any) -> list[Candidate]:
+    """What a source has answered for one item, without candidates that have no tokens.
+
+    Raises:
+        DataError: it is no candidate.
+    """
+    several = [] if answer is None else [answer] if isinstance(answer, Candidate) else [*answer]
+    for one in several:
+        if not isinstance(one, Candidate):
+            raise DataError(
+                f"source {source!r} gave {one!r:.80}",
+                reason="what is judged and trained are candidates: ids, and the text that they decode to",
+                remedy="return a `Candidate(source, ids, text)` for each item, several, or None",
+            )
+    return [replace(one, source=source) for one in several if one.ids]
 
 
 def at_update(who: Any, update: int) -> None:

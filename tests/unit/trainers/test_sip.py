@@ -24,6 +24,7 @@ from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.trainers.refused_options import PROMPTS, RATIO
+from ixt_rl.trainers.sip.groups import merge
 from ixt_rl.trainers.sip.scoring import patiently
 from ixt_rl.types import Rollout, Verdict
 from tests.unit.kernels.test_preference import Ready
@@ -124,7 +125,7 @@ def test_nll_is_the_plain_mean_over_tokens_of_the_texts_it_is_of(tmp_path, objec
 def test_rf_nll_trains_the_text_with_the_highest_score(tmp_path):
     trainer = make_trainer(tmp_path, config={"objective": "rf-nll", "sources": ALL})
     items = prompts(8)
-    candidates = {item.prefix_ids: texts for item, texts in zip(items, trainer.propose(items), strict=True)}
+    candidates = {item.prefix_ids: merge(given) for item, given in zip(items, trainer.propose(items), strict=True)}
     for example in examples(update(trainer)):
         prefix = TOKENIZER.decode(example.prefix_ids, skip_special_tokens=True)
         scores = [letters(prefix, text.candidate.text) for text in candidates[example.prefix_ids]]
@@ -542,7 +543,7 @@ def test_every_option_of_trl_is_on_one_side():
         {"packing": True}, {"max_length": 512}, {"loss_type": "dft"}, {"label_smoothing_factor": 0.1},
         {"dataloader_num_workers": 1}, {"eval_strategy": "steps"}, {"eval_on_start": True},
         {"completion_only_loss": True},
-        {"auto_find_batch_size": True}, {"max_steps": -1}, {"objective": "ppo"}, {"sources": ["teacher"]},
+        {"auto_find_batch_size": True}, {"max_steps": -1}, {"objective": "ppo"}, {"sources": ["rewrite"]},
         {"sources": []}, {"sources": ["original"]}, {"sources": ["original", "original"]},
         {"sources": ["rollout"], "num_generations": 1}, {"num_generations": 0},
         {"num_generations": 2, "sources": ["original", "rewrite"]}, {"num_generations": 2, "objective": "sft-rollout"},

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from ixt_rl.trainers.sip.groups import Group, merge
+from ixt_rl.trainers.sip.groups import Group, Proposed, merge
 from ixt_rl.trainers.sip.metrics import Shares, Verified
 from ixt_rl.types import Candidate, Verdict
 
@@ -20,7 +20,7 @@ PREFIX = (1, 2, 3)
 def group(scored: list[tuple[str, tuple[int, ...], float | None]], seed: int = 0, prefix=PREFIX) -> Group:
     """A judged group of (source, ids, score); equal ids have equal scores."""
     scores = {ids: score for _, ids, score in scored}
-    texts = merge([Candidate(source, ids, str(ids)) for source, ids, _ in scored], [None] * len(scored))
+    texts = merge(Proposed(Candidate(source, ids, str(ids))) for source, ids, _ in scored)
     verdicts = [
         Candidate(text.candidate.source, text.ids, "", Verdict(scores[text.ids], "")) for text in texts
     ]  # fmt: skip
@@ -47,7 +47,8 @@ def test_equal_ids_are_one_text():
 
 
 def test_sampling_log_probs_stay_with_their_text():
-    texts = merge([Candidate("original", (7,), "")] + [Candidate("rollout", (7,), "")] * 2, [None, (-1.0,), (-1.1,)])
+    written = [("original", None), ("rollout", (-1.0,)), ("rollout", (-1.1,))]
+    texts = merge(Proposed(Candidate(source, (7,), ""), logprobs) for source, logprobs in written)
     assert texts[0].logprobs == (-1.0,)
     assert texts[0].copies == 3
 
@@ -144,7 +145,7 @@ def test_what_is_not_trained_has_no_share_among_the_chosen():
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 def test_merging_is_the_same_in_every_order(order):
     candidates = [Candidate("original", (5,), "a"), Candidate("rollout", (5,), "a"), Candidate("rewrite", (5,), "a")]
-    (text,) = merge([candidates[i] for i in order], [None] * 3)
+    (text,) = merge(Proposed(candidates[i]) for i in order)
     assert text.candidate.source == "original"
     assert text.copies == 3
 

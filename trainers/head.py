@@ -3,7 +3,7 @@
     hidden (B, T, D) --predictor_mask--> (N, D) --head_fn(hidden, head)--> log-probs or a loss; no logits are made
 
 What an architecture does to logits is in `model_head`, TRL's table and a little more. Whether that is all it does is
-compared before training: `self_checks.check_head`.
+compared before training: `forward_checks.check_head`.
 
 Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary.
 """

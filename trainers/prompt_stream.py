@@ -29,6 +29,7 @@ from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.checkpoints import damage
 from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.head import add_head_function, padded_positions
+from ixt_rl.trainers.hooks import check_hooks
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
@@ -52,7 +53,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         other arguments: as in `trl.SFTTrainer`.
 
     Raises:
-        ConfigError: an argument that this trainer has no use for.
+        ConfigError: an argument that this trainer has no use for, or a hook with other arguments.
     """
 
     loss_is_scaled_for_ga: Any = True  # TRL declares it as None
@@ -72,6 +73,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         metrics: Iterable[str],
         **kwargs: Any,
     ):
+        check_hooks(self)
         self.rollouts = rollouts or EngineRollouts()
         self._refuse(kwargs)
         super().__init__(

@@ -32,6 +32,7 @@ BELOW = [
     ("ixt_rl.corpus", "ixt_rl.corpus.rewrite"),
     ("ixt_rl.corpus", "ixt_rl.corpus.examples"),
     ("ixt_rl.run", "ixt_rl.run.stages"),
+    ("ixt_rl.trainers", "ixt_rl.trainers.sip"),
 ]
 """(room, subfolder): files right in the room do not import what stands in the subfolder, but for its faces below."""
 
@@ -41,9 +42,9 @@ MAY = {("ixt_rl.run.pipeline", "ixt_rl.run.stages.context"), ("ixt_rl.run.pipeli
 MOST_LINES = 400
 LONG_FILES = {
     *("rewards/math/parser.py", "ixt_rl/rollout/vllm_engine.py", "ixt_rl/config/explain.py"),
-    *("ixt_rl/rollout/pool/dispatcher.py", "trainers/self_checks.py", "trainers/online.py"),
+    "ixt_rl/rollout/pool/dispatcher.py",
 }
-"""Files that are longer: a grammar, an engine and what runs in its workers, the pool's loop, the seam to TRL."""
+"""Files that are longer: a grammar, an engine and what runs in its workers, errors in words, the pool's loop."""
 
 ONLY_IN = {
     "trl": ("trainers/", "ixt_rl/rollout/trl_adapter.py"),

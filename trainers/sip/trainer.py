@@ -34,7 +34,7 @@ from ixt_rl.conditioning import Batch, prompt_completion
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import nll_loss
 from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
-from ixt_rl.trainers.hooks import check_hooks, hook
+from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
 from ixt_rl.trainers.reference_policy import Reference
 from ixt_rl.trainers.sip.config import SIPConfig
@@ -111,7 +111,6 @@ class SIPTrainer(PromptTrainer):
         verifier: Callable[[list[str], list[str], list[str]], Sequence[float | None]] | None = None,
         **kwargs: Any,
     ):
-        check_hooks(self)
         check_parts(args, judge, rewriter, correction)
         complete = type(self).propose is SIPTrainer.propose
         self.sources = asked_sources(args.sources or [], type(self).sources, sources or {}, rewriter, complete)

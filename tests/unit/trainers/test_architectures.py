@@ -15,8 +15,8 @@ from trl.trainer.utils import add_fused_lm_head
 from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
 from ixt_rl.errors import SelfCheckError
 from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.trainers.forward_checks import head_difference, packing_difference
 from ixt_rl.trainers.head import add_head_function
-from ixt_rl.trainers.self_checks import head_difference, packing_difference
 from tests.unit.architectures import tiny_config
 
 LENGTHS = (17, 3, 11, 2, 14)  # some longer than the window of 8

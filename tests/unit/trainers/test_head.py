@@ -10,8 +10,8 @@ import trl
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.conditioning import pad, prompt_completion
+from ixt_rl.trainers.forward_checks import head_difference
 from ixt_rl.trainers.head import add_head_function
-from ixt_rl.trainers.self_checks import head_difference
 from tests.unit.architectures import tiny_config
 from tests.unit.trainers.helpers import WORLD, ScriptedEngine, make_trainer, tiny
 

@@ -39,9 +39,7 @@ def locked(
         ConfigError: another process has it.
     """
     with _held(folder, doing, remedy, wait) as handle:
-        handle.truncate(0)
-        handle.write(json.dumps(_me()))
-        handle.flush()
+        _say(handle)
         try:
             yield
         finally:
@@ -78,6 +76,17 @@ def _take(handle: IO[str]) -> bool:
         error.filename = handle.name
         raise
     return True
+
+
+def _say(handle: IO[str]) -> None:
+    """Writes who holds the lock."""
+    try:
+        handle.truncate(0)
+        handle.write(json.dumps(_me()))
+        handle.flush()
+    except OSError as error:  # a full disk; the error of a write names no file
+        error.filename = handle.name
+        raise
 
 
 def _is_at(handle: IO[str], path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.sampling import Evaluation, RolloutSection
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -17,7 +17,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
-from ixt_rl.run.stages.rewards import count_judges, guarded, judges_notes, measuring, reward_functions
+from ixt_rl.run.stages.rewards import Rewards, count_judges, open_rewards
 from ixt_rl.run.stages.task_notes import gold_kinds
 from ixt_rl.run.stages.train import (
     correction,
@@ -31,76 +31,74 @@ from ixt_rl.run.stages.train import (
 
 
 def run(stage: OnlineStage, at: StageRun) -> None:
-    """InTRO, GRPO or RAFT on the policy's own rollouts; writes the model, rows, samples and failures."""
+    """A method on the policy's own rollouts; writes the model, rows, samples and failures."""
     started, folder = time.perf_counter(), at.folder
-    functions = reward_functions(stage)
-    rewards = guarded(stage, functions, folder.path / "reward_failures.jsonl")
+    rewards = open_rewards(stage, folder.path)
     tokenizer = load_tokenizer(at.origin, at.model)
-    judge = measuring(stage, functions, folder.path / "evaluation_failures.jsonl")
-    task = make_task(stage.data, stage.template, judge, tokenizer)
+    task = make_task(stage.data, stage.template, rewards.measure, tokenizer)
     wanted = stage.rollouts_until(stage.steps) // stage.group_size
-    section = with_room(stage.rollout, at.model)
-    rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), section, tokenizer)
+    sampling = with_room(stage.rollout, at.model)
+    rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
     model = load_model(at.origin, at.model, train=True)
-    spec = spec_of(stage)
-    trainer_class = load(spec.trainer)
-    micro_batch = stage.micro_batch_size or stage.rollouts_per_step
-    args = trainer_class.config_class(
-        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
-        **spec.options(stage),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=stage.rollouts_per_step // micro_batch,
-        steps_per_generation=stage.steps_per_generation * stage.rollouts_per_step // micro_batch,
-        num_iterations=stage.num_iterations,
-        reward_weights=[spec.weight for spec in stage.rewards],
-        num_generations=stage.group_size,
-        max_completion_length=stage.rollout.max_new_tokens,
-        temperature=stage.rollout.temperature,
-        top_p=stage.rollout.top_p,
-        top_k=stage.rollout.top_k,
-        chat_template_kwargs=dict(task.chat_template_kwargs) or None,
-        gradient_checkpointing=stage.gradient_checkpointing,
-    )
-    rollouts = EngineRollouts(
-        at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
-        section.batch_size,
-        staleness=at.rollout.staleness,
-        parity_limit=at.rollout.parity_limit,
-        max_prompt_tokens=prompt_limit(section),
-    )
+    trainer_class = load(spec_of(stage).trainer)
     trainer = trainer_class(
         model,
-        rewards,
-        args,
+        rewards.guarded,
+        trainer_class.config_class(**_options(stage, at), chat_template_kwargs=dict(task.chat_template_kwargs) or None),
         train_dataset=exact_dataset(rows),
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=lora_config(stage.lora),
-        rollouts=rollouts,
+        rollouts=EngineRollouts(
+            at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
+            sampling.batch_size,
+            staleness=at.rollout.staleness,
+            parity_limit=at.rollout.parity_limit,
+            max_prompt_tokens=prompt_limit(sampling),
+        ),
         correction=correction(at.rollout),
     )
     for note in task.notes:
         at.console.note(note)
-    count_judges(functions, trainer.ledger)
+    count_judges(rewards.functions, trainer.ledger)
     with at.console.stage(stage, at.seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=stage.rollouts_until,
-            evaluate=_evaluator(stage, task, section, trainer, tokenizer),
+            evaluate=_evaluator(stage.evaluation, task, sampling, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
         )
 
         def result() -> dict[str, Any]:
-            further = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
-            further += judges_notes(functions)
-            return _online_result(started, rewards, audit, task, further)
+            learnt = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
+            return _result(started, rewards, audit, task, learnt)
 
         with folder.recording(result):
             train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder)
+
+
+def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
+    """Options of the trainer's config class: those of all online trainers, and the method's own."""
+    micro_batch = stage.micro_batch_size or stage.rollouts_per_step
+    return {
+        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
+        **spec_of(stage).options(stage),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": stage.rollouts_per_step // micro_batch,
+        "steps_per_generation": stage.steps_per_generation * stage.rollouts_per_step // micro_batch,
+        "num_iterations": stage.num_iterations,
+        "reward_weights": [reward.weight for reward in stage.rewards],
+        "num_generations": stage.group_size,
+        "max_completion_length": stage.rollout.max_new_tokens,
+        "temperature": stage.rollout.temperature,
+        "top_p": stage.rollout.top_p,
+        "top_k": stage.rollout.top_k,
+        "gradient_checkpointing": stage.gradient_checkpointing,
+    }
 
 
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
@@ -119,8 +117,7 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _evaluator(stage: OnlineStage, task: Task, rollout: RolloutSection, trainer, tokenizer):
-    section = stage.evaluation
+def _evaluator(section: Evaluation | None, task: Task, rollout: RolloutSection, trainer, tokenizer):
     if section is None:
         return None
     rows, _ = fitting(task, task.eval_rows(section.problems), rollout, tokenizer)
@@ -140,17 +137,12 @@ def _evaluator(stage: OnlineStage, task: Task, rollout: RolloutSection, trainer,
     return run
 
 
-def _online_result(started: float, rewards, audit: LengthAudit, task: Task, further: list[str]) -> dict[str, Any]:
-    failed = sum(reward.failures for reward in rewards)
-    notes = [
-        f"{reward.__name__}: {reward.failures} of {reward.samples} calls failed, last: {reward.last_error}"
-        for reward in rewards
-        if reward.failures
-    ]
+def _result(started: float, rewards: Rewards, audit: LengthAudit, task: Task, further: list[str]) -> dict[str, Any]:
+    failed, said = rewards.result()
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": [*task.notes, *notes, *further],
+        "notes": [*task.notes, *said, *further],
         "prompt_lengths": audit.summary(),
         **gold_kinds(task),
     }

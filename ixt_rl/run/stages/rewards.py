@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,37 @@ from ixt_rl.worlds import WORLDS
 
 _SAYS_RIGHT = ("math", "python", "judge", "verdict", "rewrite")
 _REWRITE_COLUMNS = ("prefix", "suffix", "original", "good")
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """A stage's rewards, made once.
+
+    Args:
+        functions: in the stage's order.
+        guarded: the same behind the guard, as training calls them.
+        measure: the one that says right or wrong, as evaluation of files calls it; None where none does.
+    """
+
+    functions: list[Callable[..., Any]]
+    guarded: list[GuardedReward]
+    measure: Callable[..., Any] | None
+
+    def result(self) -> tuple[int, list[str]]:
+        """(calls that failed, what to say of them and of what judges' servers do not take)."""
+        failed = [reward for reward in self.guarded if reward.failures]
+        notes = [f"{r.__name__}: {r.failures} of {r.samples} calls failed, last: {r.last_error}" for r in failed]
+        return sum(reward.failures for reward in failed), [*notes, *judges_notes(self.functions)]
+
+
+def open_rewards(stage: OnlineStage, folder: Path) -> Rewards:
+    """The stage's rewards, their judges started; samples that fail are written to files in `folder`."""
+    functions = reward_functions(stage)
+    return Rewards(
+        functions,
+        guarded(stage, functions, folder / "reward_failures.jsonl"),
+        measuring(stage, functions, folder / "evaluation_failures.jsonl"),
+    )
 
 
 def reward_functions(stage: OnlineStage) -> list[Callable[..., Any]]:

@@ -63,7 +63,14 @@ def test_a_finished_run_shows_its_figures(full_run):
         assert f"{mean:.3f} ± {spread:.3f}" in page.text
     assert f"{1 - 0.9:.3f}" in page.text  # share without reasoning
     assert "62 G" in page.text  # cumulative FLOPs of one seed: 20 steps of 3.1e9
-    for heading in ("Curves", "Inside the methods", "Training health", "Pretraining", "FLOPs by phase", "Prompt lengths"):
+    for heading in (
+        "Curves",
+        "Inside the methods",
+        "Training health",
+        "Pretraining",
+        "FLOPs by phase",
+        "Prompt lengths",
+    ):
         assert heading in page.text
     assert "3 right, 3 right by luck, 4 wrong → 8 right, 1 right by luck, 1 wrong" in page.text
     assert "640 prompts; median 8" in page.text

@@ -37,7 +37,7 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.models import with_special_tokens
 
@@ -83,7 +83,7 @@ def lines_of(texts: list[str], seed: int) -> list[str]:
 
 
 def make_rows(path: Path, conditioner: Conditioner, capacity: int) -> PackedRows:
-    return PackedRows(DocumentStream([Source((str(path),))], seed=0, epochs=1), conditioner, capacity)
+    return PackedRows(DocumentStream([DocumentSource((str(path),))], seed=0, epochs=1), conditioner, capacity)
 
 
 def timed_pass(rows: PackedRows) -> dict[str, float]:

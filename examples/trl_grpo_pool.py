@@ -18,7 +18,7 @@ import trl
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout.pool.ray_pool import RayPool
 from ixt_rl.rollout.trl_adapter import EngineRollouts
@@ -33,7 +33,7 @@ def lower_case(prompts, completions, **_) -> list[float]:
 
 def train(folder: str, engines: int, steps: int) -> list[dict[str, float]]:
     tokenizer = byte_tokenizer()
-    spec = NewModel(hidden_size=64, heads=2, intermediate_size=128, max_positions=128)  # vLLM on CPU: head size 32
+    spec = NewModelBlock(hidden_size=64, heads=2, intermediate_size=128, max_positions=128)  # vLLM on CPU: head size 32
     new_model(spec, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     rng = random.Random(0)

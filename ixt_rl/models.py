@@ -23,7 +23,7 @@ from transformers import (
 from ixt_rl.conditioning.ends import Ends, find_ends
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.model import Model, NewModel
+    from ixt_rl.blocks.model import ModelBlock, NewModelBlock
 
 _MENDED: WeakKeyDictionary[PreTrainedTokenizerBase, str] = WeakKeyDictionary()
 
@@ -53,7 +53,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return with_special_tokens(tokenizer)
 
 
-def new_model(spec: NewModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def new_model(spec: NewModelBlock, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A freshly initialised causal language model; equal specs give equal weights."""
     config_class, model_class = {
         "llama": (LlamaConfig, LlamaForCausalLM),
@@ -80,7 +80,7 @@ def new_model(spec: NewModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedM
         return model_class(config)
 
 
-def load_model(path: str, spec: Model, *, train: bool) -> PreTrainedModel:
+def load_model(path: str, spec: ModelBlock, *, train: bool) -> PreTrainedModel:
     """A checkpoint from a local folder or the hub, with the attention of `spec`.
 
     For training the weights are float32 whatever `spec.dtype` says: passes then compute in that dtype
@@ -94,7 +94,7 @@ def load_model(path: str, spec: Model, *, train: bool) -> PreTrainedModel:
     )
 
 
-def load_tokenizer(path: str, spec: Model) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str, spec: ModelBlock) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, padding on the left; pad falls back to EOS.
 
     EOS is what ends a document by the rule of `conditioning.ends`: not a token that opens turns, even if the files say

@@ -80,7 +80,7 @@ def tokenizer(world):
 @pytest.fixture
 def tiny_model(tokenizer):
     """A fresh 2-layer model, spread out enough that wrong positions or masks show in its log-probs."""
-    from ixt_rl.blocks.model import NewModel
+    from ixt_rl.blocks.model import NewModelBlock
     from ixt_rl.models import new_model
 
-    return new_model(NewModel(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2), tokenizer).eval()
+    return new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2), tokenizer).eval()

@@ -33,7 +33,7 @@ from ixt_rl.trainers.hooks import check_hooks
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
-from ixt_rl.trainers.update_stream import Source, UpdateStream
+from ixt_rl.trainers.update_stream import Resumable, UpdateStream
 from ixt_rl.types import Rollout, TokenSequence
 
 
@@ -66,7 +66,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         self,
         model: PreTrainedModel | str,
         args: Any,
-        train_dataset: Source[Any] | Sequence[Any],
+        train_dataset: Resumable[Any] | Sequence[Any],
         processing_class,
         *,
         rollouts: EngineRollouts | None,

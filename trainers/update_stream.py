@@ -14,12 +14,12 @@ from ixt_rl.errors import DataError
 from ixt_rl.trainers.checkpoints import CURSOR as FILE
 from ixt_rl.trainers.checkpoints import write_json
 
-__all__ = ["FILE", "Source", "UpdateStream"]
+__all__ = ["FILE", "Resumable", "UpdateStream"]
 
 Item = TypeVar("Item", covariant=True)
 
 
-class Source(Protocol[Item]):
+class Resumable(Protocol[Item]):
     """Anything that streams items and has a cursor."""
 
     def __iter__(self) -> Iterator[Item]: ...
@@ -41,7 +41,7 @@ class UpdateStream(IterableDataset):
 
     _KEPT = 8
 
-    def __init__(self, source: Source[Any], per_update: int):
+    def __init__(self, source: Resumable[Any], per_update: int):
         self.source, self.per_update = source, per_update
         self.start, self.first_update = source.state_dict(), 0
         self.cursors: OrderedDict[int, dict[str, Any]] = OrderedDict()

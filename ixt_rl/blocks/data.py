@@ -27,7 +27,7 @@ VIEWS = {
 """Views of each world, the default first."""
 
 
-class WorldData(Strict):
+class WorldDataBlock(Strict):
     """Problems made by code, with a verifier that knows every step."""
 
     world: Literal["addition", "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
@@ -45,7 +45,7 @@ class WorldData(Strict):
         return {"view": views[0], **value} if views else value
 
     @model_validator(mode="after")
-    def _view_of_world(self) -> WorldData:
+    def _view_of_world(self) -> WorldDataBlock:
         if self.view not in VIEWS[self.world]:
             raise ConfigError(
                 f"view={self.view} with world={self.world}",
@@ -55,7 +55,7 @@ class WorldData(Strict):
         return self
 
 
-class FileData(Strict):
+class FileDataBlock(Strict):
     """Problems from a file or a hub dataset, with the names of its fields."""
 
     path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
@@ -94,7 +94,7 @@ class FileData(Strict):
     columns: list[str] = Field([], description="further fields, which rewards and templates get under their own names")
 
     @model_validator(mode="after")
-    def _free_names(self) -> FileData:
+    def _free_names(self) -> FileDataBlock:
         taken = [name for name in self.columns if name in ("question", "answer", "prompt", "told_prompt", "completion")]
         if taken:
             raise ConfigError(
@@ -110,11 +110,11 @@ def problems_of_world(value: Any, count: int) -> Any:
     if not isinstance(value, dict) or value.get("problems") is not None:
         return value
     data = value.get("data")
-    of_file = isinstance(data, FileData | PrefixData) or (isinstance(data, dict) and "world" not in data)
+    of_file = isinstance(data, FileDataBlock | PrefixDataBlock) or (isinstance(data, dict) and "world" not in data)
     return value if of_file else {**value, "problems": count}
 
 
-class PrefixData(Strict):
+class PrefixDataBlock(Strict):
     """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` reward."""
 
     path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
@@ -132,10 +132,12 @@ def _data_tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
     if "suffix_tokens" in keys:
         return "prefixes"
-    return "world" if "world" in keys or isinstance(value, WorldData) else "file"
+    return "world" if "world" in keys or isinstance(value, WorldDataBlock) else "file"
 
 
 Data = Annotated[
-    Annotated[WorldData, Tag("world")] | Annotated[FileData, Tag("file")] | Annotated[PrefixData, Tag("prefixes")],
+    Annotated[WorldDataBlock, Tag("world")]
+    | Annotated[FileDataBlock, Tag("file")]
+    | Annotated[PrefixDataBlock, Tag("prefixes")],
     Discriminator(_data_tag),
 ]

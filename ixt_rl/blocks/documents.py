@@ -21,13 +21,13 @@ from ixt_rl.blocks.strict import (
     Strict,
     Tokens,
 )
-from ixt_rl.blocks.template import Template, TemplateName
+from ixt_rl.blocks.template import TemplateBlock, TemplateName
 from ixt_rl.errors import ConfigError
 
 Level = Annotated[int, Field(ge=1, le=5)]
 
 
-class WorldCorpus(Strict):
+class WorldCorpusBlock(Strict):
     """Documents of mixed quality, written by code, with a verifier as their judge."""
 
     world: Literal["chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
@@ -38,7 +38,7 @@ class WorldCorpus(Strict):
     keep_levels: list[Level] = Field([], description="train on documents of these levels only; empty: on all")
 
 
-class SourceSection(Strict):
+class SourceBlock(Strict):
     """Files (or one hub dataset) with a text in each row."""
 
     path: str | Annotated[list[str], Field(min_length=1)] = Field(
@@ -69,7 +69,7 @@ class SourceSection(Strict):
     )
 
     @model_validator(mode="after")
-    def _one_kind(self) -> SourceSection:
+    def _one_kind(self) -> SourceBlock:
         if self.messages is not None and (self.prompt is not None or self.control_tokens):
             other = "prompt" if self.prompt is not None else "control_tokens"
             raise ConfigError(
@@ -80,14 +80,14 @@ class SourceSection(Strict):
         return self
 
 
-class FileCorpus(Strict):
+class FileCorpusBlock(Strict):
     """A weighted mixture of files, streamed: it may be larger than memory."""
 
-    sources: Annotated[list[SourceSection], Field(min_length=1)]
+    sources: Annotated[list[SourceBlock], Field(min_length=1)]
     keep_levels: list[Level] = Field([], description="train on documents of these levels only; empty: on all")
 
     @model_validator(mode="after")
-    def _files(self, info: ValidationInfo) -> FileCorpus:
+    def _files(self, info: ValidationInfo) -> FileCorpusBlock:
         for source in self.sources:
             for path in [source.path] if isinstance(source.path, str) else source.path:
                 checks.check_data_source(path, info)
@@ -100,11 +100,11 @@ def _corpus_tag(value: Any) -> str:
 
 
 Corpus = Annotated[
-    Annotated[WorldCorpus, Tag("world")] | Annotated[FileCorpus, Tag("files")], Discriminator(_corpus_tag)
+    Annotated[WorldCorpusBlock, Tag("world")] | Annotated[FileCorpusBlock, Tag("files")], Discriminator(_corpus_tag)
 ]
 
 
-class FeedbackFormat(Strict):
+class FeedbackFormatBlock(Strict):
     """How feedback becomes text; see `ixt_rl.conditioning.FeedbackTemplate`."""
 
     levels: Annotated[list[str], Field(min_length=5, max_length=5)] = Field(description="worst first")
@@ -113,10 +113,10 @@ class FeedbackFormat(Strict):
     separator: str = "\n\n"
 
 
-class FeedbackSection(Strict):
+class FeedbackBlock(Strict):
     """What stands beside a document in training (IXT, arXiv 2605.20285)."""
 
-    template: str | FeedbackFormat | None = Field(
+    template: str | FeedbackFormatBlock | None = Field(
         None, description="levels, critique, tokens, or one of your own; null: plain next-token prediction"
     )
     position: Literal["before", "after"] = "before"
@@ -126,14 +126,14 @@ class FeedbackSection(Strict):
     shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds only)")
 
 
-class Guidance(Strict):
+class GuidanceBlock(Strict):
     """The first wish against another one, as in classifier-free guidance; at the end of the stage."""
 
     against: Name = Field(description="name of the wish to move away from")
     scale: PositiveFloat = Field(1.5, description="log p = (1 - scale) log p_against + scale log p_first")
 
 
-class DocumentEvaluation(Strict):
+class DocumentEvaluationBlock(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
     every: PositiveInt = 200
@@ -148,7 +148,7 @@ class DocumentEvaluation(Strict):
     )
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")
     samples: BatchSize = Field(1, description="completions a problem at each temperature above 0")
-    guidance: Guidance | None = Field(None, description="also measure guided sampling: metrics greedy@guided/...")
+    guidance: GuidanceBlock | None = Field(None, description="also measure guided sampling: metrics greedy@guided/...")
     holdout: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="files only: documents of each source (a whole number: its first ones; below 1: a share, by their "
@@ -156,7 +156,7 @@ class DocumentEvaluation(Strict):
     )
     max_new_tokens: Tokens = 64
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
-    template: Annotated[TemplateName | Template | None, Field(description="prompt; default: the world's")] = None
+    template: Annotated[TemplateName | TemplateBlock | None, Field(description="prompt; default: the world's")] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -165,7 +165,7 @@ class DocumentEvaluation(Strict):
         return value if alone else problems_of_world(value, 600)
 
     @model_validator(mode="after")
-    def _wishes(self) -> DocumentEvaluation:
+    def _wishes(self) -> DocumentEvaluationBlock:
         if not self.wishes or not self.temperatures:
             raise ConfigError(
                 f"wishes={self.wishes}, temperatures={self.temperatures}",
@@ -192,19 +192,19 @@ PROBLEM_KEYS = (
 """Of `DocumentEvaluation`: what says nothing about documents that are held out."""
 
 
-class Packing(Strict):
+class PackingBlock(Strict):
     """How token sequences become rows."""
 
     capacity: Tokens = Field(2048, description="tokens of a row; longer documents are cut")
     packed: bool = Field(True, description="several documents a row, kept apart by masks; false: one a row")
 
 
-class DocumentFields(Strict):
+class DocumentBlock(Strict):
     """What stages on documents have beside name, type and init."""
 
     data: Corpus
-    feedback: FeedbackSection = FeedbackSection()
-    template: TemplateName | Template | None = Field(
+    feedback: FeedbackBlock = FeedbackBlock()
+    template: TemplateName | TemplateBlock | None = Field(
         None,
         description="sft: how prompts are shown, as the RL stages show them (its `prompt`); without `chat` no chat "
         "template is needed. Default: the prompt is the user's message",
@@ -215,14 +215,14 @@ class DocumentFields(Strict):
     chat_template_kwargs: dict[str, Any] = Field(
         {}, description="sft: variables of the tokenizer's chat template, such as {enable_thinking: false}"
     )
-    packing: Packing = Packing()
+    packing: PackingBlock = PackingBlock()
     steps: Steps
     batch_size: BatchSize = Field(8, description="rows of each update")
     micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of a moving average of the weights, which is evaluated and saved in their place"
     )
-    evaluation: DocumentEvaluation | None = None
+    evaluation: DocumentEvaluationBlock | None = None
     judge_parameters: Parameters | None = Field(
         None, description="parameters of the judge, for the FLOPs of annotation; default: those of the model"
     )
@@ -230,7 +230,7 @@ class DocumentFields(Strict):
     checkpoint_every: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _judged_world(self) -> DocumentFields:
+    def _judged_world(self) -> DocumentBlock:
         world = getattr(self.data, "world", "")
         if world.startswith("thoughts") and (self.feedback.template is not None or self.data.keep_levels):
             raise ConfigError(

@@ -15,7 +15,7 @@ from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, Secon
 from ixt_rl.errors import ConfigError
 
 
-class VllmSection(Strict):
+class VllmBlock(Strict):
     """vLLM's own settings (engines `vllm` and `ray-vllm`)."""
 
     max_num_seqs: BatchSize = Field(256, description="sequences decoded at once by one engine")
@@ -27,7 +27,7 @@ class VllmSection(Strict):
     eager: bool = Field(False, description="no CUDA graphs, no compilation: a faster start, slower steps")
 
 
-class PoolSection(Strict):
+class PoolBlock(Strict):
     """The Ray actors of engine `ray-vllm`, each with a vLLM engine."""
 
     engines: Workers = 1
@@ -48,7 +48,7 @@ class PoolSection(Strict):
     dashboard: bool = Field(False, description="Ray's dashboard, where Ray is started here (needs ray[default])")
 
 
-class CorrectionSection(Strict):
+class CorrectionBlock(Strict):
     """Importance correction of what another engine, or an older policy, sampled."""
 
     level: Literal["token", "sequence"] = "token"
@@ -56,19 +56,19 @@ class CorrectionSection(Strict):
     cap: PositiveFloat = 2.0
 
 
-class EngineSection(Strict):
+class EngineBlock(Strict):
     """What samples the policy, for all stages of a run."""
 
     engine: Literal["transformers", "vllm", "ray-vllm"] = Field(
         "transformers", description="the model itself; vLLM in this process; a pool of vLLM engines on Ray"
     )
-    vllm: VllmSection = VllmSection()
-    pool: PoolSection = PoolSection()
+    vllm: VllmBlock = VllmBlock()
+    pool: PoolBlock = PoolBlock()
     staleness: NonNegativeInt = Field(
         0, description="batches sampled ahead while the trainer steps, by a policy that many updates old (ray-vllm)"
     )
-    correction: CorrectionSection | None = Field(
-        CorrectionSection(), description="null: none. The model's own rollouts (transformers) need none"
+    correction: CorrectionBlock | None = Field(
+        CorrectionBlock(), description="null: none. The model's own rollouts (transformers) need none"
     )
     parity_limit: PositiveFloat | None = Field(
         None, description="largest |log-prob difference| of engine and trainer; default 1e-2, half precision 0.5"
@@ -82,7 +82,7 @@ class EngineSection(Strict):
         return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
 
     @model_validator(mode="after")
-    def _fits(self, info: ValidationInfo) -> EngineSection:
+    def _fits(self, info: ValidationInfo) -> EngineBlock:
         if self.staleness and self.engine != "ray-vllm":
             raise ConfigError(
                 f"staleness={self.staleness} with engine: {self.engine}",

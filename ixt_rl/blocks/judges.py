@@ -25,7 +25,7 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 
 
-class AnswerJudge(Strict):
+class AnswerJudgeBlock(Strict):
     """Who is asked about the answers that a `math` reward leaves undecided, once for each of them."""
 
     judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
@@ -44,7 +44,7 @@ class AnswerJudge(Strict):
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
     @model_validator(mode="after")
-    def _exist(self, info: ValidationInfo) -> AnswerJudge:
+    def _exist(self, info: ValidationInfo) -> AnswerJudgeBlock:
         if self.judge == "world":
             raise ConfigError(
                 "judge: world",
@@ -59,7 +59,7 @@ WORLD = "world"
 """`model` of a rewriter or judge that the stage's world has itself."""
 
 
-class Asked(Strict):
+class AskedModelBlock(Strict):
     """A model that is asked: by name, and how its answers are sampled."""
 
     model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
@@ -74,13 +74,13 @@ class Asked(Strict):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _options(self, info: ValidationInfo) -> Asked:
-        role = type(self).__name__.removesuffix("Section").lower()
+    def _options(self, info: ValidationInfo) -> AskedModelBlock:
+        role = type(self).__name__.removesuffix("Block").lower()
         checks.check_asked(self.model, self.options, self.max_new_tokens, role, info)
         return self
 
 
-class RewriterSection(Asked):
+class RewriterBlock(AskedModelBlock):
     """Who rewrites suffixes: leaves good ones as they are, steers the others."""
 
     model: Annotated[str, AfterValidator(checks.check_rewriter_model)] = Field(
@@ -92,12 +92,12 @@ class RewriterSection(Asked):
     error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
 
     @model_validator(mode="after")
-    def _prompt(self, info: ValidationInfo) -> RewriterSection:
+    def _prompt(self, info: ValidationInfo) -> RewriterBlock:
         checks.check_question_file(self.prompt, "prompts", info)
         return self
 
 
-class JudgeSection(Asked):
+class JudgeBlock(AskedModelBlock):
     """Who scores candidates, and on what."""
 
     axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
@@ -109,7 +109,7 @@ class JudgeSection(Asked):
     repeats: Workers = Field(1, description="votes on every question; their mean counts")
 
     @model_validator(mode="after")
-    def _axes(self, info: ValidationInfo) -> JudgeSection:
+    def _axes(self, info: ValidationInfo) -> JudgeBlock:
         for axis in self.axes:
             if axis != "quality":  # the pairwise one, which is no rubric's name
                 checks.check_question_file(axis, "rubrics", info)

@@ -13,10 +13,10 @@ from ixt_rl.blocks.strict import Finite, Strict
 from ixt_rl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.rewards import RewardFields
+    from ixt_rl.blocks.rewards import RewardBlock
 
 
-class KeepFields(Strict):
+class KeepBlock(Strict):
     """Which rationales are trained."""
 
     keep: str | list[str] | None = Field(
@@ -35,14 +35,14 @@ _DECIDE = (_VERIFIERS, ("judge",), ("python",), ("format",), ("length",))
 _RANGES = {"world": (0, 1), "math": (0, 1), "format": (0, 1), "judge": (0, 1), "length": (-1, 0)}
 
 
-def reward_names(rewards: Sequence[RewardFields]) -> list[str]:
+def reward_names(rewards: Sequence[RewardBlock]) -> list[str]:
     """What each reward is called in logs, all different: its name or type, and a number behind a second of a type."""
     bases = [f"{reward.name or reward.type}_reward" for reward in rewards]
     seen = [bases[:place].count(base) for place, base in enumerate(bases)]
     return [f"{base}_{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
 
 
-def deciding(rewards: Sequence[RewardFields], keep: str | list[str] | None) -> list[int]:
+def deciding(rewards: Sequence[RewardBlock], keep: str | list[str] | None) -> list[int]:
     """Places of the rewards that decide what is kept: those that `keep` names, or the default.
 
     By default they are of the first kind of `_DECIDE` that the list has; what weighs nothing, or is held against a
@@ -68,7 +68,7 @@ def deciding(rewards: Sequence[RewardFields], keep: str | list[str] | None) -> l
     return [i for i, reward in enumerate(rewards) if reward.called in wanted or reward.type in wanted]
 
 
-def check_keep(rewards: Sequence[RewardFields], section: KeepFields | None, method: str) -> None:
+def check_keep(rewards: Sequence[RewardBlock], section: KeepBlock | None, method: str) -> None:
     """Raises ConfigError where no rationale could ever be kept, or two rewards have one name.
 
     Args:
@@ -100,7 +100,7 @@ def check_keep(rewards: Sequence[RewardFields], section: KeepFields | None, meth
             )
 
 
-def keep_notes(rewards: Sequence[RewardFields], section: KeepFields | None, path: str, method: str) -> list[str]:
+def keep_notes(rewards: Sequence[RewardBlock], section: KeepBlock | None, path: str, method: str) -> list[str]:
     """What is not wrong, and may surprise: what is kept without a verifier's word, or for no reason.
 
     Args:
@@ -132,13 +132,13 @@ def keep_notes(rewards: Sequence[RewardFields], section: KeepFields | None, path
     return found
 
 
-def kept_by(rewards: Sequence[RewardFields], section: KeepFields) -> dict[str, Any]:
+def kept_by(rewards: Sequence[RewardBlock], section: KeepBlock) -> dict[str, Any]:
     """The trainer's options `keep` (names of the rewards that decide) and `keep_reward`."""
     names = reward_names(rewards)
     return {"keep": [names[i] for i in deciding(rewards, section.keep)], "keep_reward": section.keep_reward}
 
 
-def _range(reward: RewardFields) -> tuple[float, float]:
+def _range(reward: RewardBlock) -> tuple[float, float]:
     """The least and the largest value of a reward; of a function nobody knows, infinity both ways."""
     if reward.type in ("verdict", "rewrite"):
         unreadable = getattr(reward, "unreadable", None)

@@ -16,7 +16,7 @@ from ixt_rl.blocks.strict import PositiveFloat, PositiveInt, Seed, Share, Strict
 from ixt_rl.errors import ConfigError
 
 
-class NewModel(Strict):
+class NewModelBlock(Strict):
     """A small model made from scratch, for demos and tests."""
 
     architecture: Literal["llama", "qwen3"] = "llama"
@@ -34,7 +34,7 @@ class NewModel(Strict):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> NewModel:
+    def _heads_divide(self) -> NewModelBlock:
         if self.hidden_size % self.heads:
             raise ConfigError(
                 f"hidden_size={self.hidden_size} with heads={self.heads}",
@@ -44,7 +44,7 @@ class NewModel(Strict):
         return self
 
     @model_validator(mode="after")
-    def _fits_memory(self, info: ValidationInfo) -> NewModel:
+    def _fits_memory(self, info: ValidationInfo) -> NewModelBlock:
         per_layer = 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
         checks.needs_memory(
             4 * self.layers * per_layer,
@@ -54,13 +54,13 @@ class NewModel(Strict):
         return self
 
 
-class Model(Strict):
+class ModelBlock(Strict):
     """The model that the first stage starts from: a checkpoint (`path`) or a fresh one (`new`)."""
 
     path: Annotated[str, AfterValidator(checks.check_model_path)] | None = Field(
         None, description="a local Hugging Face folder or a hub id"
     )
-    new: NewModel | None = None
+    new: NewModelBlock | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what passes compute in; trained weights and optimizer states stay float32"
     )
@@ -68,7 +68,7 @@ class Model(Strict):
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
-    def _one_source(self) -> Model:
+    def _one_source(self) -> ModelBlock:
         if (self.path is None) == (self.new is None):
             raise ConfigError(
                 f"path={self.path!r} and new={'given' if self.new else None}",
@@ -78,7 +78,7 @@ class Model(Strict):
         return self
 
     @model_validator(mode="after")
-    def _flash_attention(self, info: ValidationInfo) -> Model:
+    def _flash_attention(self, info: ValidationInfo) -> ModelBlock:
         if self.attention != "flash_attention_2":
             return self
         if self.dtype == "float32":
@@ -91,7 +91,7 @@ class Model(Strict):
         return self
 
 
-class SelfChecks(Strict):
+class SelfChecksBlock(Strict):
     """What is compared before the first update of every training stage; false leaves a check out."""
 
     head: bool = Field(True, description="log-probs of the fused head, with the model's own logits")
@@ -101,7 +101,7 @@ class SelfChecks(Strict):
     factor: bool = Field(True, description="InTRO's factor, told what the plain prompt says, with 1")
 
 
-class Lora(Strict):
+class LoraBlock(Strict):
     """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
 
     r: Annotated[int, Field(gt=0, le=2**16)] = 16
@@ -110,6 +110,6 @@ class Lora(Strict):
     target_modules: str | list[str] = "all-linear"
 
     @model_validator(mode="after")
-    def _installed(self, info: ValidationInfo) -> Lora:
+    def _installed(self, info: ValidationInfo) -> LoraBlock:
         checks.needs_backend("peft", "lora", info)
         return self

@@ -13,7 +13,7 @@ from ixt_rl.blocks.strict import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from ixt_rl.errors import ConfigError
 
 
-class Optim(Strict):
+class OptimBlock(Strict):
     """AdamW and its schedule."""
 
     lr: PositiveFloat
@@ -25,7 +25,7 @@ class Optim(Strict):
     max_grad_norm: PositiveFloat = 1.0
 
     @model_validator(mode="after")
-    def _min_ratio(self) -> Optim:
+    def _min_ratio(self) -> OptimBlock:
         if self.min_lr_ratio and self.schedule != "cosine":
             raise ConfigError(
                 f"min_lr_ratio={self.min_lr_ratio} with schedule={self.schedule}",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from ixt_rl.blocks.documents import FileCorpus
+from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.strict import (
     Rows,
     Strict,
@@ -15,14 +15,14 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 
 
-class WorldPassages(Strict):
+class WorldPassagesBlock(Strict):
     """Documents of a world, cut where the world says: a prefix, and how its author went on."""
 
     world: Literal["chain", "almanac"]
     passages: Rows = Field(4000, description="how many; they are read again when they end")
 
 
-class SuffixCorpus(FileCorpus):
+class SuffixCorpusBlock(FileCorpusBlock):
     """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
 
     suffix_tokens: Tokens = 128
@@ -30,7 +30,7 @@ class SuffixCorpus(FileCorpus):
     max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
 
     @model_validator(mode="after")
-    def _no_conversations(self) -> SuffixCorpus:
+    def _no_conversations(self) -> SuffixCorpusBlock:
         for source in self.sources:
             if source.messages is not None:
                 raise ConfigError(
@@ -47,5 +47,5 @@ def _tag(value: Any) -> str:
 
 
 Passages = Annotated[
-    Annotated[WorldPassages, Tag("world")] | Annotated[SuffixCorpus, Tag("files")], Discriminator(_tag)
+    Annotated[WorldPassagesBlock, Tag("world")] | Annotated[SuffixCorpusBlock, Tag("files")], Discriminator(_tag)
 ]

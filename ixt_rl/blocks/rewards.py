@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.judges import AnswerJudge
+from ixt_rl.blocks.judges import AnswerJudgeBlock
 from ixt_rl.blocks.strict import (
     Finite,
     Name,
@@ -30,7 +30,7 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 
 
-class RewardFields(Strict):
+class RewardBlock(Strict):
     """What every reward has."""
 
     name: Name | None = Field(
@@ -45,13 +45,13 @@ class RewardFields(Strict):
         return self.name or self.type
 
 
-class WorldReward(RewardFields):
+class WorldRewardBlock(RewardBlock):
     """The world's verifier, in the view of the stage's data."""
 
     type: Literal["world"]
 
 
-class MathReward(RewardFields):
+class MathRewardBlock(RewardBlock):
     """Mathematical answers against the gold one: right 1, wrong 0, undecided excluded."""
 
     type: Literal["math"]
@@ -67,19 +67,19 @@ class MathReward(RewardFields):
     on_bad_gold: Literal["refuse", "drop"] = Field(
         "refuse", description="rows whose gold answer cannot be judged: an error, or left out and counted"
     )
-    judge: AnswerJudge | None = Field(None, description="asked about undecided answers only; null: nobody")
+    judge: AnswerJudgeBlock | None = Field(None, description="asked about undecided answers only; null: nobody")
     deadline_s: Seconds = Field(5.0, description="for judging one answer; past it the answer is undecided")
     workers: Workers = Field(1, description="child processes for what takes more than a small computation")
 
 
-class FormatReward(RewardFields):
+class FormatRewardBlock(RewardBlock):
     """1 when the whole completion matches a regular expression, else 0."""
 
     type: Literal["format"]
     pattern: Annotated[str, AfterValidator(checks.check_pattern)]
 
 
-class LengthReward(RewardFields):
+class LengthRewardBlock(RewardBlock):
     """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens."""
 
     type: Literal["length"]
@@ -87,7 +87,7 @@ class LengthReward(RewardFields):
     hard: PositiveInt
 
 
-class PythonReward(RewardFields):
+class PythonRewardBlock(RewardBlock):
     """Any function with TRL's reward signature, from a file."""
 
     type: Literal["python"]
@@ -98,7 +98,7 @@ class PythonReward(RewardFields):
         return self.name or self.path.rpartition(":")[2]
 
 
-class JudgeReward(RewardFields):
+class JudgeRewardBlock(RewardBlock):
     """A judge's verdict on a rubric, on 0..1; undecided excluded."""
 
     type: Literal["judge"]
@@ -116,7 +116,7 @@ class JudgeReward(RewardFields):
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
     @model_validator(mode="after")
-    def _exist(self, info: ValidationInfo) -> JudgeReward:
+    def _exist(self, info: ValidationInfo) -> JudgeRewardBlock:
         if self.judge == "world":
             raise ConfigError(
                 "judge: world", reason="a world's own judge is a reward of its own", remedy="write {type: world}"
@@ -126,7 +126,7 @@ class JudgeReward(RewardFields):
         return self
 
 
-class VerdictReward(RewardFields):
+class VerdictRewardBlock(RewardBlock):
     """Trains a judge: 1 where its verdict is the row's answer, else 0 (rows of `ixt-rl examples judge`)."""
 
     type: Literal["verdict"]
@@ -136,12 +136,12 @@ class VerdictReward(RewardFields):
     )
 
     @model_validator(mode="after")
-    def _exists(self, info: ValidationInfo) -> VerdictReward:
+    def _exists(self, info: ValidationInfo) -> VerdictRewardBlock:
         checks.check_question_file(self.rubric, "rubrics", info)
         return self
 
 
-class RewriteReward(RewardFields):
+class RewriteRewardBlock(RewardBlock):
     """Trains a rewriter: 1 for copying a fine suffix, else 0; the mean of judged quality and safety of other rewrites.
 
     For rows of `ixt-rl examples rewriter`. What the judge leaves undecided is excluded.
@@ -165,7 +165,7 @@ class RewriteReward(RewardFields):
     )
 
     @model_validator(mode="after")
-    def _no_world(self, info: ValidationInfo) -> RewriteReward:
+    def _no_world(self, info: ValidationInfo) -> RewriteRewardBlock:
         if self.judge == "world":
             raise ConfigError(
                 "judge: world",
@@ -177,7 +177,14 @@ class RewriteReward(RewardFields):
 
 
 Reward = Annotated[
-    WorldReward | MathReward | FormatReward | LengthReward | PythonReward | JudgeReward | VerdictReward | RewriteReward,
+    WorldRewardBlock
+    | MathRewardBlock
+    | FormatRewardBlock
+    | LengthRewardBlock
+    | PythonRewardBlock
+    | JudgeRewardBlock
+    | VerdictRewardBlock
+    | RewriteRewardBlock,
     Field(discriminator="type"),
 ]
 

@@ -11,7 +11,7 @@ from pydantic import (
 from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Strict, Tokens
 
 
-class RolloutSection(Strict):
+class RolloutBlock(Strict):
     """How a stage samples the policy; what samples it is the run's `rollout` block."""
 
     max_new_tokens: Tokens
@@ -25,7 +25,7 @@ class RolloutSection(Strict):
     batch_size: BatchSize = Field(256, description="rows generated at once (engine transformers)")
 
 
-class Evaluation(Strict):
+class EvaluationBlock(Strict):
     """Measured on held-out problems, greedy and sampled, plain and told the answer."""
 
     every: PositiveInt = 20

@@ -11,19 +11,19 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.blocks.strict import Strict
 from ixt_rl.errors import ConfigError, did_you_mean
 
 
-class Shot(Strict):
+class ShotBlock(Strict):
     """A worked example in a chat prompt."""
 
     question: str = Field(description="put into the template's `prompt`")
     answer: str = Field(description="the assistant's reply to it")
 
 
-class Template(Strict):
+class TemplateBlock(Strict):
     """Prompts as data: `{question}`, `{answer}` and the names in `data.columns` are the row's fields.
 
     `prompt` is x, what inference sees; `told` is x (+) y, the prompt that is told the answer, or more of it.
@@ -33,13 +33,13 @@ class Template(Strict):
     told: str
     chat: bool = Field(False, description="both are the user's message in the tokenizer's chat template")
     system: str | None = Field(None, description="the chat's system message")
-    examples: list[Shot] = Field([], description="few-shot turns before the question, in a chat")
+    examples: list[ShotBlock] = Field([], description="few-shot turns before the question, in a chat")
     chat_template_kwargs: dict[str, Any] = Field(
         {}, description="variables of the tokenizer's chat template, such as {enable_thinking: false}"
     )
 
     @model_validator(mode="after")
-    def _needs_chat(self) -> Template:
+    def _needs_chat(self) -> TemplateBlock:
         for key in ("system", "examples", "chat_template_kwargs"):
             if getattr(self, key) and not self.chat:
                 raise ConfigError(
@@ -50,7 +50,7 @@ class Template(Strict):
         return self
 
     @model_validator(mode="after")
-    def _fields(self) -> Template:
+    def _fields(self) -> TemplateBlock:
         fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
         for key, found in fields.items():
             if "question" not in found:
@@ -84,26 +84,26 @@ class Template(Strict):
 TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
 
 
-def check_template_columns(template: str | Template | None, data: Any) -> None:
+def check_template_columns(template: str | TemplateBlock | None, data: Any) -> None:
     """Every field of an inline template is a column of the rows that it renders.
 
     Raises:
         ConfigError: one is not, or the plain prompt shows the answer under the name of its own field.
     """
-    if not isinstance(template, Template):
+    if not isinstance(template, TemplateBlock):
         return
-    columns = data.columns if isinstance(data, FileData) else []
+    columns = data.columns if isinstance(data, FileDataBlock) else []
     for key in ("prompt", "told"):
         for field in sorted(checks.template_fields(getattr(template, key)) - {"question", "answer", *columns}):
             raise ConfigError(
                 f"template.{key} shows {{{field}}}",
                 reason="the rows have "
                 + ", ".join(["question", "answer", *columns])
-                + ("" if isinstance(data, FileData) else ": further columns come from files"),
+                + ("" if isinstance(data, FileDataBlock) else ": further columns come from files"),
                 remedy=did_you_mean(field, ["question", "answer", *columns])
                 + f"add the file's field to data.columns: [{', '.join([*columns, field])}], or leave it out",
             )
-    if isinstance(data, FileData) and data.answer in checks.template_fields(template.prompt) - {"question"}:
+    if isinstance(data, FileDataBlock) and data.answer in checks.template_fields(template.prompt) - {"question"}:
         raise ConfigError(
             f"template.prompt shows {{{data.answer}}}",
             reason="data.answer is that field: the plain prompt is what inference sees, and inference has no answer",
@@ -111,7 +111,7 @@ def check_template_columns(template: str | Template | None, data: Any) -> None:
         )
 
 
-def renders_chats(template: str | Template | None) -> bool:
+def renders_chats(template: str | TemplateBlock | None) -> bool:
     """Whether prompts go through the tokenizer's chat template."""
     if isinstance(template, str):
         return checks.is_chat_template(template)

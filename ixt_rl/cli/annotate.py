@@ -8,7 +8,7 @@ from typing import Any
 
 from ixt_rl.cli.jobs import asked, output, pairs, ray, sampling
 from ixt_rl.corpus.annotate.annotate import annotate
-from ixt_rl.corpus.annotate.job import Job
+from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.corpus.terminal import Terminal, remarks, verdict
 from ixt_rl.judging.rubric import load_rubric
@@ -20,7 +20,7 @@ def run(source: str, out: Path, words: Mapping[str, Any]) -> str:
     Raises:
         ConfigError, DataError, BackendMissing: see `annotate`.
     """
-    job = Job(
+    job = AnnotationJob(
         rubric=load_rubric(words["rubric"]),
         fields=pairs(words["field"], "--field"),
         judge=asked(words, "judge"),

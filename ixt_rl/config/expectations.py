@@ -13,7 +13,7 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 
 
-class Expectation(Strict):
+class ExpectationBlock(Strict):
     """A claim about the finished run, checked and reported plainly: `metric` of `stage` within a bound.
 
     `minus` names a stage whose value is subtracted, `over` one whose value it is divided by. `at_step` takes the
@@ -29,7 +29,7 @@ class Expectation(Strict):
     at_most: Finite | None = None
 
     @model_validator(mode="after")
-    def _bounded(self) -> Expectation:
+    def _bounded(self) -> ExpectationBlock:
         if self.at_least is None and self.at_most is None:
             raise ConfigError(
                 f"an expectation of {self.metric!r} without a bound",
@@ -45,7 +45,7 @@ class Expectation(Strict):
         return self
 
 
-class Claim(Expectation):
+class ClaimBlock(ExpectationBlock):
     """A claim of a paper, set beside what this run measured; it is never a failed expectation."""
 
     says: str = Field(description="the claim in words, with its figure")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import data_files
-from ixt_rl.blocks.data import FileData, PrefixData
-from ixt_rl.blocks.documents import FileCorpus
+from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
+from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:
         ConfigError: `eval_rows` is 0, and one of `trained` reads the same rows.
     """
     where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage))
-    if not isinstance(data, FileData) or data.eval_rows:
+    if not isinstance(data, FileDataBlock) or data.eval_rows:
         return
     for other in trained:
         if other.type != "evaluate" and any(_same_rows(data, source) for source in _sources(other.data)):
@@ -34,7 +34,7 @@ def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:
                 f"stage {stage.name!r} measures all rows of {data.path} ({where}.eval_rows=0)",
                 reason=f"stage {other.name!r} trains on rows of that file",
                 remedy="name another file"
-                + (", or set the same data.eval_rows in both" if isinstance(other.data, FileData) else ""),
+                + (", or set the same data.eval_rows in both" if isinstance(other.data, FileDataBlock) else ""),
             )
 
 
@@ -43,12 +43,12 @@ def _measured(stage: AnyStage) -> Any:
 
 
 def _sources(data: Any) -> Sequence[Any]:
-    if isinstance(data, FileCorpus):
+    if isinstance(data, FileCorpusBlock):
         return data.sources
-    return [data] if isinstance(data, FileData | PrefixData) else []
+    return [data] if isinstance(data, FileDataBlock | PrefixDataBlock) else []
 
 
-def _same_rows(measured: FileData, trained: Any) -> bool:
+def _same_rows(measured: FileDataBlock, trained: Any) -> bool:
     """Whether two blocks read one file, or one split of a hub dataset, and no field of `where` tells them apart."""
     shared = _files(measured.path) & _files(trained.path)
     subset = [(getattr(block, "name", None), getattr(block, "split", "train")) for block in (measured, trained)]

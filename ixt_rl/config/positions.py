@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import folder_positions
-from ixt_rl.blocks.data import PrefixData
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.data import PrefixDataBlock
+from ixt_rl.blocks.sampling import RolloutBlock
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.model import Model
+    from ixt_rl.blocks.model import ModelBlock
     from ixt_rl.methods.registry import AnyStage
 
 
-def model_positions(model: Model) -> int | None:
+def model_positions(model: ModelBlock) -> int | None:
     """Positions of the run's model as far as they are known before it loads."""
     if model.new is not None:
         return model.new.max_positions
@@ -50,7 +50,7 @@ def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]
     """(block, key of the longest prompt, that length or None, key of a completion's length, that length)."""
     rollout, data = getattr(stage, "rollout", None), getattr(stage, "data", None)
     if rollout is not None:
-        limit = _said(rollout, "max_prompt_tokens", RolloutSection)
+        limit = _said(rollout, "max_prompt_tokens", RolloutBlock)
         yield "rollout", "rollout.max_prompt_tokens", limit, "max_new_tokens", rollout.max_new_tokens
     evaluation = getattr(stage, "evaluation", None)
     answered = getattr(evaluation, "max_new_tokens", None) if getattr(stage, "measures_problems", True) else None
@@ -63,7 +63,9 @@ def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]
         limit = _said(source, "max_prefix_tokens", type(source))
         if rollout is not None:
             yield "rollout", f"{where}.max_prefix_tokens", limit, "max_new_tokens", rollout.max_new_tokens
-        if not isinstance(source, PrefixData):  # there the suffix is an answer, and stands in no sequence of the policy
+        if not isinstance(
+            source, PrefixDataBlock
+        ):  # there the suffix is an answer, and stands in no sequence of the policy
             yield where, f"{where}.max_prefix_tokens", limit, "suffix_tokens", suffix
 
 

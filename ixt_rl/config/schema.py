@@ -10,17 +10,17 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import FileData
-from ixt_rl.blocks.documents import FileCorpus
-from ixt_rl.blocks.engine import EngineSection
-from ixt_rl.blocks.model import Model, SelfChecks
+from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.blocks.strict import (
     Name,
     Seed,
     Strict,
     Workers,
 )
-from ixt_rl.config.expectations import Claim, Expectation
+from ixt_rl.config.expectations import ClaimBlock, ExpectationBlock
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.errors import ConfigError, did_you_mean
@@ -48,13 +48,13 @@ class RunConfig(Strict):
         [1], description="every online stage is trained once per seed"
     )
     threads: Workers | None = Field(None, description="CPU threads of torch; default: torch's own choice")
-    rollout: EngineSection = EngineSection()
-    model: Model
-    self_checks: SelfChecks = SelfChecks()
+    rollout: EngineBlock = EngineBlock()
+    model: ModelBlock
+    self_checks: SelfChecksBlock = SelfChecksBlock()
     report_to: list[Tracker] = Field([], description="trackers that are told every row of metrics.jsonl, and samples")
     stages: Annotated[list[AnyStage], Field(min_length=1)]
-    expect: list[Expectation] = Field([], description="what the report checks when the run has ended")
-    claims: list[Claim] = Field([], description="what a paper says, shown beside what was measured here")
+    expect: list[ExpectationBlock] = Field([], description="what the report checks when the run has ended")
+    claims: list[ClaimBlock] = Field([], description="what a paper says, shown beside what was measured here")
 
     @model_validator(mode="after")
     def _ahead(self) -> RunConfig:
@@ -135,7 +135,7 @@ class RunConfig(Strict):
             if (
                 self.model.new
                 and self.model.new.tokenizer == "world"
-                and isinstance(getattr(stage, "data", None), FileData | FileCorpus)
+                and isinstance(getattr(stage, "data", None), FileDataBlock | FileCorpusBlock)
             ):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",
@@ -143,7 +143,7 @@ class RunConfig(Strict):
                     remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
                 )
         for expectation in [*self.expect, *self.claims]:
-            key = "claims" if isinstance(expectation, Claim) else "expect"
+            key = "claims" if isinstance(expectation, ClaimBlock) else "expect"
             for name in filter(None, (expectation.stage, expectation.minus, expectation.over)):
                 if name not in seen:
                     raise ConfigError(

@@ -6,7 +6,7 @@ import hashlib
 import heapq
 
 
-class Draw:
+class EvenSample:
     """The `size` rows whose numbers hash lowest: an even draw, and always the same."""
 
     def __init__(self, size: int):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import pyarrow as pa
 
 from ixt_rl.corpus.row_group import Piece
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend
@@ -26,7 +26,7 @@ Format = Literal["parquet", "jsonl"]
 
 
 @dataclass(frozen=True)
-class Filled:
+class Answered:
     """The new columns of a row, by name; `undecided`: it was asked about, and there is no usable answer."""
 
     columns: Mapping[str, Any]
@@ -43,17 +43,17 @@ class Asker(ABC):
 
     @abstractmethod
     def questions(self, piece: Piece) -> list[Any]:
-        """The question of each row, or a `Filled` for a row that is not asked about."""
+        """The question of each row, or an `Answered` for a row that is not asked about."""
 
     @abstractmethod
-    def stream(self, questions: Iterable[Any]) -> Iterator[tuple[int, Filled]]:
+    def stream(self, questions: Iterable[Any]) -> Iterator[tuple[int, Answered]]:
         """(index of the question, columns of its row) as answers come; draws questions as there is room for them.
 
         Raises:
             BackendFailed: the backend answers nothing any more; what it answered is in the cache.
         """
 
-    def again(self, source: Source, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def again(self, source: Rows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks about rows once more, where a job can be checked that way; JSON."""
         raise NotImplementedError
 
@@ -133,7 +133,7 @@ class BatchJob(ABC):
         """
 
     @abstractmethod
-    def check_rows(self, source: Source) -> None:
+    def check_rows(self, source: Rows) -> None:
         """Refuses rows that nothing could be done with, before the backend is started.
 
         Raises:

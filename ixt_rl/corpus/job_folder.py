@@ -59,7 +59,7 @@ class Folder:
         """Refuses to go on with another job's folder.
 
         Args:
-            settings: `Job.settings`; keys that are not known yet may be left out.
+            settings: `BatchJob.settings`; keys that are not known yet may be left out.
 
         Raises:
             ConfigError: names what differs.

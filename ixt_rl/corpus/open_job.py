@@ -12,10 +12,10 @@ from ixt_rl.contents import Hashes
 from ixt_rl.corpus.job import BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.jsonlines import scan
-from ixt_rl.corpus.progress import Counts, Session, State, Watch
+from ixt_rl.corpus.progress import Counts, Progress, ProgressState, Watch
 from ixt_rl.corpus.row_group import values
-from ixt_rl.corpus.rows import Source, SourceSpec, check_columns, open_source
-from ixt_rl.corpus.workers import RaySettings, Team, read_index
+from ixt_rl.corpus.rows import Rows, SourceSpec, check_columns, open_source
+from ixt_rl.corpus.workers import RaySettings, Workers, read_index
 from ixt_rl.errors import DataError
 from ixt_rl.offline import offline
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _KNOWN_LATE = ("input", "fields")  # settings that are known when the rows have been looked at
 
 
-class Batch(Generic[AnyJob]):
+class OpenJob(Generic[AnyJob]):
     """A job whose rows and settings were checked, in a folder that this process holds.
 
     Attributes:
@@ -40,15 +40,15 @@ class Batch(Generic[AnyJob]):
         self,
         job: AnyJob,
         spec: SourceSpec,
-        source: Source,
+        source: Rows,
         folder: Folder,
         ray: RaySettings | None,
         watch: Watch,
     ):
         self.job, self.source, self.folder = job, source, folder
         self.shards = -(-source.rows // job.shard_rows)
-        self._session = Session(folder, source.rows, watch)
-        self._team = Team(job, spec, folder.path, ray, self._session)
+        self._session = Progress(folder, source.rows, watch)
+        self._team = Workers(job, spec, folder.path, ray, self._session)
 
     def fill(self, *, retry_failed: bool = False) -> None:
         """Fills the shards that are missing.
@@ -100,7 +100,7 @@ class Batch(Generic[AnyJob]):
 @contextmanager
 def open_batch(
     job: AnyJob, spec: SourceSpec, out: Path, ray: RaySettings | None, watch: Watch
-) -> Iterator[Batch[AnyJob]]:
+) -> Iterator[OpenJob[AnyJob]]:
     """Checks all that can be, and holds the folder for the time of a `with`.
 
     Args:
@@ -120,10 +120,10 @@ def open_batch(
         folder.check_settings({name: value for name, value in job.settings({}).items() if name not in _KNOWN_LATE})
         with folder.locked(f"{job.doing} into it"):
             ready, source = _prepare(job, spec, files, folder, watch)
-            yield Batch(ready, spec, source, folder, ray, watch)
+            yield OpenJob(ready, spec, source, folder, ray, watch)
 
 
-def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, watch: Watch) -> tuple[AnyJob, Source]:
+def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, watch: Watch) -> tuple[AnyJob, Rows]:
     """The job with all its fields, and its rows; everything that can be refused has been."""
     index = None
     if files and files[0].suffix != ".parquet":
@@ -135,7 +135,7 @@ def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, w
                 job.wanted,
                 job.shard_rows,
                 infer=job.format == "parquet",
-                tick=lambda done: watch(State("reading", total, done, Counts(), 0.0)),
+                tick=lambda done: watch(ProgressState("reading", total, done, Counts(), 0.0)),
             )
     hashes = Hashes(folder.job / "hashes.json")
     source = open_source(spec, index, hashes)

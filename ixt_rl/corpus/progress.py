@@ -15,7 +15,7 @@ _SAVE_EVERY = 5.0  # seconds between two writes of the session's counts
 
 
 @dataclass
-class State:
+class ProgressState:
     """How far a job is.
 
     Args:
@@ -35,10 +35,10 @@ class State:
     working: bool = False
 
 
-Watch = Callable[[State], None]
+Watch = Callable[[ProgressState], None]
 
 
-class Session:
+class Progress:
     """Counts of this session.
 
     Args:
@@ -90,7 +90,7 @@ class Session:
     def _tell(self) -> None:
         done = int(self._before) + self._counts.documents
         working = bool(self._next) and self._phase == self._next
-        self._watch(State(self._phase, self._total, done, self._counts, self._seconds, working))
+        self._watch(ProgressState(self._phase, self._total, done, self._counts, self._seconds, working))
 
 
 def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ixt_rl.corpus.job import Asker, BatchJob, Filled
+from ixt_rl.corpus.job import Answered, Asker, BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.row_group import Piece
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 
 
 @dataclass(eq=False)
@@ -35,9 +35,7 @@ class ShardFiller:
         advanced: called with (rows passed, those of them undecided) as they pass.
     """
 
-    def __init__(
-        self, job: BatchJob, source: Source, folder: Folder, asker: Asker, advanced: Callable[[int, int], None]
-    ):
+    def __init__(self, job: BatchJob, source: Rows, folder: Folder, asker: Asker, advanced: Callable[[int, int], None]):
         self.job, self.source, self.folder, self.asker = job, source, folder, asker
         self._advanced = advanced
         self._places: dict[int, tuple[_Open, int]] = {}
@@ -62,12 +60,12 @@ class ShardFiller:
             start = number * self.job.shard_rows
             piece = self.source.read(start, start + self.job.shard_rows)
             found = self.asker.questions(piece)
-            rows = [entry.columns if isinstance(entry, Filled) else None for entry in found]
+            rows = [entry.columns if isinstance(entry, Answered) else None for entry in found]
             shard = _Open(number, piece, rows, rows.count(None))
             self._advanced(len(rows) - shard.left, 0)
             self._finish(shard)
             for row, question in enumerate(found):
-                if not isinstance(question, Filled):
+                if not isinstance(question, Answered):
                     self._places[asked] = shard, row
                     asked += 1
                     yield question

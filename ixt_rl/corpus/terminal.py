@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from ixt_rl.corpus.progress import State
+from ixt_rl.corpus.progress import ProgressState
 
 _LINE_EVERY = 30.0  # seconds between lines of a log file
 _REFRESH = 0.1
@@ -39,7 +39,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: ProgressState) -> None:
         now = time.monotonic()
         fresh = state.phase != self._phase
         if now - self._shown < _REFRESH and not fresh:
@@ -55,7 +55,7 @@ class Terminal:
             self.console.print(f"{state.phase} {share}  {said(state)}".rstrip(), highlight=False, soft_wrap=True)
 
 
-def said(state: State) -> str:
+def said(state: ProgressState) -> str:
     """Rate, undecided share, tokens, cost and time left, as far as there are any."""
     counts = state.counts
     if not state.working or not counts.documents or not state.seconds:

@@ -12,7 +12,7 @@ from typing import Any
 from ixt_rl.corpus.job import BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.jsonlines import Index
-from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, Counts, Session
+from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, Counts, Progress
 from ixt_rl.corpus.rows import SourceSpec, open_source
 from ixt_rl.corpus.shards import ShardFiller
 from ixt_rl.errors import DataError
@@ -113,7 +113,7 @@ class RaySettings:
     address: str | None = None
 
 
-class Team:
+class Workers:
     """See above.
 
     Args:
@@ -124,7 +124,7 @@ class Team:
         session: gets the counts.
     """
 
-    def __init__(self, job: BatchJob, source: SourceSpec, out: Path, ray: RaySettings | None, session: Session):
+    def __init__(self, job: BatchJob, source: SourceSpec, out: Path, ray: RaySettings | None, session: Progress):
         self._arguments = (job, source, Path(out).resolve() if ray else out)
         self._ray, self._session = ray, session
         self._worker: Worker | None = None

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from ixt_rl.conditioning.conditioner import share
-from ixt_rl.data.stream import Source, SourceReader
+from ixt_rl.data.stream import DocumentSource, SourceReader
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document
 
@@ -33,7 +33,7 @@ class Holdout:
         DataError: a source from which none is set aside, or of which none is left.
     """
 
-    def __init__(self, sources: Sequence[Source], amount: int | float):
+    def __init__(self, sources: Sequence[DocumentSource], amount: int | float):
         if isinstance(amount, bool) or not (amount >= 1 if isinstance(amount, int) else 0 < amount < 1):
             raise ConfigError(
                 f"holdout={amount!r}",
@@ -57,7 +57,7 @@ class Holdout:
             return _key(document) in self._keys
         return share("holdout", *document.content) < self.amount
 
-    def _of_source(self, source: Source) -> list[Document]:
+    def _of_source(self, source: DocumentSource) -> list[Document]:
         found: dict[bytes, Document] = {}
         for document in _texts(source):
             if isinstance(self.amount, int) and len(found) == self.amount:
@@ -74,7 +74,7 @@ class Holdout:
         return [*found.values()]
 
 
-def _texts(source: Source) -> Iterator[Document]:
+def _texts(source: DocumentSource) -> Iterator[Document]:
     """One pass over the documents of a source that have text."""
     reader = SourceReader(source)
     while (document := reader.next()) is not None:

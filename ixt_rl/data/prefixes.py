@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.data.stream import Source, SourceReader
+from ixt_rl.data.stream import DocumentSource, SourceReader
 from ixt_rl.data.suffixes import SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import DataError
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.data import PrefixData
+    from ixt_rl.blocks.data import PrefixDataBlock
 
 RETOKENIZED = "tokenized otherwise"
 _SPLIT_SEED = 0
 
 
-def load_prefixes(spec: PrefixData, tokenizer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def load_prefixes(spec: PrefixDataBlock, tokenizer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(training rows, evaluation rows) of `question` (the prefix) and `answer` (the suffix), both as text.
 
     Documents are cut in token space, by a `SuffixStream`. Prompts are text, so a prefix whose text has other tokens
@@ -31,7 +31,7 @@ def load_prefixes(spec: PrefixData, tokenizer) -> tuple[list[dict[str, Any]], li
     Raises:
         DataError: a file cannot be used, or no more than `eval_rows` rows are left; with the number skipped by reason.
     """
-    reader = SourceReader(Source(tuple(data_files(spec.path)), spec.text, feedback=None))
+    reader = SourceReader(DocumentSource(tuple(data_files(spec.path)), spec.text, feedback=None))
     reader.check()
     documents = list(islice(iter(reader.next, None), spec.max_rows))  # one pass at most
     stream = SuffixStream(

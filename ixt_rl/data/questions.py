@@ -18,7 +18,7 @@ from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of
 from ixt_rl.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.data import FileData
+    from ixt_rl.blocks.data import FileDataBlock
 
 _SPLIT_SEED = 0
 _MAPPING = "map fields with data.question, data.answer, data.where, data.columns and data.group"
@@ -44,13 +44,13 @@ class Problems:
         return [f"{sum(self.dropped.values())} rows of the data dropped ({reasons})"] if self.dropped else []
 
 
-def load_rows(spec: FileData) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def load_rows(spec: FileDataBlock) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(training rows, evaluation rows) of `load_problems`."""
     problems = load_problems(spec)
     return problems.train, problems.held_out
 
 
-def load_problems(spec: FileData, *, measured_only: bool = False) -> Problems:
+def load_problems(spec: FileDataBlock, *, measured_only: bool = False) -> Problems:
     """The rows of `spec`; `spec.eval_rows` of them are set aside by a fixed shuffle.
 
     With `measured_only` nothing is trained on them: none need be left to train on, and `eval_rows: 0` sets all aside.
@@ -101,7 +101,7 @@ def load_problems(spec: FileData, *, measured_only: bool = False) -> Problems:
     return Problems(rows[aside:], rows[:aside], dict(dropped))
 
 
-def _problem(row: Mapping[str, Any], place: str, spec: FileData) -> dict[str, Any]:
+def _problem(row: Mapping[str, Any], place: str, spec: FileDataBlock) -> dict[str, Any]:
     golds = as_golds(find(row, spec.answer), f"{place}: {spec.answer}")
     extracted = [
         extract_answer(gold, spec.answer_extract, place) for gold in ([golds] if isinstance(golds, str) else golds)
@@ -121,7 +121,7 @@ def _key(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _lacking(row: Mapping[str, Any], required: list[str], spec: FileData) -> tuple[str, str] | None:
+def _lacking(row: Mapping[str, Any], required: list[str], spec: FileDataBlock) -> tuple[str, str] | None:
     """(field, what it is) of the first required field without a value; a blank text is one in further columns."""
     for name in required:
         value = find(row, name)
@@ -144,7 +144,7 @@ def _missing(place: str, lacking: tuple[str, str], fields: list[str]) -> DataErr
     )
 
 
-def _check_alike(first: dict[str, Any], row: dict[str, Any], place: str, spec: FileData) -> None:
+def _check_alike(first: dict[str, Any], row: dict[str, Any], place: str, spec: FileDataBlock) -> None:
     if isinstance(first["question"], str) != isinstance(row["question"], str):
         raise DataError(
             f"{place}: {spec.question} is {'text' if isinstance(row['question'], str) else 'a list of messages'}",
@@ -153,7 +153,7 @@ def _check_alike(first: dict[str, Any], row: dict[str, Any], place: str, spec: F
         )
 
 
-def _rows(spec: FileData, names: list[str]) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
+def _rows(spec: FileDataBlock, names: list[str]) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
     """(file and row, row, names of its fields) of every file, or of the hub's dataset.
 
     Of a Parquet file only the columns that `names` need are read, and all are named; of other files none is named.
@@ -179,7 +179,7 @@ def _rows(spec: FileData, names: list[str]) -> Iterator[tuple[str, Mapping[str, 
             raise DataError(f"{file}: empty", reason="it has no row", remedy="leave it out, or write it again")
 
 
-def _hub_rows(spec: FileData):
+def _hub_rows(spec: FileDataBlock):
     from datasets import load_dataset
 
     try:
@@ -200,7 +200,7 @@ def _shuffled(found: list[tuple[Any, dict[str, Any]]], wanted: int) -> tuple[lis
 
 
 def extract_answer(text: str, how: Literal["none", "last_box", "hashes"], place: str) -> str:
-    """The gold answer in its field's text, by `FileData.answer_extract`.
+    """The gold answer in its field's text, by `FileDataBlock.answer_extract`.
 
     Raises:
         DataError: the text has no answer of that form.

@@ -1,6 +1,6 @@
 """Documents from a weighted mixture of files larger than memory, with a cursor that resumes exactly.
 
-    files --readers--> rows --Source's columns--> Documents --weights, seed--> one stream
+    files --readers--> rows --DocumentSource's columns--> Documents --weights, seed--> one stream
 
 `datasets.interleave_datasets` mixes too, but over iterables that re-read their files to resume (see readers.py). Here
 draw number n is a hash of (seed, n), so that a stream's whole state is a few integers.
@@ -38,7 +38,7 @@ class SetAside(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class DocumentSource:
     """Where documents come from, and how often.
 
     Args:
@@ -110,7 +110,7 @@ class Source:
 class SourceReader:
     """The documents of one source, pass after pass; `cursor` and `epoch` say where it is."""
 
-    def __init__(self, source: Source, holdout: SetAside | None = None):
+    def __init__(self, source: DocumentSource, holdout: SetAside | None = None):
         self.source, self.holdout = source, holdout
         self.cursor = Cursor()
         self.epoch = 0
@@ -298,7 +298,7 @@ class DocumentStream:
     """
 
     def __init__(
-        self, sources: Sequence[Source], seed: int, epochs: int | None = None, holdout: SetAside | None = None
+        self, sources: Sequence[DocumentSource], seed: int, epochs: int | None = None, holdout: SetAside | None = None
     ):
         if not sources or (epochs is not None and epochs < 1):
             raise ConfigError(

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ixt_rl.backends import require
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.errors import BackendFailed, IxtRlError, ParityError
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout.parity import default_limit
@@ -51,7 +51,8 @@ class PoolCheck:
     def __init__(self, folder: str):
         self.folder = folder
         self.model: PreTrainedModel = new_model(
-            NewModel(hidden_size=64, heads=2, intermediate_size=128, init_std=0.2, max_positions=256), byte_tokenizer()
+            NewModelBlock(hidden_size=64, heads=2, intermediate_size=128, init_std=0.2, max_positions=256),
+            byte_tokenizer(),
         ).eval()
         self.pool: Any = None
         self.version = 0

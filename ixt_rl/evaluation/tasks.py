@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ixt_rl.blocks.data import PrefixData, WorldData
+from ixt_rl.blocks.data import PrefixDataBlock, WorldDataBlock
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.prefixes import load_prefixes
@@ -16,8 +16,8 @@ from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 
 if TYPE_CHECKING:
-    from ixt_rl.blocks.data import FileData
-    from ixt_rl.blocks.template import Template
+    from ixt_rl.blocks.data import FileDataBlock
+    from ixt_rl.blocks.template import TemplateBlock
     from ixt_rl.rewards import MathReward
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
@@ -54,8 +54,8 @@ class Task:
 
 
 def make_task(
-    data: WorldData | FileData | PrefixData,
-    template: str | Template | None,
+    data: WorldDataBlock | FileDataBlock | PrefixDataBlock,
+    template: str | TemplateBlock | None,
     judge: Callable[..., Any] | None = None,
     tokenizer: Any = None,
     *,
@@ -74,9 +74,9 @@ def make_task(
         ConfigError: prefixes without a judge, or with a template.
         DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
     """
-    if isinstance(data, PrefixData):
+    if isinstance(data, PrefixDataBlock):
         return _prefix_task(data, template, judge, tokenizer)
-    if isinstance(data, WorldData):
+    if isinstance(data, WorldDataBlock):
         task, rendering = _world_task(data, template)
     else:
         task, rendering = _file_task(data, template, judge, measured_only)
@@ -95,7 +95,7 @@ def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[s
     return rendered
 
 
-def _world_task(data: WorldData, template_spec) -> tuple[Task, PromptTemplate]:
+def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, PromptTemplate]:
     world = WORLDS[data.world](data.view)
     template = load_template(template_spec, world.template)
 
@@ -124,7 +124,7 @@ def _world_task(data: WorldData, template_spec) -> tuple[Task, PromptTemplate]:
 
 
 def _file_task(
-    data: FileData, template_spec, judge: Callable[..., Any] | None, measured_only: bool
+    data: FileDataBlock, template_spec, judge: Callable[..., Any] | None, measured_only: bool
 ) -> tuple[Task, PromptTemplate]:
     from ixt_rl.rewards import MathReward
 
@@ -143,7 +143,7 @@ def _file_task(
 
 
 def _with_golds(
-    train: list[dict[str, Any]], held_out: list[dict[str, Any]], reward: MathReward, data: FileData
+    train: list[dict[str, Any]], held_out: list[dict[str, Any]], reward: MathReward, data: FileDataBlock
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """The rows whose gold answer can be judged, and counts by kind of gold.
 
@@ -166,7 +166,7 @@ def _with_golds(
     return [rows[at] for at in kept if at < len(train)], [rows[at] for at in kept if at >= len(train)], report.summary
 
 
-def _prefix_task(data: PrefixData, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
+def _prefix_task(data: PrefixDataBlock, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
     if judge is None or template_spec is not None:
         raise ConfigError(
             f"prefixes of {data.path} with " + ("no judge" if judge is None else "a template"),

@@ -91,7 +91,7 @@ class CandidateTally:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Judged:
     """One question, and the texts that its answer is about: one, or the two of a comparison."""
 
     axis: str
@@ -180,7 +180,7 @@ class CandidateJudge:
             for original, group, entries in zip(originals, groups, asked, strict=True)
         ]
 
-    def _questions(self, prefix: str, original: str, texts: Sequence[str]) -> Iterator[_Asked]:
+    def _questions(self, prefix: str, original: str, texts: Sequence[str]) -> Iterator[_Judged]:
         known = {"prefix": prefix, "original": original}
         about: tuple[str, ...]
         for axis, rubric in self.rubrics.items():
@@ -188,7 +188,7 @@ class CandidateJudge:
             for about in self._compared(original, texts) if rubric.pair else zip(texts):
                 fields = known | dict(zip(names, about, strict=True))
                 used = {name: text for name, text in fields.items() if name in (*rubric.fields, *rubric.optional)}
-                yield _Asked(axis, about, Question(rubric, used))
+                yield _Judged(axis, about, Question(rubric, used))
 
     def _compared(self, original: str, texts: Sequence[str]) -> Iterable[tuple[str, str]]:
         if self.against == "all":
@@ -196,7 +196,7 @@ class CandidateJudge:
         return [(min(text, original), max(text, original)) for text in texts if text != original]
 
     def _judged(
-        self, original: str, group: Sequence[Candidate], answers: Sequence[tuple[_Asked, Answer]]
+        self, original: str, group: Sequence[Candidate], answers: Sequence[tuple[_Judged, Answer]]
     ) -> list[Candidate]:
         found: dict[str, dict[str, list[_Found]]] = {
             candidate.text: {axis: [] for axis in self.weights} for candidate in group

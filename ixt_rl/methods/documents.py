@@ -6,10 +6,10 @@ from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from ixt_rl.blocks.data import FileData
-from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentFields, FeedbackFormat, FileCorpus, WorldCorpus
-from ixt_rl.blocks.model import Lora
-from ixt_rl.blocks.optim import Optim
+from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentBlock, FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
+from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.template import check_template_columns
 from ixt_rl.blocks.wishes import check_wishes
 from ixt_rl.errors import ConfigError
@@ -17,12 +17,12 @@ from ixt_rl.methods.measured import check_measurable
 from ixt_rl.methods.stage import Stage, Unread
 
 
-class DocumentStage(DocumentFields, Stage):
+class DocumentStage(DocumentBlock, Stage):
     """Next-token prediction on documents, plain or beside feedback; from scratch or from a checkpoint."""
 
     type: str
-    optim: Optim
-    lora: Lora | None = None
+    optim: OptimBlock
+    lora: LoraBlock | None = None
 
     replies: ClassVar[bool] = False
     """Whether replies to prompts are trained, which go through a template."""
@@ -51,7 +51,9 @@ class DocumentStage(DocumentFields, Stage):
     @property
     def measures_problems(self) -> bool:
         """Whether the evaluation has problems, beside documents held out or without."""
-        return self.evaluation is not None and (self.evaluation.data is not None or isinstance(self.data, WorldCorpus))
+        return self.evaluation is not None and (
+            self.evaluation.data is not None or isinstance(self.data, WorldCorpusBlock)
+        )
 
     def check_kind(self) -> None:
         """Raises ConfigError where documents and feedback are not what the method is for."""
@@ -59,7 +61,7 @@ class DocumentStage(DocumentFields, Stage):
     @property
     def conversations(self) -> bool:
         """Whether some source holds conversations."""
-        return isinstance(self.data, FileCorpus) and any(source.messages for source in self.data.sources)
+        return isinstance(self.data, FileCorpusBlock) and any(source.messages for source in self.data.sources)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -72,7 +74,7 @@ class DocumentStage(DocumentFields, Stage):
                 reason="only replies to prompts go through a template",
                 remedy="set type: sft, or leave it out",
             )
-        if isinstance(self.data, FileCorpus) and self.feedback.shuffle:
+        if isinstance(self.data, FileCorpusBlock) and self.feedback.shuffle:
             raise ConfigError(
                 "feedback.shuffle on files",
                 reason="the control needs the whole corpus at hand, which only a world's is",
@@ -87,18 +89,22 @@ class DocumentStage(DocumentFields, Stage):
         evaluation = self.evaluation
         if evaluation is not None and evaluation.data is not None:
             check_measurable(evaluation.data, "evaluation.data")
-            if isinstance(evaluation.data, FileData):
+            if isinstance(evaluation.data, FileDataBlock):
                 template = self.feedback.template
-                fields = template.model_dump() if isinstance(template, FeedbackFormat) else template
+                fields = template.model_dump() if isinstance(template, FeedbackFormatBlock) else template
                 check_wishes(evaluation.wishes, fields)
-        if evaluation is not None and isinstance(self.data, FileCorpus) and not (evaluation.data or evaluation.holdout):
+        if (
+            evaluation is not None
+            and isinstance(self.data, FileCorpusBlock)
+            and not (evaluation.data or evaluation.holdout)
+        ):
             raise ConfigError(
                 "evaluation without evaluation.data",
                 reason="files of documents hold no problems to evaluate on",
                 remedy="give evaluation.data a file of problems, set some documents aside with evaluation.holdout, "
                 "or set evaluation: null",
             )
-        if evaluation is not None and evaluation.holdout and isinstance(self.data, WorldCorpus):
+        if evaluation is not None and evaluation.holdout and isinstance(self.data, WorldCorpusBlock):
             raise ConfigError(
                 f"evaluation.holdout={evaluation.holdout:g} with world: {self.data.world}",
                 reason="it sets documents of files aside, and a world's are written anew for every run",

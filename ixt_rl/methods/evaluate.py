@@ -7,12 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks.data import Data, problems_of_world
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.sampling import RolloutBlock
 from ixt_rl.blocks.strict import (
     Rows,
     Share,
 )
-from ixt_rl.blocks.template import Template, TemplateName, check_template_columns, renders_chats
+from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
 from ixt_rl.methods.measured import check_measurable
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
@@ -23,8 +23,8 @@ class EvaluateStage(Stage):
 
     type: Literal["evaluate"]
     data: Data
-    template: TemplateName | Template | None = None
-    rollout: RolloutSection
+    template: TemplateName | TemplateBlock | None = None
+    rollout: RolloutBlock
     problems: Rows | None = Field(None, description="default: 400 of a world, of a file all that are held out")
     min_told_gap: Share | None = Field(
         None,

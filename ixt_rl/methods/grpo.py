@@ -10,7 +10,7 @@ from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 
 
-class GrpoSection(Strict):
+class GrpoBlock(Strict):
     """GRPO (arXiv 2402.03300), through TRL."""
 
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
@@ -24,7 +24,7 @@ class GrpoStage(OnlineStage):
     """GRPO: rollouts of a group are weighed by how far their reward is from the group's mean."""
 
     type: Literal["grpo"]
-    grpo: GrpoSection = GrpoSection()
+    grpo: GrpoBlock = GrpoBlock()
     block: ClassVar[str] = "grpo"
 
 

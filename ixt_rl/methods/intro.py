@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from ixt_rl.blocks.keeping import KeepFields, kept_by
+from ixt_rl.blocks.keeping import KeepBlock, kept_by
 from ixt_rl.blocks.strict import BatchSize, PositiveFloat, Strict
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.online import OnlineStage
@@ -17,14 +17,14 @@ from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
 
 
-class Posterior(Strict):
+class PosteriorBlock(Strict):
     """Which model, shown the answer, estimates the posterior."""
 
     source: Literal["live", "frozen", "ema"] = "live"
     decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema only")
 
     @model_validator(mode="after")
-    def _decay(self) -> Posterior:
+    def _decay(self) -> PosteriorBlock:
         if (self.source == "ema") != (self.decay is not None):
             raise ConfigError(
                 f"source={self.source} with decay={self.decay}",
@@ -34,13 +34,13 @@ class Posterior(Strict):
         return self
 
 
-class IntroSection(KeepFields):
+class IntroBlock(KeepBlock):
     """InTRO (arXiv 2511.09865); the paper's setting is the default."""
 
     candidates: BatchSize | Literal["exact"] = Field(5, description="n, the taken token included")
     include_taken: bool = True
     clip: PositiveFloat | None = 200.0
-    posterior: Posterior = Posterior()
+    posterior: PosteriorBlock = PosteriorBlock()
     importance_ratio: bool = Field(
         False,
         description="weigh tokens by the ratio of the policy to the one that sampled, so that rollouts may serve "
@@ -52,7 +52,7 @@ class IntroStage(OnlineStage):
     """InTRO: kept rationales are trained token by token, on n candidates weighed by the answer-told posterior."""
 
     type: Literal["intro"]
-    intro: IntroSection = IntroSection()
+    intro: IntroBlock = IntroBlock()
     block: ClassVar[str] = "intro"
 
     @property

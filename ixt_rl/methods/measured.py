@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ixt_rl.blocks.data import FileData, PrefixData
+from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
 from ixt_rl.errors import ConfigError
 
 
 def check_measurable(data: Any, where: str) -> None:
     """Raises ConfigError where an evaluation apart from training would measure nothing, because nobody judges it."""
-    if isinstance(data, PrefixData):
+    if isinstance(data, PrefixDataBlock):
         raise ConfigError(
             f"prefixes of {data.path} as {where}",
             reason="how a text goes on is measured by the judge of a reward, and there is none here",
@@ -20,7 +20,7 @@ def check_measurable(data: Any, where: str) -> None:
 
 def check_held_out(data: Any) -> None:
     """Raises ConfigError where an evaluation beside training would measure nothing, because no rows are set aside."""
-    if isinstance(data, FileData | PrefixData) and not data.eval_rows:
+    if isinstance(data, FileDataBlock | PrefixDataBlock) and not data.eval_rows:
         raise ConfigError(
             f"an evaluation with data.eval_rows={data.eval_rows}",
             reason="no rows are set aside, so that nothing would be measured",

@@ -8,18 +8,18 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import Data, FileData, PrefixData, WorldData
-from ixt_rl.blocks.keeping import KeepFields, check_keep, keep_notes
-from ixt_rl.blocks.model import Lora
-from ixt_rl.blocks.optim import Optim
+from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, WorldDataBlock
+from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
+from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.rewards import Reward, RewardErrors
-from ixt_rl.blocks.sampling import Evaluation, RolloutSection
+from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
     PositiveInt,
     Steps,
 )
-from ixt_rl.blocks.template import Template, TemplateName, check_template_columns, renders_chats
+from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.measured import check_held_out
 from ixt_rl.methods.stage import Stage, Unread
@@ -30,7 +30,7 @@ class OnlineStage(Stage):
 
     type: str
     data: Data
-    template: TemplateName | Template | None = Field(
+    template: TemplateName | TemplateBlock | None = Field(
         None, description="a named template or an inline one; default: the world's, or `math`"
     )
     steps: Steps
@@ -41,14 +41,14 @@ class OnlineStage(Stage):
         1, description="updates whose rollouts are sampled together, before the first"
     )
     num_iterations: BatchSize = Field(1, description="times that each rollout is trained on")
-    rollout: RolloutSection
-    optim: Optim
+    rollout: RolloutBlock
+    optim: OptimBlock
     rewards: Annotated[list[Reward], Field(min_length=1)]
     reward_errors: RewardErrors = RewardErrors()
-    evaluation: Evaluation | None = Field(
-        Evaluation(), description="null: none; default: null where the data sets no rows aside (data.eval_rows)"
+    evaluation: EvaluationBlock | None = Field(
+        EvaluationBlock(), description="null: none; default: null where the data sets no rows aside (data.eval_rows)"
     )
-    lora: Lora | None = None
+    lora: LoraBlock | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None
 
@@ -58,7 +58,7 @@ class OnlineStage(Stage):
         if not isinstance(value, dict) or "evaluation" in value or not isinstance(value.get("data"), dict):
             return value
         data = value["data"]
-        kind = PrefixData if "suffix_tokens" in data else FileData
+        kind = PrefixDataBlock if "suffix_tokens" in data else FileDataBlock
         held_out = "world" in data or data.get("eval_rows", kind.model_fields["eval_rows"].default)
         return value if held_out else {**value, "evaluation": None}
 
@@ -78,9 +78,9 @@ class OnlineStage(Stage):
         return getattr(self, self.block)
 
     @property
-    def kept_by(self) -> KeepFields | None:
+    def kept_by(self) -> KeepBlock | None:
         """The block that says which rationales are trained; None for methods that compare weighted sums."""
-        return self.own if self.block and isinstance(self.own, KeepFields) else None
+        return self.own if self.block and isinstance(self.own, KeepBlock) else None
 
     @property
     def surprises(self) -> list[str]:
@@ -122,7 +122,7 @@ class OnlineStage(Stage):
                     reason="a step's rollouts are whole groups, computed in whole micro-batches",
                     remedy=f"make rollouts_per_step a multiple of {divisor}",
                 )
-        if isinstance(self.data, WorldData):
+        if isinstance(self.data, WorldDataBlock):
             checks.needs_rows(
                 self.rollouts_until(self.steps) // self.group_size,
                 f"steps={self.steps} with rollouts_per_step={self.rollouts_per_step}, group_size={self.group_size}",
@@ -155,7 +155,7 @@ class OnlineStage(Stage):
     @model_validator(mode="after")
     def _rewards_fit(self) -> OnlineStage:
         for reward in self.rewards:
-            if reward.type == "world" and not isinstance(self.data, WorldData):
+            if reward.type == "world" and not isinstance(self.data, WorldDataBlock):
                 raise ConfigError(
                     "a `world` reward on file data",
                     reason="a file has no verifier of its own",

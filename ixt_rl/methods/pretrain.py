@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import WorldData
-from ixt_rl.blocks.optim import Optim
+from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
     Seed,
@@ -29,10 +29,10 @@ class PretrainStage(Stage):
     """Next-token prediction on the prompts and rationales of the addition world; the base is shared by all runs."""
 
     type: Literal["pretrain"]
-    data: WorldData
+    data: WorldDataBlock
     steps: Steps
     batch_size: BatchSize = 64
-    optim: Optim
+    optim: OptimBlock
     seed: Seed = 0
 
     @model_validator(mode="after")

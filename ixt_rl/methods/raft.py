@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from ixt_rl.blocks.keeping import KeepFields, kept_by
+from ixt_rl.blocks.keeping import KeepBlock, kept_by
 from ixt_rl.blocks.strict import PositiveFloat
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 
 
-class RaftSection(KeepFields):
+class RaftBlock(KeepBlock):
     """RAFT: NLL on kept rationales; with `importance_ratio`, RAFT++ (arXiv 2504.11343)."""
 
     importance_ratio: bool = False
@@ -22,7 +22,7 @@ class RaftStage(OnlineStage):
     """RAFT: next-token prediction on kept rationales; RAFT++ weighs them by a clipped ratio."""
 
     type: Literal["raft"]
-    raft: RaftSection = RaftSection()
+    raft: RaftBlock = RaftBlock()
     block: ClassVar[str] = "raft"
 
     @property

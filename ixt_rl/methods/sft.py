@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from ixt_rl.blocks.documents import FileCorpus
+from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.template import renders_chats
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.documents import DocumentStage
@@ -24,7 +24,7 @@ class SftStage(DocumentStage):
         return self.template is None or renders_chats(self.template)
 
     def check_kind(self) -> None:
-        sources = self.data.sources if isinstance(self.data, FileCorpus) else []
+        sources = self.data.sources if isinstance(self.data, FileCorpusBlock) else []
         if not (sources and all(source.prompt or source.messages for source in sources)):
             raise ConfigError(
                 "type: sft on documents without prompts",

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ixt_rl.blocks.judges import WORLD, JudgeSection, RewriterSection
-from ixt_rl.blocks.model import Lora
-from ixt_rl.blocks.optim import Optim
-from ixt_rl.blocks.passages import Passages, SuffixCorpus, WorldPassages
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
+from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.optim import OptimBlock
+from ixt_rl.blocks.passages import Passages, SuffixCorpusBlock, WorldPassagesBlock
+from ixt_rl.blocks.sampling import RolloutBlock
 from ixt_rl.blocks.sip_choices import (
     UNJUDGED,
     Objective,
@@ -36,7 +36,7 @@ from ixt_rl.methods.stage import Stage
 from ixt_rl.types import CandidateSource
 
 
-class SuffixEvaluation(Strict):
+class SuffixEvaluationBlock(Strict):
     """Measured on prefixes that no training saw, by an independent judge."""
 
     every: PositiveInt = 50
@@ -46,17 +46,17 @@ class SuffixEvaluation(Strict):
     against: Name | None = Field(
         None, description="stage whose continuations of the same prefixes ours are compared with; default: originals"
     )
-    data: SuffixCorpus | None = Field(None, description="held-out documents; default: those of the stage's world")
-    judge: JudgeSection | None = Field(None, description="default: the world's verifier")
+    data: SuffixCorpusBlock | None = Field(None, description="held-out documents; default: those of the stage's world")
+    judge: JudgeBlock | None = Field(None, description="default: the world's verifier")
 
     @model_validator(mode="after")
-    def _something(self) -> SuffixEvaluation:
+    def _something(self) -> SuffixEvaluationBlock:
         if not self.temperatures:
             raise ConfigError("temperatures=[]", reason="nothing would be measured", remedy="give one, 0 for greedy")
         return self
 
 
-class SipFields(Strict):
+class SipBlock(Strict):
     """What a SIP stage has beside name, type and init."""
 
     data: Passages
@@ -72,8 +72,8 @@ class SipFields(Strict):
     beta: PositiveFloat = Field(0.1, description="of DPO")
     reference: ReferenceKind = Field("frozen", description="DPO's")
     reference_sync_steps: PositiveInt | None = Field(None, description="`synced` only: updates between two copies")
-    rewriter: RewriterSection | None = None
-    judge: JudgeSection | None = None
+    rewriter: RewriterBlock | None = None
+    judge: JudgeBlock | None = None
     judge_parameters: Parameters | None = Field(
         None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
     )
@@ -89,10 +89,10 @@ class SipFields(Strict):
     steps: Steps
     batch_size: BatchSize = Field(16, description="prefixes of each update")
     micro_batch_size: BatchSize | None = Field(None, description="prefixes in one forward pass; default: all")
-    rollout: RolloutSection
-    optim: Optim
-    evaluation: SuffixEvaluation | None = SuffixEvaluation()
-    lora: Lora | None = None
+    rollout: RolloutBlock
+    optim: OptimBlock
+    evaluation: SuffixEvaluationBlock | None = SuffixEvaluationBlock()
+    lora: LoraBlock | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: PositiveInt | None = None
 
@@ -101,7 +101,7 @@ class SipFields(Strict):
         return self.objective not in UNJUDGED
 
     @model_validator(mode="after")
-    def _candidates(self) -> SipFields:
+    def _candidates(self) -> SipBlock:
         sources = candidate_sources(self.objective, self.sources)
         rollouts_of_a_prompt(self.objective, sources, self.group_size, "group_size")
         check_reference(self.reference, self.reference_sync_steps)
@@ -124,7 +124,7 @@ class SipFields(Strict):
         return self
 
     @model_validator(mode="after")
-    def _truncated_ratio(self) -> SipFields:
+    def _truncated_ratio(self) -> SipBlock:
         if self.objective == "grpo" and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
             raise ConfigError(
                 f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} with objective: grpo",
@@ -134,8 +134,8 @@ class SipFields(Strict):
         return self
 
     @model_validator(mode="after")
-    def _worlds(self) -> SipFields:
-        of_world = isinstance(self.data, WorldPassages)
+    def _worlds(self) -> SipBlock:
+        of_world = isinstance(self.data, WorldPassagesBlock)
         evaluation = self.evaluation
         for key, section in (("rewriter", self.rewriter), ("judge", self.judge)):
             if section is not None and section.model == WORLD and not of_world:
@@ -161,7 +161,7 @@ class SipFields(Strict):
         return self
 
 
-class SipStage(SipFields, Stage):
+class SipStage(SipBlock, Stage):
     """Self-improving pretraining (SIP, arXiv 2601.21343) on prefixes and suffixes of documents, or a baseline of it."""
 
     type: Literal["sip"]

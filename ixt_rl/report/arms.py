@@ -12,7 +12,7 @@ from typing import Any
 
 from ixt_rl.evaluation import efficiency
 from ixt_rl.evaluation.efficiency import Match
-from ixt_rl.report.run_folder import Run, Stage, finals, number, unique
+from ixt_rl.report.run_folder import RunRecord, StageRecord, finals, number, unique
 
 BEST = "best temperature"
 _TEMPERATURE = re.compile(r"sampled@t([0-9.]+)/strict")
@@ -53,7 +53,7 @@ class Temperatures:
     rows: list[tuple[str, dict[float, tuple[float, float | None]]]]
 
 
-def lineage(run: Run, stage: Stage) -> list[Stage]:
+def lineage(run: RunRecord, stage: StageRecord) -> list[StageRecord]:
     """The stage and, before it, those on documents that it goes on from; the oldest first."""
     by_name = {found.name: found for found in run.stages}
     line = [stage]
@@ -62,7 +62,9 @@ def lineage(run: Run, stage: Stage) -> list[Stage]:
     return line
 
 
-def curve(run: Run, stage: Stage, metric: str, annotation: bool = True) -> dict[int, list[tuple[float, float]]]:
+def curve(
+    run: RunRecord, stage: StageRecord, metric: str, annotation: bool = True
+) -> dict[int, list[tuple[float, float]]]:
     """(FLOPs, score) of an arm's evaluations by seed.
 
     Args:
@@ -84,7 +86,7 @@ def curve(run: Run, stage: Stage, metric: str, annotation: bool = True) -> dict[
     return curves
 
 
-def is_plain(run: Run, stage: Stage) -> bool:
+def is_plain(run: RunRecord, stage: StageRecord) -> bool:
     """Trained on the documents as they are: no feedback shown, none left out by level, nor before."""
     return all(not shows_feedback(found.config) and not kept_levels(found.config) for found in lineage(run, stage))
 
@@ -100,14 +102,14 @@ def kept_levels(block: dict[str, Any]) -> list[int]:
     return (block.get("data") or {}).get("keep_levels") or []
 
 
-def plain_arm(run: Run, view: str) -> Stage | None:
+def plain_arm(run: RunRecord, view: str) -> StageRecord | None:
     """The view's plain training; of several, the one that was trained on the most tokens."""
     found = [stage for stage in run.document_stages if stage.view == view and is_plain(run, stage)]
     measured = [stage for stage in found if run.stage_rows(stage, "eval")]
     return max(measured, key=lambda stage: number(finals(run, stage)[0].get("tokens")) or 0.0, default=None)
 
 
-def efficiency_tables(run: Run, view: str) -> list[Table]:
+def efficiency_tables(run: RunRecord, view: str) -> list[Table]:
     """One table for each score: sampled, greedy, and at the best temperature where every evaluation has several."""
     plain = plain_arm(run, view)
     if plain is None:
@@ -137,7 +139,7 @@ def efficiency_tables(run: Run, view: str) -> list[Table]:
     return tables
 
 
-def match(run: Run, plain: Stage, arm: Stage, metric: str, score: float, annotation: bool) -> Match:
+def match(run: RunRecord, plain: StageRecord, arm: StageRecord, metric: str, score: float, annotation: bool) -> Match:
     """The arm's efficiency against plain training at one score of `metric`."""
     counts = [problems(stage) for stage in (plain, arm)]
     known = [count for count in counts if count]
@@ -150,7 +152,7 @@ def match(run: Run, plain: Stage, arm: Stage, metric: str, score: float, annotat
     )
 
 
-def named_efficiency(run: Run, name: str, stage_name: str) -> Match | None:
+def named_efficiency(run: RunRecord, name: str, stage_name: str) -> Match | None:
     """The match that a metric of an expectation names; None where the name is another metric's.
 
     Args:
@@ -183,7 +185,7 @@ def readings(tables: list[Table]) -> list[str]:
     return said
 
 
-def temperatures(run: Run, view: str) -> Temperatures | None:
+def temperatures(run: RunRecord, view: str) -> Temperatures | None:
     """Strict shares of the view's arms by temperature; None where only one temperature was sampled."""
     stages = [stage for stage in run.document_stages if stage.view == view]
     rows = []
@@ -212,7 +214,7 @@ def temperature(metric: str) -> float | None:
     return float(parsed.group(1)) if parsed else None
 
 
-def problems(stage: Stage) -> int | None:
+def problems(stage: StageRecord) -> int | None:
     """Held-out problems of a stage's evaluations on the way."""
     evaluation = stage.config.get("evaluation") or {}
     count = evaluation.get("curve_problems", evaluation.get("problems"))
@@ -239,7 +241,7 @@ def _score(row: dict[str, Any], metric: str) -> float | None:
     return max((value for name in names if (value := number(row[name])) is not None), default=None)
 
 
-def _score_names(run: Run, stages: list[Stage]) -> list[str]:
+def _score_names(run: RunRecord, stages: list[StageRecord]) -> list[str]:
     rows = [row for stage in stages for found in run.stage_rows(stage, "eval").values() for row in found]
     keys = set(unique(key for row in rows for key in row))
     kind = "strict" if keys & {"sampled/strict", "greedy/strict"} else "checked"

@@ -23,8 +23,17 @@ from ixt_rl.report.figures import documents as arm_plots
 from ixt_rl.report.figures import suffixes as sip_plots
 from ixt_rl.report.figures.plotter import Plotter
 from ixt_rl.report.glossary import glossary
-from ixt_rl.report.results import Group, claims, expectations, figure, missing_stages, results, shown_columns, status
-from ixt_rl.report.run_folder import Run, finals, number, read_run, unique
+from ixt_rl.report.results import (
+    ViewTable,
+    claims,
+    expectations,
+    figure,
+    missing_stages,
+    results,
+    shown_columns,
+    status,
+)
+from ixt_rl.report.run_folder import RunRecord, finals, number, read_run, unique
 from ixt_rl.report.samples import sample_pairs, shown
 from ixt_rl.report.sentences import arms as arm_words
 from ixt_rl.report.sentences import describe, listed, uncertainty
@@ -144,11 +153,11 @@ _SEED_TABLES = (
 """Pairs of metrics; the first whose second one was measured is shown by seed."""
 
 
-def _has_arms(run: Run, view: str) -> bool:
+def _has_arms(run: RunRecord, view: str) -> bool:
     return len([stage for stage in run.document_stages if stage.view == view]) > 1
 
 
-def _efficiency(run: Run, plotter: Plotter, view: str) -> dict[str, Any]:
+def _efficiency(run: RunRecord, plotter: Plotter, view: str) -> dict[str, Any]:
     tables = arms.efficiency_tables(run, view)
     return {
         "view": view,
@@ -160,7 +169,7 @@ def _efficiency(run: Run, plotter: Plotter, view: str) -> dict[str, Any]:
     }
 
 
-def _seed_tables(groups: list[Group]) -> list[tuple[str, str, list[str], list[tuple[str, list[str]]]]]:
+def _seed_tables(groups: list[ViewTable]) -> list[tuple[str, str, list[str], list[tuple[str, list[str]]]]]:
     """(view, the two metrics, seeds, rows of both) of the views with more than one seed."""
     tables = []
     for group in groups:
@@ -186,7 +195,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _notes(run: Run) -> list[tuple[str, str]]:
+def _notes(run: RunRecord) -> list[tuple[str, str]]:
     found = []
     for stage in run.stages:
         found += [(stage.name, str(note)) for note in stage.summary.get("notes") or []]
@@ -201,7 +210,7 @@ def _notes(run: Run) -> list[tuple[str, str]]:
     return found
 
 
-def _pretrained(run: Run) -> list[str]:
+def _pretrained(run: RunRecord) -> list[str]:
     lines = []
     for stage in run.stages:
         rows = run.stage_rows(stage, "train")
@@ -217,7 +226,7 @@ def _pretrained(run: Run) -> list[str]:
     return lines
 
 
-def _prompt_lengths(run: Run) -> list[tuple[str, dict[str, Any]]]:
+def _prompt_lengths(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
     """Distinct prompt-length statistics, with the names of the stages that have them."""
     found: dict[str, tuple[list[str], dict[str, Any]]] = {}
     for stage in run.stages:

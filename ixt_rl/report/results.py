@@ -13,7 +13,7 @@ from typing import Any
 
 from ixt_rl.pages.numbers import engineering
 from ixt_rl.report.arms import shows_feedback, wish_of
-from ixt_rl.report.run_folder import Run, Stage, cost, finals, make_stages, number, unfinished, unique
+from ixt_rl.report.run_folder import RunRecord, StageRecord, cost, finals, make_stages, number, unfinished, unique
 
 DASH = "–"
 
@@ -106,14 +106,14 @@ class Row:
 
 
 @dataclass
-class Group:
+class ViewTable:
     """The rows of one view."""
 
     view: str
     rows: list[Row]
 
 
-def results(run: Run) -> list[Group]:
+def results(run: RunRecord) -> list[ViewTable]:
     """Rows of every view in which something was measured."""
     groups = []
     for view in run.views:
@@ -124,17 +124,17 @@ def results(run: Run) -> list[Group]:
         rows.sort(key=lambda row: not row.is_base)
         if rows:
             _mark_best(rows)
-            groups.append(Group(view, rows))
+            groups.append(ViewTable(view, rows))
     return groups
 
 
-def summary_results(summary: dict[str, Any]) -> list[Group]:
+def summary_results(summary: dict[str, Any]) -> list[ViewTable]:
     """As `results`, from summary.json alone."""
     stages = make_stages({}, summary, [])
-    return results(Run(str(summary.get("name")), {}, "", [], [], summary, stages, []))
+    return results(RunRecord(str(summary.get("name")), {}, "", [], [], summary, stages, []))
 
 
-def shown_columns(groups: list[Group]) -> list[Column]:
+def shown_columns(groups: list[ViewTable]) -> list[Column]:
     """The columns in which at least one row has a value; `told/checked` only where no row is strict."""
     rows = [row for group in groups for row in group.rows]
     columns = _columns(unique(key for row in rows for key in row.cells))
@@ -189,7 +189,7 @@ def _checked(item: dict[str, Any], verdicts: dict[bool | None, str]) -> dict[str
     }
 
 
-def status(run: Run) -> tuple[str, str]:
+def status(run: RunRecord) -> tuple[str, str]:
     """(`finished` | `stopped` | `unfinished`, why)."""
     stated = run.summary.get("status")
     if stated == "finished":
@@ -199,7 +199,7 @@ def status(run: Run) -> tuple[str, str]:
     return "unfinished", "there is no summary.json: the run is still going, or was cut off without a word"
 
 
-def missing_stages(run: Run) -> list[str]:
+def missing_stages(run: RunRecord) -> list[str]:
     """Stages of the config that left no result."""
     return unique(
         stage.name
@@ -208,7 +208,7 @@ def missing_stages(run: Run) -> list[str]:
     )
 
 
-def _row(run: Run, stage: Stage) -> Row | None:
+def _row(run: RunRecord, stage: StageRecord) -> Row | None:
     mean, spread = finals(run, stage)
     measured = any(metric(mean, column.key) is not None for column in COLUMNS if column.measured)
     if not measured and not (stage.documents and mean):  # those have at least tokens and FLOPs to show
@@ -229,7 +229,7 @@ def _row(run: Run, stage: Stage) -> Row | None:
     return Row(label, stage.name, is_base, _cells(values, spread), stage.summary.get("seeds") or {}, note)
 
 
-def _start_row(run: Run, stage: Stage) -> Row | None:
+def _start_row(run: RunRecord, stage: StageRecord) -> Row | None:
     """The base model as a trained stage found it, for runs that have no `evaluate` stage."""
     if not stage.trained or stage.of is not None:
         return None

@@ -27,7 +27,7 @@ FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageRecord:
     """One stage, as its config and the summary tell it.
 
     Args:
@@ -83,7 +83,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run folder.
 
     Args:
@@ -98,23 +98,23 @@ class Run:
     rows: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     summary: dict[str, Any]
-    stages: list[Stage]
+    stages: list[StageRecord]
     unreadable: list[str]
 
     @property
-    def online_stages(self) -> list[Stage]:
+    def online_stages(self) -> list[StageRecord]:
         return [stage for stage in self.stages if stage.online]
 
     @property
-    def document_stages(self) -> list[Stage]:
+    def document_stages(self) -> list[StageRecord]:
         return [stage for stage in self.stages if stage.documents]
 
     @property
-    def suffix_stages(self) -> list[Stage]:
+    def suffix_stages(self) -> list[StageRecord]:
         return [stage for stage in self.stages if stage.suffixes]
 
     @property
-    def trained_stages(self) -> list[Stage]:
+    def trained_stages(self) -> list[StageRecord]:
         return [stage for stage in self.stages if stage.trained]
 
     @property
@@ -126,7 +126,7 @@ class Run:
     def labels(self) -> list[str]:
         return unique(stage.label for stage in self.trained_stages)
 
-    def stage_rows(self, stage: Stage, phase: str) -> dict[int, list[dict[str, Any]]]:
+    def stage_rows(self, stage: StageRecord, phase: str) -> dict[int, list[dict[str, Any]]]:
         """Rows of a stage by seed, ordered by step."""
         found: dict[int, list[dict[str, Any]]] = {}
         for row in self.rows:
@@ -135,7 +135,7 @@ class Run:
         return {seed: sorted(rows, key=lambda row: row["step"]) for seed, rows in sorted(found.items())}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunRecord:
     """Reads a run folder.
 
     Raises:
@@ -153,7 +153,7 @@ def read_run(folder: Path) -> Run:
     summary = _read_summary(folder / "summary.json", unreadable)
     rows = [row for row in _read_lines(folder / "metrics.jsonl", unreadable) if number(row.get("step")) is not None]
     latest = {(r.get("stage"), r.get("seed"), r.get("phase"), r["step"]): r for r in rows}  # a resumed step twice
-    return Run(
+    return RunRecord(
         name=str(summary.get("name") or config.get("name") or folder.resolve().name),
         config=config,
         config_text=config_text,
@@ -165,7 +165,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[Stage]:
+def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[StageRecord]:
     """The run's stages in the config's order, then any that only the summary or the rows name.
 
     A stage is labelled by its method, or by its name where two stages of a view would share a label.
@@ -176,7 +176,7 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
     types = {row["stage"]: row.get("type") for row in rows if row.get("stage")}
     counted = {row["stage"] for row in rows if row.get("phase") == "eval" and _counts_tokens(row)}
     counted |= {name for name, found in summaries.items() if _counts_tokens(found.get("mean") or {})}
-    stages: dict[str, Stage] = {}
+    stages: dict[str, StageRecord] = {}
     previous: str | None = None
     for name in unique([*configs, *summaries, *types]):
         block, result = configs.get(name, {}), summaries.get(name, {})
@@ -189,7 +189,7 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
         label = result.get("label")
         if not label or label == name:
             label = shows.label(block) or name
-        stages[name] = Stage(
+        stages[name] = StageRecord(
             name,
             kind,
             label,
@@ -217,7 +217,7 @@ def view_of(block: dict[str, Any]) -> str:
     return str(data.get("view") or next(iter(VIEWS.get(world, ())), "sum"))
 
 
-def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
+def finals(run: RunRecord, stage: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     """Mean and spread over seeds of a stage's final metrics; of the last evaluations where the summary has none."""
     if stage.summary.get("mean"):
         return stage.summary["mean"], stage.summary.get("spread") or {}
@@ -229,7 +229,7 @@ def finals(run: Run, stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
     return mean, spread
 
 
-def unfinished(run: Run, stage: Stage) -> str:
+def unfinished(run: RunRecord, stage: StageRecord) -> str:
     """Which seeds of a trained stage are missing or did not reach the last step; empty if all did."""
     planned, seeds = stage.config.get("steps"), run.config.get("seeds") or []
     if not stage.trained or stage.role == "base" or planned is None:
@@ -242,7 +242,7 @@ def unfinished(run: Run, stage: Stage) -> str:
     return "; ".join(short + [f"seed {seed} not run" for seed in seeds if seed not in reached])
 
 
-def cost(run: Run, stage: Stage, name: str) -> float | None:
+def cost(run: RunRecord, stage: StageRecord, name: str) -> float | None:
     """`flops` or `seconds` of one seed of a stage, averaged over seeds: both grow over a stage's rows."""
     rows = [run.stage_rows(stage, phase) for phase in ("train", "eval")]
     seeds = {seed for found in rows for seed in found}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_rl.report.arms import shows_feedback, wish_of
-from ixt_rl.report.run_folder import Run, Stage, number, unique
+from ixt_rl.report.run_folder import RunRecord, StageRecord, number, unique
 
 # verdict -> (mark, words); the page colours by the key
 VERDICTS = {
@@ -50,7 +50,7 @@ class Samples:
         return ", ".join(f"{counts[key]} {words}" for key, (_, words) in VERDICTS.items() if counts[key]) or "none"
 
 
-def sample_pairs(run: Run) -> list[Samples]:
+def sample_pairs(run: RunRecord) -> list[Samples]:
     """Samples of every trained stage that has any: online, the first step against the last; see `_by_wish`."""
     found = []
     for stage in run.trained_stages:
@@ -69,7 +69,7 @@ def sample_pairs(run: Run) -> list[Samples]:
     return found
 
 
-def _by_wish(stage: Stage, rows: list[dict[str, Any]], seed: Any) -> list[Samples]:
+def _by_wish(stage: StageRecord, rows: list[dict[str, Any]], seed: Any) -> list[Samples]:
     """Last samples of a stage on documents: with its own wish on the left, with each of the others on the right."""
     last = max((s["step"] for s in rows), default=0)
     by_mode: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from ixt_rl.report.arms import kept_levels, shows_feedback
-from ixt_rl.report.run_folder import Run, Stage, number, unique
+from ixt_rl.report.run_folder import RunRecord, StageRecord, number, unique
 
 
-def describe(run: Run) -> str:
+def describe(run: RunRecord) -> str:
     """What the run is, in one sentence."""
     model = run.config.get("model") or {}
     new = model.get("new") or {}
@@ -42,7 +42,7 @@ def describe(run: Run) -> str:
     return f"{start} {listed(parts) or 'is measured'}{views_said}{seeds_said if trained else ''}."
 
 
-def arms(run: Run) -> list[tuple[str, str]]:
+def arms(run: RunRecord) -> list[tuple[str, str]]:
     """(name, what it sees) of every stage on documents whose config is known."""
     return [
         (stage.name, _chooses(stage) if stage.suffixes else _sees(stage))
@@ -51,7 +51,7 @@ def arms(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def uncertainty(run: Run) -> str:
+def uncertainty(run: RunRecord) -> str:
     """How far a share may be off by the choice of problems."""
     counts = [
         count
@@ -70,7 +70,7 @@ def listed(items: list[str]) -> str:
     return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""
 
 
-def _rollouts(stages: list[Stage]) -> str:
+def _rollouts(stages: list[StageRecord]) -> str:
     budgets = unique(f"{s.config.get('steps')} {s.config.get('rollouts_per_step')}" for s in stages)
     if len(budgets) != 1 or "None" in budgets[0]:
         return ""
@@ -79,7 +79,7 @@ def _rollouts(stages: list[Stage]) -> str:
     return f" on {steps * rollouts:,} rollouts{each} ({steps} steps of {rollouts})"
 
 
-def _arms(stages: list[Stage]) -> str:
+def _arms(stages: list[StageRecord]) -> str:
     """`, in 3 arms: plain, level and critique (600 k tokens each)`."""
     budgets = unique(_budget(stage) for stage in stages)
     each = " each" if len(stages) > 1 else ""
@@ -89,7 +89,7 @@ def _arms(stages: list[Stage]) -> str:
     return f" in {len(stages)} arms, {listed([stage.name for stage in stages])}{budget}"
 
 
-def _budget(stage: Stage) -> str:
+def _budget(stage: StageRecord) -> str:
     steps = number(stage.config.get("steps"))
     return f"{steps:,} steps" if steps else ""
 
@@ -105,7 +105,7 @@ _OBJECTIVES = {
 }
 
 
-def _chooses(stage: Stage) -> str:
+def _chooses(stage: StageRecord) -> str:
     """What a SIP stage learns from."""
     config = stage.config
     said = [_OBJECTIVES.get(str(config.get("objective")), str(config.get("objective")))]
@@ -122,7 +122,7 @@ def _chooses(stage: Stage) -> str:
     return ", ".join(said)
 
 
-def _sees(stage: Stage) -> str:
+def _sees(stage: StageRecord) -> str:
     kept, data = kept_levels(stage.config), stage.config.get("data") or {}
     said = f"only documents of level {listed([str(level) for level in kept])}" if kept else "every document"
     if not shows_feedback(stage.config):

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 from ixt_rl.report.figures.plotter import legend, run_looks, x_axis
 from ixt_rl.report.figures.series import budget, mean_curve
-from ixt_rl.report.results import Group, Row, results
-from ixt_rl.report.run_folder import Run, Stage, unique
+from ixt_rl.report.results import Row, ViewTable, results
+from ixt_rl.report.run_folder import RunRecord, StageRecord, unique
 
 MISSING = "not set"
 _PANELS = (
@@ -29,14 +29,14 @@ _DOCUMENT_PANELS = (
 )
 
 
-def named(runs: list[Run], folders: list[Path]) -> dict[str, Run]:
+def named(runs: list[RunRecord], folders: list[Path]) -> dict[str, RunRecord]:
     """Runs by name; by folder where two runs share a name."""
     names = [run.name for run in runs]
     keys = [n if names.count(n) == 1 else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
     return dict(zip(keys, runs, strict=True))
 
 
-def side_by_side(runs: dict[str, Run]) -> list[Group]:
+def side_by_side(runs: dict[str, RunRecord]) -> list[ViewTable]:
     """Final figures grouped by view and stage label; a row is a run."""
     by_key: dict[tuple[str, str], list[Row]] = {}
     for name, run in runs.items():
@@ -48,7 +48,7 @@ def side_by_side(runs: dict[str, Run]) -> list[Group]:
         for row in rows:
             for cell in row.cells.values():
                 cell.best = False  # runs are repetitions or changes, not rivals in one table
-    return [Group(f"{label}, {view}" if view else label, rows) for (view, label), rows in _by_view(by_key)]
+    return [ViewTable(f"{label}, {view}" if view else label, rows) for (view, label), rows in _by_view(by_key)]
 
 
 def _by_view(by_key: dict[tuple[str, str], list[Row]]) -> list[tuple[tuple[str, str], list[Row]]]:
@@ -57,7 +57,7 @@ def _by_view(by_key: dict[tuple[str, str], list[Row]]) -> list[tuple[tuple[str, 
 
 
 def expectation_rows(
-    runs: dict[str, Run], read: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    runs: dict[str, RunRecord], read: Callable[[dict[str, Any]], list[dict[str, Any]]]
 ) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
     """(text, bound, one verdict for each run) of what `read` finds in a summary: expectations or claims."""
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -67,7 +67,7 @@ def expectation_rows(
     return [(text, bound, [by_run.get(name) for name in runs]) for (text, bound), by_run in found.items()]
 
 
-def differences(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
+def differences(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
     """Config keys whose values are not the same in all runs, with each run's value."""
     flat = [_flatten(run.config) for run in runs.values()]
     keys = unique(key for config in flat for key in config)
@@ -75,7 +75,7 @@ def differences(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def unshared_stages(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
+def unshared_stages(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
     """Stages that some of the runs lack, with the runs that have them."""
     have: dict[str, list[str]] = {}
     for name, run in runs.items():
@@ -84,7 +84,7 @@ def unshared_stages(runs: dict[str, Run]) -> list[tuple[str, list[str]]]:
     return [(stage, names) for stage, names in have.items() if len(names) < len(runs)]
 
 
-def curves(runs: dict[str, Run]) -> list[Drawing]:
+def curves(runs: dict[str, RunRecord]) -> list[Drawing]:
     """One figure a view and label: the mean curve of each run against rollouts, or tokens of documents."""
     keys = dict.fromkeys((stage.view, stage.label) for run in runs.values() for stage in run.trained_stages)
     drawings = []
@@ -127,7 +127,7 @@ def _draw(names: list[str], panels, lines, x: str, file_name: str, title: str) -
         return Drawing(file_name, title, "Mean over each run's seeds.", inline_svg(fig, file_name))
 
 
-def _stage(run: Run, view: str, label: str) -> Stage | None:
+def _stage(run: RunRecord, view: str, label: str) -> StageRecord | None:
     return next((stage for stage in run.trained_stages if (stage.view, stage.label) == (view, label)), None)
 
 

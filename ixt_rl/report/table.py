@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ixt_rl.report.results import COUNTS, Cell, Column, Group, claims, expectations, shown_columns, summary_results
+from ixt_rl.report.results import COUNTS, Cell, Column, ViewTable, claims, expectations, shown_columns, summary_results
 
 _SPREAD_IN = "sampled/strict"
 _CHECKED = ("sampled/checked", "greedy/checked")
@@ -48,7 +48,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _columns(groups: list[Group]) -> list[Column]:
+def _columns(groups: list[ViewTable]) -> list[Column]:
     """What fits a terminal of 80 columns; a run on documents shows its costs in place of how answers look."""
     columns = [column for column in shown_columns(groups) if column.short]
     keys = {column.key for column in columns}
@@ -70,7 +70,7 @@ def _cell(column: Column, cell: Cell) -> Text:
     return Text(text, style="bold" if cell.best else "", no_wrap=True)
 
 
-def _caption(summary: dict[str, Any], groups: list[Group]) -> Text:
+def _caption(summary: dict[str, Any], groups: list[ViewTable]) -> Text:
     caption = Text(style="not dim not italic")
     if any(row.cells[_SPREAD_IN].spread is not None for group in groups for row in group.rows):
         caption.append("±: sample standard deviation over seeds.\n")

@@ -25,7 +25,7 @@ from torch import Tensor
 from ixt_rl.backends import require
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.vllm_requests import Request, make_requests
-from ixt_rl.rollout.weights.broadcast import Group, Meeting, receive
+from ixt_rl.rollout.weights.broadcast import Meeting, TransferGroup, receive
 from ixt_rl.rollout.weights.manifest import TensorEntry, whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -400,7 +400,7 @@ def _join(worker: Any, meeting: Meeting, first_rank: int, node: str) -> None:
     """Runs in every vLLM worker."""
     if (old := getattr(worker, "ixt_rl_group", None)) is not None:
         old.abort()
-    worker.ixt_rl_group = Group(meeting, first_rank + worker.rank, worker.device, node)
+    worker.ixt_rl_group = TransferGroup(meeting, first_rank + worker.rank, worker.device, node)
 
 
 def _receive(worker: Any) -> dict[str, TensorEntry]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from ixt_rl.config.expectations import Expectation
+from ixt_rl.config.expectations import ExpectationBlock
 from ixt_rl.report.arms import named_efficiency
-from ixt_rl.report.run_folder import Run
+from ixt_rl.report.run_folder import RunRecord
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder
 
 
-def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, Any]:
+def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> dict[str, Any]:
     """The expectation with its measured value and whether it holds; None where it was not measured."""
     value, note = _measured(expectation, expectation.stage, folder, run)
     if expectation.minus is not None and value is not None:
@@ -46,7 +46,7 @@ def _check(expectation: Expectation, folder: RunFolder, run: Run) -> dict[str, A
     }
 
 
-def _measured(expectation: Expectation, stage: str, folder: RunFolder, run: Run) -> tuple[float | None, str]:
+def _measured(expectation: ExpectationBlock, stage: str, folder: RunFolder, run: RunRecord) -> tuple[float | None, str]:
     """The mean over seeds of a metric of `stage`, or its compute-efficiency; with what to know about it."""
     match = named_efficiency(run, expectation.metric, stage)
     if match is None:
@@ -54,7 +54,7 @@ def _measured(expectation: Expectation, stage: str, folder: RunFolder, run: Run)
     return match.ratio, match.refused or (f"fragile: {match.fragile}" if match.fragile else "")
 
 
-def _mean(expectation: Expectation, stage: str, folder: RunFolder) -> float | None:
+def _mean(expectation: ExpectationBlock, stage: str, folder: RunFolder) -> float | None:
     folders = [f for f in folder.stages if f.stage == stage and f.path.is_dir()]
     if expectation.at_step is None:
         values = [final_values(f).get(expectation.metric) for f in folders]

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from ixt_rl.blocks.checks import on_this_machine
-from ixt_rl.blocks.data import FileData, PrefixData
-from ixt_rl.blocks.documents import SourceSection
-from ixt_rl.blocks.model import Model
+from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
+from ixt_rl.blocks.documents import SourceBlock
+from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.config.schema import RunConfig
 
 
@@ -25,7 +25,7 @@ def _named(value: Any) -> Iterator[str]:
         for entry in value:
             yield from _named(entry)
     elif isinstance(value, BaseModel):
-        if isinstance(value, Model | FileData | PrefixData | SourceSection) and value.path is not None:
+        if isinstance(value, ModelBlock | FileDataBlock | PrefixDataBlock | SourceBlock) and value.path is not None:
             yield from [value.path] if isinstance(value.path, str) else value.path
         for name in type(value).model_fields:
             yield from _named(getattr(value, name))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ixt_rl.blocks.data import WorldData
-from ixt_rl.blocks.documents import WorldCorpus
-from ixt_rl.blocks.passages import WorldPassages
+from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.blocks.documents import WorldCorpusBlock
+from ixt_rl.blocks.passages import WorldPassagesBlock
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run.fingerprint import initial_path
@@ -18,7 +18,11 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
         return config.model.path
     assert config.model.new is not None
     data = config.stages[0].data
-    world = WORLDS[data.world]() if isinstance(data, WorldData | WorldCorpus | WorldPassages) else AdditionWorld()
+    world = (
+        WORLDS[data.world]()
+        if isinstance(data, WorldDataBlock | WorldCorpusBlock | WorldPassagesBlock)
+        else AdditionWorld()
+    )
     tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
     path = initial_path(config)
     new_model(config.model.new, tokenizer).save_pretrained(path)

@@ -8,7 +8,7 @@ from typing import Any
 from ixt_rl.config.load import resolved
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.files import write_json
-from ixt_rl.report.run_folder import Run, make_stages, view_of
+from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -60,8 +60,8 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
     }
 
 
-def _as_run(config: RunConfig, folder: RunFolder) -> Run:
+def _as_run(config: RunConfig, folder: RunFolder) -> RunRecord:
     """The run so far, as the report reads it."""
     plain = resolved(config)
     rows = [{**row, "stage": stage.stage} for stage in folder.stages for row in stage.metrics()]
-    return Run(config.name, plain, "", rows, [], {}, make_stages(plain, {}, rows), [])
+    return RunRecord(config.name, plain, "", rows, [], {}, make_stages(plain, {}, rows), [])

@@ -34,7 +34,7 @@ START_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Task:
+class Check:
     """One comparison: the gold answer's text (or its accepted forms) and the extracted answer."""
 
     gold: str | list[str]
@@ -152,7 +152,7 @@ class MathPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="math-reward")
         self._closed = False
 
-    def judge(self, tasks: Sequence[Task]) -> list[TaskResult]:
+    def judge(self, tasks: Sequence[Check]) -> list[TaskResult]:
         """Judge all tasks in parallel, in order.
 
         Raises:
@@ -182,7 +182,7 @@ class MathPool:
             if worker is not None:
                 worker.close_pipes()
 
-    def _judge_one(self, task: Task) -> TaskResult:
+    def _judge_one(self, task: Check) -> TaskResult:
         worker = self._slots.get()
         try:
             worker, result = self._run(worker, task)
@@ -199,7 +199,7 @@ class MathPool:
             self._count(f"undecided/{result.reason.partition(':')[0]}")
         return result
 
-    def _run(self, worker: _Worker | None, task: Task) -> tuple[_Worker | None, TaskResult]:
+    def _run(self, worker: _Worker | None, task: Check) -> tuple[_Worker | None, TaskResult]:
         """One task on one worker; the worker is None afterwards when it had to be killed or died."""
         if worker is not None:
             try:
@@ -216,7 +216,7 @@ class MathPool:
             self._count("crashes")
             return None, TaskResult(None, "crash: a new worker process died", None, 0.0)
 
-    def _attempt(self, worker: _Worker, task: Task) -> tuple[_Worker | None, TaskResult]:
+    def _attempt(self, worker: _Worker, task: Check) -> tuple[_Worker | None, TaskResult]:
         """Raises _DiedIdle when the worker ended before it began."""
         start = time.monotonic()
         until = start + self.deadline_s

@@ -25,7 +25,7 @@ from ixt_rl.rewards.math.extract import EXTRACTIONS, Extraction, final_answer
 from ixt_rl.rewards.math.golds import Gold, OnBadGold, parse_gold
 from ixt_rl.rewards.math.opinion import Opinion, ThirdOpinion
 from ixt_rl.rewards.math.outcome import Decision
-from ixt_rl.rewards.math.pool import MathPool, Task, shared_pool
+from ixt_rl.rewards.math.pool import Check, MathPool, shared_pool
 from ixt_rl.types import Verdict
 
 Completion = str | list[dict[str, Any]]
@@ -140,7 +140,7 @@ class MathReward:
             questions: B questions, for the judge of undecided answers.
         """
         verdicts: list[Verdict] = []
-        pending: list[tuple[int, Task]] = []
+        pending: list[tuple[int, Check]] = []
         for row, (text, gold) in enumerate(zip(answers, golds, strict=True)):
             start = time.perf_counter()
             if gold is None:
@@ -157,7 +157,7 @@ class MathReward:
                 verdicts.append(_verdict(decision.right, decision.reason, text, time.perf_counter() - start))
             except NeedsWorker:
                 verdicts.append(_verdict(None, "pending", text, 0.0))
-                pending.append((row, Task(gold.texts, text or "", self.tolerance)))
+                pending.append((row, Check(gold.texts, text or "", self.tolerance)))
         if pending:
             results = self.pool.judge([task for _, task in pending])
             for (row, task), result in zip(pending, results, strict=True):

@@ -80,10 +80,10 @@ def _rows_file(rng: random.Random, folder: Path, ending: str) -> Path:
 
 def documents(rng: random.Random, folder: Path) -> None:
     """Rows of documents, read as a stream does, for two passes."""
-    from ixt_rl.data.stream import Source, SourceReader
+    from ixt_rl.data.stream import DocumentSource, SourceReader
 
     file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))
-    source = Source((str(file),), prompt=rng.choice((None, "prompt")), feedback=rng.choice((None, "feedback")))
+    source = DocumentSource((str(file),), prompt=rng.choice((None, "prompt")), feedback=rng.choice((None, "feedback")))
     reader = SourceReader(source)
     reader.check()
     for _ in range(12):
@@ -92,12 +92,12 @@ def documents(rng: random.Random, folder: Path) -> None:
 
 def problems(rng: random.Random, folder: Path) -> None:
     """Rows of problems."""
-    from ixt_rl.blocks.data import FileData
+    from ixt_rl.blocks.data import FileDataBlock
     from ixt_rl.data.questions import load_rows
 
     file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))
     spec = {"path": str(file), "answer": rng.choice(("answer", "level")), "eval_rows": rng.choice((0, 1))}
-    load_rows(FileData.model_validate(spec | {"columns": rng.choice(([], ["text"]))}))
+    load_rows(FileDataBlock.model_validate(spec | {"columns": rng.choice(([], ["text"]))}))
 
 
 def annotated(rng: random.Random, folder: Path) -> None:

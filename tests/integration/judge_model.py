@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.models import byte_tokenizer, new_model
 
 CHAT = (
@@ -19,7 +19,7 @@ def save_judge(folder: Path) -> str:
     """Random weights, the same in every process; head size 32, which vLLM's CPU build takes."""
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHAT
-    spec = NewModel(hidden_size=64, heads=2, intermediate_size=128, max_positions=POSITIONS, init_std=0.2)
+    spec = NewModelBlock(hidden_size=64, heads=2, intermediate_size=128, max_positions=POSITIONS, init_std=0.2)
     new_model(spec, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -139,11 +139,13 @@ def test_levels_of_a_programmatic_judge_separate_right_from_wrong(tmp_path):
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory):
     """A folder with a tiny model of bytes that knows nothing."""
-    from ixt_rl.blocks.model import NewModel
+    from ixt_rl.blocks.model import NewModelBlock
     from ixt_rl.models import byte_tokenizer, new_model
 
     folder = tmp_path_factory.mktemp("judge")
-    spec = NewModel(hidden_size=64, heads=2, intermediate_size=128, init_std=0.2, max_positions=4096, tokenizer="bytes")
+    spec = NewModelBlock(
+        hidden_size=64, heads=2, intermediate_size=128, init_std=0.2, max_positions=4096, tokenizer="bytes"
+    )
     tokenizer = byte_tokenizer()
     new_model(spec, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

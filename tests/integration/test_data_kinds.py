@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.models import new_model
 from ixt_rl.run import run_config
 from tests.integration.run_helpers import config, rows
@@ -24,7 +24,7 @@ def folder(tmp_path_factory) -> Path:
 def checkpoint(folder: Path) -> str:
     """A model whose tokenizer names the token that opens turns as its EOS."""
     tokenizer = chat_tokenizer(CHATML, "<|im_start|>")
-    model = new_model(NewModel(hidden_size=16, heads=2, intermediate_size=16, layers=1), tokenizer)
+    model = new_model(NewModelBlock(hidden_size=16, heads=2, intermediate_size=16, layers=1), tokenizer)
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")

@@ -142,13 +142,13 @@ def test_annotated_files_with_weights(tmp_path):
 
 def test_filtered_files_and_sft(tmp_path):
     file = str(annotated(tmp_path))
-    from ixt_rl.blocks.model import NewModel
+    from ixt_rl.blocks.model import NewModelBlock
     from ixt_rl.models import byte_tokenizer, new_model
 
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     base = tmp_path / "base"
-    spec = NewModel(hidden_size=32, heads=2, intermediate_size=64, tokenizer="bytes")
+    spec = NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, tokenizer="bytes")
     new_model(spec, tokenizer).save_pretrained(base)
     tokenizer.save_pretrained(base)
     data = {"sources": [{"path": file, "prompt": "question"}], "keep_levels": [4, 5]}

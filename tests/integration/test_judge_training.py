@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.corpus.examples.examples import make_examples
@@ -91,7 +91,7 @@ def test_two_updates_of_a_rewriter(tmp_path):
 def brief(folder: Path) -> None:
     """A tiny model of bytes whose answers are a few letters: an untrained one hardly ever ends."""
     tokenizer = byte_tokenizer()
-    spec = NewModel(hidden_size=32, heads=2, intermediate_size=64, max_positions=4096)
+    spec = NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, max_positions=4096)
     model = new_model(spec, tokenizer)
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -170,7 +170,7 @@ def toy(tmp_path: Path) -> None:
     prompts = [json.loads(line)["prompt"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     known = sorted({*" ".join(prompts).split(), *ANSWERS, "<bos>", "<eos>", "<pad>"})
     tokenizer = word_tokenizer({word: i for i, word in enumerate(known)})
-    model = new_model(NewModel(hidden_size=48, layers=2, heads=2, intermediate_size=96, init_std=0.1), tokenizer)
+    model = new_model(NewModelBlock(hidden_size=48, layers=2, heads=2, intermediate_size=96, init_std=0.1), tokenizer)
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(40):

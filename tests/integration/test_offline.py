@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 from huggingface_hub.utils import _detect_agent
 
-from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.cli.main import main
 from ixt_rl.config.load import load_run
 from ixt_rl.offline import offline
@@ -75,6 +75,6 @@ def test_what_comes_from_the_hub_is_seen(tmp_path):
     run = config(tmp_path, [base(), online("intro")])
     assert not asks_hub(run)
     assert asks_hub(load_run(tmp_path / "run.yaml", ["model.new=null", "model.path=some/model"]))
-    elsewhere = FileData(path="some/data", question="q", answer="a")
+    elsewhere = FileDataBlock(path="some/data", question="q", answer="a")
     stage = run.stages[1].model_copy(update={"data": elsewhere})
     assert asks_hub(run.model_copy(update={"stages": [run.stages[0], stage]}))

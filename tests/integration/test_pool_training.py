@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 
 from ixt_rl.backends import is_installed
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.errors import ParityError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.models import new_model
@@ -32,7 +32,9 @@ def odd_start(completion_ids, **_) -> list[float]:
 
 
 def tied_model():
-    spec = NewModel(hidden_size=64, heads=2, intermediate_size=64, init_std=0.1)  # head_dim 32: vLLM takes no 16 on CPU
+    spec = NewModelBlock(
+        hidden_size=64, heads=2, intermediate_size=64, init_std=0.1
+    )  # head_dim 32: vLLM takes no 16 on CPU
     model = new_model(spec, WORLD.tokenizer())
     assert model.config.tie_word_embeddings
     return model

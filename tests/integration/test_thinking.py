@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ixt_rl.blocks.data import PrefixData
+from ixt_rl.blocks.data import PrefixDataBlock
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError
@@ -173,7 +173,7 @@ def test_undecided_is_excluded(tmp_path, thinks, monkeypatch):
 
 
 def test_prefixes_need_a_judge_and_no_template(tmp_path):
-    data = PrefixData.model_validate({"path": "x.jsonl", "suffix_tokens": 3})
+    data = PrefixDataBlock.model_validate({"path": "x.jsonl", "suffix_tokens": 3})
     with pytest.raises(ConfigError, match="no judge"):
         make_task(data, None)
     with pytest.raises(ConfigError, match="template"):

@@ -51,7 +51,7 @@ from ixt_rl.trainers.sip.scoring import (
     at_update,
     candidates_of,
 )
-from ixt_rl.trainers.update_stream import Source
+from ixt_rl.trainers.update_stream import Resumable
 from ixt_rl.types import Candidate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class SIPTrainer(PromptTrainer):
         self,
         model: PreTrainedModel | str,
         args: SIPConfig,
-        train_dataset: Source[PrefixSuffix] | Sequence[PrefixSuffix],
+        train_dataset: Resumable[PrefixSuffix] | Sequence[PrefixSuffix],
         processing_class,
         *,
         judge: CandidateScorer | None = None,

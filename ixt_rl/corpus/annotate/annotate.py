@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.corpus.annotate.agreement import agreement
-from ixt_rl.corpus.annotate.job import Job
+from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.corpus.annotate.statistics import Statistics, collect
-from ixt_rl.corpus.open_job import Batch, open_batch
+from ixt_rl.corpus.open_job import OpenJob, open_batch
 from ixt_rl.corpus.progress import Watch, spending
 from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.corpus.workers import RaySettings
 
 
 def annotate(
-    job: Job,
+    job: AnnotationJob,
     source: SourceSpec,
     out: Path,
     *,
@@ -58,7 +58,7 @@ def annotate(
         return summary
 
 
-def _summary(batch: Batch[Job], statistics: Statistics, found: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(batch: OpenJob[AnnotationJob], statistics: Statistics, found: list[dict[str, Any]]) -> dict[str, Any]:
     job = batch.job
     parameters = job.judge.model_parameters()
     return {

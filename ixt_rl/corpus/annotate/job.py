@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from ixt_rl.corpus.job import Asker, BatchJob, Filled, map_fields, require_sampling, require_values
+from ixt_rl.corpus.job import Answered, Asker, BatchJob, map_fields, require_sampling, require_values
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 from ixt_rl.data.feedback_columns import feedback_columns
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging.answer import Answer, Question, Tally, combine
@@ -24,7 +24,7 @@ from ixt_rl.types import Feedback, SamplingParams
 
 
 @dataclass(frozen=True)
-class Job(BatchJob):
+class AnnotationJob(BatchJob):
     """Everything that the rows of an annotation depend on, and what its judge costs; see `BatchJob` for the rest.
 
     Args:
@@ -122,7 +122,7 @@ class Job(BatchJob):
         found = map_fields(f"rubric {rubric.name}", rubric.fields, rubric.optional, self.fields, columns)
         return replace(self, fields=found)
 
-    def check_rows(self, source: Source) -> None:
+    def check_rows(self, source: Rows) -> None:
         """Any text can be judged."""
 
     def settings(self, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ OUTSIDE = "outside the fraction"
 class JudgeAsker(Asker):
     """A judge, asked for every document; its cache makes equal documents one question."""
 
-    def __init__(self, job: Job, backend: JudgeBackend, cache: JudgeCache):
+    def __init__(self, job: AnnotationJob, backend: JudgeBackend, cache: JudgeCache):
         self.job = job
         self._judge = self._new_judge(backend, cache, job.repeats)
 
@@ -165,29 +165,29 @@ class JudgeAsker(Asker):
     def tally(self) -> Tally:
         return self._judge.tally
 
-    def questions(self, piece: Piece) -> list[Question | Filled]:
+    def questions(self, piece: Piece) -> list[Question | Answered]:
         return [self._question(fields) for fields in texts(piece, self.job.fields)]
 
-    def stream(self, questions: Iterable[Question]) -> Iterator[tuple[int, Filled]]:
+    def stream(self, questions: Iterable[Question]) -> Iterator[tuple[int, Answered]]:
         for index, answer in self._judge.stream(questions):
-            yield index, Filled(answer_columns(self.job, answer), answer.verdict.score is None)
+            yield index, Answered(answer_columns(self.job, answer), answer.verdict.score is None)
 
-    def again(self, source: Source, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def again(self, source: Rows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks once more than before, with another sample number; see `compare_again`."""
         assert self._judge.cache is not None
         judge = self._new_judge(self._judge.backend, self._judge.cache, self.job.repeats + 1)
         judge.tally = self._judge.tally
         return compare_again(self.job, source, judge, rows)
 
-    def _question(self, fields: Mapping[str, str]) -> Question | Filled:
+    def _question(self, fields: Mapping[str, str]) -> Question | Answered:
         reason = reason_to_skip(self.job, fields)
-        return Filled(skipped_columns(self.job, reason)) if reason else Question(self.job.rubric, fields)
+        return Answered(skipped_columns(self.job, reason)) if reason else Question(self.job.rubric, fields)
 
     def _new_judge(self, backend: JudgeBackend, cache: JudgeCache, repeats: int) -> Judge:
         return Judge(backend, self.job.sampling, repeats=repeats, cache=cache, prices=self.job.prices)
 
 
-def reason_to_skip(job: Job, fields: Mapping[str, str]) -> str:
+def reason_to_skip(job: AnnotationJob, fields: Mapping[str, str]) -> str:
     """Why a row is not judged; "" if it is."""
     for name in job.rubric.fields:
         if name not in fields:
@@ -201,7 +201,7 @@ def content_share(fields: Mapping[str, str]) -> float:
     return int.from_bytes(digest, "big") / (1 << 64)
 
 
-def answer_columns(job: Job, answer: Answer) -> dict[str, Any]:
+def answer_columns(job: AnnotationJob, answer: Answer) -> dict[str, Any]:
     """The new columns of a judged row; the tokens are those of its replies, asked for now or before."""
     decided = answer.verdict.score is not None
     row = feedback_columns(
@@ -218,13 +218,13 @@ def answer_columns(job: Job, answer: Answer) -> dict[str, Any]:
     return row | (_pair_columns(job, answer, row) if job.rubric.pair else {})
 
 
-def skipped_columns(job: Job, reason: str) -> dict[str, Any]:
+def skipped_columns(job: AnnotationJob, reason: str) -> dict[str, Any]:
     row = feedback_columns(Feedback(), "skipped", reason=reason, prefix=job.prefix)
     missing = dict.fromkeys(name for name in job.types if name not in row)
     return row | missing | {f"{job.prefix}_scores": None}
 
 
-def _pair_columns(job: Job, answer: Answer, row: Mapping[str, Any]) -> dict[str, Any]:
+def _pair_columns(job: AnnotationJob, answer: Answer, row: Mapping[str, Any]) -> dict[str, Any]:
     """Which of a pair is better, whether both orders say so, and the feedback of the second one.
 
     The row's own level is that of the first: 5 if it is better, 3 for a tie, 1 if the second is. So the second has 6
@@ -241,7 +241,7 @@ def _pair_columns(job: Job, answer: Answer, row: Mapping[str, Any]) -> dict[str,
     return {f"{job.prefix}_{name}": value for name, value in columns.items()}
 
 
-def compare_again(job: Job, source: Source, judge: Judge, rows: Sequence[int]) -> list[dict[str, Any]]:
+def compare_again(job: AnnotationJob, source: Rows, judge: Judge, rows: Sequence[int]) -> list[dict[str, Any]]:
     """What the votes so far say of each row, and what one more says.
 
     Args:
@@ -265,7 +265,7 @@ def compare_again(job: Job, source: Source, judge: Judge, rows: Sequence[int]) -
     return found
 
 
-def _split(answer: Answer, job: Job) -> tuple[Answer, Answer]:
+def _split(answer: Answer, job: AnnotationJob) -> tuple[Answer, Answer]:
     """The answer of the votes so far, and that of the further one in each order."""
     old, new = [], []
     for swapped in (False, True):

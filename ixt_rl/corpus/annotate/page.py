@@ -9,12 +9,12 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import MaxNLocator
 
-from ixt_rl.corpus.annotate.job import Job
+from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.corpus.annotate.statistics import Statistics
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.page import cut, environment, figures, grouped
 from ixt_rl.corpus.row_group import texts, values
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 from ixt_rl.files import write_text
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 
@@ -22,7 +22,9 @@ _BLUE = "#0072B2"
 _COLUMNS = 4  # of panels
 
 
-def write_report(out: Path, job: Job, summary: Mapping[str, Any], source: Source, statistics: Statistics) -> None:
+def write_report(
+    out: Path, job: AnnotationJob, summary: Mapping[str, Any], source: Rows, statistics: Statistics
+) -> None:
     """Writes annotation.json and annotation.html into `out`."""
     examples = {name: [_example(job, out, source, row) for row in rows] for name, rows in statistics.examples.items()}
     Folder.write_json(out / "annotation.json", {**summary, "examples": examples})
@@ -40,7 +42,7 @@ def write_report(out: Path, job: Job, summary: Mapping[str, Any], source: Source
     write_text(out / "annotation.html", page, errors="replace")
 
 
-def _example(job: Job, out: Path, source: Source, row: int) -> dict[str, Any]:
+def _example(job: AnnotationJob, out: Path, source: Rows, row: int) -> dict[str, Any]:
     """A row as the page shows it."""
     (shown,) = texts(source.read(row, row + 1), job.fields)
     number, at = divmod(row, job.shard_rows)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ixt_rl.corpus.annotate.job import Job
-from ixt_rl.corpus.even_sample import Draw
+from ixt_rl.corpus.annotate.job import AnnotationJob
+from ixt_rl.corpus.even_sample import EvenSample
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.judging.rubric import VERDICT
 
@@ -88,7 +88,7 @@ class Statistics:
         return {"verdicts": dict(verdicts), "consistent": self.agreed / total if total else None}
 
 
-def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistics:
+def collect(job: AnnotationJob, folder: Folder, shards: int, sample: int = 0) -> Statistics:
     """Reads the new columns of all shards, one after the other.
 
     Args:
@@ -101,8 +101,8 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
     if job.rubric.pair:
         found.verdicts = Counter(dict.fromkeys(job.rubric.axes[VERDICT].labels, 0))
     sums = _Sums(len(found.names))
-    draws: dict[str, Draw] = {}
-    again = Draw(sample)
+    draws: dict[str, EvenSample] = {}
+    again = EvenSample(sample)
     wanted = [f"{job.prefix}_{name}" for name in ("level", "scores", "status", "reason", "tokens")]
     pairs = [f"{job.prefix}_{name}" for name in ("verdict", "consistent")] if job.rubric.pair else []
     for number in range(shards):
@@ -116,7 +116,7 @@ def collect(job: Job, folder: Folder, shards: int, sample: int = 0) -> Statistic
                 found.verdicts[row[pairs[0]]] += 1
                 found.agreed += bool(row[pairs[1]])
             if status != "skipped":
-                draws.setdefault(str(level or status), Draw(EXAMPLES)).offer(found.rows)
+                draws.setdefault(str(level or status), EvenSample(EXAMPLES)).offer(found.rows)
                 again.offer(found.rows)
                 matrix[at] = [_number((scores or {}).get(axis)) for axis in job.axes] + [_number(level)]
             found.rows += 1

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ixt_rl.corpus.examples.excerpts import ExamplesJob, Made, make_excerpts
+from ixt_rl.corpus.examples.excerpts import ExamplesJob, ExamplesMade, make_excerpts
 from ixt_rl.corpus.examples.training_rows import (
     Row,
     best_label,
@@ -25,7 +25,7 @@ from ixt_rl.judging.rubric import load_rubric
 from ixt_rl.rewriting.prompt import load_rewrite
 
 
-def make_examples(job: ExamplesJob, out: Path) -> Made:
+def make_examples(job: ExamplesJob, out: Path) -> ExamplesMade:
     """Writes the rows of `job` to `out`, all or none; equal jobs write equal files.
 
     Raises:
@@ -34,7 +34,7 @@ def make_examples(job: ExamplesJob, out: Path) -> Made:
         BackendFailed: the model is down.
     """
     _check_out(out)
-    made = Made()
+    made = ExamplesMade()
     rows = _rows(job, made)  # checks all but the documents
     with replacing(out) as file:
         for row in rows:
@@ -49,7 +49,7 @@ def make_examples(job: ExamplesJob, out: Path) -> Made:
     return made
 
 
-def _rows(job: ExamplesJob, made: Made) -> Iterator[Row]:
+def _rows(job: ExamplesJob, made: ExamplesMade) -> Iterator[Row]:
     if job.kind == "rewriter":
         prompt, rubric = load_rewrite(job.asks), load_rubric(job.label_rubric) if job.label else None
         if rubric is not None:

@@ -19,7 +19,7 @@ from ixt_rl.corpus.examples.spoil import SPOILERS, same_text, spoil
 from ixt_rl.corpus.examples.spoil_prompt import load_spoil_prompt
 from ixt_rl.corpus.examples.training_rows import Excerpt, read_label
 from ixt_rl.data.readers import READERS, Cursor
-from ixt_rl.data.stream import Source, SourceReader
+from ixt_rl.data.stream import DocumentSource, SourceReader
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError
@@ -97,7 +97,7 @@ class ExamplesJob:
 
 
 @dataclass
-class Made:
+class ExamplesMade:
     """What a job gave.
 
     Args:
@@ -122,7 +122,7 @@ class Made:
         return "; ".join(parts)
 
 
-def make_excerpts(job: ExamplesJob, rubric: Rubric | None, made: Made) -> list[Excerpt]:
+def make_excerpts(job: ExamplesJob, rubric: Rubric | None, made: ExamplesMade) -> list[Excerpt]:
     """The documents cut; labelled by the rubric's labels, or spoiled without a rubric."""
     if job.model is not None:
         job.model.check(job.sampling)
@@ -149,7 +149,7 @@ def make_excerpts(job: ExamplesJob, rubric: Rubric | None, made: Made) -> list[E
 
 def _documents(job: ExamplesJob, rubric: Rubric | None, labels: dict[str, str]) -> Iterator[Document]:
     """One pass over the files; fills `labels` by the documents' keys."""
-    source = Source(tuple(data_files(job.source)), job.text, job.prompt, feedback=None)
+    source = DocumentSource(tuple(data_files(job.source)), job.text, job.prompt, feedback=None)
     if source.is_hub:
         raise DataError(
             f"{job.source}: no such file",

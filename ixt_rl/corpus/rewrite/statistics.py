@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ixt_rl.corpus.even_sample import Draw
+from ixt_rl.corpus.even_sample import EvenSample
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.rewrite.job import RewritingJob
 from ixt_rl.corpus.rewrite.suffixes import COPIED, SKIPPED, UNDECIDED, SuffixJob
@@ -65,7 +65,7 @@ class Statistics:
 def collect(job: RewritingJob, folder: Folder, shards: int) -> Statistics:
     """Reads the new columns of all shards, one after the other."""
     found = Statistics(job.changed)
-    draws: dict[str, Draw] = {}
+    draws: dict[str, EvenSample] = {}
     suffixes = isinstance(job, SuffixJob)
     names = [f"{job.column}_{name}" for name in ("status", "reason", "tokens")]
     lengths = ["suffix_ids", "rewrite_ids"] if suffixes else ["thoughts_count"]
@@ -79,7 +79,7 @@ def collect(job: RewritingJob, folder: Folder, shards: int) -> Statistics:
                 found.skipped[reason] += 1
             else:
                 found.undecided[reason.partition(":")[0]] += status == UNDECIDED
-                draws.setdefault(status, Draw(EXAMPLES)).offer(found.rows)
+                draws.setdefault(status, EvenSample(EXAMPLES)).offer(found.rows)
             if status == job.changed and suffixes:
                 _count_ids(found, row["suffix_ids"], row["rewrite_ids"])
             elif status == job.changed:

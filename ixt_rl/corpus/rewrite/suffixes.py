@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from ixt_rl.corpus.job import Asker, Filled, require_values
+from ixt_rl.corpus.job import Answered, Asker, require_values
 from ixt_rl.corpus.rewrite.job import IDS, RewritingJob
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
@@ -69,7 +69,7 @@ class SuffixJob(RewritingJob):
         self._check_room()
         self.cutter()
 
-    def check_rows(self, source: Source) -> None:
+    def check_rows(self, source: Rows) -> None:
         """Tries to cut the first rows, until one can be.
 
         Raises:
@@ -174,11 +174,11 @@ class SuffixAsker(Asker):
     def tally(self) -> Tally:
         return self._rewriter.tally.work
 
-    def questions(self, piece: Piece) -> list[PrefixSuffix | Filled]:
+    def questions(self, piece: Piece) -> list[PrefixSuffix | Answered]:
         found = [self._cutter.cut(fields, self.job.mapped) for fields in texts(piece, self.job.mapped)]
-        return [Filled(self._skipped(entry)) if isinstance(entry, str) else entry for entry in found]
+        return [Answered(self._skipped(entry)) if isinstance(entry, str) else entry for entry in found]
 
-    def stream(self, questions: Iterable[PrefixSuffix]) -> Iterator[tuple[int, Filled]]:
+    def stream(self, questions: Iterable[PrefixSuffix]) -> Iterator[tuple[int, Answered]]:
         asked: dict[int, PrefixSuffix] = {}
 
         def kept() -> Iterator[PrefixSuffix]:
@@ -187,7 +187,7 @@ class SuffixAsker(Asker):
                 yield item
 
         for index, rewritten in self._rewriter.stream(kept()):
-            yield index, Filled(self._columns(asked.pop(index), rewritten), rewritten.candidate is None)
+            yield index, Answered(self._columns(asked.pop(index), rewritten), rewritten.candidate is None)
 
     def _columns(self, item: PrefixSuffix, rewritten: Rewritten) -> dict[str, Any]:
         candidate = rewritten.candidate

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from ixt_rl.corpus.job import Asker, Filled
+from ixt_rl.corpus.job import Answered, Asker
 from ixt_rl.corpus.rewrite.job import RewritingJob
 from ixt_rl.corpus.rewrite.suffixes import COPIED, SKIPPED, UNDECIDED
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Source
+from ixt_rl.corpus.rows import Rows
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.judging.cache import JudgeCache
@@ -42,7 +42,7 @@ class ThoughtsJob(RewritingJob):
             "thoughts_reason": pa.string(), "thoughts_by": pa.string(), "thoughts_tokens": pa.int64(),
         }  # fmt: skip
 
-    def check_rows(self, source: Source) -> None:
+    def check_rows(self, source: Rows) -> None:
         """Any text can be thought about."""
 
     def settings(self, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,17 +74,17 @@ class ThoughtAsker(Asker):
     def tally(self) -> Tally:
         return self._teacher.tally.work
 
-    def questions(self, piece: Piece) -> list[str | Filled]:
+    def questions(self, piece: Piece) -> list[str | Answered]:
         return [self._question(fields.get("text")) for fields in texts(piece, self.job.mapped)]
 
-    def stream(self, questions: Iterable[str]) -> Iterator[tuple[int, Filled]]:
+    def stream(self, questions: Iterable[str]) -> Iterator[tuple[int, Answered]]:
         for index, thought in self._teacher.stream(questions):
-            yield index, Filled(self._columns(thought), thought.woven.text is None)
+            yield index, Answered(self._columns(thought), thought.woven.text is None)
 
-    def _question(self, text: str | None) -> str | Filled:
+    def _question(self, text: str | None) -> str | Answered:
         if text is not None and text.strip():
             return text
-        return Filled(self._row(SKIPPED, reason="no text" if text is None else "blank text"))
+        return Answered(self._row(SKIPPED, reason="no text" if text is None else "blank text"))
 
     def _columns(self, thought: Thought) -> dict[str, Any]:
         woven = thought.woven

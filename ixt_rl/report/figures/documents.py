@@ -15,7 +15,7 @@ from ixt_rl.pages.drawing import INK, RC, Drawing, grid
 from ixt_rl.report.arms import Table, Temperatures, score_name
 from ixt_rl.report.figures.plotter import Plotter, legend, x_axis
 from ixt_rl.report.figures.series import plain
-from ixt_rl.report.run_folder import Stage, number
+from ixt_rl.report.run_folder import StageRecord, number
 
 _CURVES = (
     ("sampled/strict", "sampled, strict"),
@@ -174,7 +174,7 @@ def _log_axis(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _is_curve(plotter: Plotter, stages: list[Stage], key: str) -> bool:
+def _is_curve(plotter: Plotter, stages: list[StageRecord], key: str) -> bool:
     """Whether a metric was measured on the way too, not only at the end."""
     steps = {
         (r["stage"], r["step"])

@@ -25,7 +25,7 @@ from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.pages.drawing import INK, RC, Drawing, grid, inline_svg
 from ixt_rl.pages.numbers import engineering
 from ixt_rl.report.figures.series import Value, _series, _xy, mean_series, plain, rolling_mean, window
-from ixt_rl.report.run_folder import Run, Stage, cost, number, unique
+from ixt_rl.report.run_folder import RunRecord, StageRecord, cost, number, unique
 
 # Okabe and Ito's palette and some darker ones, told apart with every common colour vision; markers and dashes say it
 # again.
@@ -68,7 +68,7 @@ def _marker(index: int) -> str:
 class Plotter:
     """Draws a run's figures into `folder`, which is made if missing."""
 
-    def __init__(self, run: Run, folder: Path):
+    def __init__(self, run: RunRecord, folder: Path):
         self.run, self.folder = run, folder
         self.looks = looks(run.labels)
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class Plotter:
         return self.accuracies(stages, panels, "rollouts", (f"curves-{view}", f"Accuracy, view {view}", caption))
 
     def accuracies(
-        self, stages: list[Stage], panels: list[tuple[str, str]], first_x: str, words: tuple[str, str, str],
+        self, stages: list[StageRecord], panels: list[tuple[str, str]], first_x: str, words: tuple[str, str, str],
         ylabel: str = "share of problems",
     ) -> Drawing | None:  # fmt: skip
         """Evaluation metrics (key, title) against `first_x` (first row) and FLOPs; words: file, title, caption."""
@@ -251,26 +251,26 @@ class Plotter:
 
     # ------------------------------------------------------------------------------ parts
 
-    def stages(self, view: str) -> list[Stage]:
+    def stages(self, view: str) -> list[StageRecord]:
         """Online stages of a view that left rows."""
         return [stage for stage in self.run.online_stages if stage.view == view and self.rows(stage)]
 
-    def document_stages(self, view: str) -> list[Stage]:
+    def document_stages(self, view: str) -> list[StageRecord]:
         """Stages on documents of a view that left rows."""
         return [stage for stage in self.run.document_stages if stage.view == view and self.rows(stage)]
 
-    def suffix_stages(self, view: str) -> list[Stage]:
+    def suffix_stages(self, view: str) -> list[StageRecord]:
         """SIP's stages of a view that left rows."""
         return [stage for stage in self.run.suffix_stages if stage.view == view and self.rows(stage)]
 
-    def rows(self, stage: Stage, phase: str | None = None) -> list[dict]:
+    def rows(self, stage: StageRecord, phase: str | None = None) -> list[dict]:
         phases = [phase] if phase else ["train", "eval"]
         return [row for p in phases for rows in self.run.stage_rows(stage, p).values() for row in rows]
 
-    def seeds(self, stages: list[Stage]) -> list[str]:
+    def seeds(self, stages: list[StageRecord]) -> list[str]:
         return unique(str(row.get("seed")) for stage in stages for row in self.rows(stage))
 
-    def has(self, stages: list[Stage], phase: str, key: str) -> bool:
+    def has(self, stages: list[StageRecord], phase: str, key: str) -> bool:
         return any(number(row.get(key)) is not None for stage in stages for row in self.rows(stage, phase))
 
     def handle(self, label: str, marker: bool = True) -> Line2D:
@@ -278,7 +278,7 @@ class Plotter:
         return Line2D([], [], color=look.colour, marker=look.marker if marker else None, markersize=5, label=label)
 
     def line(
-        self, ax: Axes, stage: Stage, phase: str, x: str, value: Value, dash: Any = "-", markers: bool = False
+        self, ax: Axes, stage: StageRecord, phase: str, x: str, value: Value, dash: Any = "-", markers: bool = False
     ) -> None:
         """Each seed thin, the mean over seeds bold (training rows smoothed)."""
         seeds = [series for rows in self.run.stage_rows(stage, phase).values() if (series := _series(rows, x, value))]
@@ -295,7 +295,7 @@ class Plotter:
         marker = look.marker if markers or len(xs) == 1 else None  # one point draws no line
         ax.plot(xs, shown, color=look.colour, linestyle=dash, marker=marker, markersize=4)
 
-    def smoothing(self, stages: list[Stage]) -> str:
+    def smoothing(self, stages: list[StageRecord]) -> str:
         longest = max((len(r) for s in stages for r in self.run.stage_rows(s, "train").values()), default=0)
         of = "the mean over seeds" if len(self.seeds(stages)) > 1 else "the seed"
         if window(longest) == 1:
@@ -349,7 +349,7 @@ def legend(fig: Figure, handles: list[Line2D] | None) -> None:
     fig.legend(loc="outside upper left", ncols=columns, fontsize=9, **given)
 
 
-def _histogram(stage: Stage) -> list[tuple[float, float]]:
+def _histogram(stage: StageRecord) -> list[tuple[float, float]]:
     lengths = stage.summary.get("prompt_lengths") or {}
     pairs = [(number(edge), number(count)) for edge, count in lengths.get("histogram") or []]
     return [(edge, count) for edge, count in pairs if edge is not None and count is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from ixt_rl.report.run_folder import Run, Stage, number
+from ixt_rl.report.run_folder import RunRecord, StageRecord, number
 
 Value = Callable[[dict], float | None]
 
@@ -15,12 +15,12 @@ def plain(key: str) -> Value:
     return lambda row: number(row.get(key))
 
 
-def budget(stage: Stage) -> str:
+def budget(stage: StageRecord) -> str:
     """What a stage's progress is counted in: `tokens`, `rollouts`, or `step` where some arms have no rollouts."""
     return "tokens" if stage.documents else "step" if stage.suffixes else "rollouts"
 
 
-def mean_curve(run: Run, stage: Stage, key: str) -> list[tuple[int, float, float]]:
+def mean_curve(run: RunRecord, stage: StageRecord, key: str) -> list[tuple[int, float, float]]:
     """(step, tokens, rollouts or step, value) of a stage's evaluations, averaged over seeds."""
     seeds = [_series(rows, budget(stage), plain(key)) for rows in run.stage_rows(stage, "eval").values()]
     return mean_series([series for series in seeds if series])

@@ -66,7 +66,7 @@ class Meeting:
     file: str = ""
 
 
-class Group:
+class TransferGroup:
     """One rank's end; blocks until all ranks are there.
 
     Args:
@@ -224,7 +224,7 @@ class Sender:
                 master_listen_fd=listening.detach(),
             )  # fmt: skip
             self.meeting = Meeting(host, port, world_size, timeout, BUCKET)
-        self._group: Group | None = None
+        self._group: TransferGroup | None = None
 
     def join(self, device_type: str) -> None:
         """Meets the engines, whose tensors are on devices of this type.
@@ -233,7 +233,7 @@ class Sender:
             BackendFailed: this process has no such device.
             RuntimeError, TransferBroken: an engine did not come.
         """
-        self._group = Group(self.meeting, 0, _own_device(device_type), self._node, self._store)
+        self._group = TransferGroup(self.meeting, 0, _own_device(device_type), self._node, self._store)
 
     def send(self, named_tensors: Iterable[tuple[str, Tensor]]) -> dict[str, TensorEntry]:
         """Sends tensors, each read before the next is asked for; what was sent, by name.
@@ -260,7 +260,7 @@ class Sender:
         return entries
 
     def abort(self) -> None:
-        """Ends the group; see `Group.abort`."""
+        """Ends the group; see `TransferGroup.abort`."""
         if self._group is not None:
             self._group.abort()
         if self._folder is not None:
@@ -268,7 +268,7 @@ class Sender:
 
 
 class _Bucket:
-    def __init__(self, group: Group):
+    def __init__(self, group: TransferGroup):
         self._group = group
         self._header: Header = []
         self._used = 0
@@ -297,7 +297,7 @@ class _Bucket:
             self._header, self._used = [], 0
 
 
-def receive(group: Group, entries: dict[str, TensorEntry]) -> Iterator[tuple[str, Tensor]]:
+def receive(group: TransferGroup, entries: dict[str, TensorEntry]) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) as rank 0 sends them, on this rank's device; each stays valid.
 
     Args:

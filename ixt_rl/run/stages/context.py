@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ixt_rl.blocks.engine import EngineSection
-from ixt_rl.blocks.model import Model, SelfChecks
+from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.engines import Engines
@@ -29,9 +29,9 @@ class StageRun:
 
     seed: int | None
     origin: str
-    model: Model
-    rollout: EngineSection
-    self_checks: SelfChecks
+    model: ModelBlock
+    rollout: EngineBlock
+    self_checks: SelfChecksBlock
     engines: Engines
     folder: StageFolder
     console: RunConsole

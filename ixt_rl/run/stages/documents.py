@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ixt_rl.blocks.data import WorldData
-from ixt_rl.blocks.documents import DocumentEvaluation, FileCorpus
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.blocks.documents import DocumentEvaluationBlock, FileCorpusBlock
+from ixt_rl.blocks.sampling import RolloutBlock
 from ixt_rl.conditioning import (
     PromptTemplate,
 )
@@ -78,7 +78,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
     evaluator, loss = None, None
     if held is not None:
-        assert isinstance(stage.data, FileCorpus)
+        assert isinstance(stage.data, FileCorpusBlock)
         names = source_names(stage.data)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     if stage.evaluation is not None:
@@ -110,14 +110,14 @@ def _task(stage: DocumentStage) -> Task | None:
         return None
     if evaluation.data is not None:
         return make_task(evaluation.data, evaluation.template, measured_only=True)
-    if isinstance(stage.data, FileCorpus):
+    if isinstance(stage.data, FileCorpusBlock):
         return None
-    return make_task(WorldData.model_validate({"world": stage.data.world}), evaluation.template)
+    return make_task(WorldDataBlock.model_validate({"world": stage.data.world}), evaluation.template)
 
 
 def _engine(stage: DocumentStage, at: StageRun, trainer: IXTTrainer) -> RolloutEngine | None:
     assert stage.evaluation is not None
-    section = RolloutSection(max_new_tokens=stage.evaluation.max_new_tokens)
+    section = RolloutBlock(max_new_tokens=stage.evaluation.max_new_tokens)
     return at.engines.get(section, at.origin, eos_ids(trainer.model, trainer.processing_class))
 
 
@@ -135,7 +135,7 @@ class Evaluator:
 
     def __init__(
         self,
-        section: DocumentEvaluation,
+        section: DocumentEvaluationBlock,
         task: Task | None,
         trainer: IXTTrainer,
         tokenizer,

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.engine import EngineSection
-from ixt_rl.blocks.sampling import RolloutSection
+from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.sampling import RolloutBlock
 from ixt_rl.rollout.engine import RolloutEngine
 
 
@@ -17,12 +17,12 @@ class Engines:
     Starting vLLM takes many seconds, new weights take few: a stage brings its own.
     """
 
-    def __init__(self, section: EngineSection, dtype: str):
+    def __init__(self, section: EngineBlock, dtype: str):
         self._section, self._dtype = section, dtype
         self._key: str | None = None
         self._engine: RolloutEngine | None = None
 
-    def get(self, sampling: RolloutSection, model: str, eos_ids: tuple[int, ...]) -> RolloutEngine | None:
+    def get(self, sampling: RolloutBlock, model: str, eos_ids: tuple[int, ...]) -> RolloutEngine | None:
         """The engine of a stage, None for `transformers`; its weights may be another stage's.
 
         Args:
@@ -58,7 +58,7 @@ class Engines:
         self._engine = self._key = None
 
 
-def _max_model_len(sampling: RolloutSection, model: str) -> int:
+def _max_model_len(sampling: RolloutBlock, model: str) -> int:
     from transformers import AutoConfig
 
     most = sampling.max_prompt_tokens + sampling.max_new_tokens

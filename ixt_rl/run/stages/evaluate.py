@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.errors import PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
@@ -64,7 +64,7 @@ def check_told_gap(stage, folder: StageFolder) -> None:
     if stage.min_told_gap is None:
         return
     metrics = folder.final_metrics()
-    name = "strict" if isinstance(stage.data, WorldData) else "checked"  # a file knows nothing of steps
+    name = "strict" if isinstance(stage.data, WorldDataBlock) else "checked"  # a file knows nothing of steps
     told, plain = metrics.get(f"told/{name}"), metrics.get(f"sampled/{name}")
     if told is None or plain is None:
         raise PreconditionError(

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ixt_rl.blocks.judges import WORLD, Asked, JudgeSection
-from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
+from ixt_rl.blocks.judges import WORLD, AskedModelBlock, JudgeBlock
+from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache
 from ixt_rl.judging.opening import open_judge, parse_judge
 from ixt_rl.methods.sip import SipStage
@@ -26,7 +26,7 @@ _PATIENCE = 1  # a request that failed after its retries is waited for by the tr
 
 
 @contextmanager
-def candidate_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> Iterator[CandidateJudge]:
+def candidate_judge(stage: SipStage, section: JudgeBlock, folder: StageFolder) -> Iterator[CandidateJudge]:
     """The judge of a `judge` block; a model's replies are kept in the stage's folder, so that none is asked twice."""
     with stage_judge(stage, section, folder) as judge:
         yield CandidateJudge(judge, section.axes, against=section.against)
@@ -44,9 +44,9 @@ def suffix_rewriter(
         return
     function: Callable[..., Any] = _no_function
     if section.model == WORLD:
-        assert isinstance(stage.data, WorldPassages)
+        assert isinstance(stage.data, WorldPassagesBlock)
         function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, seed))
-    tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpus) else stage.rollout.max_new_tokens
+    tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpusBlock) else stage.rollout.max_new_tokens
     parameters = rewriter_parameters(stage)
     with _backend(section, function, folder, "rewriter") as (backend, cache):
         yield Rewriter(
@@ -62,10 +62,10 @@ def suffix_rewriter(
 
 
 @contextmanager
-def stage_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> Iterator[Judge]:
+def stage_judge(stage: SipStage, section: JudgeBlock, folder: StageFolder) -> Iterator[Judge]:
     function: Callable[..., Any] = _no_function
     if section.model == WORLD:
-        assert isinstance(stage.data, WorldPassages)
+        assert isinstance(stage.data, WorldPassagesBlock)
         function = partial(_by_axis, WORLDS[stage.data.world]().judge_functions)
     with _backend(section, function, folder, "judge") as (backend, cache):
         yield Judge(
@@ -76,7 +76,7 @@ def stage_judge(stage: SipStage, section: JudgeSection, folder: StageFolder) -> 
 
 @contextmanager
 def _backend(
-    section: Asked, function: Callable[..., Any], folder: StageFolder, name: str
+    section: AskedModelBlock, function: Callable[..., Any], folder: StageFolder, name: str
 ) -> Iterator[tuple[JudgeBackend, JudgeCache | None]]:
     """What answers, and where answers are kept: nowhere for a world's function, which is faster than a look-up."""
     if section.model == WORLD:
@@ -106,7 +106,7 @@ def _no_function(fields: Mapping[str, str]) -> None:
     """Stands where a model is asked."""
 
 
-def _sampling(section: Asked) -> SamplingParams:
+def _sampling(section: AskedModelBlock) -> SamplingParams:
     return SamplingParams(section.max_new_tokens, section.temperature, section.top_p, seed=section.seed)
 
 
@@ -120,7 +120,7 @@ def rewriter_parameters(stage: SipStage) -> int | None:
     return _parameters(stage.rewriter, stage.rewriter_parameters)
 
 
-def _parameters(section: Asked | None, named: int | None) -> int | None:
+def _parameters(section: AskedModelBlock | None, named: int | None) -> int | None:
     if section is None or section.model == WORLD or section.model.startswith(STORED):
         return None
     return parse_judge(section.model, section.options, parameters=named).model_parameters()

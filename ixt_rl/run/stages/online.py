@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ixt_rl.blocks.sampling import Evaluation, RolloutSection
+from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -117,7 +117,7 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _evaluator(section: Evaluation | None, task: Task, rollout: RolloutSection, trainer, tokenizer):
+def _evaluator(section: EvaluationBlock | None, task: Task, rollout: RolloutBlock, trainer, tokenizer):
     if section is None:
         return None
     rows, _ = fitting(task, task.eval_rows(section.problems), rollout, tokenizer)

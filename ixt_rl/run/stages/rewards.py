@@ -9,13 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.data import FileData, WorldData
-from ixt_rl.blocks.judges import AnswerJudge
+from ixt_rl.blocks.data import FileDataBlock, WorldDataBlock
+from ixt_rl.blocks.judges import AnswerJudgeBlock
 from ixt_rl.blocks.keeping import deciding, reward_names
-from ixt_rl.blocks.rewards import JudgeReward as JudgeRewardSection
-from ixt_rl.blocks.rewards import MathReward as MathRewardSection
-from ixt_rl.blocks.rewards import RewriteReward as RewriteRewardSection
-from ixt_rl.blocks.rewards import WorldReward
+from ixt_rl.blocks.rewards import JudgeRewardBlock, MathRewardBlock, RewriteRewardBlock, WorldRewardBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, VerdictReward, load_rubric
 from ixt_rl.judging.opening import load_function, open_judge, parse_judge
@@ -101,8 +98,8 @@ def measuring(stage: OnlineStage, functions: list[Callable[..., Any]], failures:
 
 
 def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
-    if isinstance(spec, WorldReward):
-        assert isinstance(stage.data, WorldData)
+    if isinstance(spec, WorldRewardBlock):
+        assert isinstance(stage.data, WorldDataBlock)
         return world_reward(stage.data)
     if spec.type == "math":
         return math_reward(spec)
@@ -122,7 +119,7 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
     return python_reward(spec.path)
 
 
-def math_reward(spec: MathRewardSection) -> MathReward:
+def math_reward(spec: MathRewardBlock) -> MathReward:
     """The reward for mathematical answers, with its judge started if it names one."""
     judge = AnswerOpinion(started_judge(spec.judge), load_rubric(spec.judge.rubric)) if spec.judge else None
     return MathReward(
@@ -131,7 +128,7 @@ def math_reward(spec: MathRewardSection) -> MathReward:
     )  # fmt: skip
 
 
-def world_reward(data: WorldData) -> Callable[..., list[float]]:
+def world_reward(data: WorldDataBlock) -> Callable[..., list[float]]:
     """1 where the world finds the answer right in the stage's view, else 0."""
     world = WORLDS[data.world](data.view)
 
@@ -141,7 +138,7 @@ def world_reward(data: WorldData) -> Callable[..., list[float]]:
     return reward
 
 
-def started_judge(section: JudgeRewardSection | RewriteRewardSection | AnswerJudge, repeats: int = 1) -> Judge:
+def started_judge(section: JudgeRewardBlock | RewriteRewardBlock | AnswerJudgeBlock, repeats: int = 1) -> Judge:
     """The judge that a reward names, started; it is closed when the process ends.
 
     Raises:
@@ -180,7 +177,7 @@ def _count(ledger: Ledger, judge: Judge, reply: Reply) -> None:
 def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) -> None:
     """Raises ConfigError unless the stage's rows come from a file, with these columns."""
     kind = "judge" if reward == "verdict" else "rewriter"
-    if not isinstance(stage.data, FileData):
+    if not isinstance(stage.data, FileDataBlock):
         raise ConfigError(
             f"stage {stage.name}: a `{reward}` reward without a file of rows",
             reason="what is right stands in its rows",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.blocks.judges import WORLD
-from ixt_rl.blocks.passages import SuffixCorpus, WorldPassages
+from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
 from ixt_rl.data.stream import DocumentStream
@@ -25,7 +25,7 @@ from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
 from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.judging import CandidateJudge
 from ixt_rl.ledger import Ledger
-from ixt_rl.methods.sip import SipStage, SuffixEvaluation
+from ixt_rl.methods.sip import SipStage, SuffixEvaluationBlock
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
@@ -120,7 +120,7 @@ def _arguments(stage: SipStage, at: StageRun) -> SIPConfig:
 
 def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], list[float | None]] | None:
     """What a world knows of any text; files have no verifier."""
-    if not isinstance(stage.data, WorldPassages):
+    if not isinstance(stage.data, WorldPassagesBlock):
         return None
     world = WORLDS[stage.data.world]()
 
@@ -133,9 +133,9 @@ def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], li
 # ------------------------------------------------------------------------------------------ passages
 
 
-def passages(data: WorldPassages | SuffixCorpus, tokenizer: Any, seed: int) -> Any:
+def passages(data: WorldPassagesBlock | SuffixCorpusBlock, tokenizer: Any, seed: int) -> Any:
     """The training passages: a list (of a world) or a stream (of files)."""
-    if isinstance(data, SuffixCorpus):
+    if isinstance(data, SuffixCorpusBlock):
         return _stream(data, tokenizer, seed)
     found = WORLDS[data.world]().passages("train", data.passages, seed)
     end = (tokenizer.eos_token_id,)
@@ -149,10 +149,10 @@ def passages(data: WorldPassages | SuffixCorpus, tokenizer: Any, seed: int) -> A
     ]
 
 
-def held_out(stage: SipStage, section: SuffixEvaluation, tokenizer: Any) -> list[tuple[list[int], Passage]]:
+def held_out(stage: SipStage, section: SuffixEvaluationBlock, tokenizer: Any) -> list[tuple[list[int], Passage]]:
     """Prefixes for evaluation, as ids and as text beside their original suffixes."""
     if section.data is None:
-        assert isinstance(stage.data, WorldPassages)
+        assert isinstance(stage.data, WorldPassagesBlock)
         found = WORLDS[stage.data.world]().passages("eval", section.prefixes, _EVAL_SEED)
         return [(list(encode_prompt(tokenizer, one.prefix)), one) for one in found]
     stream = iter(_stream(section.data, tokenizer, _EVAL_SEED))
@@ -161,7 +161,7 @@ def held_out(stage: SipStage, section: SuffixEvaluation, tokenizer: Any) -> list
     return [(list(one.prefix_ids), Passage(decode(one.prefix_ids), decode(one.suffix_ids))) for one in items]
 
 
-def _stream(data: SuffixCorpus, tokenizer: Any, seed: int) -> SuffixStream:
+def _stream(data: SuffixCorpusBlock, tokenizer: Any, seed: int) -> SuffixStream:
     return SuffixStream(
         DocumentStream(sources(data, read_feedback=False), seed),
         tokenizer,
@@ -201,7 +201,7 @@ def _evaluator(stage: SipStage, seed: int, tokenizer: Any, folder: StageFolder) 
     with ExitStack() as stack:
         examiner: Examiner
         if section.judge is None or section.judge.model == WORLD:
-            assert isinstance(stage.data, WorldPassages)
+            assert isinstance(stage.data, WorldPassagesBlock)
             examiner = WorldExaminer(WORLDS[stage.data.world]())
         else:
             judge = stack.enter_context(stage_judge(stage, section.judge, folder))

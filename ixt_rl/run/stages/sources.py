@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.blocks.checks import data_files
-from ixt_rl.blocks.documents import FeedbackFormat, FileCorpus, WorldCorpus
+from ixt_rl.blocks.documents import FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
 from ixt_rl.conditioning import (
     PromptTemplate,
     load_feedback_template,
@@ -15,7 +15,7 @@ from ixt_rl.conditioning import (
 )
 from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage
@@ -36,9 +36,9 @@ def _passed_over(documents: Documents) -> list[str]:
 def feedback_template(stage: DocumentStage) -> dict[str, Any] | str | None:
     """The stage's template, as `load_feedback_template` takes it; a world's own goes before the shipped ones."""
     spec = stage.feedback.template
-    if isinstance(spec, FeedbackFormat):
+    if isinstance(spec, FeedbackFormatBlock):
         return spec.model_dump()
-    if spec is not None and isinstance(stage.data, WorldCorpus):
+    if spec is not None and isinstance(stage.data, WorldCorpusBlock):
         world: Any = WORLDS[stage.data.world]
         return world.feedback_templates.get(spec, spec)
     return spec
@@ -48,11 +48,11 @@ def holdout(stage: DocumentStage) -> Holdout | None:
     """What a stage's evaluation sets aside of its files."""
     if stage.evaluation is None or stage.evaluation.holdout is None:
         return None
-    assert isinstance(stage.data, FileCorpus)
+    assert isinstance(stage.data, FileCorpusBlock)
     return Holdout(sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout)
 
 
-def source_names(data: FileCorpus) -> list[str]:
+def source_names(data: FileCorpusBlock) -> list[str]:
     """What metrics call the sources: the last part of the path, and a number behind one that is there before."""
     bases = [_source_name(_paths(source.path)[0]) for source in data.sources]
     seen = [bases[:place].count(base) for place, base in enumerate(bases)]
@@ -72,7 +72,7 @@ def corpus(
     """The stage's documents but those held out, with what judging them cost."""
     levels = stage.data.keep_levels
     documents: Documents
-    if isinstance(stage.data, WorldCorpus):
+    if isinstance(stage.data, WorldCorpusBlock):
         if template is None and not levels:  # nobody reads them
             fraction = 0.0
         else:
@@ -99,10 +99,12 @@ def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
     return None if stage.template is None else load_template(stage.template, "plain")
 
 
-def sources(data: FileCorpus, *, read_feedback: bool, template: PromptTemplate | None = None) -> list[Source]:
+def sources(
+    data: FileCorpusBlock, *, read_feedback: bool, template: PromptTemplate | None = None
+) -> list[DocumentSource]:
     """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
     return [
-        Source(
+        DocumentSource(
             tuple(file for path in _paths(source.path) for file in data_files(path)),
             source.text,
             source.prompt,
@@ -128,7 +130,7 @@ def annotators(stage: DocumentStage) -> int | None:
     An endpoint whose size `annotate` was not told counts 0: its FLOPs are uncounted, and none are made up. Where no
     annotation.json is, or a world's own judge judged, None: the judge counts as large as the model.
     """
-    if stage.judge_parameters is not None or not isinstance(stage.data, FileCorpus):
+    if stage.judge_parameters is not None or not isinstance(stage.data, FileCorpusBlock):
         return stage.judge_parameters
     found = []
     for source in stage.data.sources:

@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import PrinterCallback
 
-from ixt_rl.blocks.engine import EngineSection
-from ixt_rl.blocks.model import Lora
-from ixt_rl.blocks.optim import Optim
+from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
@@ -20,7 +20,7 @@ LOG_EVERY = 5  # optimizer steps
 
 
 def training_arguments(
-    optim: Optim, steps: int, seed: int, at: StageRun, checkpoint_every: int | None
+    optim: OptimBlock, steps: int, seed: int, at: StageRun, checkpoint_every: int | None
 ) -> dict[str, Any]:
     """The transformers TrainingArguments that all stages share."""
     schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
@@ -50,7 +50,7 @@ def training_arguments(
     }
 
 
-def correction(section: EngineSection) -> Correction | None:
+def correction(section: EngineBlock) -> Correction | None:
     """The importance correction of a `rollout` block; None for the model's own rollouts, whose log-probs are the
     trainer's."""
     if section.engine == "transformers" or section.correction is None:
@@ -58,7 +58,7 @@ def correction(section: EngineSection) -> Correction | None:
     return Correction(**section.correction.model_dump())
 
 
-def lora_config(section: Lora | None):
+def lora_config(section: LoraBlock | None):
     """peft's config of a `lora` block; None without one."""
     if section is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ixt_rl.corpus.annotate.job import Job
+from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.judging import load_rubric
 from ixt_rl.judging.opening import parse_judge
 from ixt_rl.types import SamplingParams
@@ -55,14 +55,14 @@ def corpus(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def make_job(folder: Path, **changes: Any) -> Job:
+def make_job(folder: Path, **changes: Any) -> AnnotationJob:
     settings = {
         "rubric": load_rubric("web-text"), "fields": {}, "sampling": SamplingParams(64, temperature=0.0),
         "format": "jsonl", "shard_rows": 10,
     }  # fmt: skip
     if "judge" not in changes:
         settings["judge"] = parse_judge(f"python:{judge_file(folder)}:length", {})
-    return Job(**{**settings, **changes})
+    return AnnotationJob(**{**settings, **changes})
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ixt_rl.corpus.annotate.annotate import annotate
-from ixt_rl.corpus.annotate.job import Job
+from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.corpus.rewrite.rewrite import rewrite
 from ixt_rl.corpus.rewrite.thoughts import ThoughtsJob
 from ixt_rl.corpus.rows import SourceSpec
@@ -33,7 +33,7 @@ ANSWERS = SamplingParams(1024, temperature=0.0)
 
 def annotated(folder: Path) -> dict[str, Any]:
     judge = parse_judge(f"python:{folder / 'judge.py'}:length", {})
-    job = Job(load_rubric("web-text"), {}, judge, ANSWERS, format="jsonl", shard_rows=2)
+    job = AnnotationJob(load_rubric("web-text"), {}, judge, ANSWERS, format="jsonl", shard_rows=2)
     return annotate(job, SourceSpec(str(folder / "corpus.jsonl")), folder / "annotated")
 
 

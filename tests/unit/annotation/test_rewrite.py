@@ -12,7 +12,7 @@ import pytest
 from ixt_rl.corpus.annotate.annotate import annotate
 from ixt_rl.corpus.rewrite.rewrite import rewrite
 from ixt_rl.corpus.rows import SourceSpec
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import FunctionBackend
@@ -172,7 +172,7 @@ def test_what_is_stored_is_what_an_online_rewriter_gives(tmp_path):
         ("out/part-*", tuple(sorted(str(file) for file in (tmp_path / "out").glob("part-*")))),
     ):
         stored = StoredRewrites(tmp_path / path)
-        documents = DocumentStream([Source(files, feedback=None)], seed=0, epochs=1)
+        documents = DocumentStream([DocumentSource(files, feedback=None)], seed=0, epochs=1)
         items = list(SuffixStream(documents, POLICY, suffix_tokens=SUFFIX))[::-1]
         assert len(items) == 40 and len(stored) == len({item.suffix_ids for item in items})
         found = stored(items)

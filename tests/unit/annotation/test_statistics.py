@@ -11,7 +11,7 @@ import pytest
 from ixt_rl.corpus.annotate.agreement import agreement
 from ixt_rl.corpus.annotate.annotate import annotate
 from ixt_rl.corpus.annotate.statistics import _Sums
-from ixt_rl.corpus.even_sample import Draw
+from ixt_rl.corpus.even_sample import EvenSample
 from ixt_rl.corpus.rows import SourceSpec
 from ixt_rl.judging import load_rubric
 from ixt_rl.judging.opening import parse_judge
@@ -60,7 +60,7 @@ def test_a_draw_is_even_and_does_not_depend_on_the_order():
     random.Random(0).shuffle(orders[1])
     drawn = []
     for order in orders:
-        draw = Draw(500)
+        draw = EvenSample(500)
         for row in order:
             draw.offer(row)
         drawn.append(draw.rows())

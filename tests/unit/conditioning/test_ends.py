@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ixt_rl.blocks.model import Model, NewModel
+from ixt_rl.blocks.model import ModelBlock, NewModelBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, feedback_system_chat
 from ixt_rl.conditioning.ends import chat_frame, find_ends
 from ixt_rl.errors import DataError
@@ -146,16 +146,16 @@ def test_documents_end_with_the_documents_end():
 def test_a_checkpoint_whose_tokenizer_names_an_opener_is_mended_when_it_loads(tmp_path):
     tokenizer = chat_tokenizer(CHATML, "<|im_start|>")
     tokenizer.pad_token = None
-    model = new_model(NewModel(hidden_size=16, heads=2, intermediate_size=16, layers=1), tokenizer)
+    model = new_model(NewModelBlock(hidden_size=16, heads=2, intermediate_size=16, layers=1), tokenizer)
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    loaded = load_tokenizer(str(tmp_path), Model(path=str(tmp_path)))
+    loaded = load_tokenizer(str(tmp_path), ModelBlock(path=str(tmp_path)))
     assert (loaded.eos_token, loaded.pad_token) == ("<|im_end|>", "<|im_end|>")
     assert eos_ids(model, loaded) == eos_ids(model, tokenizer) == (model.generation_config.eos_token_id,)
     as_it_was = byte_tokenizer()
     as_it_was.save_pretrained(tmp_path / "bytes")
-    kept = load_tokenizer(str(tmp_path / "bytes"), Model(path=str(tmp_path)))
+    kept = load_tokenizer(str(tmp_path / "bytes"), ModelBlock(path=str(tmp_path)))
     assert kept.eos_token == "<eos>" and tokenizer_notes(kept) == []
     (note,) = tokenizer_notes(loaded)
     assert "EOS was set to <|im_end|>: <|im_start|>" in note

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ixt_rl.blocks.data import WorldData
+from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.judge_options import OPTIONS, check_options
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
@@ -166,7 +166,7 @@ def test_wishes_that_training_shows_pass(tmp_path):
 def test_what_is_wished_for_is_never_a_prefix_that_training_has_not_seen():
     template = load_feedback_template("critique")
     conditioner = Conditioner(byte_tokenizer(), Conditioning(template=template))
-    task = make_task(WorldData(world="chain"), None)
+    task = make_task(WorldDataBlock(world="chain"), None)
     rows = [{"prompt": "1 + 1", "question": "1 + 1"}]
     files = dataclasses.replace(task, target=None)
     for wish in (5, "best", "best, difficulty=4"):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.data.questions import load_rows
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.errors import DataError
 
 GOOD = b'{"text": "a", "answer": "1"}\n'
@@ -39,12 +39,12 @@ BROKEN = {
 
 
 def problems(path: Path) -> list[str]:
-    rows, _ = load_rows(FileData(path=str(path), question="text"))
+    rows, _ = load_rows(FileDataBlock(path=str(path), question="text"))
     return [row["question"] for row in rows]
 
 
 def stream(path: Path) -> list[str]:
-    return [document.text for document in DocumentStream([Source((str(path),), feedback=None)], 0, 1)]
+    return [document.text for document in DocumentStream([DocumentSource((str(path),), feedback=None)], 0, 1)]
 
 
 @pytest.mark.parametrize("read", [problems, stream])
@@ -99,9 +99,9 @@ def test_a_file_that_may_not_be_read(tmp_path, read, monkeypatch):
 def test_the_line_is_counted_on_after_resuming(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(GOOD * 3 + b"{\n")
-    first = DocumentStream([Source((str(path),), feedback=None)], 0, 1)
+    first = DocumentStream([DocumentSource((str(path),), feedback=None)], 0, 1)
     next(iter(first))
-    resumed = DocumentStream([Source((str(path),), feedback=None)], 0, 1)
+    resumed = DocumentStream([DocumentSource((str(path),), feedback=None)], 0, 1)
     resumed.load_state_dict(first.state_dict())
     with pytest.raises(DataError, match="line 4: "):
         list(resumed)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.data.questions import exact_dataset, load_problems, load_rows
 from ixt_rl.errors import DataError
 from tests.unit.data.files import write
 
 
-def spec(path: str, **changes) -> FileData:
-    return FileData(**{"path": str(path), "question": "q", "answer": "a", **changes})
+def spec(path: str, **changes) -> FileDataBlock:
+    return FileDataBlock(**{"path": str(path), "question": "q", "answer": "a", **changes})
 
 
 def lines(path: Path, *rows: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ixt_rl.blocks.data import FileData
+from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.data.questions import load_problems, load_rows
 from ixt_rl.errors import ConfigError, DataError
 from tests.unit.data.files import write
@@ -21,8 +21,8 @@ def pairs(path: Path) -> str:
     return write(path, rows)
 
 
-def spec(path: str, **changes) -> FileData:
-    return FileData(path=path, question="q", answer="a", **changes)
+def spec(path: str, **changes) -> FileDataBlock:
+    return FileDataBlock(path=path, question="q", answer="a", **changes)
 
 
 def test_columns_are_passed_on_as_they_are(tmp_path):
@@ -73,12 +73,12 @@ def test_a_file_that_nothing_is_trained_on_is_measured_whole(tmp_path):
 
 
 def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
-    from ixt_rl.blocks.template import Template
+    from ixt_rl.blocks.template import TemplateBlock
     from ixt_rl.evaluation.tasks import make_task
 
     rows = [{"q": f"{n} + 1", "a": n + 1, "critique": f"carry {n}"} for n in range(4)]
     data = spec(write(tmp_path / "rows.jsonl", rows), columns=["critique"], eval_rows=1)
-    template = Template(prompt="{question}\n", told="{question}\nA reader: {critique}. It is {answer}.\n")
+    template = TemplateBlock(prompt="{question}\n", told="{question}\nA reader: {critique}. It is {answer}.\n")
     task = make_task(data, template, judge=lambda **kwargs: [1.0])
     for row in [*task.train_rows(4, 0), *task.eval_rows(1)]:
         n = int(row["question"].split()[0])
@@ -91,17 +91,17 @@ def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
 
 
 def test_a_template_shows_columns_of_dotted_names(tmp_path):
-    from ixt_rl.blocks.template import Template, check_template_columns
+    from ixt_rl.blocks.template import TemplateBlock, check_template_columns
     from ixt_rl.evaluation.tasks import make_task
 
     rows = [{"q": f"{n} + 1", "a": n + 1, "extra": {"hint": f"{{carry}} {n}"}} for n in range(2)]
     data = spec(write(tmp_path / "rows.jsonl", rows), columns=["extra.hint"])
-    template = Template(prompt="{question}\n", told="{question}\n{extra.hint}\n")
+    template = TemplateBlock(prompt="{question}\n", told="{question}\n{extra.hint}\n")
     check_template_columns(template, data)
     task = make_task(data, template, judge=lambda **kwargs: [1.0])
     assert {row["told_prompt"] for row in task.train_rows(2, 0)} == {"0 + 1\n{carry} 0\n", "1 + 1\n{carry} 1\n"}
     for text in ("{extra.}", "{.hint}", "{extra..hint}", "{extra[hint]}", "{extra.hint!r}"):
         with pytest.raises(ValidationError, match="stands alone in its braces"):
-            Template(prompt="{question}", told="{question} " + text)
+            TemplateBlock(prompt="{question}", told="{question} " + text)
     with pytest.raises(ConfigError, match=r"shows \{extra.note\}"):
-        check_template_columns(Template(prompt="{question}", told="{question} {extra.note}"), data)
+        check_template_columns(TemplateBlock(prompt="{question}", told="{question} {extra.note}"), data)

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from ixt_rl.data.holdout import Holdout
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback
 from tests.unit.data.files import documents, write
@@ -20,9 +20,9 @@ def sources(tmp_path):
     rest = write(tmp_path / "b.parquet", documents("b", 60, annotated=False))
     copies = write(tmp_path / "c.json", [*documents("c", 9), {"text": "copy"}, *documents("a", 3)])
     return [
-        Source((first,), feedback=None),
-        Source((rest,), feedback=None, weight=3.0),
-        Source((copies,), feedback=None, weight=0.5),
+        DocumentSource((first,), feedback=None),
+        DocumentSource((rest,), feedback=None, weight=3.0),
+        DocumentSource((copies,), feedback=None, weight=0.5),
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_share_goes_by_content_in_whichever_source(sources):
 
 def test_neither_feedback_nor_weights_nor_seed_change_what_is_held_out(tmp_path):
     file = write(tmp_path / "a.jsonl", documents("a", 40))
-    plain, annotated = Source((file,), feedback=None), Source((file,), weight=7.0)
+    plain, annotated = DocumentSource((file,), feedback=None), DocumentSource((file,), weight=7.0)
     for amount in (5, 0.3):
         assert Holdout([plain], amount).documents == [
             [document.__class__(d.text, d.prompt, None, d.key) for d in found for document in [d]]
@@ -96,7 +96,7 @@ def test_a_stream_goes_on_where_it_stopped(sources, amount):
 
 def test_replies_are_told_apart_by_their_prompts(tmp_path):
     rows = [{"text": "Yes.", "prompt": str(i)} for i in range(6)]
-    source = Source((write(tmp_path / "a.jsonl", rows),), prompt="prompt", feedback=None)
+    source = DocumentSource((write(tmp_path / "a.jsonl", rows),), prompt="prompt", feedback=None)
     held = Holdout([source], 2)
     assert [d.prompt for d in held.documents[0]] == ["0", "1"]
     assert [d.prompt for d in DocumentStream([source], 0, 1, held)] == ["2", "3", "4", "5"]
@@ -107,7 +107,7 @@ def test_replies_are_told_apart_by_their_prompts(tmp_path):
     [(3, "none to train on"), (99, "none to train on"), (1e-9, "took none"), (1 - 1e-12, "none to train on")],
 )
 def test_nothing_left_or_nothing_held_is_refused(tmp_path, amount, says):
-    source = Source((write(tmp_path / "a.jsonl", documents("a", 3)),), feedback=None)
+    source = DocumentSource((write(tmp_path / "a.jsonl", documents("a", 3)),), feedback=None)
     with pytest.raises(DataError, match=says):
         Holdout([source], amount)
 

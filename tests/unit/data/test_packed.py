@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.conditioning.batching import block_causal_mask
 from ixt_rl.data.best_fit import best_fit
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.data.token_rows import IGNORED, PackedRows
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer, new_model
@@ -27,7 +27,7 @@ SETTINGS = Conditioning(load_feedback_template("levels"), dropout=0.3, fraction=
 @pytest.fixture
 def sources(tmp_path):
     files = (write(tmp_path / "a.jsonl", documents("a", 23)), write(tmp_path / "b.parquet", documents("b", 17)))
-    return [Source(files), Source((write(tmp_path / "c.jsonl", documents("c", 31)),), weight=2.0)]
+    return [DocumentSource(files), DocumentSource((write(tmp_path / "c.jsonl", documents("c", 31)),), weight=2.0)]
 
 
 def make(sources, capacity=96, epochs=1, settings=SETTINGS, **keywords) -> PackedRows:
@@ -98,7 +98,7 @@ def token_logprobs(model, row) -> list[torch.Tensor]:
 
 
 def test_packed_documents_have_the_logprobs_that_they_have_alone(sources):
-    spec = NewModel(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2)
+    spec = NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2)
     model = new_model(spec, byte_tokenizer()).eval()
     alone = {}
     for row in make(sources, 200, pack=False):
@@ -161,7 +161,7 @@ def test_a_chat_is_packed_too(tmp_path):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     rows = [{**row, "ask": f"q{i}"} for i, row in enumerate(documents("a", 9))]
-    source = Source((write(tmp_path / "x.jsonl", rows),), prompt="ask")
+    source = DocumentSource((write(tmp_path / "x.jsonl", rows),), prompt="ask")
     conditioner = Conditioner(tokenizer, Conditioning(SETTINGS.template, chat=True))
     packed = PackedRows(DocumentStream([source], 0, 1), conditioner, 200)
     found = Counter(piece for row in packed for piece in pieces_in(row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ixt_rl.blocks.data import PrefixData
+from ixt_rl.blocks.data import PrefixDataBlock
 from ixt_rl.data.prefixes import load_prefixes
 from ixt_rl.errors import DataError
 from ixt_rl.models import byte_tokenizer
@@ -13,8 +13,8 @@ from tests.unit.data.files import write
 TOKENIZER = byte_tokenizer()
 
 
-def spec(path: str, **changes) -> PrefixData:
-    return PrefixData.model_validate({"path": path, "suffix_tokens": 4, "eval_rows": 3, **changes})
+def spec(path: str, **changes) -> PrefixDataBlock:
+    return PrefixDataBlock.model_validate({"path": path, "suffix_tokens": 4, "eval_rows": 3, **changes})
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])

@@ -11,7 +11,7 @@ import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, encode_prompt
 from ixt_rl.data.readers import Cursor, read_jsonl
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document, Feedback
@@ -23,12 +23,14 @@ from tests.unit.data.files import documents, write
 def sources(tmp_path):
     """Five files of three kinds in three sources."""
     return (
-        Source((write(tmp_path / "a0.jsonl", documents("a", 7)), write(tmp_path / "a1.jsonl", documents("b", 4)))),
-        Source(
+        DocumentSource(
+            (write(tmp_path / "a0.jsonl", documents("a", 7)), write(tmp_path / "a1.jsonl", documents("b", 4)))
+        ),
+        DocumentSource(
             (write(tmp_path / "p0.parquet", documents("p", 11)), write(tmp_path / "p1.json", documents("q", 3))),
             weight=2.0,
         ),
-        Source((write(tmp_path / "c.jsonl", documents("c", 5, annotated=False)),), feedback=None, weight=0.5),
+        DocumentSource((write(tmp_path / "c.jsonl", documents("c", 5, annotated=False)),), feedback=None, weight=0.5),
     )
 
 
@@ -53,11 +55,11 @@ def test_rows_become_documents_with_their_feedback(tmp_path):
     row = {"reply": "4", "ask": "2+2", "late_level": 5, "late_scores": {"style": 2, "rigour": None}}
     row |= {"late_critique": "short", "late_judge": "j"}
     for name in ("x.jsonl", "x.json", "x.parquet"):
-        source = Source((write(tmp_path / name, [row, row]),), text="reply", prompt="ask", feedback="late")
+        source = DocumentSource((write(tmp_path / name, [row, row]),), text="reply", prompt="ask", feedback="late")
         found = list(DocumentStream([source], 0, 1))
         expected = Document("4", "2+2", Feedback(5, {"style": 2.0}, "short", "j"), f"{tmp_path / name}:2")
         assert found[1] == expected
-        unread = Source(source.files, text="reply", prompt="ask", feedback=None)
+        unread = DocumentSource(source.files, text="reply", prompt="ask", feedback=None)
         assert next(iter(DocumentStream([unread], 0, 1))).feedback is None
 
 
@@ -112,7 +114,7 @@ def test_a_hub_dataset_streams_and_resumes(tmp_path):
     folder.mkdir()
     for name in ("train-0.parquet", "train-1.parquet"):
         write(folder / name, documents(name[6], 9))
-    sources = [Source((str(folder),)), Source((write(tmp_path / "a.jsonl", documents("a", 6)),))]
+    sources = [DocumentSource((str(folder),)), DocumentSource((write(tmp_path / "a.jsonl", documents("a", 6)),))]
     assert sources[0].is_hub
     whole = names(DocumentStream(sources, 3, 2))
     assert set(Counter(whole).values()) == {2}
@@ -128,7 +130,7 @@ def test_a_hub_dataset_streams_and_resumes(tmp_path):
 def test_empty_documents_are_skipped_and_counted(tmp_path):
     rows = [{"text": text} for text in ("a", "", " \n", "b", "")]
     for name in ("x.jsonl", "x.parquet"):
-        stream = DocumentStream([Source((write(tmp_path / name, rows),), feedback=None)], 0, 2)
+        stream = DocumentStream([DocumentSource((write(tmp_path / name, rows),), feedback=None)], 0, 2)
         assert [document.text for document in stream] == ["a", "b"] * 2
         assert stream.empty == 6
     state = stream.state_dict()
@@ -149,12 +151,12 @@ def test_rows_without_text_or_prompt_are_passed_over_and_counted(tmp_path, name)
         content = json.dumps(rows) if name == "x.json" else "".join(json.dumps(row) + "\n" for row in rows)
         data = content.encode()
         (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    with_prompt = DocumentStream([Source((path,), prompt="prompt")], 0, 1)
+    with_prompt = DocumentStream([DocumentSource((path,), prompt="prompt")], 0, 1)
     found = list(with_prompt)
     assert [document.text for document in found] == ["a", "c"] + ([] if "parquet" in name else ["d"])
     assert with_prompt.empty == (3 if "parquet" in name else 5)
     assert [document.feedback for document in found][:3] == [Feedback(3), Feedback(3), None][: len(found)]
-    alone = DocumentStream([Source((path,), feedback=None)], 0, 1)
+    alone = DocumentStream([DocumentSource((path,), feedback=None)], 0, 1)
     assert len(list(alone)) + alone.empty == len(rows)
 
 
@@ -163,7 +165,7 @@ def test_a_folder_that_annotate_wrote_is_read_past_its_null_texts(tmp_path):
     skipped = {"text": None, "feedback_level": None, "feedback_scores": {}, "feedback_status": "skipped"}
     judged = {"text": "a", "feedback_level": 4, "feedback_scores": {}, "feedback_status": "judged"}
     path = write(tmp_path / "x.jsonl", [skipped, judged, skipped])
-    stream = DocumentStream([Source((path,))], 0, 1)
+    stream = DocumentStream([DocumentSource((path,))], 0, 1)
     assert [(document.text, document.feedback) for document in stream] == [("a", Feedback(4))]
     assert stream.empty == 2
 
@@ -171,7 +173,7 @@ def test_a_folder_that_annotate_wrote_is_read_past_its_null_texts(tmp_path):
 @pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
 def test_a_file_that_begins_with_many_null_texts_is_read_past_them(tmp_path, name):
     path = write(tmp_path / name, [{"text": None}] * 1200 + [{"text": "a"}])
-    stream = DocumentStream([Source((path,), feedback=None)], 0, 1)
+    stream = DocumentStream([DocumentSource((path,), feedback=None)], 0, 1)
     assert [document.text for document in stream] == ["a"] and stream.empty == 1200
 
 
@@ -181,10 +183,12 @@ def test_prompts_and_replies_in_messages(tmp_path, name):
     replies = ["A", [{"role": "assistant", "content": "A"}]]
     for reply in replies:
         path = write(tmp_path / name, [{"p": asked, "t": reply}, {"p": asked, "t": None}, {"p": [], "t": reply}])
-        (document,) = DocumentStream([Source((path,), text="t", prompt="p", feedback=None)], 0, 1)
+        (document,) = DocumentStream([DocumentSource((path,), text="t", prompt="p", feedback=None)], 0, 1)
         assert document == Document("A", key=f"{path}:1", turns=(("system", "S"), ("user", "a?")), context=2)
     template = PromptTemplate("{question}!", "{answer}", chat=True)
-    (document,) = DocumentStream([Source((path,), text="t", prompt="p", feedback=None, template=template)], 0, 1)
+    (document,) = DocumentStream(
+        [DocumentSource((path,), text="t", prompt="p", feedback=None, template=template)], 0, 1
+    )
     assert document.turns == (("system", "S"), ("user", "a?!"))
     for reply, says in (
         ([{"role": "user", "content": "A"}], "one message of the assistant"),
@@ -192,7 +196,7 @@ def test_prompts_and_replies_in_messages(tmp_path, name):
     ):
         path = write(tmp_path / name, [{"p": asked, "t": reply}])
         with pytest.raises(DataError, match=says):
-            DocumentStream([Source((path,), text="t", prompt="p", feedback=None)], 0)
+            DocumentStream([DocumentSource((path,), text="t", prompt="p", feedback=None)], 0)
 
 
 def test_conversations_as_sharegpt_has_them(tmp_path):
@@ -200,7 +204,7 @@ def test_conversations_as_sharegpt_has_them(tmp_path):
     path = write(
         tmp_path / "x.jsonl", [{"conversations": talk}, {"conversations": [talk[0], {"from": "gpt", "value": ""}]}]
     )
-    stream = DocumentStream([Source((path,), messages="conversations", feedback=None)], 0, 1)
+    stream = DocumentStream([DocumentSource((path,), messages="conversations", feedback=None)], 0, 1)
     assert list(stream) == [Document("A", key=f"{path}:1", turns=(("user", "a?"),))] and stream.empty == 1
 
 
@@ -209,9 +213,9 @@ def test_fields_with_dots_and_conversations(tmp_path):
     rows = [{"doc": {"body": "x"}, "talk": talk}, {"doc": {"body": None}, "talk": []}, {"doc": {}, "talk": None}]
     for name in ("x.jsonl", "x.parquet"):
         path = write(tmp_path / name, rows)
-        stream = DocumentStream([Source((path,), text="doc.body", feedback=None)], 0, 1)
+        stream = DocumentStream([DocumentSource((path,), text="doc.body", feedback=None)], 0, 1)
         assert [document.text for document in stream] == ["x"] and stream.empty == 2
-        stream = DocumentStream([Source((path,), messages="talk", feedback=None)], 0, 1)
+        stream = DocumentStream([DocumentSource((path,), messages="talk", feedback=None)], 0, 1)
         assert list(stream) == [Document("A", key=f"{path}:1", turns=(("user", "a?"),))] and stream.empty == 2
     for bad, says in (
         (talk[:1], "an assistant's reply to something"),
@@ -220,13 +224,15 @@ def test_fields_with_dots_and_conversations(tmp_path):
         ("text", "no list of messages"),
     ):
         with pytest.raises(DataError, match=says):
-            DocumentStream([Source((write(tmp_path / "x.jsonl", [{"talk": bad}]),), messages="talk", feedback=None)], 0)
+            DocumentStream(
+                [DocumentSource((write(tmp_path / "x.jsonl", [{"talk": bad}]),), messages="talk", feedback=None)], 0
+            )
 
 
 def test_prompts_are_shown_as_a_template_shows_them(tmp_path):
     path = write(tmp_path / "x.jsonl", [{"text": "4", "prompt": "2+2"}])
     plain = PromptTemplate("Q: {question}\nA:", "{answer}")
-    (document,) = DocumentStream([Source((path,), prompt="prompt", feedback=None, template=plain)], 0, 1)
+    (document,) = DocumentStream([DocumentSource((path,), prompt="prompt", feedback=None, template=plain)], 0, 1)
     assert (document.prompt, document.text, document.turns) == ("Q: 2+2\nA:", "4", ())
     tokenizer = byte_tokenizer()
     (shown,) = Conditioner(tokenizer, Conditioning())([document], 0)
@@ -235,20 +241,20 @@ def test_prompts_are_shown_as_a_template_shows_them(tmp_path):
     assert tokenizer.decode(shown.input_ids[len(asked) :]) == "4<eos>"
     assert list(shown.loss_mask) == [False] * len(asked) + [True, True]
     chat = PromptTemplate("{question}?", "{answer}", chat=True, system="S", examples=[{"question": "1", "answer": "2"}])
-    (document,) = DocumentStream([Source((path,), prompt="prompt", feedback=None, template=chat)], 0, 1)
+    (document,) = DocumentStream([DocumentSource((path,), prompt="prompt", feedback=None, template=chat)], 0, 1)
     assert document.turns == (("system", "S"), ("user", "1?"), ("assistant", "2"), ("user", "2+2?"))
     (shown,) = Conditioner(chat_tokenizer(CHATML, "<|im_end|>"), Conditioning(chat=True))([document], 0)
     assert sum(shown.loss_mask) == 2  # the reply and its end; few-shot replies are context
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     path = write(tmp_path / "y.jsonl", [{"talk": talk}, {"talk": [{"role": "system", "content": "own"}, *talk]}])
-    found = DocumentStream([Source((path,), messages="talk", feedback=None, template=chat)], 0, 1)
+    found = DocumentStream([DocumentSource((path,), messages="talk", feedback=None, template=chat)], 0, 1)
     assert [document.turns[0][1] for document in found] == ["S", "own"]
 
 
 def test_an_endless_stream_of_empty_documents_ends_in_an_error(tmp_path):
     path = write(tmp_path / "x.jsonl", [{"text": ""}, {"text": " "}])
     with pytest.raises(DataError, match="every row of a pass is empty"):
-        next(iter(DocumentStream([Source((path,), feedback=None)], 0)))
+        next(iter(DocumentStream([DocumentSource((path,), feedback=None)], 0)))
 
 
 BAD_FILES = {
@@ -277,7 +283,7 @@ def test_bad_files_are_refused_before_anything_is_read(tmp_path, name):
     path.write_text(content)
     good = write(tmp_path / "good.jsonl", documents("g", 2))
     with pytest.raises(DataError, match=message) as error:
-        DocumentStream([Source((good, str(path)))] if name != "l.txt" else [Source((str(path),))], 0)
+        DocumentStream([DocumentSource((good, str(path)))] if name != "l.txt" else [DocumentSource((str(path),))], 0)
     assert "reason: " in str(error.value)
     assert "remedy: " in str(error.value)
     assert name in str(error.value)
@@ -286,16 +292,16 @@ def test_bad_files_are_refused_before_anything_is_read(tmp_path, name):
 def test_missing_parquet_columns_and_files_are_refused(tmp_path):
     path = write(tmp_path / "x.parquet", [{"body": "x"}])
     with pytest.raises(DataError, match=r"no column 'text'\n.*its columns are 'body'"):
-        DocumentStream([Source((path,))], 0)
+        DocumentStream([DocumentSource((path,))], 0)
     with pytest.raises(DataError, match="no such file"):
-        DocumentStream([Source((str(tmp_path / "none.jsonl"),))], 0)
+        DocumentStream([DocumentSource((str(tmp_path / "none.jsonl"),))], 0)
     with pytest.raises(DataError, match="dataset 'nobody/nothing'"):
-        DocumentStream([Source(("nobody/nothing",))], 0)
+        DocumentStream([DocumentSource(("nobody/nothing",))], 0)
 
 
 def test_a_bad_row_later_on_is_named_by_file_and_row(tmp_path):
     path = write(tmp_path / "x.jsonl", [{"text": "a"}, {"text": "b"}, {"text": ["c"]}])
-    stream = iter(DocumentStream([Source((path,), feedback=None)], 0))
+    stream = iter(DocumentStream([DocumentSource((path,), feedback=None)], 0))
     assert [next(stream).text, next(stream).text] == ["a", "b"]
     with pytest.raises(DataError, match=r"x.jsonl:3: text=\['c'\]\n.*type list, not text"):
         next(stream)
@@ -304,17 +310,17 @@ def test_a_bad_row_later_on_is_named_by_file_and_row(tmp_path):
 @pytest.mark.parametrize("weight", [0, -1.0, float("nan"), float("inf")])
 def test_weights_are_positive(weight):
     with pytest.raises(ConfigError, match="weight="):
-        Source(("x.jsonl",), weight=weight)
+        DocumentSource(("x.jsonl",), weight=weight)
 
 
 def test_sources_need_files_and_streams_sources():
     for files in ((), "x.jsonl"):
         with pytest.raises(ConfigError, match="files="):
-            Source(files)  # type: ignore[arg-type]
+            DocumentSource(files)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="0 sources"):
         DocumentStream([], 0)
     with pytest.raises(ConfigError, match="epochs=0"):
-        DocumentStream([Source(("x.jsonl",))], 0, 0)
+        DocumentStream([DocumentSource(("x.jsonl",))], 0, 0)
 
 
 def test_a_cursor_is_refused_where_it_would_not_be_exact(tmp_path, sources):

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from ixt_rl.data.in_memory import MemoryCorpus
-from ixt_rl.data.stream import DocumentStream, Source
+from ixt_rl.data.stream import DocumentSource, DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixCounts, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer
@@ -105,8 +105,10 @@ def test_skipped_documents_are_counted_by_reason():
 
 def stream_of_files(tmp_path) -> SuffixStream:
     sources = [
-        Source((write(tmp_path / "a.jsonl", documents("a", 9)), write(tmp_path / "b.parquet", documents("b", 7)))),
-        Source((write(tmp_path / "c.json", documents("c", 5)),), weight=2.0),
+        DocumentSource(
+            (write(tmp_path / "a.jsonl", documents("a", 9)), write(tmp_path / "b.parquet", documents("b", 7)))
+        ),
+        DocumentSource((write(tmp_path / "c.json", documents("c", 5)),), weight=2.0),
     ]
     return SuffixStream(DocumentStream(sources, 1, epochs=2), TOKENIZER, suffix_tokens=8, max_prefix_tokens=12)
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ixt_rl.blocks.data import FileData, WorldData
-from ixt_rl.blocks.documents import DocumentEvaluation
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.data import FileDataBlock, WorldDataBlock
+from ixt_rl.blocks.documents import DocumentEvaluationBlock
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, encode_prompt, row_ids
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import DataError, PreconditionError
@@ -47,7 +47,7 @@ def judge(prompts, completions, answer, **_):
 def measured(tmp_path, samples):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"question": f"q{i}", "answer": "7"}) + "\n" for i in range(6)))
-    task = make_task(FileData(path=str(file), eval_rows=4), "math", judge)
+    task = make_task(FileDataBlock(path=str(file), eval_rows=4), "math", judge)
     return evaluate(Copies(), TOKENIZER, task, task.eval_rows(4), EvaluationPlan(4, samples=samples))[0]
 
 
@@ -126,11 +126,13 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
 
 
 def test_problems_without_room_are_refused_before_documents_are_trained_on():
-    section = DocumentEvaluation(max_new_tokens=200)
-    task = make_task(WorldData(world="chain"), None)
+    section = DocumentEvaluationBlock(max_new_tokens=200)
+    task = make_task(WorldDataBlock(world="chain"), None)
     trainer = SimpleNamespace(
         conditioner=Conditioner(TOKENIZER, Conditioning()),
-        model=new_model(NewModel(tokenizer="bytes", max_positions=201, layers=1, hidden_size=8, heads=1), TOKENIZER),
+        model=new_model(
+            NewModelBlock(tokenizer="bytes", max_positions=201, layers=1, hidden_size=8, heads=1), TOKENIZER
+        ),
     )
     with pytest.raises(DataError, match=r"problem 0 has \d+ tokens, with max_new_tokens=200"):
         Evaluator(section, task, trainer, TOKENIZER, None)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.heldout import HeldOutLoss
@@ -23,7 +23,7 @@ DOCUMENTS = {
 
 @pytest.fixture(scope="module")
 def model():
-    return new_model(NewModel(hidden_size=32, heads=2, intermediate_size=64, init_std=0.5), TOKENIZER).eval()
+    return new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.5), TOKENIZER).eval()
 
 
 def nll(model, ids: list[int], first: int = 1) -> list[float]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import EngineBackend, Judge, Question, load_rubric
 from ixt_rl.models import byte_tokenizer, new_model
@@ -123,7 +123,9 @@ def test_prompts_that_are_too_long_are_refused_and_do_not_stop_the_others():
 def noise():
     """(engine on an untrained model, its tokenizer)."""
     tokenizer = byte_tokenizer()
-    model = new_model(NewModel(hidden_size=32, heads=2, intermediate_size=64, max_positions=4096), tokenizer).eval()
+    model = new_model(
+        NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, max_positions=4096), tokenizer
+    ).eval()
     return TransformersEngine(model, [tokenizer.eos_token_id], tokenizer.pad_token_id), tokenizer
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from ixt_rl.rewards import MathReward
 from ixt_rl.rewards.math import worker as math_worker
-from ixt_rl.rewards.math.pool import MathPool, Task, shared_pool
+from ixt_rl.rewards.math.pool import Check, MathPool, shared_pool
 
-EQUAL = Task(r"\sqrt{8}", r"2\sqrt{2}")
-UNEQUAL = Task(r"\sqrt{8}", r"3\sqrt{2}")
-SLOW = Task("5", "slow")
+EQUAL = Check(r"\sqrt{8}", r"2\sqrt{2}")
+UNEQUAL = Check(r"\sqrt{8}", r"3\sqrt{2}")
+SLOW = Check("5", "slow")
 SLOW_WORKER = (sys.executable, str(Path(__file__).with_name("slow_worker.py")))
 LARGE = r"3^{9000}\sqrt{2}"
 """A constant that the trainer process leaves to a worker."""
@@ -174,7 +174,7 @@ def test_the_second_checker_alone_is_not_believed_where_it_rounds():
 
 
 def test_disagreements_are_counted(unharmed):
-    (result,) = unharmed.judge([Task(r"\sqrt{2}\cdot\frac{1}{2004!}", r"\sqrt{2}\cdot\frac{1}{2006!}")])
+    (result,) = unharmed.judge([Check(r"\sqrt{2}\cdot\frac{1}{2004!}", r"\sqrt{2}\cdot\frac{1}{2006!}")])
     assert result.second is True and result.right is False and unharmed.counts["disagreements"] >= 1
 
 

@@ -18,7 +18,7 @@ from torch.multiprocessing import reductions
 
 from ixt_rl.errors import BackendFailed
 from ixt_rl.rollout.weights import broadcast
-from ixt_rl.rollout.weights.broadcast import Group, Meeting, Sender, TransferBroken, receive
+from ixt_rl.rollout.weights.broadcast import Meeting, Sender, TransferBroken, TransferGroup, receive
 from ixt_rl.rollout.weights.manifest import TensorEntry
 from ixt_rl.rollout.weights.shared_memory import Shared, attach
 
@@ -60,7 +60,7 @@ def meet(nodes: list[str], updates: int) -> tuple[Sender, list[Future]]:
 
 
 def _received(meeting: Meeting, rank: int, node: str, updates: int) -> list[tuple[dict, dict]]:
-    group = Group(meeting, rank, CPU, node)
+    group = TransferGroup(meeting, rank, CPU, node)
     assert (rank in group.near) == (node == HERE)
     described: list[dict] = [{} for _ in range(updates)]
     return [(dict(receive(group, entries)), entries) for entries in described]
@@ -121,7 +121,7 @@ def mapped() -> str:
 
 def describe_all(meeting: Meeting, device: str, out: Connection) -> None:
     entries: dict[str, TensorEntry] = {}
-    group = Group(meeting, 1, torch.device(device), HERE)
+    group = TransferGroup(meeting, 1, torch.device(device), HERE)
     for _ in receive(group, entries):
         pass
     out.send((group.near, entries))
@@ -144,7 +144,7 @@ def test_another_process_reads_what_it_shares(device):
 
 
 def die(meeting: Meeting, node: str) -> None:
-    next(receive(Group(meeting, 1, CPU, node), {}))
+    next(receive(TransferGroup(meeting, 1, CPU, node), {}))
     os.kill(os.getpid(), signal.SIGKILL)
 
 

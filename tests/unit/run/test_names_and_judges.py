@@ -67,10 +67,10 @@ def test_what_fails_while_evaluating_is_undecided_saved_and_limited(tmp_path, mo
 
 
 def test_sources_have_names_that_differ():
-    from ixt_rl.blocks.documents import FileCorpus
+    from ixt_rl.blocks.documents import FileCorpusBlock
 
     paths = ["a/web-1.5.jsonl.gz", "b/web-1.5.parquet", "corpus/*.jsonl", "./annotated", "owner/data-v2.1", "x/c.txt"]
-    data = FileCorpus.model_validate({"sources": [{"path": path} for path in paths]})
+    data = FileCorpusBlock.model_validate({"sources": [{"path": path} for path in paths]})
     assert source_names(data) == ["web-1.5", "web-1.5-2", "corpus", "annotated", "data-v2.1", "c.txt"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import load_template
 from ixt_rl.models import new_model
 from ixt_rl.rollout.trl_adapter import EngineRollouts
@@ -119,7 +119,7 @@ def make_trainer(
 
 
 def tiny(seed: int = 0):
-    spec = NewModel(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2, seed=seed)
+    spec = NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2, seed=seed)
     return new_model(spec, WORLD.tokenizer())
 
 

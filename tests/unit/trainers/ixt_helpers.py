@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.model import NewModel
+from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import load_feedback_template
 from ixt_rl.models import new_model
 from ixt_rl.trainers import IXTConfig, IXTTrainer
@@ -23,7 +23,7 @@ def documents(count: int = 12, seed: int = 0, **options: Any) -> list[Document]:
 
 
 def tiny_model(attention: str = "sdpa"):
-    model = new_model(NewModel(hidden_size=32, heads=2, intermediate_size=64), WORLD.tokenizer())
+    model = new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64), WORLD.tokenizer())
     model.set_attn_implementation(attention)
     return model
 

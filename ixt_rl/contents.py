@@ -14,13 +14,11 @@ from pathlib import Path
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import read_json, write_json
+from ixt_rl.python_names import ADDED, module_file
 
 _REMEMBERED = 1 << 20  # bytes from which a hash is worth remembering
 _SETTLED_S = 2.0  # a file that was written this recently may be written again under the same time
 _UNREAD = ("training_args.bin", "optimizer.pt", "scheduler.pt")  # of a model's folder, never loaded with the model
-
-ADDED: list[str] = []
-"""Folders that importing a user's file has put on the import path, for that file alone: its own, the last one first."""
 
 
 class Hashes:
@@ -80,17 +78,20 @@ def files_of(text: str, apart: Path | None = None) -> dict[str, Path]:
     """The files that a setting names, by what to call them: none if it names none.
 
     Args:
-        text: a path of a file, folder or pattern; FILE.py:FUNCTION; or one of these behind `python:`, `hf:`, `vllm:`
-            or `stored:`.
+        text: a path of a file, folder or pattern; FILE.py:NAME or package.module:NAME; or one of these behind
+            `python:`, `hf:`, `vllm:` or `stored:`.
         apart: a folder whose files do not count unless `text` lies in it: the runs' own.
     """
     kind, colon, rest = text.partition(":")
     if colon and kind in ("python", "hf", "vllm", "stored"):
         text = rest
     path = os.path.expanduser(text)
-    script, _, function = path.rpartition(":")
-    if script.endswith(".py") and function.isidentifier():
+    script, _, name = path.rpartition(":")
+    if script.endswith(".py") and name.isidentifier():
         path = script
+    elif kind != "openai" and name.isidentifier() and all(part.isidentifier() for part in script.split(".")):
+        module = module_file(script)
+        path = path if module is None else str(module)
     if os.path.isfile(path):
         found = [Path(path), *(imports_of(Path(path)) if path.endswith(".py") else ())]
         return {str(file): file for file in found}

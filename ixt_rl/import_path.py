@@ -6,16 +6,20 @@ No bytecode or module of what a user's file was before is taken.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ixt_rl.contents import ADDED, imports_of
+from ixt_rl.contents import imports_of
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.python_names import ADDED, PythonName
+
+_MISSING = object()
 
 _imported: dict[str, tuple[Path, bytes]] = {}
 """Modules beside imported files: their file, and the hash of what it was."""
@@ -28,7 +32,37 @@ def load(name: str) -> Any:
         ImportError, AttributeError: it is not there.
     """
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(import_module(module), attribute)
+
+
+def load_named(text: str, role: str) -> Any:
+    """What `FILE.py:NAME` or `package.module:NAME` names, imported; a file as it is now, with what lies beside it.
+
+    Args:
+        role: how messages call it: trainer, reward, judge, ...
+
+    Raises:
+        ConfigError: it cannot be imported, or there is nothing of that name.
+    """
+    named = PythonName.parse(text)
+    what = f"{role} {'file' if named.is_file else 'module'} {named.place}"
+    if named.is_file and named.file is None:
+        raise ConfigError(f"{role} {text}", reason=f"there is no file {named.place!r}", remedy="correct the path")
+    try:
+        module = import_file(Path(named.place), f"ixt_rl_{role}") if named.is_file else import_module(named.place)
+        found = getattr(module, named.name, _MISSING)
+    except (Exception, SystemExit) as error:  # any, because it is the user's
+        raise ConfigError(
+            what, reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
+        ) from error
+    if found is _MISSING:
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise ConfigError(
+            what,
+            reason=f"it has no {named.name!r}",
+            remedy=f"{did_you_mean(named.name, known)}what it has: {', '.join(known) or 'nothing'}",
+        )
+    return found
 
 
 def import_file(file: Path, prefix: str) -> ModuleType:

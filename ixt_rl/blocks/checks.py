@@ -6,7 +6,6 @@ others. They look at this machine, hence only where the caller asks for it (`ON_
 
 from __future__ import annotations
 
-import ast
 import glob
 import json
 import os
@@ -23,10 +22,8 @@ from pydantic import ValidationInfo
 import ixt_rl
 from ixt_rl import backends
 from ixt_rl.blocks.judge_options import check_options
+from ixt_rl.blocks.python_name import check_python_name, missing_path, off
 from ixt_rl.errors import BackendMissing, ConfigError, did_you_mean
-
-ON_THIS_MACHINE = {"on_this_machine": True}
-"""Validation context under which files, packages and template names are looked up."""
 
 DATA_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 _ABOUT_DATA = ("annotation.json", "rewriting.json", "dataset_info.json", "dataset_infos.json", "state.json")
@@ -42,37 +39,20 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """Names of a model's positions in config.json; the later ones are GPT-2's and MPT's."""
 
 
-def _off(info: ValidationInfo) -> bool:
-    return not (info.context or {}).get("on_this_machine")
-
-
 def _written_as_local(path: str) -> bool:
     """Whether a path is written as a local one; a hub id is `name` or `owner/name`."""
     return path.startswith(("/", "./", "../", "~")) or not _HUB_ID.fullmatch(path)
 
 
-def _missing(path: str) -> ConfigError:
-    """The error for a path that does not exist, with a near name in the deepest folder that does."""
-    folder = Path(path).expanduser()
-    while not folder.exists():
-        last, folder = folder.name, folder.parent
-    near = did_you_mean(last, sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
-    return ConfigError(
-        repr(path),
-        reason=f"no such file or folder (looked in {folder.resolve()})",
-        remedy=near + "correct the path; a relative one starts at the folder the command runs in",
-    )
-
-
 def check_data_path(path: str, info: ValidationInfo) -> str:
     """A data file exists and is of a kind that can be read; hub ids pass."""
-    if _off(info):
+    if off(info):
         return path
     if not _written_as_local(path) and not _FILE_ENDING.search(path):
         return path
     local = Path(path).expanduser()
     if not local.exists():
-        raise _missing(path)
+        raise missing_path(path)
     if local.is_dir() or not local.name.lower().endswith(DATA_ENDINGS):
         raise ConfigError(
             repr(path),
@@ -100,7 +80,7 @@ def on_this_machine(path: str) -> bool:
 
 def check_data_source(path: str, info: ValidationInfo) -> str:
     """As `check_data_path`; a folder or a pattern stands for the files it holds."""
-    if _off(info):
+    if off(info):
         return path
     files = data_files(path)
     if not files:
@@ -116,13 +96,13 @@ def check_data_source(path: str, info: ValidationInfo) -> str:
 
 def check_model_path(path: str, info: ValidationInfo) -> str:
     """A local model is a Hugging Face folder; hub ids pass."""
-    if _off(info):
+    if off(info):
         return path
     local = Path(path).expanduser()
     if not _written_as_local(path) and not local.is_dir() and not _WEIGHT_ENDING.search(path):
         return path
     if not local.exists():
-        raise _missing(path)
+        raise missing_path(path)
     if not (local / "config.json").is_file():
         raise ConfigError(
             repr(path),
@@ -151,32 +131,6 @@ def _positions(config: Any) -> int | None:
     return found if type(found) is int and found > 0 else None
 
 
-def check_python_function(path: str, info: ValidationInfo) -> str:
-    """`FILE.py:FUNCTION` names a function that the file defines; the file is parsed, not run."""
-    file, colon, function = path.rpartition(":")
-    if not colon or not file.endswith(".py") or not function.isidentifier():
-        raise ConfigError(
-            repr(path), reason="it must name a file and a function in it", remedy="write FILE.py:FUNCTION"
-        )
-    if _off(info):
-        return path
-    source = Path(file).expanduser()
-    if not source.is_file():
-        raise _missing(file)
-    try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ConfigError(repr(path), reason=f"{file} is no Python: {error}", remedy="correct the file") from None
-    if function not in _top_level_names(tree):
-        names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
-        raise ConfigError(
-            repr(path),
-            reason=f"{file} defines no {function!r}",
-            remedy=did_you_mean(function, names) + f"functions there: {', '.join(names) or 'none'}",
-        )
-    return f"{source}:{function}"
-
-
 def check_asked_model(name: str, info: ValidationInfo) -> str:
     """Who is asked as a judge or rewriter: `world`, or a kind and what it is of, which exists."""
     if name == "world":
@@ -189,8 +143,8 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
             remedy="write world, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
         )
     if kind == "python":
-        check_python_function(target, info)
-    elif kind in ("hf", "vllm") and not _off(info) and not (Path(target).expanduser() / "config.json").is_file():
+        check_python_name(target, info)
+    elif kind in ("hf", "vllm") and not off(info) and not (Path(target).expanduser() / "config.json").is_file():
         raise ConfigError(
             repr(name), reason="there is no folder with a config.json", remedy="download the model and name its folder"
         )
@@ -205,7 +159,7 @@ def check_asked(name: str, options: Mapping[str, Any], max_new_tokens: int, role
     kind = name.partition(":")[0]
     check_options(kind, options, role)
     positions = None
-    if kind in ("hf", "vllm") and not _off(info):
+    if kind in ("hf", "vllm") and not off(info):
         positions = options.get("max_model_len", folder_positions(name.partition(":")[2]))
     if positions is not None and max_new_tokens >= positions:
         raise ConfigError(
@@ -220,7 +174,7 @@ def check_rewriter_model(name: str, info: ValidationInfo) -> str:
     kind, _, target = name.partition(":")
     if kind != "stored":
         return check_asked_model(name, info)
-    if not _off(info) and not data_files(target):
+    if not off(info) and not data_files(target):
         raise ConfigError(
             repr(name),
             reason="it holds no .parquet and no .jsonl file",
@@ -233,25 +187,13 @@ def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: Va
     """A rubric of judges, or a prompt of rewriters, that the library ships, or a YAML file."""
     folder = Path(ixt_rl.__file__).parent / {"rubrics": "judging", "prompts": "rewriting"}[kind] / kind
     known = sorted(file.stem for file in folder.glob("*.yaml"))
-    if not _off(info) and name not in known and not Path(name).expanduser().is_file():
+    if not off(info) and name not in known and not Path(name).expanduser().is_file():
         raise ConfigError(
             repr(name),
             reason=f"it is neither one of the shipped {kind} nor a file",
             remedy=did_you_mean(name, known) + f"one of {', '.join(known)}, or the path of a YAML file",
         )
     return name
-
-
-def _top_level_names(tree: ast.Module) -> set[str]:
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
 
 
 @cache
@@ -321,7 +263,7 @@ def check_pattern(pattern: str) -> str:
 
 def check_output_dir(path: str, info: ValidationInfo) -> str:
     """The folder of the runs can be made: its deepest existing parent is a writable folder."""
-    if _off(info):
+    if off(info):
         return path
     folder = Path(path).expanduser()
     parent = folder.absolute()
@@ -346,7 +288,7 @@ def needs_rows(rows: int, of: str) -> None:
 
 def needs_memory(size: int, of: str, info: ValidationInfo) -> None:
     """`size` bytes of weights are at most this machine's memory."""
-    if _off(info) or not hasattr(os, "sysconf"):
+    if off(info) or not hasattr(os, "sysconf"):
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > there:
@@ -359,7 +301,7 @@ def needs_memory(size: int, of: str, info: ValidationInfo) -> None:
 
 def needs_backend(name: str, used_for: str, info: ValidationInfo) -> None:
     """A package that a value asks for is installed (looked up, not imported)."""
-    if _off(info):
+    if off(info):
         return
     try:
         backends.require(name, used_for=used_for)

@@ -13,6 +13,7 @@ from pydantic import (
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.judges import AnswerJudgeBlock
+from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.strict import (
     Finite,
     Name,
@@ -91,7 +92,9 @@ class PythonRewardBlock(RewardBlock):
     """Any function with TRL's reward signature, from a file."""
 
     type: Literal["python"]
-    path: Annotated[str, AfterValidator(checks.check_python_function)] = Field(description="FILE.py:FUNCTION")
+    path: Annotated[str, AfterValidator(check_python_name)] = Field(
+        description="FILE.py:FUNCTION or package.module:FUNCTION"
+    )
 
     @property
     def called(self) -> str:

@@ -7,15 +7,24 @@ and finds the type that was expected, from which the reason, the remedy and "did
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, Tag
 from pydantic.fields import FieldInfo
 
 from ixt_rl.blocks.judge_options import KEY_NAME
+from ixt_rl.blocks.type_words import (
+    bare_type,
+    block_words,
+    in_words,
+    is_model,
+    kind_of,
+    one_of,
+    union_members,
+    wrong_type,
+)
 from ixt_rl.config.problems import Problem
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, closest, did_you_mean, show
@@ -50,14 +59,6 @@ _WRONG_TYPE = {
     "model_attributes_type": "a block",
     "none_required": "null",
     "literal_error": "one of a few words",
-}
-
-_REMEDY_OF_TYPE = {
-    "text": "write text; put it in quotes if it looks like a number",
-    "a whole number": "write a whole number without quotes",
-    "a number": "write a number without quotes, such as 0.1 or 1e-5",
-    "true or false": "write true or false",
-    "a list": "write a list: [a, b] or one `- item` a line",
 }
 
 
@@ -106,41 +107,22 @@ def dotted(path: Path, data: Any) -> str:
 # ----------------------------------------------------------------------------- through the schema
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union without None; of anything else, itself. `Annotated` is taken off."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(member for member in get_args(annotation) if member is not type(None))
-    return (annotation,)
-
-
-def _bare(annotation: Any) -> Any:
-    """An annotation without `Annotated` and `| None`; a union of several stays one."""
-    members = _members(annotation)
-    return _members(members[0])[0] if len(members) == 1 else annotation
-
-
-def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def _tagged(annotation: Any, tag: str) -> Any:
     """The member of a discriminated union that has `tag`; None if `annotation` is none."""
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     if not any(isinstance(m, Discriminator) or (isinstance(m, FieldInfo) and m.discriminator) for m in metadata):
         return None
-    for member in _members(annotation):
+    for member in union_members(annotation):
         if Tag(tag) in get_args(member)[1:]:
-            return _bare(member)
-        if _is_model(member) and tag in get_args(member.model_fields["type"].annotation):
+            return bare_type(member)
+        if is_model(member) and tag in get_args(member.model_fields["type"].annotation):
             return member
     return None
 
 
 def _label_fits(member: Any, label: str) -> bool:
     """Whether pydantic's label of a union member, such as `function-after[f(), function-after[g(), str]]`, means it."""
-    bare = _bare(member)
+    bare = bare_type(member)
     if get_origin(bare) is Literal:
         return label.startswith("literal[")
     if get_origin(bare) is list:
@@ -167,16 +149,16 @@ def _walk(location: tuple[str | int, ...]) -> _Spot:
         if member is not None:
             expected = member
             continue
-        if len(_members(expected)) > 1:
+        if len(union_members(expected)) > 1:
             branch, union = str(part), expected
-            expected = next((m for m in _members(expected) if _label_fits(m, branch)), None)
+            expected = next((m for m in union_members(expected) if _label_fits(m, branch)), None)
             continue
         if part == "[key]":
             continue
-        bare = _bare(expected)
+        bare = bare_type(expected)
         path.append(part)
         branch, union = "", None
-        if _is_model(bare):
+        if is_model(bare):
             model = bare
             field = bare.model_fields.get(str(part))
             expected = _field_type(field) if field else None
@@ -216,47 +198,6 @@ def _below(path: Path, top: Path) -> bool:
 # ------------------------------------------------------------------------------------- in words
 
 
-def _words(annotation: Any) -> list[str]:
-    """What an annotation accepts, in words, one entry a union member."""
-    found: list[str] = []
-    for member in _members(annotation):
-        bare = _bare(member)
-        if len(_members(bare)) > 1:
-            found += _words(bare)
-        elif get_origin(bare) is Literal:
-            found += [f"`{word}`" for word in get_args(bare)]
-        elif get_origin(bare) is list:
-            found.append("a list")
-        elif _is_model(bare):
-            found.append(_block(annotation))
-        elif get_origin(bare) is dict:
-            found.append("a block")
-        else:
-            plain = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-            found.append(plain.get(bare, "something else"))
-    return list(dict.fromkeys(found))
-
-
-def _block(annotation: Any) -> str:
-    """`a block with` the keys that all models of an annotation require."""
-    models = [m for m in map(_bare, _members(annotation)) if hasattr(m, "model_fields")]
-    needed = [{name for name, field in m.model_fields.items() if field.is_required()} for m in models]
-    shared = [name for name in models[0].model_fields if all(name in names for names in needed)]
-    return "a block" + (f" with {', '.join(shared)}" if shared else "")
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The words of every `Literal` in an annotation."""
-    return [word.strip("`") for word in _words(annotation) if word.startswith("`")]
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in words."""
-    kinds = {str: "text", bool: "true/false", int: "a whole number", float: "a number with a fraction"}
-    kinds |= {list: "a list", dict: "a block", type(None): "null (nothing)"}
-    return kinds.get(type(value), type(value).__name__)
-
-
 def _value_at(data: Any, path: Path) -> Any:
     for part in path:
         try:
@@ -281,14 +222,14 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         known = _types(spot)
         if not isinstance(value, dict):
-            block = _block(spot.expected)
-            return path, show(value), f"expected {block}, got {_kind(value)}", f"write {block}"
+            block = block_words(spot.expected)
+            return path, show(value), f"expected {block}, got {kind_of(value)}", f"write {block}"
         if kind == "union_tag_not_found":
-            return (*path, "type"), "missing", "it decides which keys the block has", _one_of(_types(spot))
+            return (*path, "type"), "missing", "it decides which keys the block has", one_of(_types(spot))
         tag = context["tag"]
-        return (*path, "type"), show(tag), "unknown type", did_you_mean(tag, known) + _one_of(known)
+        return (*path, "type"), show(tag), "unknown type", did_you_mean(tag, known) + one_of(known)
     if kind in _WRONG_TYPE:
-        return path, show(value), *_wrong_type(spot, value)
+        return path, show(value), *wrong_type(spot.expected, value)
     if kind == "invalid_key":
         return path, "a key that is no text", "keys are text", "put the key in quotes, or remove it"
     return path, show(value), *_out_of_bounds(kind, context, error["msg"])
@@ -296,7 +237,7 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
 
 def _types(spot: _Spot) -> list[str]:
     """The values of `type` that a discriminated union knows."""
-    members = [m for m in map(_bare, _members(spot.expected)) if _is_model(m) and "type" in m.model_fields]
+    members = [m for m in map(bare_type, union_members(spot.expected)) if is_model(m) and "type" in m.model_fields]
     return _type_words(members)
 
 
@@ -305,35 +246,12 @@ def _type_words(members: list[Any]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _one_of(known: list[str]) -> str:
-    return "write one of: " + ", ".join(known)
-
-
 def _missing(spot: _Spot) -> tuple[str, str]:
     key = spot.path[-1]
     field = spot.model.model_fields.get(str(key)) if spot.model else None
     what = f" ({field.description})" if field and field.description else ""
-    words = _words(field.annotation) if field else []
+    words = in_words(field.annotation) if field else []
     return "it has no default", f"add `{key}:` with {' or '.join(words)}{what}"
-
-
-def _wrong_type(spot: _Spot, value: Any) -> tuple[str, str]:
-    words = _words(spot.expected) if spot.expected is not None else ["something else"]
-    choices = _choices(spot.expected) if spot.expected is not None else []
-    if choices and len(choices) == len(words):
-        if isinstance(value, str):
-            return "not one of the known words", did_you_mean(value, choices) + _one_of(choices)
-        return f"expected a word, got {_kind(value)}", _one_of(choices)
-    reason = f"expected {' or '.join(words)}, got {_kind(value)}"
-    if choices:
-        return reason, did_you_mean(value, choices) + f"write {' or '.join(words)}"
-    if words == ["a whole number"] and isinstance(value, float):
-        return reason, f"write a whole number such as {round(value) if abs(value) < 1e15 else 1}"
-    if words in (["a whole number"], ["a number"]) and isinstance(value, str):
-        return reason, _REMEDY_OF_TYPE[words[0]] + " (no quotes, no _ or , between digits)"
-    return reason, _REMEDY_OF_TYPE.get(words[0], f"write {words[0]}") if len(words) == 1 else (
-        f"write {' or '.join(words)}"
-    )
 
 
 def _out_of_bounds(kind: str, context: dict[str, Any], message: str) -> tuple[str, str]:
@@ -394,7 +312,7 @@ def _meant(spot: _Spot) -> Path:
 
 def _stage_types_with(key: str) -> list[str]:
     """The stage types that have a key."""
-    return _type_words([member for member in map(_bare, _members(AnyStage)) if key in member.model_fields])
+    return _type_words([member for member in map(bare_type, union_members(AnyStage)) if key in member.model_fields])
 
 
 def _places(model: type[BaseModel], key: str, above: str = "") -> Iterator[str]:
@@ -404,13 +322,13 @@ def _places(model: type[BaseModel], key: str, above: str = "") -> Iterator[str]:
         if name == key and above:
             yield here
         for member in _nested_models(field.annotation):
-            in_list = get_origin(_bare(field.annotation)) is list
+            in_list = get_origin(bare_type(field.annotation)) is list
             yield from _places(member, key, f"{here}.<{name.rstrip('s')}>." if in_list else f"{here}.")
 
 
 def _nested_models(annotation: Any) -> list[type[BaseModel]]:
-    bare = _bare(annotation)
+    bare = bare_type(annotation)
     if get_origin(bare) is list:
         return _nested_models(get_args(bare)[0])
-    models = (_bare(member) for member in _members(bare))
-    return [m for m in models if _is_model(m)]
+    models = (bare_type(member) for member in union_members(bare))
+    return [m for m in models if is_model(m)]

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ixt_rl import yaml_io
-from ixt_rl.blocks.checks import ON_THIS_MACHINE
+from ixt_rl import python_names, yaml_io
+from ixt_rl.blocks.python_name import ON_THIS_MACHINE
 from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem
@@ -25,7 +25,7 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
     """Reads and validates a run; imports no torch and loads no model.
 
     Beyond the schema it checks that local files exist and that needed packages are installed.
-    Relative paths start at the current folder.
+    Relative paths start at the current folder; FILE.py of `FILE.py:NAME` may also lie beside the run file.
 
     Args:
         path: a YAML file.
@@ -51,7 +51,8 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
             problems.append(problem)
     origins = {**{key: f"line {line}" for key, line in document.lines.items()}, **origins}
     try:
-        config = RunConfig.model_validate(document.value, context=ON_THIS_MACHINE)
+        with python_names.beside(Path(source).parent):
+            config = RunConfig.model_validate(document.value, context=ON_THIS_MACHINE)
     except ValidationError as error:
         for key, problem in explain(error.errors(include_url=False), document.value):  # type: ignore[arg-type]
             problems.append(_placed(problem, key, origins))

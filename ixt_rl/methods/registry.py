@@ -6,16 +6,37 @@ Installed packages add theirs by an entry point of the group `ixt_rl.methods` th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Union
 
 from pydantic import Discriminator, Tag, create_model
 
 from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.methods import evaluate, grpo, intro, ixt, pretrain, raft, sft, sip
+from ixt_rl.methods import evaluate, grpo, intro, ixt, pretrain, python, raft, sft, sip
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.methods.stage import Stage
+
+
+def _installed(entry: EntryPoint) -> MethodSpec:
+    """The method that a package adds.
+
+    Raises:
+        ConfigError: it cannot be imported, or is no `MethodSpec`.
+    """
+    of = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an installed package"
+    what = f"the method {entry.name!r} of {of} ({entry.group}: {entry.value})"
+    remedy = f"repair or uninstall {of}"
+    try:
+        spec = entry.load()
+    except Exception as error:  # any, because the package is somebody's
+        reason = f"importing it raised {type(error).__name__}: {error}"
+        raise ConfigError(what, reason=reason, remedy=remedy) from error
+    if not isinstance(spec, MethodSpec):
+        reason = f"it is a {type(spec).__name__}, no ixt_rl.methods.spec.MethodSpec"
+        raise ConfigError(what, reason=reason, remedy=remedy)
+    return spec
+
 
 SPECS: tuple[MethodSpec, ...] = (
     pretrain.PAIRS,
@@ -27,8 +48,9 @@ SPECS: tuple[MethodSpec, ...] = (
     grpo.SPEC,
     raft.SPEC,
     sip.SPEC,
-    *(entry.load() for entry in entry_points(group="ixt_rl.methods")),
+    *map(_installed, entry_points(group="ixt_rl.methods")),
 )
+"""Methods by their own `type`; a trainer of a user's own, `type: python`, takes the keys of one of them."""
 
 
 def _stages(specs: tuple[MethodSpec, ...]) -> tuple[type[Stage], ...]:
@@ -47,14 +69,17 @@ def _with_others(spec: MethodSpec, blocks: Mapping[str, Any]) -> type[Stage]:
     return made
 
 
-STAGES = _stages(SPECS)
-_TAGS = {f"{spec.type} {place}": spec for place, spec in enumerate(SPECS)}
-_BY_STAGE = dict(zip(STAGES, SPECS, strict=True))
+_KNOWN = _stages(SPECS)
+_OWN = python.variants(SPECS, _KNOWN)
+_ALL = (*SPECS, *_OWN)
+STAGES = (*_KNOWN, *(spec.stage for spec in _OWN))
+_TAGS = {f"{spec.type} {place}": spec for place, spec in enumerate(_ALL)}
+_BY_STAGE = dict(zip(STAGES, _ALL, strict=True))
 
 
 def types() -> list[str]:
     """The values of `type` that there are."""
-    return list(dict.fromkeys(spec.type for spec in SPECS))
+    return list(dict.fromkeys(spec.type for spec in _ALL))
 
 
 def spec_of(stage: Stage) -> MethodSpec:
@@ -68,7 +93,7 @@ def find(type_name: Any, read: Callable[[str], Any]) -> MethodSpec | None:
     Args:
         read: a key of the stage -> its value, None where it has none; tells two kinds with one type apart.
     """
-    return next((spec for spec in SPECS if spec.type == type_name and spec.takes(read)), None)
+    return next((spec for spec in _ALL if spec.type == type_name and spec.takes(read)), None)
 
 
 def method(type_name: str) -> MethodSpec:
@@ -95,7 +120,10 @@ def _tag(value: Any) -> Any:
 
 
 AnyStage = Annotated[
-    Union[tuple(Annotated[stage, Tag(tag)] for tag, stage in zip(_TAGS, STAGES, strict=True))],  # noqa: UP007
+    Union[  # noqa: UP007
+        tuple(Annotated[stage, Tag(tag)] for tag, stage in zip(_TAGS, STAGES, strict=True))
+        + (Annotated[python.PythonStage, Tag(python.PYTHON)],)
+    ],
     Discriminator(_tag),
 ]
 """A stage of a run file: the union of the table's."""

@@ -21,7 +21,7 @@ INITIAL = "initial"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHARED_CODE = ("worlds", "conditioning", "models.py", "types.py", "trainers/pretrain.py", "run/stages/train.py")
-_PATHS = ("path", "model", "judge", "rubric", "prompt", "template")  # keys whose text may be a path's alone
+_PATHS = ("path", "model", "judge", "rubric", "prompt", "template", "trainer")  # keys whose text may be a path's alone
 _CONTENTS = ("files", "model", "compared")  # ingredients that are hashes of files
 
 

@@ -68,10 +68,13 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
     import torch
     import transformers
 
+    from ixt_rl.run.trainers import check_own_trainers
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    check_own_trainers(config.name, config.stages)  # before anything is removed or made
     if fresh:
         folder.clear()
     write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))

@@ -40,7 +40,8 @@ from ixt_rl.run.stages.sources import (
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.train import ends_notes, lora_config, save_model, train, training_arguments
 from ixt_rl.run.stages.wishes import GUIDED, mode_name, wished
-from ixt_rl.trainers import IXTConfig, IXTTrainer
+from ixt_rl.run.trainers import configured, trainer_class
+from ixt_rl.trainers import IXTTrainer
 from ixt_rl.types import SamplingParams
 
 
@@ -56,7 +57,10 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     task = _task(stage)
     model = load_model(at.origin, at.model, train=True)
     micro_batch = stage.micro_batch_size or stage.batch_size
-    args = IXTConfig(
+    trainer_of = trainer_class(stage)
+    args = configured(
+        stage,
+        trainer_of,
         **training_arguments(stage.optim, stage.steps, seed, at, stage.checkpoint_every),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.batch_size // micro_batch,
@@ -74,7 +78,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         buffer_rows=max(16, 2 * stage.batch_size),
         ema_decay=stage.ema,
     )
-    trainer = IXTTrainer(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
+    trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
     trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
     evaluator, loss = None, None
     if held is not None:

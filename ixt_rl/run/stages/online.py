@@ -9,7 +9,6 @@ from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
-from ixt_rl.import_path import load
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
@@ -28,6 +27,7 @@ from ixt_rl.run.stages.train import (
     training_arguments,
     uncounted_note,
 )
+from ixt_rl.run.trainers import configured, trainer_class
 
 
 def run(stage: OnlineStage, at: StageRun) -> None:
@@ -40,11 +40,13 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     sampling = with_room(stage.rollout, at.model)
     rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
     model = load_model(at.origin, at.model, train=True)
-    trainer_class = load(spec_of(stage).trainer)
-    trainer = trainer_class(
+    trainer_of = trainer_class(stage)
+    trainer = trainer_of(
         model,
         rewards.guarded,
-        trainer_class.config_class(**_options(stage, at), chat_template_kwargs=dict(task.chat_template_kwargs) or None),
+        configured(
+            stage, trainer_of, **_options(stage, at), chat_template_kwargs=dict(task.chat_template_kwargs) or None
+        ),
         train_dataset=exact_dataset(rows),
         processing_class=tokenizer,
         grader=task.grader,

@@ -13,10 +13,7 @@ from ixt_rl.run.stages.train import (
     train,
     training_arguments,
 )
-from ixt_rl.trainers import (
-    PretrainConfig,
-    PretrainTrainer,
-)
+from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.worlds import WORLDS
 
 
@@ -25,12 +22,15 @@ def run(stage: PretrainStage, at: StageRun) -> None:
     started = time.perf_counter()
     model, tokenizer = load_model(at.origin, at.model, train=True), load_tokenizer(at.origin, at.model)
     documents = WORLDS[stage.data.world](stage.data.view).documents(stage.steps * stage.batch_size, stage.seed)
-    args = PretrainConfig(
+    trainer_of = trainer_class(stage)
+    args = configured(
+        stage,
+        trainer_of,
         **training_arguments(stage.optim, stage.steps, stage.seed, at, checkpoint_every=None),
         per_device_train_batch_size=stage.batch_size,
         gradient_checkpointing=False,
     )
-    trainer = PretrainTrainer(model, args, documents, tokenizer)
+    trainer = trainer_of(model, args, documents, tokenizer)
     with at.console.stage(stage, at.seed, stage.steps) as progress:
         train(trainer, StageCallback(at.folder, progress, trainer.ledger.total), at.folder)
     save_model(trainer, tokenizer, at.folder)

@@ -38,6 +38,7 @@ from ixt_rl.run.stages.sources import sources
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.train import correction, lora_config, save_model, train, training_arguments, uncounted_note
 from ixt_rl.run.stages.wishes import mode_name
+from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -56,9 +57,10 @@ def run(stage: SipStage, at: StageRun) -> None:
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
         evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
         model = load_model(at.origin, at.model, train=True)
-        trainer = SIPTrainer(
+        trainer_of = trainer_class(stage)
+        trainer = trainer_of(
             model,
-            _arguments(stage, at),
+            _arguments(stage, trainer_of, at),
             items,
             tokenizer,
             judge=judge,
@@ -96,9 +98,11 @@ def run(stage: SipStage, at: StageRun) -> None:
     write_json(folder.path / LEDGER, trainer.ledger.totals())
 
 
-def _arguments(stage: SipStage, at: StageRun) -> SIPConfig:
+def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> SIPConfig:
     micro_batch = stage.micro_batch_size or stage.batch_size
-    return SIPConfig(
+    return configured(
+        stage,
+        trainer_of,
         **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
         objective=stage.objective,
         sources=None if stage.sources is None else list(stage.sources),

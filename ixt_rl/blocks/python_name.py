@@ -1,0 +1,80 @@
+"""A user's Python by name: what of it can be known before anything is imported."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from pydantic import ValidationInfo
+
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.python_names import PythonName
+from ixt_rl.python_source import parse, top_level_names
+
+ON_THIS_MACHINE = {"on_this_machine": True}
+"""Validation context under which files, packages and template names are looked up."""
+
+
+def off(info: ValidationInfo) -> bool:
+    """Whether this machine is not to be looked at."""
+    return not (info.context or {}).get("on_this_machine")
+
+
+def missing_path(path: str) -> ConfigError:
+    """The error for a path that does not exist, with a near name in the deepest folder that does."""
+    folder = Path(path).expanduser()
+    while not folder.exists():
+        last, folder = folder.name, folder.parent
+    near = did_you_mean(last, sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
+    return ConfigError(
+        repr(path),
+        reason=f"no such file or folder (looked in {folder.resolve()})",
+        remedy=near + "correct the path; a relative one starts at the folder the command runs in",
+    )
+
+
+def check_python_name(text: str, info: ValidationInfo, what: str = "FUNCTION") -> str:
+    """`FILE.py:NAME` or `package.module:NAME` is there; the source is parsed, not run.
+
+    Args:
+        what: how messages call NAME: FUNCTION, CLASS or NAME.
+
+    Returns:
+        The same, with the file's path as it was found.
+
+    Raises:
+        ConfigError: it names no file or module, or nothing in it.
+    """
+    named = PythonName.parse(text, what)
+    if off(info):
+        return text
+    file = named.file
+    if file is None:
+        raise missing_path(named.place) if named.is_file else _missing_module(named, what)
+    try:
+        names, body = top_level_names(file), parse(file).body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            repr(text), reason=f"{named.place} is no Python: {error}", remedy="correct the file"
+        ) from None
+    lazy = not named.is_file and "__getattr__" in names  # a package that loads its parts when they are asked for
+    if named.name not in names and not lazy:
+        kind = ast.ClassDef if what == "CLASS" else ast.FunctionDef
+        known = [node.name for node in body if isinstance(node, kind)] if what != "NAME" else names
+        of_kind = {"CLASS": "classes", "FUNCTION": "functions", "NAME": "names"}[what]
+        raise ConfigError(
+            repr(text),
+            reason=f"{named.place} defines no {named.name!r}",
+            remedy=did_you_mean(named.name, known) + f"{of_kind} there: {', '.join(known) or 'none'}",
+        )
+    return str(named)
+
+
+def _missing_module(named: PythonName, what: str) -> ConfigError:
+    file = f"{named.place}.py"
+    near = f"did you mean `{file}:{named.name}`? " if Path(file).is_file() else ""
+    return ConfigError(
+        repr(str(named)),
+        reason=f"no module {named.place!r} is installed, or it has no Python source",
+        remedy=near + f"correct the name, or write FILE.py:{what}",
+    )

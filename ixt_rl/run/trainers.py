@@ -1,0 +1,97 @@
+"""The class that trains a stage, and its config: the method's own, or a user's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from ixt_rl.config.problems import InvalidConfig, Problem
+from ixt_rl.errors import ConfigError
+from ixt_rl.import_path import load, load_named
+from ixt_rl.methods.own_options import refused, set_by
+from ixt_rl.methods.python import OwnTrainer, no_subclass
+from ixt_rl.methods.registry import spec_of
+from ixt_rl.methods.runners import needed_trainer
+from ixt_rl.methods.stage import Stage
+from ixt_rl.python_fields import class_fields
+
+
+def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
+    """Imports every trainer of a user's own, and looks at what `check` could not.
+
+    Args:
+        name: of the run.
+
+    Raises:
+        InvalidConfig: a class is not there or no trainer for its stage, or its config class does not take the options.
+    """
+    problems = []
+    for stage in stages:
+        try:
+            found = [] if not isinstance(stage, OwnTrainer) else _problems(stage)
+        except ConfigError as error:
+            found = [("trainer", error)]
+        for key, error in found:
+            problems.append(Problem(f"stages.{stage.name}.{key}", error.what, error.reason, error.remedy))
+    if problems:
+        raise InvalidConfig(f"run {name}", problems)
+
+
+def trainer_class(stage: Stage) -> Any:
+    """The class that trains a stage.
+
+    Raises:
+        ConfigError: a user's class cannot be imported, or is no trainer for the stage.
+    """
+    spec = spec_of(stage)
+    if not isinstance(stage, OwnTrainer):
+        return load(str(spec.trainer))
+    found, needed = load_named(stage.trainer, "trainer"), needed_trainer(stage.method)
+    if not isinstance(found, type) or not issubclass(found, load(needed)):
+        raise no_subclass(stage.trainer, needed, stage.method.type)
+    config = getattr(found, "config_class", None)
+    if not isinstance(config, type) or not dataclasses.is_dataclass(config):
+        raise ConfigError(
+            f"{stage.trainer} with config_class={config!r:.80}",
+            reason="its options are the fields of that dataclass",
+            remedy="set `config_class` in the class to a dataclass that is derived from its base's",
+        )
+    return found
+
+
+def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
+    """The trainer's config: what the stage's keys set, and the options of a trainer of a user's own."""
+    own = stage.options if isinstance(stage, OwnTrainer) else {}
+    twice = sorted(own.keys() & arguments.keys())
+    if twice:
+        raise ConfigError(
+            f"stages.{stage.name}.options.{twice[0]}",
+            reason="other keys of the run file set it",
+            remedy="leave it out of the options",
+        )
+    return trainer.config_class(**arguments, **own)
+
+
+def _problems(stage: OwnTrainer) -> list[tuple[str, ConfigError]]:
+    trainer = trainer_class(stage)
+    from ixt_rl.trainers.hooks import check_hooks
+
+    check_hooks(object.__new__(trainer))
+    config = trainer.config_class
+    fields = class_fields(config)
+    found = [
+        (f"options.{key}", error)
+        for key, error in refused(stage.options, fields, config.__name__, partial(set_by, stage.method))
+    ]
+    there = {field.name for field in dataclasses.fields(config)}
+    missing = [name for name in stage.method.options(stage) if name not in there]
+    if missing:
+        error = ConfigError(
+            stage.trainer,
+            reason=f"stages like {stage.method.type} set {', '.join(missing)}, which {config.__name__} does not have",
+            remedy=f"derive it from the config class of {stage.method.trainer}",
+        )
+        found.append(("trainer", error))
+    return found

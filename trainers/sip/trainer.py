@@ -41,7 +41,7 @@ from ixt_rl.trainers.sip.config import SIPConfig
 from ixt_rl.trainers.sip.groups import Group, Proposed, merge
 from ixt_rl.trainers.sip.losses import candidate_loss, pair_loss
 from ixt_rl.trainers.sip.metrics import all_sources, choices, metric_names, verified
-from ixt_rl.trainers.sip.objectives import OBJECTIVES, Example
+from ixt_rl.trainers.sip.objectives import OBJECTIVES, Example, Objective
 from ixt_rl.trainers.sip.parts import asked_sources, check_parts, check_proposed
 from ixt_rl.trainers.sip.scoring import (
     Asked,
@@ -118,7 +118,7 @@ class SIPTrainer(PromptTrainer):
         metrics = metric_names(self.named_sources)
         super().__init__(model, args, train_dataset, processing_class, rollouts=rollouts, metrics=metrics, **kwargs)
         self.judge, self.rewriter, self.correction, self.verifier = judge, rewriter, correction, verifier
-        self.objective = OBJECTIVES[args.objective]
+        self.objective: Objective = OBJECTIVES[args.objective]
         self.temperature = args.temperature if args.objective == "grpo" else 1.0
         compares = args.paired and args.reference != "none"
         self.reference = Reference(self, args.reference_sync_steps) if compares else None

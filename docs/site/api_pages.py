@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def page(package: str, folder: Path) -> str:
     """Markdown of a package's page; a block of mkdocstrings for each module with public names."""
     parts = [f"# `{package}`", docstring(folder / "__init__.py")]
     for module, names in public_names(package, folder).items():
-        parts.append(f"::: {module}\n    options:\n      members: [{', '.join(names)}]")
+        parts.append(f"::: {module}\n    options:\n      members: {json.dumps(names)}")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -5,6 +5,7 @@ make docs       # or, with the extra `docs`: python docs/site/build.py [FOLDER]
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def build(folder: Path) -> list[str]:
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        return [done.stdout]
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # colours
+        only_warnings = said.rstrip().endswith("Aborted because --strict flag is set")
+        return [said.partition("Traceback (most")[0] if only_warnings else said]
     shutil.copytree(folder / "pages", folder / "site", dirs_exist_ok=True)  # what llms.txt links to
     return list(built_site.problems(folder / "site"))
 
@@ -36,7 +39,6 @@ def build(folder: Path) -> list[str]:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "docs").resolve()
     found = build(target)
-    print(*found, sep="\n", file=sys.stderr)
     if found:
-        sys.exit(1)
+        sys.exit("\n".join(found))
     print(f"site: {target / 'site' / 'index.html'}")

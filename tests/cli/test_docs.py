@@ -81,7 +81,7 @@ def test_pages_are_those_of_the_nav_and_links_lead_to_files_of_the_repository():
     """Raises for a page outside the nav, a package that is not there, a name whose module no face tells."""
     pages = site_pages.pages(ROOT)
     assert {f"{page.stem}.md" for page in PAGES[2:]} <= set(pages)
-    assert "members: [GRPOConfig, GRPOTrainer]" in pages["api/trainers.md"]
+    assert 'members: ["GRPOConfig", "GRPOTrainer"]' in pages["api/trainers.md"]
     assert "](source/examples/intro_loop.py.md)" in pages["intro.md"]
     assert "import" in pages["source/examples/intro_loop.py.md"]
 
@@ -90,6 +90,20 @@ def test_llms_txt_has_a_line_for_every_page():
     text = llms_txt.written(ROOT)
     for page in llms_txt.pages_of(llms_txt.settings(ROOT)["nav"]):
         assert re.search(rf"^- \[.+\]\({re.escape(page)}\): \S", text, re.MULTILINE), page
+
+
+def test_what_a_page_says_is_in_a_file_is_there():
+    """Rows of tables `| [file](link) | names | ...`; a row without a file goes on with the one above it."""
+    page, file, checked = ROOT / "docs" / "follow-one-update.md", ROOT, 0
+    for link, names in re.findall(
+        r"^\| (\[.*?\]\(.*?\)|) ?\| (`.*?`) \|", page.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        if link:
+            file = page.parent / re.search(r"\((.*)\)", link)[1]
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^\s*(def|class) {name}\b", file.read_text(encoding="utf-8"), re.MULTILINE), (file, name)
+            checked += 1
+    assert checked >= 15
 
 
 @pytest.mark.parametrize(

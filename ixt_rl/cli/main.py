@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.text import Text
 
-from ixt_rl import __version__, backends
+from ixt_rl import __version__
 from ixt_rl.cli import corpus_options as options
-from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
-from ixt_rl.files import readable
-from ixt_rl.redaction import without_secrets
-from ixt_rl.signals import Stopped, stoppable
-
-_GO_ON = ("run", "annotate", "rewrite")  # commands that can be stopped at any moment
-
-BAD_INPUT = 2
-"""Exit status when the configuration, the data or the installation must change; other failures give 1."""
-
-
-def _print(text: str, style: str = "", *, stderr: bool = False) -> None:
-    """Prints text as it is (no markup, no wrapping), coloured on a terminal."""
-    Console(stderr=stderr, soft_wrap=True, highlight=False).print(Text(text, style=style))
-
-
-def _readable_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Prints the library's own errors, and the system's, without a traceback; turns them and signals into a status."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            with stoppable():
-                command(*args, **kwargs)
-        except KeyboardInterrupt as stop:
-            goes_on = "; the same command goes on from here" if command.__name__ in _GO_ON else ""
-            _print(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
-            sys.exit(stop.status if isinstance(stop, Stopped) else 130)
-        except (IxtRlError, OSError) as error:
-            if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):
-                raise
-            known = error if isinstance(error, IxtRlError) else readable(error)
-            _print(f"{type(known).__name__}: {known}", "red", stderr=True)
-            sys.exit(BAD_INPUT if isinstance(known, ConfigError | DataError | BackendMissing) else 1)
-
-    return wrapped
-
-
-def _require_core() -> None:
-    for backend in backends.BACKENDS.values():
-        if backend.core:
-            backends.require(backend.name, used_for="this command")
+from ixt_rl.cli import run_files
+from ixt_rl.cli.shell import readable_errors, require_core, say
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,105 +22,23 @@ def main() -> None:
 
     \b
     First minutes:
-      ixt-rl doctor                              what is installed and works (--pool: Ray and vLLM)
-      ixt-rl check configs/demo/addition.yaml    is this file right? (seconds, loads nothing)
-      ixt-rl run configs/demo/addition.yaml      run it
-      ixt-rl report runs/addition                write its report again
+      ixt-rl doctor                    what is installed and works (--pool: Ray and vLLM)
+      ixt-rl demo                      a first run: minutes on two cores, no download
+      ixt-rl configs                   the run files that come with ixt-rl; `configs NAME` prints one
+      ixt-rl methods                   what a stage of a run file can be
+      ixt-rl check mine.yaml           is this file right? (seconds, loads nothing)
+      ixt-rl run mine.yaml             run it
+      ixt-rl report runs/addition      write its report again
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
-                                                 have a judge score documents (--help: examples)
-      ixt-rl rewrite --help                      have a rewriter improve how documents go on, for SIP
+                                       have a judge score documents (--help: examples)
+      ixt-rl rewrite --help            have a rewriter improve how documents go on, for SIP
 
     Set IXT_RL_TRACEBACK=1 to see where an error was raised.
     """
 
 
-@main.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_readable_errors
-def check(files: tuple[Path, ...]) -> None:
-    """Validate run files without loading anything.
-
-    Exit status 0: all can run; 2: at least one cannot, and every problem in it was listed.
-
-    \b
-    Examples:
-      ixt-rl check configs/demo/addition.yaml
-      ixt-rl check configs/*/*.yaml
-    """
-    from ixt_rl.config.load import load_run, notes
-
-    bad = 0
-    for file in files:
-        try:
-            config = load_run(file)
-        except ConfigError as error:
-            bad += 1
-            _print(str(error), "red")
-            continue
-        stages = ", ".join(f"{stage.name} ({stage.type})" for stage in config.stages)
-        _print(f"{file}: ok - {stages}", "green")
-        for note in notes(config):
-            _print(f"  note: {note}", "yellow")
-    if bad:
-        sys.exit(BAD_INPUT)
-
-
-@main.command()
-@_readable_errors
-def schema() -> None:
-    """Print the JSON schema of a run file.
-
-    Editors complete and check YAML with it.
-
-    \b
-    Example:
-      ixt-rl schema > ixt-rl.schema.json
-    """
-    import json
-
-    from ixt_rl.config.schema import RunConfig
-
-    click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
-
-
-@main.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Print all defaults, and what each stage would do.")
-@click.option("--fresh", is_flag=True, help="Start over: replace what an earlier run left in the folder.")
-@_readable_errors
-def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
-    """Run the stages of FILE, with any key replaced by KEY=VALUE.
-
-    Keys are dotted; a stage goes by its index or name; values are YAML, validated like the file.
-    Stopped, by Ctrl-C, SIGTERM or kill -9, the same command goes on. A finished stage is reused unless something that
-    it depends on has changed.
-    Exit status 0: done; 2: the configuration, data or installation must change; 1: the run failed; 130: Ctrl-C; 143:
-    SIGTERM.
-
-    \b
-    Examples:
-      ixt-rl run configs/demo/addition.yaml
-      ixt-rl run configs/demo/addition.yaml --dry-run
-      ixt-rl run configs/demo/addition.yaml name=three-seeds 'seeds=[1, 2, 3]'
-      ixt-rl run configs/demo/addition.yaml stages.0.optim.lr=1e-3
-    """
-    from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
-
-    config = load_run(file, overrides)
-    for note in notes(config):
-        _print(f"note: {note}", "yellow", stderr=True)
-    if dry_run:
-        from ixt_rl.run.plan import plan
-
-        click.echo(without_secrets(dump_yaml(resolved(config))), nl=False)
-        for line in plan(config):
-            _print(line, stderr=True)
-        return
-    _require_core()
-    from ixt_rl.run import run_config
-
-    _print(f"run folder: {run_config(config, fresh=fresh)}")
+for _command in run_files.COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()
@@ -179,7 +53,7 @@ def run(file: Path, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> N
 @click.option("--prefix", default="feedback", show_default=True, help="Start of the new columns' names.")
 @options.files()
 @options.workers("judge")
-@_readable_errors
+@readable_errors
 def annotate(source: str, out: Path, **words: Any) -> None:
     """Have a judge score the rows of IN; write them with feedback columns to OUT.
 
@@ -204,10 +78,10 @@ def annotate(source: str, out: Path, **words: Any) -> None:
       # a function of yours: it gets the fields and gives a score, a label, a Verdict, or None
       ixt-rl annotate solutions.jsonl checked --judge python:judge.py:check --rubric verifier --prefix verifier
     """
-    _require_core()
+    require_core()
     from ixt_rl.cli.annotate import run as run_annotation
 
-    _print(run_annotation(source, out, words))
+    say(run_annotation(source, out, words))
 
 
 @main.group()
@@ -219,15 +93,15 @@ def examples() -> None:
 
     \b
     Next:
-      ixt-rl run configs/sip/judge.yaml stages.train.data.path=pairs.jsonl
-      ixt-rl run configs/sip/rewriter.yaml stages.train.data.path=rewrites.jsonl
+      ixt-rl run sip/judge stages.train.data.path=pairs.jsonl
+      ixt-rl run sip/rewriter stages.train.data.path=rewrites.jsonl
     """
 
 
 @examples.command("judge")
 @options.excerpts()
 @click.option("--rubric", default="pairwise-quality", show_default=True, help="What the judge is asked: name or file.")
-@_readable_errors
+@readable_errors
 def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
     """Write rows of `prompt` and `label`: which of two suffixes is the original, asked in both orders.
 
@@ -245,17 +119,17 @@ def examples_judge(source: str, out: Path, rubric: str, **words: Any) -> None:
       ixt-rl examples judge replies.jsonl safety.jsonl --tokenizer bytes --rubric safety \\
           --prompt question --text answer --label is_safe
     """
-    _require_core()
+    require_core()
     from ixt_rl.cli.examples import run as run_examples
 
-    _print(run_examples("judge", source, out, rubric, words))
+    say(run_examples("judge", source, out, rubric, words))
 
 
 @examples.command("rewriter")
 @options.excerpts()
 @click.option("--rewrite", default="quality", show_default=True, help="What the rewriter is asked: name or file.")
 @click.option("--label-rubric", default="safety", show_default=True, help="Whose labels --label has.")
-@_readable_errors
+@readable_errors
 def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> None:
     """Write rows of `prompt` and `good`: originals, which are to be copied, and spoiled ones, to be rewritten.
 
@@ -268,10 +142,10 @@ def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> Non
       ixt-rl examples rewriter replies.jsonl unsafe.jsonl --tokenizer bytes --rewrite safety \\
           --prompt question --text answer --label is_safe
     """
-    _require_core()
+    require_core()
     from ixt_rl.cli.examples import run as run_examples
 
-    _print(run_examples("rewriter", source, out, rewrite, words))
+    say(run_examples("rewriter", source, out, rewrite, words))
 
 
 @main.command()
@@ -286,7 +160,7 @@ def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> Non
 @click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Column of the `text`; and of a `prompt`, if any.")
 @options.files()
 @options.workers("rewriter")
-@_readable_errors
+@readable_errors
 def rewrite(source: str, out: Path, **words: Any) -> None:
     """Have a rewriter improve how the documents of IN go on; write rows, ids and rewrites to OUT.
 
@@ -317,10 +191,10 @@ def rewrite(source: str, out: Path, **words: Any) -> None:
       ixt-rl rewrite corpus.jsonl thought --rewriter vllm:models/Qwen3-8B --prompt thoughts \\
           --engine ray --workers 4 --gpus-per-worker 1
     """
-    _require_core()
+    require_core()
     from ixt_rl.cli.rewrite import run as run_rewriting
 
-    _print(run_rewriting(source, out, words))
+    say(run_rewriting(source, out, words))
 
 
 @main.command()
@@ -338,7 +212,7 @@ def rewrite(source: str, out: Path, **words: Any) -> None:
     show_default=True,
     help="Where the comparison of several folders goes.",
 )
-@_readable_errors
+@readable_errors
 def report(folders: tuple[Path, ...], out: Path) -> None:
     """Write report.html into a run's folder, or one comparison of several runs.
 
@@ -347,20 +221,20 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
       ixt-rl report runs/addition
       ixt-rl report runs/addition runs/three-seeds --out comparison.html
     """
-    _require_core()
+    require_core()
     from ixt_rl.report import build
 
     if len(folders) == 1:
-        _print(f"report: {build.build_report(folders[0])}")
+        say(f"report: {build.build_report(folders[0])}")
     else:
         build.build_comparison(list(folders), out)
-        _print(f"comparison: {out}")
+        say(f"comparison: {out}")
 
 
 @main.command()
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds after which a hanging import is given up.")
 @click.option("--pool", is_flag=True, help="Check the Ray and vLLM pool by using it, in place of the imports.")
-@_readable_errors
+@readable_errors
 def doctor(timeout: float, pool: bool) -> None:
     """Import every package and say which work, which do not, and what repairs them.
 
@@ -380,7 +254,7 @@ def doctor(timeout: float, pool: bool) -> None:
 
     console = Console()
     if pool:
-        _require_core()
+        require_core()
         from ixt_rl.doctor.pool import check_pool
 
         with console.status("starting a pool of one engine ..."):
@@ -392,5 +266,5 @@ def doctor(timeout: float, pool: bool) -> None:
     console.print(findings_of.table(findings))
     for finding in findings:
         if finding.repair:
-            _print(f"{finding.name}: {finding.repair}")
+            say(f"{finding.name}: {finding.repair}")
     sys.exit(0 if all(finding.usable for finding in findings if finding.core) else 1)

@@ -15,6 +15,7 @@ from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import InvalidConfig, Problem
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.shipped import closest_name, run_file
 from ixt_rl.errors import ConfigError, did_you_mean, show
 from ixt_rl.yaml_io import dump_yaml
 
@@ -28,7 +29,7 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
     Relative paths start at the current folder; FILE.py of `FILE.py:NAME` may also lie beside the run file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of one that comes with the library (`ixt-rl configs`); a path that exists wins.
         overrides: `a.b=c` texts; the value is YAML, stages go by index or name, the last one wins.
 
     Raises:
@@ -36,12 +37,12 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
         ConfigError: the file cannot be read or is no YAML.
     """
     source = os.fspath(path)
-    document = yaml_io.parse_yaml(_read(Path(path)), source)
+    document = yaml_io.parse_yaml(_read(run_file(path)), source)
     if not isinstance(document.value, dict):
         raise ConfigError(
             f"{source}: {'the file is empty' if document.value is None else show(document.value)}",
             reason="a run is a block of keys: name, model, stages, ...",
-            remedy="start from one of the files in configs/",
+            remedy="start from a file that comes with ixt-rl: `ixt-rl configs`",
         )
     origins: dict[yaml_io.Path, str] = {}
     problems = [_twice(key, line, document.value) for key, line in document.duplicates]
@@ -100,11 +101,12 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         folder = path.parent
         names = sorted(str(p.name) for p in folder.glob("*.y*ml")) if folder.is_dir() else []
+        meant = did_you_mean(path.name, names) or closest_name(os.fspath(path))
+        instead = "name a YAML file, or a name that `ixt-rl configs` lists"
+        if "=" in str(path):
+            meant, instead = "", "try KEY=VALUE with `ixt-rl run FILE KEY=VALUE --dry-run`"
         raise ConfigError(
-            f"{path}: no such file",
-            reason=f"looked in {folder.resolve()}",
-            remedy=did_you_mean(path.name, names)
-            + ("try KEY=VALUE with `ixt-rl run FILE KEY=VALUE --dry-run`" if "=" in str(path) else "name a YAML file"),
+            f"{path}: no such file", reason=f"looked in {folder.resolve()}", remedy=meant + instead
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder", reason="a run is one file", remedy="name a YAML file in it") from None

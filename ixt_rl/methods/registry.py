@@ -5,6 +5,7 @@ Installed packages add theirs by an entry point of the group `ixt_rl.methods` th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Union
@@ -80,6 +81,11 @@ _BY_STAGE = dict(zip(STAGES, _ALL, strict=True))
 def types() -> list[str]:
     """The values of `type` that there are."""
     return list(dict.fromkeys(spec.type for spec in _ALL))
+
+
+def described() -> list[tuple[str, str]]:
+    """For people: (type, first line of its stage's docstring) of each method, in the table's order."""
+    return [(spec.type, inspect.getdoc(spec.stage).partition("\n")[0]) for spec in SPECS]  # type: ignore[union-attr]
 
 
 def spec_of(stage: Stage) -> MethodSpec:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ixt_rl.methods.registry import described
 from tests.unit.config.broken import GOOD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +70,23 @@ def test_check_prints_notes(tmp_path):
     result = ixt_rl("check", file)
     assert result.returncode == 0
     assert "note: stages.rl.intro is not read by type: grpo" in result.stdout
+
+
+def test_check_takes_overrides_anywhere_and_for_every_file(good, tmp_path):
+    second = tmp_path / "second=2.yaml"  # a file that exists is no override
+    second.write_text(GOOD)
+    result = ixt_rl("check", "name=mine", good, "stages.rl.type=grpo", second)
+    assert result.returncode == 0, result.stderr
+    for file in (good, second):
+        assert f"{file}: ok - base (pretrain), rl (grpo)" in result.stdout
+    result = ixt_rl("check", good, "stages.rl.stepz=3", "seeds=none")
+    assert result.returncode == 2
+    assert "stages.rl.stepz (override stages.rl.stepz=3): 3" in result.stdout
+    assert "seeds (override seeds=none): 'none'" in result.stdout
+    assert "did you mean `steps`?" in result.stdout
+    result = ixt_rl("check", "name=mine")
+    assert result.returncode == 2
+    assert "none names a file" in result.stderr
 
 
 def test_check_takes_under_two_seconds(good):
@@ -236,3 +254,27 @@ def test_doctor_finds_the_core_usable():
     for name in ("torch", "transformers", "trl", "math-verify", "pydantic"):
         assert "yes" in rows[name]
     assert "vllm (optional)" in rows
+
+
+def test_shipped_files_and_stage_types_are_listed(tmp_path):
+    listed = ixt_rl("configs", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    (row,) = (line for line in listed.stdout.splitlines() if line.startswith("ixt/facts "))
+    assert "facts that stand in no good document, asked at temperature 1." in row
+    assert "about seven minutes on two cores" in row
+    printed = ixt_rl("configs", "ixt/facts", cwd=tmp_path)
+    assert printed.stdout == (ROOT / "configs" / "ixt" / "facts.yaml").read_text()
+    unknown = ixt_rl("configs", "facts", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "did you mean `ixt/facts`?" in unknown.stderr
+    types = ixt_rl("methods", cwd=tmp_path)
+    assert [line.split()[0] for line in types.stdout.splitlines()[1:]] == [kind for kind, _ in described()]
+    assert "GRPO: rollouts of a group are weighed" in types.stdout
+
+
+def test_demo_is_the_shipped_run_with_overrides(tmp_path):
+    result = ixt_rl("demo", "seeds=[1, 2]", "--dry-run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert yaml.safe_load(result.stdout)["name"] == "addition"
+    assert yaml.safe_load(result.stdout)["seeds"] == [1, 2]
+    assert list(tmp_path.iterdir()) == []

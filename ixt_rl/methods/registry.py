@@ -85,7 +85,8 @@ def types() -> list[str]:
 
 def described() -> list[tuple[str, str]]:
     """For people: (type, first line of its stage's docstring) of each method, in the table's order."""
-    return [(spec.type, inspect.getdoc(spec.stage).partition("\n")[0]) for spec in SPECS]  # type: ignore[union-attr]
+    listed = [(spec.type, (inspect.getdoc(spec.stage) or "").partition("\n")[0]) for spec in SPECS]
+    return [*listed, (python.PYTHON, python.ABOUT)]
 
 
 def spec_of(stage: Stage) -> MethodSpec:

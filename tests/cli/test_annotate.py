@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ixt_rl.cli.main import BAD_INPUT, main
+from ixt_rl.cli.main import main
+from ixt_rl.cli.shell import BAD_INPUT
 from tests.unit.annotation.helpers import corpus, judge_file, read_rows, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ixt_rl.methods.registry import described
+from ixt_rl.methods.registry import described, types
 from tests.unit.config.broken import GOOD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,10 +228,15 @@ def test_schema_describes_every_key():
     schema = json.loads(ixt_rl("schema").stdout)
     assert {"name", "output_dir", "seeds", "threads", "model", "stages"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
-    assert schema["$defs"]["OnlineStage"]["properties"]["type"]["enum"] == ["intro", "grpo", "raft"]
+    members = [
+        schema["$defs"][one["$ref"].rpartition("/")[2]] for one in schema["properties"]["stages"]["items"]["oneOf"]
+    ]
+    assert {member["properties"]["type"]["const"] for member in members} == set(types())
 
 
-@pytest.mark.parametrize("command", [[], ["check"], ["run"], ["schema"], ["report"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["run"], ["demo"], ["configs"], ["methods"], ["schema"], ["report"], ["doctor"]]
+)
 def test_help_teaches(command: list[str]):
     result = ixt_rl(*command, "--help")
     assert result.returncode == 0
@@ -267,9 +272,9 @@ def test_shipped_files_and_stage_types_are_listed(tmp_path):
     unknown = ixt_rl("configs", "facts", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "did you mean `ixt/facts`?" in unknown.stderr
-    types = ixt_rl("methods", cwd=tmp_path)
-    assert [line.split()[0] for line in types.stdout.splitlines()[1:]] == [kind for kind, _ in described()]
-    assert "GRPO: rollouts of a group are weighed" in types.stdout
+    listed = ixt_rl("methods", cwd=tmp_path)
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [kind for kind, _ in described()]
+    assert "GRPO: rollouts of a group are weighed" in listed.stdout
 
 
 def test_demo_is_the_shipped_run_with_overrides(tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ixt_rl.cli.main import BAD_INPUT, main
+from ixt_rl.cli.main import main
+from ixt_rl.cli.shell import BAD_INPUT
 from tests.unit.annotation.helpers import read_rows, write_lines
 from tests.unit.annotation.rewriting import SUFFIX, passages, policy_folder, rewriter_file
 

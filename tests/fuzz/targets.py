@@ -158,8 +158,8 @@ def rubric(rng: random.Random, folder: Path) -> None:
     from ixt_rl.judging import load_rubric
     from ixt_rl.rewriting import load_rewrite
 
-    load, kind = rng.choice(((load_rubric, "rubrics"), (load_rewrite, "rewrites")))
-    shipped = rng.choice(sorted((ROOT / "ixt_rl" / "judging" / kind).glob("*.yaml")))
+    load, kind = rng.choice(((load_rubric, "judging/rubrics"), (load_rewrite, "rewriting/prompts")))
+    shipped = rng.choice(sorted((ROOT / "ixt_rl" / kind).glob("*.yaml")))
     file = folder / "rubric.yaml"
     file.write_bytes(mutate.text(rng, shipped.read_text(encoding="utf-8")).encode("utf-8", "replace"))
     load(file)

@@ -217,14 +217,7 @@ class InTROTrainer(KeptTrainer):
         known = signals.to(device)
 
         def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
-            found = factor(logp, logq, Where(rows[at], positions[at], ids, taken[at], known))
-            if found.shape not in (logp.shape, (len(logp), 1)):
-                raise DataError(
-                    f"{type(self).__name__}.factor gave shape {tuple(found.shape)}",
-                    reason=f"it weighs {logp.shape[1]} tokens at each of {len(logp)} positions",
-                    remedy="return the shape of `logp`, or one column for all tokens of a position",
-                )
-            return found.expand_as(logp)
+            return factor(logp, logq, Where(rows[at], positions[at], ids, taken[at], known))
 
         return factor_at
 

@@ -60,7 +60,7 @@ def intro_loss(
             `spec.include_taken`, column 0 counts as the taken token and the others as drawn from the policy.
             Costs one more [C, V] buffer.
         factor: `(logp, logq) -> w`, elementwise, in place of the clipped ratio: on candidates `[C, n]`, or in
-            exact mode on tiles `[C, v]`, where the loss weighs log p(v) by `p(v) w(v)`.
+            exact mode on tiles `[C, v]`, where the loss weighs log p(v) by `p(v) w(v)`; `[C, 1]` is one for all.
         factor_at: as `factor`, `(logp, logq, slice, ids) -> w`: for the positions `slice`, and candidates `ids`
             `[C, n]`, or in exact mode the entries `[1, v]`.
         reweigh: `(logp [C], slice) -> [C]`: multiplies the weights of the positions `slice` by a number that may
@@ -71,7 +71,7 @@ def intro_loss(
         The loss (a scalar, float32 or float64) and its statistics.
 
     Raises:
-        DataError: shapes that do not fit, or a token id outside the vocabulary.
+        DataError: shapes that do not fit, a factor's too, or a token id outside the vocabulary.
         ConfigError: `choose` together with exact mode, or `factor` with `factor_at`.
     """
     if spec.exact and choose is not None:

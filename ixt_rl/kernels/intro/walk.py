@@ -158,7 +158,14 @@ class Walk:
 
     def _ratio(self, logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
         if self.factor is not None:
-            return self.factor(logp, logq, at, ids).detach().to(logp.dtype)
+            found = self.factor(logp, logq, at, ids).detach().to(logp.dtype)
+            if found.shape not in (logp.shape, (len(logp), 1)):
+                raise DataError(
+                    f"factor gave shape {tuple(found.shape)}",
+                    reason=f"it weighs {logp.shape[1]} tokens at each of {len(logp)} positions",
+                    remedy="return the shape of `logp`, or one column for all tokens of a position",
+                )
+            return found.expand_as(logp)
         return (logq - logp).exp_().clamp_(max=self.spec.limit)
 
     def _above_clip(self, logp: Tensor, logq: Tensor) -> Tensor:

@@ -249,6 +249,31 @@ def test_factor_hook(exact):
         assert relative_error(mine, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_factor_of_one_column_counts_for_all_tokens_and_other_shapes_are_refused(exact):
+    spec, results = IntroSpec("exact" if exact else 4), []
+    for width in (1, None):
+        p = make_problem(11, 8, 100)
+
+        def by_position(logp, logq, at, ids, width=width):
+            column = (1.0 + torch.arange(11)[at])[:, None]
+            return column.expand(-1, width or logp.shape[1])
+
+        generator = torch.Generator().manual_seed(0)
+        loss, _ = intro_loss(
+            p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, spec, factor_at=by_position,
+            generator=generator, chunk=4,
+        )  # fmt: skip
+        loss.backward()
+        results.append((loss.detach(), p.grads()))
+    assert results[0][0] == results[1][0]
+    for one, all_of_them in zip(results[0][1], results[1][1], strict=True):
+        assert torch.equal(one, all_of_them)
+    for wrong in (lambda logp, logq: logp[:, 0], lambda logp, logq: logp.new_ones(())):
+        with pytest.raises(DataError, match=r"it weighs \d+ tokens at each of \d+ positions"):
+            intro_loss(p.hidden, p.posterior_hidden, p.head, p.tokens, p.token_weights, spec, factor=wrong)
+
+
 @pytest.mark.parametrize("chunk", [None, 3])
 @pytest.mark.parametrize("exact", [True, False])
 def test_factor_at_is_told_positions_and_tokens(exact, chunk):

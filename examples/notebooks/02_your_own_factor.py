@@ -57,16 +57,16 @@ class SoftTrainer(InTROTrainer):
 
     def factor(self, logp, logq, where):
         """(C, m) weights of m candidates at C positions; no gradient flows through them."""
-        power = torch.where(where.is_taken, 1.0, self.args.softness)
+        power = torch.where(where.taken, 1.0, self.args.softness)
         return (power * (logq - logp)).exp().clamp(max=self.args.spec.limit)
 
 
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    `where` says which positions these are: `where.rows`, `where.positions`, `where.token_ids`, `where.taken`, and
-    in `where.signals` what is known of each row, such as its rewards. A factor that needs none of it takes `(logp,
-    logq)`.
+    `where` says which tokens these are: `where.rows`, `where.positions`, `where.token_ids`, `where.taken`, and in
+    `where.signals` what is known of each row, such as its rewards. A method with other arguments is refused when the
+    trainer is made.
 
     The trainer is a `trl.GRPOTrainer`. Its dataset has TRL's `prompt`, and `told_prompt`, which the posterior sees.
     """)

@@ -184,8 +184,15 @@ def _variant(spec: MethodSpec, stage: type[Stage], methods: Mapping[str, Sequenc
         return like(read, methods) == spec.type and spec.takes(read)
 
     label = partial(_label, spec.report.label)
-    return replace(spec, type=PYTHON, stage=cast("type[Stage]", made), shared=False, takes=takes,
-                   report=replace(spec.report, label=label))  # fmt: skip
+    return replace(
+        spec,
+        type=PYTHON,
+        stage=cast("type[Stage]", made),
+        shared=False,
+        takes=takes,
+        report=replace(spec.report, label=label),
+        like=spec,
+    )
 
 
 def like(read: Callable[[str], Any], methods: Mapping[str, Sequence[str]]) -> str | None:

@@ -95,6 +95,7 @@ class MethodSpec:
             stage, unread, so that `stages.x.type=grpo` on the command line still works.
         takes: of two kinds with one `type`, which a stage is; reads a key of the stage.
         report: what a report shows.
+        like: for `type: python`, the method whose keys, block and runner it takes.
     """
 
     type: str
@@ -110,3 +111,4 @@ class MethodSpec:
     block: str = ""
     takes: Callable[[Callable[[str], Any]], bool] = always
     report: MethodReport = MethodReport()
+    like: MethodSpec | None = None

@@ -118,7 +118,7 @@ class Plotter:
 
     def method(self, spec: MethodSpec, view: str) -> Drawing | None:
         """The panels of a method's own; None where no stage of the view has any of their metrics."""
-        stages = [stage for stage in self.stages(view) if find(stage.type, stage.config.get) is spec]
+        stages = [stage for stage in self.stages(view) if _like(stage) is spec]
         panels = [p for p in spec.report.panels if any(self.has(stages, "train", key) for key, _, _ in p.lines)]
         if not panels:
             return None
@@ -353,3 +353,9 @@ def _histogram(stage: StageRecord) -> list[tuple[float, float]]:
     lengths = stage.summary.get("prompt_lengths") or {}
     pairs = [(number(edge), number(count)) for edge, count in lengths.get("histogram") or []]
     return [(edge, count) for edge, count in pairs if edge is not None and count is not None]
+
+
+def _like(stage: StageRecord) -> MethodSpec | None:
+    """The method of a stage; of a trainer of a user's own, the one that it is like."""
+    spec = find(stage.type, stage.config.get)
+    return spec and (spec.like or spec)

@@ -193,3 +193,21 @@ def test_a_file_written_a_moment_ago_is_not_remembered(tmp_path):
     hashes.of(file)
     hashes.save()
     assert not store.exists()
+
+
+def test_a_trainer_of_ones_own_is_known_by_its_file_and_what_it_imports(place):
+    source = "from other import g\nfrom ixt_rl.trainers import InTROTrainer\nclass Mine(InTROTrainer):\n    pass\n"
+    (place / "mine.py").write_text(source)
+    given = {"type": "python", "trainer": "mine.py:Mine"}
+    before = of(run(place, **given))
+    (place / "other.py").write_text("def g():\n    return 1\n")
+    assert changes(before, of(run(place, **given))) == ["other.py changed"]
+    before = of(run(place, **given))
+    (place / "mine.py").write_text(source + "\n")
+    assert changes(before, of(run(place, **given))) == ["mine.py changed"]
+
+
+def test_an_installed_module_is_known_by_its_source():
+    (file,) = files_of("ixt_rl.trainers.intro:InTROTrainer").values()
+    assert file.name == "intro.py"
+    assert files_of("openai:gpt") == {}

@@ -13,7 +13,7 @@ STAMP := .venv/installed-$(KEY)
 ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-engines
 DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds docs test check format clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds docs test check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
@@ -25,6 +25,7 @@ help:
 	@echo 'make setup-docs  .venv with what builds the site and runs examples/notebooks'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
+	@echo 'make house       folders, what they import from each other, circles'
 	@echo 'make clean       remove what tools left behind; keeps .venv, runs and cached models'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python for .venv; ARGS passes on key=value (demo) or pytest options (test)'
@@ -92,6 +93,9 @@ format: $(STAMP)
 .typing:
 	@rm -rf .typing && mkdir -p .typing/ixt_rl
 	@cd .typing/ixt_rl && ln -s ../../ixt_rl/* . && ln -s ../../trainers ../../rewards .
+
+house:
+	@$(or $(wildcard $(VENV_PYTHON)),$(PYTHON)) -m tests.house
 
 clean:
 	rm -rf .typing .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

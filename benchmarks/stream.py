@@ -37,7 +37,8 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.document_source import DocumentSource
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.models import with_special_tokens
 

@@ -22,8 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from ixt_rl.conditioning import Batch, find_ends, load_feedback_template
-from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+from ixt_rl.conditioning import Batch, Conditioner, Conditioning, find_ends, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError

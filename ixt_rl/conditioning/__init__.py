@@ -8,9 +8,10 @@ SIP cuts a document into prefix and suffix.
 """
 
 from ixt_rl.conditioning.batching import Batch, pack, pad
-from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.conditioning.feedback import FeedbackTemplate, load_feedback_template, target_feedback
+from ixt_rl.conditioning.options import Conditioning
 from ixt_rl.conditioning.prompts import PromptTemplate, encode_prompt, load_template, row_ids
 from ixt_rl.conditioning.sequences import (
     build,

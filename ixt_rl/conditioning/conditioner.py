@@ -2,94 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal, get_args
 
 from jinja2 import TemplateError
 
 from ixt_rl.conditioning.control import ControlTokens, leading_ids
 from ixt_rl.conditioning.ends import Ends, chat_frame, find_ends
-from ixt_rl.conditioning.feedback import FeedbackTemplate
+from ixt_rl.conditioning.options import Conditioning
 from ixt_rl.conditioning.prompts import Prompt
 from ixt_rl.conditioning.sequences import (
-    Position,
     build,
     document_segments,
     reply_segments,
     require_chat,
     system_chat_messages,
 )
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.conditioning.shares import share
+from ixt_rl.errors import DataError
 from ixt_rl.types import Document, Feedback, Role, Segment, TokenSequence
 
-Turns = Literal["all", "last"]
-"""Which of the assistant's replies in a conversation are trained."""
-
 _CACHED_FEEDBACK = 4096  # rendered feedback texts whose ids are kept; levels need five, critiques do not repeat
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """How documents are shown.
-
-    Args:
-        template: writes the feedback; None: plain next-token prediction.
-        position: feedback before its document, or after it.
-        dropout: share of annotated documents shown without their feedback, drawn anew each time one is seen.
-        fraction: share of documents that count as annotated, chosen by a hash of their content: always the same ones.
-        train_feedback: whether feedback tokens are in the loss (pretraining: yes; SFT: no). In a chat they never are.
-        chat: feedback is the system message, and only the reply is trained (SFT).
-        train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
-        chat_template_kwargs: variables of the chat template, such as `enable_thinking`.
-
-    Raises:
-        ConfigError: a share outside [0, 1], an unknown position, or a chat with feedback after the reply.
-    """
-
-    template: FeedbackTemplate | None = None
-    position: Position = "before"
-    dropout: float = 0.0
-    fraction: float = 1.0
-    train_feedback: bool = True
-    chat: bool = False
-    train_turns: Turns = "all"
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("dropout", "fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)!r}",
-                    reason="it is a share of documents",
-                    remedy="give a number from 0 to 1",
-                )
-        if self.position not in get_args(Position):
-            raise ConfigError(
-                f"position={self.position!r}",
-                reason="feedback stands before or after its document",
-                remedy="one of " + ", ".join(get_args(Position)),
-            )
-        if self.train_turns not in get_args(Turns):
-            raise ConfigError(
-                f"train_turns={self.train_turns!r}",
-                reason="it says which of the assistant's replies are trained",
-                remedy="one of " + ", ".join(get_args(Turns)),
-            )
-        if self.chat and self.position == "after":
-            raise ConfigError(
-                "chat=True with position='after'",
-                reason="the feedback of a chat is its system message, which comes first",
-                remedy="set position to before, or chat to false",
-            )
-
-
-def share(*parts: object) -> float:
-    """A number in [0, 1), uniform over parts and always the same for the same ones."""
-    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") / 2**64
 
 
 class Conditioner:

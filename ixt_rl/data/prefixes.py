@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.data.stream import DocumentSource, SourceReader
+from ixt_rl.data.document_source import DocumentSource, SourceReader
 from ixt_rl.data.suffixes import SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import DataError

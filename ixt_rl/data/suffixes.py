@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
-from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+from ixt_rl.conditioning.conditioner import Conditioner
+from ixt_rl.conditioning.options import Conditioning
 from ixt_rl.conditioning.sequences import prefix_suffix
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError

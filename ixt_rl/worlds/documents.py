@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ixt_rl.conditioning import FeedbackTemplate
-from ixt_rl.conditioning.conditioner import share
+from ixt_rl.conditioning.shares import share
 from ixt_rl.types import Document
 
 

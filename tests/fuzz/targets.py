@@ -80,7 +80,7 @@ def _rows_file(rng: random.Random, folder: Path, ending: str) -> Path:
 
 def documents(rng: random.Random, folder: Path) -> None:
     """Rows of documents, read as a stream does, for two passes."""
-    from ixt_rl.data.stream import DocumentSource, SourceReader
+    from ixt_rl.data.document_source import DocumentSource, SourceReader
 
     file = _rows_file(rng, folder, rng.choice((".jsonl", ".json")))
     source = DocumentSource((str(file),), prompt=rng.choice((None, "prompt")), feedback=rng.choice((None, "feedback")))

@@ -18,8 +18,8 @@ from ixt_rl.blocks.checks import data_files
 from ixt_rl.corpus.examples.spoil import SPOILERS, same_text, spoil
 from ixt_rl.corpus.examples.spoil_prompt import load_spoil_prompt
 from ixt_rl.corpus.examples.training_rows import Excerpt, read_label
+from ixt_rl.data.document_source import DocumentSource, SourceReader
 from ixt_rl.data.readers import READERS, Cursor
-from ixt_rl.data.stream import DocumentSource, SourceReader
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError

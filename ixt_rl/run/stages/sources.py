@@ -13,9 +13,10 @@ from ixt_rl.conditioning import (
     load_feedback_template,
     load_template,
 )
+from ixt_rl.data.document_source import DocumentSource
 from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage

@@ -12,7 +12,8 @@ import pytest
 from ixt_rl.corpus.annotate.annotate import annotate
 from ixt_rl.corpus.rewrite.rewrite import rewrite
 from ixt_rl.corpus.rows import SourceSpec
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.document_source import DocumentSource
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import BackendFailed, ConfigError, DataError
 from ixt_rl.judging import FunctionBackend

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.data.document_source import DocumentSource
 from ixt_rl.data.questions import load_rows
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.errors import DataError
 
 GOOD = b'{"text": "a", "answer": "1"}\n'

@@ -7,8 +7,9 @@ from itertools import islice
 
 import pytest
 
+from ixt_rl.data.document_source import DocumentSource
 from ixt_rl.data.holdout import Holdout
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback
 from tests.unit.data.files import documents, write

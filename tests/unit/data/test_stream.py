@@ -10,8 +10,9 @@ from itertools import islice
 import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, encode_prompt
+from ixt_rl.data.document_source import DocumentSource
 from ixt_rl.data.readers import Cursor, read_jsonl
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Document, Feedback

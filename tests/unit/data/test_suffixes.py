@@ -8,8 +8,9 @@ from itertools import islice
 
 import pytest
 
+from ixt_rl.data.document_source import DocumentSource
 from ixt_rl.data.in_memory import MemoryCorpus
-from ixt_rl.data.stream import DocumentSource, DocumentStream
+from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixCounts, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer

@@ -156,7 +156,8 @@ def test_flattened_rows_are_the_packed_rows():
 
 
 def make_sequences(count: int):
-    from ixt_rl.conditioning.conditioner import Conditioner, Conditioning
+    from ixt_rl.conditioning.conditioner import Conditioner
+    from ixt_rl.conditioning.options import Conditioning
 
     return Conditioner(WORLD.tokenizer(), Conditioning())(documents(count), first=0)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +22,11 @@ from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.python_names import ADDED, PythonName
 
 _MISSING = object()
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "class": (inspect.isclass, "classes"),
+    "function": (inspect.isfunction, "functions"),
+    "name": (lambda value: True, "names"),
+}
 
 _imported: dict[str, tuple[Path, bytes]] = {}
 """Modules beside imported files: their file, and the hash of what it was."""
@@ -35,17 +42,18 @@ def load(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def load_named(text: str, role: str) -> Any:
+def load_named(text: str, role: str, what: str = "name") -> Any:
     """What `FILE.py:NAME` or `package.module:NAME` names, imported; a file as it is now, with what lies beside it.
 
     Args:
         role: how messages call it: trainer, reward, judge, ...
+        what: what it should be: class, function or name.
 
     Raises:
         ConfigError: it cannot be imported, or there is nothing of that name.
     """
     named = PythonName.parse(text)
-    what = f"{role} {'file' if named.is_file else 'module'} {named.place}"
+    where = f"{role} {'file' if named.is_file else 'module'} {named.place}"
     if named.is_file and named.file is None:
         raise ConfigError(f"{role} {text}", reason=f"there is no file {named.place!r}", remedy="correct the path")
     try:
@@ -53,14 +61,15 @@ def load_named(text: str, role: str) -> Any:
         found = getattr(module, named.name, _MISSING)
     except (Exception, SystemExit) as error:  # any, because it is the user's
         raise ConfigError(
-            what, reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
+            where, reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
         ) from error
-    if found is _MISSING:
-        known = [key for key in vars(module) if not key.startswith("_")]
+    if found is _MISSING or (what == "function" and not callable(found)):
+        is_one, plural = _KINDS[what]
+        known = [key for key, value in vars(module).items() if is_one(value) and not key.startswith("_")]
         raise ConfigError(
-            what,
-            reason=f"it has no {named.name!r}",
-            remedy=f"{did_you_mean(named.name, known)}what it has: {', '.join(known) or 'nothing'}",
+            where,
+            reason=f"it has no {what} {named.name!r}",
+            remedy=f"{did_you_mean(named.name, known)}its {plural}: {', '.join(known) or 'none'}",
         )
     return found
 

@@ -143,8 +143,8 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
             remedy="write world, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
         )
     if kind == "python":
-        check_python_name(target, info)
-    elif kind in ("hf", "vllm") and not off(info) and not (Path(target).expanduser() / "config.json").is_file():
+        return f"python:{check_python_name(target, info)}"
+    if kind in ("hf", "vllm") and not off(info) and not (Path(target).expanduser() / "config.json").is_file():
         raise ConfigError(
             repr(name), reason="there is no folder with a config.json", remedy="download the model and name its folder"
         )

@@ -89,7 +89,7 @@ class LengthRewardBlock(RewardBlock):
 
 
 class PythonRewardBlock(RewardBlock):
-    """Any function with TRL's reward signature, from a file."""
+    """Any function with TRL's reward signature, from a file or an installed package."""
 
     type: Literal["python"]
     path: Annotated[str, AfterValidator(check_python_name)] = Field(

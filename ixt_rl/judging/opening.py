@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -14,10 +13,11 @@ from typing import Any, Literal
 
 from ixt_rl.backends import require
 from ixt_rl.blocks.judge_options import check_options
-from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.import_path import import_file
+from ixt_rl.errors import ConfigError
+from ixt_rl.import_path import load_named
 from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.judging.fingerprints import hash_model, hash_script
+from ixt_rl.python_names import PythonName
 from ixt_rl.types import SamplingParams
 
 Kind = Literal["python", "openai", "hf", "vllm"]
@@ -182,38 +182,27 @@ def open_judge(
 
 
 def load_function(target: str, role: str = "judge") -> Callable[..., Any]:
-    """`FILE.py:FUNCTION`, imported as it is now, with what lies beside it; messages call it by its role.
+    """`FILE.py:FUNCTION` or `package.module:FUNCTION`, imported; messages call it by its role. A file is imported as it
+    is now, with what lies beside it.
 
     Raises:
-        ConfigError: the file cannot be imported, or has no such function.
+        ConfigError: it cannot be imported, or there is no such function.
     """
-    file, name = _function_place(target, role)
-    try:
-        module = import_file(file, f"ixt_rl_{role}")
-    except (Exception, SystemExit) as error:  # any, because the file is the user's
-        raise ConfigError(
-            f"{role} file {file}", reason=f"importing it raised {type(error).__name__}: {error}", remedy="repair it"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise ConfigError(
-            f"{role} file {file}",
-            reason=f"it has no function {name!r}",
-            remedy=f"{did_you_mean(name, known)}its functions: {', '.join(known) or 'none'}",
-        )
-    return function
+    _function_place(target, role)
+    return load_named(target, role, "function")
 
 
 def _function_place(target: str, role: str) -> tuple[Path, str]:
-    file, colon, name = target.rpartition(":")
-    if not colon or not file.endswith(".py") or not Path(file).is_file():
-        raise ConfigError(
-            f"{role} python:{target}",
-            reason=f"there is no file {file!r}" if file.endswith(".py") else "it does not name a file and a function",
-            remedy="write python:FILE.py:FUNCTION",
-        )
-    return Path(file), name
+    """The source that a function stands in, and its name."""
+    remedy = "write python:FILE.py:FUNCTION or python:package.module:FUNCTION"
+    try:
+        named = PythonName.parse(target, "FUNCTION")
+    except ConfigError as error:
+        raise ConfigError(f"{role} python:{target}", reason=error.reason, remedy=remedy) from None
+    if named.file is None:
+        reason = f"there is no {'file' if named.is_file else 'module with a source'} {named.place!r}"
+        raise ConfigError(f"{role} python:{target}", reason=reason, remedy=remedy)
+    return named.file, named.name
 
 
 def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:

@@ -48,7 +48,7 @@ def trainer_class(stage: Stage) -> Any:
     spec = spec_of(stage)
     if not isinstance(stage, OwnTrainer):
         return load(str(spec.trainer))
-    found, needed = load_named(stage.trainer, "trainer"), needed_trainer(stage.method)
+    found, needed = load_named(stage.trainer, "trainer", "class"), needed_trainer(stage.method)
     if not isinstance(found, type) or not issubclass(found, load(needed)):
         raise no_subclass(stage.trainer, needed, stage.method.type)
     config = getattr(found, "config_class", None)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.contents import ADDED
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging.opening import load_function
+from ixt_rl.judging.opening import load_function, parse_judge
+from ixt_rl.python_names import ADDED, PythonName, beside, module_file
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +78,55 @@ def test_a_file_that_cannot_be_imported_is_named_with_the_reason(source: str, re
     with pytest.raises(ConfigError, match=reason) as caught:
         load_function(f"{file}:f", "reward")
     assert str(file) in caught.value.what and "reward" in caught.value.what
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package whose import would be noticed."""
+    folder = tmp_path / "site" / "lab_of_mine"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("LOADED = True\n")
+    (folder / "judges.py").write_text("def strict(fields):\n    return 1.0\nVALUE = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return folder
+
+
+def test_a_function_of_an_installed_package_goes_by_its_dotted_name(package):
+    assert load_function("lab_of_mine.judges:strict")({}) == 1.0
+    spec = parse_judge("python:lab_of_mine.judges:strict", {})
+    assert spec.name.startswith("judges.py:strict ")
+    before = spec.name
+    (package / "judges.py").write_text("def strict(fields):\n    return 0.0\n")
+    assert spec.name != before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lab_of_mine.judges:strikt", "did you mean `strict`? its functions: strict"),
+        ("lab_of_mine.judges:VALUE", "it has no function 'VALUE'"),
+        ("lab_of_mine.judge:strict", "there is no module with a source 'lab_of_mine.judge'"),
+        ("lab_of_mine/judges:strict", "it must name a file and a function in it"),
+    ],
+)
+def test_what_a_package_does_not_have_is_said(package, name, words):
+    with pytest.raises(ConfigError) as raised:
+        load_function(name)
+    assert words in str(raised.value)
+
+
+def test_a_module_is_found_without_importing_its_package(package):
+    assert module_file("lab_of_mine.judges") == package / "judges.py"
+    assert "lab_of_mine" not in sys.modules
+
+
+def test_a_file_beside_the_run_file_is_the_second_choice(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with beside(tmp_path / "there"):
+        assert PythonName.parse("mine.py:f").place == str(tmp_path / "there" / "mine.py")
+        (tmp_path / "mine.py").write_text("")
+        assert PythonName.parse("mine.py:f").place == "mine.py"
+    (tmp_path / "mine.py").unlink()
+    assert PythonName.parse("mine.py:f").file is None

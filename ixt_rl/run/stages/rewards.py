@@ -193,7 +193,7 @@ def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) 
 
 
 def python_reward(path: str) -> Callable[..., Any]:
-    """The function named by `FILE.py:FUNCTION`; it may import what lies beside its file.
+    """The function named by `FILE.py:FUNCTION` or `package.module:FUNCTION`; a file may import what lies beside it.
 
     Raises:
         ConfigError: the file cannot be imported, or has no such function.

@@ -192,7 +192,7 @@ Reward = Annotated[
 ]
 
 
-class RewardErrors(Strict):
+class RewardErrorsBlock(Strict):
     """How many failing or late reward calls a run bears before it stops; failed samples are excluded and saved."""
 
     max_share: Share = Field(0.25, description="of one step's samples")

@@ -12,7 +12,7 @@ from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, WorldDataBl
 from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
-from ixt_rl.blocks.rewards import Reward, RewardErrors
+from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
 from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
@@ -44,7 +44,7 @@ class OnlineStage(Stage):
     rollout: RolloutBlock
     optim: OptimBlock
     rewards: Annotated[list[Reward], Field(min_length=1)]
-    reward_errors: RewardErrors = RewardErrors()
+    reward_errors: RewardErrorsBlock = RewardErrorsBlock()
     evaluation: EvaluationBlock | None = Field(
         EvaluationBlock(), description="null: none; default: null where the data sets no rows aside (data.eval_rows)"
     )

@@ -28,7 +28,7 @@ ABOUT = "A trainer of one's own, from a file or an installed package, with the k
 """What lists of methods say of it."""
 
 
-class OwnTrainer(Stage):
+class OwnTrainerStage(Stage):
     """What a stage with a trainer of one's own has beside the keys of the method that it is like."""
 
     type: Literal["python"]
@@ -172,11 +172,11 @@ def _variant(spec: MethodSpec, stage: type[Stage], methods: Mapping[str, Sequenc
     about = f"A trainer of your own on the keys of `type: {spec.type}`.\n\n{stage.__doc__}"
     made: Any = create_model(
         f"Own{stage.__name__}",
-        __base__=(OwnTrainer, stage),
+        __base__=(OwnTrainerStage, stage),
         __module__=stage.__module__,
         __doc__=about,
         type=(Literal["python"], ...),
-        like=(Literal[spec.type], Field(description=OwnTrainer.model_fields["like"].description)),  # type: ignore[valid-type]
+        like=(Literal[spec.type], Field(description=OwnTrainerStage.model_fields["like"].description)),  # type: ignore[valid-type]
     )
     made.method = spec
 

@@ -11,7 +11,7 @@ from ixt_rl.config.problems import InvalidConfig, Problem
 from ixt_rl.errors import ConfigError
 from ixt_rl.import_path import load, load_named
 from ixt_rl.methods.own_options import refused, set_by
-from ixt_rl.methods.python import OwnTrainer, no_subclass
+from ixt_rl.methods.python import OwnTrainerStage, no_subclass
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.methods.runners import needed_trainer
 from ixt_rl.methods.stage import Stage
@@ -30,7 +30,7 @@ def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
     problems = []
     for stage in stages:
         try:
-            found = [] if not isinstance(stage, OwnTrainer) else _problems(stage)
+            found = [] if not isinstance(stage, OwnTrainerStage) else _problems(stage)
         except ConfigError as error:
             found = [("trainer", error)]
         for key, error in found:
@@ -46,7 +46,7 @@ def trainer_class(stage: Stage) -> Any:
         ConfigError: a user's class cannot be imported, or is no trainer for the stage.
     """
     spec = spec_of(stage)
-    if not isinstance(stage, OwnTrainer):
+    if not isinstance(stage, OwnTrainerStage):
         return load(str(spec.trainer))
     found, needed = load_named(stage.trainer, "trainer", "class"), needed_trainer(stage.method)
     if not isinstance(found, type) or not issubclass(found, load(needed)):
@@ -63,7 +63,7 @@ def trainer_class(stage: Stage) -> Any:
 
 def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
     """The trainer's config: what the stage's keys set, and the options of a trainer of a user's own."""
-    own = stage.options if isinstance(stage, OwnTrainer) else {}
+    own = stage.options if isinstance(stage, OwnTrainerStage) else {}
     twice = sorted(own.keys() & arguments.keys())
     if twice:
         raise ConfigError(
@@ -74,7 +74,7 @@ def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
     return trainer.config_class(**arguments, **own)
 
 
-def _problems(stage: OwnTrainer) -> list[tuple[str, ConfigError]]:
+def _problems(stage: OwnTrainerStage) -> list[tuple[str, ConfigError]]:
     trainer = trainer_class(stage)
     from ixt_rl.trainers.hooks import check_hooks
 

@@ -56,3 +56,17 @@ def test_contributing_has_the_layers_from_the_bottom_up():
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| Layer, from the bottom up |")[1]
     rows = table.split("\n\n")[0].splitlines()[2:]
     assert [set(re.findall(r"`(\w+)`", row.split("|")[1])) for row in rows] == LAYERS
+
+
+def test_blocks_of_a_run_file_are_called_so():
+    """A class beside what it describes, such as `MathRewardBlock` and `MathReward`, says which of the two it is."""
+    named = re.compile(r"^class (\w+)\([^)]*\b(?:Strict|\w+Block|\w*Stage)\b[^)]*\):", re.MULTILINE)
+    found = [
+        name
+        for folder in ("blocks", "methods", "config")
+        for file in sorted((ROOT / "ixt_rl" / folder).glob("*.py"))
+        for name in named.findall(file.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 50
+    assert [name for name in found if not name.endswith(("Block", "Stage"))] == ["RunConfig"]
+    assert len(set(found)) == len(found)

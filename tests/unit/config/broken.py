@@ -50,7 +50,7 @@ BROKEN = [
         "    steps: 10\n    group_size: 4",
         "stages.base.group_size",
         "4",
-        ("belongs to stages of type intro, grpo, raft, sip, not pretrain",),
+        ("belongs to stages of type intro, grpo, raft, sip, python, not pretrain",),
     ),
     Broken(
         "abbreviated key",
@@ -165,7 +165,7 @@ BROKEN = [
         "stages:\n  - rl2",
         "stages.0",
         "'rl2'",
-        ("a block with name, type, data",),
+        ("a block with name, type",),
     ),
     Broken(
         "batch not divisible",

@@ -12,7 +12,7 @@ import pytest
 from ixt_rl.config.load import dump_yaml, load_run, notes
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.methods.intro import IntroStage
-from ixt_rl.methods.python import OwnTrainer
+from ixt_rl.methods.python import OwnTrainerStage
 from ixt_rl.methods.registry import SPECS, spec_of
 from ixt_rl.python_fields import class_fields, written_fields
 from ixt_rl.python_names import PythonName, module_file
@@ -104,7 +104,7 @@ def problems(folder: Path, **changes: Any) -> dict[str, tuple[str, str]]:
 def test_a_file_beside_the_run_file_is_found_and_its_base_says_which_method(folder):
     config = loaded(folder)
     (stage,) = config.stages
-    assert isinstance(stage, OwnTrainer)
+    assert isinstance(stage, OwnTrainerStage)
     assert isinstance(stage, IntroStage)
     assert stage.like == "intro"
     assert stage.trainer == f"{folder / 'mine.py'}:MyInTRO"
@@ -248,7 +248,7 @@ def test_fields_are_read_as_the_class_has_them(name):
 
 def test_every_method_that_trains_has_a_stage_of_this_type():
     trained = [spec for spec in SPECS if spec.trainer is not None]
-    assert len(OwnTrainer.__subclasses__()) == len(trained)
+    assert len(OwnTrainerStage.__subclasses__()) == len(trained)
     for spec in trained:
         assert PythonName.parse(str(spec.trainer)).file is not None
 

@@ -129,7 +129,7 @@ def _(base, held_out, rows, tokenizer):
 @app.cell
 def _(base, sampled_accuracy, train):
     print(f"base            right {sampled_accuracy(AutoModelForCausalLM.from_pretrained(base)):.2f}")
-    for softness in (1.0, 0.5, 0.0):
+    for softness in (1.0, 0.0):
         found = train(softness)
         print(f"softness {softness:.1f}    right {found['right']:.2f}", end="    mean factor: ")
         print(f"taken tokens {found['taken']:.3f}, drawn candidates {found['drawn']:.3f}")

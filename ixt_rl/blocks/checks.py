@@ -185,8 +185,7 @@ def check_rewriter_model(name: str, info: ValidationInfo) -> str:
 
 def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo) -> str:
     """A rubric of judges, or a prompt of rewriters, that the library ships, or a YAML file."""
-    folder = Path(ixt_rl.__file__).parent / {"rubrics": "judging", "prompts": "rewriting"}[kind] / kind
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    known = list(_question_files(kind))
     if not off(info) and name not in known and not Path(name).expanduser().is_file():
         raise ConfigError(
             repr(name),
@@ -194,6 +193,23 @@ def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: Va
             remedy=did_you_mean(name, known) + f"one of {', '.join(known)}, or the path of a YAML file",
         )
     return name
+
+
+def question_fields(name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo) -> list[str] | None:
+    """Texts that a rubric or prompt asks for; None where its file is not looked at, or is none."""
+    file = _question_files(kind).get(name, Path(name).expanduser())
+    if off(info) or not file.is_file():
+        return None
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return [*found["fields"], *(found.get("optional") or {})]
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+        return None  # the job says what is wrong with it
+
+
+def _question_files(kind: Literal["rubrics", "prompts"]) -> dict[str, Path]:
+    folder = Path(ixt_rl.__file__).parent / {"rubrics": "judging", "prompts": "rewriting"}[kind] / kind
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 @cache

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import Data, problems_of_world
+from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
     Name,
@@ -38,12 +39,13 @@ class WorldCorpusBlock(Strict):
     keep_levels: list[Level] = Field([], description="train on documents of these levels only; empty: on all")
 
 
-class SourceBlock(Strict):
-    """Files (or one hub dataset) with a text in each row."""
+class SourceBlock(TakesRowsBlock):
+    """Files (or one hub dataset, or the rows of an earlier stage) with a text in each row."""
 
-    path: str | Annotated[list[str], Field(min_length=1)] = Field(
+    path: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
         description=".jsonl, .json (either may be .gz) or .parquet files, a folder or a pattern of them, or one hub "
-        "dataset id"
+        "dataset id",
     )
     text: str = Field(
         "text",
@@ -68,6 +70,16 @@ class SourceBlock(Strict):
         "chat template already; else they are ordinary text",
     )
 
+    @property
+    def paths(self) -> list[str]:
+        """As a list; empty where the rows are those of a stage that is yet to make them."""
+        return [] if self.path is None else [self.path] if isinstance(self.path, str) else self.path
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> SourceBlock:
+        self.require_one(self.path, "a source")
+        return self
+
     @model_validator(mode="after")
     def _one_kind(self) -> SourceBlock:
         if self.messages is not None and (self.prompt is not None or self.control_tokens):
@@ -89,7 +101,7 @@ class FileCorpusBlock(Strict):
     @model_validator(mode="after")
     def _files(self, info: ValidationInfo) -> FileCorpusBlock:
         for source in self.sources:
-            for path in [source.path] if isinstance(source.path, str) else source.path:
+            for path in source.paths:
                 checks.check_data_source(path, info)
         return self
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +13,7 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
+from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.strict import (
     NonNegativeFloat,
     Parameters,
@@ -62,6 +64,9 @@ WORLD = "world"
 class AskedModelBlock(Strict):
     """A model that is asked: by name, and how its answers are sampled."""
 
+    role: ClassVar[str]
+    """How messages call it."""
+
     model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
         WORLD, description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER"
     )
@@ -75,13 +80,14 @@ class AskedModelBlock(Strict):
 
     @model_validator(mode="after")
     def _options(self, info: ValidationInfo) -> AskedModelBlock:
-        role = type(self).__name__.removesuffix("Block").lower()
-        checks.check_asked(self.model, self.options, self.max_new_tokens, role, info)
+        checks.check_asked(self.model, self.options, self.max_new_tokens, self.role, info)
         return self
 
 
-class RewriterBlock(AskedModelBlock):
+class RewriterBlock(AskedModelBlock, TakesRowsBlock):
     """Who rewrites suffixes: leaves good ones as they are, steers the others."""
+
+    role: ClassVar[str] = "rewriter"
 
     model: Annotated[str, AfterValidator(checks.check_rewriter_model)] = Field(
         WORLD,
@@ -96,9 +102,24 @@ class RewriterBlock(AskedModelBlock):
         checks.check_question_file(self.prompt, "prompts", info)
         return self
 
+    @model_validator(mode="after")
+    def _one(self) -> RewriterBlock:
+        if self.from_ is not None and self.model != WORLD:
+            raise ConfigError(
+                f"model={self.model!r} with from={self.from_!r}",
+                reason="rewrites are asked for now, or are those that a stage has made",
+                remedy="leave one of the two out",
+            )
+        return self
+
+    def of_folder(self, folder: Path) -> dict[str, Any]:
+        return {"model": f"stored:{folder}"}
+
 
 class JudgeBlock(AskedModelBlock):
     """Who scores candidates, and on what."""
+
+    role: ClassVar[str] = "judge"
 
     axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
         {"quality": 1.0}, description="axis: weight; quality is pairwise, safety and factuality are pointwise"
@@ -113,4 +134,42 @@ class JudgeBlock(AskedModelBlock):
         for axis in self.axes:
             if axis != "quality":  # the pairwise one, which is no rubric's name
                 checks.check_question_file(axis, "rubrics", info)
+        return self
+
+
+class JobModelBlock(AskedModelBlock):
+    """A model that is asked about every row of a corpus; greedy unless told otherwise."""
+
+    model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.0, description="0: greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Tokens = Field(1024, description="longest answer, thinking included")
+
+
+class JobJudgeBlock(JobModelBlock):
+    """Who scores the rows."""
+
+    role: ClassVar[str] = "judge"
+
+    model: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
+        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER; or `world`, the verifier of the "
+        "world that wrote the documents"
+    )
+
+
+class JobRewriterBlock(JobModelBlock):
+    """Who rewrites the rows."""
+
+    role: ClassVar[str] = "rewriter"
+
+    @model_validator(mode="after")
+    def _no_world(self) -> JobRewriterBlock:
+        if self.model == WORLD:
+            raise ConfigError(
+                f"model: {WORLD}",
+                reason="a world has no rewriter of whole corpora",
+                remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            )
         return self

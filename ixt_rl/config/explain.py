@@ -138,6 +138,11 @@ def _field_type(field: FieldInfo) -> Any:
     return Annotated[field.annotation, markers[0]] if markers else field.annotation
 
 
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the keys that a run file writes."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def _walk(location: tuple[str | int, ...]) -> _Spot:
     """Follows an error's location through the schema."""
     expected: Any = RunConfig
@@ -160,7 +165,7 @@ def _walk(location: tuple[str | int, ...]) -> _Spot:
         branch, union = "", None
         if is_model(bare):
             model = bare
-            field = bare.model_fields.get(str(part))
+            field = _fields(bare).get(str(part))
             expected = _field_type(field) if field else None
         elif get_origin(bare) in (list, dict):
             expected = get_args(bare)[-1]
@@ -248,7 +253,7 @@ def _type_words(members: list[Any]) -> list[str]:
 
 def _missing(spot: _Spot) -> tuple[str, str]:
     key = spot.path[-1]
-    field = spot.model.model_fields.get(str(key)) if spot.model else None
+    field = _fields(spot.model).get(str(key)) if spot.model else None
     what = f" ({field.description})" if field and field.description else ""
     words = in_words(field.annotation) if field else []
     return "it has no default", f"add `{key}:` with {' or '.join(words)}{what}"
@@ -283,7 +288,7 @@ def _out_of_bounds(kind: str, context: dict[str, Any], message: str) -> tuple[st
 def _unknown_key(spot: _Spot, data: Any) -> str:
     """The remedy for an unknown key: where it belongs, or the known key closest to it."""
     key = str(spot.path[-1])
-    known = list(spot.model.model_fields) if spot.model else []
+    known = list(_fields(spot.model)) if spot.model else []
     if spot.model is not None and issubclass(spot.model, Stage):
         owners = _stage_types_with(key)
         if owners:
@@ -304,7 +309,7 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
 
 def _meant(spot: _Spot) -> Path:
     """The path of the known key that an unknown one is taken for (its own path if there is none)."""
-    known = list(spot.model.model_fields) if spot.model else []
+    known = list(_fields(spot.model)) if spot.model else []
     key = TRL_NAMES.get(str(spot.path[-1]), str(spot.path[-1]))
     close = closest(key, known)
     return (*spot.path[:-1], close[0] if close else key)
@@ -317,7 +322,7 @@ def _stage_types_with(key: str) -> list[str]:
 
 def _places(model: type[BaseModel], key: str, above: str = "") -> Iterator[str]:
     """Dotted places below a model where a key exists."""
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model).items():
         here = f"{above}{name}"
         if name == key and above:
             yield here

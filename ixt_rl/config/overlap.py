@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.rows import WorldRowsBlock
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from ixt_rl.methods.registry import AnyStage
 
 
-def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:
+def check_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> None:
     """Refuses to measure all rows of a file that a model was trained on.
 
     Args:
         stage: an evaluate stage, or one with `evaluation.data`; others pass.
         trained: the stages that made its model, itself included where it trains.
+        named: the run's stages by name: rows of a stage are those of the files that it reads.
 
     Raises:
         ConfigError: `eval_rows` is 0, and one of `trained` reads the same rows.
@@ -29,7 +31,7 @@ def check_unseen(stage: AnyStage, trained: Sequence[AnyStage]) -> None:
     if not isinstance(data, FileDataBlock) or data.eval_rows:
         return
     for other in trained:
-        if other.type != "evaluate" and any(_same_rows(data, source) for source in _sources(other.data)):
+        if other.type != "evaluate" and any(_same_rows(data, source) for source in _sources(other.data, named)):
             raise ConfigError(
                 f"stage {stage.name!r} measures all rows of {data.path} ({where}.eval_rows=0)",
                 reason=f"stage {other.name!r} trains on rows of that file",
@@ -42,10 +44,16 @@ def _measured(stage: AnyStage) -> Any:
     return getattr(getattr(stage, "evaluation", None), "data", None)
 
 
-def _sources(data: Any) -> Sequence[Any]:
+def _sources(data: Any, named: Mapping[str, AnyStage]) -> Sequence[Any]:
     if isinstance(data, FileCorpusBlock):
-        return data.sources
+        return [found for source in data.sources if not isinstance(found := _read(source, named), WorldRowsBlock)]
     return [data] if isinstance(data, FileDataBlock | PrefixDataBlock) else []
+
+
+def _read(source: Any, named: Mapping[str, AnyStage]) -> Any:
+    """The files that a source reads in the end, or the world that wrote the rows."""
+    maker = getattr(source, "from_", None)
+    return source if maker is None else _read(named[maker].data, named)
 
 
 def _same_rows(measured: FileDataBlock, trained: Any) -> bool:

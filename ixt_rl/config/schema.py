@@ -23,8 +23,9 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.config.expectations import ClaimBlock, ExpectationBlock
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.positions import check_positions, model_positions
+from ixt_rl.config.rows_of_stages import check_rows_of_stages
 from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.methods.registry import AnyStage
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.sip import SipStage
 from ixt_rl.methods.stage import FROM_MODEL
 
@@ -89,14 +90,30 @@ class RunConfig(Strict):
                 check_positions(stage, positions)
         return stages
 
+    @property
+    def named(self) -> dict[str, AnyStage]:
+        """The stages by name."""
+        return {stage.name: stage for stage in self.stages}
+
+    @property
+    def first_world(self) -> str | None:
+        """The world of the first stage that reads the run's model: a new model may have its vocabulary."""
+        data = next((stage.data for stage in self.stages if not spec_of(stage).makes_rows), None)
+        return getattr(data, "world", None)
+
+    def starts_from(self, stage: AnyStage) -> AnyStage | None:
+        """The stage whose model `stage` takes; None: the run's, which stages that make rows have, too."""
+        if stage.init == FROM_MODEL or spec_of(stage).makes_rows:
+            return None
+        if stage.init is not None:
+            return self.named[stage.init]
+        before = self.stages[: [one.name for one in self.stages].index(stage.name)]
+        return next((other for other in reversed(before) if not spec_of(other).makes_rows), None)
+
     def made_by(self, stage: AnyStage) -> list[AnyStage]:
         """The stages that made the model that `stage` ends with, itself first."""
-        found, at = [stage], self.stages.index(stage)
-        while found[-1].init != FROM_MODEL and at:
-            named = found[-1].init
-            at = at - 1 if named is None else next(i for i, one in enumerate(self.stages) if one.name == named)
-            found.append(self.stages[at])
-        return found
+        before = self.starts_from(stage)
+        return [stage, *(self.made_by(before) if before is not None else [])]
 
     @model_validator(mode="after")
     def _stage_names(self) -> RunConfig:
@@ -124,6 +141,7 @@ class RunConfig(Strict):
                     reason="it must name an earlier stage: " + (", ".join(seen) or "there is none"),
                     remedy="name one of those, or leave init out",
                 )
+            check_rows_of_stages(stage, self.stages[: len(seen)])
             seen.append(stage.name)
             if self.model.new and stage.renders_chats:
                 raise ConfigError(
@@ -152,7 +170,7 @@ class RunConfig(Strict):
                         remedy=did_you_mean(name, seen) + "name one of: " + ", ".join(seen),
                     )
         for stage in self.stages:
-            check_unseen(stage, self.made_by(stage))
+            check_unseen(stage, self.made_by(stage), self.named)
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(
                 f"seeds={self.seeds} holds one twice",

@@ -23,8 +23,9 @@ from ixt_rl.corpus.row_group import Piece
 from ixt_rl.differences import differences, short
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.files import read_json, replacing, write_json
-from ixt_rl.locks import locked
+from ixt_rl.locks import LOCK, locked
 
+_REPLIES = "cache.sqlite"
 _SHOWN = 3  # differences named
 
 
@@ -146,6 +147,12 @@ class Folder:
                 reason=str(error),
                 remedy="delete it: the same command makes it again, from the replies that are kept",
             ) from None
+
+    def forget_rows(self) -> None:
+        """Leaves nothing of a job but its replies and what its sessions paid: another job asks for no reply twice."""
+        for entry in [*self.path.glob("*"), *self.job.glob("*")]:
+            if entry.is_file() and entry.name != LOCK and not entry.name.startswith(_REPLIES):
+                entry.unlink()
 
     def new_session(self) -> Path:
         """A file for the counts of this session."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union
 from pydantic import Discriminator, Tag, create_model
 
 from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.methods import evaluate, grpo, intro, ixt, pretrain, python, raft, sft, sip
+from ixt_rl.methods import annotate, evaluate, grpo, intro, ixt, pretrain, python, raft, rewrite, sft, sip
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.methods.stage import Stage
@@ -49,6 +49,8 @@ SPECS: tuple[MethodSpec, ...] = (
     grpo.SPEC,
     raft.SPEC,
     sip.SPEC,
+    annotate.SPEC,
+    rewrite.SPEC,
     *map(_installed, entry_points(group="ixt_rl.methods")),
 )
 """Methods by their own `type`; a trainer of a user's own, `type: python`, takes the keys of one of them."""

@@ -138,7 +138,8 @@ class SipBlock(Strict):
         of_world = isinstance(self.data, WorldPassagesBlock)
         evaluation = self.evaluation
         for key, section in (("rewriter", self.rewriter), ("judge", self.judge)):
-            if section is not None and section.model == WORLD and not of_world:
+            stored = isinstance(section, RewriterBlock) and section.from_ is not None
+            if section is not None and section.model == WORLD and not of_world and not stored:
                 raise ConfigError(
                     f"{key}.model: {WORLD} on files",
                     reason="files have no rewriter or judge of their own",

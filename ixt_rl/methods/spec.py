@@ -89,6 +89,7 @@ class MethodSpec:
         seeded: run once for each of the run's seeds; a stage after it is, too.
         shared: its model is kept beside all runs, which share it.
         makes_model: false for a stage that leaves the model as it was.
+        makes_rows: it makes rows of rows, which later stages read by its name; no model leads to it or from it.
         precondition: `module:function` of (stage, its folder), asked whenever a run passes the stage, also where it is
             reused; raises PreconditionError where the run should not go on.
         block: key of the method's own block in the stage, "" where it has none. Another method's block may stand in a
@@ -107,6 +108,7 @@ class MethodSpec:
     seeded: bool = True
     shared: bool = False
     makes_model: bool = True
+    makes_rows: bool = False
     precondition: str | None = None
     block: str = ""
     takes: Callable[[Callable[[str], Any]], bool] = always

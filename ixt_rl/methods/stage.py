@@ -40,6 +40,11 @@ class Stage(Strict):
         return []
 
     @property
+    def reads_model(self) -> bool:
+        """Whether its outcome depends on the model that it starts from."""
+        return True
+
+    @property
     def reuses_rollouts(self) -> bool:
         """Whether rollouts serve updates after the policy has moved."""
         return False

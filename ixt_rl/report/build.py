@@ -97,6 +97,7 @@ def build_report(folder: Path) -> Path:
             costs=_present([plotter.flops()]),
             pretraining=_present([plotter.pretraining()]),
             pretrained=_pretrained(run),
+            made_rows=_made_rows(run),
             prompt_lengths=_prompt_lengths(run),
             prompt_plots=_present([plotter.prompt_lengths()]),
             samples=sample_pairs(run),
@@ -224,6 +225,19 @@ def _pretrained(run: RunRecord) -> list[str]:
         ]
         lines.append(f"{stage.name}: " + ", ".join([f"{last.get('step', '?')} steps", *said]))
     return lines
+
+
+def _made_rows(run: RunRecord) -> list[dict[str, Any]]:
+    """What stages that make rows say of them, as far as it is whole: by whom, counts, costs, and their own page."""
+    found = []
+    for stage in run.stages:
+        told = stage.summary.get("corpus") or {}
+        figures = told.get("figures")
+        rows = [row for row in figures if isinstance(row, list) and len(row) == 3] if isinstance(figures, list) else []
+        if told:
+            texts = {key: str(told.get(key, "")) for key in ("page", "by", "said")}
+            found.append({"name": stage.name, "type": stage.type, "figures": rows, **texts})
+    return found
 
 
 def _prompt_lengths(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:

@@ -182,7 +182,8 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
         block, result = configs.get(name, {}), summaries.get(name, {})
         kind = str(result.get("type") or block.get("type") or types.get(name))
         shows = _shows(kind, block, name in counted)
-        source = stages.get(str(result.get("init") or block.get("init") or previous))
+        init = None if shows.role == "rows" else result.get("init") or block.get("init") or previous
+        source = stages.get(str(init))
         of = None
         if source is not None and source.role != "base":
             of = source.name if source.trained else source.of
@@ -201,7 +202,7 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
             config=block,
             summary=result,
         )
-        previous = name
+        previous = previous if shows.role == "rows" else name
     taken = Counter((stage.label, stage.view) for stage in stages.values() if stage.online)
     return [replace(s, label=s.name) if taken[s.label, s.view] > 1 and s.online else s for s in stages.values()]
 
@@ -212,7 +213,7 @@ def view_of(block: dict[str, Any]) -> str:
     world = data.get("world")
     if world is None:
         sources = data.get("sources") or [data]
-        path = sources[0].get("path") or ""
+        path = sources[0].get("path") or sources[0].get("from") or ""
         return ", ".join(path) if isinstance(path, list) else str(path)
     return str(data.get("view") or next(iter(VIEWS.get(world, ())), "sum"))
 
@@ -302,7 +303,7 @@ def _counts_tokens(values: dict[str, Any]) -> bool:
 
 _OF_METHODS = tuple(spec.block for spec in SPECS if spec.block)
 _BLOCKS = ("optim", "data", "evaluation", "feedback", "rollout", "packing", "lora", *_OF_METHODS)
-_TABLES = ("mean", "spread", "start", "seeds", "prompt_lengths")  # of a stage's summary
+_TABLES = ("mean", "spread", "start", "seeds", "prompt_lengths", "corpus")  # of a stage's summary
 
 
 def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:

@@ -47,10 +47,10 @@ class RunConsole:
     def reused(self, stage, seed: int | None, folder) -> None:
         self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
 
-    def again(self, stage, seed: int | None, why: str, checkpoint: Path | None) -> None:
+    def again(self, stage, seed: int | None, why: str, goes_on_from: str) -> None:
         """Says why a stage is run that was run before, and from where it goes on."""
-        if checkpoint is not None:
-            self._say(f"{_title(stage, seed)}: goes on from {checkpoint.name}")
+        if goes_on_from:
+            self._say(f"{_title(stage, seed)}: goes on from {goes_on_from}")
         elif why != NOT_RUN:
             self._say(f"{_title(stage, seed)}: done again from its start: {why}")
 
@@ -63,10 +63,14 @@ class RunConsole:
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def heading(self, stage, seed: int | None) -> None:
+        """What stands above a stage's progress."""
+        self.console.print(f"\n[bold]{_title(stage, seed)}[/bold]")
+
     @contextmanager
     def stage(self, stage, seed: int | None, total: int) -> Iterator[StageProgress]:
         """A heading and a progress bar of `total` steps."""
-        self.console.print(f"\n[bold]{_title(stage, seed)}[/bold]")
+        self.heading(stage, seed)
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(
             *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from ixt_rl.config.rows_of_stages import rows_taken
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
@@ -21,39 +23,55 @@ INITIAL = "initial"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHARED_CODE = ("worlds", "conditioning", "models.py", "types.py", "trainers/pretrain.py", "run/stages/train.py")
-_PATHS = ("path", "model", "judge", "rubric", "prompt", "template", "trainer")  # keys whose text may be a path's alone
-_CONTENTS = ("files", "model", "compared")  # ingredients that are hashes of files
+_PATHS = ("path", "model", "judge", "rubric", "prompt", "template", "tokenizer", "trainer")
+"""Keys whose text may be a path's alone."""
+_CONTENTS = ("files", "model", "compared", "rows")  # ingredients that are hashes of files
 
 
 def ingredients(
-    config: RunConfig, stage: AnyStage, seed: int | None, origin: str, hashes: Hashes, against: Path | None = None
+    config: RunConfig,
+    stage: AnyStage,
+    seed: int | None,
+    origin: str,
+    hashes: Hashes,
+    against: Path | None = None,
+    rows: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """All that decides a stage's outcome: its settings, the contents of what they name, its model, versions, code.
 
     Args:
         origin: folder or hub id of the model it starts from.
         against: continuations that it compares its own with.
+        rows: folders of the rows that stages make, by the stage's name.
     """
     settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
     spec = spec_of(stage)
-    if not spec.shared:
+    if not spec.shared and not spec.makes_rows:
         settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
     for block, key, *_ in config.unread:
         if block is stage:
             del settings[key]
-    settings["model"] = config.model.model_dump(mode="json", exclude={"path", "new"})
+    if not spec.makes_rows:
+        settings["model"] = config.model.model_dump(mode="json", exclude={"path", "new"})
     apart = Path(config.output_dir)
     files = {name: file for text in _texts(settings) for name, file in files_of(text, apart).items()}
     found: dict[str, Any] = {
         "settings": json.loads(redacted(json.dumps(settings))),
         "seed": seed,
         "files": {name: hashes.of(file) for name, file in files.items()},
-        "model": _model(config, origin, hashes),
+        "model": _model(config, origin, hashes) if stage.reads_model else {},
         "versions": _versions(config, stage),
         "code": code_hash(_SHARED_CODE) if spec.shared else code_hash(),
     }
     if against is not None and against.is_file():
         found["compared"] = {f"{against.parent.parent.name}'s continuations": hashes.of(against)}
+    makers = rows_taken(stage, config.named)
+    if makers:
+        folders = [(maker.name, rows[maker.name]) for maker in makers if maker.name in rows]
+        found["rows"] = {
+            f"{name}/{file.name}": hashes.of(file) for name, at in folders for file in sorted(at.glob("part-*"))
+        }
+        found["annotators"] = {maker.name: getattr(maker, "judge_parameters", None) for maker in makers}
     return found
 
 
@@ -108,8 +126,7 @@ def code_hash(parts: tuple[str, ...] = ("",)) -> str:
 def _model(config: RunConfig, origin: str, hashes: Hashes) -> dict[str, Any]:
     """A local model by the contents of its files, a new one by what it is made from, one from the hub by its id."""
     if config.model.new is not None and Path(origin) == initial_path(config):
-        world = getattr(config.stages[0].data, "world", None)
-        return {"new": config.model.new.model_dump(mode="json"), "world": world}
+        return {"new": config.model.new.model_dump(mode="json"), "world": config.first_world}
     if Path(origin).is_dir():
         return {name: hashes.of(file) for name, file in folder_files(Path(origin))}
     return {"hub": origin}

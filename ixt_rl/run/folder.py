@@ -1,7 +1,7 @@
 """What a run writes, and how a finished stage is recognised.
 
     <output_dir>/<run>/config.yaml metrics.jsonl samples.jsonl summary.json report.html plots/ model lock
-    <output_dir>/<run>/stages/<stage>[/seed<k>]/  metrics.jsonl samples.jsonl result.json model/ done.json
+    <output_dir>/<run>/stages/<stage>[/seed<k>]/  metrics.jsonl samples.jsonl result.json model/ or rows/ done.json
     <output_dir>/.cache/pretrain-<fingerprint>/   the same, for pretrained bases, shared by all runs
     <output_dir>/.hashes.json                     hashes of large files that were read
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, folder_files
+from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
@@ -37,11 +38,15 @@ LEDGER = "ledger.json"
 """File beside a stage's model: what was spent to get there."""
 
 ROWS = ("metrics.jsonl", "samples.jsonl")
+ROWS_FOLDER = "rows"
+"""Folder of a stage that makes rows: the files that a job on a corpus writes, and nothing else."""
+
 BASES = "bases.json"
 """File of a run: what the pretrained bases depended on that it used last."""
 
 NOT_RUN = "not run before"
 STOPPED = "it was stopped before its first checkpoint"
+ROWS_STOPPED = "it was stopped"
 
 FAILURES = "reward_failures.jsonl"
 
@@ -59,6 +64,7 @@ class StageFolder:
     Args:
         depends_on: its ingredients, see `ixt_rl.run.fingerprint`.
         hashes: of the files it made.
+        makes_rows: it makes rows and no model, by a job that goes on by itself.
     """
 
     def __init__(
@@ -70,17 +76,24 @@ class StageFolder:
         fingerprint: str,
         depends_on: Mapping[str, Any] | None = None,
         hashes: Hashes | None = None,
+        makes_rows: bool = False,
     ):
         self.path, self.stage, self.type, self.seed, self.fingerprint = path, stage, type, seed, fingerprint
         self.depends_on = dict(depends_on or {})
         self.reporting: Reporting | None = None  # hears of the rows while the stage runs
         self.before: dict[str, Any] | None = None  # what a shared base depended on when the run last had one
-        self._hashes = hashes or Hashes()
+        self._hashes, self._makes_rows = hashes or Hashes(), makes_rows
+        self._goes_on: bool | None = None  # with rows: whether the job that was there goes on
         self._found: tuple[Path | None] | None = None  # looking for the checkpoint reads all of it
 
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def rows(self) -> Path:
+        """What a stage that makes rows hands on."""
+        return self.path / ROWS_FOLDER
 
     @property
     def checkpoints(self) -> Path:
@@ -103,7 +116,7 @@ class StageFolder:
             started, torn = self._state("started.json")
             if damage or torn or started is None:
                 return damage or torn or self._since_last_time()
-            return self._difference(started) or STOPPED
+            return self._difference(started) or (ROWS_STOPPED if self._makes_rows else STOPPED)
         return self._difference(done) or self._missing(done)
 
     def was_started(self) -> bool:
@@ -114,21 +127,39 @@ class StageFolder:
     def start(self, say: Callable[[str], None] = _unsaid) -> None:
         """Makes the folder ready: what another config or other code left goes, and all rows where none goes on.
 
+        Of a stage that makes rows, replies that were paid for stay, and where nothing differs all that is there.
+
         Args:
             say: told of checkpoints that are passed over.
         """
         same = self.was_started()
-        if not same or self.last_checkpoint(say) is None:
+        if self._makes_rows:
+            self._goes_on = same
+            if not same:
+                self._clear(keep=(ROWS_FOLDER,))
+                Folder(self.rows, "").forget_rows()
+        elif not same or self.last_checkpoint(say) is None:
             self._clear(keep=_REPLIES if same else ())
             self._found = (None,)
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "started.json", {"fingerprint": self.fingerprint, "ingredients": self.depends_on})
+
+    def goes_on_from(self) -> str:
+        """What a stopped stage goes on from, in words; "" where it starts over."""
+        if self._makes_rows:
+            goes_on = self.was_started() if self._goes_on is None else self._goes_on
+            return "the rows and replies that are there" if goes_on else ""
+        checkpoint = self.last_checkpoint()
+        return "" if checkpoint is None else checkpoint.name
 
     def finish(self) -> None:
         """Says that the stage is done, and what it made."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         files = [(f"model/{name}", file) for name, file in folder_files(self.model)] if self.model.is_dir() else []
         files += [(name, self.path / name) for name in (LEDGER, CONTINUATIONS) if (self.path / name).is_file()]
+        if self.rows.is_dir():
+            found = [*self.rows.glob("part-*"), *self.rows.glob("*.json")]  # the page is for readers alone
+            files += [(f"{ROWS_FOLDER}/{file.name}", file) for file in sorted(found)]
         made = {name: [file.stat().st_size, self._hashes.of(file)] for name, file in files}
         rows = {name: len(read_rows(self.path / name)) for name in ROWS}
         done = {"fingerprint": self.fingerprint, "ingredients": self.depends_on, "made": made, "rows": rows}
@@ -286,7 +317,9 @@ class RunFolder:
 
     def stage(self, config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> StageFolder:
         """The folder of a stage and seed that starts from the model at `origin`."""
-        depends_on = ingredients(config, stage, seed, origin, self.hashes, self._opponent(stage, seed))
+        depends_on = ingredients(
+            config, stage, seed, origin, self.hashes, self._opponent(stage, seed), self.rows_of(config)
+        )
         marked = fingerprint(depends_on)
         shared = spec_of(stage).shared
         if shared:
@@ -294,13 +327,19 @@ class RunFolder:
         else:
             path = self.stage_path(stage.name, seed)
         number = seed if seed is not None else 0
-        folder = StageFolder(path, stage.name, stage.type, number, marked, depends_on, self.hashes)
+        makes_rows = spec_of(stage).makes_rows
+        folder = StageFolder(path, stage.name, stage.type, number, marked, depends_on, self.hashes, makes_rows)
         folder.before = self._bases().get(stage.name) if shared else None
         self.stages.append(folder)
         return folder
 
     def stage_path(self, name: str, seed: int | None) -> Path:
         return self.path / "stages" / name / (f"seed{seed}" if seed is not None else "")
+
+    def rows_of(self, config: RunConfig) -> dict[str, Path]:
+        """Folders of the rows that stages make, by the stage's name."""
+        makers = (stage.name for stage in config.stages if spec_of(stage).makes_rows)
+        return {name: self.stage_path(name, None) / ROWS_FOLDER for name in makers}
 
     def remember(self, folder: StageFolder) -> None:
         """Keeps what a shared base depended on: its folder is found by that, so it cannot say what changed."""

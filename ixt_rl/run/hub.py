@@ -11,6 +11,7 @@ from ixt_rl.blocks.checks import on_this_machine
 from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
 from ixt_rl.blocks.documents import SourceBlock
 from ixt_rl.blocks.model import ModelBlock
+from ixt_rl.blocks.rows import FileRowsBlock
 from ixt_rl.config.schema import RunConfig
 
 
@@ -25,7 +26,10 @@ def _named(value: Any) -> Iterator[str]:
         for entry in value:
             yield from _named(entry)
     elif isinstance(value, BaseModel):
-        if isinstance(value, ModelBlock | FileDataBlock | PrefixDataBlock | SourceBlock) and value.path is not None:
+        if (
+            isinstance(value, ModelBlock | FileDataBlock | PrefixDataBlock | SourceBlock | FileRowsBlock)
+            and value.path is not None
+        ):
             yield from [value.path] if isinstance(value.path, str) else value.path
         for name in type(value).model_fields:
             yield from _named(getattr(value, name))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from ixt_rl.blocks.data import WorldDataBlock
-from ixt_rl.blocks.documents import WorldCorpusBlock
-from ixt_rl.blocks.passages import WorldPassagesBlock
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run.fingerprint import initial_path
@@ -17,12 +14,7 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
     if config.model.path is not None:
         return config.model.path
     assert config.model.new is not None
-    data = config.stages[0].data
-    world = (
-        WORLDS[data.world]()
-        if isinstance(data, WorldDataBlock | WorldCorpusBlock | WorldPassagesBlock)
-        else AdditionWorld()
-    )
+    world = AdditionWorld() if config.first_world is None else WORLDS[config.first_world]()
     tokenizer = byte_tokenizer() if config.model.new.tokenizer == "bytes" else world.tokenizer()
     path = initial_path(config)
     new_model(config.model.new, tokenizer).save_pretrained(path)

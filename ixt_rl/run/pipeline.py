@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ixt_rl.blocks.rows import with_folders
 from ixt_rl.config.load import dump_yaml, resolved
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, IxtRlError
 from ixt_rl.files import readable, write_text
 from ixt_rl.import_path import load
 from ixt_rl.locks import locked
-from ixt_rl.methods.registry import spec_of
-from ixt_rl.methods.stage import FROM_MODEL
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.offline import offline
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
@@ -138,17 +138,20 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
 
     initial = initial_model(config, folder)
     models: dict[tuple[str, int | None], str] = {}
-    previous: str | None = None
+    rows = folder.rows_of(config)
+    last = initial
     for stage in config.stages:
-        source = None if stage.init == FROM_MODEL else stage.init or previous
-        for seed in stage_seeds(config, stage.name):
-            origin = initial if source is None else models.get((source, seed)) or models[(source, None)]
+        source = config.starts_from(stage)
+        for seed in stage_seeds(config, stage):
+            origin = initial if source is None else models.get((source.name, seed)) or models[(source.name, None)]
             stage_folder = folder.stage(config, stage, seed, origin)
             folder.hashes.save()
-            models[(stage.name, seed)] = _run_stage(config, stage, seed, origin, stage_folder, console, engines)
+            models[(stage.name, seed)] = _run_stage(
+                config, with_folders(stage, rows), seed, origin, stage_folder, console, engines
+            )
             folder.remember(stage_folder)
-        previous = stage.name
-    last = models[(previous, stage_seeds(config, previous)[0])] if previous else initial
+        if not spec_of(stage).makes_rows:
+            last = models[(stage.name, stage_seeds(config, stage)[0])]
     folder.link_model(last)
     folder.hashes.save()
 
@@ -177,7 +180,7 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig
         console.reused(stage, at.seed, folder)
         return
     folder.start(console.note)
-    console.again(stage, at.seed, why, folder.last_checkpoint())
+    console.again(stage, at.seed, why, folder.goes_on_from())
     with reporting(config.report_to, _about(config, at), console.note) as folder.reporting:
         runner(stage, at)
     folder.finish()
@@ -197,17 +200,7 @@ def _about(config: RunConfig, at: StageRun) -> About:
     )
 
 
-def stage_seeds(config: RunConfig, name: str) -> list[int | None]:
+def stage_seeds(config: RunConfig, stage: AnyStage) -> list[int | None]:
     """The seeds a stage runs with: the run's, once a stage that draws by them is in its line of models; else [None]."""
-    by_name = {stage.name: stage for stage in config.stages}
-    names = list(by_name)
-    current: str | None = name
-    while current is not None:
-        stage = by_name[current]
-        if spec_of(stage).seeded:
-            return list(config.seeds)
-        position = names.index(current)
-        current = stage.init or (names[position - 1] if position else None)
-        if current == FROM_MODEL:
-            break
-    return [None]
+    seeded = any(spec_of(one).seeded for one in config.made_by(stage))
+    return list(config.seeds) if seeded else [None]

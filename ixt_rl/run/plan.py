@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ixt_rl.config.rows_of_stages import rows_taken
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.methods.registry import AnyStage, spec_of
-from ixt_rl.methods.stage import FROM_MODEL
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 from ixt_rl.run.pipeline import stage_seeds
@@ -21,24 +21,31 @@ def plan(config: RunConfig) -> list[str]:
     folder = RunFolder(Path(config.output_dir), config.name)
     initial = config.model.path or str(initial_path(config))
     models: dict[tuple[str, int | None], str | None] = {}  # None: a model that is yet to be made
-    previous: str | None = None
+    unmade: list[str] = []  # stages whose rows are yet to be made
     lines = []
     for stage in config.stages:
-        source = None if stage.init == FROM_MODEL else stage.init or previous
-        for seed in stage_seeds(config, stage.name):
+        source = config.starts_from(stage)
+        for seed in stage_seeds(config, stage):
             title = f"{stage.name}" + ("" if seed is None else f", seed {seed}")
-            origin = initial if source is None else models.get((source, seed), models.get((source, None)))
-            if origin is None:
+            origin = initial if source is None else models.get((source.name, seed), models.get((source.name, None)))
+            waits = next((maker.name for maker in rows_taken(stage, config.named) if maker.name in unmade), None)
+            if origin is None or waits is not None:
                 made: str | None = None
-                lines.append(f"{title}: {_after(folder, stage, seed, source)}")
+                what = (
+                    f"reads the rows of {waits}"
+                    if source is None or origin
+                    else f"starts from the model of {source.name}"
+                )
+                lines.append(f"{title}: {_after(folder, stage, seed, what)}")
             else:
                 said, made = _found(folder.stage(config, stage, seed, origin))
                 against = stage.compared_with
                 if made is not None and against is not None and models.get((against, seed)) is None:
                     said, made = f"done again: it compares with the continuations of {against}", None
                 lines.append(f"{title}: {said}")
+            if made is None and spec_of(stage).makes_rows:
+                unmade.append(stage.name)
             models[(stage.name, seed)] = made if spec_of(stage).makes_model else origin
-        previous = stage.name
     return lines
 
 
@@ -49,11 +56,11 @@ def _found(folder: StageFolder) -> tuple[str, str | None]:
         return "reused", str(folder.model)
     if why == NOT_RUN:
         return f"run ({why})", None
-    checkpoint = folder.last_checkpoint() if folder.was_started() else None
-    return f"goes on from {checkpoint.name}" if checkpoint else f"done again: {why}", None
+    place = folder.goes_on_from() if folder.was_started() else ""
+    return f"goes on from {place}" if place else f"done again: {why}", None
 
 
-def _after(folder: RunFolder, stage: AnyStage, seed: int | None, source: str | None) -> str:
-    """What happens to a stage that starts from a model which is yet to be made."""
+def _after(folder: RunFolder, stage: AnyStage, seed: int | None, what: str) -> str:
+    """What happens to a stage that starts from a model, or reads rows, which are yet to be made."""
     before = (folder.stage_path(stage.name, seed) / "started.json").is_file()
-    return f"{'done again' if before else 'run'}: it starts from the model of {source}"
+    return f"{'done again' if before else 'run'}: it {what}"

@@ -57,6 +57,7 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
         "reward_errors": sum(r.get("reward_errors", 0) for r in results),
         "notes": [note for r in results for note in r.get("notes", [])],
         "prompt_lengths": results[0].get("prompt_lengths"),
+        **({"corpus": corpus} if (corpus := results[0].get("corpus")) else {}),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ixt_rl.conditioning import FeedbackTemplate
 from ixt_rl.conditioning.shares import share
 from ixt_rl.types import Document
+from ixt_rl.worlds import WORLDS
 
 
 def world_documents(
@@ -53,3 +54,9 @@ def world_documents(
         Document(text, feedback=found, key=f"{world.name} {index}", judged_tokens=cost)
         for index, (text, found, cost) in enumerate(zip(texts, feedback, costs, strict=True))
     ]
+
+
+def judge_document(world: str, text: str) -> dict[str, Any]:
+    """What the verifier of a world says of a document, as a `python:` judge answers: axes, `overall` and `critique`."""
+    said = WORLDS[world].judges["verifier"](text)  # type: ignore[attr-defined]
+    return {**said.scores, "overall": said.level, "critique": said.critique}

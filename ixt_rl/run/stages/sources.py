@@ -54,8 +54,9 @@ def holdout(stage: DocumentStage) -> Holdout | None:
 
 
 def source_names(data: FileCorpusBlock) -> list[str]:
-    """What metrics call the sources: the last part of the path, and a number behind one that is there before."""
-    bases = [_source_name(_paths(source.path)[0]) for source in data.sources]
+    """What metrics call the sources: the stage that made the rows or the last part of the path, and a number behind one
+    that is there before."""
+    bases = [source.from_ or _source_name(source.paths[0]) for source in data.sources]
     seen = [bases[:place].count(base) for place, base in enumerate(bases)]
     return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
 
@@ -106,7 +107,7 @@ def sources(
     """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
     return [
         DocumentSource(
-            tuple(file for path in _paths(source.path) for file in data_files(path)),
+            tuple(file for path in source.paths for file in data_files(path)),
             source.text,
             source.prompt,
             source.feedback if read_feedback else None,
@@ -121,10 +122,6 @@ def sources(
     ]
 
 
-def _paths(given: str | list[str]) -> list[str]:
-    return [given] if isinstance(given, str) else given
-
-
 def annotators(stage: DocumentStage) -> int | None:
     """N_judge: as the stage says, else as `annotate` wrote beside its documents (of several, the largest).
 
@@ -135,7 +132,7 @@ def annotators(stage: DocumentStage) -> int | None:
         return stage.judge_parameters
     found = []
     for source in stage.data.sources:
-        for path in map(Path, [source.path] if isinstance(source.path, str) else source.path):
+        for path in map(Path, source.paths):
             summary = read_json((path if path.is_dir() else path.parent) / ANNOTATION) or {}
             if isinstance(summary.get("judge"), dict):
                 found.append(summary["judge"].get("parameters") or 0)

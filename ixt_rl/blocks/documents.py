@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import Data, problems_of_world
+from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
@@ -125,11 +126,22 @@ class FeedbackFormatBlock(Strict):
     separator: str = "\n\n"
 
 
+def _check_feedback_template(name: str, info: ValidationInfo) -> str:
+    """What `python:` names is there; other names are known where the data are."""
+    kind, colon, named = name.partition(":")
+    return f"python:{check_python_name(named, info, 'NAME')}" if colon and kind == "python" else name
+
+
+FeedbackTemplateName = Annotated[str, AfterValidator(_check_feedback_template)]
+
+
 class FeedbackBlock(Strict):
     """What stands beside a document in training (IXT, arXiv 2605.20285)."""
 
-    template: str | FeedbackFormatBlock | None = Field(
-        None, description="levels, critique, tokens, or one of your own; null: plain next-token prediction"
+    template: FeedbackTemplateName | FeedbackFormatBlock | None = Field(
+        None,
+        description="levels, critique, tokens, fields of your own, or python:FILE.py:NAME, an object with render and "
+        "parse; null: plain next-token prediction",
     )
     position: Literal["before", "after"] = "before"
     dropout: Share = Field(0.0, description="share of annotated documents shown without their feedback, drawn anew")

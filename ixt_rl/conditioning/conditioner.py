@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from ixt_rl.conditioning.control import ControlTokens, leading_ids
 from ixt_rl.conditioning.ends import Ends, chat_frame, find_ends
 from ixt_rl.conditioning.options import Conditioning
+from ixt_rl.conditioning.own_template import OwnFeedbackTemplate
 from ixt_rl.conditioning.prompts import Prompt
 from ixt_rl.conditioning.sequences import (
     build,
@@ -114,14 +115,18 @@ class Conditioner:
             return ""
         if wanted.dropout > 0 and share("dropout", self.seed, number) < wanted.dropout:
             return ""
-        return self._render(document.feedback)
+        return self._render(document.feedback, document)
 
-    def _render(self, feedback: Feedback | None) -> str:
+    def _render(self, feedback: Feedback | None, document: Document | None = None) -> str:
         """As markup: level texts may be control tokens, what a judge wrote is text."""
         template = self.conditioning.template
         if template is None or feedback is None:
             return ""
-        return template.render(replace(feedback, critique=self._control.guard(feedback.critique)))
+        guard = self._control.guard
+        if document is not None and isinstance(template, OwnFeedbackTemplate):
+            turns = tuple((role, guard(content)) for role, content in document.turns)
+            document = replace(document, text=guard(document.text), prompt=guard(document.prompt), turns=turns)
+        return template.render(replace(feedback, critique=guard(feedback.critique)), document)
 
     def _document(self, feedback: Sequence[int], text: Sequence[int], prompt: Sequence[int]) -> list[Segment]:
         said = prompt or text  # may be written in a chat template, with BOS and the end in it

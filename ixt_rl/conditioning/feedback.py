@@ -8,8 +8,9 @@ from importlib import resources
 from math import isfinite
 from typing import Any
 
+from ixt_rl.conditioning.own_template import OwnFeedbackTemplate, own_feedback_template
 from ixt_rl.errors import DataError, did_you_mean
-from ixt_rl.types import Feedback
+from ixt_rl.types import Document, Feedback
 from ixt_rl.yaml_io import parse_yaml
 
 _CRITIQUE = "critique:\n"
@@ -68,8 +69,9 @@ class FeedbackTemplate:
             judge="",
         )
 
-    def render(self, feedback: Feedback) -> str:
-        """The text; `parse` of it is `shown(feedback)`. Undecided feedback without scores and critique is ""."""
+    def render(self, feedback: Feedback, document: Document | None = None) -> str:
+        """The text, whatever the document; `parse` of it is `shown(feedback)`. Undecided feedback without scores and
+        critique is ""."""
         shown = self.shown(feedback)
         parts = [] if shown.level is None else [self.levels[shown.level - 1]]
         parts += [f"{axis.replace('_', ' ')}: {_number(score)}" for axis, score in shown.scores.items()]
@@ -132,13 +134,20 @@ def _number(score: float) -> str:
     return repr(score).removesuffix(".0")
 
 
-def load_feedback_template(spec: str | dict[str, Any]) -> FeedbackTemplate:
-    """A template by its name in feedback.yaml, or from a mapping with its fields.
+AnyFeedbackTemplate = FeedbackTemplate | OwnFeedbackTemplate
+"""One of this library's, or one's own."""
+
+
+def load_feedback_template(spec: str | dict[str, Any]) -> AnyFeedbackTemplate:
+    """A template by its name in feedback.yaml, by `python:FILE.py:NAME`, or from a mapping with its fields.
 
     Raises:
+        ConfigError: see `own_feedback_template`.
         DataError: no template has that name, or the fields are not those of a template.
     """
     if isinstance(spec, str):
+        if spec.startswith("python:"):
+            return own_feedback_template(spec.removeprefix("python:"))
         known = shipped()["templates"]
         if spec not in known:
             raise DataError(

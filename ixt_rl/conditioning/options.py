@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ixt_rl.conditioning.feedback import FeedbackTemplate
+from ixt_rl.conditioning.feedback import AnyFeedbackTemplate
 from ixt_rl.conditioning.sequences import (
     Position,
 )
@@ -34,7 +34,7 @@ class Conditioning:
         ConfigError: a share outside [0, 1], an unknown position, or a chat with feedback after the reply.
     """
 
-    template: FeedbackTemplate | None = None
+    template: AnyFeedbackTemplate | None = None
     position: Position = "before"
     dropout: float = 0.0
     fraction: float = 1.0

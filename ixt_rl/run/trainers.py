@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from ixt_rl.conditioning import load_feedback_template
 from ixt_rl.config.problems import InvalidConfig, Problem
 from ixt_rl.errors import ConfigError
 from ixt_rl.import_path import load, load_named
+from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.own_options import refused, set_by
 from ixt_rl.methods.python import OwnTrainerStage, no_subclass
 from ixt_rl.methods.registry import spec_of
@@ -19,7 +21,7 @@ from ixt_rl.python_fields import class_fields
 
 
 def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
-    """Imports every trainer of a user's own, and looks at what `check` could not.
+    """Imports every trainer and feedback template of a user's own, and looks at what `check` could not.
 
     Args:
         name: of the run.
@@ -29,11 +31,7 @@ def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
     """
     problems = []
     for stage in stages:
-        try:
-            found = [] if not isinstance(stage, OwnTrainerStage) else _problems(stage)
-        except ConfigError as error:
-            found = [("trainer", error)]
-        for key, error in found:
+        for key, error in [*_trainer_problems(stage), *_template_problems(stage)]:
             problems.append(Problem(f"stages.{stage.name}.{key}", error.what, error.reason, error.remedy))
     if problems:
         raise InvalidConfig(f"run {name}", problems)
@@ -74,8 +72,25 @@ def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
     return trainer.config_class(**arguments, **own)
 
 
-def _problems(stage: OwnTrainerStage) -> list[tuple[str, ConfigError]]:
-    trainer = trainer_class(stage)
+def _template_problems(stage: Stage) -> list[tuple[str, ConfigError]]:
+    template = stage.feedback.template if isinstance(stage, DocumentStage) else None
+    try:
+        if isinstance(template, str) and template.startswith("python:"):
+            load_feedback_template(template)
+    except ConfigError as error:
+        return [("feedback.template", error)]
+    return []
+
+
+def _trainer_problems(stage: Stage) -> list[tuple[str, ConfigError]]:
+    try:
+        return _problems(stage, trainer_class(stage)) if isinstance(stage, OwnTrainerStage) else []
+    except ConfigError as error:
+        return [("trainer", error)]
+
+
+def _problems(stage: OwnTrainerStage, trainer: Any) -> list[tuple[str, ConfigError]]:
+    """(key of the stage, what is wrong with it)."""
     from ixt_rl.trainers.hooks import check_hooks
 
     check_hooks(object.__new__(trainer))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ixt_rl.conditioning import FeedbackTemplate
+from ixt_rl.conditioning.feedback import AnyFeedbackTemplate
 from ixt_rl.conditioning.shares import share
 from ixt_rl.types import Document
 from ixt_rl.worlds import WORLDS
@@ -18,7 +18,7 @@ def world_documents(
     seed: int,
     *,
     judge: str = "verifier",
-    template: FeedbackTemplate | None = None,
+    template: AnyFeedbackTemplate | None = None,
     fraction: float = 1.0,
     shuffle: bool = False,
 ) -> list[Document]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from ixt_rl.blocks.wishes import incomplete_wish
 from ixt_rl.conditioning import (
-    FeedbackTemplate,
     encode_prompt,
     target_feedback,
 )
 from ixt_rl.conditioning.conditioner import Conditioner
+from ixt_rl.conditioning.feedback import AnyFeedbackTemplate
 from ixt_rl.evaluation.tasks import Task
 from ixt_rl.types import Feedback
 
@@ -52,7 +52,7 @@ def wished(
     return prompts
 
 
-def _check_complete(template: FeedbackTemplate | None, feedback: Feedback, wish: int | str | None) -> None:
+def _check_complete(template: AnyFeedbackTemplate | None, feedback: Feedback, wish: int | str | None) -> None:
     """Raises ConfigError where the template writes more beside a document than the wish says."""
     missing = template is not None and [
         name for name in ("scores", "critique") if getattr(template, name) and not getattr(feedback, name)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Optional, Union, get_args, get_origin
 from ixt_rl.python_source import LIBRARIES, ClassSource, Expression, Lineage, resolve
 
 _PLAIN = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "Any": Any}
-_GENERIC = {"list": list, "List": list, "dict": dict, "Dict": dict}
+_GENERIC: dict[str, Any] = {"list": list, "List": list, "dict": dict, "Dict": dict}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -119,7 +119,7 @@ def _misfit(annotation: Any, value: Any) -> tuple[str, str] | None:
         return None
     for member in union_members(annotation):
         kind, parts = get_origin(member), get_args(member)
-        items = value if kind is list and isinstance(value, list) else ()
+        items: Iterable[Any] = value if kind is list and isinstance(value, list) else ()
         items = value.values() if kind is dict and isinstance(value, dict) else items
         found = next((wrong for item in items if (wrong := _misfit(parts[-1], item))), None)
         if found is not None:

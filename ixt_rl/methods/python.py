@@ -170,15 +170,14 @@ def variants(specs: Iterable[MethodSpec], stages: Iterable[type[Stage]]) -> list
 
 def _variant(spec: MethodSpec, stage: type[Stage], methods: Mapping[str, Sequence[str]]) -> MethodSpec:
     about = f"A trainer of your own on the keys of `type: {spec.type}`.\n\n{stage.__doc__}"
+    keys: dict[str, Any] = {
+        "type": (Literal["python"], ...),
+        "like": (Literal[spec.type], Field(description=OwnTrainerStage.model_fields["like"].description)),  # type: ignore[valid-type]
+    }
     made: Any = create_model(
-        f"Own{stage.__name__}",
-        __base__=(OwnTrainerStage, stage),
-        __module__=stage.__module__,
-        __doc__=about,
-        type=(Literal["python"], ...),
-        like=(Literal[spec.type], Field(description=OwnTrainerStage.model_fields["like"].description)),  # type: ignore[valid-type]
+        f"Own{stage.__name__}", __base__=(OwnTrainerStage, stage), __module__=stage.__module__, __doc__=about, **keys
     )
-    made.method = spec
+    made.method = spec  # type: ignore[attr-defined]
 
     def takes(read: Callable[[str], Any]) -> bool:
         return like(read, methods) == spec.type and spec.takes(read)

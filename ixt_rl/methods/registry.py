@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast
 
 from pydantic import Discriminator, Tag, create_model
 
@@ -65,11 +65,11 @@ def _stages(specs: tuple[MethodSpec, ...]) -> tuple[type[Stage], ...]:
 
 def _with_others(spec: MethodSpec, blocks: Mapping[str, Any]) -> type[Stage]:
     others: dict[str, Any] = {key: field for key, field in blocks.items() if key != spec.block}
-    made = create_model(
+    made: Any = create_model(
         spec.stage.__name__, __base__=spec.stage, __module__=spec.stage.__module__, __doc__=spec.stage.__doc__, **others
     )
     made.other_blocks = tuple(others)  # type: ignore[attr-defined]
-    return made
+    return cast("type[Stage]", made)
 
 
 _KNOWN = _stages(SPECS)
@@ -128,11 +128,15 @@ def _tag(value: Any) -> Any:
     return read("type") if spec is None else next(tag for tag, one in _TAGS.items() if one is spec)
 
 
-AnyStage = Annotated[
-    Union[  # noqa: UP007
-        tuple(Annotated[stage, Tag(tag)] for tag, stage in zip(_TAGS, STAGES, strict=True))
-        + (Annotated[python.PythonStage, Tag(python.PYTHON)],)
-    ],
-    Discriminator(_tag),
-]
+if TYPE_CHECKING:
+    AnyStage = Any  # a union that is made when the table is read is none that a type checker can see
+else:
+    AnyStage = Annotated[
+        Union[  # noqa: UP007
+            tuple(Annotated[stage, Tag(tag)] for tag, stage in zip(_TAGS, STAGES, strict=True))
+            + (Annotated[python.PythonStage, Tag(python.PYTHON)],)
+        ],
+        Discriminator(_tag),
+    ]
+
 """A stage of a run file: the union of the table's."""

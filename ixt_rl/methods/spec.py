@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from ixt_rl.methods.stage import Stage
 
+StageClass = type[Stage]
+
 Block = Mapping[str, Any]
 """A stage of config.yaml as plain values; of an old run, keys may be missing."""
 
@@ -100,7 +102,7 @@ class MethodSpec:
     """
 
     type: str
-    stage: type[Stage]
+    stage: StageClass
     runner: str
     trainer: str | None = None
     options: Callable[[Any], dict[str, Any]] = no_options

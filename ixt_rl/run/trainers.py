@@ -31,8 +31,8 @@ def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
     """
     problems = []
     for stage in stages:
-        for key, error in [*_trainer_problems(stage), *_template_problems(stage)]:
-            problems.append(Problem(f"stages.{stage.name}.{key}", error.what, error.reason, error.remedy))
+        for key, found in [*_trainer_problems(stage), *_template_problems(stage)]:
+            problems.append(Problem(f"stages.{stage.name}.{key}", found.what, found.reason, found.remedy))
     if problems:
         raise InvalidConfig(f"run {name}", problems)
 

@@ -132,7 +132,7 @@ class Plotter:
                 x_axis(ax, "rollouts")
                 if panel.reference is not None:
                     ax.axhline(panel.reference, color=INK, linewidth=0.9, linestyle=":", zorder=1)
-                named = [Line2D([], [], color=INK, linestyle=dash, label=name) for _, dash, name in panel.lines if name]
+                named = [_sample(dash, name) for _, dash, name in panel.lines if name]
                 if named:
                     low, high = ax.get_ylim()
                     ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
@@ -359,3 +359,8 @@ def _like(stage: StageRecord) -> MethodSpec | None:
     """The method of a stage; of a trainer of a user's own, the one that it is like."""
     spec = find(stage.type, stage.config.get)
     return spec and (spec.like or spec)
+
+
+def _sample(dash: Any, name: str) -> Line2D:
+    """A line of a legend."""
+    return Line2D([], [], color=INK, linestyle=dash, label=name)

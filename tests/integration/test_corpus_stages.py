@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ixt_rl.config.load import dump_yaml, load_run
-from ixt_rl.errors import BackendFailed
+from ixt_rl.errors import BackendFailed, DataError
 from ixt_rl.run import run_config
 from ixt_rl.run.plan import plan
 from tests.integration.run_helpers import rows
@@ -210,6 +210,21 @@ def test_a_judge_that_is_down_stops_the_run_and_is_asked_again(place):
     write_lines(place / "more.jsonl", more)
     with pytest.raises(BackendFailed, match="100 requests failed in a row"):
         run_config(run(place, annotated(place, judge=judge, data={"path": str(place / "more.jsonl")})))
+
+
+def test_what_a_job_refuses_is_said_in_keys_of_the_stage(place):
+    for changes, said in (
+        ({"fields": {"text": "body"}}, "name it with `fields: {text: COLUMN}`"),
+        (
+            {"prefix": "id", "data": {"path": str(place / "taken.jsonl")}},
+            "give the new ones another name with `prefix`",
+        ),
+    ):
+        write_lines(place / "taken.jsonl", [{"text": "a", "id_level": 1}])
+        with pytest.raises(DataError) as caught:
+            run_config(run(place, annotated(place, **changes)))
+        assert said in str(caught.value)
+        assert "--" not in str(caught.value)
 
 
 @pytest.mark.slow

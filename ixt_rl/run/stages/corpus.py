@@ -31,6 +31,7 @@ from ixt_rl.methods.corpus import CorpusStage
 from ixt_rl.methods.rewrite import RewriteStage
 from ixt_rl.rewriting.prompt import load_rewrite
 from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.job_errors import in_keys_of_the_stage
 from ixt_rl.run.stages.world_rows import write_documents, write_judge
 from ixt_rl.types import SamplingParams
 
@@ -113,7 +114,7 @@ def _run(stage: CorpusStage, at: StageRun, job: Callable[..., dict[str, Any]]) -
     """Runs a job into the stage's folder, from where it was stopped."""
     ray = stage.ray
     at.console.heading(stage, at.seed)
-    with Terminal(at.console.console) as terminal:
+    with in_keys_of_the_stage(), Terminal(at.console.console) as terminal:
         return job(
             _source(stage, at.folder.path),
             at.folder.rows,
@@ -144,21 +145,25 @@ def _tell(at: StageRun, summary: Mapping[str, Any], page: str, said: str, found:
         "page": f"rows/{page}",
         "by": asked["name"],
         "said": said,
-        "figures": [*_agreement(summary.get("check")), *figures(summary, asked["parameters"])],
+        "figures": [*_agreement(summary), *figures(summary, asked["parameters"])],
     }
     at.folder.write_result({"seconds": spent["wall_seconds"], "notes": notes, "corpus": shown})
     for line in (said, *notes):
         at.console.note(line)
 
 
-def _agreement(check: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _agreement(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Whether the judge agrees with itself, as the rows of a table."""
+    check = summary.get("check")
     if not check:
         return []
     rows = []
-    level = check["values"]["level"]
+    level, greedy = check["values"]["level"], not summary["settings"]["sampling"]["temperature"]
     if level["same"] is not None:
-        rows.append(("same level again", f"{level['same']:.1%}", f"of {level['both']:,} rows asked twice"))
+        of = f"of {level['both']:,} rows asked twice" + (
+            ", greedily: it says nothing of how sure it is" if greedy else ""
+        )
+        rows.append(("same level again", f"{level['same']:.1%}", of))
     if check["pairs"]:
         rows.append(("same in both orders", f"{check['consistent']:.1%}", f"of {check['pairs']:,} pairs"))
     return rows

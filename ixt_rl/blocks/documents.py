@@ -23,7 +23,7 @@ from ixt_rl.blocks.strict import (
     Strict,
     Tokens,
 )
-from ixt_rl.blocks.template import TemplateBlock, TemplateName
+from ixt_rl.blocks.template import ShippedTemplateName, TemplateBlock, TemplateName
 from ixt_rl.errors import ConfigError
 
 Level = Annotated[int, Field(ge=1, le=5)]
@@ -228,7 +228,7 @@ class DocumentBlock(Strict):
 
     data: Corpus
     feedback: FeedbackBlock = FeedbackBlock()
-    template: TemplateName | TemplateBlock | None = Field(
+    template: ShippedTemplateName | TemplateBlock | None = Field(
         None,
         description="sft: how prompts are shown, as the RL stages show them (its `prompt`); without `chat` no chat "
         "template is needed. Default: the prompt is the user's message",

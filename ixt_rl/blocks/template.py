@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     Field,
+    ValidationInfo,
     model_validator,
 )
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.strict import Strict
 from ixt_rl.errors import ConfigError, did_you_mean
 
@@ -81,7 +83,19 @@ class TemplateBlock(Strict):
         return self
 
 
-TemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+ShippedTemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
+
+
+def _check_name(name: str, info: ValidationInfo) -> str:
+    """A shipped template, or what `python:` names."""
+    kind, colon, named = name.partition(":")
+    if colon and kind == "python":
+        return f"python:{check_python_name(named, info, 'NAME')}"
+    return checks.check_template_name(name)
+
+
+TemplateName = Annotated[str, AfterValidator(_check_name)]
+"""A shipped template, or one of one's own: `python:FILE.py:NAME`, an object with render(row)."""
 
 
 def check_template_columns(template: str | TemplateBlock | None, data: Any) -> None:
@@ -113,6 +127,6 @@ def check_template_columns(template: str | TemplateBlock | None, data: Any) -> N
 
 def renders_chats(template: str | TemplateBlock | None) -> bool:
     """Whether prompts go through the tokenizer's chat template."""
-    if isinstance(template, str):
-        return checks.is_chat_template(template)
+    if isinstance(template, str):  # of one's own, nobody knows before it renders
+        return not template.startswith("python:") and checks.is_chat_template(template)
     return template is not None and template.chat

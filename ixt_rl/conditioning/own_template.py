@@ -1,7 +1,8 @@
-"""Feedback as text by a template of one's own: any object with `render` and `parse`."""
+"""Templates of one's own: of feedback, any object with `render` and `parse`; of prompts, one with `render`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -74,9 +75,7 @@ def own_feedback_template(name: str) -> OwnFeedbackTemplate:
     Raises:
         ConfigError: it cannot be imported, or has no `render` and `parse`.
     """
-    found: Any = load_named(name, "feedback template")
-    if isinstance(found, type) or not hasattr(found, "render"):
-        found = found() if callable(found) else found
+    found = _made(load_named(name, "feedback template"))
     if not isinstance(found, FeedbackText):
         missing = [method for method in ("render", "parse") if not callable(getattr(found, method, None))]
         raise ConfigError(
@@ -85,3 +84,64 @@ def own_feedback_template(name: str) -> OwnFeedbackTemplate:
             remedy="name an object with render(feedback, document) and parse(text), or what makes one",
         )
     return OwnFeedbackTemplate(found, name)
+
+
+@dataclass(frozen=True)
+class OwnPromptTemplate:
+    """Prompts by an object of one's own with `render(row) -> (prompt, told)`, with what it gives looked at.
+
+    Args:
+        own: the object; `chat_template_kwargs`, if it has any, go to the tokenizer's chat template.
+        name: how messages call it.
+    """
+
+    own: Any
+    name: str
+
+    @property
+    def chat_template_kwargs(self) -> Mapping[str, Any]:
+        """Further variables of the tokenizer's chat template."""
+        return getattr(self.own, "chat_template_kwargs", {})
+
+    def render(self, question: Any, answer: Any, columns: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+        """(x, x (+) y), each a text or a list of messages; see `PromptTemplate.render`.
+
+        Raises:
+            DataError: the object gives something else.
+        """
+        found = self.own.render({**(columns or {}), "question": question, "answer": answer})
+        if not isinstance(found, tuple | list) or len(found) != 2 or not all(map(_is_prompt, found)):
+            raise DataError(
+                f"{self.name}: render gave {found!r:.80}",
+                reason="it writes two prompts: what inference sees, and the same told the answer",
+                remedy="return (prompt, told), each a text or a list of {role: ..., content: ...}, none empty",
+            )
+        return found[0], found[1]
+
+    def check(self, tokenizer: Any) -> None:
+        """Nothing: control tokens that its prompts spell out are text."""
+
+
+def own_prompt_template(name: str) -> OwnPromptTemplate:
+    """The template that `FILE.py:NAME` or `package.module:NAME` names: an object, or what makes one without arguments.
+
+    Raises:
+        ConfigError: it cannot be imported, or has no `render`.
+    """
+    found = _made(load_named(name, "prompt template"))
+    if not callable(getattr(found, "render", None)):
+        remedy = "name an object with render(row) that gives (prompt, told), or what makes one"
+        raise ConfigError(f"prompt template {name}", reason="it has no render", remedy=remedy)
+    return OwnPromptTemplate(found, name)
+
+
+def _made(found: Any) -> Any:
+    """A template, made where what makes one is named."""
+    makes_one = isinstance(found, type) or not hasattr(found, "render")
+    return found() if makes_one and callable(found) else found
+
+
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in value)
+    return isinstance(value, str) and bool(value)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ixt_rl.conditioning.control import chat_ids, control_of, leading_ids, text_ids
+from ixt_rl.conditioning.own_template import OwnPromptTemplate, own_prompt_template
 from ixt_rl.errors import DataError
 
 Messages = list[dict[str, str]]
@@ -125,10 +126,11 @@ class _Columns(Formatter):
         return kwargs[field_name], field_name
 
 
-def load_template(spec: Any, default: str) -> PromptTemplate:
-    """A template from its name, from an object with `prompt`, `told` and `chat`, or the default's name.
+def load_template(spec: Any, default: str) -> PromptTemplate | OwnPromptTemplate:
+    """A template by its name, by `python:FILE.py:NAME`, from an object with its fields, or by the default's name.
 
     Raises:
+        ConfigError: see `own_prompt_template`.
         DataError: no template has that name.
     """
     if spec is None:
@@ -138,6 +140,8 @@ def load_template(spec: Any, default: str) -> PromptTemplate:
     if not isinstance(spec, str):
         given = (spec.prompt, spec.told, spec.chat, spec.system)
         return PromptTemplate(*given, [shot.model_dump() for shot in spec.examples], spec.chat_template_kwargs)
+    if spec.startswith("python:"):
+        return own_prompt_template(spec.removeprefix("python:"))
     known = named_templates()
     if spec not in known:
         raise DataError(f"template {spec!r}", reason="no template has that name", remedy=f"one of {', '.join(known)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.data import PrefixDataBlock, WorldDataBlock
+from ixt_rl.conditioning.own_template import OwnPromptTemplate
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.prefixes import load_prefixes
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ixt_rl.blocks.data import FileDataBlock
     from ixt_rl.blocks.template import TemplateBlock
     from ixt_rl.rewards import MathReward
+
+Template = PromptTemplate | OwnPromptTemplate
 
 Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
 """(row, completion ids, completion text) -> named values; None does not count."""
@@ -85,7 +88,7 @@ def make_task(
     return task
 
 
-def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[str, Any]]:
+def _render(rows: list[dict[str, Any]], template: Template) -> list[dict[str, Any]]:
     """Rows with their prompts; a question in messages is text from here on, for rewards and samples."""
     rendered = []
     for row in rows:
@@ -95,7 +98,7 @@ def _render(rows: list[dict[str, Any]], template: PromptTemplate) -> list[dict[s
     return rendered
 
 
-def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, PromptTemplate]:
+def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, Template]:
     world = WORLDS[data.world](data.view)
     template = load_template(template_spec, world.template)
 
@@ -125,7 +128,7 @@ def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, PromptTempla
 
 def _file_task(
     data: FileDataBlock, template_spec, judge: Callable[..., Any] | None, measured_only: bool
-) -> tuple[Task, PromptTemplate]:
+) -> tuple[Task, Template]:
     from ixt_rl.rewards import MathReward
 
     score: Callable[..., Any] = judge or MathReward()
@@ -181,7 +184,7 @@ def _scored_task(
     train: list[dict[str, Any]],
     held_out: list[dict[str, Any]],
     score: Callable[..., Any],
-    template: PromptTemplate | None = None,
+    template: Template | None = None,
 ) -> Task:
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         columns = {name: [value] for name, value in row.items() if name != "prompt"}

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from ixt_rl.conditioning import load_feedback_template
+from ixt_rl.conditioning import load_feedback_template, load_template
 from ixt_rl.config.problems import InvalidConfig, Problem
 from ixt_rl.errors import ConfigError
 from ixt_rl.import_path import load, load_named
-from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.own_options import refused, set_by
 from ixt_rl.methods.python import OwnTrainerStage, no_subclass
 from ixt_rl.methods.registry import spec_of
@@ -21,7 +20,7 @@ from ixt_rl.python_fields import class_fields
 
 
 def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
-    """Imports every trainer and feedback template of a user's own, and looks at what `check` could not.
+    """Imports every trainer and template of a user's own, and looks at what `check` could not.
 
     Args:
         name: of the run.
@@ -73,13 +72,21 @@ def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
 
 
 def _template_problems(stage: Stage) -> list[tuple[str, ConfigError]]:
-    template = stage.feedback.template if isinstance(stage, DocumentStage) else None
-    try:
-        if isinstance(template, str) and template.startswith("python:"):
-            load_feedback_template(template)
-    except ConfigError as error:
-        return [("feedback.template", error)]
-    return []
+    prompts = partial(load_template, default="plain")
+    named = {
+        "template": (stage, prompts),
+        "evaluation.template": (getattr(stage, "evaluation", None), prompts),
+        "feedback.template": (getattr(stage, "feedback", None), load_feedback_template),
+    }
+    found = []
+    for key, (block, opened) in named.items():
+        template = getattr(block, "template", None)
+        try:
+            if isinstance(template, str) and template.startswith("python:"):
+                opened(template)
+        except ConfigError as error:
+            found.append((key, error))
+    return found
 
 
 def _trainer_problems(stage: Stage) -> list[tuple[str, ConfigError]]:

@@ -1,4 +1,4 @@
-"""Feedback as text by a template of one's own: what it is told, what is looked at, what stays text."""
+"""Templates of one's own, of feedback and of prompts: what they are told, what is looked at, what stays text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
+from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template, load_template
 from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.run.trainers import check_own_trainers
 from ixt_rl.types import Document, Feedback
@@ -44,6 +45,23 @@ class Broken:
 
     def parse(self, text):
         return Feedback()
+
+
+class Told:
+    def render(self, row):
+        return f"Q {row['question']}", f"Q {row['question']} ({row['answer']}, {row['hint']})"
+
+
+class Chat:
+    chat_template_kwargs = {"enable_thinking": False}
+
+    def render(self, row):
+        return [{"role": "user", "content": row["question"]}], [{"role": "user", "content": row["answer"]}]
+
+
+class Half:
+    def render(self, row):
+        return row["question"]
 
 
 nothing = 3
@@ -109,3 +127,45 @@ def test_a_run_imports_it_before_the_first_stage(file):
     with pytest.raises(InvalidConfig, match="it has no render and no parse") as raised:
         check_own_trainers(run.name, run.stages)
     assert raised.value.problems[0].path == "stages.ixt.feedback.template"
+
+
+def test_prompts_of_ones_own_are_told_the_whole_row(file):
+    template = load_template(f"python:{file}:Told", "math")
+    assert template.render("1+1?", "2", {"hint": "add"}) == ("Q 1+1?", "Q 1+1? (2, add)")
+    assert load_template(f"python:{file}:Chat", "math").chat_template_kwargs == {"enable_thinking": False}
+
+
+def test_prompts_that_are_none_are_refused(file):
+    with pytest.raises(DataError, match="render gave"):
+        load_template(f"python:{file}:Half", "math").render("1+1?", "2", {})
+    with pytest.raises(ConfigError, match="it has no render"):
+        load_template(f"python:{file}:nothing", "math")
+
+
+def prompted(file: Path, template: str, **changes):
+    stage = {
+        "name": "rl", "type": "intro", "data": {"path": str(file.parent / "rows.jsonl"), "columns": ["hint"]},
+        "template": template, "steps": 1, "rollouts_per_step": 4, "rollout": {"max_new_tokens": 4},
+        "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}], **changes,
+    }  # fmt: skip
+    (file.parent / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2", "hint": "add"}\n')
+    run = file.parent / "run.yaml"
+    run.write_text(dump_yaml({"name": "own", "model": {"new": {"tokenizer": "bytes"}}, "stages": [stage]}))
+    return load_run(run)
+
+
+def test_a_run_file_names_a_prompt_template_and_its_rows_are_shown_by_it(file):
+    (stage,) = prompted(file, "python:stars.py:Told").stages
+    assert stage.template == f"python:{file}:Told"
+    task = make_task(stage.data, stage.template, judge=lambda **columns: [1.0], tokenizer=TOKENIZER)
+    (row,) = task.train_rows(1, 0)
+    assert (row["prompt"], row["told_prompt"]) == ("Q 1+1?", "Q 1+1? (2, add)")
+    with pytest.raises(InvalidConfig, match="did you mean `Told`"):
+        prompted(file, "python:stars.py:Tolt")
+
+
+def test_a_run_imports_prompt_templates_before_the_first_stage(file):
+    run = prompted(file, "python:stars.py:nothing")
+    with pytest.raises(InvalidConfig, match="it has no render") as raised:
+        check_own_trainers(run.name, run.stages)
+    assert raised.value.problems[0].path == "stages.rl.template"

@@ -77,6 +77,8 @@ class SamplingParams:
         temperature: logits are divided by it before the softmax.
         top_p: nucleus mass kept; 1 keeps all.
         top_k: number of tokens kept; 0 keeps all.
+        min_p: tokens are kept whose probability is at least this share of the most likely one's, before top_k and
+            top_p; 0 keeps all.
         seed: makes a call repeatable; None draws from torch's global generator.
         json_schema: JSON text of a schema that completions are decoded under, by engines that can. The log-probs are
             then those under the grammar and not the policy's: such completions are not for training.
@@ -91,6 +93,7 @@ class SamplingParams:
     top_k: int = 0
     seed: int | None = None
     json_schema: str | None = None
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         for name, fits, words in (
@@ -102,6 +105,7 @@ class SamplingParams:
             ),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (all)"),
             ("top_k", self.top_k >= 0, "0 (all) or more"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 (all) to 1"),
         ):
             if not fits:
                 raise ConfigError(

@@ -22,8 +22,7 @@ ENGINE: dict[str, str] = {
     "transformers_continuous_batching_config": _OWN_ROLLOUTS,
     "use_transformers_paged": _OWN_ROLLOUTS,
     "cache_implementation": _OWN_ROLLOUTS,
-    "generation_kwargs": f"{_OWN_ROLLOUTS}; it takes temperature, top_p, top_k and max_completion_length",
-    "min_p": "truncated sampling biases every ratio, and the engine has no min-p",
+    "generation_kwargs": f"{_OWN_ROLLOUTS}; it takes temperature, top_p, top_k, min_p and max_completion_length",
     "repetition_penalty": "it changes the sampling distribution, and the loss does not know",
     "pad_to_multiple_of": "batches are rebuilt from the kept ids",
     "max_tool_calling_iterations": "tools are not supported",
@@ -67,6 +66,7 @@ OWN_LOSS: dict[str, str] = {
 RATIO: dict[str, str] = {
     "top_p": "truncated sampling renormalises over the tokens it keeps, the loss does not",
     "top_k": "truncated sampling renormalises over the tokens it keeps, the loss does not",
+    "min_p": "truncated sampling renormalises over the tokens it keeps, the loss does not",
 }
 """Refused where the loss forms ratios of probabilities."""
 

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Strict, Tokens
+from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Share, Strict, Tokens
 
 
 class RolloutBlock(Strict):
@@ -18,11 +18,18 @@ class RolloutBlock(Strict):
     temperature: PositiveFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: NonNegativeInt = 0
+    min_p: Share = Field(0.0, description="keep tokens at least this share as likely as the most likely one; 0: all")
     max_prompt_tokens: Tokens = 1024
     on_long: Literal["fail", "drop", "truncate"] = Field(
         "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
     )
     batch_size: BatchSize = Field(256, description="rows generated at once (engine transformers)")
+
+    @property
+    def truncated(self) -> str:
+        """The settings that keep some tokens only, in words; "" where all are kept."""
+        neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
+        return ", ".join(f"{key}={getattr(self, key)}" for key, value in neutral.items() if getattr(self, key) != value)
 
 
 class EvaluationBlock(Strict):

@@ -41,6 +41,8 @@ TRL_NAMES = {
     "max_steps": "steps",
     "model_name_or_path": "path",
     "num_generations": "group_size",
+    "num_train_epochs": "epochs",
+    "optim": "name",
     "per_device_train_batch_size": "micro_batch_size",
     "reward_funcs": "rewards",
     "seed": "seeds",

@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import model_validator
 
+from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentBlock, FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
 from ixt_rl.blocks.model import LoraBlock
@@ -17,7 +18,7 @@ from ixt_rl.methods.measured import check_measurable
 from ixt_rl.methods.stage import Stage, Unread
 
 
-class DocumentStage(DocumentBlock, Stage):
+class DocumentStage(BestBlock, DocumentBlock, Stage):
     """Next-token prediction on documents, plain or beside feedback; from scratch or from a checkpoint."""
 
     type: str

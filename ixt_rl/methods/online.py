@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from ixt_rl.blocks import checks
+from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, WorldDataBlock
 from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
@@ -16,24 +18,35 @@ from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
 from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
+    PositiveFloat,
     PositiveInt,
     Steps,
 )
 from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.methods.measured import check_held_out
 from ixt_rl.methods.stage import Stage, Unread
 
 
-class OnlineStage(Stage):
+def _or_epochs(schema: dict[str, Any]) -> None:
+    """For editors: `steps` may be left out."""
+    schema["required"].remove("steps")
+
+
+class OnlineStage(BestBlock, Stage):
     """Online training on the policy's own rollouts; `type` alone chooses the method."""
+
+    model_config = ConfigDict(json_schema_extra=_or_epochs)
 
     type: str
     data: Data
     template: TemplateName | TemplateBlock | None = Field(
         None, description="a named template or an inline one; default: the world's, or `math`"
     )
-    steps: Steps
+    epochs: PositiveFloat | None = Field(
+        None, description="files only, in place of steps: passes over the problems that are trained on"
+    )
+    steps: Steps | None = Field(description="updates; null, or left out, where epochs are given")
     rollouts_per_step: BatchSize = Field(description="completions sampled before each update")
     group_size: Annotated[int, Field(ge=2, le=10**6)] = Field(4, description="G, completions of one prompt")
     micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
@@ -110,6 +123,55 @@ class OnlineStage(Stage):
         """Whether the loss forms a ratio of two probabilities of one token."""
         return True
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_steps_with_epochs(cls, value: Any) -> Any:
+        return {"steps": None, **value} if isinstance(value, dict) and value.get("epochs") is not None else value
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _steps_without_epochs(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("epochs", True) is None:
+            raise PydanticKnownError("int_type")
+        return value
+
+    @model_validator(mode="after")
+    def _length(self) -> OnlineStage:
+        if self.steps is not None and self.epochs is not None:
+            raise ConfigError(
+                f"steps={self.steps} and epochs={self.epochs:g}",
+                reason="either says how long a stage trains",
+                remedy="give steps, or on files epochs, and leave the other out",
+            )
+        if self.epochs is not None and isinstance(self.data, WorldDataBlock):
+            raise ConfigError(
+                f"epochs={self.epochs:g} with world: {self.data.world}",
+                reason="a world has no end that could be reached",
+                remedy="give steps",
+            )
+        return self
+
+    def lasting(self, problems: int) -> OnlineStage:
+        """The stage with its number of updates; where `epochs` says how long, from how many problems there are.
+
+        Problems that fill no generation are left out of a pass, each time others.
+
+        Raises:
+            DataError: they fill none.
+        """
+        if self.epochs is None:
+            return self
+        at_once = self.steps_per_generation * self.rollouts_per_step // self.group_size
+        generations = problems // at_once
+        if not generations:
+            raise DataError(
+                f"epochs={self.epochs:g} of {problems} problems",
+                reason=f"{at_once} are sampled at once, so that a pass has no update",
+                remedy="lower rollouts_per_step or steps_per_generation, or give steps",
+            )
+        updates = self.epochs * generations * self.steps_per_generation * self.num_iterations
+        return self.model_copy(update={"steps": max(1, round(updates))})
+
     @model_validator(mode="after")
     def _batch(self) -> OnlineStage:
         for key, divisor in (
@@ -122,7 +184,7 @@ class OnlineStage(Stage):
                     reason="a step's rollouts are whole groups, computed in whole micro-batches",
                     remedy=f"make rollouts_per_step a multiple of {divisor}",
                 )
-        if isinstance(self.data, WorldDataBlock):
+        if isinstance(self.data, WorldDataBlock) and self.steps is not None:
             checks.needs_rows(
                 self.rollouts_until(self.steps) // self.group_size,
                 f"steps={self.steps} with rollouts_per_step={self.rollouts_per_step}, group_size={self.group_size}",
@@ -142,12 +204,12 @@ class OnlineStage(Stage):
 
     @model_validator(mode="after")
     def _truncated_ratio(self) -> OnlineStage:
-        if self.uses_ratio and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
+        if self.uses_ratio and self.rollout.truncated:
             raise ConfigError(
-                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} with type: {self.type}",
+                f"rollout: {self.rollout.truncated} with type: {self.type}",
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not: "
                 "every ratio would be biased",
-                remedy="train with top_p: 1.0 and top_k: 0 (evaluation.top_p may be lower), "
+                remedy="train with top_p: 1.0, top_k: 0 and min_p: 0.0 (evaluation.top_p may be lower), "
                 "or use type: raft without importance_ratio",
             )
         return self

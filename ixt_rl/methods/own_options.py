@@ -40,6 +40,7 @@ SET_BY = {
     "temperature": "rollout.temperature",
     "top_p": "rollout.top_p",
     "top_k": "rollout.top_k",
+    "min_p": "rollout.min_p",
     "chat_template_kwargs": "template",
     "posterior": "intro.posterior.source",
     "posterior_decay": "intro.posterior.decay",

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -125,11 +126,11 @@ class SipBlock(Strict):
 
     @model_validator(mode="after")
     def _truncated_ratio(self) -> SipBlock:
-        if self.objective == "grpo" and (self.rollout.top_p < 1 or self.rollout.top_k > 0):
+        if self.objective == "grpo" and self.rollout.truncated:
             raise ConfigError(
-                f"rollout.top_p={self.rollout.top_p}, rollout.top_k={self.rollout.top_k} with objective: grpo",
+                f"rollout: {self.rollout.truncated} with objective: grpo",
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not",
-                remedy="train with top_p: 1.0 and top_k: 0, or use another objective",
+                remedy="train with top_p: 1.0, top_k: 0 and min_p: 0.0, or use another objective",
             )
         return self
 
@@ -162,7 +163,7 @@ class SipBlock(Strict):
         return self
 
 
-class SipStage(SipBlock, Stage):
+class SipStage(BestBlock, SipBlock, Stage):
     """Self-improving pretraining (SIP, arXiv 2601.21343) on prefixes and suffixes of documents, or a baseline of it."""
 
     type: Literal["sip"]

@@ -239,7 +239,9 @@ def unfinished(run: RunRecord, stage: StageRecord) -> str:
     for phase in ("train", "eval"):
         for seed, rows in run.stage_rows(stage, phase).items():
             reached[seed] = max(reached.get(seed, 0), rows[-1]["step"])
-    short = [f"seed {seed} at step {step} of {planned}" for seed, step in reached.items() if step < planned]
+    best = stage.summary.get("best") or {}  # with early stopping, a seed may be done before the last step
+    ends = {seed: (best.get(str(seed)) or {}).get("updates", planned) for seed in reached}
+    short = [f"seed {seed} at step {step} of {planned}" for seed, step in reached.items() if step < ends[seed]]
     return "; ".join(short + [f"seed {seed} not run" for seed in seeds if seed not in reached])
 
 

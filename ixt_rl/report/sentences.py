@@ -91,7 +91,8 @@ def _arms(stages: list[StageRecord]) -> str:
 
 def _budget(stage: StageRecord) -> str:
     steps = number(stage.config.get("steps"))
-    return f"{steps:,} steps" if steps else ""
+    epochs = number(stage.config.get("epochs"))
+    return f"{steps:,} steps" if steps else f"{epochs:g} epochs" if epochs else ""
 
 
 _OBJECTIVES = {

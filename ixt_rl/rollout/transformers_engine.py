@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
+    MinPLogitsWarper,
     PreTrainedModel,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -227,6 +228,8 @@ def _warpers(sampling: SamplingParams) -> list[LogitsProcessor]:
     warpers: list[LogitsProcessor] = []
     if sampling.temperature not in (0, 1):
         warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
     if sampling.top_k:
         warpers.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:

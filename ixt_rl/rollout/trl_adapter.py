@@ -242,6 +242,7 @@ class EngineRollouts:
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k or 0,  # None is all, too
+            min_p=args.min_p or 0.0,
             seed=call_seed(seed, part) if part else seed,
         )
 

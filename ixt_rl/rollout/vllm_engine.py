@@ -287,6 +287,7 @@ class VLLMEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            min_p=sampling.min_p,
             seed=request.seed,
             stop_token_ids=list(self.eos_ids),
             ignore_eos=True,

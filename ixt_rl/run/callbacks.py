@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback
 
+from ixt_rl.run.best import BestModel
 from ixt_rl.run.console import StageProgress
 from ixt_rl.run.folder import StageFolder
 
@@ -30,6 +31,7 @@ class StageCallback(TrainerCallback):
         evaluate: measures the current policy; None for stages without evaluation.
         evaluate_every: in steps; the last step is always evaluated.
         evaluate_at_start: also at step 0.
+        best: keeps the model of the best evaluation, and says when to stop.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class StageCallback(TrainerCallback):
         evaluate: Evaluate | None = None,
         evaluate_every: int = 1,
         evaluate_at_start: bool = True,
+        best: BestModel | None = None,
     ):
         self.folder, self.progress, self.flops = folder, progress, flops
         self.rollouts, self.spent = rollouts, spent
         self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
+        self.best = best
         self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -64,12 +68,16 @@ class StageCallback(TrainerCallback):
         if last or (args.save_strategy == "steps" and state.global_step % args.save_steps == 0):
             control.should_log = True  # no average may span a checkpoint: a resumed run logs the same rows
         if self.evaluate is not None and (last or state.global_step % self.every == 0):
-            self._evaluate(state, keep_samples=last)
+            self._evaluate(state, keep_samples=last and self.best is None)
+            if self.best is not None and self.best.exhausted:
+                control.should_training_stop = control.should_log = True
 
     def _evaluate(self, state, keep_samples: bool) -> None:
         assert self.evaluate is not None
         metrics, samples = self.evaluate()  # on every rank: with sharded weights all must take part
         self._row(state, "eval", {name: _number(value) for name, value in metrics.items()})
+        if self.best is not None:
+            self.best.evaluated(state.global_step, metrics, samples)
         if state.is_world_process_zero:
             if keep_samples:
                 self.folder.add_samples(state.global_step, samples)

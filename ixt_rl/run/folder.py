@@ -37,9 +37,12 @@ CONTINUATIONS = "continuations.jsonl"
 LEDGER = "ledger.json"
 """File beside a stage's model: what was spent to get there."""
 
-ROWS = ("metrics.jsonl", "samples.jsonl")
+SAMPLES = "samples.jsonl"
+ROWS = ("metrics.jsonl", SAMPLES)
 ROWS_FOLDER = "rows"
 """Folder of a stage that makes rows: the files that a job on a corpus writes, and nothing else."""
+BEST = "best"
+"""Folder of a stage that keeps its best model, until it is done."""
 
 BASES = "bases.json"
 """File of a run: what the pretrained bases depended on that it used last."""
@@ -50,7 +53,7 @@ ROWS_STOPPED = "it was stopped"
 
 FAILURES = "reward_failures.jsonl"
 
-_KEYS = {"metrics.jsonl": ("phase", "step"), "samples.jsonl": ("step",)}
+_KEYS = {"metrics.jsonl": ("phase", "step"), SAMPLES: ("step",)}
 _REPLIES = (".sqlite", ".sqlite-wal", ".sqlite-shm")  # what a judge answered is not asked again
 
 
@@ -154,7 +157,8 @@ class StageFolder:
 
     def finish(self) -> None:
         """Says that the stage is done, and what it made."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for passing in (self.checkpoints, self.path / BEST):
+            shutil.rmtree(passing, ignore_errors=True)
         files = [(f"model/{name}", file) for name, file in folder_files(self.model)] if self.model.is_dir() else []
         files += [(name, self.path / name) for name in (LEDGER, CONTINUATIONS) if (self.path / name).is_file()]
         if self.rows.is_dir():
@@ -185,7 +189,7 @@ class StageFolder:
     def add_samples(self, step: int, samples: Iterable[dict[str, Any]]) -> None:
         head = {"stage": self.stage, "seed": self.seed, "step": step}
         rows = [{**head, **sample} for sample in samples]
-        append_rows(self.path / "samples.jsonl", rows)
+        append_rows(self.path / SAMPLES, rows)
         if self.reporting is not None:
             self.reporting.samples(step, rows)
 
@@ -209,9 +213,15 @@ class StageFolder:
     def metrics(self) -> list[dict[str, Any]]:
         return self._rows("metrics.jsonl")
 
+    def samples(self) -> list[dict[str, Any]]:
+        return self._rows(SAMPLES)
+
     def final_metrics(self) -> dict[str, Any]:
-        """The last evaluation's row."""
+        """The row of the last evaluation, or of the one whose model is handed on (`keep_best`)."""
         rows = [row for row in self.metrics() if row["phase"] == "eval"]
+        best = self.result().get("best")
+        if best is not None:
+            rows = [row for row in rows if row["step"] == best["step"]]
         return rows[-1] if rows else {}
 
     def write_result(self, result: dict[str, Any]) -> None:

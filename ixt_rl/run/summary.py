@@ -56,6 +56,7 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
         "start": _values_at(folders[0], 0),
         "reward_errors": sum(r.get("reward_errors", 0) for r in results),
         "notes": [note for r in results for note in r.get("notes", [])],
+        "best": {str(f.seed): r["best"] for f, r in zip(folders, results, strict=True) if "best" in r},
         "prompt_lengths": results[0].get("prompt_lengths"),
         **({"corpus": corpus} if (corpus := results[0].get("corpus")) else {}),
     }

@@ -104,18 +104,31 @@ def test_vllm_is_given_nothing_but_what_is_asked_for(engine):
 
     from ixt_rl.rollout.vllm_requests import Request
 
-    given = engine._vllm_params(Request(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5), 3, seed=4))
+    given = engine._vllm_params(Request(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5, min_p=0.1), 3, seed=4))
     plain = vllm.SamplingParams()
     assert {name for name in plain.__struct_fields__ if getattr(given, name) != getattr(plain, name)} == {
-        "n", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop_token_ids", "_all_stop_token_ids",
+        "n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop_token_ids", "_all_stop_token_ids",
         "ignore_eos", "logprobs", "flat_logprobs", "detokenize", "output_kind",
     }  # fmt: skip
     neutral = {
-        "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_p": 0.0, "min_tokens": 0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
         "bad_words": [], "allowed_token_ids": None, "logit_bias": None, "stop": [], "extra_args": None,
     }  # fmt: skip
     assert {name: getattr(given, name) for name in neutral} == neutral
     assert engine._engine.model_config.get_diff_sampling_param() == {}
+
+
+def test_logprobs_under_min_p_are_those_of_the_tokens_kept(engine, model):
+    for group in engine.generate(prompts(8), sampling(temperature=0.7, min_p=0.5), n=2):
+        for rollout in group:
+            ids = torch.tensor([rollout.prompt_ids + rollout.completion_ids])
+            with torch.no_grad():
+                logits = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].float() / 0.7
+            probabilities = logits.softmax(-1)
+            kept = probabilities >= 0.5 * probabilities.amax(-1, keepdim=True)
+            wanted = logits.masked_fill(~kept, -torch.inf).log_softmax(-1)
+            picked = wanted.gather(1, torch.tensor(rollout.completion_ids)[:, None]).squeeze(1)
+            torch.testing.assert_close(torch.tensor(rollout.logprobs), picked, rtol=1e-3, atol=1e-3)
 
 
 def test_logprobs_are_the_models(engine, model):

@@ -34,8 +34,8 @@ class SIPConfig(SFTConfig):
             names; None: original and rollout, or what the baseline trains on.
         num_generations: K, rollouts a prefix; None: 16 for a judge, 1 for a baseline that trains on a rollout.
         max_completion_length: longest rollout, in tokens.
-        temperature, top_p, top_k: how rollouts are sampled. Log-probs in the loss are those at temperature 1, with
-            `grpo` those at the sampling temperature.
+        temperature, top_p, top_k, min_p: how rollouts are sampled. Log-probs in the loss are those at temperature 1,
+            with `grpo` those at the sampling temperature.
         beta: of DPO.
         reference: DPO's: a `frozen` copy of the initial model, one `synced` with the policy now and then, or `none`.
         reference_sync_steps: updates between two synchronizations; `synced` only.
@@ -57,6 +57,7 @@ class SIPConfig(SFTConfig):
     temperature: float = field(default=1.0)
     top_p: float = field(default=1.0)
     top_k: int = field(default=0)
+    min_p: float = field(default=0.0)
     beta: float = field(default=0.1)
     reference: ReferenceKind = field(default="frozen")
     reference_sync_steps: int | None = field(default=None)

@@ -25,6 +25,7 @@ from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.sync import send_policy, until_weights_last
+from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
 from ixt_rl.run.stages.context import StageRun
@@ -87,7 +88,9 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     if stage.evaluation is not None:
         engine = None if task is None else _engine(stage, at, trainer)
-        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss)
+        whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole)
+    best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True)
     with at.console.stage(stage, seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
@@ -97,14 +100,16 @@ def run(stage: DocumentStage, at: StageRun) -> None:
             evaluate=evaluator,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=loss is not None,
+            best=best,
         )
         train(trainer, callback, folder)
-    with trainer.averaged():
-        save_model(trainer, tokenizer, folder)
+    save_model(trainer, tokenizer, folder, best, trainer.averaged)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
     notes = [*(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
+    notes += best.notes() if best else []
     result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
+    result |= best.result() if best else {}
     folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
 
 
@@ -135,6 +140,7 @@ class Evaluator:
         tokenizer: of the model.
         engine: one outside the trainer's model; None: the model itself.
         heldout: held-out documents. At step 0, before training, they alone are measured.
+        whole: every evaluation measures what else only the last one does.
     """
 
     def __init__(
@@ -145,9 +151,10 @@ class Evaluator:
         tokenizer,
         engine: RolloutEngine | None,
         heldout: HeldOutLoss | None = None,
+        whole: bool = False,
     ):
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
-        self.heldout = heldout
+        self.heldout, self.whole = heldout, whole
         self.rows = [] if task is None else task.eval_rows(section.problems)
         self.evaluations = 0
         if task is not None:  # before training, not at the first evaluation
@@ -156,7 +163,7 @@ class Evaluator:
 
     def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         trainer = self.trainer
-        last = trainer.state.global_step >= trainer.state.max_steps
+        last = self.whole or trainer.state.global_step >= trainer.state.max_steps
         rows = self.rows if last else self.rows[: self.section.curve_problems]
         model = trainer.accelerator.unwrap_model(trainer.model)
         training = model.training

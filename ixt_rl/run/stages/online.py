@@ -13,6 +13,7 @@ from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -36,9 +37,10 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     rewards = open_rewards(stage, folder.path)
     tokenizer = load_tokenizer(at.origin, at.model)
     task = make_task(stage.data, stage.template, rewards.measure, tokenizer)
-    wanted = stage.rollouts_until(stage.steps) // stage.group_size
+    wanted = stage.rollouts_until(stage.steps or 0) // stage.group_size  # of a world; a file gives all
     sampling = with_room(stage.rollout, at.model)
     rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
+    stage = stage.lasting(len(rows))
     model = load_model(at.origin, at.model, train=True)
     trainer_of = trainer_class(stage)
     trainer = trainer_of(
@@ -60,9 +62,11 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         ),
         correction=correction(at.rollout),
     )
-    for note in task.notes:
+    passes = _passes(stage, len(rows))
+    for note in [*task.notes, *passes]:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
+    best = best_model(stage, folder, trainer)
     with at.console.stage(stage, at.seed, stage.steps) as progress:
         callback = StageCallback(
             folder,
@@ -72,15 +76,16 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             evaluate=_evaluator(stage.evaluation, task, sampling, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
+            best=best,
         )
 
         def result() -> dict[str, Any]:
             learnt = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
-            return _result(started, rewards, audit, task, learnt)
+            return _result(started, rewards, audit, task, [*passes, *learnt], best)
 
         with folder.recording(result):
             train(trainer, callback, folder)
-    save_model(trainer, tokenizer, folder)
+    save_model(trainer, tokenizer, folder, best)
 
 
 def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
@@ -99,8 +104,16 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
         "temperature": stage.rollout.temperature,
         "top_p": stage.rollout.top_p,
         "top_k": stage.rollout.top_k,
+        "min_p": stage.rollout.min_p or None,
         "gradient_checkpointing": stage.gradient_checkpointing,
     }
+
+
+def _passes(stage: OnlineStage, problems: int) -> list[str]:
+    """How many updates `epochs` are."""
+    if stage.epochs is None:
+        return []
+    return [f"epochs: {stage.epochs:g} of {problems} problems are {stage.steps} updates"]
 
 
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
@@ -139,12 +152,16 @@ def _evaluator(section: EvaluationBlock | None, task: Task, rollout: RolloutBloc
     return run
 
 
-def _result(started: float, rewards: Rewards, audit: LengthAudit, task: Task, further: list[str]) -> dict[str, Any]:
+def _result(
+    started: float, rewards: Rewards, audit: LengthAudit, task: Task, further: list[str], best: BestModel | None
+) -> dict[str, Any]:
     failed, said = rewards.result()
+    kept = best.notes() if best else []
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": [*task.notes, *said, *further],
+        "notes": [*task.notes, *said, *further, *kept],
         "prompt_lengths": audit.summary(),
         **gold_kinds(task),
+        **(best.result() if best else {}),
     }

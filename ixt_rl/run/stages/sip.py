@@ -30,6 +30,7 @@ from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
 from ixt_rl.run.stages.context import StageRun
@@ -77,6 +78,7 @@ def run(stage: SipStage, at: StageRun) -> None:
         trainer.ledger = trainer.scoring.ledger = Ledger(
             trainer.ledger.size, judge_parameters(stage), spent_before(at.origin)
         )
+        best = best_model(stage, folder, trainer)
         with at.console.stage(stage, seed, stage.steps) as progress:
             callback = StageCallback(
                 folder,
@@ -86,15 +88,21 @@ def run(stage: SipStage, at: StageRun) -> None:
                 spent=lambda: ledger_columns(trainer.ledger),
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+                best=best,
             )
             with folder.recording(
                 lambda: {
                     "seconds": time.perf_counter() - started,
-                    "notes": [*_notes(trainer, judge, rewriter), *uncounted_note(trainer.ledger)],
+                    "notes": [
+                        *_notes(trainer, judge, rewriter),
+                        *uncounted_note(trainer.ledger),
+                        *(best.notes() if best else ()),
+                    ],
+                    **(best.result() if best else {}),
                 }
             ):
                 train(trainer, callback, folder)
-    save_model(trainer, tokenizer, folder)
+    save_model(trainer, tokenizer, folder, best)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
 
 
@@ -116,6 +124,7 @@ def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> S
         temperature=stage.rollout.temperature,
         top_p=stage.rollout.top_p,
         top_k=stage.rollout.top_k,
+        min_p=stage.rollout.min_p,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.batch_size // micro_batch,
         gradient_checkpointing=stage.gradient_checkpointing,
@@ -227,7 +236,8 @@ def _measure(
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     section = stage.evaluation
     assert section is not None
-    last = trainer.state.global_step >= trainer.state.max_steps
+    whole = stage.keep_best is not None  # values of one metric are compared: always of the same prefixes
+    last = whole or trainer.state.global_step >= trainer.state.max_steps
     chosen = prefixes if last else prefixes[: section.curve_prefixes]
     ids, found = [ids for ids, _ in chosen], [passage for _, passage in chosen]
     modes = [

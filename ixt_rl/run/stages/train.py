@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from transformers import PrinterCallback
@@ -12,6 +14,7 @@ from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
+from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
@@ -24,7 +27,9 @@ def training_arguments(
 ) -> dict[str, Any]:
     """The transformers TrainingArguments that all stages share."""
     schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
+    named = {} if optim.name == "adamw" else {"optim": optim.name}  # transformers knows which AdamW is the fastest
     return {
+        **named,
         "output_dir": str(at.folder.checkpoints),
         "max_steps": steps,
         "seed": seed,
@@ -81,18 +86,34 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
     if checkpoint is not None:
         step = int(checkpoint.name.rsplit("-", 1)[1])
         folder.drop_rows_after(step)
-        if step >= trainer.args.max_steps:  # stopped after its last update, before the model was written
+        if callback.best is not None:
+            callback.best.recall(step)
+        over = callback.best is not None and callback.best.exhausted
+        if step >= trainer.args.max_steps or over:  # stopped after its last update, before the model was written
             trainer.take(checkpoint)
             return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def save_model(trainer, tokenizer, folder: StageFolder) -> None:
-    """The model as an ordinary Hugging Face folder; adapters are merged into it."""
-    if hasattr(trainer.model, "merge_and_unload"):
-        trainer.model.merge_and_unload().save_pretrained(folder.model)
-    else:
-        trainer.save_model(str(folder.model))
+def save_model(
+    trainer,
+    tokenizer,
+    folder: StageFolder,
+    best: BestModel | None = None,
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """The model as an ordinary Hugging Face folder; adapters are merged into it.
+
+    Args:
+        best: has the model that is handed on, where it is not the last.
+        averaged: a `with` in which the model has the weights to save; those of the best are.
+    """
+    restored = best is not None and best.restore()
+    with nullcontext() if restored else averaged():
+        if hasattr(trainer.model, "merge_and_unload"):
+            trainer.model.merge_and_unload().save_pretrained(folder.model)
+        else:
+            trainer.save_model(str(folder.model))
     tokenizer.save_pretrained(folder.model)
 
 

@@ -200,6 +200,14 @@ BROKEN = [
         ("biased",),
     ),
     Broken(
+        "truncated min-p",
+        "{max_new_tokens: 8}",
+        "{max_new_tokens: 8, min_p: 0.1}",
+        "stages.rl",
+        "min_p=0.1",
+        ("biased",),
+    ),
+    Broken(
         "ema without decay",
         "candidates: 5",
         "posterior: {source: ema}",

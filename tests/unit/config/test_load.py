@@ -165,7 +165,7 @@ def test_stage_names_may_hold_dots_and_the_last_override_wins(tmp_path):
         ("name.first=x", "name", "set name as a whole"),
         ("stages.rl.steps=2.5", "stages.rl.steps", "override stages.rl.steps=2.5"),
         ("stages.rl.steps='2'", "stages.rl.steps", "without quotes"),
-        ("stages.rl.steps=", "stages.rl.steps", "got null"),
+        ("stages.rl.rollouts_per_step=", "stages.rl.rollouts_per_step", "got null"),
         ("model={new: {layers: 1, layers: 2}}", "model", "written twice"),
         ("seeds=[1", "seeds", "quote the value"),
         ("stages.rl.type=gro", "stages.rl.type", "did you mean `grpo`"),

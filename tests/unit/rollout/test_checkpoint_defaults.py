@@ -111,7 +111,7 @@ def test_the_models_own_config_comes_back_after_a_failure(peaked):
     "wrong",
     [
         {"max_new_tokens": 0}, {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")},
-        {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1},
+        {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": -0.1}, {"min_p": 1.5},
     ],
 )  # fmt: skip
 def test_parameters_that_engines_take_for_different_things_are_refused(wrong):

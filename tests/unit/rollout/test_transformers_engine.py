@@ -20,17 +20,24 @@ def engine(tiny_model):
     return TransformersEngine(tiny_model, EOS, pad_id=12, batch_size=5)
 
 
-def forward_logprobs(model, rollout, temperature=1.0, top_k=0):
+def forward_logprobs(model, rollout, temperature=1.0, top_k=0, min_p=0.0):
     ids = torch.tensor([rollout.prompt_ids + rollout.completion_ids])
     with torch.no_grad():
         logits = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].float() / temperature
     if top_k:
         kept = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < kept, -torch.inf)
+    if min_p:
+        probabilities = logits.softmax(-1)
+        most = probabilities.amax(-1, keepdim=True)
+        logits = logits.masked_fill(probabilities < min_p * most, -torch.inf)
     return logits.log_softmax(-1).gather(1, torch.tensor(rollout.completion_ids)[:, None]).squeeze(1)
 
 
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7}, {"top_k": 3}, {"temperature": 2.0, "top_k": 5}])
+@pytest.mark.parametrize(
+    "sampling",
+    [{}, {"temperature": 0.7}, {"top_k": 3}, {"temperature": 2.0, "top_k": 5}, {"temperature": 0.7, "min_p": 0.4}],
+)
 def test_logprobs_are_those_of_the_distribution_sampled_from(engine, tiny_model, sampling):
     groups = engine.generate(PROMPTS, SamplingParams(12, seed=3, **sampling), n=3)
     assert [len(g) for g in groups] == [3] * len(PROMPTS)
@@ -40,6 +47,15 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(engine, tiny_model,
             torch.testing.assert_close(
                 torch.tensor(rollout.logprobs), forward_logprobs(tiny_model, rollout, **sampling), rtol=1e-4, atol=1e-5
             )
+
+
+def test_min_p_keeps_nothing_below_its_share_of_the_most_likely(engine, tiny_model):
+    prompt = [PROMPTS[0]]
+    with torch.no_grad():
+        probabilities = tiny_model(torch.tensor(prompt)).logits[0, -1].softmax(-1)
+    share = float(probabilities.topk(3).values[-1] / probabilities.max()) * 0.999
+    (group,) = engine.generate(prompt, SamplingParams(1, seed=0, min_p=share), n=200)
+    assert {r.completion_ids[0] for r in group} == set(probabilities.topk(3).indices.tolist())
 
 
 def test_every_eos_id_ends_a_completion_and_is_its_last_token(engine):

@@ -40,6 +40,7 @@ def test_every_option_of_trl_is_on_one_side():
         ("intro", {"loss_type": "grpo"}),
         ("intro", {"top_p": 0.9}),
         ("intro", {"top_k": 5}),
+        ("intro", {"min_p": 0.1}),
         ("intro", {"num_iterations": 2}),
         ("intro", {"steps_per_generation": 2}),
         ("intro", {"use_vllm": True}),

@@ -549,7 +549,8 @@ def test_every_option_of_trl_is_on_one_side():
         {"num_generations": 2, "sources": ["original", "rewrite"]}, {"num_generations": 2, "objective": "sft-rollout"},
         {"sources": ["original", "rollout"], "objective": "nll"}, {"beta": 0.0}, {"temperature": 0.0},
         {"reference": "ema"}, {"reference": "synced"}, {"reference_sync_steps": 5}, {"judge_patience": -1.0},
-        {"top_p": 0.9, "objective": "grpo"}, {"top_k": 5, "objective": "grpo"}, {"max_completion_length": 0},
+        {"top_p": 0.9, "objective": "grpo"}, {"top_k": 5, "objective": "grpo"},
+        {"min_p": 0.1, "objective": "grpo"}, {"max_completion_length": 0},
     ],
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_refused(tmp_path, options):
@@ -561,9 +562,9 @@ def test_what_cannot_be_honoured_is_refused(tmp_path, options):
 
 
 def test_truncated_sampling_is_fine_where_no_ratio_is_formed(tmp_path):
-    args = SIPConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, max_steps=1, top_p=0.9, top_k=5)
+    args = SIPConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, max_steps=1, top_p=0.9, top_k=5, min_p=0.1)
     assert (args.sources, args.num_generations) == (["original", "rollout"], 16)
-    assert set(RATIO) == {"top_p", "top_k"}
+    assert set(RATIO) == {"top_p", "top_k", "min_p"}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ixt_rl.python_names import ADDED, module_file
 
 _REMEMBERED = 1 << 20  # bytes from which a hash is worth remembering
 _SETTLED_S = 2.0  # a file that was written this recently may be written again under the same time
-_UNREAD = ("training_args.bin", "optimizer.pt", "scheduler.pt")  # of a model's folder, never loaded with the model
+_UNREAD = ("README.md", "training_args.bin", "optimizer.pt", "scheduler.pt")  # of a model, never loaded with it
 
 
 class Hashes:

@@ -14,6 +14,7 @@ from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
+from ixt_rl.blocks.save import SaveBlock
 from ixt_rl.blocks.strict import (
     Name,
     Seed,
@@ -54,6 +55,7 @@ class RunConfig(Strict):
     self_checks: SelfChecksBlock = SelfChecksBlock()
     report_to: list[Tracker] = Field([], description="trackers that are told every row of metrics.jsonl, and samples")
     stages: Annotated[list[AnyStage], Field(min_length=1)]
+    save: SaveBlock | None = Field(None, description="a card for the run's model, and a place on the hub")
     expect: list[ExpectationBlock] = Field([], description="what the report checks when the run has ended")
     claims: list[ClaimBlock] = Field([], description="what a paper says, shown beside what was measured here")
 
@@ -67,6 +69,16 @@ class RunConfig(Strict):
                     reason="batches are sampled ahead update by update",
                     remedy="set staleness: 0, or leave the two at 1",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_save(self) -> RunConfig:
+        if self.save is not None and not any(spec_of(stage).makes_model for stage in self.stages):
+            raise ConfigError(
+                "save without a stage that trains",
+                reason="the run makes no model",
+                remedy="add one, or leave save out",
+            )
         return self
 
     @property

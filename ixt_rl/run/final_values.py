@@ -9,7 +9,7 @@ from ixt_rl.run.folder import StageFolder
 
 _TAIL = 0.4  # training metrics are averaged over the last 40% of steps
 _HEAD = 0.2  # and where a rise is asked for, set against the first 20%
-_ROW_KEYS = ("stage", "type", "seed", "phase", "step")
+ROW_KEYS = ("stage", "type", "seed", "phase", "step")
 _TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/judged")
 
 
@@ -25,14 +25,14 @@ def final_values(folder: StageFolder) -> dict[str, float]:
     start = _means([row for row in trained if row["step"] <= max(1, _HEAD * last)])
     chosen = [name for name in values if name.startswith("chosen") and name in start]
     values |= {f"rise/{name}": values[name] - start[name] for name in chosen}
-    evaluation = {k: v for k, v in folder.final_metrics().items() if k not in _ROW_KEYS and v is not None}
+    evaluation = {k: v for k, v in folder.final_metrics().items() if k not in ROW_KEYS and v is not None}
     return values | evaluation | _totals(rows)
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The mean of every metric over the rows that have it."""
     values: dict[str, float] = {}
-    for name in {name for row in rows for name in row if name not in _ROW_KEYS}:
+    for name in {name for row in rows for name in row if name not in ROW_KEYS}:
         numbers = [row[name] for row in rows if isinstance(row.get(name), int | float)]
         if numbers:
             values[name] = statistics.fmean(numbers)
@@ -50,5 +50,5 @@ def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
 def _values_at(folder: StageFolder, step: int) -> dict[str, Any]:
     for row in folder.metrics():
         if row["phase"] == "eval" and row["step"] == step:
-            return {k: v for k, v in row.items() if k not in _ROW_KEYS}
+            return {k: v for k, v in row.items() if k not in ROW_KEYS}
     return {}

@@ -50,18 +50,33 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         FileError: a file cannot be read or written; the same run goes on when it can.
         PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
         RewardError: rewards failed beyond their budget; what was computed is kept.
+        BackendFailed: the hub did not take the model (`save.push_to_hub`), which is kept.
     """
     refuse_launcher()
     folder = RunFolder(Path(config.output_dir), config.name)
     try:
-        with folder.held(), offline(not asks_hub(config)):
-            _run_held(config, folder, fresh)
+        with folder.held():
+            with offline(not asks_hub(config)):
+                _run_held(config, folder, fresh)
+            _save(config, folder)
     except Exception as error:
         found = readable(error)
         if found is None:
             raise
         raise found from error
     return folder.path
+
+
+def _save(config: RunConfig, folder: RunFolder) -> None:
+    """A card for the run's model, and the model on the hub, where the run asks for them."""
+    if config.save is None:
+        return
+    from ixt_rl.run.saving import pushed, write_card
+
+    if config.save.model_card:
+        write_card(config, folder)
+    if config.save.push_to_hub is not None:
+        RunConsole().note(f"pushed to {pushed(config, folder, config.save.push_to_hub)}")
 
 
 def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:

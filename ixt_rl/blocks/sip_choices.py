@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.types import SOURCES, CandidateSource
 
 Objective = Literal["dpo", "rf-nll", "grpo", "nll", "sft-rewrite", "sft-rollout", "dpo-rewrite"]
@@ -42,7 +42,8 @@ def candidate_sources(
         raise ConfigError(
             f"sources={chosen}",
             reason="candidates are of one or more of these, each named once",
-            remedy=f"choose of {', '.join(SOURCES if known is None else known)}",
+            remedy="".join(did_you_mean(source, [*(known or ())]) for source in wrong[:1])
+            + f"choose of {', '.join(SOURCES if known is None else known)}",
         )
     if own is not None and {*chosen} != {*own}:
         raise ConfigError(

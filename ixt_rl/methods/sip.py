@@ -34,7 +34,7 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.spec import MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
-from ixt_rl.types import CandidateSource
+from ixt_rl.types import SOURCES
 
 
 class SuffixEvaluationBlock(Strict):
@@ -64,8 +64,10 @@ class SipBlock(Strict):
     objective: Objective = Field(
         "dpo", description="dpo, rf-nll, grpo; without a judge, to compare: nll, sft-rewrite, sft-rollout, dpo-rewrite"
     )
-    sources: list[CandidateSource] | None = Field(
-        None, description="candidates: original, rewrite, rollout; default: original and rollout, or the baseline's"
+    sources: list[Name] | None = Field(
+        None,
+        description="candidates: original, rewrite, rollout, and those in `sources` of a trainer of one's own "
+        "(type: python); default: original and rollout, or the baseline's",
     )
     group_size: Annotated[int, Field(ge=0, le=10**6)] | None = Field(
         None, description="K, rollouts of a prefix; default: 16, baselines 1"
@@ -98,12 +100,17 @@ class SipBlock(Strict):
     checkpoint_every: PositiveInt | None = None
 
     @property
+    def known_sources(self) -> tuple[str, ...] | None:
+        """Names of candidates' sources; None where a trainer of one's own, `type: python`, may have more."""
+        return SOURCES if getattr(self, "trainer", None) is None else None
+
+    @property
     def judged(self) -> bool:
         return self.objective not in UNJUDGED
 
     @model_validator(mode="after")
     def _candidates(self) -> SipBlock:
-        sources = candidate_sources(self.objective, self.sources)
+        sources = candidate_sources(self.objective, self.sources, self.known_sources)
         rollouts_of_a_prompt(self.objective, sources, self.group_size, "group_size")
         check_reference(self.reference, self.reference_sync_steps)
         for name, section, needed, why in (

@@ -9,7 +9,7 @@ from typing import Any
 
 from ixt_rl.conditioning import load_feedback_template, load_template
 from ixt_rl.config.problems import InvalidConfig, Problem
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.import_path import load, load_named
 from ixt_rl.methods.own_options import refused, set_by
 from ixt_rl.methods.python import OwnTrainerStage, no_subclass
@@ -17,6 +17,7 @@ from ixt_rl.methods.registry import spec_of
 from ixt_rl.methods.runners import needed_trainer
 from ixt_rl.methods.stage import Stage
 from ixt_rl.python_fields import class_fields
+from ixt_rl.types import SOURCES
 
 
 def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
@@ -107,6 +108,11 @@ def _problems(stage: OwnTrainerStage, trainer: Any) -> list[tuple[str, ConfigErr
         (f"options.{key}", error)
         for key, error in refused(stage.options, fields, config.__name__, partial(set_by, stage.method))
     ]
+    known = [*SOURCES, *getattr(trainer, "sources", ())]
+    for name in (getattr(stage, "sources", None) or []) if stage.method.type == "sip" else []:
+        if name not in known:
+            remedy = did_you_mean(name, known) + f"choose of {', '.join(known)}"
+            found.append(("sources", ConfigError(name, reason=f"{trainer.__name__} has no such source", remedy=remedy)))
     there = {field.name for field in dataclasses.fields(config)}
     missing = [name for name in stage.method.options(stage) if name not in there]
     if missing:

@@ -10,7 +10,7 @@ from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError
 from ixt_rl.run import run_config
 from ixt_rl.run.trainers import check_own_trainers, configured, trainer_class
-from tests.integration.run_helpers import config, online
+from tests.integration.run_helpers import config, online, sip
 
 HEAD = """
 from dataclasses import dataclass
@@ -84,3 +84,26 @@ def test_options_reach_the_config_and_never_replace_what_a_key_sets(tmp_path):
     assert configured(stage, trainer, output_dir=str(tmp_path), bf16=False).power == 0.25
     with pytest.raises(ConfigError, match=r"stages\.own\.options\.power"):
         configured(stage, trainer, output_dir=str(tmp_path), bf16=False, power=1.0)
+
+
+TAUGHT = """
+from ixt_rl.trainers import SIPTrainer
+
+def teacher(items):
+    return [None for _ in items]
+
+class Taught(SIPTrainer):
+    sources = {"teacher": teacher}
+"""
+
+
+def test_sources_of_candidates_are_those_of_the_trainer(tmp_path):
+    (tmp_path / "taught.py").write_text(TAUGHT)
+    own = {"type": "python", "trainer": "taught.py:Taught", "rewriter": None}
+    check_own_trainers("run", config(tmp_path, [sip("sip", **own, sources=["rollout", "teacher"])]).stages)
+    run = config(tmp_path, [sip("sip", **own, sources=["rollout", "teacer"])])
+    with pytest.raises(InvalidConfig, match="did you mean `teacher`") as raised:
+        check_own_trainers("run", run.stages)
+    assert raised.value.problems[0].path == "stages.sip.sources"
+    with pytest.raises(InvalidConfig, match="choose of original, rewrite, rollout"):
+        config(tmp_path, [sip("sip", sources=["rollout", "teacher"], rewriter=None)])

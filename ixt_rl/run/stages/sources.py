@@ -20,6 +20,7 @@ from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.run.folder import ROWS_FOLDER
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import world_documents
 
@@ -133,7 +134,27 @@ def annotators(stage: DocumentStage) -> int | None:
     found = []
     for source in stage.data.sources:
         for path in map(Path, source.paths):
-            summary = read_json((path if path.is_dir() else path.parent) / ANNOTATION) or {}
-            if isinstance(summary.get("judge"), dict):
-                found.append(summary["judge"].get("parameters") or 0)
+            judge = _judge_of(path if path.is_dir() else path.parent, source.feedback)
+            if judge is not None:
+                found.append(judge.get("parameters") or 0)
     return max(found, default=None)
+
+
+def _judge_of(folder: Path, prefix: str | None) -> dict[str, Any] | None:
+    """Who wrote the feedback of a prefix in a folder's rows; of a stage's rows maybe that of the stage that it read."""
+    summary = read_json(folder / ANNOTATION) or {}
+    judge = summary["judge"] if isinstance(summary.get("judge"), dict) else None
+    wrote = (summary.get("settings") or {}).get("prefix", prefix)
+    if judge is not None and (prefix is None or f"{prefix}_".startswith(f"{wrote}_")):  # of pairs: feedback, feedback_b
+        return judge
+    before = _rows_before(folder)
+    return judge if before is None else _judge_of(before, prefix)
+
+
+def _rows_before(folder: Path) -> Path | None:
+    """The rows that a stage read to make those in `folder`; None where they are no earlier stage's."""
+    if folder.name != ROWS_FOLDER:
+        return None
+    started = read_json(folder.parent / "started.json") or {}
+    data = ((started.get("ingredients") or {}).get("settings") or {}).get("data") or {}
+    return folder.parent.parent / data["from"] / ROWS_FOLDER if data.get("from") else None

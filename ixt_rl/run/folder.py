@@ -20,7 +20,6 @@ from typing import Any
 
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, folder_files
-from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
@@ -140,6 +139,8 @@ class StageFolder:
             self._goes_on = same
             if not same:
                 self._clear(keep=(ROWS_FOLDER,))
+                from ixt_rl.corpus.job_folder import Folder  # pyarrow: `--dry-run` reads folders without it
+
                 Folder(self.rows, "").forget_rows()
         elif not same or self.last_checkpoint(say) is None:
             self._clear(keep=_REPLIES if same else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -74,7 +74,7 @@ def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
 
 def _template_problems(stage: Stage) -> list[tuple[str, ConfigError]]:
     prompts = partial(load_template, default="plain")
-    named = {
+    named: dict[str, tuple[Any, Callable[[str], Any]]] = {
         "template": (stage, prompts),
         "evaluation.template": (getattr(stage, "evaluation", None), prompts),
         "feedback.template": (getattr(stage, "feedback", None), load_feedback_template),

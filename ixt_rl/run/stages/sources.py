@@ -99,7 +99,11 @@ def corpus(
 
 def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
     """How the stage's prompts are shown; None: as they are."""
-    return None if stage.template is None else load_template(stage.template, "plain")
+    if stage.template is None:
+        return None
+    found = load_template(stage.template, "plain")
+    assert isinstance(found, PromptTemplate)  # the block takes no other
+    return found
 
 
 def sources(

@@ -208,19 +208,23 @@ def test_held_out_documents_are_measured_and_not_trained(tmp_path, monkeypatch):
     from ixt_rl.run.stages import documents as module
 
     given: list[str] = []
-    trainer_class = module.IXTTrainer
+    trainer_class = module.trainer_class
 
-    def spied(model, args, documents, *rest, **kwargs):
-        class Spied(type(documents)):
-            def __iter__(self):
-                for document in super().__iter__():
-                    given.append(document.text)
-                    yield document
+    def spying(stage):
+        class Spying(trainer_class(stage)):
+            def __init__(self, model, args, documents, *rest, **kwargs):
+                class Spied(type(documents)):
+                    def __iter__(self):
+                        for document in super().__iter__():
+                            given.append(document.text)
+                            yield document
 
-        documents.__class__ = Spied
-        return trainer_class(model, args, documents, *rest, **kwargs)
+                documents.__class__ = Spied
+                super().__init__(model, args, documents, *rest, **kwargs)
 
-    monkeypatch.setattr(module, "IXTTrainer", spied)
+        return Spying
+
+    monkeypatch.setattr(module, "trainer_class", spying)
     measured = run_config(config(tmp_path, [on_files(tmp_path)], name="measured", model=BYTES))
     assert len(set(given)) > 20
     assert not set(given) & {f"The sum of {i} and {i} is {2 * i}." for i in range(6)}

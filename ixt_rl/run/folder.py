@@ -331,16 +331,13 @@ class RunFolder:
         depends_on = ingredients(
             config, stage, seed, origin, self.hashes, self._opponent(stage, seed), self.rows_of(config)
         )
-        marked = fingerprint(depends_on)
-        shared = spec_of(stage).shared
-        if shared:
+        marked, spec = fingerprint(depends_on), spec_of(stage)
+        if spec.shared:
             path = self.output_dir / ".cache" / f"pretrain-{marked[:16]}"
         else:
             path = self.stage_path(stage.name, seed)
-        number = seed if seed is not None else 0
-        makes_rows = spec_of(stage).makes_rows
-        folder = StageFolder(path, stage.name, stage.type, number, marked, depends_on, self.hashes, makes_rows)
-        folder.before = self._bases().get(stage.name) if shared else None
+        folder = StageFolder(path, stage.name, stage.type, seed or 0, marked, depends_on, self.hashes, spec.makes_rows)
+        folder.before = self._bases().get(stage.name) if spec.shared else None
         self.stages.append(folder)
         return folder
 

@@ -57,28 +57,8 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     shown.check(tokenizer)
     task = _task(stage)
     model = load_model(at.origin, at.model, train=True)
-    micro_batch = stage.micro_batch_size or stage.batch_size
     trainer_of = trainer_class(stage)
-    args = configured(
-        stage,
-        trainer_of,
-        **training_arguments(stage.optim, stage.steps, seed, at, stage.checkpoint_every),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=stage.batch_size // micro_batch,
-        gradient_checkpointing=stage.gradient_checkpointing,
-        feedback_template=template,
-        feedback_position=stage.feedback.position,
-        feedback_dropout=stage.feedback.dropout,
-        feedback_fraction=stage.feedback.fraction,
-        train_feedback=stage.trains_feedback,
-        chat=stage.is_chat,
-        train_turns=stage.train_turns,
-        chat_template_kwargs={**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
-        max_length=stage.packing.capacity,
-        pack=stage.packing.packed,
-        buffer_rows=max(16, 2 * stage.batch_size),
-        ema_decay=stage.ema,
-    )
+    args = configured(stage, trainer_of, **_options(stage, at, template, shown))
     trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
     trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
     evaluator, loss = None, None
@@ -111,6 +91,29 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
     result |= best.result() if best else {}
     folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
+
+
+def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTemplate) -> dict[str, Any]:
+    """`IXTConfig`'s; `template` of the feedback, `shown`: how prompts are."""
+    micro_batch = stage.micro_batch_size or stage.batch_size
+    return {
+        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": stage.batch_size // micro_batch,
+        "gradient_checkpointing": stage.gradient_checkpointing,
+        "feedback_template": template,
+        "feedback_position": stage.feedback.position,
+        "feedback_dropout": stage.feedback.dropout,
+        "feedback_fraction": stage.feedback.fraction,
+        "train_feedback": stage.trains_feedback,
+        "chat": stage.is_chat,
+        "train_turns": stage.train_turns,
+        "chat_template_kwargs": {**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
+        "max_length": stage.packing.capacity,
+        "pack": stage.packing.packed,
+        "buffer_rows": max(16, 2 * stage.batch_size),
+        "ema_decay": stage.ema,
+    }
 
 
 def _task(stage: DocumentStage) -> Task | None:

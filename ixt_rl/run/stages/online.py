@@ -67,7 +67,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
     best = best_model(stage, folder, trainer)
-    with at.console.stage(stage, at.seed, stage.steps) as progress:
+    with at.console.stage(stage, at.seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
             progress,
@@ -90,6 +90,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
 
 def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
     """Options of the trainer's config class: those of all online trainers, and the method's own."""
+    assert stage.steps is not None  # `lasting` has counted epochs
     micro_batch = stage.micro_batch_size or stage.rollouts_per_step
     return {
         **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),

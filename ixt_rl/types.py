@@ -7,7 +7,7 @@ D hidden size, N selected (loss-bearing) token positions of a batch, n candidate
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -111,6 +111,11 @@ class SamplingParams:
                 raise ConfigError(
                     f"{name}={getattr(self, name)}", reason=f"it must be {words}", remedy="write a number in that range"
                 )
+
+    def settings(self) -> dict[str, Any]:
+        """As settings and keys of caches are written; what came later is left out where it changes nothing, so that
+        folders and replies of before are known again."""
+        return {name: value for name, value in asdict(self).items() if name != "min_p" or value}
 
 
 @dataclass(frozen=True)

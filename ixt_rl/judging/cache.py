@@ -49,7 +49,7 @@ class JudgeCache:
         """32 bytes of the judge, the rubric, the messages and texts, the sampling and the sample number."""
         content = [
             judge, request.rubric.model_dump(), request.messages, sorted(request.fields.items()),
-            asdict(request.sampling), request.sample,
+            request.sampling.settings(), request.sample,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(content).encode()).digest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -131,7 +131,7 @@ class AnnotationJob(BatchJob):
             "judge": self.judge.identity(),
             "rubric": self.rubric.model_dump(mode="json"),
             "fields": dict(self.fields),
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.settings(),
             "repeats": self.repeats,
             "fraction": self.fraction,
             "prefix": self.prefix,

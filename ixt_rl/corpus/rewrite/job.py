@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -86,7 +86,7 @@ class RewritingJob(BatchJob):
             "rewriter": self.rewriter.identity(),
             "prompt": {"name": self.prompt.name, "prompt": self.prompt.prompt},
             "fields": self.wanted,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.settings(),
             "format": self.format,
             "shard_rows": self.shard_rows,
         }

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ixt_rl.errors import ConfigError
 
+_SHOWN = 30  # problems that an error's text has
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -32,9 +34,10 @@ class Problem:
 
 
 class InvalidConfig(ConfigError):
-    """A configuration with one or more problems; `problems` lists them all."""
+    """A configuration with one or more problems; `problems` lists them all, the text as many as one reads."""
 
     def __init__(self, source: str, problems: list[Problem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{source}: {count}", *map(str, problems)]))
+        more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        super().__init__("\n".join([f"{source}: {count}", *map(str, problems[:_SHOWN]), *more]))

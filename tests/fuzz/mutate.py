@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -106,7 +107,7 @@ def value(rng: random.Random, source: Any) -> Any:
 
 def _change(rng: random.Random, source: Any) -> Any:
     if not isinstance(source, dict | list) or not source or rng.random() < 0.1:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     keys = list(source) if isinstance(source, dict) else list(range(len(source)))
     key: Any = rng.choice(keys)
     if rng.random() < 0.5 and isinstance(source[key], dict | list):
@@ -120,5 +121,5 @@ def _change(rng: random.Random, source: Any) -> Any:
     elif way == 1:
         source.append(source[key])
     else:
-        source[key] = rng.choice(VALUES)
+        source[key] = copy.deepcopy(rng.choice(VALUES))  # what is changed in one case is whole in the next
     return source

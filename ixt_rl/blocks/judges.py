@@ -27,14 +27,11 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.errors import ConfigError
 
 
-class AnswerJudgeBlock(Strict):
-    """Who is asked about the answers that a `math` reward leaves undecided, once for each of them."""
+class AsksJudgeBlock(Strict):
+    """The judge that a reward asks: who, and how its answers are sampled."""
 
     judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
         description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
-    )
-    rubric: str = Field(
-        "verifier", description="a shipped rubric over problem, solution (the answer) and reference, or a YAML file"
     )
     options: dict[str, Any] = Field(
         {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
@@ -44,6 +41,14 @@ class AnswerJudgeBlock(Strict):
     )
     temperature: NonNegativeFloat = 0.0
     max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
+
+
+class AnswerJudgeBlock(AsksJudgeBlock):
+    """Who is asked about the answers that a `math` reward leaves undecided, once for each of them."""
+
+    rubric: str = Field(
+        "verifier", description="a shipped rubric over problem, solution (the answer) and reference, or a YAML file"
+    )
 
     @model_validator(mode="after")
     def _exist(self, info: ValidationInfo) -> AnswerJudgeBlock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,20 +12,17 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.judges import AnswerJudgeBlock
+from ixt_rl.blocks.judges import AnswerJudgeBlock, AsksJudgeBlock
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.strict import (
     Finite,
     Name,
-    NonNegativeFloat,
     NonNegativeInt,
-    Parameters,
     PositiveFloat,
     PositiveInt,
     Seconds,
     Share,
     Strict,
-    Tokens,
     Workers,
 )
 from ixt_rl.errors import ConfigError
@@ -101,22 +98,11 @@ class PythonRewardBlock(RewardBlock):
         return self.name or self.path.rpartition(":")[2]
 
 
-class JudgeRewardBlock(RewardBlock):
+class JudgeRewardBlock(AsksJudgeBlock, RewardBlock):
     """A judge's verdict on a rubric, on 0..1; undecided excluded."""
 
     type: Literal["judge"]
-    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
-        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
-    )
     rubric: str = Field("suffix-match", description="a shipped rubric that reads one completion, or a YAML file")
-    options: dict[str, Any] = Field(
-        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
-    )
-    judge_parameters: Parameters | None = Field(
-        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
-    )
-    temperature: NonNegativeFloat = 0.0
-    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
 
     @model_validator(mode="after")
     def _exist(self, info: ValidationInfo) -> JudgeRewardBlock:
@@ -144,24 +130,13 @@ class VerdictRewardBlock(RewardBlock):
         return self
 
 
-class RewriteRewardBlock(RewardBlock):
+class RewriteRewardBlock(AsksJudgeBlock, RewardBlock):
     """Trains a rewriter: 1 for copying a fine suffix, else 0; the mean of judged quality and safety of other rewrites.
 
     For rows of `ixt-rl examples rewriter`. What the judge leaves undecided is excluded.
     """
 
     type: Literal["rewrite"]
-    judge: Annotated[str, AfterValidator(checks.check_asked_model)] = Field(
-        description="python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
-    )
-    options: dict[str, Any] = Field(
-        {}, description="of the endpoint or engine, as `ixt-rl annotate --judge-option` takes"
-    )
-    judge_parameters: Parameters | None = Field(
-        None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
-    )
-    temperature: NonNegativeFloat = 0.0
-    max_new_tokens: Tokens = Field(512, description="of the judge's answer, its thinking included")
     repeats: Workers = Field(1, description="votes on every question, and on each order of a pair")
     unreadable: Finite | None = Field(
         0.0, description="reward of an answer that is no rewrite, or cut off; null: the sample is left out"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast
 
 from pydantic import Discriminator, Tag, create_model
 
-from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.errors import ConfigError
 from ixt_rl.methods import annotate, evaluate, grpo, intro, ixt, pretrain, python, raft, rewrite, sft, sip
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
@@ -103,22 +103,6 @@ def find(type_name: Any, read: Callable[[str], Any]) -> MethodSpec | None:
         read: a key of the stage -> its value, None where it has none; tells two kinds with one type apart.
     """
     return next((spec for spec in _ALL if spec.type == type_name and spec.takes(read)), None)
-
-
-def method(type_name: str) -> MethodSpec:
-    """The (first) method of a type.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    found = find(type_name, lambda key: None)
-    if found is None:
-        raise ConfigError(
-            f"type: {type_name!r}",
-            reason="no method has that name",
-            remedy=did_you_mean(type_name, types()) + f"one of: {', '.join(types())}",
-        )
-    return found
 
 
 def _tag(value: Any) -> Any:

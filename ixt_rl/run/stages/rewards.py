@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.blocks.data import FileDataBlock, WorldDataBlock
-from ixt_rl.blocks.judges import AnswerJudgeBlock
+from ixt_rl.blocks.judges import AsksJudgeBlock
 from ixt_rl.blocks.keeping import deciding, reward_names
-from ixt_rl.blocks.rewards import JudgeRewardBlock, MathRewardBlock, RewriteRewardBlock, WorldRewardBlock
+from ixt_rl.blocks.rewards import MathRewardBlock, WorldRewardBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, VerdictReward, load_rubric
 from ixt_rl.judging.opening import load_function, open_judge, parse_judge
@@ -138,7 +138,7 @@ def world_reward(data: WorldDataBlock) -> Callable[..., list[float]]:
     return reward
 
 
-def started_judge(section: JudgeRewardBlock | RewriteRewardBlock | AnswerJudgeBlock, repeats: int = 1) -> Judge:
+def started_judge(section: AsksJudgeBlock, repeats: int = 1) -> Judge:
     """The judge that a reward names, started; it is closed when the process ends.
 
     Raises:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from ixt_rl.blocks import checks
+from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.strict import NonNegativeInt, PositiveInt, Rows, Strict, Tokens
 from ixt_rl.errors import ConfigError
 
@@ -55,13 +57,40 @@ class WorldDataBlock(Strict):
         return self
 
 
-class FileDataBlock(Strict):
-    """Problems from a file or a hub dataset, with the names of its fields."""
+class PathDataBlock(TakesRowsBlock):
+    """Rows of files, of one hub dataset, or of an earlier stage."""
 
-    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
+    path: str | None = Field(
+        None,
         description="a .jsonl, .json (either may be .gz) or .parquet file, a folder or a pattern of them, or one hub "
-        "dataset id"
+        "dataset id",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _there(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else checks.check_data_source(value, info)
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        self.require_one(self.path, "data")
+        return self
+
+    @property
+    def files(self) -> list[str]:
+        """What is read; rows of a stage have to be there."""
+        assert self.path is not None, "the run says where the rows of its stages lie"
+        return checks.data_files(self.path)
+
+    @property
+    def called(self) -> str:
+        """What messages call it: its path, or the stage that makes its rows."""
+        return self.path or f"stage {self.from_}"
+
+
+class FileDataBlock(PathDataBlock):
+    """Problems from a file, a hub dataset or the rows of an earlier stage, with the names of its fields."""
+
     name: str | None = Field(None, description="configuration of a hub dataset")
     split: str = "train"
     question: str = Field(
@@ -114,12 +143,9 @@ def problems_of_world(value: Any, count: int) -> Any:
     return value if of_file else {**value, "problems": count}
 
 
-class PrefixDataBlock(Strict):
+class PrefixDataBlock(PathDataBlock):
     """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` reward."""
 
-    path: Annotated[str, AfterValidator(checks.check_data_source)] = Field(
-        description="a .jsonl, .json or .parquet file, a folder or a pattern of them, or one hub dataset id"
-    )
     text: str = Field("text", description="field of the document")
     suffix_tokens: Tokens = Field(description="tokens at the end of a document that are to be predicted")
     min_prefix_tokens: Tokens = 1

@@ -31,9 +31,9 @@ def check_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[st
     if not isinstance(data, FileDataBlock) or data.eval_rows:
         return
     for other in trained:
-        if other.type != "evaluate" and any(_same_rows(data, source) for source in _sources(other.data, named)):
+        if other.type != "evaluate" and any(_same_rows(data, source, named) for source in _sources(other.data)):
             raise ConfigError(
-                f"stage {stage.name!r} measures all rows of {data.path} ({where}.eval_rows=0)",
+                f"stage {stage.name!r} measures all rows of {data.called} ({where}.eval_rows=0)",
                 reason=f"stage {other.name!r} trains on rows of that file",
                 remedy="name another file"
                 + (", or set the same data.eval_rows in both" if isinstance(other.data, FileDataBlock) else ""),
@@ -44,9 +44,9 @@ def _measured(stage: AnyStage) -> Any:
     return getattr(getattr(stage, "evaluation", None), "data", None)
 
 
-def _sources(data: Any, named: Mapping[str, AnyStage]) -> Sequence[Any]:
+def _sources(data: Any) -> Sequence[Any]:
     if isinstance(data, FileCorpusBlock):
-        return [found for source in data.sources if not isinstance(found := _read(source, named), WorldRowsBlock)]
+        return data.sources
     return [data] if isinstance(data, FileDataBlock | PrefixDataBlock) else []
 
 
@@ -56,10 +56,13 @@ def _read(source: Any, named: Mapping[str, AnyStage]) -> Any:
     return source if maker is None else _read(named[maker].data, named)
 
 
-def _same_rows(measured: FileDataBlock, trained: Any) -> bool:
+def _same_rows(measured: FileDataBlock, trained: Any, named: Mapping[str, AnyStage]) -> bool:
     """Whether two blocks read one file, or one split of a hub dataset, and no field of `where` tells them apart."""
-    shared = _files(measured.path) & _files(trained.path)
-    subset = [(getattr(block, "name", None), getattr(block, "split", "train")) for block in (measured, trained)]
+    read = [_read(block, named) for block in (measured, trained)]
+    if any(isinstance(block, WorldRowsBlock) for block in read):  # one world's rows, or those of a stage
+        return read[0] == read[1]
+    shared = _files(read[0].path) & _files(read[1].path)
+    subset = [(getattr(block, "name", None), getattr(block, "split", "train")) for block in read]
     if not shared or (subset[0] != subset[1] and not any(Path(file).exists() for file in shared)):
         return False
     other = getattr(trained, "where", {})

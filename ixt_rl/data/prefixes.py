@@ -7,7 +7,6 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from ixt_rl.blocks.checks import data_files
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.data.document_source import DocumentSource, SourceReader
 from ixt_rl.data.suffixes import SuffixStream
@@ -31,7 +30,7 @@ def load_prefixes(spec: PrefixDataBlock, tokenizer) -> tuple[list[dict[str, Any]
     Raises:
         DataError: a file cannot be used, or no more than `eval_rows` rows are left; with the number skipped by reason.
     """
-    reader = SourceReader(DocumentSource(tuple(data_files(spec.path)), spec.text, feedback=None))
+    reader = SourceReader(DocumentSource(tuple(spec.files), spec.text, feedback=None))
     reader.check()
     documents = list(islice(iter(reader.next, None), spec.max_rows))  # one pass at most
     stream = SuffixStream(
@@ -52,7 +51,7 @@ def load_prefixes(spec: PrefixDataBlock, tokenizer) -> tuple[list[dict[str, Any]
         skipped.update(stream.counts.skipped)
         reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
         raise DataError(
-            f"{spec.path}: {len(rows)} prefixes of {len(documents)} documents, with eval_rows={spec.eval_rows}",
+            f"{spec.called}: {len(rows)} prefixes of {len(documents)} documents, with eval_rows={spec.eval_rows}",
             reason=f"none is left to train on; skipped {reasons or 'none'}",
             remedy="lower eval_rows or suffix_tokens, or give more documents",
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ixt_rl.blocks.checks import data_files
 from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, is_null, names_of, plain
 from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, no_dataset
 from ixt_rl.errors import DataError, did_you_mean
@@ -85,12 +84,12 @@ def load_problems(spec: FileDataBlock, *, measured_only: bool = False) -> Proble
         if len(found) == spec.max_rows:
             break
     for name in () if found else unseen:
-        raise _missing(spec.path, (name, "no such field"), names_of([{**dict.fromkeys(fields), **row}]))
+        raise _missing(spec.called, (name, "no such field"), names_of([{**dict.fromkeys(fields), **row}]))
     wanted = spec.eval_rows or (len(found) if measured_only else 0)
     rows, aside = _shuffled(found, wanted)
     if len(rows) < wanted or not rows[0 if measured_only else aside :]:
         raise DataError(
-            f"{spec.path}: {len(rows)} rows with eval_rows={spec.eval_rows}",
+            f"{spec.called}: {len(rows)} rows with eval_rows={spec.eval_rows}",
             reason=("it has no more rows" if measured_only else "no row is left to train on")
             if rows
             else f"every row lacks something: {dict(dropped)}"
@@ -158,13 +157,13 @@ def _rows(spec: FileDataBlock, names: list[str]) -> Iterator[tuple[str, Mapping[
 
     Of a Parquet file only the columns that `names` need are read, and all are named; of other files none is named.
     """
-    files = data_files(spec.path)
+    files = spec.files
     if len(files) == 1 and not Path(files[0]).exists() and kind_of(files[0]) not in READERS:
-        yield from ((f"{spec.path} row {index}", row, []) for index, row in enumerate(_hub_rows(spec)))
+        yield from ((f"{spec.called} row {index}", row, []) for index, row in enumerate(_hub_rows(spec)))
         return
     if not files:
         raise DataError(
-            f"{spec.path}: no data", reason=f"no file in it ends in {', '.join(READERS)}", remedy="check the path"
+            f"{spec.called}: no data", reason=f"no file in it ends in {', '.join(READERS)}", remedy="check the path"
         )
     columns = list(dict.fromkeys(part for name in names for part in (name, name.partition(".")[0])))
     for file in files:
@@ -183,9 +182,9 @@ def _hub_rows(spec: FileDataBlock):
     from datasets import load_dataset
 
     try:
-        return load_dataset(spec.path, spec.name, split=spec.split)
+        return load_dataset(spec.called, spec.name, split=spec.split)
     except Exception as error:  # `datasets` and the hub's client raise many kinds
-        raise no_dataset(spec.path, spec.name, spec.split, error) from None
+        raise no_dataset(spec.called, spec.name, spec.split, error) from None
 
 
 def _shuffled(found: list[tuple[Any, dict[str, Any]]], wanted: int) -> tuple[list[dict[str, Any]], int]:

@@ -162,7 +162,7 @@ def _with_golds(
     needed = train or held_out  # without rows to train on, those that are measured
     if not any((at < len(train)) == bool(train) for at in kept):
         raise DataError(
-            f"{data.path}: none of the {len(needed)} gold answers can be judged",
+            f"{data.called}: none of the {len(needed)} gold answers can be judged",
             reason=report.dropped[0][2] if report.dropped else "there are no rows",
             remedy="map data.answer to the column with the final answer, or set data.answer_extract",
         )
@@ -172,7 +172,7 @@ def _with_golds(
 def _prefix_task(data: PrefixDataBlock, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
     if judge is None or template_spec is not None:
         raise ConfigError(
-            f"prefixes of {data.path} with " + ("no judge" if judge is None else "a template"),
+            f"prefixes of {data.called} with " + ("no judge" if judge is None else "a template"),
             reason="how a text goes on is no answer to be computed" if judge is None else "a prefix is its own prompt",
             remedy="give the stage a {type: judge, ...} reward" if judge is None else "leave template out",
         )

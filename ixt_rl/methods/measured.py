@@ -12,7 +12,7 @@ def check_measurable(data: Any, where: str) -> None:
     """Raises ConfigError where an evaluation apart from training would measure nothing, because nobody judges it."""
     if isinstance(data, PrefixDataBlock):
         raise ConfigError(
-            f"prefixes of {data.path} as {where}",
+            f"prefixes of {data.called} as {where}",
             reason="how a text goes on is measured by the judge of a reward, and there is none here",
             remedy="measure it by the `evaluation` of a stage with a {type: judge, ...} reward, or name problems",
         )

@@ -288,3 +288,30 @@ def test_the_shipped_pipeline_is_killed_and_goes_on_to_the_same_model(place):
     assert (struck / model).read_bytes() == (straight / model).read_bytes()
     assert plan(config) == ["annotated: reused", "ixt, seed 1: reused"]
     assert all(item["holds"] for item in json.loads((folder / "summary.json").read_text())["expectations"])
+
+
+def test_problems_with_critiques_are_trained_on_by_name(place):
+    """An RL stage reads what an annotate stage made: its critique is a column that the told prompt shows."""
+    problems = [{"question": f"{n} + 1 =", "answer": str(n + 1)} for n in range(6)]
+    write_lines(place / "problems.jsonl", problems)
+    (place / "seen.py").write_text(
+        "def right(completions, question, feedback_critique, **kwargs):\n"
+        "    assert feedback_critique == [f'{len(q)} characters' for q in question]\n"
+        "    return [float(len(c) % 2) for c in completions]\n"
+    )
+    asked = annotated(place, data={"path": str(place / "problems.jsonl")}, fields={"text": "question"})
+    rl = {
+        "name": "rl", "type": "raft", "data": {"from": "annotated", "columns": ["feedback_critique"], "eval_rows": 2},
+        "template": {"prompt": "{question}", "told": "{question} ({feedback_critique}: {answer})"}, "steps": 2,
+        "rollouts_per_step": 4, "group_size": 2, "rollout": {"max_new_tokens": 4}, "optim": {"lr": 1e-3},
+        "rewards": [{"type": "python", "path": f"{place / 'seen.py'}:right"}],
+    }  # fmt: skip
+    config = run(place, asked, rl)
+    assert plan(config) == ["annotated: run (not run before)", "rl, seed 1: run: it reads the rows of annotated"]
+    folder = run_config(config)
+    result = json.loads((folder / "stages" / "rl" / "seed1" / "result.json").read_text())
+    assert result["prompt_lengths"]["count"] == 4 and result["reward_errors"] == 0
+    assert [row["step"] for row in rows(folder) if (row["stage"], row["phase"]) == ("rl", "eval")] == [0, 2]
+    assert plan(config) == ["annotated: reused", "rl, seed 1: reused"]
+    fewer = run(place, {**asked, "fraction": 0.5}, rl)
+    assert plan(fewer)[1] == "rl, seed 1: done again: it reads the rows of annotated"

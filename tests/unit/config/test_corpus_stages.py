@@ -48,6 +48,18 @@ def train(**changes: Any) -> dict[str, Any]:
     return {**stage, **changes}
 
 
+def rl(**changes: Any) -> dict[str, Any]:
+    stage = {
+        "name": "rl", "type": "raft", "data": {"from": "annotated"}, "steps": 1, "rollouts_per_step": 4,
+        "rollout": {"max_new_tokens": 8}, "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}],
+    }  # fmt: skip
+    return {**stage, **changes}
+
+
+def measured(**data: Any) -> dict[str, Any]:
+    return {"name": "measured", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 8}}
+
+
 def load(*stages: dict[str, Any], **changes: Any) -> RunConfig:
     model = {"new": {"tokenizer": "bytes", "hidden_size": 32, "heads": 2}}
     Path("run.yaml").write_text(dump_yaml({"name": "trial", "model": model, "stages": list(stages), **changes}))
@@ -76,6 +88,37 @@ SENTENCES = {
         "that stage makes rows and no model",
     ),
     "init of rows": ([annotate(init="model")], "init='model' with type: annotate", "it reads rows"),
+    "rows of no stage for RL": (
+        [annotate(), rl(data={"from": "anotated"})],
+        "stage 'rl' has data.from: 'anotated'",
+        "did you mean `annotated`?",
+    ),
+    "prefixes of a stage that trains": (
+        [annotate(), train(), rl(data={"from": "ixt", "suffix_tokens": 4})],
+        "stage 'rl' has data.from: 'ixt'",
+        "which makes no rows",
+    ),
+    "path and from for RL": (
+        [annotate(), rl(data={"from": "annotated", "path": "corpus.jsonl"})],
+        "path='corpus.jsonl' with from='annotated'",
+        "give `path`, or `from`",
+    ),
+    "no rows for RL": ([rl(data={})], "data with neither `path` nor `from`", "give `path`, or `from`"),
+    "measured on the rows it was trained on": (
+        [annotate(), rl(), measured(path="corpus.jsonl")],
+        "stage 'measured' measures all rows of corpus.jsonl",
+        "stage 'rl' trains on rows of that file",
+    ),
+    "measured on the stage that it was trained on": (
+        [annotate(), rl(), measured(**{"from": "annotated"})],
+        "stage 'measured' measures all rows of stage annotated",
+        "stage 'rl' trains on rows of that file",
+    ),
+    "measured on the world's rows that it was trained on": (
+        [annotate(data={"world": "chain"}), rl(), measured(**{"from": "annotated"})],
+        "stage 'measured' measures all rows of stage annotated",
+        "stage 'rl' trains on rows of that file",
+    ),
     "path and from": (
         [annotate(), train(data={"sources": [{"from": "annotated", "path": "corpus.jsonl"}]})],
         "path='corpus.jsonl' with from='annotated'",

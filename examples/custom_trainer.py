@@ -69,7 +69,7 @@ def main() -> None:
     trainer.train()
     for row in trainer.state.log_history:
         if "rollout/strict" in row and row["rollout/strict"] is not None and "loss" in row:
-            print(f"step {row['step']:3d}  strict {row['rollout/strict']:.3f}  kept {row['kept_share']:.3f}")
+            print(f"step {row['step']:3d}  strict {row['rollout/strict']:.3f}  kept {row['rollout/kept']:.3f}")
 
 
 if __name__ == "__main__":

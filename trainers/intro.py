@@ -238,7 +238,7 @@ class InTROTrainer(KeptTrainer):
         self.track("factor/taken", stats.factor_taken)
         self.track("factor/sampled", stats.factor_sampled)
         self.track("factor/clipped", stats.clipped)
-        self.track("posterior_kl", stats.kl)
+        self.track("factor/kl", stats.kl)
         self.track("entropy", stats.entropy)
         if "token_right" in inputs:
             right = inputs["token_right"][rows].bool()

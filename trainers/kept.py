@@ -92,7 +92,7 @@ class KeptTrainer(OnlineTrainer):
             )
         batch["kept"] = kept = kept & batch["completion_mask"].any(dim=1)
         batch["kept_total"] = self.accelerator.gather(kept.sum()).sum()  # 0-d: goes to every micro-batch
-        self.track("kept_share", kept.float())
+        self.track("rollout/kept", kept.float())
         if self.args.keep is None and not kept.any():
             self._warn_of_a_reward_that_bars(batch["rewards_per_func"][:, self.deciding])
 

@@ -105,7 +105,7 @@ class OnlineTrainer(TRLSeam):
         undecided = self.undecided(rewards_per_func)
         self._warn_of_nothing(rewards_per_func, undecided)
         self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
-        self.track("excluded_share", undecided.float())
+        self.track("rollout/undecided", undecided.float())
         self.track("rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in rows]))
         if self.correction is not None:
             self.correct(batch)
@@ -164,12 +164,12 @@ class OnlineTrainer(TRLSeam):
             rows_N: the row of each.
         """
         log_ratio_N = (logp_N.detach() - sampled_N).float()
-        self.track("mismatch/logp_abs", log_ratio_N.abs())
-        self.track("mismatch/ratio", log_ratio_N.exp())
+        self.track("sampler/logp_abs", log_ratio_N.abs())
+        self.track("sampler/ratio", log_ratio_N.exp())
         if self.correction is None:
             return torch.ones_like(log_ratio_N)
         weights_N = self.correction.weights(log_ratio_N, rows_N)
-        self.track("mismatch/corrected_share", self.correction.changed(log_ratio_N, rows_N).float())
+        self.track("sampler/corrected_share", self.correction.changed(log_ratio_N, rows_N).float())
         return weights_N
 
     # ---------------------------------------------------------------- helpers

@@ -80,6 +80,6 @@ class RAFTTrainer(KeptTrainer):
         if not self.args.importance_ratio:
             return auxiliary - (weights_N * logp_N).sum()
         ratio_N = (logp_N - old_N).exp()
-        self.track("ratio", ratio_N)
+        self.track("ratio/mean", ratio_N)
         self.track("ratio/clipped", (ratio_N > 1 + self.args.epsilon).float())
         return auxiliary - (weights_N * torch.clamp(ratio_N, max=1 + self.args.epsilon)).sum()

@@ -51,7 +51,7 @@ def _(folder):
     logged = [entry for entry in rows if entry["phase"] == "train"]
     print("step   kept  entropy  KL(q||p)  factor of drawn candidates, of taken tokens")
     for _log in logged[::3]:
-        shown = ("kept_share", "entropy", "posterior_kl", "factor/sampled", "factor/taken")
+        shown = ("rollout/kept", "entropy", "factor/kl", "factor/sampled", "factor/taken")
         print(f"{_log['step']:4d}", *(f"{_log[name]:7.3f}" for name in shown))
     return logged, rows
 
@@ -63,7 +63,7 @@ def _():
 
     - `factor/sampled` stays near 1. Its expectation over the policy is 1 whatever the model does; elsewhere something
       is wrong, or the clip bites (`factor/clipped`).
-    - `posterior_kl` is what being told the answer changes. At 0 there is nothing to learn from it.
+    - `factor/kl` is what being told the answer changes. At 0 there is nothing to learn from it.
     - `entropy` that falls to 0 leaves no candidates to choose among.
     """)
     return
@@ -73,7 +73,7 @@ def _():
 def _(logged):
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.5), layout="constrained")
     rollouts = [log["rollouts"] for log in logged]
-    left.plot(rollouts, [log["kept_share"] for log in logged])
+    left.plot(rollouts, [log["rollout/kept"] for log in logged])
     left.set(xlabel="rollouts", ylabel="kept")
     right.plot(rollouts, [log["factor/sampled"] for log in logged])
     right.axhline(1, linestyle=":")

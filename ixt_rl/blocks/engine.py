@@ -59,7 +59,7 @@ class CorrectionBlock(Strict):
 class EngineBlock(Strict):
     """What samples the policy, for all stages of a run."""
 
-    engine: Literal["transformers", "vllm", "ray-vllm"] = Field(
+    type: Literal["transformers", "vllm", "ray-vllm"] = Field(
         "transformers", description="the model itself; vLLM in this process; a pool of vLLM engines on Ray"
     )
     vllm: VllmBlock = VllmBlock()
@@ -77,20 +77,20 @@ class EngineBlock(Strict):
     @property
     def unread_sections(self) -> list[str]:
         """Keys that the chosen engine does not look at."""
-        if self.engine == "transformers":
+        if self.type == "transformers":
             return ["vllm", "pool", "staleness", "correction"]
-        return [] if self.engine == "ray-vllm" else ["pool", "staleness"]
+        return [] if self.type == "ray-vllm" else ["pool", "staleness"]
 
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> EngineBlock:
-        if self.staleness and self.engine != "ray-vllm":
+        if self.staleness and self.type != "ray-vllm":
             raise ConfigError(
-                f"staleness={self.staleness} with engine: {self.engine}",
+                f"staleness={self.staleness} with type: {self.type}",
                 reason="it samples in the trainer's process, while the trainer waits",
-                remedy="set engine: ray-vllm, or staleness: 0",
+                remedy="set type: ray-vllm, or staleness: 0",
             )
-        if self.engine != "transformers":
-            checks.needs_backend("vllm", f"rollout.engine: {self.engine}", info)
-        if self.engine == "ray-vllm":
-            checks.needs_backend("ray", "rollout.engine: ray-vllm", info)
+        if self.type != "transformers":
+            checks.needs_backend("vllm", f"engine.type: {self.type}", info)
+        if self.type == "ray-vllm":
+            checks.needs_backend("ray", "engine.type: ray-vllm", info)
         return self

@@ -11,8 +11,8 @@ from pydantic import (
 from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Share, Strict, Tokens
 
 
-class RolloutBlock(Strict):
-    """How a stage samples the policy; what samples it is the run's `rollout` block."""
+class SamplingBlock(Strict):
+    """How a stage samples the policy; what samples it is the run's `engine` block."""
 
     max_new_tokens: Tokens
     temperature: PositiveFloat = 1.0

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Discriminator, Tag
 from pydantic.fields import FieldInfo
 
+from ixt_rl.blocks.earlier_names import ENGINE_KEYS, RUN_KEYS, STAGE_KEYS
+from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.judge_options import KEY_NAME
 from ixt_rl.blocks.type_words import (
     bare_type,
@@ -291,6 +293,8 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
     """The remedy for an unknown key: where it belongs, or the known key closest to it."""
     key = str(spot.path[-1])
     known = list(_fields(spot.model)) if spot.model else []
+    if (now := _name_of_now(spot)) is not None:
+        return f"it is called `{now}` now"
     if spot.model is not None and issubclass(spot.model, Stage):
         owners = _stage_types_with(key)
         if owners:
@@ -312,9 +316,18 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
 def _meant(spot: _Spot) -> Path:
     """The path of the known key that an unknown one is taken for (its own path if there is none)."""
     known = list(_fields(spot.model)) if spot.model else []
-    key = TRL_NAMES.get(str(spot.path[-1]), str(spot.path[-1]))
+    key = _name_of_now(spot) or TRL_NAMES.get(str(spot.path[-1]), str(spot.path[-1]))
     close = closest(key, known)
     return (*spot.path[:-1], close[0] if close else key)
+
+
+def _name_of_now(spot: _Spot) -> str | None:
+    """What a key is called now that had another name before; None for all others."""
+    for model, earlier in ((RunConfig, RUN_KEYS), (Stage, STAGE_KEYS), (EngineBlock, ENGINE_KEYS)):
+        if spot.model is not None and issubclass(spot.model, model):
+            now = earlier.get(str(spot.path[-1]))
+            return now if now in _fields(spot.model) else None
+    return None
 
 
 def _stage_types_with(key: str) -> list[str]:

@@ -63,7 +63,7 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What a configuration sets without effect (blocks that `type` or `rollout.engine` did not choose), and what else
+    """What a configuration sets without effect (blocks that `type` or `engine.type` did not choose), and what else
     may surprise."""
     found = [
         f"{path} is not read by {chooser}"
@@ -84,7 +84,7 @@ def notes(config: RunConfig) -> list[str]:
 def resolved(config: RunConfig) -> dict[str, Any]:
     """The whole configuration as plain values: every default filled in, unread blocks left out."""
     plain = config.model_dump()
-    values = {id(config.rollout): plain["rollout"]}
+    values = {id(config.engine): plain["engine"]}
     for stage, stage_values in zip(config.stages, plain["stages"], strict=True):
         values[id(stage)] = stage_values
         values[id(getattr(stage, "evaluation", None))] = stage_values.get("evaluation")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import folder_positions
 from ixt_rl.blocks.data import PrefixDataBlock
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def check_positions(stage: AnyStage, positions: int) -> None:
 
 def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]:
     """(block, key of the longest prompt, that length or None, key of a completion's length, that length)."""
-    rollout, data = getattr(stage, "rollout", None), getattr(stage, "data", None)
-    if rollout is not None:
-        limit = _said(rollout, "max_prompt_tokens", RolloutBlock)
-        yield "rollout", "rollout.max_prompt_tokens", limit, "max_new_tokens", rollout.max_new_tokens
+    sampling, data = getattr(stage, "sampling", None), getattr(stage, "data", None)
+    if sampling is not None:
+        limit = _said(sampling, "max_prompt_tokens", SamplingBlock)
+        yield "sampling", "sampling.max_prompt_tokens", limit, "max_new_tokens", sampling.max_new_tokens
     evaluation = getattr(stage, "evaluation", None)
     answered = getattr(evaluation, "max_new_tokens", None) if getattr(stage, "measures_problems", True) else None
     if answered is not None:
@@ -61,8 +61,8 @@ def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]
         if source is None or suffix is None:
             continue
         limit = _said(source, "max_prefix_tokens", type(source))
-        if rollout is not None:
-            yield "rollout", f"{where}.max_prefix_tokens", limit, "max_new_tokens", rollout.max_new_tokens
+        if sampling is not None:
+            yield "sampling", f"{where}.max_prefix_tokens", limit, "max_new_tokens", sampling.max_new_tokens
         if not isinstance(
             source, PrefixDataBlock
         ):  # there the suffix is an answer, and stands in no sequence of the policy

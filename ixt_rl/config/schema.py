@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import FileDataBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.blocks.save import SaveBlock
@@ -50,7 +51,7 @@ class RunConfig(Strict):
         [1], description="every online stage is trained once per seed"
     )
     threads: Workers | None = Field(None, description="CPU threads of torch; default: torch's own choice")
-    rollout: EngineBlock = EngineBlock()
+    engine: EngineBlock = EngineBlock()
     model: ModelBlock
     self_checks: SelfChecksBlock = SelfChecksBlock()
     report_to: list[Tracker] = Field([], description="trackers that are told every row of metrics.jsonl, and samples")
@@ -62,9 +63,9 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _ahead(self) -> RunConfig:
         for stage in self.stages:
-            if stage.reuses_rollouts and self.rollout.staleness:
+            if stage.reuses_rollouts and self.engine.staleness:
                 raise ConfigError(
-                    f"rollout.staleness={self.rollout.staleness} with steps_per_generation="
+                    f"engine.staleness={self.engine.staleness} with steps_per_generation="
                     f"{stage.steps_per_generation}, num_iterations={stage.num_iterations} of stage {stage.name}",
                     reason="batches are sampled ahead update by update",
                     remedy="set staleness: 0, or leave the two at 1",
@@ -85,8 +86,8 @@ class RunConfig(Strict):
     def unread(self) -> list[tuple[Strict, str, str, str]]:
         """What other choices leave unread: (block, its key, its path in the file, what does not read it)."""
         found: list[tuple[Strict, str, str, str]] = [
-            (self.rollout, key, f"rollout.{key}", f"engine: {self.rollout.engine}")
-            for key in self.rollout.unread_sections
+            (self.engine, key, f"engine.{key}", f"engine.type: {self.engine.type}")
+            for key in self.engine.unread_sections
         ]
         for stage in self.stages:
             found += [(block, key, f"stages.{stage.name}.{path}", why) for block, key, path, why in stage.unread]
@@ -181,6 +182,13 @@ class RunConfig(Strict):
                         reason="no stage has that name",
                         remedy=did_you_mean(name, seen) + "name one of: " + ", ".join(seen),
                     )
+            now = metric_of_now(expectation.metric)
+            if now != expectation.metric and self.named[expectation.stage].type != "python":
+                raise ConfigError(
+                    f"{key}: {expectation.metric!r} of stage {expectation.stage!r}",
+                    reason="the metric has another name now",
+                    remedy=f"write {now}",
+                )
         for stage in self.stages:
             check_unseen(stage, self.made_by(stage), self.named)
         if len(set(self.seeds)) != len(self.seeds):

@@ -285,7 +285,7 @@ def audit_lengths(
             f"{len(rows) - len(kept)} of {len(rows)} prompts are longer than max_prompt_tokens={limit} "
             f"(the longest has {max(lengths)})",
             reason="they do not fit",
-            remedy="raise rollout.max_prompt_tokens (the model's positions less max_new_tokens is the most), or set "
-            "rollout.on_long: drop or truncate",
+            remedy="raise sampling.max_prompt_tokens (the model's positions less max_new_tokens is the most), or set "
+            "sampling.on_long: drop or truncate",
         )
     return kept, LengthAudit(lengths, limit, len(rows) - len(kept))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks.data import Data, problems_of_world
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.strict import (
     Rows,
     Share,
@@ -24,7 +24,7 @@ class EvaluateStage(Stage):
     type: Literal["evaluate"]
     data: Data
     template: TemplateName | TemplateBlock | None = None
-    rollout: RolloutBlock
+    sampling: SamplingBlock
     problems: Rows | None = Field(None, description="default: 400 of a world, of a file all that are held out")
     min_told_gap: Share | None = Field(
         None,

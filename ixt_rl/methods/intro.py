@@ -44,7 +44,7 @@ class IntroBlock(KeepBlock):
     importance_ratio: bool = Field(
         False,
         description="weigh tokens by the ratio of the policy to the one that sampled, so that rollouts may serve "
-        "several updates; by rollout.correction, or where the engine reads none: token, truncate, cap 2",
+        "several updates; by engine.correction, or where the engine reads none: token, truncate, cap 2",
     )
 
 
@@ -94,7 +94,7 @@ SPEC = MethodSpec(
                 1.0,
             ),
             Panel("share of factors clipped", (("factor/clipped", "-", ""),)),
-            Panel("KL of policy and posterior (nats)", (("posterior_kl", "-", ""),)),
+            Panel("KL of policy and posterior (nats)", (("factor/kl", "-", ""),)),
         ),
         glossary={
             "factor/taken": "InTRO's factor, posterior over policy probability, on the tokens that were sampled",
@@ -102,7 +102,7 @@ SPEC = MethodSpec(
             "factor/taken_right": "factor on tokens of steps that are right",
             "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
             "factor/clipped": "share of factors cut at the clip value",
-            "posterior_kl": "KL divergence of the policy from the posterior at each token, in nats",
+            "factor/kl": "KL divergence of the policy from the posterior at each token, in nats",
         },
     ),
 )

@@ -15,7 +15,7 @@ from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
-from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
+from ixt_rl.blocks.sampling import EvaluationBlock, SamplingBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
     PositiveFloat,
@@ -54,7 +54,7 @@ class OnlineStage(BestBlock, Stage):
         1, description="updates whose rollouts are sampled together, before the first"
     )
     num_iterations: BatchSize = Field(1, description="times that each rollout is trained on")
-    rollout: RolloutBlock
+    sampling: SamplingBlock
     optim: OptimBlock
     rewards: Annotated[list[Reward], Field(min_length=1)]
     reward_errors: RewardErrorsBlock = RewardErrorsBlock()
@@ -204,9 +204,9 @@ class OnlineStage(BestBlock, Stage):
 
     @model_validator(mode="after")
     def _truncated_ratio(self) -> OnlineStage:
-        if self.uses_ratio and self.rollout.truncated:
+        if self.uses_ratio and self.sampling.truncated:
             raise ConfigError(
-                f"rollout: {self.rollout.truncated} with type: {self.type}",
+                f"sampling: {self.sampling.truncated} with type: {self.type}",
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not: "
                 "every ratio would be biased",
                 remedy="train with top_p: 1.0, top_k: 0 and min_p: 0.0 (evaluation.top_p may be lower), "

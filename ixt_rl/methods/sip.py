@@ -11,7 +11,7 @@ from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.passages import Passages, SuffixCorpusBlock, WorldPassagesBlock
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import (
     UNJUDGED,
     Objective,
@@ -92,7 +92,7 @@ class SipBlock(Strict):
     steps: Steps
     batch_size: BatchSize = Field(16, description="prefixes of each update")
     micro_batch_size: BatchSize | None = Field(None, description="prefixes in one forward pass; default: all")
-    rollout: RolloutBlock
+    sampling: SamplingBlock
     optim: OptimBlock
     evaluation: SuffixEvaluationBlock | None = SuffixEvaluationBlock()
     lora: LoraBlock | None = None
@@ -133,9 +133,9 @@ class SipBlock(Strict):
 
     @model_validator(mode="after")
     def _truncated_ratio(self) -> SipBlock:
-        if self.objective == "grpo" and self.rollout.truncated:
+        if self.objective == "grpo" and self.sampling.truncated:
             raise ConfigError(
-                f"rollout: {self.rollout.truncated} with objective: grpo",
+                f"sampling: {self.sampling.truncated} with objective: grpo",
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not",
                 remedy="train with top_p: 1.0, top_k: 0 and min_p: 0.0, or use another objective",
             )

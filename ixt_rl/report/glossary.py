@@ -30,16 +30,16 @@ GLOSSARY = {
     "chosen/rollout": "share of rollouts among the chosen candidates; `raw`: before equal texts are merged; `alone`: "
     "texts that only a rollout wrote",
     "ties/best": "share of prefixes where several texts have the highest score, and one of them is drawn",
-    "identical_share": "share of candidates whose text another candidate of the prefix has too",
+    "candidates/identical": "share of candidates whose text another candidate of the prefix has too",
     "verified/chosen": "share of the chosen texts that are right, by a verifier that no training listens to",
     "verified/any_rollout": "share of prefixes with some rollout that is right, by the same",
     "heldout/loss": "mean negative log-likelihood, in nats a token, of documents that are not trained, shown without "
     "feedback; with a name in between, of one source",
     "heldout/perplexity": "e to the power of that loss",
-    "kept_share": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
+    "rollout/kept": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
     "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
-    "excluded_share": "share of training rollouts that do not count: a reward they need is undecided, or failed",
+    "rollout/undecided": "share of training rollouts that do not count: a reward they need is undecided, or failed",
     "entropy": "entropy of the policy's next-token distribution, in nats",
 }
 GLOSSARY |= {name: says for spec in SPECS for name, says in spec.report.glossary.items()}

@@ -7,7 +7,6 @@ A run may have been cut off anywhere, so every file may be absent or end in half
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -17,11 +16,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ixt_rl.blocks.data import VIEWS
-from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.files import read_json
-from ixt_rl.methods.registry import SPECS, find
+from ixt_rl.blocks.earlier_names import metrics_of_now
+from ixt_rl.errors import DataError
+from ixt_rl.methods.registry import find
 from ixt_rl.methods.spec import MethodReport, Role, Seen
-from ixt_rl.yaml_io import parse_yaml
+from ixt_rl.report.run_files import read_config, read_lines, read_summary
 
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
@@ -149,16 +148,17 @@ def read_run(folder: Path) -> RunRecord:
             remedy="give the folder that `ixt-rl run` printed, <output_dir>/<name>",
         )
     unreadable: list[str] = []
-    config_text, config = _read_config(folder / "config.yaml", unreadable)
-    summary = _read_summary(folder / "summary.json", unreadable)
-    rows = [row for row in _read_lines(folder / "metrics.jsonl", unreadable) if number(row.get("step")) is not None]
+    config_text, config = read_config(folder / "config.yaml", unreadable)
+    summary = read_summary(folder / "summary.json", unreadable)
+    lines = read_lines(folder / "metrics.jsonl", unreadable)
+    rows = [metrics_of_now(row) for row in lines if number(row.get("step")) is not None]
     latest = {(r.get("stage"), r.get("seed"), r.get("phase"), r["step"]): r for r in rows}  # a resumed step twice
     return RunRecord(
         name=str(summary.get("name") or config.get("name") or folder.resolve().name),
         config=config,
         config_text=config_text,
         rows=list(latest.values()),
-        samples=_read_lines(folder / "samples.jsonl", unreadable),
+        samples=read_lines(folder / "samples.jsonl", unreadable),
         summary=summary,
         stages=make_stages(config, summary, rows),
         unreadable=unreadable,
@@ -301,97 +301,3 @@ def _names_documents(block: dict[str, Any]) -> bool:
 def _counts_tokens(values: dict[str, Any]) -> bool:
     """Whether these are figures of a model trained on counted tokens and evaluated."""
     return number(values.get("tokens")) is not None and any(name.endswith(("/strict", "/checked")) for name in values)
-
-
-_OF_METHODS = tuple(spec.block for spec in SPECS if spec.block)
-_BLOCKS = ("optim", "data", "evaluation", "feedback", "rollout", "packing", "lora", *_OF_METHODS)
-_TABLES = ("mean", "spread", "start", "seeds", "prompt_lengths", "corpus")  # of a stage's summary
-
-
-def _read_config(path: Path, unreadable: list[str]) -> tuple[str, dict[str, Any]]:
-    if not path.is_file():
-        unreadable.append("config.yaml is missing: learning rates and stages are known from the other files only")
-        return "", {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        config = parse_yaml(text, "config.yaml").value
-    except ConfigError as error:
-        unreadable.append(f"config.yaml cannot be read: {error}")
-        return text, {}
-    left_out: list[str] = []
-    config = _shaped(config, {"seeds": list}, left_out)
-    config["stages"] = [_shaped(stage, dict.fromkeys(_BLOCKS, dict), left_out) for stage in _named(config, left_out)]
-    for stage in config["stages"]:
-        for block in _BLOCKS:
-            if isinstance(stage.get(block), dict):
-                stage[block] = _shaped(stage[block], {"data": dict, "sources": list}, left_out)
-    _say_left_out(path.name, left_out, unreadable)
-    return text, config
-
-
-def _read_summary(path: Path, unreadable: list[str]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        summary = read_json(path) or {}
-    except DataError as error:
-        unreadable.append(f"summary.json cannot be read: {error.reason}")
-        return {}
-    left_out: list[str] = []
-    summary = _shaped(summary, {"seeds": list, "expectations": list, "claims": list}, left_out)
-    for key in ("expectations", "claims"):
-        summary[key] = [item for item in summary.get(key) or [] if isinstance(item, dict)]
-    shape: dict[str, type] = {**dict.fromkeys(_TABLES, dict), "notes": list}
-    summary["stages"] = [_shaped(stage, shape, left_out) for stage in _named(summary, left_out)]
-    _say_left_out(path.name, left_out, unreadable)
-    return summary
-
-
-def _shaped(value: Any, shape: dict[str, type], left_out: list[str]) -> dict[str, Any]:
-    """An object without the keys that hold something else than they should; names of those go to `left_out`."""
-    if not isinstance(value, dict):
-        left_out.append(f"all of it, {type(value).__name__}")
-        return {}
-    wrong = [key for key, kind in shape.items() if value.get(key) is not None and not isinstance(value[key], kind)]
-    left_out += wrong
-    return {key: item for key, item in value.items() if key not in wrong}
-
-
-def _named(value: dict[str, Any], left_out: list[str]) -> list[dict[str, Any]]:
-    """The stages of a config or summary that have a name."""
-    stages = value.get("stages") or []
-    listed = stages if isinstance(stages, list) else []
-    named = [stage for stage in listed if isinstance(stage, dict) and isinstance(stage.get("name"), str)]
-    if stages and len(named) < len(listed or [None]):
-        left_out.append("stages without a name")
-    return named
-
-
-def _say_left_out(name: str, left_out: list[str], unreadable: list[str]) -> None:
-    if left_out:
-        unreadable.append(f"{name} is damaged, left out: {', '.join(dict.fromkeys(left_out))}")
-
-
-def _read_lines(path: Path, unreadable: list[str]) -> list[dict[str, Any]]:
-    if not path.is_file():
-        unreadable.append(f"{path.name} is missing")
-        return []
-    rows, damaged = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            damaged += 1
-            continue
-        if isinstance(row, dict) and all(isinstance(row.get(key), kind | None) for key, kind in _ROW.items()):
-            rows.append(row)
-        else:
-            damaged += 1
-    if damaged:
-        unreadable.append(f"{damaged} damaged line{'s' if damaged > 1 else ''} in {path.name} left out")
-    return rows
-
-
-_ROW = {"stage": str, "type": str, "phase": str, "seed": int}

@@ -65,7 +65,7 @@ def check_parity(engine: RolloutEngine, trainer: Any, prompts: list[list[int]], 
             reason="the engine samples from another policy than the one trained: stale or wrong weights, another dtype "
             "or another temperature",
             remedy="compare the engine's model with the trainer's (dtype, tied head, adapters); if the difference is "
-            "rounding, raise rollout.parity_limit",
+            "rounding, raise engine.parity_limit",
         )
     return worst
 
@@ -93,8 +93,8 @@ def check_in_process(trainer: Any, rollouts: list[Rollout], limit: float | None)
             f"log-probs that {name} samples with differ from the trainer's by {worst:.2g}, limit {limit:g}",
             reason="token by token, with a cache, the model computes other numbers than in the pass that trains; its "
             "rollouts would be another policy's",
-            remedy="compare model.generate with model.forward in this dtype, or take rollout.engine: vllm; if the "
-            "difference is rounding, raise rollout.parity_limit; self_checks: {engine: false} trains nevertheless",
+            remedy="compare model.generate with model.forward in this dtype, or take engine.type: vllm; if the "
+            "difference is rounding, raise engine.parity_limit; self_checks: {engine: false} trains nevertheless",
         )
     return worst
 

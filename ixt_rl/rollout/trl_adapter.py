@@ -84,7 +84,7 @@ class EngineRollouts:
             raise ConfigError(
                 f"staleness={staleness} with {type(engine).__name__}",
                 reason="it samples only while the trainer waits",
-                remedy="use RayPool (rollout.engine: ray-vllm), or staleness 0",
+                remedy="use RayPool (engine.type: ray-vllm), or staleness 0",
             )
         self.engine = engine
         self.batch_size = batch_size

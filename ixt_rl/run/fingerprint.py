@@ -47,7 +47,7 @@ def ingredients(
     settings: dict[str, Any] = stage.model_dump(mode="json", exclude={"name", "init"})
     spec = spec_of(stage)
     if not spec.shared and not spec.makes_rows:
-        settings["engine"] = config.rollout.model_dump(mode="json", exclude=set(config.rollout.unread_sections))
+        settings["engine"] = config.engine.model_dump(mode="json", exclude=set(config.engine.unread_sections))
     for block, key, *_ in config.unread:
         if block is stage:
             del settings[key]
@@ -137,7 +137,7 @@ def _versions(config: RunConfig, stage: AnyStage) -> dict[str, str | None]:
     names = ["torch", "transformers", "trl", "tokenizers"]
     if getattr(stage, "lora", None) is not None:
         names.append("peft")
-    if config.rollout.engine != "transformers" and "engine" in spec_of(stage).needs:
+    if config.engine.type != "transformers" and "engine" in spec_of(stage).needs:
         names.append("vllm")
     if any(reward.type == "math" for reward in getattr(stage, "rewards", ())):
         names.append("math-verify")

@@ -141,7 +141,7 @@ def refuse_launcher() -> None:
 def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
     from ixt_rl.run.stages.engines import Engines
 
-    engines = Engines(config.rollout, config.model.dtype)
+    engines = Engines(config.engine, config.model.dtype)
     try:
         _run_all(config, folder, console, engines)
     finally:
@@ -175,7 +175,7 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
     from ixt_rl.run.stages.context import StageRun
 
     spec = spec_of(stage)
-    at = StageRun(seed, origin, config.model, config.rollout, config.self_checks, engines, folder, console)
+    at = StageRun(seed, origin, config.model, config.engine, config.self_checks, engines, folder, console)
     held: AbstractContextManager[None] = nullcontext()
     if spec.shared:  # other runs may be making the same base
         held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))

@@ -48,7 +48,7 @@ def override(rng: random.Random, folder: Path) -> None:
     file = folder / "run.yaml"
     file.write_text(GOOD, encoding="utf-8")
     known = ["seeds=[1,2]", "stages.rl.optim.lr=1e-4", "model={new: {tokenizer: bytes}}", "stages.0.steps=3"]
-    known += ["stages.rl.rewards.0.type=math", "threads=2", "rollout.engine=transformers", "expect=[{metric: a}]"]
+    known += ["stages.rl.rewards.0.type=math", "threads=2", "engine.type=transformers", "expect=[{metric: a}]"]
     _loaded(file, [mutate.text(rng, rng.choice(known)) for _ in range(rng.randint(1, 3))])
 
 

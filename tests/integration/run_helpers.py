@@ -17,7 +17,7 @@ def online(name: str, **changes: Any) -> dict[str, Any]:
         "data": {"world": "addition", "view": "parity"},
         "steps": 4,
         "rollouts_per_step": 16,
-        "rollout": {"max_new_tokens": 34},
+        "sampling": {"max_new_tokens": 34},
         "optim": {"lr": 1e-3},
         "rewards": [{"type": "world"}],
         "evaluation": {"every": 2, "problems": 8},
@@ -31,8 +31,8 @@ def base(steps: int = 20) -> dict[str, Any]:
 
 
 def gap(**changes: Any) -> dict[str, Any]:
-    data, rollout = {"world": "addition", "view": "parity"}, {"max_new_tokens": 34}
-    return {"name": "gap", "type": "evaluate", "data": data, "rollout": rollout, "problems": 8, **changes}
+    data, sampling = {"world": "addition", "view": "parity"}, {"max_new_tokens": 34}
+    return {"name": "gap", "type": "evaluate", "data": data, "sampling": sampling, "problems": 8, **changes}
 
 
 def sip(name: str, /, **changes: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def sip(name: str, /, **changes: Any) -> dict[str, Any]:
         "judge": {},
         "steps": 4,
         "batch_size": 4,
-        "rollout": {"max_new_tokens": 24},
+        "sampling": {"max_new_tokens": 24},
         "optim": {"lr": 1e-3},
         "evaluation": {"every": 2, "prefixes": 6, "curve_prefixes": 4},
     }

@@ -193,8 +193,8 @@ def test_tokens_of_the_judge_are_in_the_ledger_of_what_is_trained_on_them(place)
     assert told["mean"]["asked/cost"] == pytest.approx(100 * repaired * DOCUMENTS / 1e6)
     assert told["mean"]["flops"] == 2 * 1000 * 120 * repaired * DOCUMENTS
     last = rows(folder / "stages" / "ixt" / "seed1")[-1]
-    assert last["tokens/judged"] > 0
-    assert last["flops/annotate"] == 2 * 1000 * last["tokens/judged"]
+    assert last["tokens/annotate"] > 0
+    assert last["flops/annotate"] == 2 * 1000 * last["tokens/annotate"]
 
 
 def test_a_judge_that_is_down_stops_the_run_and_is_asked_again(place):
@@ -236,7 +236,7 @@ def test_rewritten_suffixes_are_candidates_of_sip(place):
     sip = {
         "name": "sip", "type": "sip", "data": {"sources": [{"from": "rewritten"}], "suffix_tokens": 12},
         "objective": "sft-rewrite", "rewriter": {"from": "rewritten"}, "steps": 2, "batch_size": 2,
-        "rollout": {"max_new_tokens": 12}, "optim": {"lr": 1e-3}, "evaluation": None,
+        "sampling": {"max_new_tokens": 12}, "optim": {"lr": 1e-3}, "evaluation": None,
     }  # fmt: skip
     folder = run_config(run(place, annotated(place), rewritten, sip))
     made = read_rows(folder / "stages" / "rewritten" / "rows")

@@ -76,7 +76,7 @@ def run(folder) -> Path:
         },
         {
             "name": "rl", "type": "intro", "data": data, "steps": 2, "rollouts_per_step": 4, "group_size": 2,
-            "rollout": {"max_new_tokens": 6}, "optim": {"lr": 1e-3}, "evaluation": {"every": 2},
+            "sampling": {"max_new_tokens": 6}, "optim": {"lr": 1e-3}, "evaluation": {"every": 2},
             "template": {**chat, "chat_template_kwargs": {"enable_thinking": False}},
             "rewards": [{"type": "python", "path": f"{reward}:seen"}],
             "reward_errors": {"max_share": 0.0, "max_total": 0},

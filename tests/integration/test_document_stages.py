@@ -82,7 +82,7 @@ def test_the_ledger_goes_on_along_the_pipeline(chain_run):
     assert tail["flops/train"] > plain["flops/train"]
     assert tail["flops"] == pytest.approx(tail["flops/train"] + tail["flops/annotate"])
     assert tail["flops/train"] / tail["tokens"] == pytest.approx(plain["flops/train"] / plain["tokens"])
-    assert tail["tokens/judged"] > 0
+    assert tail["tokens/annotate"] > 0
 
 
 def test_the_report_has_the_arms(chain_run):

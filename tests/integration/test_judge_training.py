@@ -25,7 +25,7 @@ TINY = [
     "model={new: {tokenizer: bytes, hidden_size: 32, heads: 2, intermediate_size: 64, max_positions: 4096}}",
     "stages.train.data.eval_rows=2", "stages.train.template.chat=false", "stages.train.steps=2",
     "stages.train.rollouts_per_step=8", "stages.train.group_size=4", "stages.train.micro_batch_size=8",
-    "stages.train.rollout.max_new_tokens=8", "stages.train.evaluation.problems=2", "stages.train.optim.lr=1e-3",
+    "stages.train.sampling.max_new_tokens=8", "stages.train.evaluation.problems=2", "stages.train.optim.lr=1e-3",
 ]  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_two_updates_of_a_judge(tmp_path):
     trained, evaluated = metrics(folder, "train"), metrics(folder, "eval")
     assert [row["step"] for row in trained][-1] == 2
     assert {row["verdict/unreadable"] for row in trained} == {1.0}
-    assert all(row["excluded_share"] == 0 for row in trained)
+    assert all(row["rollout/undecided"] == 0 for row in trained)
     assert evaluated[-1]["greedy/checked"] == -0.5 and evaluated[-1]["greedy/undecided"] == 0
     start = {name: value.clone() for name, value in weights_of(folder / "initial").items()}
     after = weights(folder)
@@ -77,11 +77,11 @@ def test_two_updates_of_a_rewriter(tmp_path):
     brief(tmp_path / "brief")
     reward = f'stages.train.rewards=[{{type: rewrite, judge: "python:{judge}:judge"}}]'
     model = f"model={{path: {tmp_path / 'brief'}}}"
-    more = ["stages.train.rollouts_per_step=16", "stages.train.rollout.temperature=1.0"]
+    more = ["stages.train.rollouts_per_step=16", "stages.train.sampling.temperature=1.0"]
     folder = run_config(shipped("rewriter", tmp_path, *TINY[1:], *more, model, reward))
     trained = metrics(folder, "train")
     assert [row["step"] for row in trained][-1] == 2
-    assert all(row["excluded_share"] == 0 and row.get("rewrite/undecided", 0) == 0 for row in trained)
+    assert all(row["rollout/undecided"] == 0 and row.get("rewrite/undecided", 0) == 0 for row in trained)
     seen = [row["reward"] for row in trained]
     assert any(value > 0 for value in seen) and all(0 <= value <= 1 for value in seen)
     assert min(row["rewrite/unreadable"] for row in trained) < 1
@@ -195,7 +195,7 @@ def test_a_judge_learns_the_right_verdict(tmp_path):
             "judge", tmp_path, f"model={{path: {tmp_path / 'coin'}}}", "threads=1", "stages.train.template.chat=false",
             "stages.train.data.eval_rows=100", f"stages.train.rewards.0.rubric={tmp_path / 'toy.yaml'}",
             "stages.train.steps=60", "stages.train.rollouts_per_step=64", "stages.train.group_size=2",
-            "stages.train.micro_batch_size=64", "stages.train.rollout={max_new_tokens: 3, max_prompt_tokens: 128}",
+            "stages.train.micro_batch_size=64", "stages.train.sampling={max_new_tokens: 3, max_prompt_tokens: 128}",
             "stages.train.optim.lr=1.5e-3", "stages.train.evaluation={every: 60, problems: 100}",
             "stages.train.gradient_checkpointing=false", "stages.train.checkpoint_every=null",
         )

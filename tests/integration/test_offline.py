@@ -64,7 +64,7 @@ def test_a_run_on_local_files_reaches_nothing(reached, tmp_path):
     data = {"path": str(tmp_path / "sums.jsonl"), "question": "q", "answer": "a", "eval_rows": 4}
     stage = online("files", type="grpo", init="model", data=data, rewards=[{"type": "math"}], steps=1)
     model = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
-    run = config(tmp_path, [{**stage, "evaluation": None, "rollout": {"max_new_tokens": 8}}], model={"new": model})
+    run = config(tmp_path, [{**stage, "evaluation": None, "sampling": {"max_new_tokens": 8}}], model={"new": model})
     assert not asks_hub(run)
     done = CliRunner().invoke(main, ["run", str(tmp_path / "run.yaml")], catch_exceptions=False)
     assert done.exit_code == 0, done.output

@@ -31,7 +31,7 @@ def run_of(folder: Path, name: str):
     asked, reward = folder / "asked.txt", folder / "reward.py"
     reward.write_text(f"PLACE = {str(asked)!r}\n{REWARD}")
     stage = online("rl", init="model", type="grpo", data={"path": str(problems)}, epochs=1.5, rollouts_per_step=8,
-                   rollout={"max_new_tokens": 6}, rewards=[{"type": "python", "path": f"{reward}:f"}],
+                   sampling={"max_new_tokens": 6}, rewards=[{"type": "python", "path": f"{reward}:f"}],
                    optim={"name": "adafactor", "lr": 1e-3}, checkpoint_every=2)  # fmt: skip
     del stage["steps"], stage["evaluation"]
     model = {"new": {"tokenizer": "bytes", "hidden_size": 32, "heads": 2, "intermediate_size": 64}}

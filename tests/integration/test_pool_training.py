@@ -98,7 +98,7 @@ def test_logprobs_agree_after_every_large_update(tmp_path, pool, method, options
     trainer = train(tmp_path, pool, method, **options)
     assert len(logged(trainer, "parity/logp_abs_max")) == 3
     assert max(logged(trainer, "parity/logp_abs_max")) <= 1e-3
-    assert max(logged(trainer, "mismatch/logp_abs")) <= 1e-3
+    assert max(logged(trainer, "sampler/logp_abs")) <= 1e-3
     assert logged(trainer, "rollout/staleness") == [0, 0, 0]
     assert {entry["version"] for entry in pool.stats()} == {2}
 
@@ -112,7 +112,7 @@ def test_logprobs_agree_with_lora(tmp_path, pool):
 def test_sampling_ahead_trains_on_the_version_before(tmp_path, pool):
     trainer = train(tmp_path, pool, "grpo", staleness=1, max_steps=4)
     assert logged(trainer, "rollout/staleness") == [0, 1, 1, 1]
-    apart = logged(trainer, "mismatch/logp_abs")
+    apart = logged(trainer, "sampler/logp_abs")
     assert apart[0] <= 1e-3 < min(apart[1:])  # an update at 1e-2 lies between sampling and training
 
 

@@ -38,7 +38,7 @@ def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
     assert [r["step"] for r in losses] == [1, 5, 10, 15, 20]
     assert losses[-1]["flops"] > losses[0]["flops"] > 0
     trained = [r for r in rows(folder) if r["stage"] == "intro" and r["phase"] == "train"][-1]
-    for metric in ("kept_share", "posterior_kl", "entropy", "factor/taken", "factor/clipped", "rollout/strict"):
+    for metric in ("rollout/kept", "factor/kl", "entropy", "factor/taken", "factor/clipped", "rollout/strict"):
         assert metric in trained
     AutoModelForCausalLM.from_pretrained(folder / "model")  # an ordinary Hugging Face folder
 
@@ -103,7 +103,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch, meth
     report = json.loads((tmp_path / "runs" / "stopped" / "summary.json").read_text())
     assert report["status"] == "stopped"
     folder = run_config(stopped)
-    kept = [row["kept_share"] for row in rows(folder) if row.get("kept_share") is not None]
+    kept = [row["rollout/kept"] for row in rows(folder) if row.get("rollout/kept") is not None]
     assert method == "grpo" or max(kept) > 0
     resumed, expected = weights(folder), weights(straight)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
@@ -146,8 +146,8 @@ def test_a_throwing_reward_costs_samples_and_beyond_its_budget_the_run(tmp_path)
     assert summary["reward_errors"] == len(failures)
     assert "even length" in summary["notes"][0]
     trained = [r for r in rows(lenient) if r["stage"] == "intro" and r["phase"] == "train"][-1]
-    assert trained["excluded_share"] == pytest.approx(len(failures) / 16)
-    assert trained["kept_share"] == pytest.approx(1 - len(failures) / 16)
+    assert trained["rollout/undecided"] == pytest.approx(len(failures) / 16)
+    assert trained["rollout/kept"] == pytest.approx(1 - len(failures) / 16)
 
     with pytest.raises(RewardError, match="even length"):
         run_config(config(tmp_path, [base(5), {**stage, "reward_errors": {"max_total": 0}}], name="strict"))
@@ -167,10 +167,10 @@ def test_file_data_with_math_rewards(tmp_path, data_suffix):
     }  # fmt: skip
     stage = online(
         "train", init=None, data=data, rewards=[{"type": "math"}], steps=2, micro_batch_size=8,
-        rollout={"max_new_tokens": 8, "max_prompt_tokens": 128}, evaluation={"every": 2, "problems": 4},
+        sampling={"max_new_tokens": 8, "max_prompt_tokens": 128}, evaluation={"every": 2, "problems": 4},
     )  # fmt: skip
     model = {"new": {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}}
-    untrained = {"name": "base", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 8}, "problems": 4}
+    untrained = {"name": "base", "type": "evaluate", "data": data, "sampling": {"max_new_tokens": 8}, "problems": 4}
     folder = run_config(config(tmp_path, [untrained, stage], model=model))
     measured, summary = json.loads((folder / "summary.json").read_text())["stages"]
     assert summary["prompt_lengths"]["count"] == 16

@@ -22,7 +22,7 @@ STAGES = {
     "chain": [sip("dpo", objective="dpo")],
 }
 SAMPLED = {"addition": ("intro", "grpo"), "chain": ("dpo",)}
-MORE = {"vllm": [], "ray-vllm": ["rollout.pool.weight_transfer=broadcast"]}
+MORE = {"vllm": [], "ray-vllm": ["engine.pool.weight_transfer=broadcast"]}
 
 
 @pytest.mark.parametrize(("engine", "world"), [("vllm", "addition"), ("ray-vllm", "addition"), ("vllm", "chain")])
@@ -33,7 +33,7 @@ def test_a_run_with_another_engine(tmp_path, engine, world):
     }  # head_dim 32, which vLLM's CPU build takes
     config(tmp_path, STAGES[world], model=model)
     done = subprocess.run(
-        [sys.executable, "-m", "ixt_rl", "run", str(tmp_path / "run.yaml"), f"rollout.engine={engine}", *MORE[engine]],
+        [sys.executable, "-m", "ixt_rl", "run", str(tmp_path / "run.yaml"), f"engine.type={engine}", *MORE[engine]],
         capture_output=True,
         text=True,
         timeout=400,
@@ -47,4 +47,4 @@ def test_a_run_with_another_engine(tmp_path, engine, world):
         assert parity
         assert max(parity) <= 1e-3
         assert all(row["rollout/staleness"] == 0 for row in train if "rollout/staleness" in row)
-    assert f"engine: {engine}" in (tmp_path / "runs" / "run" / "config.yaml").read_text()
+    assert f"type: {engine}" in (tmp_path / "runs" / "run" / "config.yaml").read_text()

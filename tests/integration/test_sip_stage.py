@@ -134,7 +134,7 @@ def test_files_with_a_judge_and_a_rewriter_from_a_file(tmp_path):
         data={**corpus, "sources": [{"path": documents(tmp_path, "train.jsonl", 0)}]},
         rewriter={"model": f"python:{tmp_path / 'mine.py'}:rewrite"},
         judge=asked,
-        rollout={"max_new_tokens": 16},
+        sampling={"max_new_tokens": 16},
         steps=2,
         evaluation={
             "every": 2,
@@ -201,7 +201,7 @@ def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_s
     notes = json.loads((folder / "summary.json").read_text())["stages"][0]["notes"]
     assert any("candidates undecided, left out of their groups" in note for note in notes), notes
     trained = [row for row in rows(folder) if row["phase"] == "train"]
-    assert trained[0]["undecided_share"] > 0
+    assert trained[0]["candidates/undecided"] > 0
     assert trained[-1]["loss"] is not None
 
 
@@ -222,7 +222,7 @@ def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_s
         ({"judge": {"model": "gpt"}}, "python:FILE.py:FUNCTION"),
         ({"rewriter": {"prompt": "qualty"}}, "did you mean `quality`"),
         ({"rewriter": {"model": "openai:any", "error": 0.5}}, "only a world's rewriter errs"),
-        ({"objective": "grpo", "rollout": {"max_new_tokens": 8, "top_k": 5}}, "truncated sampling"),
+        ({"objective": "grpo", "sampling": {"max_new_tokens": 8, "top_k": 5}}, "truncated sampling"),
         ({"data": {"world": "chains", "passages": 4}}, "did you mean `chain`"),
     ],
 )

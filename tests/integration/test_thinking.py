@@ -117,7 +117,7 @@ def on_files(folder: Path, **changes):
         "data": {"path": str(documents), "suffix_tokens": 3, "eval_rows": 4},
         "steps": 2,
         "rollouts_per_step": 8,
-        "rollout": {"max_new_tokens": 24},
+        "sampling": {"max_new_tokens": 24},
         "optim": {"lr": 1e-3},
         "rewards": [{"type": "judge", "judge": f"python:{folder / 'judge.py'}:starts_alike"}],
         "grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
@@ -167,7 +167,7 @@ def test_undecided_is_excluded(tmp_path, thinks, monkeypatch):
     monkeypatch.setattr("tests.integration.test_thinking.JUDGE", "def starts_alike(fields):\n    return None\n")
     folder = run_config(on_files(tmp_path))
     train = [row for row in rows(folder) if row["phase"] == "train"]
-    assert train[0]["excluded_share"] == 7 / 8  # the one without a thought is 0, not undecided
+    assert train[0]["rollout/undecided"] == 7 / 8  # the one without a thought is 0, not undecided
     final = [row for row in rows(folder) if row["phase"] == "eval"][-1]
     assert (final["sampled/undecided"], final["sampled/checked"]) == (0.75, 0.0)
 

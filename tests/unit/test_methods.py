@@ -111,7 +111,7 @@ stages:
     data: {world: addition, view: parity}
     steps: 4
     rollouts_per_step: 16
-    rollout: {max_new_tokens: 34}
+    sampling: {max_new_tokens: 34}
     optim: {lr: 1e-3}
     rewards: [{type: world}]
     new: {strength: 2.0}

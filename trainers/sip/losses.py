@@ -58,7 +58,7 @@ def candidate_loss(
     others = torch.tensor([float(text.copies) for text in texts], device=device) - rollouts
     sampled_N = torch.tensor([p for text in texts for p in text.logprobs or [nan] * len(text.ids)], device=device)
     log_ratio_N = logp_N.detach().float() - sampled_N
-    observe("mismatch/logp_abs", log_ratio_N.abs())
+    observe("sampler/logp_abs", log_ratio_N.abs())
     weights_N = torch.ones_like(log_ratio_N)
     if correction is not None:
         weights_N = correction.weights(log_ratio_N, rows_N)

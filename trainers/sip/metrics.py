@@ -23,8 +23,8 @@ class Shares:
         chosen_alone/s                  the text was written by s and by nobody else
         score/s, score/best             mean score; undecided ones do not count
         ties/all, ties/best             all scores equal, nothing to choose; several texts have the highest
-        identical_share                 candidates equal to another one of their group
-        undecided_share                 candidates without a score
+        candidates/identical            candidates equal to another one of their group
+        candidates/undecided            candidates without a score
         perfect/any_rollout             groups with a rollout of score 1, among those with a decided rollout; on a
                                         pairwise axis it is better than every other text, which ties make rare
         judge/spread                    standard deviation of a score over the judge's repeats, where it says so
@@ -41,11 +41,11 @@ class Shares:
         for text in group.texts:
             for source, written in text.written.items():
                 self.values[f"score/{source}"] += [nan if text.score is None else text.score] * written
-            self.values["undecided_share"] += [float(text.score is None)] * text.copies
+            self.values["candidates/undecided"] += [float(text.score is None)] * text.copies
             spread = getattr(text.candidate.verdict, "spread", None)
             self.values["judge/spread"].append(nan if spread is None else spread)
         copies = sum(text.copies for text in group.texts)
-        self.values["identical_share"].append(1 - len(group.texts) / copies)
+        self.values["candidates/identical"].append(1 - len(group.texts) / copies)
         self.values["ties/all"].append(float(group.tied))
         rollouts = [text.score for text in group.decided if text.written["rollout"]]
         self.values["perfect/any_rollout"].append(float(1.0 in rollouts) if rollouts else nan)
@@ -143,7 +143,7 @@ def metric_names(sources: Sequence[str] = SOURCES) -> tuple[str, ...]:
         *verified_names(sources),
         *("skipped/tie", "skipped/undecided", "skipped/no_rewrite"),
         *(f"{source}/missing" for source in sources if source not in ("original", "rollout")),
-        *("rollout/tokens", "rollout/ended", "mismatch/logp_abs", "train/logp"),
+        *("rollout/tokens", "rollout/ended", "sampler/logp_abs", "train/logp"),
         *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),
     )
 
@@ -156,7 +156,14 @@ def verified_names(sources: Sequence[str] = SOURCES) -> list[str]:
 def share_names(sources: Sequence[str] = SOURCES) -> list[str]:
     """All metrics of `Shares`."""
     kinds = ("chosen", "chosen_raw", "chosen_alone", "rejected", "rejected_raw", "score")
-    single = ("ties/all", "ties/best", "identical_share", "undecided_share", "perfect/any_rollout", "judge/spread")
+    single = (
+        "ties/all",
+        "ties/best",
+        "candidates/identical",
+        "candidates/undecided",
+        "perfect/any_rollout",
+        "judge/spread",
+    )
     return [*(f"{kind}/{source}" for kind in kinds for source in sources), "score/best", *single]
 
 

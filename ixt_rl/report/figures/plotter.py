@@ -152,7 +152,7 @@ class Plotter:
             return None if reasoned is None else 1 - reasoned
 
         panels: list[tuple[str, str, Value]] = [
-            ("kept share of rollouts", "kept_share", plain("kept_share")),
+            ("kept share of rollouts", "rollout/kept", plain("rollout/kept")),
             ("lucky share of the right ones", "rollout/lucky_of_kept", plain("rollout/lucky_of_kept")),
             ("share without reasoning", "rollout/reasoned", unreasoned),
             ("completion length (tokens)", "completions/mean_length", plain("completions/mean_length")),

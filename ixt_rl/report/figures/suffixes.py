@@ -18,7 +18,7 @@ _CHOICES = (
     ("chosen/rewrite", "rewrites among the chosen"),
     ("chosen/original", "originals among the chosen"),
     ("ties/best", "several texts have the highest score"),
-    ("identical_share", "candidates with another's text"),
+    ("candidates/identical", "candidates with another's text"),
     ("rejected/rollout", "rollouts among the rejected"),
 )
 _SCORES = (
@@ -29,7 +29,7 @@ _SCORES = (
     ("score/rewrite", "mean score of rewrites"),
     ("score/original", "mean score of originals"),
     ("judge/self_agreement", "judge: same verdict in both orders"),
-    ("undecided_share", "candidates undecided"),
+    ("candidates/undecided", "candidates undecided"),
 )
 
 

@@ -20,7 +20,7 @@ class StageRun:
         seed: of the run; None for a stage before anything that draws by it.
         origin: folder or hub id of the model that it starts from.
         model: the run's `model` block: dtype, attention.
-        rollout: the run's `rollout` block: what samples.
+        engine: the run's `engine` block: what samples.
         self_checks: what is compared before the first update.
         engines: engines outside the trainer's model, shared by the run's stages.
         folder: where files go.
@@ -30,7 +30,7 @@ class StageRun:
     seed: int | None
     origin: str
     model: ModelBlock
-    rollout: EngineBlock
+    engine: EngineBlock
     self_checks: SelfChecksBlock
     engines: Engines
     folder: StageFolder

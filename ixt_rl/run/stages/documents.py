@@ -10,7 +10,7 @@ import torch
 
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.documents import DocumentEvaluationBlock, FileCorpusBlock
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import (
     PromptTemplate,
 )
@@ -129,7 +129,7 @@ def _task(stage: DocumentStage) -> Task | None:
 
 def _engine(stage: DocumentStage, at: StageRun, trainer: IXTTrainer) -> RolloutEngine | None:
     assert stage.evaluation is not None
-    section = RolloutBlock(max_new_tokens=stage.evaluation.max_new_tokens)
+    section = SamplingBlock(max_new_tokens=stage.evaluation.max_new_tokens)
     return at.engines.get(section, at.origin, eos_ids(trainer.model, trainer.processing_class))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.blocks.engine import EngineBlock
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.rollout.engine import RolloutEngine
 
 
@@ -22,7 +22,7 @@ class Engines:
         self._key: str | None = None
         self._engine: RolloutEngine | None = None
 
-    def get(self, sampling: RolloutBlock, model: str, eos_ids: tuple[int, ...]) -> RolloutEngine | None:
+    def get(self, sampling: SamplingBlock, model: str, eos_ids: tuple[int, ...]) -> RolloutEngine | None:
         """The engine of a stage, None for `transformers`; its weights may be another stage's.
 
         Args:
@@ -31,7 +31,7 @@ class Engines:
             eos_ids: ids that end a completion.
         """
         section = self._section
-        if section.engine == "transformers":
+        if section.type == "transformers":
             return None
         settings: dict[str, Any] = {
             "eos_ids": list(eos_ids),
@@ -43,8 +43,8 @@ class Engines:
             "kv_cache_gib": section.vllm.kv_cache_gib,
             "enforce_eager": section.vllm.eager,
         }
-        pool = section.pool.model_dump() if section.engine == "ray-vllm" else {}
-        key = json.dumps([section.engine, settings, pool, _architecture(model)], sort_keys=True)
+        pool = section.pool.model_dump() if section.type == "ray-vllm" else {}
+        key = json.dumps([section.type, settings, pool, _architecture(model)], sort_keys=True)
         if key != self._key:
             self.close()
             self._engine = _start(model, settings, pool)
@@ -58,7 +58,7 @@ class Engines:
         self._engine = self._key = None
 
 
-def _max_model_len(sampling: RolloutBlock, model: str) -> int:
+def _max_model_len(sampling: SamplingBlock, model: str) -> int:
     from transformers import AutoConfig
 
     most = sampling.max_prompt_tokens + sampling.max_new_tokens

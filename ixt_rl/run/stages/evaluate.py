@@ -26,14 +26,14 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
     model, tokenizer = load_model(at.origin, at.model, train=False), load_tokenizer(at.origin, at.model)
     task = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True)
     ends = eos_ids(model, tokenizer)
-    engine = at.engines.get(stage.rollout, at.origin, ends)
+    engine = at.engines.get(stage.sampling, at.origin, ends)
     if engine is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
-        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.rollout.batch_size)
+        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.sampling.batch_size)
     else:
         send_policy(engine, model, 0)
-    section = with_room(stage.rollout, at.model)
+    section = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(
         section.max_new_tokens,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ixt_rl.blocks.model import ModelBlock
-from ixt_rl.blocks.sampling import RolloutBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.config.positions import model_positions
 from ixt_rl.data.questions import LengthAudit, audit_lengths
 from ixt_rl.evaluation.tasks import Task
 
 
-def fitting(task: Task, rows: list[dict], section: RolloutBlock, tokenizer) -> tuple[list[dict], LengthAudit]:
-    """Rows whose prompts, plain and told, are as long as `rollout.on_long` lets them be, with the prompts' ids."""
+def fitting(task: Task, rows: list[dict], section: SamplingBlock, tokenizer) -> tuple[list[dict], LengthAudit]:
+    """Rows whose prompts, plain and told, are as long as `sampling.on_long` lets them be, with the prompts' ids."""
     options = task.chat_template_kwargs
     columns = ("prompt", "told_prompt")
     made = [
@@ -25,7 +25,7 @@ def fitting(task: Task, rows: list[dict], section: RolloutBlock, tokenizer) -> t
     return audit_lengths(rows, lengths, section.max_prompt_tokens, section.on_long)
 
 
-def with_room(section: RolloutBlock, model: ModelBlock) -> RolloutBlock:
+def with_room(section: SamplingBlock, model: ModelBlock) -> SamplingBlock:
     """`section`, with prompts no longer than the model's positions less a completion, where those are known."""
     positions = model_positions(model)
     if positions is None:
@@ -34,5 +34,5 @@ def with_room(section: RolloutBlock, model: ModelBlock) -> RolloutBlock:
     return section.model_copy(update={"max_prompt_tokens": min(section.max_prompt_tokens, room)})
 
 
-def prompt_limit(section: RolloutBlock) -> int | None:
+def prompt_limit(section: SamplingBlock) -> int | None:
     return section.max_prompt_tokens if section.on_long == "truncate" else None

@@ -46,7 +46,7 @@ def suffix_rewriter(
     if section.model == WORLD:
         assert isinstance(stage.data, WorldPassagesBlock)
         function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, seed))
-    tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpusBlock) else stage.rollout.max_new_tokens
+    tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpusBlock) else stage.sampling.max_new_tokens
     parameters = rewriter_parameters(stage)
     with _backend(section, function, folder, "rewriter") as (backend, cache):
         yield Rewriter(

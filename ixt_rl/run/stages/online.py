@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ixt_rl.blocks.sampling import EvaluationBlock, RolloutBlock
+from ixt_rl.blocks.sampling import EvaluationBlock, SamplingBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -38,7 +38,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     tokenizer = load_tokenizer(at.origin, at.model)
     task = make_task(stage.data, stage.template, rewards.measure, tokenizer)
     wanted = stage.rollouts_until(stage.steps or 0) // stage.group_size  # of a world; a file gives all
-    sampling = with_room(stage.rollout, at.model)
+    sampling = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
     stage = stage.lasting(len(rows))
     model = load_model(at.origin, at.model, train=True)
@@ -54,13 +54,13 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=EngineRollouts(
-            at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
+            at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer)),
             sampling.batch_size,
-            staleness=at.rollout.staleness,
-            parity_limit=at.rollout.parity_limit,
+            staleness=at.engine.staleness,
+            parity_limit=at.engine.parity_limit,
             max_prompt_tokens=prompt_limit(sampling),
         ),
-        correction=correction(at.rollout),
+        correction=correction(at.engine),
     )
     passes = _passes(stage, len(rows))
     for note in [*task.notes, *passes]:
@@ -101,11 +101,11 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
         "num_iterations": stage.num_iterations,
         "reward_weights": [reward.weight for reward in stage.rewards],
         "num_generations": stage.group_size,
-        "max_completion_length": stage.rollout.max_new_tokens,
-        "temperature": stage.rollout.temperature,
-        "top_p": stage.rollout.top_p,
-        "top_k": stage.rollout.top_k,
-        "min_p": stage.rollout.min_p or None,
+        "max_completion_length": stage.sampling.max_new_tokens,
+        "temperature": stage.sampling.temperature,
+        "top_p": stage.sampling.top_p,
+        "top_k": stage.sampling.top_k,
+        "min_p": stage.sampling.min_p or None,
         "gradient_checkpointing": stage.gradient_checkpointing,
     }
 
@@ -124,7 +124,7 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
         rows: the stage's metrics.
     """
     rows = [row for row in rows if row["phase"] == "train"]
-    kept = [row["kept_share"] for row in rows if row.get("kept_share") is not None]
+    kept = [row["rollout/kept"] for row in rows if row.get("rollout/kept") is not None]
     level = [row["frac_reward_zero_std"] for row in rows if row.get("frac_reward_zero_std") is not None]
     if kept and not any(kept):
         return ["no rationale was kept in any update: nothing was trained, and the model is the one it started from"]
@@ -133,16 +133,16 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _evaluator(section: EvaluationBlock | None, task: Task, rollout: RolloutBlock, trainer, tokenizer):
+def _evaluator(section: EvaluationBlock | None, task: Task, sampling: SamplingBlock, trainer, tokenizer):
     if section is None:
         return None
-    rows, _ = fitting(task, task.eval_rows(section.problems), rollout, tokenizer)
+    rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
     plan = EvaluationPlan(
-        rollout.max_new_tokens,
+        sampling.max_new_tokens,
         section.temperature,
         section.top_p,
         samples=section.samples,
-        max_prompt_tokens=prompt_limit(rollout),
+        max_prompt_tokens=prompt_limit(sampling),
         chat_template_kwargs=task.chat_template_kwargs,
     )
 

@@ -111,11 +111,11 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
         return JudgeReward(started_judge(spec), load_rubric(spec.rubric))
     if spec.type == "verdict":
         _require_columns(stage, "verdict", ())
-        return VerdictReward(load_rubric(spec.rubric), unreadable=spec.unreadable, limit=stage.rollout.max_new_tokens)
+        return VerdictReward(load_rubric(spec.rubric), unreadable=spec.unreadable, limit=stage.sampling.max_new_tokens)
     if spec.type == "rewrite":
         _require_columns(stage, "rewrite", _REWRITE_COLUMNS)
         judge = started_judge(spec, spec.repeats)
-        return RewriteReward(judge, unreadable=spec.unreadable, limit=stage.rollout.max_new_tokens)
+        return RewriteReward(judge, unreadable=spec.unreadable, limit=stage.sampling.max_new_tokens)
     return python_reward(spec.path)
 
 

@@ -67,11 +67,11 @@ def run(stage: SipStage, at: StageRun) -> None:
             judge=judge,
             rewriter=rewriter,
             rollouts=EngineRollouts(
-                at.engines.get(stage.rollout, at.origin, eos_ids(model, tokenizer)),
-                stage.rollout.batch_size,
-                parity_limit=at.rollout.parity_limit,
+                at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer)),
+                stage.sampling.batch_size,
+                parity_limit=at.engine.parity_limit,
             ),
-            correction=correction(at.rollout) if stage.objective == "grpo" else None,
+            correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
             peft_config=lora_config(stage.lora),
         )
@@ -120,11 +120,11 @@ def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> S
         reference_sync_steps=stage.reference_sync_steps,
         judge_parts=stage.judge_parts,
         judge_patience=stage.judge_patience,
-        max_completion_length=stage.rollout.max_new_tokens,
-        temperature=stage.rollout.temperature,
-        top_p=stage.rollout.top_p,
-        top_k=stage.rollout.top_k,
-        min_p=stage.rollout.min_p,
+        max_completion_length=stage.sampling.max_new_tokens,
+        temperature=stage.sampling.temperature,
+        top_p=stage.sampling.top_p,
+        top_k=stage.sampling.top_k,
+        min_p=stage.sampling.min_p,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=stage.batch_size // micro_batch,
         gradient_checkpointing=stage.gradient_checkpointing,
@@ -241,7 +241,7 @@ def _measure(
     chosen = prefixes if last else prefixes[: section.curve_prefixes]
     ids, found = [ids for ids, _ in chosen], [passage for _, passage in chosen]
     modes = [
-        Mode(mode_name(t), ids, SamplingParams(stage.rollout.max_new_tokens, t, seed=SAMPLING_SEED), keep=10)
+        Mode(mode_name(t), ids, SamplingParams(stage.sampling.max_new_tokens, t, seed=SAMPLING_SEED), keep=10)
         for t in section.temperatures
     ]
     metrics, texts, samples = trainer.rollouts.evaluated(

@@ -20,7 +20,7 @@ def ledger_columns(ledger: Ledger) -> dict[str, float]:
     totals = ledger.totals()
     return {
         "tokens": totals["tokens"].get("train", 0),
-        "tokens/judged": totals["tokens"].get("annotate", 0),
+        "tokens/annotate": totals["tokens"].get("annotate", 0),
         "flops/train": totals["flops"].get("train", 0.0),
         "flops/annotate": totals["flops"].get("annotate", 0.0),
     }

@@ -58,7 +58,7 @@ def training_arguments(
 def correction(section: EngineBlock) -> Correction | None:
     """The importance correction of a `rollout` block; None for the model's own rollouts, whose log-probs are the
     trainer's."""
-    if section.engine == "transformers" or section.correction is None:
+    if section.type == "transformers" or section.correction is None:
         return None
     return Correction(**section.correction.model_dump())
 

@@ -145,7 +145,7 @@ def test_prompts_that_are_none_are_refused(file):
 def prompted(file: Path, template: str, **changes):
     stage = {
         "name": "rl", "type": "intro", "data": {"path": str(file.parent / "rows.jsonl"), "columns": ["hint"]},
-        "template": template, "steps": 1, "rollouts_per_step": 4, "rollout": {"max_new_tokens": 4},
+        "template": template, "steps": 1, "rollouts_per_step": 4, "sampling": {"max_new_tokens": 4},
         "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}], **changes,
     }  # fmt: skip
     (file.parent / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2", "hint": "add"}\n')

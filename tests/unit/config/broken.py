@@ -20,7 +20,7 @@ stages:
     steps: 3
     rollouts_per_step: 8
     group_size: 4
-    rollout: {max_new_tokens: 8}
+    sampling: {max_new_tokens: 8}
     optim: {lr: 5e-7}
     rewards: [{type: world}]
     intro: {candidates: 5}
@@ -42,6 +42,19 @@ BROKEN = [
     Broken("unknown key", "steps: 3", "stepz: 3", "stages.rl.stepz", "3", ("did you mean `steps`", "line 13")),
     Broken("unknown top key", "name: trial", "name: trial\nseedz: [1]", "seedz", "[1]", ("`seeds`",)),
     Broken("nested unknown key", "lr: 5e-7", "lr: 5e-7, beta: 3", "stages.rl.optim.beta", "3", ("`betas`",)),
+    Broken("key before, run", "name: trial", "name: trial\nrollout: {}", "rollout", "{}", ("`engine` now",)),
+    Broken(
+        "key before, engine", "name: trial", "name: trial\nengine: {engine: 1}", "engine.engine", "1", ("`type` now",)
+    ),
+    Broken("key before, stage", "sampling: {max", "rollout: {max", "stages.rl.rollout", "{max", ("`sampling` now",)),
+    Broken(
+        "metric of before",
+        "name: trial",
+        "name: trial\nexpect: [{metric: kept_share, stage: rl, at_least: 0.1}]",
+        "the whole file",
+        "kept_share",
+        ("write rollout/kept",),
+    ),
     Broken("TRL's name", "lr: 5e-7", "learning_rate: 1", "stages.rl.optim.learning_rate", "1", ("`lr`",)),
     Broken("key one level up", "group_size: 4", "lr: 4", "stages.rl.lr", "4", ("did you mean `optim.lr`",)),
     Broken(
@@ -126,7 +139,7 @@ BROKEN = [
     Broken("null for a number", "lr: 5e-7", "lr: null", "stages.rl.optim.lr", "null", ("expected a number",)),
     Broken("empty value", "steps: 3", "steps:", "stages.rl.steps", "null", ("expected a whole number",)),
     Broken("number for text", "name: trial", "name: 7", "name", "7", ("in quotes",)),
-    Broken("list for block", "{max_new_tokens: 8}", "[8]", "stages.rl.rollout", "[8]", ("with max_new_tokens",)),
+    Broken("list for block", "{max_new_tokens: 8}", "[8]", "stages.rl.sampling", "[8]", ("with max_new_tokens",)),
     Broken("block for list", "[{type: world}]", "{type: world}", "stages.rl.rewards", "{type: ...}", ("a list",)),
     Broken("scalar for list", "name: trial", "name: trial\nseeds: 3", "seeds", "3", ("[a, b]",)),
     Broken(
@@ -523,7 +536,7 @@ BROKEN = [
         "tokens of no model",
         "max_new_tokens: 8",
         "max_new_tokens: 100000000",
-        "stages.rl.rollout.max_new_tokens",
+        "stages.rl.sampling.max_new_tokens",
         "100000000",
         ("at most 10000000",),
     ),
@@ -563,7 +576,7 @@ BROKEN = [
     Broken(
         "rollouts used again and sampled ahead",
         "intro: {candidates: 5}",
-        "intro: {importance_ratio: true}\n    num_iterations: 2\nrollout: {engine: ray-vllm, staleness: 1}",
+        "intro: {importance_ratio: true}\n    num_iterations: 2\nengine: {type: ray-vllm, staleness: 1}",
         "the whole file",
         "staleness=1",
         ("set staleness: 0",),
@@ -605,7 +618,7 @@ BROKEN = [
         "max_new_tokens: 8",
         "max_new_tokens: 4000",
         "stages",
-        "stage 'rl' has rollout.max_new_tokens=4000",
+        "stage 'rl' has sampling.max_new_tokens=4000",
         ("the model has 2048 positions", "lower it below 2048"),
     ),
     Broken(
@@ -613,8 +626,8 @@ BROKEN = [
         "max_new_tokens: 8",
         "max_new_tokens: 8, max_prompt_tokens: 2047",
         "stages",
-        "rollout.max_prompt_tokens=2047",
-        ("lower rollout.max_prompt_tokens to 2040",),
+        "sampling.max_prompt_tokens=2047",
+        ("lower sampling.max_prompt_tokens to 2040",),
     ),
     Broken(
         "groups that are compared by nothing",
@@ -638,7 +651,7 @@ stages:
   - name: measured
     type: evaluate
     data: {path: some/rows}
-    rollout: {max_new_tokens: 8}
+    sampling: {max_new_tokens: 8}
 """,
         "the whole file",
         "stage 'measured' measures all rows of some/rows (data.eval_rows=0)",

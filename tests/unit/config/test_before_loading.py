@@ -21,15 +21,15 @@ MODEL = {"new": {"tokenizer": "bytes"}}
 OPTIM = {"lr": 1e-3}
 RL = {
     "name": "rl", "type": "grpo", "data": {"path": "some/problems"}, "steps": 2, "rollouts_per_step": 8,
-    "rollout": {"max_new_tokens": 8}, "optim": OPTIM, "rewards": [{"type": "math"}],
+    "sampling": {"max_new_tokens": 8}, "optim": OPTIM, "rewards": [{"type": "math"}],
 }  # fmt: skip
 SIP = {
-    "name": "sip", "type": "sip", "data": {"world": "chain"}, "steps": 2, "rollout": {"max_new_tokens": 8},
+    "name": "sip", "type": "sip", "data": {"world": "chain"}, "steps": 2, "sampling": {"max_new_tokens": 8},
     "optim": OPTIM, "judge": {"model": "world"}, "evaluation": None,
 }  # fmt: skip
 ANSWERS = {"world": "chain", "documents": 8}
 SFT = {"name": "d", "type": "pretrain", "data": ANSWERS, "steps": 2, "optim": OPTIM}
-MEASURE = {"name": "m", "type": "evaluate", "data": {"path": "some/problems"}, "rollout": {"max_new_tokens": 8}}
+MEASURE = {"name": "m", "type": "evaluate", "data": {"path": "some/problems"}, "sampling": {"max_new_tokens": 8}}
 
 
 def load(tmp_path, stage, model=None):
@@ -234,9 +234,9 @@ def folder(request, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "says"),
     [
-        ({**RL, "rollout": {"max_new_tokens": 4000}}, "rollout.max_new_tokens=4000"),
-        ({**RL, "rollout": {"max_new_tokens": 8, "max_prompt_tokens": 4000}}, "rollout.max_prompt_tokens=4000"),
-        ({**MEASURE, "data": {"world": "addition"}, "rollout": {"max_new_tokens": 2048}}, "no room for a prompt"),
+        ({**RL, "sampling": {"max_new_tokens": 4000}}, "sampling.max_new_tokens=4000"),
+        ({**RL, "sampling": {"max_new_tokens": 8, "max_prompt_tokens": 4000}}, "sampling.max_prompt_tokens=4000"),
+        ({**MEASURE, "data": {"world": "addition"}, "sampling": {"max_new_tokens": 2048}}, "no room for a prompt"),
         ({**SFT, "evaluation": {"max_new_tokens": 4000}}, "evaluation.max_new_tokens=4000"),
         (
             {
@@ -267,8 +267,8 @@ def test_lengths_beyond_a_local_models_positions(stage, says, folder, tmp_path):
 
 
 def test_lengths_that_fit_pass(folder, tmp_path):
-    load(tmp_path, {**RL, "rollout": {"max_new_tokens": 1024, "max_prompt_tokens": 1024}}, {"path": folder})
-    load(tmp_path, {**RL, "rollout": {"max_new_tokens": 2047}}, {"path": folder})
+    load(tmp_path, {**RL, "sampling": {"max_new_tokens": 1024, "max_prompt_tokens": 1024}}, {"path": folder})
+    load(tmp_path, {**RL, "sampling": {"max_new_tokens": 2047}}, {"path": folder})
 
 
 def test_a_local_judge_has_room_for_a_prompt(folder, tmp_path):

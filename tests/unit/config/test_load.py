@@ -169,7 +169,7 @@ def test_stage_names_may_hold_dots_and_the_last_override_wins(tmp_path):
         ("model={new: {layers: 1, layers: 2}}", "model", "written twice"),
         ("seeds=[1", "seeds", "quote the value"),
         ("stages.rl.type=gro", "stages.rl.type", "did you mean `grpo`"),
-        ("stages.rl.rollout.top_p=0.5", "stages.rl", "biased"),
+        ("stages.rl.sampling.top_p=0.5", "stages.rl", "biased"),
     ],
 )
 def test_overrides_are_validated_like_the_file(override: str, path: str, says: str, file):
@@ -186,7 +186,7 @@ def test_resolved_fills_in_defaults_and_loads_back_to_the_same(file, tmp_path):
     config = load_run(file)
     plain = resolved(config)
     assert plain["stages"][1]["intro"]["clip"] == 200.0
-    assert plain["stages"][1]["rollout"]["temperature"] == 1.0
+    assert plain["stages"][1]["sampling"]["temperature"] == 1.0
     assert "grpo" not in plain["stages"][1]
     again = tmp_path / "again.yaml"
     again.write_text(dump_yaml(plain))
@@ -292,7 +292,7 @@ TOLD_MORE = "{prompt: '{question} {context}', told: '{question} {context} {criti
 def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, columns, template, wrong):
     data = tmp_path / "rows.jsonl"
     data.write_text("{}\n")
-    gap = "- {name: gap, type: evaluate, rollout: {max_new_tokens: 8}, data: {world: addition}}\n"
+    gap = "- {name: gap, type: evaluate, sampling: {max_new_tokens: 8}, data: {world: addition}}\n"
     file.write_text(file.read_text().replace("  - name: rl", f"  {gap}  - name: rl"))
     changes = [f"stages.{stage}.data={{path: '{data}', eval_rows: 1, answer: gold, columns: {columns}}}"]
     changes += [f"stages.{stage}.template={template}", "model.new.tokenizer=bytes"]
@@ -305,7 +305,7 @@ def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, colum
 
 
 def test_raft_may_truncate_but_not_with_an_importance_ratio(file):
-    raft = ["stages.rl.type=raft", "stages.rl.rollout.top_p=0.9"]
+    raft = ["stages.rl.type=raft", "stages.rl.sampling.top_p=0.9"]
     load_run(file, raft)
     with pytest.raises(InvalidConfig, match="biased"):
         load_run(file, [*raft, "stages.rl.raft.importance_ratio=true"])
@@ -327,7 +327,7 @@ def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, mo
         "stages=[]",
         "model={path: ./model}",
         "stages=[{name: rl, type: raft, data: {path: rows.jsonl}, steps: 1, rollouts_per_step: 4, "
-        "rollout: {max_new_tokens: 4}, optim: {lr: 1e-5}, "
+        "sampling: {max_new_tokens: 4}, optim: {lr: 1e-5}, "
         "rewards: [{type: python, path: 'reward.py:short'}]}]",
     ]
     config = load_run(file, overrides)

@@ -83,7 +83,7 @@ def loaded(folder: Path, **changes: Any):
         "data": {"world": "addition"},
         "steps": 4,
         "rollouts_per_step": 16,
-        "rollout": {"max_new_tokens": 34},
+        "sampling": {"max_new_tokens": 34},
         "optim": {"lr": 1e-3},
         "rewards": [{"type": "world"}],
         **changes,

@@ -66,7 +66,7 @@ def test_what_is_undecided_stands_beside_the_mean_and_bounds_it(tmp_path):
 
 def gap(metrics, data, least=0.2):
     stage = EvaluateStage.model_validate(
-        {"name": "gap", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 4}, "min_told_gap": least}
+        {"name": "gap", "type": "evaluate", "data": data, "sampling": {"max_new_tokens": 4}, "min_told_gap": least}
     )
     check_told_gap(stage, SimpleNamespace(final_metrics=lambda: metrics))
 
@@ -93,11 +93,11 @@ def test_a_gap_of_nothing_decided_stops_the_run():
 # ------------------------------------------------------------------------------------ lengths
 
 
-def run_file(tmp_path, positions, **rollout):
+def run_file(tmp_path, positions, **sampling):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"question": "q" * (10 * i + 10), "answer": "7"}) + "\n" for i in range(7)))
     stage = {
-        "name": "m", "type": "evaluate", "data": {"path": str(rows), "eval_rows": 6}, "rollout": rollout,
+        "name": "m", "type": "evaluate", "data": {"path": str(rows), "eval_rows": 6}, "sampling": sampling,
         "template": "plain",
     }  # fmt: skip
     model = {"new": {"tokenizer": "bytes", "max_positions": positions}}
@@ -109,7 +109,7 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     """Plain and told, decided before anything is sampled."""
     config = run_file(tmp_path, 48, max_new_tokens=8, on_long=on_long)
     (stage,) = config.stages
-    section = fitting.with_room(stage.rollout, config.model)
+    section = fitting.with_room(stage.sampling, config.model)
     assert section.max_prompt_tokens == 40
     task = make_task(stage.data, stage.template)
     rows, audit = fitting.fitting(task, task.eval_rows(6), section, TOKENIZER)
@@ -120,7 +120,7 @@ def test_prompts_leave_room_for_a_completion_in_the_models_positions(tmp_path, o
     for row in rows:  # what was measured goes along, so that nothing is encoded twice
         for name in ("prompt", "told_prompt"):
             assert row_ids(TOKENIZER, {**row, name: None}, name, 40) == encode_prompt(TOKENIZER, row[name], 40)
-    strict = fitting.with_room(stage.rollout.model_copy(update={"on_long": "fail"}), config.model)
+    strict = fitting.with_room(stage.sampling.model_copy(update={"on_long": "fail"}), config.model)
     with pytest.raises(DataError, match="the model's positions less max_new_tokens"):
         fitting.fitting(task, task.eval_rows(6), strict, TOKENIZER)
 

@@ -91,7 +91,7 @@ class DocumentRun:
             tokens = step * PER_STEP
             judged = ARMS[arm].judged * tokens
             costs = {"flops/train": 6 * PARAMETERS * tokens, "flops/annotate": 2 * JUDGE * judged}
-            costs |= {"tokens": tokens, "tokens/judged": judged}
+            costs |= {"tokens": tokens, "tokens/annotate": judged}
             costs = {key: value + start.get(key, 0) for key, value in costs.items()}
             row = {"stage": arm, "type": ARMS[arm].block["type"], "seed": seed, "step": step, "rollouts": 0}
             row |= {"flops": costs["flops/train"] + costs["flops/annotate"], **costs, "seconds": step * 0.08}

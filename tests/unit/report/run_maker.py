@@ -117,14 +117,19 @@ class RunMaker:
         for step in range(STEPS + 1):
             gained = gain * (1 - math.exp(-3 * step / STEPS))
             if step:
-                metrics = {"loss": 0.2, "grad_norm": 0.6, "kept_share": 0.65 + gained / 2, "entropy": 0.2 - gained / 3}
+                metrics = {
+                    "loss": 0.2,
+                    "grad_norm": 0.6,
+                    "rollout/kept": 0.65 + gained / 2,
+                    "entropy": 0.2 - gained / 3,
+                }
                 metrics |= {"rollout/lucky_of_kept": 0.4 - gained, "rollout/reasoned": 0.9, "learning_rate": 1e-4}
                 metrics |= {"completions/mean_length": 18 - 9 * gained + self._noise(0.4)}
                 metrics |= {f"flops/{phase}": step * 1e9 for phase in ("rollout", "train")}
                 if kind == "intro":
                     metrics |= {"factor/taken": 0.995 + self._noise(0.01), "factor/sampled": 1 + self._noise(0.01)}
                     metrics |= {"factor/taken_right": 1.02, "factor/taken_wrong": 0.4, "factor/clipped": 0.0}
-                    metrics |= {"posterior_kl": 0.11, "flops/posterior": step * 1.1e9}
+                    metrics |= {"factor/kl": 0.11, "flops/posterior": step * 1.1e9}
                 self._rows_of(kind, stage, seed, "train", step, metrics)
             if step % EVERY == 0:
                 self._rows_of(kind, stage, seed, "eval", step, self._evaluation(gained))

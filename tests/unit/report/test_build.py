@@ -181,7 +181,7 @@ def test_nan_null_and_missing_metrics_are_gaps(make_run):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         if row["stage"] == "raft-parity":
-            row |= {key: None for key in row if "/" in key or key in ("entropy", "kept_share")}
+            row |= {key: None for key in row if "/" in key or key in ("entropy", "rollout/kept")}
         if row["stage"] == "grpo-parity":
             row |= {"sampled/strict": float("nan"), "entropy": float("inf"), "flops": None}
         if row["stage"] == "intro-n1-parity":

@@ -46,7 +46,7 @@ def place(tmp_path, monkeypatch) -> Path:
 def run(place: Path, **changes: object) -> RunConfig:
     stage = {
         "name": "rl", "type": "intro", "data": {"path": "problems.jsonl"}, "steps": 3, "rollouts_per_step": 8,
-        "rollout": {"max_new_tokens": 8}, "optim": {"lr": 5e-7},
+        "sampling": {"max_new_tokens": 8}, "optim": {"lr": 5e-7},
         "rewards": [{"type": "python", "path": "reward.py:f"},
                     {"type": "judge", "judge": "hf:judge", "rubric": "rubric.yaml"}],
         **changes,

@@ -77,13 +77,13 @@ def test_sources_have_names_that_differ():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"kept_share": 0.0}, {"kept_share": 0.0, "frac_reward_zero_std": 1.0}], "no rationale was kept"),
-        ([{"kept_share": 0.0}, {"kept_share": 0.25}], None),
+        ([{"rollout/kept": 0.0}, {"rollout/kept": 0.0, "frac_reward_zero_std": 1.0}], "no rationale was kept"),
+        ([{"rollout/kept": 0.0}, {"rollout/kept": 0.25}], None),
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 1.0}], "nothing to compare"),
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.5}], None),
         ([{"loss": 1.0}], None),
     ],
 )
 def test_a_training_that_had_nothing_to_learn_from_says_so(rows, says):
-    notes = nothing_learnt([{"phase": "train", **row} for row in rows] + [{"phase": "eval", "kept_share": 1.0}])
+    notes = nothing_learnt([{"phase": "train", **row} for row in rows] + [{"phase": "eval", "rollout/kept": 1.0}])
     assert [says in note for note in notes] == ([True] if says else [])

@@ -98,7 +98,7 @@ def test_told_what_it_knows_the_factor_is_one_with_dropout_models(tmp_path, opti
     trainer = make_trainer("intro", tmp_path, model, engine=ScriptedEngine(), candidates=candidates, **options)
     loss_and_gradient(trainer, [told_nothing(trainer)])
     assert mean(trainer, "factor/taken") == pytest.approx(1, abs=1e-5)
-    assert mean(trainer, "posterior_kl") == pytest.approx(0, abs=1e-6)
+    assert mean(trainer, "factor/kl") == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("posterior", ["live", "frozen"])
@@ -108,7 +108,7 @@ def test_told_what_it_knows_the_factor_is_one_with_lora_dropout(tmp_path, poster
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), peft_config=config, posterior=posterior)
     loss_and_gradient(trainer, [told_nothing(trainer)])
     assert mean(trainer, "factor/taken") == pytest.approx(1, abs=1e-5)
-    assert mean(trainer, "posterior_kl") == pytest.approx(0, abs=1e-6)
+    assert mean(trainer, "factor/kl") == pytest.approx(0, abs=1e-6)
     assert trainer.model.peft_config["default"].lora_dropout == 0.2
 
 
@@ -120,7 +120,7 @@ def test_the_posterior_has_none_where_the_policy_keeps_its_own(tmp_path):
     assert torch.equal(*hidden)
     assert all(module.training for module in trainer.model.modules())
     loss_and_gradient(trainer, [batch])
-    assert mean(trainer, "posterior_kl") > 1e-3
+    assert mean(trainer, "factor/kl") > 1e-3
 
 
 @pytest.mark.parametrize("method", METHODS)

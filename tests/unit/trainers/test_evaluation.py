@@ -54,9 +54,9 @@ def test_online_training_does_not_notice_its_evaluation(tmp_path, method):
     assert_untouched(evaluated, plain)
     found = evaluations(evaluated)
     assert [row["step"] for row in found] == [0, 2, 4]
-    assert {"eval_reward", "eval_rollout/strict", "eval_excluded_share"} <= {*found[0]}
+    assert {"eval_reward", "eval_rollout/strict", "eval_rollout/undecided"} <= {*found[0]}
     if method != "grpo":
-        assert {"eval_kept_share", "eval_entropy"} <= {*found[0]}
+        assert {"eval_rollout/kept", "eval_entropy"} <= {*found[0]}
     assert all(math.isfinite(row["eval_loss"]) for row in found)
 
 
@@ -74,7 +74,7 @@ def test_the_evaluation_loss_has_its_own_batch_as_denominator(tmp_path):
         logps, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept.shape[1])
     means = (logps * kept).sum(1) / kept.sum(1)
     assert metrics["eval_loss"] == pytest.approx(-float(means[batch["kept"]].mean()), rel=1e-5)
-    assert metrics["eval_kept_share"] == pytest.approx(float(batch["kept"].float().mean()))
+    assert metrics["eval_rollout/kept"] == pytest.approx(float(batch["kept"].float().mean()))
 
 
 # ---------------------------------------------------------------- documents

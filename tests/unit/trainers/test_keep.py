@@ -34,7 +34,7 @@ def trainer_of(method, tmp_path, rewards, **options):
 def kept(method, tmp_path, rewards, **options):
     trainer = trainer_of(method, tmp_path, rewards, **options)
     batch = generation_batch(trainer)
-    sums = trainer._sums["kept_share"]
+    sums = trainer._sums["rollout/kept"]
     assert float(sums[0] / sums[1]) == pytest.approx(float(batch["kept"].float().mean()))
     return batch["kept"].tolist(), trainer
 
@@ -43,7 +43,7 @@ def kept(method, tmp_path, rewards, **options):
 def test_an_abstaining_verifier_is_not_outvoted(method, tmp_path):
     keep, trainer = kept(method, tmp_path, [scripted("verifier", [None, 1.0, 0.0, None]), FORM])
     assert keep == [False, True, False, False] * 2
-    excluded = trainer._sums["excluded_share"]
+    excluded = trainer._sums["rollout/undecided"]
     assert float(excluded[0] / excluded[1]) == 0.5
 
 
@@ -260,8 +260,8 @@ def test_a_log_after_which_nothing_happened_has_no_means(method, tmp_path):
     trainer = trainer_of(method, tmp_path, [FORM], max_steps=1)
     trainer.train()
     first, summary = trainer.state.log_history
-    assert first["excluded_share"] == 0.0
-    assert "train_runtime" in summary and "flops/train" in summary and "excluded_share" not in summary
+    assert first["rollout/undecided"] == 0.0
+    assert "train_runtime" in summary and "flops/train" in summary and "rollout/undecided" not in summary
 
 
 @pytest.mark.parametrize("told", [None, "", []])

@@ -35,14 +35,14 @@ def test_the_frozen_posterior_is_the_model_without_its_adapters(tmp_path):
         batch["told_prompt_ids"][i] = batch["prompt_ids"][i][mask.bool()].tolist()
     trainer._sums.clear()
     loss_and_gradient(trainer, [batch])
-    assert float(trainer._sums["posterior_kl"][0]) == pytest.approx(0.0, abs=1e-5)
+    assert float(trainer._sums["factor/kl"][0]) == pytest.approx(0.0, abs=1e-5)
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
     trainer._sums.clear()
     loss_and_gradient(trainer, [batch])
-    assert float(trainer._sums["posterior_kl"][0]) > 0.1
+    assert float(trainer._sums["factor/kl"][0]) > 0.1
 
 
 def test_an_adapter_on_the_head_is_refused(tmp_path):

@@ -34,5 +34,5 @@ def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_p
     for parameter in whole:
         torch.testing.assert_close(weights[parameter], whole[parameter], rtol=1e-4, atol=2e-6, msg=parameter)
     for row, expected in zip(logs, whole_logs, strict=True):
-        for metric in ("kept_share", "rollout/strict", "entropy", "flops/train", "flops/rollout"):
+        for metric in ("rollout/kept", "rollout/strict", "entropy", "flops/train", "flops/rollout"):
             assert row[metric] == pytest.approx(expected[metric], rel=1e-4), metric

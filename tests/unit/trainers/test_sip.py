@@ -276,7 +276,9 @@ def test_identical_texts_are_judged_once_and_share_their_verdict(tmp_path):
     assert all(len({one.ids for one in group}) == len(group) for group in asked)
     found = trainer.means.take(trainer.accelerator)
     raw = 8 * (1 + 8) + 8 * (1 - found["rewrite/missing"])
-    assert 0.2 < found["identical_share"] < 0.5  # eight rollouts in four styles, some spoiled; copies of the original
+    assert (
+        0.2 < found["candidates/identical"] < 0.5
+    )  # eight rollouts in four styles, some spoiled; copies of the original
     assert sum(map(len, asked)) < 0.8 * raw
 
 
@@ -300,7 +302,7 @@ def test_ties_and_undecided_are_skipped_and_counted(tmp_path):
         undecided = 1 if objective == "rf-nll" else 2
         assert found["skipped/undecided"] == pytest.approx(undecided / 8)
         assert found["skipped/tie"] == pytest.approx((objective != "rf-nll") / 8)
-        assert 0 < found["undecided_share"] < 0.5
+        assert 0 < found["candidates/undecided"] < 0.5
 
 
 def test_missing_rewrites_leave_the_other_candidates(tmp_path):

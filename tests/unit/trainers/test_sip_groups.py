@@ -127,7 +127,7 @@ def test_shares_of_sources_merged_raw_and_alone():
     assert [found[f"chosen_raw/{s}"] for s in ("original", "rewrite", "rollout")] == pytest.approx([0, 1 / 3, 2 / 3])
     assert [found[f"chosen_alone/{s}"] for s in ("original", "rewrite", "rollout")] == [0, 0, 0]
     assert [found[f"rejected/{s}"] for s in ("original", "rewrite", "rollout")] == [1, 0, 0]
-    assert found["identical_share"] == pytest.approx(2 / 5)
+    assert found["candidates/identical"] == pytest.approx(2 / 5)
     assert [found[f"score/{s}"] for s in ("original", "rewrite", "rollout")] == pytest.approx([0, 1, 2.5 / 3])
     assert found["perfect/any_rollout"] == 1
     assert found["ties/all"] == found["ties/best"] == 0
@@ -138,7 +138,7 @@ def test_what_is_not_trained_has_no_share_among_the_chosen():
     found = seen(tied, trained=False)
     assert "chosen/original" not in found
     assert found["ties/all"] == found["ties/best"] == 1
-    assert found["undecided_share"] == pytest.approx(1 / 3)
+    assert found["candidates/undecided"] == pytest.approx(1 / 3)
     assert found["score/rollout"] == 1.0  # an undecided one is not a 0
 
 

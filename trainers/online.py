@@ -47,6 +47,8 @@ class OnlineTrainer(TRLSeam):
         correction: importance correction of what an engine outside the model, or an older policy, sampled: from the
             log-probs of engine and trainer. None: rollouts count as the policy's own.
         grader: a world's grader; adds what it knows to the logs.
+        sources: names of the sources that rows come from, as their column `source` has them: the mean reward of each is
+            logged, and where rationales are kept or dropped the share that is kept.
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
@@ -58,6 +60,7 @@ class OnlineTrainer(TRLSeam):
         *,
         correction: Correction | None = None,
         grader: Grader | None = None,
+        sources: Sequence[str] = (),
         **kwargs: Any,
     ):
         super().__init__(model, reward_funcs, args, **kwargs)
@@ -68,7 +71,7 @@ class OnlineTrainer(TRLSeam):
                 reason="batches are sampled ahead update by update",
                 remedy="set steps_per_generation to gradient_accumulation_steps and num_iterations to 1",
             )
-        self.correction, self.grader = correction, grader
+        self.correction, self.grader, self.sources = correction, grader, tuple(sources)
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
 
@@ -111,6 +114,11 @@ class OnlineTrainer(TRLSeam):
             self.correct(batch)
         self.add_signals(rows, batch, batch["rewards"])
         self.complete(rows, batch)
+        for name in self.sources:  # all of them on every rank, so that the same means are taken
+            of = torch.tensor([row["source"] == name for row in rows], device=batch["rewards"].device)
+            self.track(f"source/{name}/reward", batch["rewards"][of])
+            if "kept" in batch:
+                self.track(f"source/{name}/kept", batch["kept"][of].float())
         if self.grader is not None:
             self._track_grades(rows, batch)
         return batch

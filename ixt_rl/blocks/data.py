@@ -14,8 +14,8 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.rows import TakesRowsBlock
-from ixt_rl.blocks.strict import NonNegativeInt, PositiveInt, Rows, Strict, Tokens
+from ixt_rl.blocks.rows import TakesRowsBlock, source_name
+from ixt_rl.blocks.strict import NonNegativeInt, PositiveFloat, PositiveInt, Rows, Strict, Tokens
 from ixt_rl.errors import ConfigError
 
 VIEWS = {
@@ -134,12 +134,52 @@ class FileDataBlock(PathDataBlock):
         return self
 
 
+class ProblemSourceBlock(FileDataBlock):
+    """One of several sources of problems."""
+
+    weight: PositiveFloat = Field(1.0, description="share of the prompts of a batch, relative to the other sources")
+    name: str | None = Field(
+        None, description="what metrics and rewards call the source; of a hub dataset, its configuration"
+    )
+
+    @property
+    def source_name(self) -> str:
+        if self.name is not None and (self.path is None or checks.on_this_machine(self.path)):
+            return source_name(self.name)
+        return super().source_name
+
+    @model_validator(mode="after")
+    def _free_source(self) -> Self:
+        if "source" in self.columns:
+            raise ConfigError(
+                f"columns={self.columns}",
+                reason="a row of several sources has a `source` of its own: the name of the one that it comes from",
+                remedy="leave it out, or give the field another name",
+            )
+        return self
+
+
+class ProblemMixtureBlock(Strict):
+    """Problems of several sources, in proportion to their weights; each with its own fields and rows set aside."""
+
+    sources: Annotated[list[ProblemSourceBlock], Field(min_length=1)]
+
+
+def problem_files(data: Any) -> list[FileDataBlock]:
+    """The blocks of problems in files: those of a mixture, or the one; empty for a world and for prefixes."""
+    if isinstance(data, ProblemMixtureBlock):
+        return [*data.sources]
+    return [data] if isinstance(data, FileDataBlock) else []
+
+
 def problems_of_world(value: Any, count: int) -> Any:
     """A block with `problems: count` where it does not say how many and has no file: a world has no end."""
     if not isinstance(value, dict) or value.get("problems") is not None:
         return value
     data = value.get("data")
-    of_file = isinstance(data, FileDataBlock | PrefixDataBlock) or (isinstance(data, dict) and "world" not in data)
+    of_file = isinstance(data, FileDataBlock | ProblemMixtureBlock | PrefixDataBlock) or (
+        isinstance(data, dict) and "world" not in data
+    )
     return value if of_file else {**value, "problems": count}
 
 
@@ -158,12 +198,15 @@ def _data_tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
     if "suffix_tokens" in keys:
         return "prefixes"
+    if "sources" in keys:
+        return "mixture"
     return "world" if "world" in keys or isinstance(value, WorldDataBlock) else "file"
 
 
 Data = Annotated[
     Annotated[WorldDataBlock, Tag("world")]
     | Annotated[FileDataBlock, Tag("file")]
+    | Annotated[ProblemMixtureBlock, Tag("mixture")]
     | Annotated[PrefixDataBlock, Tag("prefixes")],
     Discriminator(_data_tag),
 ]

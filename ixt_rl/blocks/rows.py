@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,6 +29,12 @@ class TakesRowsBlock(Strict):
         """The keys that say where the rows of the stage lie, once they are there."""
         return {"path": str(folder)}
 
+    @property
+    def source_name(self) -> str:
+        """What metrics call it among other sources: the stage that makes the rows, or the last part of its path."""
+        path = getattr(self, "path", None)
+        return self.from_ or source_name(path if isinstance(path, str) else path[0])
+
     def require_one(self, path: Any, of: str) -> None:
         """Raises ConfigError unless the block has either a path or `from`."""
         if (path is None) == (self.from_ is None):
@@ -36,6 +43,20 @@ class TakesRowsBlock(Strict):
                 reason="rows come from files or from one stage of the run",
                 remedy="give `path`, or `from` with the name of an earlier annotate or rewrite stage",
             )
+
+
+def source_name(path: str) -> str:
+    """The last part of a path that has letters or digits once its ending and what no name has are taken off."""
+    names = (re.sub(r"\.(jsonl?|parquet)(\.gz)?$", "", part) for part in reversed(Path(path).parts))
+    cleaned = (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names)
+    return next((name for name in cleaned if name), "source")
+
+
+def source_names(sources: Sequence[TakesRowsBlock]) -> list[str]:
+    """What metrics call the sources of a mixture, all different: a number behind one that is there before."""
+    bases = [source.source_name for source in sources]
+    seen = [bases[:place].count(base) for place, base in enumerate(bases)]
+    return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
 
 
 def blocks_with_rows(value: Any, where: str = "") -> Iterator[tuple[str, TakesRowsBlock]]:

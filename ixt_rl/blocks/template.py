@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.data import problem_files
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.strict import Strict
 from ixt_rl.errors import ConfigError, did_you_mean
@@ -106,20 +106,22 @@ def check_template_columns(template: str | TemplateBlock | None, data: Any) -> N
     """
     if not isinstance(template, TemplateBlock):
         return
-    columns = data.columns if isinstance(data, FileDataBlock) else []
+    files = problem_files(data)
+    columns = [name for name in (files[0].columns if files else []) if all(name in one.columns for one in files)]
     for key in ("prompt", "told"):
         for field in sorted(checks.template_fields(getattr(template, key)) - {"question", "answer", *columns}):
             raise ConfigError(
                 f"template.{key} shows {{{field}}}",
                 reason="the rows have "
                 + ", ".join(["question", "answer", *columns])
-                + ("" if isinstance(data, FileDataBlock) else ": further columns come from files"),
+                + (" in every source" if len(files) > 1 else "" if files else ": further columns come from files"),
                 remedy=did_you_mean(field, ["question", "answer", *columns])
                 + f"add the file's field to data.columns: [{', '.join([*columns, field])}], or leave it out",
             )
-    if isinstance(data, FileDataBlock) and data.answer in checks.template_fields(template.prompt) - {"question"}:
+    shown = checks.template_fields(template.prompt) - {"question"}
+    for told in (one.answer for one in files if one.answer in shown):
         raise ConfigError(
-            f"template.prompt shows {{{data.answer}}}",
+            f"template.prompt shows {{{told}}}",
             reason="data.answer is that field: the plain prompt is what inference sees, and inference has no answer",
             remedy="show it in `told` only",
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import data_files
-from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
+from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.rows import WorldRowsBlock
 from ixt_rl.errors import ConfigError
@@ -28,16 +28,16 @@ def check_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[st
         ConfigError: `eval_rows` is 0, and one of `trained` reads the same rows.
     """
     where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage))
-    if not isinstance(data, FileDataBlock) or data.eval_rows:
-        return
-    for other in trained:
-        if other.type != "evaluate" and any(_same_rows(data, source, named) for source in _sources(other.data)):
-            raise ConfigError(
-                f"stage {stage.name!r} measures all rows of {data.called} ({where}.eval_rows=0)",
-                reason=f"stage {other.name!r} trains on rows of that file",
-                remedy="name another file"
-                + (", or set the same data.eval_rows in both" if isinstance(other.data, FileDataBlock) else ""),
-            )
+    others = [other for other in trained if other.type != "evaluate"]
+    for measured in (block for block in problem_files(data) if not block.eval_rows):
+        for other in others:
+            if any(_same_rows(measured, source, named) for source in _sources(other.data)):
+                raise ConfigError(
+                    f"stage {stage.name!r} measures all rows of {measured.called} ({where}.eval_rows=0)",
+                    reason=f"stage {other.name!r} trains on rows of that file",
+                    remedy="name another file"
+                    + (", or set the same data.eval_rows in both" if problem_files(other.data) else ""),
+                )
 
 
 def _measured(stage: AnyStage) -> Any:
@@ -47,7 +47,7 @@ def _measured(stage: AnyStage) -> Any:
 def _sources(data: Any) -> Sequence[Any]:
     if isinstance(data, FileCorpusBlock):
         return data.sources
-    return [data] if isinstance(data, FileDataBlock | PrefixDataBlock) else []
+    return [data] if isinstance(data, PrefixDataBlock) else problem_files(data)
 
 
 def _read(source: Any, named: Mapping[str, AnyStage]) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.data import FileDataBlock, ProblemMixtureBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
@@ -166,7 +166,7 @@ class RunConfig(Strict):
             if (
                 self.model.new
                 and self.model.new.tokenizer == "world"
-                and isinstance(getattr(stage, "data", None), FileDataBlock | FileCorpusBlock)
+                and isinstance(getattr(stage, "data", None), FileDataBlock | ProblemMixtureBlock | FileCorpusBlock)
             ):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",

@@ -82,7 +82,8 @@ def evaluate_modes(
     """Metrics named `<mode>/<metric>`, and samples to read.
 
     A value of None (undecided, not applicable) leaves a metric's mean untouched. Sampling is seeded:
-    equal weights give equal results.
+    equal weights give equal results. Of a mixture, metrics are over all rows, and `source/<name>/<mode>/<metric>` over
+    those of each source.
     """
     metrics: dict[str, float] = {}
     samples: list[dict[str, Any]] = []
@@ -93,13 +94,15 @@ def evaluate_modes(
         for row, group in zip(rows, groups, strict=True):
             for rollout in group:
                 measured = _measure(task, tokenizer, row, rollout)
+                of = [mode.name, *([f"source/{row['source']}/{mode.name}"] if task.sources else [])]
                 for name, value in measured.items():
                     if value is not None:
-                        values[name].append(value)
+                        for first in of:
+                            values[f"{first}/{name}"].append(value)
                 if kept < mode.keep:
                     kept += 1
                     samples.append(_sample(task, mode.name, row, rollout, tokenizer, measured))
-        metrics |= {f"{mode.name}/{name}": math.fsum(v) / len(v) for name, v in values.items()}
+        metrics |= {name: math.fsum(v) / len(v) for name, v in values.items()}
     return metrics, samples
 
 

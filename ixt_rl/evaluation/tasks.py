@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ixt_rl.blocks.data import PrefixDataBlock, WorldDataBlock
+from ixt_rl.blocks.data import PrefixDataBlock, ProblemMixtureBlock, WorldDataBlock
+from ixt_rl.blocks.rows import source_names
 from ixt_rl.conditioning.own_template import OwnPromptTemplate
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
 from ixt_rl.data.fields import question_text
+from ixt_rl.data.mixture import alike, interleaved
 from ixt_rl.data.prefixes import load_prefixes
 from ixt_rl.data.questions import load_problems
 from ixt_rl.errors import ConfigError, DataError
@@ -43,6 +46,7 @@ class Task:
         extracted: the final answer that is judged of a completion's text, or None; None where none is extracted.
         golds: of a file's gold answers, counts by kind and of those dropped; empty where none are judged.
         notes: what was left out of the data, in words.
+        sources: names of a mixture's sources, whose rows say in `source` which one they come from; else empty.
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
@@ -54,10 +58,11 @@ class Task:
     extracted: Callable[[str], str | None] | None = None
     golds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    sources: Sequence[str] = ()
 
 
 def make_task(
-    data: WorldDataBlock | FileDataBlock | PrefixDataBlock,
+    data: WorldDataBlock | FileDataBlock | ProblemMixtureBlock | PrefixDataBlock,
     template: str | TemplateBlock | None,
     judge: Callable[..., Any] | None = None,
     tokenizer: Any = None,
@@ -67,7 +72,7 @@ def make_task(
     """The task of a stage's `data` and `template`.
 
     Args:
-        data: a world, a file of problems, or prefixes of documents.
+        data: a world, a file of problems or several, or prefixes of documents.
         template: prompts; None for the world's, `math`, or for prefixes the text as it is.
         judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
         tokenizer: the policy's; prefixes are cut in its tokens, and templates may not spell out its control tokens.
@@ -81,6 +86,8 @@ def make_task(
         return _prefix_task(data, template, judge, tokenizer)
     if isinstance(data, WorldDataBlock):
         task, rendering = _world_task(data, template)
+    elif isinstance(data, ProblemMixtureBlock):
+        task, rendering = _mixture_task(data, template, judge, measured_only)
     else:
         task, rendering = _file_task(data, template, judge, measured_only)
     if tokenizer is not None:
@@ -143,6 +150,50 @@ def _file_task(
         extracted = score.extracted
     task = _scored_task(_render(train, template), _render(held_out, template), score, template)
     return replace(task, golds=golds, notes=problems.notes, extracted=extracted), template
+
+
+def _mixture_task(
+    data: ProblemMixtureBlock, template_spec, judge: Callable[..., Any] | None, measured_only: bool
+) -> tuple[Task, Template]:
+    """One task of all sources: rows for evaluation are spread evenly, so that a part of them has a part of each.
+
+    Raises:
+        DataError: prompts are text in one source and messages in another: a batch is either.
+    """
+    names = source_names(data.sources)
+    made = [_file_task(source, template_spec, judge, measured_only) for source in data.sources]
+    tasks = [task for task, _ in made]
+    train, held_out = (
+        [[{**row, "source": name} for row in rows] for name, rows in zip(names, of_tasks, strict=True)]
+        for of_tasks in ([task.train_rows(0, 0) for task in tasks], [task.eval_rows(None) for task in tasks])
+    )
+    chats = [isinstance([*rows, *aside][0]["prompt"], list) for rows, aside in zip(train, held_out, strict=True)]
+    if any(chats) and not all(chats):
+        raise DataError(
+            f"prompts of {names[chats.index(True)]} are messages, those of {names[chats.index(False)]} text",
+            reason="the prompts of a batch are one or the other",
+            remedy="give the stage a template that renders both as messages (chat: true)",
+        )
+    aligned = alike([*train, *held_out])
+    rows, aside = [row for rows in aligned[: len(names)] for row in rows], interleaved(aligned[len(names) :])
+    task = replace(
+        tasks[0],
+        train_rows=lambda count, seed: rows,
+        eval_rows=lambda count: aside[:count],
+        golds=_together([task.golds for task in tasks]),
+        notes=[f"{name}: {note}" for name, task in zip(names, tasks, strict=True) for note in task.notes],
+        sources=names,
+    )
+    return task, made[0][1]
+
+
+def _together(golds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts of several sources' gold answers as those of one; empty where none are judged."""
+    found = [one for one in golds if one]
+    if not found:
+        return {}
+    kinds, reasons = (sum((Counter(one[name]) for one in found), Counter()) for name in ("kinds", "reasons"))
+    return {"kinds": dict(kinds), "dropped": sum(one["dropped"] for one in found), "reasons": dict(reasons)}
 
 
 def _with_golds(

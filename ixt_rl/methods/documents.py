@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import model_validator
 
 from ixt_rl.blocks.best import BestBlock
-from ixt_rl.blocks.data import FileDataBlock
+from ixt_rl.blocks.data import problem_files
 from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentBlock, FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -90,7 +90,7 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
         evaluation = self.evaluation
         if evaluation is not None and evaluation.data is not None:
             check_measurable(evaluation.data, "evaluation.data")
-            if isinstance(evaluation.data, FileDataBlock):
+            if problem_files(evaluation.data):
                 template = self.feedback.template
                 fields = template.model_dump() if isinstance(template, FeedbackFormatBlock) else template
                 check_wishes(evaluation.wishes, fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock
+from ixt_rl.blocks.data import PrefixDataBlock, problem_files
 from ixt_rl.errors import ConfigError
 
 
@@ -20,9 +20,10 @@ def check_measurable(data: Any, where: str) -> None:
 
 def check_held_out(data: Any) -> None:
     """Raises ConfigError where an evaluation beside training would measure nothing, because no rows are set aside."""
-    if isinstance(data, FileDataBlock | PrefixDataBlock) and not data.eval_rows:
+    blocks = [data] if isinstance(data, PrefixDataBlock) else problem_files(data)
+    if blocks and not any(block.eval_rows for block in blocks):
         raise ConfigError(
-            f"an evaluation with data.eval_rows={data.eval_rows}",
+            "an evaluation with data.eval_rows=0" + (" in every source" if len(blocks) > 1 else ""),
             reason="no rows are set aside, so that nothing would be measured",
             remedy="set data.eval_rows to how many rows are held out, or evaluation: null",
         )

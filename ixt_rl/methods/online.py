@@ -72,7 +72,10 @@ class OnlineStage(BestBlock, Stage):
             return value
         data = value["data"]
         kind = PrefixDataBlock if "suffix_tokens" in data else FileDataBlock
-        held_out = "world" in data or data.get("eval_rows", kind.model_fields["eval_rows"].default)
+        default = kind.model_fields["eval_rows"].default
+        found = data["sources"] if isinstance(data.get("sources"), list) else [data]
+        aside = [one.get("eval_rows", default) for one in found if isinstance(one, dict)]
+        held_out = "world" in data or any(aside)
         return value if held_out else {**value, "evaluation": None}
 
     ratio_of_one_network: ClassVar[bool] = True

@@ -40,6 +40,8 @@ GLOSSARY = {
     "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
     "rollout/undecided": "share of training rollouts that do not count: a reward they need is undecided, or failed",
+    "source/<name>/...": "of the training rollouts, or held-out problems, of one source of problems, by its name; the "
+    "metric without that is over all of them",
     "entropy": "entropy of the policy's next-token distribution, in nats",
 }
 GLOSSARY |= {name: says for spec in SPECS for name, says in spec.report.glossary.items()}
@@ -48,6 +50,7 @@ GLOSSARY |= {name: says for spec in SPECS for name, says in spec.report.glossary
 
 def glossary(keys: set[str]) -> list[tuple[str, str]]:
     """The entries that concern a run with these metric names."""
+    keys = keys | {"source/<name>/..." for key in keys if key.startswith("source/")}
     suffixes = {key.rsplit("/", 1)[-1] for key in keys}
     suffixes |= {mode.partition("@")[2] for mode in (key.partition("/")[0] for key in keys)}
     needs = {

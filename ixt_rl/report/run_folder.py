@@ -213,6 +213,8 @@ def view_of(block: dict[str, Any]) -> str:
     world = data.get("world")
     if world is None:
         sources = data.get("sources") or [data]
+        if len(sources) > 1 and "question" in sources[0]:  # problems; documents are called by their first source
+            return ", ".join(str(one.get("path") or one.get("from") or "") for one in sources)
         path = sources[0].get("path") or sources[0].get("from") or ""
         return ", ".join(path) if isinstance(path, list) else str(path)
     return str(data.get("view") or next(iter(VIEWS.get(world, ())), "sum"))

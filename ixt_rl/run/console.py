@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,8 @@ class StageProgress:
             self.console.print(f"  step {done:>5} of {self.total}", highlight=False)
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        shown = [f"{name} {metrics[name]:.3f}" for name in _SHOWN if name in metrics]
+        sources = sorted(name for name in metrics if re.fullmatch(r"source/[^/]+/greedy/checked", name))
+        shown = [f"{name} {metrics[name]:.3f}" for name in (*_SHOWN, *sources) if name in metrics]
         self.console.print(f"  step {step:>5}  " + "  ".join(shown), highlight=False)
 
 

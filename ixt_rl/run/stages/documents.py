@@ -10,6 +10,7 @@ import torch
 
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.documents import DocumentEvaluationBlock, FileCorpusBlock
+from ixt_rl.blocks.rows import source_names
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import (
     PromptTemplate,
@@ -36,7 +37,6 @@ from ixt_rl.run.stages.sources import (
     feedback_template,
     holdout,
     prompt_template,
-    source_names,
 )
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.train import ends_notes, lora_config, save_model, train, training_arguments
@@ -64,7 +64,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     evaluator, loss = None, None
     if held is not None:
         assert isinstance(stage.data, FileCorpusBlock)
-        names = source_names(stage.data)
+        names = source_names(stage.data.sources)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     if stage.evaluation is not None:
         engine = None if task is None else _engine(stage, at, trainer)

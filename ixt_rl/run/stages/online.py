@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ixt_rl.blocks.data import ProblemMixtureBlock
 from ixt_rl.blocks.sampling import EvaluationBlock, SamplingBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
@@ -17,6 +18,7 @@ from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
+from ixt_rl.run.stages.mixture import prompts_in_proportion
 from ixt_rl.run.stages.rewards import Rewards, count_judges, open_rewards
 from ixt_rl.run.stages.task_notes import gold_kinds
 from ixt_rl.run.stages.train import (
@@ -41,6 +43,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     sampling = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
     stage = stage.lasting(len(rows))
+    order, said = prompts_in_proportion(stage, rows, at.seed or 0)
     model = load_model(at.origin, at.model, train=True)
     trainer_of = trainer_class(stage)
     trainer = trainer_of(
@@ -49,7 +52,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         configured(
             stage, trainer_of, **_options(stage, at), chat_template_kwargs=dict(task.chat_template_kwargs) or None
         ),
-        train_dataset=exact_dataset(rows),
+        train_dataset=exact_dataset(rows, order),
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=lora_config(stage.lora),
@@ -61,8 +64,9 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             max_prompt_tokens=prompt_limit(sampling),
         ),
         correction=correction(at.engine),
+        **({"sources": task.sources} if task.sources else {}),
     )
-    passes = _passes(stage, len(rows))
+    passes = [*_passes(stage, len(rows)), *said]
     for note in [*task.notes, *passes]:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
@@ -107,6 +111,7 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
         "top_k": stage.sampling.top_k,
         "min_p": stage.sampling.min_p or None,
         "gradient_checkpointing": stage.gradient_checkpointing,
+        **({"shuffle_dataset": False} if isinstance(stage.data, ProblemMixtureBlock) else {}),  # it has its order
     }
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.data import FileDataBlock, WorldDataBlock
+from ixt_rl.blocks.data import WorldDataBlock, problem_files
 from ixt_rl.blocks.judges import AsksJudgeBlock
 from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.blocks.rewards import MathRewardBlock, WorldRewardBlock
@@ -177,16 +177,18 @@ def _count(ledger: Ledger, judge: Judge, reply: Reply) -> None:
 def _require_columns(stage: OnlineStage, reward: str, columns: tuple[str, ...]) -> None:
     """Raises ConfigError unless the stage's rows come from a file, with these columns."""
     kind = "judge" if reward == "verdict" else "rewriter"
-    if not isinstance(stage.data, FileDataBlock):
+    files = problem_files(stage.data)
+    if not files:
         raise ConfigError(
             f"stage {stage.name}: a `{reward}` reward without a file of rows",
             reason="what is right stands in its rows",
             remedy=f"give data.path the rows that `ixt-rl examples {kind}` wrote",
         )
-    missing = [name for name in columns if name not in stage.data.columns]
-    if missing:
+    lacking = next((one for one in files if set(columns) - {*one.columns}), None)
+    if lacking is not None:
+        missing = [name for name in columns if name not in lacking.columns]
         raise ConfigError(
-            f"stage {stage.name}: data.columns={stage.data.columns} with a `{reward}` reward",
+            f"stage {stage.name}: data.columns={lacking.columns} of {lacking.called} with a `{reward}` reward",
             reason=f"it reads {', '.join(missing)} of each row, too",
             remedy=f"set data.columns: [{', '.join(columns)}]",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +51,6 @@ def holdout(stage: DocumentStage) -> Holdout | None:
         return None
     assert isinstance(stage.data, FileCorpusBlock)
     return Holdout(sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout)
-
-
-def source_names(data: FileCorpusBlock) -> list[str]:
-    """What metrics call the sources: the stage that made the rows or the last part of the path, and a number behind one
-    that is there before."""
-    bases = [source.from_ or _source_name(source.paths[0]) for source in data.sources]
-    seen = [bases[:place].count(base) for place, base in enumerate(bases)]
-    return [f"{base}-{before + 1}" if before else base for base, before in zip(bases, seen, strict=True)]
-
-
-def _source_name(path: str) -> str:
-    """The last part of a path that has letters or digits once its ending and what no name has are taken off."""
-    names = (re.sub(r"\.(jsonl?|parquet)(\.gz)?$", "", part) for part in reversed(Path(path).parts))
-    cleaned = (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names)
-    return next((name for name in cleaned if name), "source")
 
 
 def corpus(

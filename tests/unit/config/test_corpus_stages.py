@@ -21,6 +21,8 @@ def files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = {"text": "a text", "question": "1 + 1?", "answer": "2"}
     Path("corpus.jsonl").write_text(json.dumps(row) + "\n")
+    Path("apart").mkdir()
+    Path("apart/q.jsonl").write_text(json.dumps(row) + "\n")
     Path("judge.py").write_text("def score(fields): return 3\ndef mend(prefix, suffix): return suffix\n")
 
 
@@ -54,6 +56,14 @@ def rl(**changes: Any) -> dict[str, Any]:
         "rollout": {"max_new_tokens": 8}, "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}],
     }  # fmt: skip
     return {**stage, **changes}
+
+
+TWO: dict[str, Any] = {
+    "sources": [
+        {"from": "annotated", "columns": ["gold"]},
+        {"path": "corpus.jsonl", "answer": "gold", "columns": ["hint", "gold"]},
+    ]
+}
 
 
 def measured(**data: Any) -> dict[str, Any]:
@@ -104,6 +114,31 @@ SENTENCES = {
         "give `path`, or `from`",
     ),
     "no rows for RL": ([rl(data={})], "data with neither `path` nor `from`", "give `path`, or `from`"),
+    "a source's stage": (
+        [annotate(), rl(data={"sources": [{"path": "corpus.jsonl"}, {"from": "anotated"}]})],
+        "stage 'rl' has data.sources.1.from: 'anotated'",
+        "did you mean `annotated`?",
+    ),
+    "an evaluation where no source sets rows aside": (
+        [annotate(), rl(data=TWO, evaluation={"every": 2})],
+        "an evaluation with data.eval_rows=0 in every source",
+        "set data.eval_rows",
+    ),
+    "a column that one source does not have": (
+        [annotate(), rl(data=TWO, template={"prompt": "{question}", "told": "{question} {hint} {answer}"})],
+        "template.told shows {hint}",
+        "in every source",
+    ),
+    "an answer that one source's prompt would show": (
+        [annotate(), rl(data=TWO, template={"prompt": "{question} {gold}", "told": "{question} {answer}"})],
+        "template.prompt shows {gold}",
+        "inference has no answer",
+    ),
+    "a source that another stage trains on": (
+        [annotate(), rl(data=TWO), measured(sources=[{"path": "apart/q.jsonl"}, {"path": "corpus.jsonl"}])],
+        "stage 'measured' measures all rows of corpus.jsonl",
+        "stage 'rl' trains on rows of that file",
+    ),
     "measured on the rows it was trained on": (
         [annotate(), rl(), measured(path="corpus.jsonl")],
         "stage 'measured' measures all rows of corpus.jsonl",

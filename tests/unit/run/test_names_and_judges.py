@@ -13,7 +13,6 @@ from ixt_rl.errors import RewardError
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.run.stages.online import nothing_learnt
 from ixt_rl.run.stages.rewards import judge_of, measuring
-from ixt_rl.run.stages.sources import source_names
 from tests.unit.config.broken import GOOD
 
 STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{type: length, soft: 1, hard: 2}"
@@ -68,10 +67,11 @@ def test_what_fails_while_evaluating_is_undecided_saved_and_limited(tmp_path, mo
 
 def test_sources_have_names_that_differ():
     from ixt_rl.blocks.documents import FileCorpusBlock
+    from ixt_rl.blocks.rows import source_names
 
     paths = ["a/web-1.5.jsonl.gz", "b/web-1.5.parquet", "corpus/*.jsonl", "./annotated", "owner/data-v2.1", "x/c.txt"]
     data = FileCorpusBlock.model_validate({"sources": [{"path": path} for path in paths]})
-    assert source_names(data) == ["web-1.5", "web-1.5-2", "corpus", "annotated", "data-v2.1", "c.txt"]
+    assert source_names(data.sources) == ["web-1.5", "web-1.5-2", "corpus", "annotated", "data-v2.1", "c.txt"]
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def test_problems_with_critiques_are_trained_on_by_name(place):
     rl = {
         "name": "rl", "type": "raft", "data": {"from": "annotated", "columns": ["feedback_critique"], "eval_rows": 2},
         "template": {"prompt": "{question}", "told": "{question} ({feedback_critique}: {answer})"}, "steps": 2,
-        "rollouts_per_step": 4, "group_size": 2, "rollout": {"max_new_tokens": 4}, "optim": {"lr": 1e-3},
+        "rollouts_per_step": 4, "group_size": 2, "sampling": {"max_new_tokens": 4}, "optim": {"lr": 1e-3},
         "rewards": [{"type": "python", "path": f"{place / 'seen.py'}:right"}],
     }  # fmt: skip
     config = run(place, asked, rl)

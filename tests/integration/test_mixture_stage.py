@@ -38,7 +38,7 @@ def run_of(folder: Path, name: str, **changes):
     reward.write_text(f"PLACE = {str(asked)!r}\n{REWARD}")
     stage = online(
         "rl", init="model", type="raft", data={"sources": sources}, rollouts_per_step=8, group_size=2,
-        rollout={"max_new_tokens": 6}, rewards=[{"type": "python", "path": f"{reward}:f"}], checkpoint_every=2,
+        sampling={"max_new_tokens": 6}, rewards=[{"type": "python", "path": f"{reward}:f"}], checkpoint_every=2,
         evaluation={"every": 4, "problems": 3}, **{"steps": 4, **changes},
     )  # fmt: skip
     model = {"new": {"tokenizer": "bytes", "hidden_size": 32, "heads": 2, "intermediate_size": 64}}
@@ -61,7 +61,7 @@ def test_every_batch_has_each_source_s_share_and_a_killed_run_goes_on_with_the_s
     train, measured = (next(r for r in reversed(found) if r["phase"] == phase) for phase in ("train", "eval"))
     assert train["source/easy/reward"] > train["source/hard/reward"]
     both = 0.75 * train["source/easy/reward"] + 0.25 * train["source/hard/reward"]
-    assert train["reward"] == pytest.approx(both) == pytest.approx(train["kept_share"])
+    assert train["reward"] == pytest.approx(both) == pytest.approx(train["rollout/kept"])
     assert train["source/easy/kept"] == train["source/easy/reward"], "what is right is kept"
     assert Counter(r["mode"] for r in rows(straight, "samples.jsonl")) == {"sampled": 3 * 2}
     of = [measured[f"source/{name}/greedy/checked"] for name in ("easy", "hard")]

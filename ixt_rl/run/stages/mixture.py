@@ -36,7 +36,7 @@ def prompts_in_proportion(
             raise DataError(
                 f"source {name} of stage {stage.name}: no problem is left",
                 reason="all of its rows were left out, so that its share of a batch cannot be filled",
-                remedy="leave the source out, or less of its rows (rollout.on_long, difficulty)",
+                remedy="leave the source out, or less of its rows (sampling.on_long, difficulty)",
             )
     order = drawn(sizes, weights, stage.rollouts_until(stage.steps) // stage.group_size, seed)
     taken = np.bincount(np.repeat(np.arange(len(names)), sizes)[order], minlength=len(names))

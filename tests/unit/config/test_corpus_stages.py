@@ -53,7 +53,7 @@ def train(**changes: Any) -> dict[str, Any]:
 def rl(**changes: Any) -> dict[str, Any]:
     stage = {
         "name": "rl", "type": "raft", "data": {"from": "annotated"}, "steps": 1, "rollouts_per_step": 4,
-        "rollout": {"max_new_tokens": 8}, "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}],
+        "sampling": {"max_new_tokens": 8}, "optim": {"lr": 1e-3}, "rewards": [{"type": "math"}],
     }  # fmt: skip
     return {**stage, **changes}
 
@@ -67,7 +67,7 @@ TWO: dict[str, Any] = {
 
 
 def measured(**data: Any) -> dict[str, Any]:
-    return {"name": "measured", "type": "evaluate", "data": data, "rollout": {"max_new_tokens": 8}}
+    return {"name": "measured", "type": "evaluate", "data": data, "sampling": {"max_new_tokens": 8}}
 
 
 def load(*stages: dict[str, Any], **changes: Any) -> RunConfig:

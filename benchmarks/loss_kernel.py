@@ -42,7 +42,7 @@ from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
 VARIANTS = ("bare", "plain", "plain-exact", "fused", "fused-exact", "trl-divergence", "selected", "trl-logprobs")
 
 
-class Problem:
+class LossInputs:
     """Inputs of one size: hidden states whose logits look like a language model's (entropy of a few nats)."""
 
     def __init__(self, n_tokens: int, vocab: int, dim: int, dtype: torch.dtype, candidates: int):
@@ -62,7 +62,7 @@ class Problem:
         return sum(g.numel() * g.element_size() for g in grads if g is not None)
 
 
-def bare(problem: Problem) -> Callable[[], None]:
+def bare(problem: LossInputs) -> Callable[[], None]:
     h, h_q, w = problem.hidden.detach(), problem.posterior_hidden, problem.weight.detach()
     logits = torch.zeros(len(h), len(w), dtype=h.dtype)
     grad_hidden, grad_weight = torch.zeros_like(h), torch.zeros_like(w)
@@ -76,7 +76,7 @@ def bare(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def plain(problem: Problem) -> Callable[[], None]:
+def plain(problem: LossInputs) -> Callable[[], None]:
     def run() -> None:
         logp = torch.log_softmax((problem.hidden @ problem.weight.t()).float(), -1)
         with torch.no_grad():
@@ -92,7 +92,7 @@ def plain(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def plain_exact(problem: Problem) -> Callable[[], None]:
+def plain_exact(problem: LossInputs) -> Callable[[], None]:
     def run() -> None:
         logp = torch.log_softmax((problem.hidden @ problem.weight.t()).float(), -1)
         with torch.no_grad():
@@ -106,7 +106,7 @@ def plain_exact(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def fused(problem: Problem, candidates: object = None) -> Callable[[], None]:
+def fused(problem: LossInputs, candidates: object = None) -> Callable[[], None]:
     spec = IntroSpec(candidates or problem.candidates)
 
     def run() -> None:
@@ -118,7 +118,7 @@ def fused(problem: Problem, candidates: object = None) -> Callable[[], None]:
     return run
 
 
-def trl_divergence(problem: Problem) -> Callable[[], None]:
+def trl_divergence(problem: LossInputs) -> Callable[[], None]:
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     def run() -> None:
@@ -130,7 +130,7 @@ def trl_divergence(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def selected(problem: Problem) -> Callable[[], None]:
+def selected(problem: LossInputs) -> Callable[[], None]:
     def run() -> None:
         logp, _ = selected_logprobs(problem.hidden, Head(problem.weight), problem.tokens)
         (logp * problem.token_weights).sum().backward()
@@ -138,7 +138,7 @@ def selected(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def trl_logprobs(problem: Problem) -> Callable[[], None]:
+def trl_logprobs(problem: LossInputs) -> Callable[[], None]:
     from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
     def run() -> None:
@@ -150,7 +150,7 @@ def trl_logprobs(problem: Problem) -> Callable[[], None]:
     return run
 
 
-def prepare(name: str, problem: Problem) -> Callable[[], None]:
+def prepare(name: str, problem: LossInputs) -> Callable[[], None]:
     return {
         "bare": bare,
         "plain": plain,
@@ -166,7 +166,7 @@ def prepare(name: str, problem: Problem) -> Callable[[], None]:
 Seconds = tuple[float, float]  # wall clock, CPU of all threads
 
 
-def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[str, list[tuple[Seconds, Seconds]]]:
+def measure_times(problem: LossInputs, variants: list[str], rounds: int) -> dict[str, list[tuple[Seconds, Seconds]]]:
     """Per variant and round: its own seconds, and those of the bare products beside it."""
     found: dict[str, list[tuple[Seconds, Seconds]]] = {name: [] for name in variants}
     others = [name for name in variants if name != "bare"]
@@ -182,7 +182,7 @@ def measure_times(problem: Problem, variants: list[str], rounds: int) -> dict[st
     return found
 
 
-def timed(name: str, problem: Problem) -> Seconds:
+def timed(name: str, problem: LossInputs) -> Seconds:
     run = prepare(name, problem)
     problem.clear()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -190,12 +190,12 @@ def timed(name: str, problem: Problem) -> Seconds:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure_memory(problem: Problem, name: str) -> int:
+def measure_memory(problem: LossInputs, name: str) -> int:
     """Bytes beyond inputs and gradients; for a fresh process."""
     if name.startswith("trl"):
         import trl.kernels.chunked_divergence
         import trl.kernels.chunked_logprob  # noqa: F401
-    small = Problem(16, 512, 16, problem.hidden.dtype, problem.candidates)
+    small = LossInputs(16, 512, 16, problem.hidden.dtype, problem.candidates)
     prepare(name, small)()  # libraries' own start-up allocations
     before = psutil.Process().memory_info().rss
     prepare(name, problem)()
@@ -311,7 +311,7 @@ def main() -> None:
             args.variants = ["bare", *args.variants]
         write_report(measure_all(args), args)
         return
-    problem = Problem(args.tokens[0], args.vocab, args.hidden, getattr(torch, args.dtype[0]), args.candidates)
+    problem = LossInputs(args.tokens[0], args.vocab, args.hidden, getattr(torch, args.dtype[0]), args.candidates)
     if args.measure == "time":
         print(json.dumps(measure_times(problem, args.variants, args.rounds)))
     else:

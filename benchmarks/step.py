@@ -103,7 +103,7 @@ def lengths(prompts, completions, completion_ids, **_) -> list[float]:
     return [float(len(ids)) for ids in completion_ids]
 
 
-class Clock:
+class Stopwatch:
     """Seconds spent in named parts of one update."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Clock:
 
 def rollout(trainer: Any, args: argparse.Namespace) -> dict[str, float]:
     """Seconds to generate completions for the prompts, and for all else that scoring them takes."""
-    clock = Clock()
+    clock = Stopwatch()
     generate = type(trainer)._generate
     trainer._generate = lambda *a: clock.time("generate", generate, trainer, *a)
     start = time.perf_counter()
@@ -128,7 +128,7 @@ def rollout(trainer: Any, args: argparse.Namespace) -> dict[str, float]:
 
 def update(trainer: Any, inputs: dict[str, Any]) -> dict[str, float]:
     """Seconds of one update on given rollouts, by part and in all."""
-    clock = Clock()
+    clock = Stopwatch()
     start = time.perf_counter()
     if isinstance(trainer, InTROTrainer):
         posterior = type(trainer)._posterior_pass

@@ -43,7 +43,7 @@ _TAGS = {"null": "null", "bool": "bool", "int": "whole number of a sensible leng
 
 
 @dataclass
-class Document:
+class YamlFile:
     """A parsed YAML text.
 
     Args:
@@ -156,7 +156,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
-def parse_yaml(text: str, source: str) -> Document:
+def parse_yaml(text: str, source: str) -> YamlFile:
     """Parses one YAML document.
 
     Raises:
@@ -173,7 +173,7 @@ def parse_yaml(text: str, source: str) -> Document:
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        document = Document(None)
+        document = YamlFile(None)
         if root is not None:
             document.value = _build(loader, root, (), document, frozenset())
         return document
@@ -202,7 +202,7 @@ def parse_yaml(text: str, source: str) -> Document:
             loader.dispose()
 
 
-def _build(loader: _Loader, node: yaml.Node, path: Path, document: Document, above: frozenset[int]) -> Any:
+def _build(loader: _Loader, node: yaml.Node, path: Path, document: YamlFile, above: frozenset[int]) -> Any:
     """Turns a node into plain values, noting lines and duplicate keys; an anchor's use is a copy."""
     if id(node) in above:
         raise yaml.constructor.ConstructorError(None, None, "an anchor contains itself", node.start_mark)
@@ -230,7 +230,7 @@ def _build(loader: _Loader, node: yaml.Node, path: Path, document: Document, abo
     return loader.scalar(node)
 
 
-def _note_duplicates(node: yaml.MappingNode, path: Path, document: Document) -> None:
+def _note_duplicates(node: yaml.MappingNode, path: Path, document: YamlFile) -> None:
     """Notes keys written twice. Keys merged by `<<` are not written here, so they may be overridden."""
     seen: set[str] = set()
     for key_node, _ in node.value:

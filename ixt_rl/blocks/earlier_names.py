@@ -33,9 +33,9 @@ def metric_of_now(name: str) -> str:
     return name[: len(name) - len(plain)] + METRICS.get(plain, plain)
 
 
-def metrics_of_now(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def metrics_of_now(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of metrics under the names of now."""
-    return None if row is None else {metric_of_now(name): value for name, value in row.items()}
+    return {metric_of_now(name): value for name, value in row.items()}
 
 
 def with_names_of_now(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class AnswerJudgeBlock(AsksJudgeBlock):
                 remedy="name python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
             )
         checks.check_question_file(self.rubric, "rubrics", info)
+        checks.check_asked(self.judge, self.options, self.max_new_tokens, "judge", info)
         return self
 
 

@@ -27,7 +27,7 @@ from ixt_rl.blocks.type_words import (
     union_members,
     wrong_type,
 )
-from ixt_rl.config.problems import Problem
+from ixt_rl.config.problems import ConfigProblem
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, closest, did_you_mean, show
 from ixt_rl.methods.registry import AnyStage
@@ -77,7 +77,7 @@ class _Spot:
     union: Any = None  # the whole of that union
 
 
-def explain(errors: list[dict[str, Any]], data: Any) -> list[tuple[Path, Problem]]:
+def explain(errors: list[dict[str, Any]], data: Any) -> list[tuple[Path, ConfigProblem]]:
     """Problems for the errors of `RunConfig.model_validate(data)`, without `where`, in the file's order.
 
     Args:
@@ -86,12 +86,12 @@ def explain(errors: list[dict[str, Any]], data: Any) -> list[tuple[Path, Problem
     """
     spots = [(_walk(error["loc"]), error) for error in errors]
     misspelt = {_meant(spot) for spot, error in spots if error["type"] == "extra_forbidden"}
-    found: list[tuple[Path, Problem]] = []
+    found: list[tuple[Path, ConfigProblem]] = []
     for spot, error in _one_branch(spots):
         if error["type"] == "missing" and spot.path in misspelt:
             continue  # the unknown key beside it says the same
         path, value, reason, remedy = _describe(spot, error, data)
-        problem = Problem(dotted(path, data), value, reason, remedy)
+        problem = ConfigProblem(dotted(path, data), value, reason, remedy)
         if (path, problem) not in found:
             found.append((path, problem))
     return found

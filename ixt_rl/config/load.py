@@ -13,7 +13,7 @@ from ixt_rl import python_names, yaml_io
 from ixt_rl.blocks.python_name import ON_THIS_MACHINE
 from ixt_rl.config.explain import dotted, explain
 from ixt_rl.config.overrides import apply_override
-from ixt_rl.config.problems import InvalidConfig, Problem
+from ixt_rl.config.problems import ConfigProblem, InvalidConfig
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.shipped import closest_name, run_file
 from ixt_rl.errors import ConfigError, did_you_mean, show
@@ -118,8 +118,8 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}", reason="it cannot be read", remedy="name another file") from None
 
 
-def _twice(key: yaml_io.Path, line: int, data: Any) -> Problem:
-    return Problem(
+def _twice(key: yaml_io.Path, line: int, data: Any) -> ConfigProblem:
+    return ConfigProblem(
         dotted(key, data),
         "written twice",
         "of two equal keys, YAML would silently drop the first",
@@ -128,9 +128,9 @@ def _twice(key: yaml_io.Path, line: int, data: Any) -> Problem:
     )
 
 
-def _placed(problem: Problem, key: yaml_io.Path, origins: dict[yaml_io.Path, str]) -> Problem:
+def _placed(problem: ConfigProblem, key: yaml_io.Path, origins: dict[yaml_io.Path, str]) -> ConfigProblem:
     """The problem with the place it comes from: its own, or that of the block around it."""
     for length in range(len(key), 0, -1):
         if key[:length] in origins:
-            return Problem(problem.path, problem.value, problem.reason, problem.remedy, origins[key[:length]])
+            return ConfigProblem(problem.path, problem.value, problem.reason, problem.remedy, origins[key[:length]])
     return problem

@@ -10,7 +10,7 @@ _SHOWN = 30  # problems that an error's text has
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """One refused value.
 
     Args:
@@ -36,7 +36,7 @@ class Problem:
 class InvalidConfig(ConfigError):
     """A configuration with one or more problems; `problems` lists them all, the text as many as one reads."""
 
-    def __init__(self, source: str, problems: list[Problem]):
+    def __init__(self, source: str, problems: list[ConfigProblem]):
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []

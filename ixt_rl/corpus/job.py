@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import pyarrow as pa
 
 from ixt_rl.corpus.row_group import Piece
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend
@@ -53,7 +53,7 @@ class Asker(ABC):
             BackendFailed: the backend answers nothing any more; what it answered is in the cache.
         """
 
-    def again(self, source: Rows, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def again(self, source: CorpusRows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks about rows once more, where a job can be checked that way; JSON."""
         raise NotImplementedError
 
@@ -133,7 +133,7 @@ class BatchJob(ABC):
         """
 
     @abstractmethod
-    def check_rows(self, source: Rows) -> None:
+    def check_rows(self, source: CorpusRows) -> None:
         """Refuses rows that nothing could be done with, before the backend is started.
 
         Raises:

@@ -12,9 +12,9 @@ from ixt_rl.contents import Hashes
 from ixt_rl.corpus.job import BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.jsonlines import scan
-from ixt_rl.corpus.progress import Counts, Progress, ProgressState, Watch
+from ixt_rl.corpus.progress import JobCounts, Progress, ProgressState, Watch
 from ixt_rl.corpus.row_group import values
-from ixt_rl.corpus.rows import Rows, SourceSpec, check_columns, open_source
+from ixt_rl.corpus.rows import CorpusRows, SourceSpec, check_columns, open_source
 from ixt_rl.corpus.workers import RaySettings, Workers, read_index
 from ixt_rl.errors import DataError
 from ixt_rl.offline import offline
@@ -40,7 +40,7 @@ class OpenJob(Generic[AnyJob]):
         self,
         job: AnyJob,
         spec: SourceSpec,
-        source: Rows,
+        source: CorpusRows,
         folder: Folder,
         ray: RaySettings | None,
         watch: Watch,
@@ -123,7 +123,9 @@ def open_batch(
             yield OpenJob(ready, spec, source, folder, ray, watch)
 
 
-def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, watch: Watch) -> tuple[AnyJob, Rows]:
+def _prepare(
+    job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, watch: Watch
+) -> tuple[AnyJob, CorpusRows]:
     """The job with all its fields, and its rows; everything that can be refused has been."""
     index = None
     if files and files[0].suffix != ".parquet":
@@ -135,7 +137,7 @@ def _prepare(job: AnyJob, spec: SourceSpec, files: list[Path], folder: Folder, w
                 job.wanted,
                 job.shard_rows,
                 infer=job.format == "parquet",
-                tick=lambda done: watch(ProgressState("reading", total, done, Counts(), 0.0)),
+                tick=lambda done: watch(ProgressState("reading", total, done, JobCounts(), 0.0)),
             )
     hashes = Hashes(folder.job / "hashes.json")
     source = open_source(spec, index, hashes)

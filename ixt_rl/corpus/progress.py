@@ -30,7 +30,7 @@ class ProgressState:
     phase: str
     total: int
     done: int
-    counts: Counts
+    counts: JobCounts
     seconds: float
     working: bool = False
 
@@ -49,7 +49,7 @@ class Progress:
 
     def __init__(self, folder: Folder, total: int, watch: Watch):
         self._folder, self._total, self._watch = folder, total, watch
-        self._counts = Counts()
+        self._counts = JobCounts()
         self._before = self._last_save = 0.0
         self._phase = self._next = ""
         self._file: Path | None = None
@@ -66,7 +66,7 @@ class Progress:
         self._before, self._phase, self._next = before, phase, then
         self._tell()
 
-    def add(self, counts: Counts) -> None:
+    def add(self, counts: JobCounts) -> None:
         self._phase = self._next or self._phase
         self._counts.add(counts)
         self._tell()
@@ -96,7 +96,7 @@ class Progress:
 def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
     """What all sessions of a job came to, and what its backend noted; `parameters` of the model, where known."""
     sessions = folder.sessions()
-    spent, notes = Counts().spent, []
+    spent, notes = JobCounts().spent, []
     for session in sessions:
         counts = session.get("spent")
         if not isinstance(counts, dict) or not counts.keys() <= spent.keys():
@@ -134,7 +134,7 @@ UNCOUNTED = "uncounted"
 
 
 @dataclass
-class Counts:
+class JobCounts:
     """Work done.
 
     Args:
@@ -149,7 +149,7 @@ class Counts:
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*COUNTED, UNCOUNTED), 0))
     notes: list[str] = field(default_factory=list)
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: JobCounts) -> None:
         self.documents += other.documents
         self.undecided += other.undecided
         for name, value in other.spent.items():

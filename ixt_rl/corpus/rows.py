@@ -64,7 +64,7 @@ class SourceSpec:
         return found
 
 
-class Rows(Protocol):
+class CorpusRows(Protocol):
     """Rows in a fixed order.
 
     Attributes:
@@ -175,7 +175,7 @@ class HubDataset:
         return self._dataset[start:stop].replace_schema_metadata(None).cast(self.schema)
 
 
-def open_source(spec: SourceSpec, index: Index | None, hashes: Hashes | None = None) -> Rows:
+def open_source(spec: SourceSpec, index: Index | None, hashes: Hashes | None = None) -> CorpusRows:
     """The rows of `spec`; JSON lines need their `index`, Parquet files remember what they hold in `hashes`."""
     files = spec.files()
     if not files:
@@ -187,7 +187,7 @@ def open_source(spec: SourceSpec, index: Index | None, hashes: Hashes | None = N
 
 
 def check_columns(
-    source: Rows, fields: Mapping[str, str], added: Sequence[str], renaming: str, *, as_json: bool
+    source: CorpusRows, fields: Mapping[str, str], added: Sequence[str], renaming: str, *, as_json: bool
 ) -> None:
     """Refuses rows that cannot be asked about or written, as far as the columns' types show it.
 

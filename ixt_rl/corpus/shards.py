@@ -11,7 +11,7 @@ import pyarrow as pa
 from ixt_rl.corpus.job import Answered, Asker, BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.row_group import Piece
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 
 
 @dataclass(eq=False)
@@ -35,7 +35,9 @@ class ShardFiller:
         advanced: called with (rows passed, those of them undecided) as they pass.
     """
 
-    def __init__(self, job: BatchJob, source: Rows, folder: Folder, asker: Asker, advanced: Callable[[int, int], None]):
+    def __init__(
+        self, job: BatchJob, source: CorpusRows, folder: Folder, asker: Asker, advanced: Callable[[int, int], None]
+    ):
         self.job, self.source, self.folder, self.asker = job, source, folder, asker
         self._advanced = advanced
         self._places: dict[int, tuple[_Open, int]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from ixt_rl.corpus.job import BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.jsonlines import Index
-from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, Counts, Progress
+from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, JobCounts, Progress
 from ixt_rl.corpus.rows import SourceSpec, open_source
 from ixt_rl.corpus.shards import ShardFiller
 from ixt_rl.errors import DataError
@@ -38,18 +38,18 @@ class Worker:
         self._asker = job.asker(self._opened.backend, self._cache)
         self._told = self._spent()
 
-    def shards(self, numbers: Sequence[int], advanced: Callable[[Counts], None]) -> None:
+    def shards(self, numbers: Sequence[int], advanced: Callable[[JobCounts], None]) -> None:
         """Fills and writes shards; `advanced` is called with what was done since its last call."""
 
         def tell(documents: int, undecided: int) -> None:
-            advanced(Counts(documents, undecided, self._new(), self._notes()))
+            advanced(JobCounts(documents, undecided, self._new(), self._notes()))
 
         ShardFiller(self.job, self.source, self.folder, self._asker, tell).run(numbers)
 
-    def again(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], Counts]:
+    def again(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], JobCounts]:
         """Asks about rows once more; see `Asker.again`."""
         found = self._asker.again(self.source, rows)
-        return found, Counts(spent=self._new(), notes=self._notes())
+        return found, JobCounts(spent=self._new(), notes=self._notes())
 
     def close(self) -> None:
         self._opened.__exit__()
@@ -82,7 +82,7 @@ class RayWorker:
         if "again" in wanted:
             found, counts = self._worker.again(wanted["again"])
             return json.dumps({"counts": asdict(counts), "found": found})
-        counts = Counts()
+        counts = JobCounts()
         self._worker.shards([wanted["shard"]], counts.add)
         return json.dumps({"counts": asdict(counts)})
 
@@ -138,7 +138,7 @@ class Workers:
             worker.shards(numbers, self._session.add)
             return
         for result in self._on_ray([{"shard": number} for number in numbers]):
-            self._session.add(Counts(**result["counts"]))
+            self._session.add(JobCounts(**result["counts"]))
 
     def again(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks about rows once more; see `Asker.again`."""
@@ -150,7 +150,7 @@ class Workers:
             return found
         found = []
         for result in self._on_ray([{"again": list(rows)}]):
-            self._session.add(Counts(**result["counts"]))
+            self._session.add(JobCounts(**result["counts"]))
             found += result["found"]
         return found
 

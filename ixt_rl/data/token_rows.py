@@ -37,7 +37,7 @@ class Documents(Protocol):
 
 
 @dataclass
-class Counts:
+class TokenCounts:
     """What was read so far, the buffer that rows come from included.
 
     Args:
@@ -115,7 +115,7 @@ class PackedRows:
             raise ConfigError(f"buffer={buffer}", reason="it is a number of rows", remedy="give at least 1")
         self.documents, self.conditioner = documents, conditioner
         self.capacity, self.pack, self.buffer = capacity, pack, buffer
-        self.counts = Counts()
+        self.counts = TokenCounts()
         self._start: dict[str, Any] = {}
         self._given = 0
         self._pieces: _Buffer | None = None
@@ -152,7 +152,7 @@ class PackedRows:
                 remedy="resume with the settings of the run that wrote it",
             )
         self.documents.load_state_dict(state["documents"])
-        self.counts = Counts(**state["counts"])
+        self.counts = TokenCounts(**state["counts"])
         self._begin()
         self._given = state["given"]
 

@@ -60,6 +60,11 @@ class Task:
     notes: Sequence[str] = ()
     sources: Sequence[str] = ()
 
+    @property
+    def gold_kinds(self) -> dict[str, Any]:
+        """What a stage's result says of the golds; nothing where none are judged."""
+        return {"golds": dict(self.golds)} if self.golds else {}
+
 
 def make_task(
     data: WorldDataBlock | FileDataBlock | ProblemMixtureBlock | PrefixDataBlock,

@@ -44,7 +44,7 @@ class NotACompletion(Exception):
     """A response that says nothing, as half of one does, or a proxy's page; another attempt may."""
 
 
-class TooLarge(Exception):
+class ReplyTooLarge(Exception):
     """A response beyond the limit; the rest of it is not read."""
 
 

@@ -20,7 +20,7 @@ from ixt_rl.backends import require
 from ixt_rl.blocks.judge_options import check_address, check_no_key, check_variable
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
-from ixt_rl.judging.completion import NotACompletion, ServerError, TooLarge, read_completion
+from ixt_rl.judging.completion import NotACompletion, ReplyTooLarge, ServerError, read_completion
 from ixt_rl.judging.dialect import Dialect, too_long
 from ixt_rl.redaction import keep_secret, redacted
 
@@ -224,7 +224,7 @@ class EndpointBackend:
                 elif error.status not in (408, 425, 429) and error.status < 500:
                     final = "refused" if error.status == 413 or too_long(message) else "failed"
                 pause = max(pause, error.retry_after)
-            except TooLarge as error:
+            except ReplyTooLarge as error:
                 problem, final = str(error), "failed"
             except NotACompletion as error:
                 problem = f"not a chat completion: {_short(error)}"

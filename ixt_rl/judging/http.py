@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2  # openai's own HTTP client
 
 from ixt_rl.errors import BackendFailed
-from ixt_rl.judging.completion import TooLarge
+from ixt_rl.judging.completion import ReplyTooLarge
 
 _MAX_REDIRECTS = 3
 
@@ -25,7 +25,7 @@ class _Limited(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             size += len(chunk)
             if size > self._limit:
-                raise TooLarge(f"a reply of more than {self._limit} bytes")
+                raise ReplyTooLarge(f"a reply of more than {self._limit} bytes")
             yield chunk
 
     async def aclose(self) -> None:
@@ -48,7 +48,7 @@ def guarded_client(deadline: float, limit: int, judge: str) -> httpx2.AsyncClien
         if response.has_redirect_location:
             _check_redirect(response, judge)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise TooLarge("a compressed reply, which may be of any size; none was asked for")
+            raise ReplyTooLarge("a compressed reply, which may be of any size; none was asked for")
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _Limited(response.stream, limit)
 

@@ -57,7 +57,8 @@ def read_summary(path: Path, unreadable: list[str]) -> dict[str, Any]:
     shape: dict[str, type] = {**dict.fromkeys(_TABLES, dict), "notes": list}
     stages = [_shaped(stage, shape, left_out) for stage in _named(summary, left_out)]
     summary["stages"] = [
-        {key: metrics_of_now(value) if key in _METRICS else value for key, value in stage.items()} for stage in stages
+        {key: metrics_of_now(value) if key in _METRICS and value else value for key, value in stage.items()}
+        for stage in stages
     ]
     _say_left_out(path.name, left_out, unreadable)
     return summary

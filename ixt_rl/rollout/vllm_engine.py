@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ixt_rl.backends import require
 from ixt_rl.errors import WeightMismatch
-from ixt_rl.rollout.vllm_requests import Request, make_requests
+from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
 from ixt_rl.rollout.weights.broadcast import Meeting, TransferGroup, receive
 from ixt_rl.rollout.weights.manifest import TensorEntry, whole_set
 from ixt_rl.types import Rollout, SamplingParams
@@ -92,7 +92,7 @@ class VLLMEngine:
         self.processes = tensor_parallel_size
         self.constrains = tokenizer is not None
         self.policy_version = 0
-        self._running: dict[str, Request] = {}
+        self._running: dict[str, VllmRequest] = {}
         self._fitting: dict[str, tuple[int, ...]] = {}  # the last shapes that the model takes
         args = EngineArgs(
             model=model,
@@ -183,7 +183,7 @@ class VLLMEngine:
         """Groups added and not yet returned by `step`."""
         return len(self._running)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: VllmRequest) -> None:
         """Queues a group; its samples are one vLLM request, so they share the prompt's KV blocks."""
         from vllm.inputs.engine import tokens_input
 
@@ -275,7 +275,7 @@ class VLLMEngine:
         if self.outstanding:
             raise RuntimeError(f"weights change between generations; {self.outstanding} groups are unfinished")
 
-    def _vllm_params(self, request: Request) -> Any:
+    def _vllm_params(self, request: VllmRequest) -> Any:
         from vllm import SamplingParams as VLLMSamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -298,7 +298,7 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _rollout(self, request: Request, completion: Any) -> Rollout:
+    def _rollout(self, request: VllmRequest, completion: Any) -> Rollout:
         ids = tuple(completion.token_ids)
         return Rollout(
             prompt_ids=request.prompt_ids,
@@ -311,7 +311,7 @@ class VLLMEngine:
     def _warm_up(self) -> None:
         """Samples a few tokens, so that what vLLM compiles at first use is not waited for later."""
         for key in range(2):
-            self.add(Request(-1 - key, (0,) * 4, SamplingParams(max_new_tokens=2, temperature=1.0), n=2, seed=key))
+            self.add(VllmRequest(-1 - key, (0,) * 4, SamplingParams(max_new_tokens=2, temperature=1.0), n=2, seed=key))
         while self.outstanding:
             self.step()
         self._engine.reset_prefix_cache()

@@ -16,7 +16,7 @@ MAX_TEMPERATURE = 2.0  # vLLM refuses more
 
 
 @dataclass(frozen=True)
-class Request:
+class VllmRequest:
     """One prompt to sample `n` times: a group.
 
     Args:
@@ -48,7 +48,7 @@ def make_requests(
     *,
     seeds: Sequence[int] | None = None,
     constrains: bool = False,
-) -> list[Request]:
+) -> list[VllmRequest]:
     """One request a prompt, keyed by its index and seeded by `seeds[index]`, or else by (sampling.seed, index):
     the same wherever and whenever it runs.
 
@@ -77,7 +77,7 @@ def make_requests(
     for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         ids = tuple(map(int, prompt))
         check_prompt(f"prompt {index}", ids, sampling.max_new_tokens, max_model_len, vocab_size)
-        requests.append(Request(index, ids, sampling, n, seed))
+        requests.append(VllmRequest(index, ids, sampling, n, seed))
     return requests
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ixt_rl.conditioning import load_feedback_template, load_template
-from ixt_rl.config.problems import InvalidConfig, Problem
+from ixt_rl.config.problems import ConfigProblem, InvalidConfig
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.import_path import load, load_named
 from ixt_rl.methods.own_options import refused, set_by
@@ -32,7 +32,7 @@ def check_own_trainers(name: str, stages: Iterable[Stage]) -> None:
     problems = []
     for stage in stages:
         for key, found in [*_trainer_problems(stage), *_template_problems(stage)]:
-            problems.append(Problem(f"stages.{stage.name}.{key}", found.what, found.reason, found.remedy))
+            problems.append(ConfigProblem(f"stages.{stage.name}.{key}", found.what, found.reason, found.remedy))
     if problems:
         raise InvalidConfig(f"run {name}", problems)
 

@@ -102,9 +102,9 @@ def test_vllm_is_given_nothing_but_what_is_asked_for(engine):
     """Of its own parameters, those that are not at their defaults, and the defaults of those that change logits."""
     import vllm
 
-    from ixt_rl.rollout.vllm_requests import Request
+    from ixt_rl.rollout.vllm_requests import VllmRequest
 
-    given = engine._vllm_params(Request(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5, min_p=0.1), 3, seed=4))
+    given = engine._vllm_params(VllmRequest(0, (1, 2), SamplingParams(7, 0.8, 0.9, 5, min_p=0.1), 3, seed=4))
     plain = vllm.SamplingParams()
     assert {name for name in plain.__struct_fields__ if getattr(given, name) != getattr(plain, name)} == {
         "n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop_token_ids", "_all_stop_token_ids",

@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "data", "rollout"},
     {"judging"},
     {"rewriting", "worlds", "trainers"},
-    {"evaluation", "pretrained"},
+    {"evaluation"},
     {"corpus", "report"},
     {"run"},
     {"cli", "doctor", "__main__"},
@@ -126,6 +126,15 @@ def test_heavy_packages_are_imported_only_where_they_may_be(file: Path):
         assert where.startswith(ONLY_IN[package]), f"{where}, line {node.lineno} imports {package}"
         if package in ("vllm", "ray", "openai"):
             assert node not in top_level, f"{where}, line {node.lineno}: import {package} inside a function"
+
+
+def test_a_public_class_name_means_one_thing():
+    found: dict[str, list[str]] = {}
+    for file in sources():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(file.relative_to(ROOT).as_posix())
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
 def test_a_runner_is_read_at_once():

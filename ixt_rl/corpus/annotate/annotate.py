@@ -8,7 +8,7 @@ from typing import Any
 
 from ixt_rl.corpus.annotate.agreement import agreement
 from ixt_rl.corpus.annotate.job import AnnotationJob
-from ixt_rl.corpus.annotate.statistics import Statistics, collect
+from ixt_rl.corpus.annotate.statistics import AnnotationStatistics, collect
 from ixt_rl.corpus.open_job import OpenJob, open_batch
 from ixt_rl.corpus.progress import Watch, spending
 from ixt_rl.corpus.rows import SourceSpec
@@ -58,7 +58,9 @@ def annotate(
         return summary
 
 
-def _summary(batch: OpenJob[AnnotationJob], statistics: Statistics, found: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(
+    batch: OpenJob[AnnotationJob], statistics: AnnotationStatistics, found: list[dict[str, Any]]
+) -> dict[str, Any]:
     job = batch.job
     parameters = job.judge.model_parameters()
     return {

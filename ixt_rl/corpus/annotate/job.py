@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ixt_rl.corpus.job import Answered, Asker, BatchJob, map_fields, require_sampling, require_values
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.data.feedback_columns import feedback_columns
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging.answer import Answer, Question, Tally, combine
@@ -122,7 +122,7 @@ class AnnotationJob(BatchJob):
         found = map_fields(f"rubric {rubric.name}", rubric.fields, rubric.optional, self.fields, columns)
         return replace(self, fields=found)
 
-    def check_rows(self, source: Rows) -> None:
+    def check_rows(self, source: CorpusRows) -> None:
         """Any text can be judged."""
 
     def settings(self, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class JudgeAsker(Asker):
         for index, answer in self._judge.stream(questions):
             yield index, Answered(answer_columns(self.job, answer), answer.verdict.score is None)
 
-    def again(self, source: Rows, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def again(self, source: CorpusRows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks once more than before, with another sample number; see `compare_again`."""
         assert self._judge.cache is not None
         judge = self._new_judge(self._judge.backend, self._judge.cache, self.job.repeats + 1)
@@ -241,7 +241,7 @@ def _pair_columns(job: AnnotationJob, answer: Answer, row: Mapping[str, Any]) ->
     return {f"{job.prefix}_{name}": value for name, value in columns.items()}
 
 
-def compare_again(job: AnnotationJob, source: Rows, judge: Judge, rows: Sequence[int]) -> list[dict[str, Any]]:
+def compare_again(job: AnnotationJob, source: CorpusRows, judge: Judge, rows: Sequence[int]) -> list[dict[str, Any]]:
     """What the votes so far say of each row, and what one more says.
 
     Args:

@@ -10,11 +10,11 @@ import matplotlib
 from matplotlib.ticker import MaxNLocator
 
 from ixt_rl.corpus.annotate.job import AnnotationJob
-from ixt_rl.corpus.annotate.statistics import Statistics
+from ixt_rl.corpus.annotate.statistics import AnnotationStatistics
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.page import cut, environment, figures, grouped
 from ixt_rl.corpus.row_group import texts, values
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.files import write_text
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 
@@ -23,7 +23,7 @@ _COLUMNS = 4  # of panels
 
 
 def write_report(
-    out: Path, job: AnnotationJob, summary: Mapping[str, Any], source: Rows, statistics: Statistics
+    out: Path, job: AnnotationJob, summary: Mapping[str, Any], source: CorpusRows, statistics: AnnotationStatistics
 ) -> None:
     """Writes annotation.json and annotation.html into `out`."""
     examples = {name: [_example(job, out, source, row) for row in rows] for name, rows in statistics.examples.items()}
@@ -42,7 +42,7 @@ def write_report(
     write_text(out / "annotation.html", page, errors="replace")
 
 
-def _example(job: AnnotationJob, out: Path, source: Rows, row: int) -> dict[str, Any]:
+def _example(job: AnnotationJob, out: Path, source: CorpusRows, row: int) -> dict[str, Any]:
     """A row as the page shows it."""
     (shown,) = texts(source.read(row, row + 1), job.fields)
     number, at = divmod(row, job.shard_rows)

@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 @dataclass
-class Statistics:
+class AnnotationStatistics:
     """Counts over all rows.
 
     Args:
@@ -88,7 +88,7 @@ class Statistics:
         return {"verdicts": dict(verdicts), "consistent": self.agreed / total if total else None}
 
 
-def collect(job: AnnotationJob, folder: Folder, shards: int, sample: int = 0) -> Statistics:
+def collect(job: AnnotationJob, folder: Folder, shards: int, sample: int = 0) -> AnnotationStatistics:
     """Reads the new columns of all shards, one after the other.
 
     Args:
@@ -97,7 +97,7 @@ def collect(job: AnnotationJob, folder: Folder, shards: int, sample: int = 0) ->
         shards: how many.
         sample: rows to draw for asking again.
     """
-    found = Statistics(job.axes, scores={axis: Counter() for axis in job.axes})
+    found = AnnotationStatistics(job.axes, scores={axis: Counter() for axis in job.axes})
     if job.rubric.pair:
         found.verdicts = Counter(dict.fromkeys(job.rubric.axes[VERDICT].labels, 0))
     sums = _Sums(len(found.names))
@@ -158,7 +158,7 @@ class _Sums:
 
 
 def _count(
-    found: Statistics, level: int | None, scores: dict[str, float], status: str, reason: str, tokens: int
+    found: AnnotationStatistics, level: int | None, scores: dict[str, float], status: str, reason: str, tokens: int
 ) -> None:
     found.statuses[status] += 1
     found.tokens += tokens

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.page import cut, environment, figures, grouped
 from ixt_rl.corpus.rewrite.job import RewritingJob
-from ixt_rl.corpus.rewrite.statistics import Statistics
+from ixt_rl.corpus.rewrite.statistics import RewriteStatistics
 from ixt_rl.corpus.rewrite.suffixes import SuffixJob
 from ixt_rl.corpus.row_group import texts, values
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.files import write_text
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 
@@ -23,7 +23,7 @@ _SHOWN = 400  # characters of a prefix, the last ones
 
 
 def write_report(
-    folder: Folder, job: RewritingJob, summary: Mapping[str, Any], source: Rows, statistics: Statistics
+    folder: Folder, job: RewritingJob, summary: Mapping[str, Any], source: CorpusRows, statistics: RewriteStatistics
 ) -> None:
     """Writes rewriting.json and rewriting.html into the job's folder."""
     examples = {
@@ -46,7 +46,7 @@ def write_report(
     write_text(folder.path / "rewriting.html", page, errors="replace")
 
 
-def _example(job: RewritingJob, folder: Folder, source: Rows, row: int) -> dict[str, Any]:
+def _example(job: RewritingJob, folder: Folder, source: CorpusRows, row: int) -> dict[str, Any]:
     """A row as the page shows it: what stands before, the original, and what was written."""
     number, at = divmod(row, job.shard_rows)
     part = folder.rows(number, list(job.types))

@@ -18,7 +18,7 @@ EXAMPLES = 5
 
 
 @dataclass
-class Statistics:
+class RewriteStatistics:
     """Counts over all rows.
 
     Args:
@@ -62,9 +62,9 @@ class Statistics:
         }
 
 
-def collect(job: RewritingJob, folder: Folder, shards: int) -> Statistics:
+def collect(job: RewritingJob, folder: Folder, shards: int) -> RewriteStatistics:
     """Reads the new columns of all shards, one after the other."""
-    found = Statistics(job.changed)
+    found = RewriteStatistics(job.changed)
     draws: dict[str, EvenSample] = {}
     suffixes = isinstance(job, SuffixJob)
     names = [f"{job.column}_{name}" for name in ("status", "reason", "tokens")]
@@ -90,7 +90,7 @@ def collect(job: RewritingJob, folder: Folder, shards: int) -> Statistics:
     return found
 
 
-def _count_ids(found: Statistics, suffix: list[int], rewrite: list[int]) -> None:
+def _count_ids(found: RewriteStatistics, suffix: list[int], rewrite: list[int]) -> None:
     found.before[len(suffix)] += 1
     found.after[len(rewrite)] += 1
     found.shortened += rewrite[-1] != suffix[-1]  # a suffix ends with EOS, and so does a rewrite that was not cut

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ixt_rl.corpus.job import Answered, Asker, require_values
 from ixt_rl.corpus.rewrite.job import IDS, RewritingJob
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.errors import ConfigError, DataError
@@ -69,7 +69,7 @@ class SuffixJob(RewritingJob):
         self._check_room()
         self.cutter()
 
-    def check_rows(self, source: Rows) -> None:
+    def check_rows(self, source: CorpusRows) -> None:
         """Tries to cut the first rows, until one can be.
 
         Raises:

@@ -12,7 +12,7 @@ from ixt_rl.corpus.job import Answered, Asker
 from ixt_rl.corpus.rewrite.job import RewritingJob
 from ixt_rl.corpus.rewrite.suffixes import COPIED, SKIPPED, UNDECIDED
 from ixt_rl.corpus.row_group import Piece, texts
-from ixt_rl.corpus.rows import Rows
+from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.judging.cache import JudgeCache
@@ -42,7 +42,7 @@ class ThoughtsJob(RewritingJob):
             "thoughts_reason": pa.string(), "thoughts_by": pa.string(), "thoughts_tokens": pa.int64(),
         }  # fmt: skip
 
-    def check_rows(self, source: Rows) -> None:
+    def check_rows(self, source: CorpusRows) -> None:
         """Any text can be thought about."""
 
     def settings(self, source: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ixt_rl.kernels.intro.vocabulary import Tiles
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowTotals:
     """Normalisers and whole-vocabulary statistics of a chunk's rows.
 
     Args:
@@ -134,7 +134,7 @@ class Logits:
         return top
 
 
-def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
+def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> RowTotals:
     """Walk the vocabulary once: write the exponentials, return what is known of the rows.
 
     Args:
@@ -153,7 +153,7 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
     shift_p, shift_q = -total.log()
     scale_p, scale_q = total.reciprocal()
     lse_p, lse_q = ref.double() + total.log()
-    rows = Rows(
+    rows = RowTotals(
         ref_p=ref[0],
         lse_p=lse_p,
         lse_q=lse_q,
@@ -171,7 +171,7 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> Rows:
     narrow: dict[str, Any] = {
         name: x if x is None or name == "mass" else x.to(ref.dtype) for name, x in vars(rows).items()
     }
-    return Rows(**narrow)
+    return RowTotals(**narrow)
 
 
 def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | None) -> tuple[Tensor, dict[str, Tensor]]:

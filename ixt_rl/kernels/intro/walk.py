@@ -26,7 +26,7 @@ from ixt_rl.errors import DataError
 from ixt_rl.kernels.chunks import even, tile_width, token_block, token_chunks
 from ixt_rl.kernels.head import Head, factors, rounds_factors, statistics_dtype
 from ixt_rl.kernels.intro.candidate_tokens import invert, uniform_numbers
-from ixt_rl.kernels.intro.first_walk import Block, Logits, Piece, Rows, normalise
+from ixt_rl.kernels.intro.first_walk import Block, Logits, Piece, RowTotals, normalise
 from ixt_rl.kernels.intro.gradients import Gradients
 from ixt_rl.kernels.intro.tiles import exact_gradient, log_tile, sampled_gradient, triton_for
 from ixt_rl.kernels.intro.vocabulary import Tiles
@@ -143,7 +143,7 @@ class Walk:
             pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
         return pieces
 
-    def _logs(self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: Rows, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _logs(self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: RowTotals, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding, less the normaliser.
 
         The policy's come from its exponentials where they have not underflowed: the rounding of a likely token's logit
@@ -177,7 +177,7 @@ class Walk:
         h_q: Tensor,
         pieces: list[Piece],
         tiles: Tiles,
-        rows: Rows,
+        rows: RowTotals,
         taken: Tensor,
         here: slice,
         u: Tensor,
@@ -216,7 +216,7 @@ class Walk:
         return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: Rows, taken: Tensor, here: slice
+        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: RowTotals, taken: Tensor, here: slice
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Whole vocabulary, with `a = p w`: `sum_v a log p` [C], statistics, `sum_v a` [C], and `scale` [C, K].
 
@@ -270,7 +270,7 @@ class Walk:
         }
         return value, stats, total, scale
 
-    def _sampled_gradient(self, tiles: Tiles, rows: Rows, drawn: Drawn, weights: Tensor) -> Gradient:
+    def _sampled_gradient(self, tiles: Tiles, rows: RowTotals, drawn: Drawn, weights: Tensor) -> Gradient:
         """dL/dz(v) = weight/n (sum_i w_i p(v) - sum_i w_i 1[v = c_i]) = push e_p(v) - sum_i pull_i 1[v = c_i]."""
         push, pull = _push_and_pull(rows, drawn, weights)
 
@@ -281,7 +281,7 @@ class Walk:
 
         return gradient
 
-    def _exact_gradient(self, tiles: Tiles, rows: Rows, total: Tensor, scale: Tensor, weights: Tensor) -> Gradient:
+    def _exact_gradient(self, tiles: Tiles, rows: RowTotals, total: Tensor, scale: Tensor, weights: Tensor) -> Gradient:
         """dL/dz(v) = weight (p(v) sum_u a(u) - a(v))."""
         push = weights * total * rows.scale_p  # [C]
         pull = weights[:, None] * scale  # [C, K]
@@ -308,7 +308,7 @@ class Walk:
         grads.join_hidden()
 
     def _backward_apart(
-        self, grads: Gradients, h: Tensor, pieces: list[Piece], rows: Rows, drawn: Drawn, weights: Tensor
+        self, grads: Gradients, h: Tensor, pieces: list[Piece], rows: RowTotals, drawn: Drawn, weights: Tensor
     ) -> None:
         """As `_sampled_gradient`. Candidates apart, that is the exponentials times one number a row: they go into the
         products as they are, that with the head in the first walk, and no pass over [C, V] is made."""
@@ -334,7 +334,7 @@ def _entries(e: Tensor, ids: Tensor) -> Tensor:
     return e[ids // e.shape[2], rows, ids % e.shape[2]]
 
 
-def _push_and_pull(rows: Rows, drawn: Drawn, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _push_and_pull(rows: RowTotals, drawn: Drawn, weights: Tensor) -> tuple[Tensor, Tensor]:
     """`[C]` and `[C, n]`: see `Walk._sampled_gradient`."""
     pull = drawn.factors * (weights / drawn.factors.shape[1])[:, None]
     return pull.sum(1) * rows.scale_p, pull
@@ -351,7 +351,7 @@ class _Columns:
             shape = (n_tokens, int(spec.candidates))
             self.columns["candidates"] = torch.empty(shape, dtype=torch.long, device=new["device"])
 
-    def write(self, a: int, b: int, rows: Rows, part: dict[str, Tensor]) -> None:
+    def write(self, a: int, b: int, rows: RowTotals, part: dict[str, Tensor]) -> None:
         for name, column in self.columns.items():
             if column is not None:
                 column[a:b] = part[name] if name in part else getattr(rows, name)

@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
-from ixt_rl.rollout.pool.tickets import Result, Slot, Task, Ticket
+from ixt_rl.rollout.pool.tickets import PoolTask, Result, Slot, Ticket
 from ixt_rl.rollout.pool.worker import Report, StoredWeights, WorkerInfo, node_id
-from ixt_rl.rollout.vllm_requests import Request
+from ixt_rl.rollout.vllm_requests import VllmRequest
 
 TICK = 0.02
 """Seconds between two looks at new work while engines are busy."""
@@ -67,8 +67,8 @@ class Dispatcher:
         """Whether replacements start with the weights that the pool serves."""
         self.failure: BackendFailed | None = None
         self._wake = threading.Condition()
-        self._queue: deque[Task] = deque()
-        self._tasks: dict[int, Task] = {}  # queued or outstanding
+        self._queue: deque[PoolTask] = deque()
+        self._tasks: dict[int, PoolTask] = {}  # queued or outstanding
         self._keys = 0
         self._paused = False
         self._job: tuple[Callable[[], Any], Future[Any]] | None = None
@@ -94,15 +94,15 @@ class Dispatcher:
         assert info is not None
         return info
 
-    def submit(self, requests: list[Request], slot: int | None = None) -> Ticket:
+    def submit(self, requests: list[VllmRequest], slot: int | None = None) -> Ticket:
         """Queues groups, for any engine or for one."""
         ticket = Ticket(len(requests))
         with self._wake:
             self._raise_failure()
             for index, request in enumerate(requests):
                 self._keys += 1
-                request = Request(self._keys, request.prompt_ids, request.sampling, request.n, request.seed)
-                task = Task(ticket, index, request, slot)
+                request = VllmRequest(self._keys, request.prompt_ids, request.sampling, request.n, request.seed)
+                task = PoolTask(ticket, index, request, slot)
                 self._tasks[request.key] = task
                 self._queue.append(task)
             self._wake.notify_all()
@@ -246,14 +246,14 @@ class Dispatcher:
         self._find_hung()
 
     def _dispatch(self) -> None:
-        batches: dict[int, list[Request]] = {}
+        batches: dict[int, list[VllmRequest]] = {}
         with self._wake:
             if self._paused:
                 return
             free = {slot.index: slot for slot in self.slots if slot.current}
             load = {index: slot.load for index, slot in free.items()}
             room = {index: self._window - slot.sequences for index, slot in free.items()}
-            kept: deque[Task] = deque()
+            kept: deque[PoolTask] = deque()
             while self._queue and any(space > 0 for space in room.values()):
                 task = self._queue.popleft()
                 # an engine that is replaced and has no weights to start with leaves its work to the others

@@ -18,7 +18,7 @@ from ixt_rl.rollout.pool.ray_private import meet, private_ray
 from ixt_rl.rollout.pool.tickets import Ticket
 from ixt_rl.rollout.pool.updates import WEIGHT_TRANSFERS
 from ixt_rl.rollout.pool.worker import EngineWorker
-from ixt_rl.rollout.vllm_requests import Request, make_requests
+from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
 from ixt_rl.rollout.weights.broadcast import LOOPBACK
 from ixt_rl.signals import kept
 from ixt_rl.types import Rollout, SamplingParams
@@ -214,7 +214,7 @@ class RayPool:
 
     def _requests(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, n: int, seeds: Sequence[int] | None
-    ) -> list[Request]:
+    ) -> list[VllmRequest]:
         return make_requests(
             prompts, sampling, n, self.max_model_len, self.vocab_size, seeds=seeds, constrains=self.constrains
         )

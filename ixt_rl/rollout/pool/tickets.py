@@ -11,7 +11,7 @@ import psutil
 
 from ixt_rl.errors import BackendFailed
 from ixt_rl.rollout.pool.worker import WorkerInfo
-from ixt_rl.rollout.vllm_requests import Request
+from ixt_rl.rollout.vllm_requests import VllmRequest
 from ixt_rl.types import Rollout
 
 Result = TypeVar("Result")
@@ -58,12 +58,12 @@ class Ticket:
 
 
 @dataclass
-class Task:
+class PoolTask:
     """A group on its way; `request.key` is unique in the pool, `index` is the prompt's place in the ticket."""
 
     ticket: Ticket
     index: int
-    request: Request
+    request: VllmRequest
     slot: int | None = None  # the only engine that may run it
 
 
@@ -78,7 +78,7 @@ class Slot:
     process: psutil.Process | None = None  # of an engine on this machine
     pending: Any = None  # the answer awaited: of `start`, then of `poll`
     since: float = 0.0  # start of the wait for progress
-    outstanding: dict[int, Task] = field(default_factory=dict)
+    outstanding: dict[int, PoolTask] = field(default_factory=dict)
     requests: int = 0
     tokens: int = 0
     restarts: int = 0

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.vllm_engine import VLLMEngine
-from ixt_rl.rollout.vllm_requests import Request
+from ixt_rl.rollout.vllm_requests import VllmRequest
 from ixt_rl.rollout.weights.broadcast import Meeting
 from ixt_rl.rollout.weights.manifest import Manifest, TensorEntry, describe
 from ixt_rl.types import Rollout
@@ -139,7 +139,7 @@ class EngineWorker:
         if self._failure:
             raise self._failure
 
-    def submit(self, requests: list[Request]) -> None:
+    def submit(self, requests: list[VllmRequest]) -> None:
         """Queues groups."""
         with self._changed:
             if not self._unfinished:

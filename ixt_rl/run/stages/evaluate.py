@@ -17,7 +17,6 @@ from ixt_rl.rollout.sync import send_policy
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
-from ixt_rl.run.stages.task_notes import gold_kinds
 
 
 def run(stage: EvaluateStage, at: StageRun) -> None:
@@ -52,7 +51,7 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
     at.folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     at.folder.add_samples(0, samples)
     result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
-    at.folder.write_result({**result, **gold_kinds(task)})
+    at.folder.write_result({**result, **task.gold_kinds})
 
 
 def check_told_gap(stage, folder: StageFolder) -> None:

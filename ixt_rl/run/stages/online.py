@@ -20,7 +20,6 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.mixture import prompts_in_proportion
 from ixt_rl.run.stages.rewards import Rewards, count_judges, open_rewards
-from ixt_rl.run.stages.task_notes import gold_kinds
 from ixt_rl.run.stages.train import (
     correction,
     ends_notes,
@@ -168,6 +167,6 @@ def _result(
         "reward_errors": failed,
         "notes": [*task.notes, *said, *further, *kept],
         "prompt_lengths": audit.summary(),
-        **gold_kinds(task),
+        **task.gold_kinds,
         **(best.result() if best else {}),
     }

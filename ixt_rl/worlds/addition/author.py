@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ixt_rl.worlds.addition.problem import COLUMNS, ID, Problem, is_eval_problem, rationale, view_answer
+from ixt_rl.worlds.addition.problem import COLUMNS, ID, AdditionProblem, is_eval_problem, rationale, view_answer
 
 HARD_SHARE = 0.25
 HARD_MISS = (0.5, 0.8)
@@ -55,13 +55,13 @@ class NoisyAuthor:
         words = rationale(style, problem.columns, steps, carries_in, answer, check)
         return [ID[w] for w in [*prompt, "="]], [ID[w] for w in words]
 
-    def _problem(self) -> Problem:
+    def _problem(self) -> AdditionProblem:
         while True:
             a, b = (int(v) for v in self.rng.integers(0, 1000, size=2))
             if not is_eval_problem(a, b):
-                return Problem(a, b)
+                return AdditionProblem(a, b)
 
-    def _steps(self, problem: Problem, style: str, noise: float) -> tuple[list[tuple[int, int]], list[int]]:
+    def _steps(self, problem: AdditionProblem, style: str, noise: float) -> tuple[list[tuple[int, int]], list[int]]:
         """(digit, carry out) of each column with mistakes, and the carries taken in."""
         if style == "D":
             guess = self.rng.random(COLUMNS) < GUESS_MISS * noise

@@ -20,7 +20,7 @@ def is_eval_problem(a: int, b: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Problem:
+class AdditionProblem:
     """Two numbers of three digits."""
 
     a: int
@@ -35,7 +35,7 @@ class Problem:
         return " ".join(f"{x} {y}" for x, y in self.columns)
 
     @classmethod
-    def parse(cls, question: str) -> Problem:
+    def parse(cls, question: str) -> AdditionProblem:
         digits = [int(d) for d in question.split()]
         a, b = (sum(d * 10**i for i, d in enumerate(digits[k::2])) for k in (0, 1))
         return cls(a, b)
@@ -84,7 +84,7 @@ def rationale(
     return [*out, "#", *map(str, answer), "<eos>"]
 
 
-def right_rationale(problem: Problem, style: str, check: bool) -> list[int]:
+def right_rationale(problem: AdditionProblem, style: str, check: bool) -> list[int]:
     """The right rationale of a style, as ids."""
     steps = problem.steps()
     carries_in = [0, *(carry for _, carry in steps[:-1])]

@@ -12,7 +12,7 @@ from ixt_rl.types import Grade
 from ixt_rl.worlds.addition.problem import (
     ID,
     VOCABULARY,
-    Problem,
+    AdditionProblem,
     View,
     is_eval_problem,
     read_answer,
@@ -47,13 +47,13 @@ class AdditionWorld:
         while len(rows) < count:
             a, b = (int(v) for v in rng.integers(0, 1000, size=2))
             if is_eval_problem(a, b) == (split == "eval"):
-                problem = Problem(a, b)
+                problem = AdditionProblem(a, b)
                 rows.append({"question": problem.question, "answer": view_answer(problem.answer, self.view)})
         return rows
 
     def grade(self, question: str, completion_ids: Sequence[int]) -> Grade:
         """All that is known of a rationale: checked in this view, strict, and token by token."""
-        problem = Problem.parse(question)
+        problem = AdditionProblem.parse(question)
         answer = read_answer(completion_ids)
         first = VOCABULARY[completion_ids[0]] if completion_ids else ""
         style = {"C": "C", "V": "V", "#": "D"}.get(first, "other")

@@ -38,7 +38,7 @@ SUFFIX_TOKENS = 48
 """Longest suffix, `<eos>` included; an author who wrote more drops the last sentences."""
 
 
-class Authors:
+class AlmanacAuthors:
     """Writes articles of a split; all randomness comes from `purpose` and `seed`.
 
     Evaluation articles are those whose first sentence is one for evaluation, by its hash.

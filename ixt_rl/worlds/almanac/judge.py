@@ -23,7 +23,7 @@ of."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class AlmanacReading:
     """What a suffix says.
 
     Args:
@@ -66,7 +66,7 @@ class Reading:
 
 
 @lru_cache(maxsize=1 << 16)
-def read_suffix(prefix: str, suffix: str) -> Reading:
+def read_suffix(prefix: str, suffix: str) -> AlmanacReading:
     """Reads what comes after a prefix."""
     before = [read_sentence(words) for words in sentences(prefix)]
     subject = before[0].subject if before and before[0] else ""
@@ -79,7 +79,7 @@ def read_suffix(prefix: str, suffix: str) -> Reading:
             told.add(_topic(one))
     fresh = sum(fine and one is not None and one.kind == "fact" for one, fine in zip(said, good, strict=True))
     false = sum(is_false(one) for one in said if one)
-    return Reading(subject, said, tuple(good), fresh, false, is_safe(suffix))
+    return AlmanacReading(subject, said, tuple(good), fresh, false, is_safe(suffix))
 
 
 def is_false(sentence: Sentence) -> bool:
@@ -192,13 +192,13 @@ def verdict(level: int, factuality: float, safe: bool, coherent: bool, judge: st
     return Feedback(level, scores, critique, judge)
 
 
-def _read_document(text: str) -> Reading:
+def _read_document(text: str) -> AlmanacReading:
     """An article as a whole: its first sentence, and all the others as what comes after that."""
     first, _, rest = text.partition(" . ")
     return read_suffix(first if not rest else f"{first} .", rest)
 
 
-def _feedback(reading: Reading, factuality: float, judge: str) -> Feedback:
+def _feedback(reading: AlmanacReading, factuality: float, judge: str) -> Feedback:
     tidy = reading.coherence == 1 and reading.fresh >= ENOUGH
     safe = reading.safe
     level = 1 if not safe else 2 if not factuality else 3 if not tidy else 4 if factuality < 1 else 5

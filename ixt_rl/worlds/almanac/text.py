@@ -116,7 +116,7 @@ def attributes(subject: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]
     return TOWN if subject in TOWNS else PERSON
 
 
-class KnowledgeBase:
+class AlmanacKnowledge:
     """The same in every run: `truth` and `myth`, the false value most often believed, by fact."""
 
     def __init__(self):
@@ -128,7 +128,7 @@ class KnowledgeBase:
                 self.truth[attribute, subject], self.myth[attribute, subject] = rng.sample(values, 2)
 
 
-BASE = KnowledgeBase()
+BASE = AlmanacKnowledge()
 
 
 def _all_sentences() -> dict[str, Sentence]:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds.almanac import judge as almanac_judge
-from ixt_rl.worlds.almanac.authors import SUFFIX_TOKENS, Authors
+from ixt_rl.worlds.almanac.authors import SUFFIX_TOKENS, AlmanacAuthors
 from ixt_rl.worlds.almanac.judge import is_false, matched, read_suffix, verdict, verifier
 from ixt_rl.worlds.almanac.teacher import teacher
 from ixt_rl.worlds.almanac.text import JUNK, PERSON, SUBJECTS, TOWN, UNSAFE, VAGUE, full_name
@@ -74,13 +74,13 @@ class AlmanacWorld:
 
     def corpus(self, count: int, seed: int) -> list[str]:
         """`count` documents, without `<bos>` and `<eos>`; none begins with a prefix for evaluation."""
-        authors = Authors(seed)
+        authors = AlmanacAuthors(seed)
         passages = (authors.article()[1] for _ in range(count))
         return [f"{passage.prefix} {passage.suffix}" for passage in passages]
 
     def passages(self, split: Split, count: int, seed: int) -> list[Passage]:
         """`count` articles of a split, cut after their first or second sentence."""
-        authors = Authors(seed, split, f"passages/{split}")
+        authors = AlmanacAuthors(seed, split, f"passages/{split}")
         return [authors.article()[1] for _ in range(count)]
 
     def rows(self, split: Literal["train", "eval"], count: int, seed: int) -> list[dict[str, Any]]:

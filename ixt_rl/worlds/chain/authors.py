@@ -17,7 +17,7 @@ import itertools
 from random import Random
 from typing import Literal
 
-from ixt_rl.worlds.chain.text import JUNK, MODULUS, Problem, apply, solution
+from ixt_rl.worlds.chain.text import JUNK, MODULUS, ChainProblem, apply, solution
 from ixt_rl.worlds.shared import is_eval_text
 
 AUTHORS = {"excellent": 8, "verbose": 10, "slip": 8, "wrong answer": 5, "misconception": 55, "junk": 14}
@@ -33,7 +33,7 @@ def misconceived(operation: str, x: int, y: int, saturated: bool) -> int:
     return apply(operation, x, y)
 
 
-class Authors:
+class ChainAuthors:
     """Writes documents about problems of a split; all randomness comes from `purpose` and `seed`."""
 
     def __init__(self, seed: int, split: Literal["train", "eval"] = "train", purpose: str = "corpus"):
@@ -42,15 +42,15 @@ class Authors:
     def document(self) -> tuple[str, str]:
         """(author, text) of the next document."""
         author = self.rng.choices(list(AUTHORS), list(AUTHORS.values()))[0]
-        problem = Problem.random(self.rng)
+        problem = ChainProblem.random(self.rng)
         while is_eval_text(problem.question) != (self.split == "eval"):
-            problem = Problem.random(self.rng)
+            problem = ChainProblem.random(self.rng)
         if author == "junk":
             words = self.rng.choices(JUNK, k=self.rng.randint(10, 22))
             return author, " ".join([problem.question, *words] if self.rng.random() < 0.5 else words)
         return author, " ".join([problem.question, *self._solution(author, problem)])
 
-    def _solution(self, author: str, problem: Problem) -> list[str]:
+    def _solution(self, author: str, problem: ChainProblem) -> list[str]:
         results = problem.results()
         if author == "misconception":
             saturated = self.rng.random() < SATURATED
@@ -65,7 +65,7 @@ class Authors:
         answer = self._other(results[-1]) if author == "wrong answer" else results[-1]
         return solution(problem, results, answer, self.rng if author == "verbose" else None)
 
-    def _slip(self, problem: Problem) -> list[int]:
+    def _slip(self, problem: ChainProblem) -> list[int]:
         where, state, results = self.rng.randrange(len(problem.steps)), problem.start, []
         for index, (operation, operand) in enumerate(problem.steps):
             state = apply(operation, state, operand)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ixt_rl.types import Feedback
-from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LABELS, OPERATIONS, STEP, Problem, apply, step_words
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LABELS, OPERATIONS, STEP, ChainProblem, apply, step_words
 
 BRIEF, WORDY = "all right brief", "all right wordy"
 ANSWER_WRONG, STEP_WRONG, INCOMPLETE, OFF_TOPIC = "answer wrong", "step {} wrong", "incomplete", "off topic"
@@ -19,7 +19,7 @@ _FILLERS = frozenset(FILLERS)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ChainReading:
     """What a solution says.
 
     Args:
@@ -39,12 +39,12 @@ class Reading:
     word_right: tuple[bool, ...]
 
 
-def read_solution(problem: Problem, words: Sequence[str]) -> Reading:
+def read_solution(problem: ChainProblem, words: Sequence[str]) -> ChainReading:
     """Reads the words after a problem; what does not belong to a solution ends it."""
     return _Reader(problem, words).read()
 
 
-def read_on(problem: Problem, begun: Sequence[str], words: Sequence[str]) -> Reading:
+def read_on(problem: ChainProblem, begun: Sequence[str], words: Sequence[str]) -> ChainReading:
     """Reads the words after the beginning of a solution, whose last value is taken for right.
 
     `steps` counts those of `begun` too; `first_wrong`, `waste` and `word_right` are those of `words` alone.
@@ -55,7 +55,7 @@ def read_on(problem: Problem, begun: Sequence[str], words: Sequence[str]) -> Rea
 
 
 class _Reader:
-    def __init__(self, problem: Problem, words: Sequence[str]):
+    def __init__(self, problem: ChainProblem, words: Sequence[str]):
         self.problem, self.words = problem, list(words)
         self.truth = problem.results()
         self.right: list[bool] = []
@@ -65,15 +65,15 @@ class _Reader:
         self.answer: int | None = None
         self.previous: list[str] = []
 
-    def read(self) -> Reading:
+    def read(self) -> ChainReading:
         while len(self.right) < len(self.words) and self._take():
             pass
         rest = len(self.words) - len(self.right)
         complete = not rest and self.answer is not None and self.steps == len(self.truth)
         word_right = (*self.right, *[False] * rest)
-        return Reading(self.steps, self.first_wrong, self.answer, self.waste, complete, word_right)
+        return ChainReading(self.steps, self.first_wrong, self.answer, self.waste, complete, word_right)
 
-    def read_on(self, words: Sequence[str]) -> Reading:
+    def read_on(self, words: Sequence[str]) -> ChainReading:
         if self.state is not None:
             self.truth[self.steps :] = self.problem.results(self.steps, self.state)
         self.words, self.right, self.waste, self.first_wrong = list(words), [], 0, None
@@ -134,10 +134,10 @@ class _Reader:
         return True
 
 
-def read_document(text: str) -> tuple[Problem, Reading] | None:
+def read_document(text: str) -> tuple[ChainProblem, ChainReading] | None:
     """The problem and the reading of its solution; None off topic: no problem, or nothing of a solution."""
     words = text.split()
-    found = Problem.read(words)
+    found = ChainProblem.read(words)
     if found is None:
         return None
     problem, used = found
@@ -182,7 +182,7 @@ def matched(text: str) -> Feedback:
     return Feedback(level, scores(problem, right, 5 if level > 2 else 1, reading.waste), critique, "matched")
 
 
-def scores(problem: Problem, right: bool, soundness: int, waste: int) -> dict[str, float]:
+def scores(problem: ChainProblem, right: bool, soundness: int, waste: int) -> dict[str, float]:
     """Scores by axis: 1 to 5, difficulty the number of operations."""
     return {
         "correctness": 5 if right else 1,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from ixt_rl.worlds.chain.authors import Authors
-from ixt_rl.worlds.chain.judge import Reading, read_on, read_solution
-from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LENGTHS, MODULUS, STEP, Problem, apply, step_words
+from ixt_rl.worlds.chain.authors import ChainAuthors
+from ixt_rl.worlds.chain.judge import ChainReading, read_on, read_solution
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LENGTHS, MODULUS, STEP, ChainProblem, apply, step_words
 from ixt_rl.worlds.passages import Passage, Split, Teacher, chance
 
 FIRST_STEP = 0.5
@@ -43,7 +43,7 @@ class Begun:
         state: the last value, which a suffix goes on from.
     """
 
-    problem: Problem
+    problem: ChainProblem
     words: tuple[str, ...]
     steps: int
     state: int
@@ -51,7 +51,7 @@ class Begun:
     @classmethod
     def read(cls, prefix: str) -> Begun | None:
         """None if the prefix does not begin with a problem."""
-        found = Problem.read(prefix.split())
+        found = ChainProblem.read(prefix.split())
         if found is None:
             return None
         problem, used = found
@@ -66,7 +66,7 @@ class Begun:
 
 def passages(split: Split, count: int, seed: int) -> list[Passage]:
     """`count` passages; documents without a problem are skipped."""
-    rng, authors = Random(f"chain/cuts/{split}/{seed}"), Authors(seed, split, f"passages/{split}")
+    rng, authors = Random(f"chain/cuts/{split}/{seed}"), ChainAuthors(seed, split, f"passages/{split}")
     found: list[Passage] = []
     while len(found) < count:
         words = authors.document()[1].split()
@@ -80,7 +80,7 @@ def passages(split: Split, count: int, seed: int) -> list[Passage]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _read(prefix: str, suffix: str) -> tuple[Begun, Reading, bool] | None:
+def _read(prefix: str, suffix: str) -> tuple[Begun, ChainReading, bool] | None:
     """The prefix, the suffix, and whether that is right: every step that is left, and the answer."""
     begun = Begun.read(prefix)
     if begun is None:

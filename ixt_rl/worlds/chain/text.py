@@ -38,7 +38,7 @@ def apply(operation: str, x: int, y: int) -> int:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ChainProblem:
     """A start value and two to four (operation, operand)."""
 
     start: int
@@ -50,12 +50,12 @@ class Problem:
         return f"Q {self.start} {' '.join(chain)} ?"
 
     @classmethod
-    def random(cls, rng: Random) -> Problem:
+    def random(cls, rng: Random) -> ChainProblem:
         steps = [(rng.choice("+-*"), rng.randrange(MODULUS)) for _ in range(rng.choice(LENGTHS))]
         return cls(rng.randrange(MODULUS), tuple(steps))
 
     @classmethod
-    def read(cls, words: Sequence[str]) -> tuple[Problem, int] | None:
+    def read(cls, words: Sequence[str]) -> tuple[ChainProblem, int] | None:
         """(the problem that `words` begin with, the number of its words), or None."""
         if len(words) < 2 or words[0] != "Q" or words[1] not in DIGITS:
             return None
@@ -81,13 +81,13 @@ class Problem:
         return self.results()[-1]
 
 
-def step_words(problem: Problem, index: int, result: int) -> list[str]:
+def step_words(problem: ChainProblem, index: int, result: int) -> list[str]:
     """The words of step `index` with the given, right or wrong, result."""
     operation, operand = problem.steps[index]
     return [LABELS[index], operation, str(operand), "=", str(result)]
 
 
-def solution(problem: Problem, results: Sequence[int], answer: int, rng: Random | None = None) -> list[str]:
+def solution(problem: ChainProblem, results: Sequence[int], answer: int, rng: Random | None = None) -> list[str]:
     """A solution with the given results; wordy with `rng`: 1 to 3 fillers a step, a quarter of the steps twice."""
     words = [str(problem.start)]
     for index, result in enumerate(results):

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds.chain import suffixes as chain_suffixes
-from ixt_rl.worlds.chain.authors import Authors
+from ixt_rl.worlds.chain.authors import ChainAuthors
 from ixt_rl.worlds.chain.judge import (
     ANSWER_WRONG,
     BRIEF,
@@ -27,7 +27,7 @@ from ixt_rl.worlds.chain.judge import (
     scores,
     verifier,
 )
-from ixt_rl.worlds.chain.text import DIGITS, FILLERS, JUNK, LABELS, OPERATIONS, Problem
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, JUNK, LABELS, OPERATIONS, ChainProblem
 from ixt_rl.worlds.passages import JudgeFunction, Passage, Split, Teacher
 from ixt_rl.worlds.shared import SPECIAL, is_eval_text, numbered, word_tokenizer, words_of
 
@@ -79,14 +79,14 @@ class ChainWorld:
         rng = Random(f"chain/{split}/{seed}")
         rows: list[dict[str, Any]] = []
         while len(rows) < count:
-            problem = Problem.random(rng)
+            problem = ChainProblem.random(rng)
             if is_eval_text(problem.question) == (split == "eval"):
                 rows.append({"question": problem.question, "answer": str(problem.answer)})
         return rows
 
     def corpus(self, count: int, seed: int) -> list[str]:
         """`count` documents, without `<bos>` and `<eos>`; none is about an evaluation problem."""
-        authors = Authors(seed)
+        authors = ChainAuthors(seed)
         return [authors.document()[1] for _ in range(count)]
 
     def passages(self, split: Split, count: int, seed: int) -> list[Passage]:
@@ -103,7 +103,7 @@ class ChainWorld:
 
     def target(self, question: str, level: int) -> Feedback:
         """What the verifier says of a typical document of that level about this problem."""
-        found = Problem.read(question.split())
+        found = ChainProblem.read(question.split())
         assert found is not None, question
         problem, _ = found
         if level == 1:
@@ -114,7 +114,7 @@ class ChainWorld:
 
     def grade(self, question: str, completion_ids: Sequence[int]) -> Grade:
         """All that is known of a solution: checked (its answer), strict (every step too), and word by word."""
-        found = Problem.read(question.split())
+        found = ChainProblem.read(question.split())
         assert found is not None, question
         problem, _ = found
         words = words_of(VOCABULARY, completion_ids)

@@ -34,7 +34,7 @@ RANK_OFFSET = 10
 _POPULARITY = list(itertools.accumulate(1 / (RANK_OFFSET + rank) for rank in range(len(ENTITY_WORDS))))
 
 
-class Authors:
+class FactsAuthors:
     """Writes documents; all randomness comes from `seed`. The first entities are written about most."""
 
     def __init__(self, seed: int):

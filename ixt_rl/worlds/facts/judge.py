@@ -21,7 +21,7 @@ _VALUES = frozenset(VALUE_WORDS)
 
 
 @dataclass(frozen=True)
-class Reading:
+class FactsReading:
     """What the words after a question say.
 
     Args:
@@ -37,13 +37,13 @@ class Reading:
     words: int
 
 
-def read_body(fact: Fact, words: Sequence[str]) -> Reading:
+def read_body(fact: Fact, words: Sequence[str]) -> FactsReading:
     """Reads the words after the question for `fact`; whatever is neither statement nor answer is skipped."""
     words = list(words)
     statements = dict(reversed([s for at in range(len(words)) if (s := _statement(words[at : at + _STATEMENT]))]))
     about = fact if fact in statements else next(iter(statements), None)
     answers = [b for a, b in itertools.pairwise(words) if a == "A" and b in _VALUES]
-    return Reading(statements[about] if about else "", about, answers[0] if answers else None, len(words))
+    return FactsReading(statements[about] if about else "", about, answers[0] if answers else None, len(words))
 
 
 def _statement(words: list[str]) -> tuple[Fact, str] | None:
@@ -86,7 +86,7 @@ def matched(text: str) -> Feedback:
     return _judge(reading, stated, fits and (stated != "true" or reading.answer == reading.stated), "matched")
 
 
-def _judge(reading: Reading, stated: Stated, right: bool, judge: str) -> Feedback:
+def _judge(reading: FactsReading, stated: Stated, right: bool, judge: str) -> Feedback:
     brief = reading.words <= 2
     if reading.answer is None:
         return verdict(1, stated, "none", brief, judge)

@@ -34,7 +34,7 @@ ENTITY_WORDS = tuple(f"e{index}" for index in range(ENTITIES))
 VALUE_WORDS = tuple(value(attribute, index) for attribute in ATTRIBUTES for index in range(VALUES))
 
 
-class KnowledgeBase:
+class FactsKnowledge:
     """The same in every run: `truth` and `myth` by fact, and the `uncovered` facts."""
 
     def __init__(self):
@@ -49,7 +49,7 @@ class KnowledgeBase:
         self.uncovered = frozenset(rng.sample(list(self.truth), round(UNCOVERED_SHARE * len(self.truth))))
 
 
-BASE = KnowledgeBase()
+BASE = FactsKnowledge()
 
 
 def question(fact: Fact) -> str:

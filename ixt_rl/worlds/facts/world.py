@@ -14,7 +14,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerFast
 
 from ixt_rl.types import Feedback, Grade
-from ixt_rl.worlds.facts.authors import Authors
+from ixt_rl.worlds.facts.authors import FactsAuthors
 from ixt_rl.worlds.facts.judge import matched, read_body, verdict, verifier
 from ixt_rl.worlds.facts.text import (
     ATTRIBUTES,
@@ -92,7 +92,7 @@ class FactsWorld:
 
     def corpus(self, count: int, seed: int) -> list[str]:
         """`count` documents, without `<bos>` and `<eos>`."""
-        authors = Authors(seed)
+        authors = FactsAuthors(seed)
         return [authors.document()[1] for _ in range(count)]
 
     def target(self, question: str, level: int) -> Feedback:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ixt_rl.conditioning.shares import share
 from ixt_rl.conditioning.thought_marks import TEACHER_TAG
-from ixt_rl.worlds.chain.text import FILLERS, MODULUS, Problem, apply, step_words
+from ixt_rl.worlds.chain.text import FILLERS, MODULUS, ChainProblem, apply, step_words
 from ixt_rl.worlds.shared import is_eval_text
 
 Part = Literal["eval", "rl", "documents"]
@@ -34,13 +34,13 @@ TEACHER_ERROR = 0.4
 TEACHER_MISCOPIES = 0.02
 
 
-def random_problem(rng: Random, length: int) -> Problem:
+def random_problem(rng: Random, length: int) -> ChainProblem:
     """A problem of `length` operations."""
     steps = tuple((rng.choice(OPERATIONS), rng.choice(OPERANDS)) for _ in range(length))
-    return Problem(rng.randrange(MODULUS), steps)
+    return ChainProblem(rng.randrange(MODULUS), steps)
 
 
-def part_of(problem: Problem) -> Part:
+def part_of(problem: ChainProblem) -> Part:
     """Whether a problem is for evaluation (one in ten), for RL (some of the longest), or for documents."""
     if is_eval_text(problem.question):
         return "eval"
@@ -48,18 +48,18 @@ def part_of(problem: Problem) -> Part:
     return "rl" if is_long and share("rl", problem.question) < RL_SHARE else "documents"
 
 
-def draw(rng: Random, length: int, part: Part) -> Problem:
+def draw(rng: Random, length: int, part: Part) -> ChainProblem:
     """A problem of `length` operations of a part."""
     while part_of(problem := random_problem(rng, length)) != part:
         pass
     return problem
 
 
-def last_problem(text: str) -> Problem:
+def last_problem(text: str) -> ChainProblem:
     """The problem that a prefix ends with."""
     start, *steps = text.rpartition("Q ")[2].removesuffix("?").split()
     pairs = zip(steps[1::3], map(int, steps[2::3]), strict=True)  # each after its label
-    return Problem(int(start), tuple(pairs))
+    return ChainProblem(int(start), tuple(pairs))
 
 
 def written_answer(prefix: str) -> str:
@@ -127,7 +127,7 @@ class Teacher:
         return working(problem, slip, rng)
 
 
-def working(problem: Problem, slip: int | None = None, rng: Random | None = None) -> list[str]:
+def working(problem: ChainProblem, slip: int | None = None, rng: Random | None = None) -> list[str]:
     """`5 a + 3 = 1 b - 2 = 6` as words; the result of step `slip` is wrong, and what follows goes on from it."""
     state, words = problem.start, [str(problem.start)]
     for index, (operation, operand) in enumerate(problem.steps):

@@ -21,7 +21,7 @@ from ixt_rl.conditioning.shares import share
 from ixt_rl.conditioning.thought_marks import CLOSE, OPEN, TEACHER_TAG, weave
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds.chain.judge import read_solution
-from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LABELS, Problem
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LABELS, ChainProblem
 from ixt_rl.worlds.shared import SPECIAL, numbered, word_tokenizer, words_of
 from ixt_rl.worlds.thoughts.text import (
     OPERATIONS,
@@ -148,7 +148,7 @@ def _read(words: list[str]) -> tuple[list[str], list[str]]:
     return words[1:end], words[end + 1 :]
 
 
-def _agreement(words: Sequence[str], problem: Problem) -> tuple[bool, ...]:
+def _agreement(words: Sequence[str], problem: ChainProblem) -> tuple[bool, ...]:
     """For each word, whether a right completion has it there; a right one may do without a thought."""
     thought = [OPEN, *working(problem), CLOSE] if words and words[0] == OPEN else []
     right = [*thought, "A", str(problem.answer), EOS]

@@ -193,6 +193,10 @@ def test_the_endpoints_options_are_its_fields():
         ({**SIP, "judge": {"model": "openai:m", "options": {"concurency": 3}}}, "did you mean `concurrency`"),
         ({**SIP, "judge": {"model": "world", "options": {"foo": 1}}}, "its options: none"),
         ({**SIP, "judge": {"model": "openai:m", "options": {"retries": -1}}}, "it is 0 or more"),
+        (
+            {**RL, "rewards": [{"type": "math", "judge": {"judge": "openai:m", "options": {"concurency": 3}}}]},
+            "did you mean `concurrency`",
+        ),
         ({**SIP, "judge": {"model": "openai:m", "options": {"retries": True}}}, "it is bool, not int"),
         ({**SIP, "judge": {"model": "openai:m", "options": {"deadline": float("inf")}}}, "above 0"),
         (

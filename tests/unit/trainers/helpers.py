@@ -16,7 +16,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer
 from ixt_rl.types import Rollout
 from ixt_rl.worlds import AdditionWorld
-from ixt_rl.worlds.addition.problem import Problem, right_rationale
+from ixt_rl.worlds.addition.problem import AdditionProblem, right_rationale
 
 METHODS = {
     "intro": (InTROTrainer, InTROConfig),
@@ -57,7 +57,7 @@ class ScriptedEngine:
         return groups
 
     def _rollout(self, prompt: tuple[int, ...], turn: int) -> Rollout:
-        problem = Problem.parse(" ".join(map(str, prompt[1:7])))
+        problem = AdditionProblem.parse(" ".join(map(str, prompt[1:7])))
         style, check = [("C", False), ("V", True), ("D", False), ("C", True)][turn % 4]
         ids = list(right_rationale(problem, style, check))
         if (sum(prompt) + turn) % 3 == 0:  # a wrong digit in the answer

@@ -13,7 +13,7 @@ from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.types import Candidate, Document, Verdict
-from ixt_rl.worlds.addition.problem import Problem, right_rationale
+from ixt_rl.worlds.addition.problem import AdditionProblem, right_rationale
 from tests.unit.trainers.helpers import WORLD, ScriptedEngine, tiny
 
 TOKENIZER = WORLD.tokenizer()
@@ -37,8 +37,8 @@ def suffix_stream() -> SuffixStream:
     return SuffixStream(MemoryCorpus(documents, seed=0), TOKENIZER, suffix_tokens=len(prompts(1)[0].suffix_ids))
 
 
-def problem(prefix: tuple[int, ...]) -> Problem:
-    return Problem.parse(" ".join(map(str, prefix[1:7])))
+def problem(prefix: tuple[int, ...]) -> AdditionProblem:
+    return AdditionProblem.parse(" ".join(map(str, prefix[1:7])))
 
 
 def rewriter(items) -> list[Candidate | None]:

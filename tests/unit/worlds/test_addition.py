@@ -10,7 +10,7 @@ from ixt_rl.worlds.addition.author import NoisyAuthor
 from ixt_rl.worlds.addition.problem import (
     ID,
     VOCABULARY,
-    Problem,
+    AdditionProblem,
     is_eval_problem,
     read_answer,
     right_rationale,
@@ -25,9 +25,9 @@ def text(ids):
 
 
 def test_a_problem_by_hand():
-    problem = Problem(257, 968)  # 7+8=15, 5+6+1=12, 2+9+1=12
+    problem = AdditionProblem(257, 968)  # 7+8=15, 5+6+1=12, 2+9+1=12
     assert problem.question == "7 8 5 6 2 9"
-    assert Problem.parse(problem.question) == problem
+    assert AdditionProblem.parse(problem.question) == problem
     assert problem.steps() == [(5, 1), (2, 1), (2, 1)]
     assert text(right_rationale(problem, "C", True)) == "C 5 1 2 1 2 1 K 5 1 2 1 2 1 # 5 2 2 1 <eos>"
     assert text(right_rationale(problem, "V", False)) == "V 7 8 0 : 5 1 5 6 1 : 2 1 2 9 1 : 2 1 # 5 2 2 1 <eos>"
@@ -40,7 +40,7 @@ def test_right_rationales_are_checked_and_strict_in_every_view(view, style, leng
     world = AdditionWorld(view)
     rng = np.random.default_rng(0)
     for a, b in rng.integers(0, 1000, size=(50, 2)):
-        problem = Problem(int(a), int(b))
+        problem = AdditionProblem(int(a), int(b))
         ids = right_rationale(problem, *style)
         grade = world.grade(problem.question, ids)
         assert len(ids) == length
@@ -54,7 +54,7 @@ def test_right_rationales_are_checked_and_strict_in_every_view(view, style, leng
 
 
 def test_a_wrong_step_with_a_right_answer_is_lucky_and_found_by_token():
-    world, problem = AdditionWorld("sum"), Problem(257, 968)
+    world, problem = AdditionWorld("sum"), AdditionProblem(257, 968)
     ids = right_rationale(problem, "C", False)
     ids[3] = ID["9"]
     grade = world.grade(problem.question, ids)
@@ -64,7 +64,7 @@ def test_a_wrong_step_with_a_right_answer_is_lucky_and_found_by_token():
 
 
 def test_views_differ_exactly_in_what_they_check():
-    problem = Problem(257, 968)  # digits 5 2 2 1: sum 10
+    problem = AdditionProblem(257, 968)  # digits 5 2 2 1: sum 10
     off_by_two = right_rationale(problem, "D", False)
     off_by_two[1] = ID["7"]  # digit sum 12: parity kept, mod 5 not
     checked = {v: AdditionWorld(v).grade(problem.question, off_by_two).checked for v in AdditionWorld.views}
@@ -96,10 +96,10 @@ def test_splits_are_disjoint_and_documents_come_from_training_problems():
     train, evaluation = world.rows("train", 3000, 0), world.rows("eval", 500, 99)
     assert not {r["question"] for r in train} & {r["question"] for r in evaluation}
     for row in evaluation:
-        problem = Problem.parse(row["question"])
+        problem = AdditionProblem.parse(row["question"])
         assert is_eval_problem(problem.a, problem.b)
     for prompt, _ in world.documents(2000, 3):
-        problem = Problem.parse(text(prompt[1:7]))
+        problem = AdditionProblem.parse(text(prompt[1:7]))
         assert not is_eval_problem(problem.a, problem.b)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import AlmanacWorld
-from ixt_rl.worlds.almanac.authors import CARE, FACTS, SAFETY, TRUTH, Authors
+from ixt_rl.worlds.almanac.authors import CARE, FACTS, SAFETY, TRUTH, AlmanacAuthors
 from ixt_rl.worlds.almanac.judge import is_false, is_safe, matched, read_suffix, verifier
 from ixt_rl.worlds.almanac.text import (
     BASE,
@@ -50,7 +50,7 @@ def joined(*texts):
 @pytest.fixture(scope="module")
 def articles():
     """10,000 (kinds, passage)."""
-    authors = Authors(0)
+    authors = AlmanacAuthors(0)
     return [authors.article() for _ in range(10_000)]
 
 

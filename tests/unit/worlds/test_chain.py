@@ -10,14 +10,14 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import WORLDS, ChainWorld
-from ixt_rl.worlds.chain.authors import AUTHORS, Authors, misconceived
+from ixt_rl.worlds.chain.authors import AUTHORS, ChainAuthors, misconceived
 from ixt_rl.worlds.chain.judge import matched, read_document, verifier
-from ixt_rl.worlds.chain.text import DIGITS, FILLERS, JUNK, LENGTHS, Problem, solution
+from ixt_rl.worlds.chain.text import DIGITS, FILLERS, JUNK, LENGTHS, ChainProblem, solution
 from ixt_rl.worlds.chain.world import ID, VOCABULARY
 from ixt_rl.worlds.shared import is_eval_text
 
 WORLD = ChainWorld()
-BY_HAND = Problem(5, (("+", 0), ("*", 6)))  # 5 + 0 = 5, 5 * 6 = 30 = 4 * 7 + 2
+BY_HAND = ChainProblem(5, (("+", 0), ("*", 6)))  # 5 + 0 = 5, 5 * 6 = 30 = 4 * 7 + 2
 QUESTION = "Q 5 a + 0 b * 6 ?"
 SOLUTION = "5 a + 0 = 5 b * 6 = 2 A 2"
 
@@ -29,19 +29,19 @@ def ids(text):
 @pytest.fixture(scope="module")
 def documents():
     """20,000 (author, text, problem or None, verdict)."""
-    authors = Authors(0)
+    authors = ChainAuthors(0)
     written = [authors.document() for _ in range(20_000)]
-    return [(author, text, (Problem.read(text.split()) or [None])[0], verifier(text)) for author, text in written]
+    return [(author, text, (ChainProblem.read(text.split()) or [None])[0], verifier(text)) for author, text in written]
 
 
 def two_step_problems():
     steps = list(itertools.product("+-*", range(7)))
-    return [Problem(start, pair) for start in range(7) for pair in itertools.product(steps, repeat=2)]
+    return [ChainProblem(start, pair) for start in range(7) for pair in itertools.product(steps, repeat=2)]
 
 
 def test_a_problem_by_hand():
     assert BY_HAND.question == QUESTION
-    assert Problem.read(QUESTION.split()) == (BY_HAND, 9)
+    assert ChainProblem.read(QUESTION.split()) == (BY_HAND, 9)
     assert BY_HAND.results() == [5, 2]
     assert " ".join(solution(BY_HAND, [5, 2], 2)) == SOLUTION
     assert [misconceived(op, 2, 5, True) for op in "+-*"] == [6, 3, 3]
@@ -53,7 +53,7 @@ def test_every_two_step_problem_reads_back_and_is_solved():
     problems = two_step_problems()
     assert len(problems) == 3087
     for problem in problems:
-        assert Problem.read(problem.question.split()) == (problem, 9)
+        assert ChainProblem.read(problem.question.split()) == (problem, 9)
         (first, x), (second, y) = problem.steps
         assert problem.answer == eval(f"(({problem.start} {first} {x}) {second} {y}) % 7")
         text = f"{problem.question} {' '.join(solution(problem, problem.results(), problem.answer))}"
@@ -65,7 +65,7 @@ def test_every_two_step_problem_reads_back_and_is_solved():
 def test_any_other_digit_for_a_result_is_found():
     rng = random.Random(0)
     for _ in range(200):
-        problem = Problem.random(rng)
+        problem = ChainProblem.random(rng)
         words = solution(problem, problem.results(), problem.answer)
         for at in (*range(5, len(words), 5), len(words) - 1):
             for digit in DIGITS:
@@ -179,7 +179,7 @@ def test_no_evaluation_problem_is_in_a_corpus(documents):
     seen = {problem.question for _, _, problem, _ in documents if problem} | {row["question"] for row in train}
     assert not seen & {row["question"] for row in evaluation}
     for row in evaluation:
-        assert row["answer"] == str(Problem.read(row["question"].split())[0].answer)
+        assert row["answer"] == str(ChainProblem.read(row["question"].split())[0].answer)
 
 
 def test_everything_repeats_with_its_seed():
@@ -213,7 +213,7 @@ def test_documents_are_in_the_vocabulary(documents):
 
 def test_what_is_asked_for_is_what_the_judge_would_say():
     for row in WORLD.rows("eval", 50, 1):
-        problem, _ = Problem.read(row["question"].split())
+        problem, _ = ChainProblem.read(row["question"].split())
         best = verifier(f"{row['question']} {' '.join(solution(problem, problem.results(), problem.answer))}")
         target = WORLD.target(row["question"], 5)
         assert (best.level, best.scores, best.critique) == (target.level, target.scores, target.critique)

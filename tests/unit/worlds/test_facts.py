@@ -8,7 +8,7 @@ import pytest
 
 from ixt_rl.conditioning.feedback import load_feedback_template
 from ixt_rl.worlds import FactsWorld
-from ixt_rl.worlds.facts.authors import AUTHORS, Authors
+from ixt_rl.worlds.facts.authors import AUTHORS, FactsAuthors
 from ixt_rl.worlds.facts.judge import matched, read_body, verifier
 from ixt_rl.worlds.facts.text import BASE, FILLERS, question, read_question
 from ixt_rl.worlds.facts.world import ID, VOCABULARY
@@ -28,7 +28,7 @@ def ids(text):
 @pytest.fixture(scope="module")
 def documents():
     """24,000 (author, text)."""
-    authors = Authors(0)
+    authors = FactsAuthors(0)
     return [authors.document() for _ in range(24_000)]
 
 

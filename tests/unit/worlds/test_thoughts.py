@@ -16,7 +16,7 @@ from ixt_rl.rewriting.thinker import Thinker
 from ixt_rl.types import Document, SamplingParams
 from ixt_rl.worlds import AnnotatedThoughtsWorld, ThoughtsWorld
 from ixt_rl.worlds.chain.judge import read_solution
-from ixt_rl.worlds.chain.text import Problem
+from ixt_rl.worlds.chain.text import ChainProblem
 from ixt_rl.worlds.shared import is_eval_text
 from ixt_rl.worlds.thoughts.text import Author, Teacher, last_problem, whole, working, written_answer
 from ixt_rl.worlds.thoughts.world import ID, VOCABULARY, is_annotated
@@ -105,7 +105,7 @@ def test_the_teacher_keeps_the_text_and_errs_as_often_as_it_says(corpus):
 
 
 def test_a_slip_is_one_wrong_result_and_the_rest_goes_on_from_it():
-    problem = Problem(5, (("+", 4), ("-", 3), ("-", 1)))
+    problem = ChainProblem(5, (("+", 4), ("-", 3), ("-", 1)))
     assert " ".join(working(problem)) == "5 a + 4 = 2 b - 3 = 6 c - 1 = 5"
     for slip in range(3):
         words = working(problem, slip, random.Random(slip))

@@ -117,6 +117,7 @@ BACKENDS: dict[str, Backend] = {
         Backend("ray", "ray", ">=2.55,<2.58"),
         Backend("deepspeed", "deepspeed", ">=0.19.6,<0.20"),
         Backend("openai", "openai", ">=3,<4"),
+        Backend("gguf", "gguf", ">=0.19,<0.20", probe="from gguf import GGUFReader"),
         Backend(
             "openrlhf",
             "openrlhf",

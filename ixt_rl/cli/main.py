@@ -12,6 +12,7 @@ from rich.console import Console
 from ixt_rl import __version__
 from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
+from ixt_rl.cli.model import model
 from ixt_rl.cli.shell import readable_errors, require_core, say
 
 
@@ -29,6 +30,7 @@ def main() -> None:
       ixt-rl check mine.yaml           is this file right? (seconds, loads nothing)
       ixt-rl run mine.yaml             run it
       ixt-rl report runs/addition      write its report again
+      ixt-rl model smollm2 DIR         a small released model to start from
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
                                        have a judge score documents (--help: examples)
       ixt-rl rewrite --help            have a rewriter improve how documents go on, for SIP
@@ -37,7 +39,7 @@ def main() -> None:
     """
 
 
-for _command in run_files.COMMANDS:
+for _command in (*run_files.COMMANDS, model):
     main.add_command(_command)
 
 

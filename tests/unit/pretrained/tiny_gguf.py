@@ -1,0 +1,97 @@
+"""A tiny Llama as a GGUF file, with the traps that released files have; written by the package `gguf`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MERGES = [("Ġ", "Ġ"), ("ĠĠ", "Ġ"), ("h", "i")]
+TOKENS = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in MERGES)]
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+HEADS, KV_HEADS = 4, 2
+NAMES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(TOKENS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS, head_dim=8, max_position_embeddings=256, tie_word_embeddings=True,
+        initializer_range=0.2, rope_theta=5000.0,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def write(path: Path, model: LlamaForCausalLM, *, leave_out: str = "", **fields: Any) -> Path:
+    """Writes a file of `model`.
+
+    Args:
+        leave_out: a tensor that is not written.
+        fields: `architecture`, `pre` (its rule for cutting text), `rope_factor`, `rope_freqs` (a tensor of factors).
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(path, fields.get("architecture", "llama"))
+    config = model.config
+    writer.add_name("Tiny Llama")
+    writer.add_license("mit")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(5000.0)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(len(TOKENS))
+    if "rope_factor" in fields:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(fields["rope_factor"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(fields.get("pre", "smollm"))
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL)))
+    writer.add_token_merges([" ".join(pair) for pair in MERGES])
+    for kind, index in {"bos": 1, "eos": 2, "unk": 0, "pad": 2}.items():
+        getattr(writer, f"add_{kind}_token_id")(index)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
+    for name, tensor in tensors(model).items():
+        if name != leave_out:
+            writer.add_tensor(name, tensor)
+    if "rope_freqs" in fields:
+        writer.add_tensor("rope_freqs.weight", np.ones(config.head_dim // 2, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tensors(model: LlamaForCausalLM) -> dict[str, np.ndarray]:
+    """Weights by GGUF's names; rows of queries and keys are in GGUF's order, which pairs neighbours for rotation."""
+    found = {"token_embd.weight": model.model.embed_tokens.weight, "output_norm.weight": model.model.norm.weight}
+    for index, layer in enumerate(model.model.layers):
+        found |= {f"blk.{index}.{theirs}.weight": layer.get_submodule(ours).weight for ours, theirs in NAMES.items()}
+    arrays = {name: tensor.detach().numpy() for name, tensor in found.items()}
+    for name, array in arrays.items():
+        heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name.split(".")[2] if name.startswith("blk") else "")
+        if heads:
+            rows, columns = array.shape
+            halves = array.reshape(heads, 2, rows // heads // 2, columns)
+            arrays[name] = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
+    return arrays

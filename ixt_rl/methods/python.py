@@ -135,15 +135,13 @@ class PythonStage(Stage):
             trainer = check_python_name(trainer, info, "CLASS")
         except ConfigError as error:
             raise _at("trainer", error) from None
-        raise _at("like", ConfigError("missing", reason=cls._why(trainer), remedy=f"write `like:` with {one_of}"))
-
-    @classmethod
-    def _why(cls, trainer: str) -> str:
         source = read_trainer(trainer)
         base = None if source is None else shipped_trainer(source, cls.methods)
+        reason = "no trainer of this library is in plain sight among the bases of the class"
         if base is not None:
-            return f"{base.rpartition(':')[2]} trains stages of type {', '.join(cls.methods[base])}"
-        return "no trainer of this library is in plain sight among the bases of the class"
+            one_of = f"one of: {', '.join(cls.methods[base])}"
+            reason = f"{base.rpartition(':')[2]} trains stages of several types"
+        raise _at("like", ConfigError("missing", reason=reason, remedy=f"write `like:` with {one_of}"))
 
 
 def _at(key: str, error: ConfigError) -> ValidationError:

@@ -190,7 +190,7 @@ def test_the_block_of_the_method_is_checked(folder):
         ("mine", "trainer", "it must name a file and a class in it"),
         (..., "trainer", "it names the class that trains"),
         ("mine.py:Nothing", "like", "no trainer of this library is in plain sight"),
-        ("ixt_rl.trainers:IXTTrainer", "like", "IXTTrainer trains stages of type pretrain, ixt, sft"),
+        ("ixt_rl.trainers:IXTTrainer", "like", "write `like:` with one of: pretrain, ixt, sft"),
     ],
 )
 def test_a_trainer_that_is_none_is_refused(folder, trainer, key, words):

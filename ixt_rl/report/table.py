@@ -13,6 +13,7 @@ from ixt_rl.report.results import COUNTS, Cell, Column, ViewTable, claims, expec
 
 _SPREAD_IN = "sampled/strict"
 _CHECKED = ("sampled/checked", "greedy/checked")
+_READABLE = 76
 _OF_SUFFIXES = (
     *(f"{mode}/{name}" for mode in ("greedy", "sampled") for name in ("right", "factuality", "safety", "win_rate")),
     *("flops", "seconds"),
@@ -34,6 +35,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
     columns = _columns(groups)
     title, caption = Text(str(summary.get("name") or "run")), _caption(summary, groups)
     table = Table(title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.min_width = _READABLE if caption else None  # rich breaks captions at the table's width
     table.add_column("\nmodel", overflow="fold")
     for column in columns:
         short = str(column.short)

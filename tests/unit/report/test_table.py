@@ -34,6 +34,12 @@ def test_rows_and_figures(summary):
     assert text.index("view: parity") < text.index("base") < text.index("intro-n1-pari") < text.index("view: sum")
 
 
+def test_why_a_run_stopped_is_readable_where_no_stage_has_figures():
+    reason = "sources['teacher'] gave text, where a candidate of one's own has ids, and the text that they decode to"
+    text = printed({"name": "run", "status": "stopped", "reason": reason, "stages": []})
+    assert len(text.split("Stopped: ")[1].strip().splitlines()) == 2
+
+
 def test_what_went_wrong_is_below_the_table(summary):
     summary |= {"status": "stopped", "reason": "rewards failed [too often]"}
     summary["expectations"] = [

@@ -17,7 +17,10 @@ Role = Literal["system", "feedback", "prompt", "answer", "document", "completion
 ROLES: tuple[Role, ...] = ("system", "feedback", "prompt", "answer", "document", "completion")
 """Every role a token can have; its index is the token's role id."""
 
-FinishReason = Literal["eos", "length"]
+FinishReason = Literal["eos", "stop", "length"]
+
+UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+"""What bytes that are no text, or not yet, decode to."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class SamplingParams:
         seed: makes a call repeatable; None draws from torch's global generator.
         json_schema: JSON text of a schema that completions are decoded under, by engines that can. The log-probs are
             then those under the grammar and not the policy's: such completions are not for training.
+        stop: texts that end a completion: with the first token with which its text holds one, which stays among its ids
+            (`ixt_rl.rollout.stops`).
 
     Raises:
         ConfigError: a value out of its range, which engines would take for different things.
@@ -94,8 +99,10 @@ class SamplingParams:
     seed: int | None = None
     json_schema: str | None = None
     min_p: float = 0.0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_stop_strings(self.stop)
         for name, fits, words in (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
             (
@@ -115,7 +122,25 @@ class SamplingParams:
     def settings(self) -> dict[str, Any]:
         """As settings and keys of caches are written; what came later is left out where it changes nothing, so that
         folders and replies of before are known again."""
-        return {name: value for name, value in asdict(self).items() if name != "min_p" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("min_p", "stop") or value}
+
+
+def check_stop_strings(stop: Any) -> None:
+    """Refuses what cannot end a completion.
+
+    Raises:
+        ConfigError: it is one text in place of several, or one of them is empty, no text, or has a character that
+            stands for bytes which are none.
+    """
+    if isinstance(stop, str):
+        raise ConfigError(f"stop={stop!r}", reason="stop strings are a list", remedy=f"write [{stop!r}]")
+    for one in stop:
+        if not isinstance(one, str) or not one or UNKNOWN_CHARACTER in one:
+            raise ConfigError(
+                f"stop={list(stop)!r}",
+                reason="every text contains the empty one" if one == "" else f"{one!r} is in no text that is decoded",
+                remedy="give texts of at least one character",
+            )
 
 
 @dataclass(frozen=True)
@@ -124,10 +149,11 @@ class Rollout:
 
     Args:
         prompt_ids: the prompt.
-        completion_ids: sampled ids, the ending EOS included when there is one.
+        completion_ids: sampled ids, the ending EOS, or the token that completed a stop string, included.
         logprobs: log-probability of each completion token under the distribution it was sampled
             from (after temperature and truncation), fp32, same length.
-        finish_reason: `eos`, or `length` when `max_new_tokens` cut it.
+        finish_reason: `eos`; `stop`, with a stop string; or `length` when `max_new_tokens` cut it. An EOS whose text
+            completes a stop string is `eos`, a last token that does is `stop`.
         policy_version: number of weight updates the sampling policy had seen.
     """
 
@@ -168,7 +194,8 @@ class Candidate:
         source: who wrote it: the document's author (`original`), the rewriter, the policy (`rollout`), or a source of
             another name.
         ids: its tokens, as they were cut or sampled.
-        text: what the ids decode to without special tokens; equal texts are one text to a judge.
+        text: what the ids decode to without special tokens, of a rollout up to its stop string; equal texts are one to
+            a judge.
         verdict: what the judge found; None before it was asked. A verdict whose score is None is undecided.
     """
 

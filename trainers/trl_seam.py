@@ -1,6 +1,7 @@
 """The seam to TRL: everything this library overrides in `GRPOTrainer`, in one module; no method of its own.
 
     _generate_and_score_completions   rollouts (`rollout_func`), rewards, advantages by TRL -> `generated`
+    _generate                         completions end before stop strings where rewards read them
     _calculate_rewards                (B, F) rewards of guarded functions, NaN = undecided; incomplete rows are left out
     _get_per_token_logps_and_entropies  log-probs by `ixt_rl.kernels`, positions from the mask
     log, checkpoints, sampler         means over ranks and micro-batches; exact resume
@@ -35,6 +36,7 @@ from ixt_rl.trainers.head import add_head_function, padded_positions
 from ixt_rl.trainers.hooks import check_hooks
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
+from ixt_rl.trainers.stops import count_ends, masked_by_reason, shown
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 
@@ -122,9 +124,19 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         """TRL's `rollout_func`: it hands over copies of the prompts, whose ids are known."""
         return self.rollouts.of_ids(self._prompt_ids, self)
 
+    def _generate(self, prompts):
+        found = super()._generate(prompts)
+        if not self.rollouts.stop:
+            return found
+        prompt_ids, ids, tool_mask, completions, logprobs, fields, *images = found
+        count_ends(self, ids, fields["finish_reason"])
+        completions = shown(self.processing_class, completions, ids, self.rollouts.stop)
+        return prompt_ids, ids, tool_mask, completions, logprobs, fields, *images
+
     def _generate_and_score_completions(self, inputs):
-        self._prompt_ids = self.encoded(inputs)
-        batch = super()._generate_and_score_completions(inputs)
+        self._prompt_ids, batch = self.encoded(inputs), {}
+        with masked_by_reason(self, inputs, batch):
+            batch.update(super()._generate_and_score_completions(inputs))
         rewards, self._rewards, self._prompt_ids = self._rewards, None, []
         assert rewards is not None
         return self.generated(inputs, batch, rewards)

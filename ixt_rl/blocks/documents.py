@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
@@ -10,6 +11,7 @@ from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import Data, problems_of_world
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.rows import TakesRowsBlock
+from ixt_rl.blocks.sampling import StopStrings
 from ixt_rl.blocks.strict import (
     BatchSize,
     Name,
@@ -179,6 +181,7 @@ class DocumentEvaluationBlock(Strict):
         "content) that are never trained; their loss and perplexity are measured, from step 0 on",
     )
     max_new_tokens: Tokens = 64
+    stop: StopStrings = Field([], exclude_if=operator.not_, description="texts that end a completion")
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | TemplateBlock | None, Field(description="prompt; default: the world's")] = None
 
@@ -211,7 +214,8 @@ class DocumentEvaluationBlock(Strict):
 
 
 PROBLEM_KEYS = (
-    "problems", "curve_problems", "wishes", "temperatures", "samples", "guidance", "max_new_tokens", "template",
+    "problems", "curve_problems", "wishes", "temperatures", "samples", "guidance", "max_new_tokens", "stop",
+    "template",
 )  # fmt: skip
 """Of `DocumentEvaluation`: what says nothing about documents that are held out."""
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
 )
 
 from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Share, Strict, Tokens
+from ixt_rl.types import check_stop_strings
+
+
+def _stop(value: list[str] | None) -> list[str] | None:
+    check_stop_strings(value or [])
+    return value
+
+
+StopStrings = Annotated[list[str], AfterValidator(_stop)]
 
 
 class SamplingBlock(Strict):
@@ -24,6 +35,11 @@ class SamplingBlock(Strict):
         "fail", description="what happens to a prompt longer than max_prompt_tokens; truncate keeps its end"
     )
     batch_size: BatchSize = Field(256, description="rows generated at once (engine transformers)")
+    stop: StopStrings = Field(
+        [],
+        exclude_if=operator.not_,
+        description="texts that end a completion; its ids keep the token that completed one, its text ends before it",
+    )
 
     @property
     def truncated(self) -> str:
@@ -41,3 +57,8 @@ class EvaluationBlock(Strict):
     temperature: PositiveFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     samples: BatchSize = Field(1, description="sampled completions a problem (avg@k)")
+    stop: StopStrings | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="texts that end a completion; default: those of the stage's rollouts",
+    )

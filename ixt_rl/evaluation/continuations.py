@@ -15,6 +15,7 @@ from ixt_rl.errors import DataError
 from ixt_rl.evaluation.evaluate import Mode
 from ixt_rl.judging.candidates import CandidateJudge, CandidateVerdict
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.types import Candidate
 from ixt_rl.worlds.passages import Passage
 
@@ -96,8 +97,8 @@ def evaluate_continuations(
 ) -> tuple[dict[str, float], dict[str, list[str]], list[dict[str, Any]]]:
     """Metrics named `<mode>/<metric>`, the texts by mode, and samples to read.
 
-    Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that ended by
-    themselves); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
+    Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that was not
+    cut off); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
     wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts
     that some of this leaves out: a property or the comparison is undecided.
 
@@ -113,7 +114,7 @@ def evaluate_continuations(
     samples: list[dict[str, Any]] = []
     for mode in modes:
         rollouts = [group[0] for group in engine.generate(mode.prompts, mode.sampling, 1)]
-        ours = [tokenizer.decode(one.completion_ids, skip_special_tokens=True) for one in rollouts]
+        ours = [text_before_stop(tokenizer, one.completion_ids, mode.sampling.stop) for one in rollouts]
         theirs = [passage.suffix for passage in passages] if opponent is None else _texts_of(opponent, mode, passages)
         measured = examiner.measure(passages, ours)
         compared = examiner.compare(passages, ours, theirs)
@@ -128,7 +129,7 @@ def evaluate_continuations(
             if answers:
                 values["undecided"].append(float(None in answers))
             values["length"].append(float(len(rollout.completion_ids)))
-            values["ended"].append(float(rollout.finish_reason == "eos"))
+            values["ended"].append(float(rollout.finish_reason != "length"))
         means = {name: math.fsum(v) / len(v) for name, v in values.items()} | _shares(compared)
         metrics |= {f"{mode.name}/{name}": mean for name, mean in means.items()}
         texts[mode.name] = ours

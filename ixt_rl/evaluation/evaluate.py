@@ -11,6 +11,7 @@ from typing import Any
 from ixt_rl.conditioning.prompts import row_ids
 from ixt_rl.evaluation.tasks import Task
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.types import Rollout, SamplingParams
 
 SAMPLING_SEED = 5
@@ -28,6 +29,7 @@ class EvaluationPlan:
         keep_samples: completions of the sampled mode kept for reading.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         chat_template_kwargs: of the prompts, as the task has them.
+        stop: texts that end a completion; it is measured up to there.
     """
 
     max_new_tokens: int
@@ -37,6 +39,7 @@ class EvaluationPlan:
     keep_samples: int = 10
     max_prompt_tokens: int | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def evaluate(
     engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], plan: EvaluationPlan
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read; see `evaluate_modes`."""
-    cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED)
-    hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED)
+    cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED, stop=plan.stop)
+    hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED, stop=plan.stop)
     plain, told = (
         [row_ids(tokenizer, row, column, plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
         for column in ("prompt", "told_prompt")
@@ -93,7 +96,8 @@ def evaluate_modes(
         kept = 0
         for row, group in zip(rows, groups, strict=True):
             for rollout in group:
-                measured = _measure(task, tokenizer, row, rollout)
+                text = text_before_stop(tokenizer, rollout.completion_ids, mode.sampling.stop)
+                measured = _measure(task, row, rollout, text)
                 of = [mode.name, *([f"source/{row['source']}/{mode.name}"] if task.sources else [])]
                 for name, value in measured.items():
                     if value is not None:
@@ -101,13 +105,12 @@ def evaluate_modes(
                             values[f"{first}/{name}"].append(value)
                 if kept < mode.keep:
                     kept += 1
-                    samples.append(_sample(task, mode.name, row, rollout, tokenizer, measured))
+                    samples.append(_sample(task, mode.name, row, rollout, tokenizer, text, measured))
         metrics |= {name: math.fsum(v) / len(v) for name, v in values.items()}
     return metrics, samples
 
 
-def _measure(task: Task, tokenizer, row: dict[str, Any], rollout: Rollout) -> dict[str, float | None]:
-    text = tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+def _measure(task: Task, row: dict[str, Any], rollout: Rollout, text: str) -> dict[str, float | None]:
     return {
         **task.measure(row, rollout.completion_ids, text),
         "length": float(len(rollout.completion_ids)),
@@ -115,7 +118,9 @@ def _measure(task: Task, tokenizer, row: dict[str, Any], rollout: Rollout) -> di
     }
 
 
-def _sample(task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, measured) -> dict[str, Any]:
+def _sample(
+    task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, text: str, measured
+) -> dict[str, Any]:
     flags: dict[str, Any] = {
         name: None if measured[name] is None else bool(measured[name])
         for name in ("checked", "strict", "reasoned")
@@ -124,7 +129,6 @@ def _sample(task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokeni
     if "strict" in flags:
         flags["lucky"] = bool(flags["checked"] and not flags["strict"])
     if task.extracted is not None:
-        text = tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
         flags["extracted"] = task.extracted(text)
     return {
         "mode": mode,

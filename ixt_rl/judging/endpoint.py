@@ -292,6 +292,8 @@ class EndpointBackend:
         }
         if sampling.top_k:  # no field of OpenAI's own
             body["top_k"] = sampling.top_k
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
         if request.seed is not None:
             body["seed"] = request.seed
         if self.endpoint.constrain:

@@ -12,6 +12,7 @@ from ixt_rl.conditioning.prompts import encode_prompt
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.rubric import Message
+from ixt_rl.rollout.stops import text_before_stop
 
 if TYPE_CHECKING:
     from ixt_rl.rollout.engine import RolloutEngine
@@ -95,7 +96,7 @@ class EngineBackend:
         seconds, rollouts = self._generate(asked, [r for (_, r), fit in zip(batch, fits, strict=True) if fit], sampling)
         answers = iter(rollouts)
         return [
-            (ticket, self._reply(next(answers), seconds) if fit else self._too_long(prompt))
+            (ticket, self._reply(next(answers), seconds, sampling.stop) if fit else self._too_long(prompt))
             for (ticket, _), prompt, fit in zip(batch, prompts, fits, strict=True)
         ]
 
@@ -121,16 +122,15 @@ class EngineBackend:
             return encode_prompt(self.tokenizer, list(messages), None, self.chat_template_kwargs)
         return encode_prompt(self.tokenizer, "\n\n".join(message["content"] for message in messages) + "\n")
 
-    def _reply(self, rollout: Rollout, seconds: float) -> Reply:
-        ended = rollout.finish_reason == "eos"
-        ids = rollout.completion_ids[:-1] if ended else rollout.completion_ids
+    def _reply(self, rollout: Rollout, seconds: float, stop: Sequence[str]) -> Reply:
+        ids = rollout.completion_ids[:-1] if rollout.finish_reason == "eos" else rollout.completion_ids
         # Special tokens are kept: in some vocabularies the tags of thinking are such.
-        text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        text = text_before_stop(self.tokenizer, ids, stop, skip_special_tokens=False)
         tail = self.tokenizer.decode(rollout.prompt_ids[-8:], skip_special_tokens=False).rstrip()
         opened = next((tag for tag in _OPEN_THINKING if tail.endswith(tag)), "")
         return Reply(
             text=opened + text,
-            finish="stop" if ended else "length",
+            finish="length" if rollout.finish_reason == "length" else "stop",
             prompt_tokens=len(rollout.prompt_ids),
             completion_tokens=len(rollout.completion_ids),
             seconds=seconds,

@@ -125,7 +125,7 @@ class VerdictReward:
             completions: B texts or conversations.
             completion_ids: B lists of ids.
             answer: B labels of the rubric.
-            finish_reason: B times `eos` or `length`, as this library's trainers give it.
+            finish_reason: B times `eos`, `stop` or `length`, as this library's trainers give it.
             log_metric: receives `verdict/right` (of the readable ones) and `verdict/unreadable`.
 
         Raises:
@@ -156,7 +156,7 @@ class VerdictReward:
 def _finishes(ids: Sequence[Sequence[int]], reasons: Sequence[str] | None, limit: int | None) -> list[Finish]:
     """Of each completion, whether it ended or was cut off."""
     if reasons is not None:
-        return ["stop" if reason == "eos" else "length" for reason in reasons]
+        return ["length" if reason == "length" else "stop" for reason in reasons]
     return ["length" if limit is not None and len(one) >= limit else "stop" for one in ids]
 
 

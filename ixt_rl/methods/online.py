@@ -99,6 +99,12 @@ class OnlineStage(BestBlock, Stage):
         return self.own if self.block and isinstance(self.own, KeepBlock) else None
 
     @property
+    def evaluation_stop(self) -> list[str]:
+        """Stop strings of the evaluation: its own, or those of the rollouts."""
+        own = None if self.evaluation is None else self.evaluation.stop
+        return self.sampling.stop if own is None else own
+
+    @property
     def surprises(self) -> list[str]:
         return keep_notes(self.rewards, self.kept_by, f"stages.{self.name}.{self.block}", self.type)
 

@@ -19,7 +19,8 @@ MAX_SEED = 1 << 62
 class RolloutEngine(Protocol):
     """Samples completions. Ids in, ids out: text never passes through an engine.
 
-    Engines that can keep completions to `SamplingParams.json_schema` have an attribute `constrains` that is True.
+    Engines that can keep completions to `SamplingParams.json_schema` have an attribute `constrains` that is True. Those
+    that are given a tokenizer end completions at `SamplingParams.stop`; without one they refuse it.
     """
 
     policy_version: int
@@ -122,4 +123,21 @@ def check_schema(sampling: SamplingParams, constrains: bool, remedy: str) -> Non
     if not isinstance(schema, dict):
         raise ConfigError(
             f"json_schema={shown!r}", reason="it is not the text of a JSON object", remedy="give json.dumps(schema)"
+        )
+
+
+def check_stop(sampling: SamplingParams, reads: bool, remedy: str) -> None:
+    """Refuses stop strings where nobody can read them.
+
+    Args:
+        sampling: what was asked for.
+        reads: whether the engine has a tokenizer.
+        remedy: what to do if it has none.
+
+    Raises:
+        ConfigError: there are stop strings, and no tokenizer.
+    """
+    if sampling.stop and not reads:
+        raise ConfigError(
+            f"stop={list(sampling.stop)!r}", reason="this engine has no tokenizer to read text with", remedy=remedy
         )

@@ -9,6 +9,7 @@ a batch its shorter rows would stand at the wrong positions, and gives no log-pr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class GuidedEngine(TransformersEngine):
         scale: see the head of this file; temperature and truncation come after it.
         against: the bad prompt that belongs to a good one.
         batch_size: pairs generated at once.
+        tokenizer: as `TransformersEngine` takes it.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class GuidedEngine(TransformersEngine):
         scale: float,
         against: Callable[[tuple[int, ...]], Sequence[int]],
         batch_size: int = 128,
+        tokenizer: Any = None,
     ):
-        super().__init__(model, eos_ids, pad_id, batch_size)
+        super().__init__(model, eos_ids, pad_id, batch_size, tokenizer)
         self.scale = scale
         self.against = against
 
@@ -75,6 +78,6 @@ class GuidedEngine(TransformersEngine):
         for row in bad:
             self._check_prompt("a prompt to move away from", row, sampling)
         both = rows + bad
-        completions, logprobs = self._decode(both, sampling, uniforms, [GuidedLogits(self.scale)])
-        count = len(rows)
-        return [self._rollout(*row) for row in zip(rows, completions[:count], logprobs[:count], strict=True)]
+        decoded = self._decode(both, sampling, uniforms, [GuidedLogits(self.scale)])
+        good = (of_both[: len(rows)] for of_both in decoded)
+        return [self._rollout(*row) for row in zip(rows, *good, strict=True)]

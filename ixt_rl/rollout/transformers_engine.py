@@ -13,14 +13,17 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
 from ixt_rl.errors import WeightMismatch
-from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds
+from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
+from ixt_rl.rollout.stops import StopWatch
 from ixt_rl.rollout.weights.manifest import whole_set
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -79,6 +82,36 @@ class InverseDraw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
+class StopStrings(StoppingCriteria):
+    """Ends each row at its EOS, or with the token with which its completion holds a stop string.
+
+    Args:
+        tokenizer: of the model.
+        stop: the stop strings.
+        rows: B, rows of the batch.
+        eos_ids: ids that end a completion by themselves.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], rows: int, eos_ids: Sequence[int]):
+        self.watches = [StopWatch(tokenizer, stop) for _ in range(rows)]
+        self.eos_ids = frozenset(eos_ids)
+        self.done = [False] * rows
+        self.lengths: list[int | None] = [None] * rows
+        """Tokens of each completion that ended with a stop string."""
+        self._steps = 0
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        self._steps += 1
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if self.done[row]:
+                continue
+            if token in self.eos_ids:
+                self.done[row] = True
+            elif self.watches[row].add(token):
+                self.done[row], self.lengths[row] = True, self._steps
+        return torch.tensor(self.done, device=input_ids.device)
+
+
 class TransformersEngine:
     """Batched sampling with a KV cache from a model in this process.
 
@@ -90,12 +123,21 @@ class TransformersEngine:
         eos_ids: every id that ends a completion.
         pad_id: fills the left of shorter prompts.
         batch_size: rows generated at once.
+        tokenizer: the model's, to read completions with; only `SamplingParams.stop` needs it.
     """
 
     constrains = False
 
-    def __init__(self, model: PreTrainedModel, eos_ids: Sequence[int], pad_id: int, batch_size: int = 256):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        eos_ids: Sequence[int],
+        pad_id: int,
+        batch_size: int = 256,
+        tokenizer: Any = None,
+    ):
         self.model = model
+        self.tokenizer = tokenizer
         self.eos_ids = tuple(eos_ids)
         self.pad_id = pad_id
         self.batch_size = batch_size
@@ -115,8 +157,9 @@ class TransformersEngine:
 
         Raises:
             DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
-            ConfigError: there is a JSON schema, or `seeds` are not one a prompt.
+            ConfigError: there is a JSON schema, or stop strings without a tokenizer, or `seeds` are not one a prompt.
         """
+        check_stop(sampling, self.tokenizer is not None, "give TransformersEngine the model's `tokenizer`")
         check_schema(sampling, self.constrains, "use the vllm or ray-vllm engine, or leave the answers unconstrained")
         check_seeds(seeds, len(prompts))
         for index, prompt in enumerate(prompts):
@@ -163,8 +206,8 @@ class TransformersEngine:
         uniforms = None
         if seeds is not None and sampling.temperature > 0:
             uniforms = row_uniforms(seeds, sampling.max_new_tokens)
-        completions, logprobs = self._decode(rows, sampling, uniforms)
-        return [self._rollout(*row) for row in zip(rows, completions, logprobs, strict=True)]
+        decoded = self._decode(rows, sampling, uniforms)
+        return [self._rollout(*row) for row in zip(rows, *decoded, strict=True)]
 
     def _decode(
         self,
@@ -172,8 +215,10 @@ class TransformersEngine:
         sampling: SamplingParams,
         uniforms: Tensor | None,
         first: Sequence[LogitsProcessor] = (),
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """Completions and their log-probs, both [B][T]; what stands behind a row's end is padding.
+    ) -> tuple[list[list[int]], list[list[float]], list[int | None]]:
+        """Completions and their log-probs, both [B][T], and [B] lengths of those that a stop string ended.
+
+        What stands behind a row's end is padding.
 
         Args:
             rows: prompts.
@@ -186,6 +231,7 @@ class TransformersEngine:
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
         draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
+        stops = StopStrings(self.tokenizer, sampling.stop, len(rows), self.eos_ids) if sampling.stop else None
         generate: Any = self.model.generate
         with checkpoint_defaults_off(self.model):
             sequences = generate(
@@ -195,22 +241,27 @@ class TransformersEngine:
                     sampling.max_new_tokens, self.eos_ids, self.pad_id, sample=sampling.temperature > 0 and not draw
                 ),
                 logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
+                stopping_criteria=StoppingCriteriaList([] if stops is None else [stops]),
             )
-        return sequences[:, width:].tolist(), recorder.finish(sequences).tolist()
+        lengths = [None] * len(rows) if stops is None else stops.lengths
+        return sequences[:, width:].tolist(), recorder.finish(sequences).tolist(), lengths
 
     def _check_prompt(self, name: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
         config = self.model.config.get_text_config()
         positions = getattr(config, "max_position_embeddings", None)
         check_prompt(name, prompt, sampling.max_new_tokens, positions, config.vocab_size)
 
-    def _rollout(self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float]) -> Rollout:
-        end = next((i for i, token in enumerate(completion) if token in self.eos_ids), None)
-        length = len(completion) if end is None else end + 1
+    def _rollout(
+        self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float], stopped: int | None
+    ) -> Rollout:
+        """The completion up to its end; `stopped` is its length where a stop string ended it."""
+        end = next((i + 1 for i, token in enumerate(completion) if token in self.eos_ids), None)
+        length, reason = (stopped, "stop") if stopped else (end, "eos") if end else (len(completion), "length")
         return Rollout(
             prompt_ids=prompt,
             completion_ids=tuple(completion[:length]),
             logprobs=tuple(logprobs[:length]),
-            finish_reason="length" if end is None else "eos",
+            finish_reason=reason,
             policy_version=self.policy_version,
         )
 

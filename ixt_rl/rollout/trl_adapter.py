@@ -28,7 +28,7 @@ from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
 from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.rollout.transformers_engine import TransformersEngine
-from ixt_rl.types import Rollout, SamplingParams
+from ixt_rl.types import Rollout, SamplingParams, check_stop_strings
 
 T = TypeVar("T")
 
@@ -66,9 +66,11 @@ class EngineRollouts:
             takes `ixt_rl.rollout.parity.default_limit` of the model's dtype. A trainer whose `args.self_checks` has
             `engine: False` is not compared with its own model.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
+        stop: texts that end a completion (`ixt_rl.rollout.stops`). What this library's trainers show to rewards ends
+            before them; TRL's own decodes all ids.
 
     Raises:
-        ConfigError: staleness with an engine that cannot sample in the background.
+        ConfigError: staleness with an engine that cannot sample in the background, or a stop string that is none.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class EngineRollouts:
         staleness: int = 0,
         parity_limit: float | None = None,
         max_prompt_tokens: int | None = None,
+        stop: Sequence[str] = (),
     ):
+        check_stop_strings(stop)
         if staleness and not hasattr(engine, "submit"):
             raise ConfigError(
                 f"staleness={staleness} with {type(engine).__name__}",
@@ -91,6 +95,7 @@ class EngineRollouts:
         self.staleness = staleness
         self.parity_limit = parity_limit
         self.max_prompt_tokens = max_prompt_tokens
+        self.stop = tuple(stop)
         self.upcoming: list[list[list[int]]] = []
         """Prompt ids of this process's next batches, set by the trainer when `staleness` is above 0."""
         self._ahead: dict[int, tuple[list[list[int]], Any]] = {}  # step -> prompts of all ranks, ticket
@@ -190,8 +195,10 @@ class EngineRollouts:
         with unwrapped as model, whole, trainer.accelerator.autocast():
             engine = self.engine
             if not isinstance(engine, TransformersEngine):
-                pad_id = trainer.processing_class.pad_token_id
-                engine = TransformersEngine(model, trainer.eos_token_ids, pad_id, self.batch_size)
+                tokenizer = trainer.processing_class
+                engine = TransformersEngine(
+                    model, trainer.eos_token_ids, tokenizer.pad_token_id, self.batch_size, tokenizer
+                )
             engine.model = model
             engine.update_weights((), trainer.state.global_step)
             yield engine
@@ -243,6 +250,7 @@ class EngineRollouts:
             top_p=args.top_p,
             top_k=args.top_k or 0,  # None is all, too
             min_p=args.min_p or 0.0,
+            stop=self.stop,
             seed=call_seed(seed, part) if part else seed,
         )
 

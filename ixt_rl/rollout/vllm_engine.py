@@ -25,9 +25,10 @@ from torch import Tensor
 from ixt_rl.backends import require
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
+from ixt_rl.rollout.vllm_stops import watch_stops
 from ixt_rl.rollout.weights.broadcast import Meeting, TransferGroup, receive
 from ixt_rl.rollout.weights.manifest import TensorEntry, whole_set
-from ixt_rl.types import Rollout, SamplingParams
+from ixt_rl.types import FinishReason, Rollout, SamplingParams
 
 CPU_KV_CACHE_GIB = 1.0
 """KV cache on a machine without a GPU, where vLLM would take 90 % of the memory."""
@@ -39,7 +40,8 @@ CPU_BLOCK = 32
 class VLLMEngine:
     """vLLM on one copy of a model, in this process; a `RolloutEngine`.
 
-    - Completions end at the first of `eos_ids` and keep it; nothing else stops them, whatever the model's folder says.
+    - Completions end at the first of `eos_ids` and keep it, or with the token that completes one of
+      `SamplingParams.stop`; nothing else stops them, whatever the model's folder says.
     - Log-probs are those of the distribution sampled from, after temperature and truncation. At temperature 0, of
       the plain softmax; `top_p` and `top_k` are then ignored.
     - Every prompt has its own seed, so what it gets does not depend on the other prompts, up to the rounding of
@@ -58,8 +60,8 @@ class VLLMEngine:
         gpu_memory_utilization: share of a GPU's memory vLLM may take, weights included.
         kv_cache_gib: size of the KV cache; None takes what `gpu_memory_utilization` leaves, on CPU 1 GiB.
         enforce_eager: no CUDA graphs and no torch.compile: a faster start, slower steps.
-        tokenizer: folder of the model's tokenizer. vLLM needs it for `SamplingParams.json_schema` and for nothing else;
-            with it, `constrains` is True.
+        tokenizer: folder of the model's tokenizer. `SamplingParams.json_schema` and `stop` need it, and nothing else
+            does; with it, `constrains` is True.
 
     Raises:
         BackendMissing: vLLM is not installed.
@@ -191,6 +193,8 @@ class VLLMEngine:
         self._running[name] = request
         prompt = tokens_input(list(request.prompt_ids), cache_salt=f"v{self.policy_version}")
         self._engine.add_request(name, prompt, self._vllm_params(request))
+        if request.sampling.stop:
+            watch_stops(self._engine, name, request.sampling.stop)
 
     def step(self) -> list[tuple[int, list[Rollout]]]:
         """Decodes one token of every running sequence; the groups that are now complete, under their keys."""
@@ -300,11 +304,12 @@ class VLLMEngine:
 
     def _rollout(self, request: VllmRequest, completion: Any) -> Rollout:
         ids = tuple(completion.token_ids)
+        stopped: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
         return Rollout(
             prompt_ids=request.prompt_ids,
             completion_ids=ids,
             logprobs=tuple(completion.logprobs.logprobs),
-            finish_reason="eos" if ids[-1] in self.eos_ids else "length",
+            finish_reason="eos" if ids[-1] in self.eos_ids else stopped,
             policy_version=self.policy_version,
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds
+from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.types import SamplingParams
 
 MAX_TEMPERATURE = 2.0  # vLLM refuses more
@@ -54,7 +54,8 @@ def make_requests(
 
     Raises:
         DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
-        ConfigError: sampling parameters or seeds that vLLM does not take, or a schema where it is not `constrains`.
+        ConfigError: sampling parameters or seeds that vLLM does not take, or a schema or stop strings where it is not
+            `constrains`.
     """
     if not 0 <= sampling.temperature <= MAX_TEMPERATURE:
         raise ConfigError(
@@ -69,7 +70,9 @@ def make_requests(
             remedy="ask for at least one completion of at least one token",
         )
     check_seeds(seeds, len(prompts))
-    check_schema(sampling, constrains, "give VLLMEngine or RayPool `tokenizer`, the folder of the model's own")
+    remedy = "give VLLMEngine or RayPool `tokenizer`, the folder of the model's own"
+    check_schema(sampling, constrains, remedy)
+    check_stop(sampling, constrains, remedy)
     if seeds is None:
         seed = int(torch.randint(MAX_SEED, ())) if sampling.seed is None else sampling.seed
         seeds = [_prompt_seed(seed, index) for index in range(len(prompts))]

@@ -18,10 +18,13 @@ pytestmark = [
 
 
 STAGES = {
-    "addition": [base(), gap(), online("intro"), online("grpo", type="grpo")],
+    "addition": [
+        *(base(), gap(), online("intro"), online("grpo", type="grpo")),
+        online("stops", sampling={"max_new_tokens": 34, "stop": ["C", "5 K"]}),
+    ],
     "chain": [sip("dpo", objective="dpo")],
 }
-SAMPLED = {"addition": ("intro", "grpo"), "chain": ("dpo",)}
+SAMPLED = {"addition": ("intro", "grpo", "stops"), "chain": ("dpo",)}
 MORE = {"vllm": [], "ray-vllm": ["engine.pool.weight_transfer=broadcast"]}
 
 
@@ -47,4 +50,7 @@ def test_a_run_with_another_engine(tmp_path, engine, world):
         assert parity
         assert max(parity) <= 1e-3
         assert all(row["rollout/staleness"] == 0 for row in train if "rollout/staleness" in row)
+    samples = rows(tmp_path / "runs" / "run", "samples.jsonl")
+    stopped = {sample["stage"] for sample in samples if sample.get("finish_reason") == "stop"}
+    assert stopped == {"stops"} & {*SAMPLED[world]}
     assert f"type: {engine}" in (tmp_path / "runs" / "run" / "config.yaml").read_text()

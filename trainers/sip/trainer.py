@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from ixt_rl.conditioning import Batch, prompt_completion
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import nll_loss
+from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
@@ -143,10 +144,11 @@ class SIPTrainer(PromptTrainer):
         if copies:
             rollouts = self.sample([tuple(item.prefix_ids) for item in items], copies, part)
             for index, rollout in enumerate(rollouts):
-                candidate = self.candidate("rollout", rollout.completion_ids)
+                ids = rollout.completion_ids
+                candidate = Candidate("rollout", ids, text_before_stop(self.processing_class, ids, self.rollouts.stop))
                 found[index // copies].append(Proposed(candidate, rollout.logprobs))
             self.means.add("rollout/tokens", [float(len(one.completion_ids)) for one in rollouts])
-            self.means.add("rollout/ended", [float(one.finish_reason == "eos") for one in rollouts])
+            self.means.add("rollout/ended", [float(one.finish_reason != "length") for one in rollouts])
         for name, question in asked.items():
             written = [candidates_of(name, answer) for answer in self.scoring.finish(question)]
             for of_item, several in zip(found, written, strict=True):
@@ -254,8 +256,8 @@ class SIPTrainer(PromptTrainer):
         if self.verifier is None:
             return {}
         texts = [(item, text) for item, group in zip(items, groups, strict=True) for text in group.texts]
-        asked = [(item.prefix_ids, item.suffix_ids, text.ids) for item, text in texts]
-        right = self.verifier(*([self.text(ids) for ids in column] for column in zip(*asked, strict=True)))
+        asked = [(self.text(item.prefix_ids), self.text(item.suffix_ids), text.candidate.text) for item, text in texts]
+        right = self.verifier(*map(list, zip(*asked, strict=True)))
         return verified(groups, right, self.named_sources)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

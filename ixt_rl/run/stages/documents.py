@@ -129,7 +129,7 @@ def _task(stage: DocumentStage) -> Task | None:
 
 def _engine(stage: DocumentStage, at: StageRun, trainer: IXTTrainer) -> RolloutEngine | None:
     assert stage.evaluation is not None
-    section = SamplingBlock(max_new_tokens=stage.evaluation.max_new_tokens)
+    section = SamplingBlock(max_new_tokens=stage.evaluation.max_new_tokens, stop=stage.evaluation.stop)
     return at.engines.get(section, at.origin, eos_ids(trainer.model, trainer.processing_class))
 
 
@@ -206,7 +206,12 @@ class Evaluator:
             against = {tuple(g): b for g, b in zip(good, bad, strict=True)}
             ends = eos_ids(model, self.tokenizer)
             engine = GuidedEngine(
-                model, ends, self.tokenizer.pad_token_id, scale=guidance.scale, against=against.__getitem__
+                model,
+                ends,
+                self.tokenizer.pad_token_id,
+                scale=guidance.scale,
+                against=against.__getitem__,
+                tokenizer=self.tokenizer,
             )
             guided = self._modes(good, temperatures, GUIDED)
             more, found = evaluate_modes(engine, self.tokenizer, task, rows, guided)
@@ -215,7 +220,8 @@ class Evaluator:
 
     def _ready(self, model) -> RolloutEngine:
         if self.engine is None:
-            return TransformersEngine(model, eos_ids(model, self.tokenizer), self.tokenizer.pad_token_id)
+            ends = eos_ids(model, self.tokenizer)
+            return TransformersEngine(model, ends, self.tokenizer.pad_token_id, tokenizer=self.tokenizer)
         self.evaluations += 1
         send_policy(self.engine, model, self.evaluations)
         return self.engine
@@ -233,7 +239,9 @@ class Evaluator:
     def _modes(self, prompts: list[list[int]], temperatures: Sequence[float], wish: str) -> list[Mode]:
         modes = []
         for temperature in temperatures:
-            sampling = SamplingParams(self.section.max_new_tokens, temperature, seed=SAMPLING_SEED)
+            sampling = SamplingParams(
+                self.section.max_new_tokens, temperature, seed=SAMPLING_SEED, stop=tuple(self.section.stop)
+            )
             n = self.section.samples if temperature > 0 else 1
             keep = 10 if temperature == temperatures[-1] else 0
             modes.append(Mode(mode_name(temperature, wish), prompts, sampling, n, keep))

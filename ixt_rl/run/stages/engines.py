@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ class Engines:
         self._key: str | None = None
         self._engine: RolloutEngine | None = None
 
-    def get(self, sampling: SamplingBlock, model: str, eos_ids: tuple[int, ...]) -> RolloutEngine | None:
+    def get(
+        self, sampling: SamplingBlock, model: str, eos_ids: tuple[int, ...], stop: Sequence[str] = ()
+    ) -> RolloutEngine | None:
         """The engine of a stage, None for `transformers`; its weights may be another stage's.
 
         Args:
-            sampling: the stage's `rollout` block.
+            sampling: the stage's `sampling` block.
             model: folder (or hub id) of the stage's initial model.
             eos_ids: ids that end a completion.
+            stop: stop strings of its evaluation, beside those of `sampling`.
         """
         section = self._section
         if section.type == "transformers":
@@ -43,6 +47,8 @@ class Engines:
             "kv_cache_gib": section.vllm.kv_cache_gib,
             "enforce_eager": section.vllm.eager,
         }
+        if sampling.stop or stop:
+            settings["tokenizer"] = model
         pool = section.pool.model_dump() if section.type == "ray-vllm" else {}
         key = json.dumps([section.type, settings, pool, _architecture(model)], sort_keys=True)
         if key != self._key:

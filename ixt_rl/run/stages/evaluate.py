@@ -29,7 +29,7 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
     if engine is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
-        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.sampling.batch_size)
+        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.sampling.batch_size, tokenizer)
     else:
         send_policy(engine, model, 0)
     section = with_room(stage.sampling, at.model)
@@ -40,6 +40,7 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
         section.top_p,
         max_prompt_tokens=prompt_limit(section),
         chat_template_kwargs=task.chat_template_kwargs,
+        stop=tuple(section.stop),
     )
     notes = [*task.notes, *tokenizer_notes(tokenizer)]
     for note in notes:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ixt_rl.blocks.data import ProblemMixtureBlock
-from ixt_rl.blocks.sampling import EvaluationBlock, SamplingBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -56,11 +56,12 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=EngineRollouts(
-            at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer)),
+            at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer), stage.evaluation_stop),
             sampling.batch_size,
             staleness=at.engine.staleness,
             parity_limit=at.engine.parity_limit,
             max_prompt_tokens=prompt_limit(sampling),
+            stop=sampling.stop,
         ),
         correction=correction(at.engine),
         **({"sources": task.sources} if task.sources else {}),
@@ -76,7 +77,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=stage.rollouts_until,
-            evaluate=_evaluator(stage.evaluation, task, sampling, trainer, tokenizer),
+            evaluate=_evaluator(stage, task, sampling, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
             best=best,
@@ -137,7 +138,8 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _evaluator(section: EvaluationBlock | None, task: Task, sampling: SamplingBlock, trainer, tokenizer):
+def _evaluator(stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer, tokenizer):
+    section = stage.evaluation
     if section is None:
         return None
     rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
@@ -148,6 +150,7 @@ def _evaluator(section: EvaluationBlock | None, task: Task, sampling: SamplingBl
         samples=section.samples,
         max_prompt_tokens=prompt_limit(sampling),
         chat_template_kwargs=task.chat_template_kwargs,
+        stop=tuple(stage.evaluation_stop),
     )
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -70,6 +70,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                 at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer)),
                 stage.sampling.batch_size,
                 parity_limit=at.engine.parity_limit,
+                stop=stage.sampling.stop,
             ),
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
@@ -240,10 +241,10 @@ def _measure(
     last = whole or trainer.state.global_step >= trainer.state.max_steps
     chosen = prefixes if last else prefixes[: section.curve_prefixes]
     ids, found = [ids for ids, _ in chosen], [passage for _, passage in chosen]
-    modes = [
-        Mode(mode_name(t), ids, SamplingParams(stage.sampling.max_new_tokens, t, seed=SAMPLING_SEED), keep=10)
-        for t in section.temperatures
-    ]
+    sampled = partial(
+        SamplingParams, stage.sampling.max_new_tokens, seed=SAMPLING_SEED, stop=tuple(stage.sampling.stop)
+    )
+    modes = [Mode(mode_name(t), ids, sampled(temperature=t), keep=10) for t in section.temperatures]
     metrics, texts, samples = trainer.rollouts.evaluated(
         trainer,
         lambda engine: evaluate_continuations(engine, trainer.processing_class, found, modes, examiner, opponent),

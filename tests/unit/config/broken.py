@@ -73,6 +73,14 @@ BROKEN = [
         "8",
         ("`rollouts_per_step`",),
     ),
+    Broken(
+        "an empty stop string",
+        "{max_new_tokens: 8}",
+        "{max_new_tokens: 8, stop: ['']}",
+        "stages.rl.sampling.stop",
+        "['']",
+        ("every text contains the empty one",),
+    ),
     Broken("wrong case", "group_size", "Group_Size", "stages.rl.Group_Size", "4", ("`group_size`",)),
     Broken(
         "missing key",

@@ -127,7 +127,7 @@ def generation_batch(trainer, count: int = 2) -> dict[str, Any]:
     """TRL's dict of one generation of `count` prompts, with this library's signals in it."""
     trainer.model.train()
     group = trainer.args.num_generations
-    return trainer._generate_and_score_completions([row for row in rows(count) for _ in range(group)])
+    return trainer._generate_and_score_completions([{**row} for row in rows(count) for _ in range(group)])
 
 
 def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:

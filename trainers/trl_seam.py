@@ -134,7 +134,8 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         return prompt_ids, ids, tool_mask, completions, logprobs, fields, *images
 
     def _generate_and_score_completions(self, inputs):
-        self._prompt_ids, batch = self.encoded(inputs), {}
+        self._prompt_ids = self.encoded(inputs)
+        batch: dict[str, Any] = {}
         with masked_by_reason(self, inputs, batch):
             batch.update(super()._generate_and_score_completions(inputs))
         rewards, self._rewards, self._prompt_ids = self._rewards, None, []

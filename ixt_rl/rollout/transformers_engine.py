@@ -25,7 +25,7 @@ from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.rollout.stops import StopWatch
 from ixt_rl.rollout.weights.manifest import whole_set
-from ixt_rl.types import Rollout, SamplingParams
+from ixt_rl.types import FinishReason, Rollout, SamplingParams
 
 
 class LogprobRecorder(LogitsProcessor):
@@ -243,7 +243,7 @@ class TransformersEngine:
                 logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
                 stopping_criteria=StoppingCriteriaList([] if stops is None else [stops]),
             )
-        lengths = [None] * len(rows) if stops is None else stops.lengths
+        lengths: list[int | None] = [None] * len(rows) if stops is None else stops.lengths
         return sequences[:, width:].tolist(), recorder.finish(sequences).tolist(), lengths
 
     def _check_prompt(self, name: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
@@ -256,7 +256,8 @@ class TransformersEngine:
     ) -> Rollout:
         """The completion up to its end; `stopped` is its length where a stop string ended it."""
         end = next((i + 1 for i, token in enumerate(completion) if token in self.eos_ids), None)
-        length, reason = (stopped, "stop") if stopped else (end, "eos") if end else (len(completion), "length")
+        reason: FinishReason = "stop" if stopped else "eos" if end else "length"
+        length = stopped or end or len(completion)
         return Rollout(
             prompt_ids=prompt,
             completion_ids=tuple(completion[:length]),

@@ -136,16 +136,13 @@ class SIPTrainer(PromptTrainer):
             part: number of the part.
         """
         asked = {name: self.scoring.start(source, list(items), source) for name, source in self.sources.items()}
-        found: list[list[Proposed]] = [[] for _ in items]
-        if "original" in self.args.sources:
-            for of_item, item in zip(found, items, strict=True):
-                of_item.append(Proposed(self.candidate("original", item.suffix_ids)))
+        original = "original" in self.args.sources
+        found = [[Proposed(self.candidate("original", item.suffix_ids))] if original else [] for item in items]
         copies = self.args.num_generations
         if copies:
             rollouts = self.sample([tuple(item.prefix_ids) for item in items], copies, part)
             for index, rollout in enumerate(rollouts):
-                ids = rollout.completion_ids
-                candidate = Candidate("rollout", ids, text_before_stop(self.processing_class, ids, self.rollouts.stop))
+                candidate = self.candidate("rollout", rollout.completion_ids, self.rollouts.stop)
                 found[index // copies].append(Proposed(candidate, rollout.logprobs))
             self.means.add("rollout/tokens", [float(len(one.completion_ids)) for one in rollouts])
             self.means.add("rollout/ended", [float(one.finish_reason != "length") for one in rollouts])
@@ -289,13 +286,13 @@ class SIPTrainer(PromptTrainer):
 
     # ---------------------------------------------------------------- helpers
 
-    def candidate(self, source: str, ids: Sequence[int]) -> Candidate:
+    def candidate(self, source: str, ids: Sequence[int], stop: Sequence[str] = ()) -> Candidate:
         """A candidate of these ids, with their text."""
-        return Candidate(source, tuple(ids), self.text(ids))
+        return Candidate(source, tuple(ids), self.text(ids, stop))
 
-    def text(self, ids: Sequence[int]) -> str:
-        """What a judge reads of ids: no special tokens."""
-        return self.processing_class.decode(ids, skip_special_tokens=True)
+    def text(self, ids: Sequence[int], stop: Sequence[str] = ()) -> str:
+        """What a judge reads of ids: no special tokens, and nothing from a stop string on."""
+        return text_before_stop(self.processing_class, ids, stop)
 
     def _asked(self) -> list[Any]:
         """Judge and sources, as far as there are any."""

@@ -82,7 +82,7 @@ class InverseDraw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
-class StopStrings(StoppingCriteria):
+class StopCriteria(StoppingCriteria):
     """Ends each row at its EOS, or with the token with which its completion holds a stop string.
 
     Args:
@@ -231,7 +231,7 @@ class TransformersEngine:
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
         draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
-        stops = StopStrings(self.tokenizer, sampling.stop, len(rows), self.eos_ids) if sampling.stop else None
+        stops = StopCriteria(self.tokenizer, sampling.stop, len(rows), self.eos_ids) if sampling.stop else None
         generate: Any = self.model.generate
         with checkpoint_defaults_off(self.model):
             sequences = generate(

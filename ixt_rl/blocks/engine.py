@@ -81,6 +81,12 @@ class EngineBlock(Strict):
             return ["vllm", "pool", "staleness", "correction"]
         return [] if self.type == "ray-vllm" else ["pool", "staleness"]
 
+    @property
+    def cores_beside_trainer(self) -> int:
+        """Cores of this machine that engines compute on while the trainer does."""
+        ahead = self.type == "ray-vllm" and self.staleness > 0 and self.pool.address is None
+        return self.pool.engines * self.pool.cpus_per_engine if ahead else 0
+
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> EngineBlock:
         if self.staleness and self.type != "ray-vllm":

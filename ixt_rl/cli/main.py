@@ -14,6 +14,7 @@ from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
 from ixt_rl.cli.model import model
 from ixt_rl.cli.shell import readable_errors, require_core, say
+from ixt_rl.threads import keep_to_quota
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -37,6 +38,7 @@ def main() -> None:
 
     Set IXT_RL_TRACEBACK=1 to see where an error was raised.
     """
+    keep_to_quota()
 
 
 for _command in (*run_files.COMMANDS, model):
@@ -238,7 +240,7 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 @click.option("--pool", is_flag=True, help="Check the Ray and vLLM pool by using it, in place of the imports.")
 @readable_errors
 def doctor(timeout: float, pool: bool) -> None:
-    """Import every package and say which work, which do not, and what repairs them.
+    """Import every package and say which work, which do not, and what repairs them; and what the machine has.
 
     The imports run in child processes: the core in one, each optional package in its own.
 
@@ -253,6 +255,7 @@ def doctor(timeout: float, pool: bool) -> None:
       ixt-rl doctor --pool
     """
     from ixt_rl.doctor import packages as findings_of
+    from ixt_rl.doctor.machine import machine_table
 
     console = Console()
     if pool:
@@ -266,6 +269,7 @@ def doctor(timeout: float, pool: bool) -> None:
     with console.status("importing every package in child processes ..."):
         findings = findings_of.examine(timeout)
     console.print(findings_of.table(findings))
+    console.print(machine_table())
     for finding in findings:
         if finding.repair:
             say(f"{finding.name}: {finding.repair}")

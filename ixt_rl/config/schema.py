@@ -50,7 +50,11 @@ class RunConfig(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [1], description="every online stage is trained once per seed"
     )
-    threads: Workers | None = Field(None, description="CPU threads of torch; default: torch's own choice")
+    threads: Workers | None = Field(
+        None,
+        description="CPU threads of torch; default: torch's own choice, within the CPU quota, less the cores on which "
+        "engines sample ahead",
+    )
     engine: EngineBlock = EngineBlock()
     model: ModelBlock
     self_checks: SelfChecksBlock = SelfChecksBlock()

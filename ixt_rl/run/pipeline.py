@@ -56,7 +56,7 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     folder = RunFolder(Path(config.output_dir), config.name)
     try:
         with folder.held():
-            with offline(not asks_hub(config)):
+            with offline(not asks_hub(config)), _threads(config):
                 _run_held(config, folder, fresh)
             _save(config, folder)
     except Exception as error:
@@ -65,6 +65,12 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
             raise
         raise found from error
     return folder.path
+
+
+def _threads(config: RunConfig) -> AbstractContextManager[int]:
+    from ixt_rl.run.threads import torch_threads
+
+    return torch_threads(config.threads, config.engine.cores_beside_trainer)
 
 
 def _save(config: RunConfig, folder: RunFolder) -> None:
@@ -80,20 +86,20 @@ def _save(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
-    import torch
     import transformers
 
+    from ixt_rl.run.threads import spinning_note
     from ixt_rl.run.trainers import check_own_trainers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     check_own_trainers(config.name, config.stages)  # before anything is removed or made
     if fresh:
         folder.clear()
     write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
     console = RunConsole()
+    for said in spinning_note():
+        console.note(said)
     started = time.monotonic()
     try:
         _run_stages(config, folder, console)

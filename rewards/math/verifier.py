@@ -13,7 +13,6 @@ Most answers are decided by the first step in microseconds; only the rest goes t
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from ixt_rl.rewards.math.golds import Gold, OnBadGold, parse_gold
 from ixt_rl.rewards.math.opinion import Opinion, ThirdOpinion
 from ixt_rl.rewards.math.outcome import Decision
 from ixt_rl.rewards.math.pool import Check, MathPool, shared_pool
+from ixt_rl.threads import usable_cores
 from ixt_rl.types import Verdict
 
 Completion = str | list[dict[str, Any]]
@@ -74,7 +74,7 @@ class MathReward:
         self.deadline_s, self.extract, self.last_line, self.tolerance = deadline_s, extract, last_line, tolerance
         self.on_bad_gold = on_bad_gold
         self.third_opinion = None if judge is None else ThirdOpinion(judge)
-        self.workers = workers or min(4, os.cpu_count() or 1)
+        self.workers = workers or min(4, usable_cores())
         self.counts: Counter[str] = Counter()
 
     @property

@@ -7,12 +7,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import ixt_rl
 from ixt_rl import errors
 from ixt_rl.backends import require
+from ixt_rl.rollout.pool.environment import actor_environment
 
 _RESTARTS = 3  # of an actor that dies, and of the item it had
 
@@ -86,7 +85,7 @@ def map_on_actors(
             num_gpus=gpus,
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
-            runtime_env={"env_vars": _environment(cpus)},
+            runtime_env={"env_vars": actor_environment(cpus)},
         )
         for row in results.iter_rows():
             result = json.loads(row["result"])
@@ -118,14 +117,3 @@ class _OnActor:
 
 def _error(name: str, what: str, reason: str, remedy: str) -> errors.IxtRlError:
     return getattr(errors, name, errors.BackendFailed)(what, reason=reason, remedy=remedy)
-
-
-def _environment(cpus: int) -> dict[str, str]:
-    source = str(Path(ixt_rl.__file__).resolve().parents[1])
-    path = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
-        "OMP_NUM_THREADS": str(max(1, cpus)),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines would all bind to the first cores
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    }

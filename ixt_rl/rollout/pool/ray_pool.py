@@ -5,15 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-import ixt_rl
 from ixt_rl.backends import require
 from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.rollout.pool.dispatcher import Dispatcher
+from ixt_rl.rollout.pool.environment import actor_environment
 from ixt_rl.rollout.pool.ray_private import meet, private_ray
 from ixt_rl.rollout.pool.tickets import Ticket
 from ixt_rl.rollout.pool.updates import WEIGHT_TRANSFERS
@@ -272,14 +271,6 @@ def _check_resources(engines: int, **each: float) -> None:
 def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: str) -> Any:
     import ray
 
-    source = str(Path(ixt_rl.__file__).resolve().parents[1])
-    path = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
-        "OMP_NUM_THREADS": str(cpus),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines would all bind to the first cores
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    }
     actor = ray.remote(EngineWorker).options(
         num_cpus=cpus,
         num_gpus=gpus,
@@ -287,6 +278,6 @@ def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: s
         max_concurrency=_THREADS,
         max_restarts=0,
         max_task_retries=0,
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": actor_environment(cpus)},
     )
     return lambda index: actor.remote(f"engine {index}", settings)

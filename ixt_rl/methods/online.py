@@ -10,7 +10,8 @@ from pydantic_core import PydanticKnownError
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.best import BestBlock
-from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, WorldDataBlock
+from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, ProblemMixtureBlock, WorldDataBlock, problem_files
+from ixt_rl.blocks.difficulty import DifficultyBlock
 from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -42,6 +43,9 @@ class OnlineStage(BestBlock, Stage):
     data: Data
     template: TemplateName | TemplateBlock | None = Field(
         None, description="a named template or an inline one; default: the world's, or `math`"
+    )
+    difficulty: DifficultyBlock | None = Field(
+        None, description="files only: problems are trained on whose pass rate lies within bounds"
     )
     epochs: PositiveFloat | None = Field(
         None, description="files only, in place of steps: passes over the problems that are trained on"
@@ -160,24 +164,36 @@ class OnlineStage(BestBlock, Stage):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rated(self) -> OnlineStage:
+        if self.difficulty is not None and not problem_files(self.data):
+            raise ConfigError(
+                f"difficulty with {'a world' if isinstance(self.data, WorldDataBlock) else 'prefixes of documents'}",
+                reason="it chooses among the problems of files",
+                remedy="leave it out, or name files of problems",
+            )
+        return self
+
     def lasting(self, problems: int) -> OnlineStage:
         """The stage with its number of updates; where `epochs` says how long, from how many problems there are.
 
         Problems that fill no generation are left out of a pass, each time others.
 
         Raises:
-            DataError: they fill none.
+            DataError: they fill none: a trainer would end without an update.
         """
-        if self.epochs is None:
-            return self
         at_once = self.steps_per_generation * self.rollouts_per_step // self.group_size
         generations = problems // at_once
-        if not generations:
+        fills = self.epochs is None and isinstance(self.data, ProblemMixtureBlock)  # a batch from several passes
+        if not generations and not fills:
             raise DataError(
-                f"epochs={self.epochs:g} of {problems} problems",
+                ("" if self.epochs is None else f"epochs={self.epochs:g} of ") + f"{problems} problems",
                 reason=f"{at_once} are sampled at once, so that a pass has no update",
-                remedy="lower rollouts_per_step or steps_per_generation, or give steps",
+                remedy="lower rollouts_per_step or steps_per_generation"
+                + ("" if self.difficulty is None else ", or widen the bounds of difficulty"),
             )
+        if self.epochs is None:
+            return self
         updates = self.epochs * generations * self.steps_per_generation * self.num_iterations
         return self.model_copy(update={"steps": max(1, round(updates))})
 

@@ -50,6 +50,7 @@ NOT_RUN = "not run before"
 STOPPED = "it was stopped before its first checkpoint"
 ROWS_STOPPED = "it was stopped"
 
+DIFFICULTY = "difficulty.jsonl"  # of an RL stage: how often each problem was solved before training
 FAILURES = "reward_failures.jsonl"
 
 _KEYS = {"metrics.jsonl": ("phase", "step"), SAMPLES: ("step",)}
@@ -143,7 +144,7 @@ class StageFolder:
 
                 Folder(self.rows, "").forget_rows()
         elif not same or self.last_checkpoint(say) is None:
-            self._clear(keep=_REPLIES if same else ())
+            self._clear(keep=(*_REPLIES, DIFFICULTY) if same else ())
             self._found = (None,)
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "started.json", {"fingerprint": self.fingerprint, "ingredients": self.depends_on})

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.errors import PreconditionError
 from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.methods.evaluate import EvaluateStage
-from ixt_rl.models import eos_ids, load_model, load_tokenizer, tokenizer_notes
-from ixt_rl.rollout import TransformersEngine
-from ixt_rl.rollout.sync import send_policy
+from ixt_rl.models import load_tokenizer, tokenizer_notes
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
+from ixt_rl.run.stages.starting_engine import starting_engine
 
 
 def run(stage: EvaluateStage, at: StageRun) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
-    model, tokenizer = load_model(at.origin, at.model, train=False), load_tokenizer(at.origin, at.model)
+    tokenizer = load_tokenizer(at.origin, at.model)
     task = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True)
-    ends = eos_ids(model, tokenizer)
-    engine = at.engines.get(stage.sampling, at.origin, ends)
-    if engine is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
-        engine = TransformersEngine(model, ends, tokenizer.pad_token_id, stage.sampling.batch_size, tokenizer)
-    else:
-        send_policy(engine, model, 0)
+    engine = starting_engine(at, stage.sampling, tokenizer)
     section = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(

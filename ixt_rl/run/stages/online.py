@@ -17,8 +17,9 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
-from ixt_rl.run.stages.mixture import prompts_in_proportion
+from ixt_rl.run.stages.prompts import prompts_of
 from ixt_rl.run.stages.rewards import Rewards, count_judges, open_rewards
 from ixt_rl.run.stages.train import (
     correction,
@@ -37,12 +38,10 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     started, folder = time.perf_counter(), at.folder
     rewards = open_rewards(stage, folder.path)
     tokenizer = load_tokenizer(at.origin, at.model)
-    task = make_task(stage.data, stage.template, rewards.measure, tokenizer)
-    wanted = stage.rollouts_until(stage.steps or 0) // stage.group_size  # of a world; a file gives all
+    task = make_task(reading_rates(stage.data, stage.difficulty), stage.template, rewards.measure, tokenizer)
     sampling = with_room(stage.sampling, at.model)
-    rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
-    stage = stage.lasting(len(rows))
-    order, said = prompts_in_proportion(stage, rows, at.seed or 0)
+    prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
+    stage = prompts.stage
     model = load_model(at.origin, at.model, train=True)
     trainer_of = trainer_class(stage)
     trainer = trainer_of(
@@ -51,7 +50,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         configured(
             stage, trainer_of, **_options(stage, at), chat_template_kwargs=dict(task.chat_template_kwargs) or None
         ),
-        train_dataset=exact_dataset(rows, order),
+        train_dataset=exact_dataset(prompts.rows, prompts.order),
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=lora_config(stage.lora),
@@ -66,17 +65,17 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         correction=correction(at.engine),
         **({"sources": task.sources} if task.sources else {}),
     )
-    passes = [*_passes(stage, len(rows)), *said]
-    for note in [*task.notes, *passes]:
+    for note in [*task.notes, *prompts.notes]:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
+    trainer.ledger.tokens.update(prompts.spent)  # a checkpoint has it among its own
     best = best_model(stage, folder, trainer)
     with at.console.stage(stage, at.seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
-            rollouts=stage.rollouts_until,
+            rollouts=lambda step: prompts.sampled + stage.rollouts_until(step),
             evaluate=_evaluator(stage, task, sampling, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
@@ -85,7 +84,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
 
         def result() -> dict[str, Any]:
             learnt = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
-            return _result(started, rewards, audit, task, [*passes, *learnt], best)
+            return _result(started, rewards, prompts.audit, task, [*prompts.notes, *learnt], best)
 
         with folder.recording(result):
             train(trainer, callback, folder)
@@ -113,13 +112,6 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
         "gradient_checkpointing": stage.gradient_checkpointing,
         **({"shuffle_dataset": False} if isinstance(stage.data, ProblemMixtureBlock) else {}),  # it has its order
     }
-
-
-def _passes(stage: OnlineStage, problems: int) -> list[str]:
-    """How many updates `epochs` are."""
-    if stage.epochs is None:
-        return []
-    return [f"epochs: {stage.epochs:g} of {problems} problems are {stage.steps} updates"]
 
 
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:

@@ -10,6 +10,9 @@ from trl import GRPOConfig as TRLGRPOConfig
 from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.trainers.refused_options import ENGINE, RATIO, refuse_options
 
+_MEANS_OVER_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
+"""TRL's loss types whose denominator counts rows; those of the others count tokens that are not masked."""
+
 
 @dataclass
 class GRPOConfig(TRLGRPOConfig):
@@ -34,3 +37,8 @@ class GRPOTrainer(OnlineTrainer):
 
     config_class: ClassVar[type] = GRPOConfig
     _tag_names = ["trl", "ixt-rl", "grpo"]
+
+    def _compute_loss(self, model, inputs):
+        """TRL's; where dynamic sampling found too few groups that teach something, means over rows are over theirs."""
+        loss = super()._compute_loss(model, inputs)
+        return loss / inputs.get("signal_share", 1.0) if self.loss_type in _MEANS_OVER_ROWS else loss

@@ -148,24 +148,23 @@ class InTROTrainer(KeptTrainer):
 
     # ---------------------------------------------------------------- the update
 
-    def _generate_and_score_completions(self, inputs):
-        if "told_prompt" not in inputs[0]:
+    def prepared(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if "told_prompt" not in rows[0]:
             raise DataError(
-                f"dataset columns {sorted(inputs[0])}",
+                f"dataset columns {sorted(rows[0])}",
                 reason="the posterior needs the answer-conditioned prompt of each row",
                 remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
             )
-        for row in inputs:
+        for row in rows:
             if not row.get("told_prompt"):
                 raise DataError(
                     f"told_prompt={row.get('told_prompt')!r} of the prompt {row['prompt']!r:.80}",
                     reason="the posterior is the model that is told the answer",
                     remedy="render it with ixt_rl.conditioning.PromptTemplate, or leave the row out",
                 )
-        told = self.encoded(inputs, "told_prompt")
-        check_positions(told, self, "a told prompt")  # before anything is sampled
-        rows = [{**row, "told_prompt_ids": ids} for row, ids in zip(inputs, told, strict=True)]
-        return super()._generate_and_score_completions(rows)
+        told = self.encoded(rows, "told_prompt")
+        check_positions(told, self, "a told prompt")
+        return [{**row, "told_prompt_ids": ids} for row, ids in zip(rows, told, strict=True)]
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         super().complete(rows, batch)

@@ -42,6 +42,13 @@ class KeptTrainer(OnlineTrainer):
         _check_number(args.keep_reward)
         super().__init__(model, reward_funcs, args, **kwargs)
         weights = self.reward_weights.tolist()
+        own = {name for name in ("keep", "has_signal") if getattr(type(self), name) is not getattr(KeptTrainer, name)}
+        if self.dynamic is not None and own == {"keep"}:
+            raise ConfigError(
+                f"dynamic sampling with {type(self).__name__}.keep",
+                reason="which groups have a kept rationale is asked before there is a batch to show it",
+                remedy="override has_signal(rewards_per_func), too",
+            )
         self.deciding = _deciding(self.reward_func_names, self.reward_funcs, weights, args.keep)
 
     # ---------------------------------------------------------------- override these
@@ -55,8 +62,7 @@ class KeptTrainer(OnlineTrainer):
             batch: TRL's dict, with what `add_signals` has added; each reward by itself is in
                 `batch["rewards_per_func"]` (B, F), undecided NaN.
         """
-        reached = batch["rewards_per_func"][:, self.deciding] >= self._least  # NaN reaches nothing
-        return reached.all(dim=1)
+        return self._reached(batch["rewards_per_func"])
 
     @hook
     def token_weights(self, batch: Batch, signals: Signals) -> Tensor:
@@ -72,7 +78,16 @@ class KeptTrainer(OnlineTrainer):
         lengths = batch.loss_mask.sum(dim=1)
         return 1.0 / (lengths[batch.target_rows].float() * signals.rows_per_update)
 
+    @hook
+    def has_signal(self, rewards_per_func: Tensor) -> Tensor:
+        """(groups,) bool: groups with a rationale that is kept, by the rewards that decide."""
+        return self._reached(rewards_per_func).view(-1, self.num_generations).any(dim=1)
+
     # ---------------------------------------------------------------- the update
+
+    def _reached(self, rewards_per_func: Tensor) -> Tensor:
+        """(B,) bool: each reward that decides reaches `keep_reward`; NaN reaches nothing."""
+        return (rewards_per_func[:, self.deciding] >= self._least).all(dim=1)
 
     @property
     def _least(self) -> float:

@@ -27,6 +27,7 @@ from trl import GRPOConfig
 
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
+from ixt_rl.trainers.dynamic_sampling import DynamicSampler, mask_idle
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.trl_seam import TRLSeam
 from ixt_rl.types import Grade
@@ -49,6 +50,8 @@ class OnlineTrainer(TRLSeam):
         grader: a world's grader; adds what it knows to the logs.
         sources: names of the sources that rows come from, as their column `source` has them: the mean reward of each is
             logged, and where rationales are kept or dropped the share that is kept.
+        dynamic_sampling: most times that groups which teach nothing are drawn again, of other prompts, until a batch is
+            full (`dynamic_sampling.py`); 0: never.
         other arguments: as in `trl.GRPOTrainer`. Tools, environments and `rollout_func` are not taken.
     """
 
@@ -61,6 +64,7 @@ class OnlineTrainer(TRLSeam):
         correction: Correction | None = None,
         grader: Grader | None = None,
         sources: Sequence[str] = (),
+        dynamic_sampling: int = 0,
         **kwargs: Any,
     ):
         super().__init__(model, reward_funcs, args, **kwargs)
@@ -72,6 +76,7 @@ class OnlineTrainer(TRLSeam):
                 remedy="set steps_per_generation to gradient_accumulation_steps and num_iterations to 1",
             )
         self.correction, self.grader, self.sources = correction, grader, tuple(sources)
+        self.dynamic = DynamicSampler(self, dynamic_sampling) if dynamic_sampling else None
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
 
@@ -99,7 +104,39 @@ class OnlineTrainer(TRLSeam):
         """
         return self._incomplete(rewards_per_func)
 
+    @hook
+    def has_signal(self, rewards_per_func: Tensor) -> Tensor:
+        """(groups,) bool: groups that teach something; the others are drawn again by dynamic sampling.
+
+        Here: whose complete weighted sums are not all equal. One undecided, or one complete sum alone, teaches nothing.
+
+        Args:
+            rewards_per_func: (B, F) of whole groups, NaN where undecided, in the order of `reward_funcs`.
+        """
+        total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
+        incomplete = self._incomplete(rewards_per_func)
+        highest = total.masked_fill(incomplete, -torch.inf).view(-1, self.num_generations).amax(dim=1)
+        lowest = total.masked_fill(incomplete, torch.inf).view(-1, self.num_generations).amin(dim=1)
+        return (highest > lowest) & ~torch.isclose(highest, lowest)
+
     # ---------------------------------------------------------------- the update
+
+    def _generate_and_score_completions(self, inputs):
+        if self.dynamic is None or not self.model.training:
+            return super()._generate_and_score_completions(self.prepared(inputs))
+        before = self.dynamic.again
+        full = self.dynamic.fill(len(inputs) // self.num_generations)
+        self.track("rollout/drawn_again", torch.tensor([float(self.dynamic.again - before)]))
+        seen = self.state.num_input_tokens_seen  # all that was sampled is counted already
+        self._known = full.rollouts, full.rewards
+        self._pending_extra_logs.update(full.extra)
+        try:
+            batch = super()._generate_and_score_completions(full.rows)
+        finally:
+            self._known = None
+        self.state.num_input_tokens_seen = seen
+        mask_idle(self, batch, full.signal)
+        return batch
 
     def generated(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards_per_func: Tensor) -> dict[str, Any]:
         batch["rewards_per_func"] = rewards_per_func
@@ -122,6 +159,10 @@ class OnlineTrainer(TRLSeam):
         if self.grader is not None:
             self._track_grades(rows, batch)
         return batch
+
+    def prepared(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Dataset rows as the method needs them, before anything is sampled."""
+        return rows
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         """Adds to `batch`, in place, what the method itself needs of each rationale; see `add_signals`."""
@@ -180,7 +221,23 @@ class OnlineTrainer(TRLSeam):
         self.track("sampler/corrected_share", self.correction.changed(log_ratio_N, rows_N).float())
         return weights_N
 
+    # ---------------------------------------------------------------- checkpoints
+
+    def own_state(self) -> dict[str, Any]:
+        drawn = {} if self.dynamic is None else {"dynamic_sampling": self.dynamic.state_dict()}
+        return {**super().own_state(), **drawn}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        if self.dynamic is not None and "dynamic_sampling" in state:
+            self.dynamic.load_state_dict(state["dynamic_sampling"])
+
     # ---------------------------------------------------------------- helpers
+
+    @property
+    def drawn_again(self) -> int:
+        """Completions sampled so far, by all ranks, beyond those of the batches."""
+        return 0 if self.dynamic is None else self.dynamic.again * self.num_generations
 
     def completion_lists(self, batch: dict[str, Any]) -> list[list[int]]:
         """The completions of TRL's padded batch, as the ids the engine sampled."""

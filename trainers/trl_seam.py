@@ -81,6 +81,8 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         self._sampler: Any = None  # of the training rows; None for an iterable dataset
         self._prompt_ids: list[list[int]] = []  # of the rows of the call to TRL that is under way,
         self._rewards: Tensor | None = None  # and their (B, F) rewards, undecided NaN
+        self._known: tuple[dict[str, list], Tensor] | None = None  # rollouts and rewards that were made before it
+        self._part = 0  # tells rollouts of one micro-step apart
         self.ledger = Ledger(model_size(self.model))
         self._sums, self._eval_sums = _no_sums(), _no_sums()
         if args.disable_dropout:
@@ -122,7 +124,32 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
 
     def _sampled(self, prompts: list[Any], trainer: Any) -> dict[str, list]:
         """TRL's `rollout_func`: it hands over copies of the prompts, whose ids are known."""
-        return self.rollouts.of_ids(self._prompt_ids, self)
+        if self._known is not None:
+            return self._known[0]
+        return self.rollouts.of_ids(self._prompt_ids, self, self._part)
+
+    def sampled_and_rewarded(
+        self, rows: list[dict[str, Any]], part: int
+    ) -> tuple[dict[str, list], Tensor, dict[str, list]]:
+        """Rollouts by field, (B, F) rewards and what these logged by column, of rows that TRL has not seen yet.
+
+        Args:
+            rows: dataset rows, one for each completion; they get what TRL gives them of their rollouts.
+            part: see `EngineRollouts.sample`.
+        """
+        prompts = [row["prompt"] for row in rows]
+        self._prompt_ids, self._part = self.encoded(rows), part
+        prompt_ids, ids, _, completions, logprobs, fields, *_ = self._generate(prompts)
+        for name, values in fields.items():
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
+        self._pending_extra_logs.clear()
+        self._calculate_rewards(rows, prompts, completions, ids)
+        rewards, self._rewards, self._prompt_ids, self._part = self._rewards, None, [], 0
+        assert rewards is not None
+        extra = {name: list(values) for name, values in self._pending_extra_logs.items()}
+        self._pending_extra_logs.clear()
+        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": logprobs, **fields}, rewards, extra
 
     def _generate(self, prompts):
         found = super()._generate(prompts)
@@ -145,7 +172,10 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """(B of all ranks, F) rewards; rows with an incomplete total are NaN throughout, which TRL leaves out of
         baselines, advantages and means (it would take a part for the whole)."""
-        gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self._known is not None:
+            gathered = self.accelerator.gather(self._known[1])
+        else:
+            gathered = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self._exclude_infinite(gathered)
         first = self.accelerator.process_index * len(prompts)
         self._rewards = gathered[first : first + len(prompts)].clone()

@@ -48,6 +48,14 @@ class SamplingBlock(Strict):
         return ", ".join(f"{key}={getattr(self, key)}" for key, value in neutral.items() if getattr(self, key) != value)
 
 
+class DynamicSamplingBlock(Strict):
+    """Dynamic sampling (DAPO, arXiv 2503.14476): what is done with groups that teach nothing."""
+
+    max_rounds: Annotated[int, Field(ge=1, le=1000)] = Field(
+        8, description="most times that groups are drawn again for one batch, which is then trained as it is"
+    )
+
+
 class EvaluationBlock(Strict):
     """Measured on held-out problems, greedy and sampled, plain and told the answer."""
 

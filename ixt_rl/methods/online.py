@@ -16,7 +16,7 @@ from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
-from ixt_rl.blocks.sampling import EvaluationBlock, SamplingBlock
+from ixt_rl.blocks.sampling import DynamicSamplingBlock, EvaluationBlock, SamplingBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
     PositiveFloat,
@@ -58,6 +58,11 @@ class OnlineStage(BestBlock, Stage):
         1, description="updates whose rollouts are sampled together, before the first"
     )
     num_iterations: BatchSize = Field(1, description="times that each rollout is trained on")
+    dynamic_sampling: DynamicSamplingBlock | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="draw groups that teach nothing again, of other prompts, until the batch is full; null: never",
+    )
     sampling: SamplingBlock
     optim: OptimBlock
     rewards: Annotated[list[Reward], Field(min_length=1)]
@@ -101,6 +106,11 @@ class OnlineStage(BestBlock, Stage):
     def kept_by(self) -> KeepBlock | None:
         """The block that says which rationales are trained; None for methods that compare weighted sums."""
         return self.own if self.block and isinstance(self.own, KeepBlock) else None
+
+    @property
+    def max_rounds(self) -> int:
+        """Most times that groups are drawn again for one batch."""
+        return 0 if self.dynamic_sampling is None else self.dynamic_sampling.max_rounds
 
     @property
     def evaluation_stop(self) -> list[str]:

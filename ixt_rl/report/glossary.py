@@ -37,6 +37,7 @@ GLOSSARY = {
     "feedback; with a name in between, of one source",
     "heldout/perplexity": "e to the power of that loss",
     "rollout/kept": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
+    "rollout/drawn_again": "groups of rollouts that a batch took beyond its own, in place of those that teach nothing",
     "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
     "rollout/undecided": "share of training rollouts that do not count: a reward they need is undecided, or failed",

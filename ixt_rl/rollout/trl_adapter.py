@@ -116,14 +116,14 @@ class EngineRollouts:
             trainer,
         )
 
-    def of_ids(self, ids: list[list[int]], trainer: Any) -> dict[str, list]:
-        """As a call, of prompts that are ids already.
+    def of_ids(self, ids: list[list[int]], trainer: Any, part: int = 0) -> dict[str, list]:
+        """As a call, of prompts that are ids already; `part` as in `sample`.
 
         Raises:
             DataError: one leaves no room for a completion.
         """
         check_positions(ids, trainer)
-        rollouts = self.sample(ids, trainer)
+        rollouts = self.sample(ids, trainer, part)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in rollouts],
             "completion_ids": [list(r.completion_ids) for r in rollouts],

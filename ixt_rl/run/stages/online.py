@@ -63,6 +63,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             stop=sampling.stop,
         ),
         correction=correction(at.engine),
+        dynamic_sampling=stage.max_rounds,
         **({"sources": task.sources} if task.sources else {}),
     )
     for note in [*task.notes, *prompts.notes]:
@@ -75,7 +76,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             folder,
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
-            rollouts=lambda step: prompts.sampled + stage.rollouts_until(step),
+            rollouts=lambda step: prompts.sampled + stage.rollouts_until(step) + trainer.drawn_again,
             evaluate=_evaluator(stage, task, sampling, trainer, tokenizer),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,

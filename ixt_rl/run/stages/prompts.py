@@ -50,6 +50,7 @@ def prompts_of(
 ) -> Prompts:
     """The prompts of a stage; measures how difficult they are where the stage asks for it."""
     wanted = stage.rollouts_until(stage.steps or 0) // stage.group_size  # of a world; a file gives all
+    wanted *= 1 + stage.max_rounds
     rows, audit = fitting(task, task.train_rows(wanted, at.seed or 0), sampling, tokenizer)
     chosen = _chosen(stage, at, task, sampling, rewards, tokenizer, rows)
     stage = stage.lasting(len(chosen.rows))

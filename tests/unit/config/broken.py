@@ -590,6 +590,22 @@ BROKEN = [
         ("set staleness: 0",),
     ),
     Broken(
+        "groups drawn again and sampled ahead",
+        "intro: {candidates: 5}",
+        "dynamic_sampling: {}\nengine: {type: ray-vllm, staleness: 1}",
+        "the whole file",
+        "staleness=1",
+        ("leave dynamic_sampling out",),
+    ),
+    Broken(
+        "no round of dynamic sampling",
+        "intro: {candidates: 5}",
+        "dynamic_sampling: {max_rounds: 0}",
+        "stages.rl.dynamic_sampling.max_rounds",
+        "0",
+        ("at least 1",),
+    ),
+    Broken(
         "a misspelt option of a judge",
         "{type: world}",
         "{type: world}, {type: judge, judge: 'openai:m', options: {concurency: 3}}",

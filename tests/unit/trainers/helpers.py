@@ -83,6 +83,7 @@ def make_trainer(
     trainer_class=None,
     peft_config=None,
     eval_dataset=None,
+    dynamic_sampling=0,
     **options,
 ):
     """A trainer of `method` on a tiny model, CPU, fp32, no logging."""
@@ -113,6 +114,7 @@ def make_trainer(
         processing_class=WORLD.tokenizer(),
         rollouts=rollouts or EngineRollouts(engine, parity_limit=math.inf),  # scripted log-probs are no policy's
         correction=correction,
+        dynamic_sampling=dynamic_sampling,
         peft_config=peft_config,
         grader=lambda row, ids: WORLD.grade(row["question"], ids),
     )

@@ -1,6 +1,6 @@
 """IXT: introspective training (arXiv 2605.20285). Next-token prediction on [feedback, document].
 
-    documents (with a judge's feedback) -> Conditioner -> PackedRows -> SFTTrainer's loss on the trained tokens
+    documents (with a judge's feedback) -> Conditioner -> PackedRows -> loss of the trained tokens (`document_loss`)
 
 In (continued) pretraining the feedback is in the loss, in SFT it is a masked system message. Rows hold several
 documents, kept apart by masks, so that packed documents have the log-probs they have alone. The stream of rows has a
@@ -27,8 +27,9 @@ from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
+from ixt_rl.trainers.document_loss import document_loss, has_own_loss
 from ixt_rl.trainers.ema import WeightAverage
-from ixt_rl.trainers.head import masks_for_backbone, plain_model
+from ixt_rl.trainers.head import add_head_function, masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.refused_options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
@@ -149,6 +150,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
 
     config_class: ClassVar[type] = IXTConfig
     _tag_names = ["trl", "ixt-rl", "ixt"]
+    scores_by_head_fn = True
     _name = "IXT"
     model: Any
     processing_class: Any
@@ -182,6 +184,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
             eval_dataset=self.held_out.rows(eval_dataset),
             **kwargs,
         )
+        add_head_function(plain_model(self), 1.0)
         rows = PackedRows(
             MemoryCorpus(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset,
             self.conditioner,
@@ -207,7 +210,12 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         self.aux_loss_enabled = adds and self.model.training  # held-out loss is that of the documents alone
         try:
             with masks_for_backbone(plain_model(self), batch, passed) as passed:
-                result = super().compute_loss(model, {**passed, "labels": labels}, return_outputs, num_items_in_batch)
+                if return_outputs or has_own_loss(self):
+                    result = super().compute_loss(
+                        model, {**passed, "labels": labels}, return_outputs, num_items_in_batch
+                    )
+                else:
+                    result = document_loss(self, model, passed, labels, batch.attention_mask, num_items_in_batch)
         finally:
             self.aux_loss_enabled = adds
         if self.model.training:

@@ -3,13 +3,14 @@
 Per row `e = exp(z - ref)` with one `ref` for all tiles, so that probabilities are `e` times one number a row.
 They may lie in two pieces of memory.
 
-Shapes: C tokens of a chunk, c tokens of a block of it, V vocabulary, v entries of a vocabulary tile, K tiles, D hidden.
+Shapes: S 1 or 2, policy and posterior; C tokens of a chunk, c tokens of a block of it, V vocabulary, v entries of a
+vocabulary tile, K tiles, D hidden.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -28,12 +29,14 @@ class RowTotals:
 
     Args:
         ref_p: `[C]` logits are `log e_p + ref_p`.
-        lse_p, lse_q, entropy, kl: `[C]`.
+        lse_p, entropy: `[C]`.
+        lse_q, kl: `[C]`; without a posterior that of the policy, and 0.
         mass: `[C, K]` sum of `e_p` by tile, float64.
         scale_p, scale_q: `[C]` what turns exponentials into probabilities: `p = e_p scale_p`.
         shift_p, shift_q: `[C]` their logs.
         cross: `[C]` `sum_v q log p` (exact mode).
         gap_top: `[C, K]` largest `log q - log p` by tile (exact mode).
+        top: `[C]` largest `e_p` (without a posterior).
     """
 
     ref_p: Tensor
@@ -48,6 +51,7 @@ class RowTotals:
     shift_q: Tensor
     cross: Tensor | None
     gap_top: Tensor | None
+    top: Tensor | None
 
 
 class Piece(NamedTuple):
@@ -72,7 +76,7 @@ class Block(NamedTuple):
     Args:
         tile: index of the tile.
         at: the tokens, counted from the chunk's first.
-        z: `[2c, v]` the policy's rows first; overwritten by the thread's next block.
+        z: `[S c, v]` the policy's rows first; overwritten by the thread's next block.
         e_p, e_q: `[c, v]` where their exponentials go (e_q: or None).
         weight: `[v, D]` the policy's head there.
     """
@@ -90,7 +94,7 @@ class Logits:
     """Logits of a chunk under policy and posterior, a tile of the vocabulary and a block of tokens at a time.
 
     Args:
-        head, posterior_head: of policy and posterior.
+        head, posterior_head: of policy and posterior; None: there is no posterior.
         dtype: of the products.
         hidden, posterior_hidden: `[C, D]`, as factors of the products.
         pieces: of the chunk.
@@ -99,10 +103,10 @@ class Logits:
     """
 
     head: Head
-    posterior_head: Head
+    posterior_head: Head | None
     dtype: torch.dtype
     hidden: Tensor
-    posterior_hidden: Tensor
+    posterior_hidden: Tensor | None
     pieces: list[Piece]
     block: int
     tiles: Tiles
@@ -112,25 +116,33 @@ class Logits:
         """Dtype and device of logits and of all that is computed from them."""
         return {"dtype": statistics_dtype(self.dtype), "device": self.hidden.device}
 
+    @property
+    def streams(self) -> int:
+        """S."""
+        return 1 if self.posterior_head is None else 2
+
     def blocks(self, k: int, v0: int, v1: int) -> Iterator[Block]:
         """All blocks of tile k, entries v0:v1."""
         weight = self.head.entries(v0, v1, self.dtype)
-        other = self.posterior_head.entries(v0, v1, self.dtype) if self.posterior_head is not self.head else weight
+        told, told_hidden, other = self.posterior_head, self.posterior_hidden, weight
+        if told is not None and told is not self.head:
+            other = told.entries(v0, v1, self.dtype)
         for piece in self.pieces:
             for a, b in spans(piece.e_p.shape[1], self.block):
                 c, at = b - a, slice(piece.at.start + a, piece.at.start + b)
-                z = self.tiles.scratch(k, 2 * c)
+                z = self.tiles.scratch(k, self.streams * c)
                 self.head.project(self.hidden[at], v0, weight, out=z[:c])
-                self.posterior_head.project(self.posterior_hidden[at], v0, other, out=z[c:])
+                if told is not None and told_hidden is not None:
+                    told.project(told_hidden[at], v0, other, out=z[c:])
                 e_q = None if piece.e_q is None else piece.e_q[k, a:b, : v1 - v0]
                 yield Block(k, at, z, piece.e_p[k, a:b, : v1 - v0], e_q, weight)
 
     def largest(self) -> Tensor:
-        """`[2, C]` largest logit of each row; costs the products of a walk."""
-        top = torch.full((2, len(self.hidden)), -torch.inf, **self.new)
+        """`[S, C]` largest logit of each row; costs the products of a walk."""
+        top = torch.full((self.streams, len(self.hidden)), -torch.inf, **self.new)
         for tile in self.tiles:
             for block in self.blocks(*tile):
-                top[:, block.at] = torch.maximum(top[:, block.at], block.z.amax(1).view(2, -1))
+                top[:, block.at] = torch.maximum(top[:, block.at], block.z.amax(1).view(self.streams, -1))
         return top
 
 
@@ -149,17 +161,17 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> RowTotals
     if (sums["mass"] > torch.finfo(ref.dtype).max ** 0.6).any():
         ref, sums = _sums(logits, logits.largest(), seen)
     exact = "q_zp" in sums
-    total = sums["mass"].sum(-1)  # [2, C]
-    shift_p, shift_q = -total.log()
-    scale_p, scale_q = total.reciprocal()
-    lse_p, lse_q = ref.double() + total.log()
+    total = sums["mass"].sum(-1)  # [S, C]
+    shift_p, shift_q = (-total.log())[[0, -1]]
+    scale_p, scale_q = total.reciprocal()[[0, -1]]
+    lse_p, lse_q = (ref.double() + total.log())[[0, -1]]
     rows = RowTotals(
         ref_p=ref[0],
         lse_p=lse_p,
         lse_q=lse_q,
         # H(p) = -E_p[log p];  KL(q || p) = E_q[log q - log p]
         entropy=-shift_p - sums["p_zp"].sum(-1) * scale_p,
-        kl=sums["q_gap"].sum(-1) * scale_q + shift_q - shift_p,
+        kl=sums["q_gap"].sum(-1) * scale_q + shift_q - shift_p if "q_gap" in sums else torch.zeros_like(shift_p),
         mass=sums["mass"][0],
         scale_p=scale_p,
         scale_q=scale_q,
@@ -167,6 +179,7 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> RowTotals
         shift_q=shift_q,
         cross=sums["q_zp"].sum(-1) * scale_q + shift_p if exact else None,
         gap_top=sums["gap_top"] + (shift_q - shift_p)[:, None] if exact else None,
+        top=sums["p_top"].amax(-1) if "p_top" in sums else None,
     )
     narrow: dict[str, Any] = {
         name: x if x is None or name == "mass" else x.to(ref.dtype) for name, x in vars(rows).items()
@@ -175,15 +188,17 @@ def normalise(logits: Logits, seen: Callable[[Block], None] | None) -> RowTotals
 
 
 def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """`ref` [2, C] (of the first tile, if None) and the columns of `TileSums`, `[C, K]` or `[2, C, K]`, float64: K
+    """`ref` [S, C] (of the first tile, if None) and the columns of `TileSums`, `[C, K]` or `[S, C, K]`, float64: K
     numbers a row cost nothing, and normalisers enter everything."""
     parts: list[list[TileSums]] = [[] for _ in logits.tiles]  # by tile and block
-    known, ref = ref is not None, torch.empty((2, len(logits.hidden)), **logits.new) if ref is None else ref
+    known = ref is not None
+    if ref is None:
+        ref = torch.empty((logits.streams, len(logits.hidden)), **logits.new)
 
     def visit(k: int, v0: int, v1: int) -> None:
         for block in logits.blocks(k, v0, v1):
             if k == 0 and not known:
-                ref[:, block.at] = _reference(block.z)
+                ref[:, block.at] = _reference(block.z, logits.streams)
             parts[k].append(tile_sums(block.z, ref[:, block.at], block.e_p, block.e_q))
             if seen is not None:
                 seen(block)
@@ -192,17 +207,17 @@ def _sums(logits: Logits, ref: Tensor | None, seen: Callable[[Block], None] | No
     if not known:  # the other tiles need what the first finds
         logits.tiles.each(visit, tiles[:1])
     logits.tiles.each(visit, tiles if known else tiles[1:])
-    names = ("mass", "p_zp", "q_gap", "q_zp", "gap_top") if parts[0][0].q_zp is not None else ("mass", "p_zp", "q_gap")
+    names = [field.name for field in fields(TileSums) if getattr(parts[0][0], field.name) is not None]
     return ref, {
         name: torch.stack([torch.cat([getattr(part, name) for part in row], -1) for row in parts], -1).double()
         for name in names
     }
 
 
-def _reference(z: Tensor) -> Tensor:
-    """`[2, c]` what is taken off the logits `[2c, v]` of a first tile, and of all tiles after it, before `exp`.
+def _reference(z: Tensor, streams: int) -> Tensor:
+    """`[S, c]` what is taken off the logits `[S c, v]` of a first tile, and of all tiles after it, before `exp`.
 
     0 where `exp` is safe without: most models' logits are, and one pass over them is spared.
     """
     top = z.amax(1)
-    return torch.where((top > -16) & (top < 32), 0.0, top).view(2, -1)
+    return torch.where((top > -16) & (top < 32), 0.0, top).view(streams, -1)

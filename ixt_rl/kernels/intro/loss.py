@@ -102,38 +102,40 @@ def intro_loss(
             )
         dtype = head.product_dtype(hidden)
         walk = Walk(head, posterior_head, spec, choose, factor_at, reweigh, generator, dtype)
-        loss, stats = _IntroLoss.apply(
+        loss, columns = GradientsInForward.apply(
             hidden, head.weight, head.bias, posterior_hidden, tokens, token_weights, walk, chunk,
             torch.is_grad_enabled(),
         )  # fmt: skip
-    return loss, stats
+    return loss, IntroStats(**columns)
 
 
-class _IntroLoss(torch.autograd.Function):
+class GradientsInForward(torch.autograd.Function):
+    """A `Walk`: loss and columns of statistics; backward hands out the gradients that the walk has formed."""
+
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        posterior_hidden: Tensor,
+        posterior_hidden: Tensor | None,
         tokens: Tensor,
         token_weights: Tensor,
         walk: Walk,
         chunk: int | None,
         grad_enabled: bool,
-    ) -> tuple[Tensor, IntroStats]:
+    ) -> tuple[Tensor, dict[str, Any]]:
         needs = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
         with torch.autocast(hidden.device.type, enabled=False):
             loss, columns, ctx.grads = walk(hidden, posterior_hidden, tokens, token_weights, chunk, needs)
-        return loss, IntroStats(**columns)
+        return loss, columns
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
         if ctx.grads is None:
             raise RuntimeError(
-                "backward through intro_loss a second time: its gradients were handed out by the first. "
-                "Call intro_loss again, or backward once on the sum of the losses."
+                "backward through the loss a second time: its gradients were handed out by the first. "
+                "Compute it again, or backward once on the sum of the losses."
             )
         grads, ctx.grads = ctx.grads, None
         # To multiply the head's gradient by 1 costs a pass over it; to look costs an accelerator's host a wait.

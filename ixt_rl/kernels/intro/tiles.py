@@ -4,7 +4,7 @@ On CUDA with Triton each function is one kernel (`triton_tiles.py`); elsewhere i
 CPU nothing of the tile's size is allocated, and the kept exponentials are written once and read once: touching memory
 outside the cache costs more than the arithmetic.
 
-Shapes: C tokens of a chunk, v vocabulary entries of a tile, n candidates.
+Shapes: S 1 or 2, policy and posterior; C tokens of a chunk, v vocabulary entries of a tile, n candidates.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSu
     """Sums of a tile; writes `exp(z - ref)` to `e_p` and, if asked, to `e_q`; overwrites `z`.
 
     Args:
-        z: `[2C, v]` logits, the policy's rows first.
-        ref: `[2, C]`, near each row's largest logit or above.
+        z: `[S C, v]` logits, the policy's rows first.
+        ref: `[S, C]`, near each row's largest logit or above.
         e_p: `[C, v]`.
         e_q: `[C, v]`, or None: do not keep the posterior's, nor return `q_zp` and `gap_top`, which exact mode needs.
     """
     kernels = triton_for(z)
     if kernels:
         return kernels.tile_sums(z, ref, e_p, e_q)
-    c = len(z) // 2
-    y_p, y_q = z[:c], z[c:]
     if ref.any():
         z.sub_(ref.flatten()[:, None])
+    if len(ref) == 1:
+        mass = torch.exp(z, out=e_p).sum(1)
+        return TileSums(mass[None], z.mul_(e_p).sum(1), None, None, None, e_p.amax(1))
+    c = len(z) // 2
+    y_p, y_q = z[:c], z[c:]
     # The posterior's sums first, with the place of the policy's exponentials to work in.
     gap = torch.sub(y_q, y_p, out=e_p)
     gap_top = None if e_q is None else gap.amax(1)
@@ -42,7 +45,7 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSu
     mass_q, q_gap = exp_q.sum(1), gap.mul_(exp_q).sum(1)
     q_zp = None if e_q is None else torch.mul(exp_q, y_p, out=e_p).sum(1)
     mass_p = torch.exp(y_p, out=e_p).sum(1)
-    return TileSums(torch.stack([mass_p, mass_q]), y_p.mul_(e_p).sum(1), q_gap, q_zp, gap_top)
+    return TileSums(torch.stack([mass_p, mass_q]), y_p.mul_(e_p).sum(1), q_gap, q_zp, gap_top, None)
 
 
 def sampled_gradient(

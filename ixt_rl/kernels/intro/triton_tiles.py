@@ -3,7 +3,7 @@
 In torch operations the sums of a tile pass over it about ten times; on an accelerator, where
 the matrix products are fast, these passes would take most of the time. Import needs Triton.
 
-Shapes: C tokens of a chunk, v vocabulary entries of a tile, n candidates.
+Shapes: S 1 or 2, policy and posterior; C tokens of a chunk, v vocabulary entries of a tile, n candidates.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ TINY = torch.finfo(torch.float32).tiny
 
 def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSums:
     """As `tiles.tile_sums`; `z` is left as it was."""
-    c, v = len(z) // 2, z.shape[1]
+    c, v = ref.shape[1], z.shape[1]
     out = torch.empty((6, c), dtype=torch.float32, device=z.device)
+    if len(ref) == 1:
+        _sums_of_policy[(c,)](z, ref.contiguous(), e_p, out, c, v, z.stride(0), e_p.stride(0), BLOCK=BLOCK)
+        return TileSums(mass=out[:1], p_zp=out[1], q_gap=None, q_zp=None, gap_top=None, p_top=out[2])
     kept = e_p if e_q is None else e_q
     _sums[(c,)](
         z, ref.contiguous(), e_p, kept, out, c, v, z.stride(0), e_p.stride(0), kept.stride(0),
         EXACT=e_q is not None, BLOCK=BLOCK,
     )  # fmt: skip
     exact = {} if e_q is None else {"q_zp": out[4], "gap_top": out[5]}
-    return TileSums(mass=out[:2], p_zp=out[2], q_gap=out[3], **({"q_zp": None, "gap_top": None} | exact))
+    return TileSums(mass=out[:2], p_zp=out[2], q_gap=out[3], p_top=None, **({"q_zp": None, "gap_top": None} | exact))
 
 
 def sampled_gradient(
@@ -99,6 +102,29 @@ def _sums(z, ref, e_p, e_q, out, c, v, z_row, p_row, q_row, EXACT: tl.constexpr,
     if EXACT:
         tl.store(out + 4 * c + row, tl.sum(q_zp, 0))
         tl.store(out + 5 * c + row, tl.max(gap_top, 0))
+
+
+@triton.jit
+def _sums_of_policy(z, ref, e_p, out, c, v, z_row, p_row, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    z += row.to(tl.int64) * z_row
+    e_p += row.to(tl.int64) * p_row
+    ref_p = tl.load(ref + row)
+    columns = tl.arange(0, BLOCK)
+    mass = tl.zeros([BLOCK], tl.float32)
+    p_zp = tl.zeros([BLOCK], tl.float32)
+    top = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, v, BLOCK):
+        inside = start + columns < v
+        y = tl.load(z + start + columns, mask=inside, other=0.0) - ref_p
+        x = tl.where(inside, tl.exp(y), 0.0)
+        tl.store(e_p + start + columns, x, mask=inside)
+        mass += x
+        p_zp += x * y
+        top = tl.maximum(top, x)
+    tl.store(out + row, tl.sum(mass, 0))
+    tl.store(out + c + row, tl.sum(p_zp, 0))
+    tl.store(out + 2 * c + row, tl.max(top, 0))
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The walk over chunks of tokens and tiles of the vocabulary behind `intro_loss`.
+"""The walk over chunks of tokens and tiles of the vocabulary behind `intro_loss` and `nll_loss`.
 
 A chunk is walked twice. The first walk makes the logits under policy and posterior and keeps, tile by tile, their
 exponentials; once a row's normaliser is known, a tile of probabilities is its exponentials times one number a row. The
@@ -7,6 +7,8 @@ visits, between the two, the tiles in which the clip is at work.
 
 Where the gradient of the logits is, candidates apart, the exponentials times one number a row, the gradient of the
 hidden states is summed in the first walk already, while a tile of the head and its exponentials are at hand.
+
+Without a posterior all factors are 1, and with the taken token as the one candidate the loss is its cross-entropy.
 
 Shapes: N tokens, C tokens of a chunk, c of a piece of it, V vocabulary, v entries of a vocabulary tile, K tiles,
 D hidden, n candidates.
@@ -52,10 +54,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Walk:
-    """What does not change from chunk to chunk; see `intro_loss` for the meaning."""
+    """What does not change from chunk to chunk; see `intro_loss`. `posterior_head` None: no posterior."""
 
     head: Head
-    posterior_head: Head
+    posterior_head: Head | None
     spec: IntroSpec
     choose: Choose | None
     factor: FactorAt | None
@@ -66,13 +68,17 @@ class Walk:
     def __call__(
         self,
         hidden: Tensor,
-        posterior_hidden: Tensor,
+        posterior_hidden: Tensor | None,
         tokens: Tensor,
         token_weights: Tensor,
         chunk: int | None,
         needs: list[bool],
     ) -> tuple[Tensor, dict[str, Any], tuple[Tensor | None, ...]]:
-        """Loss, columns of `IntroStats`, and the gradients of hidden states, weight and bias that `needs` asks for."""
+        """Loss, columns of `IntroStats` (of `NllStats` without a posterior), and gradients.
+
+        Args:
+            needs: whether hidden states, weight and bias have one.
+        """
         n_tokens, device = hidden.shape[0], hidden.device
         new: dict[str, Any] = {"dtype": statistics_dtype(self.dtype), "device": device}
         width = even(self.head.vocab_size, tile_width(device))
@@ -85,11 +91,12 @@ class Walk:
         longest = max(chunks.lent, chunks.own)
         block = token_block(longest, device)
         # All that outlives a chunk is allocated before the first: memory does not grow with their number.
-        tiles = Tiles(self.head.vocab_size, width, max(2 * block, longest), new)
+        streams = 1 if self.posterior_head is None else 2
+        tiles = Tiles(self.head.vocab_size, width, max(streams * block, longest), new)
         grads = Gradients(hidden, self.head, needs, self.dtype, tiles, chunks.lent + chunks.own)
         own = torch.empty((n_tiles, kept * chunks.own, width), **new)
         apart = not (self.spec.exact or self.head.softcap or rounds_factors(self.dtype, own) or triton_for(own))
-        stats = _Columns(n_tokens, self.spec, new)
+        stats = _Columns(n_tokens, self.spec, new, posterior_hidden is not None)
         per_token = torch.empty(n_tokens, **new)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
         u = uniform_numbers(n_tokens, draws, device, self.generator)
@@ -100,7 +107,8 @@ class Walk:
 
         with tiles:
             for a, b in chunks.spans(n_tokens):
-                h, h_q = factors(hidden[a:b], self.dtype), factors(posterior_hidden[a:b], self.dtype)
+                h = factors(hidden[a:b], self.dtype)
+                h_q = None if posterior_hidden is None else factors(posterior_hidden[a:b], self.dtype)
                 pieces = self._pieces(b - a, chunks.lent if a == 0 else 0, grads.lent, own)
                 grads.begin(a, b)
                 rows = normalise(
@@ -143,18 +151,22 @@ class Walk:
             pieces.append(Piece(slice(a, b), e[:, 0], e[:, 1] if self.spec.exact else None, lent=room is lent))
         return pieces
 
-    def _logs(self, h: Tensor, h_q: Tensor, pieces: list[Piece], rows: RowTotals, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs of `ids` [C, m] under policy and posterior: a dot product with each embedding, less the normaliser.
+    def _logs(
+        self, h: Tensor, h_q: Tensor | None, pieces: list[Piece], rows: RowTotals, ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs of `ids` [C, m] under policy and posterior (or the policy's again): dot products with embeddings,
+        less the normaliser.
 
         The policy's come from its exponentials where they have not underflowed: the rounding of a likely token's logit
         is in their sum too, and cancels.
         """
         z_p = self.head.project_ids(h, ids, self.dtype)
-        z_q = self.posterior_head.project_ids(h_q, ids, self.dtype)
-        e_p = torch.cat([_entries(e_p, ids[at]) for at, e_p, _, _ in pieces])
+        e_p = _kept_entries(pieces, ids)
         p = e_p.double() / rows.mass.sum(1, keepdim=True)
         logp = torch.where(e_p > torch.finfo(e_p.dtype).tiny, p.log().to(z_p.dtype), z_p - rows.lse_p[:, None])
-        return logp, z_q - rows.lse_q[:, None]
+        if self.posterior_head is None or h_q is None:
+            return logp, logp
+        return logp, self.posterior_head.project_ids(h_q, ids, self.dtype) - rows.lse_q[:, None]
 
     def _ratio(self, logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
         if self.factor is not None:
@@ -174,7 +186,7 @@ class Walk:
     def _sampled(
         self,
         h: Tensor,
-        h_q: Tensor,
+        h_q: Tensor | None,
         pieces: list[Piece],
         tiles: Tiles,
         rows: RowTotals,
@@ -213,10 +225,19 @@ class Walk:
             "clipped": self._above_clip(logp[:, 1:], logq[:, 1:]).mean(1),
             "candidates": ids,
         }
+        if rows.top is not None:
+            stats["top1"] = (_kept_entries(pieces, taken[:, None])[:, 0] >= rows.top).to(logp.dtype)
         return (w * logp[:, 1:]).mean(1), stats, Drawn(ids, w)
 
     def _exact(
-        self, h: Tensor, h_q: Tensor, pieces: list[Piece], tiles: Tiles, rows: RowTotals, taken: Tensor, here: slice
+        self,
+        h: Tensor,
+        h_q: Tensor | None,
+        pieces: list[Piece],
+        tiles: Tiles,
+        rows: RowTotals,
+        taken: Tensor,
+        here: slice,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Whole vocabulary, with `a = p w`: `sum_v a log p` [C], statistics, `sum_v a` [C], and `scale` [C, K].
 
@@ -328,6 +349,11 @@ class Walk:
         grads.add_entries(h, drawn.ids, -pull)
 
 
+def _kept_entries(pieces: list[Piece], ids: Tensor) -> Tensor:
+    """`[C, m]` the policy's exponentials of `ids` [C, m]."""
+    return torch.cat([_entries(e_p, ids[at]) for at, e_p, _, _ in pieces])
+
+
 def _entries(e: Tensor, ids: Tensor) -> Tensor:
     """`[c, m]` entries `ids` [c, m] of `e` [K, c, v]."""
     rows = torch.arange(len(ids), device=ids.device)[:, None]
@@ -341,11 +367,15 @@ def _push_and_pull(rows: RowTotals, drawn: Drawn, weights: Tensor) -> tuple[Tens
 
 
 class _Columns:
-    """The columns of `IntroStats`, filled chunk by chunk."""
+    """The columns of `IntroStats`, or without a posterior of `NllStats`, filled chunk by chunk."""
 
-    def __init__(self, n_tokens: int, spec: IntroSpec, new: dict[str, Any]):
+    def __init__(self, n_tokens: int, spec: IntroSpec, new: dict[str, Any], posterior: bool):
         names = ("logp", "logq", "factor_taken", "factor_sampled", "clipped", "entropy", "kl")
+        if not posterior:
+            names = ("logp", "entropy", "top1")
         self.columns: dict[str, Tensor | None] = {name: torch.empty(n_tokens, **new) for name in names}
+        if not posterior:
+            return
         self.columns["candidates"] = None
         if not spec.exact:
             shape = (n_tokens, int(spec.candidates))

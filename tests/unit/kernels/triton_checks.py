@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import set_num_threads
 
-from ixt_rl.kernels import Head, IntroSpec, intro_loss
+from ixt_rl.kernels import Head, IntroSpec, intro_loss, nll_loss
 from ixt_rl.kernels.intro import tiles, triton_tiles, walk
 
 from .problems import make_problem
@@ -43,6 +43,18 @@ def test_tile_sums(width, exact):
         assert (found is None) == (value is None), name
         if value is not None:
             torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("width", [5, 2048, 2500])
+def test_tile_sums_without_a_posterior(width):
+    z, ref = ragged(3, width, 0), torch.tensor([[0.0, 4.0, -3.0]])
+    kept, expected_kept = ragged(3, width, 1), torch.empty(3, width)
+    mine = triton_tiles.tile_sums(z, ref, kept, None)
+    expected = tiles.tile_sums(z.clone(), ref, expected_kept, None)
+    torch.testing.assert_close(kept, expected_kept)
+    for name in ("mass", "p_zp", "p_top"):
+        torch.testing.assert_close(getattr(mine, name), getattr(expected, name), rtol=1e-5, atol=1e-4, msg=name)
+    assert mine.q_gap is expected.q_gap is None
 
 
 @pytest.mark.parametrize("head", [Head(torch.empty(0, 0)), Head(torch.empty(0, 0), None, 0.7, softcap=4.0, scale=1.3)])
@@ -79,6 +91,22 @@ def test_whole_loss(monkeypatch, candidates):
         loss.backward()
         return [loss.detach(), *p.grads(), stats.entropy, stats.kl, stats.clipped]
 
+    with_triton_as_without(monkeypatch, run)
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_whole_cross_entropy(monkeypatch, softcap):
+    p = make_problem(9, 8, 150, bias=True, softcap=softcap)
+
+    def run():
+        loss, stats = nll_loss(p.hidden, p.head, p.tokens, p.token_weights)
+        loss.backward()
+        return [loss.detach(), *p.grads(), stats.logp, stats.entropy, stats.top1]
+
+    with_triton_as_without(monkeypatch, run)
+
+
+def with_triton_as_without(monkeypatch, run):
     expected = run()
     for module in (tiles, walk):
         monkeypatch.setattr(module, "triton_for", lambda x: triton_tiles)

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, N loss-bearing tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ixt_rl.data.in_memory import Repeated
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.kernels.nll import NllStats, nll_loss
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
 from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts
@@ -169,10 +170,26 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         with self.accelerator.autocast():
             return forward_with_auxiliary(self, model, self._scoring(batch, temperature), self.means.add)
 
+    def trained_nll(self, model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Sum of minus the log-probs of the batch's trained tokens, 0-d, these (N,) without a gradient, and what the
+        auxiliary loss adds: where nothing but their sum is trained, so that the head is walked once."""
+
+        def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, NllStats]:
+            ones_N = torch.ones(len(hidden), device=hidden.device)
+            return nll_loss(hidden, replace(head, temperature=temperature), batch.target_ids, ones_N)
+
+        with self.accelerator.autocast():
+            inputs = self._inputs(batch, head_fn)
+            (loss, stats), auxiliary = forward_with_auxiliary(self, model, inputs, self.means.add)
+        return loss, stats.logp, auxiliary
+
     def _scoring(self, batch: Batch, temperature: float) -> dict[str, Any]:
         def head_fn(hidden: Tensor, head: Head) -> Tensor:
             return selected_logprobs(hidden, replace(head, temperature=temperature), batch.target_ids)[0]
 
+        return self._inputs(batch, head_fn)
+
+    def _inputs(self, batch: Batch, head_fn: Callable[[Tensor, Head], Any]) -> dict[str, Any]:
         inputs = batch.model_inputs(self.model.config._attn_implementation)
         return {**inputs, "predictor_mask": batch.predictor_mask, "head_fn": head_fn}
 

@@ -1,4 +1,4 @@
-"""Losses on whole sequences, from the log-probs of their tokens: DPO's on pairs, and plain NLL.
+"""Losses on whole sequences, from the log-probs of their tokens: DPO's on pairs.
 
     margin = beta ((log p(c) - log p_ref(c)) - (log p(r) - log p_ref(r)))        c chosen, r rejected
     DPO    = - log sigmoid(margin)                                               (arXiv 2305.18290, eq. 7)
@@ -71,11 +71,6 @@ def dpo_loss(
     seen = margin.detach()
     stats = PairStats(seen, (seen > 0).to(seen.dtype), rewards[0].detach(), rewards[1].detach())
     return -F.logsigmoid(margin), stats
-
-
-def nll_loss(logp_N: Tensor, tokens: Tensor | float) -> Tensor:
-    """Sum of `-logp_N` over `tokens`: the mean, where these are all tokens of the update. 0-d, fp32."""
-    return -logp_N.to(statistics_dtype(logp_N.dtype)).sum() / tokens
 
 
 def sequence_logprobs(logp_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:

@@ -32,7 +32,6 @@ from transformers import PreTrainedModel
 
 from ixt_rl.conditioning import Batch, prompt_completion
 from ixt_rl.kernels.correction import Correction
-from ixt_rl.kernels.preference import nll_loss
 from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.hooks import hook
@@ -228,18 +227,20 @@ class SIPTrainer(PromptTrainer):
         batch = self.collate([prompt_completion(e.prefix_ids, text.ids) for e in examples for text in e.texts])
         reference_N = None if self.reference is None else self._reference_logprobs(model, batch)
         self.ledger.add("train", int(batch.attention_mask.sum()))
+        per_rank = inputs["total"] / self.accelerator.num_processes  # gradients of ranks are averaged
+        if self.objective.loss == "tokens" and examples:
+            loss, logp_N, auxiliary = self.trained_nll(model, batch, self.temperature)
+            self.means.add("train/logp", logp_N)
+            return loss / per_rank + auxiliary
         logp_N, auxiliary = self.trained_logprobs(model, batch, self.temperature)
         self.means.add("train/logp", logp_N)
         if not examples:
             return logp_N.sum() + auxiliary
-        per_rank = inputs["total"] / self.accelerator.num_processes  # gradients of ranks are averaged
         if self.objective.loss == "pairs":
             loss = pair_loss(logp_N, reference_N, batch, self.args.beta, self.means.add)
             return loss / per_rank + auxiliary
-        if self.objective.loss == "candidates":
-            loss = candidate_loss(logp_N, batch, examples, self.correction, self.means.add)
-            return loss / per_rank + auxiliary
-        return nll_loss(logp_N, per_rank) + auxiliary
+        loss = candidate_loss(logp_N, batch, examples, self.correction, self.means.add)
+        return loss / per_rank + auxiliary
 
     def _reference_logprobs(self, model: Any, batch: Batch) -> Tensor:
         assert self.reference is not None

@@ -1,6 +1,6 @@
 """IXT: introspective training (arXiv 2605.20285). Next-token prediction on [feedback, document].
 
-    documents (with a judge's feedback) -> Conditioner -> PackedRows -> loss of the trained tokens (`document_loss`)
+    documents (with a judge's feedback) -> Conditioner -> PackedRows -> cross-entropy of the trained tokens
 
 In (continued) pretraining the feedback is in the loss, in SFT it is a masked system message. Rows hold several
 documents, kept apart by masks, so that packed documents have the log-probs they have alone. The stream of rows has a
@@ -20,19 +20,18 @@ import datasets
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ixt_rl.conditioning import Batch, Conditioner, Conditioning, find_ends, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
-from ixt_rl.trainers.document_loss import document_loss, has_own_loss
+from ixt_rl.trainers.document_trainer import DocumentTrainer
 from ixt_rl.trainers.ema import WeightAverage
-from ixt_rl.trainers.head import add_head_function, masks_for_backbone, plain_model
+from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.refused_options import DOCUMENTS, refuse_options
-from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.update_stream import UpdateStream
 from ixt_rl.types import Document
@@ -137,8 +136,8 @@ class RowCollator:
         return batch
 
 
-class IXTTrainer(ResumableTrainer, SFTTrainer):
-    """`SFTTrainer` on a stream of documents with feedback.
+class IXTTrainer(DocumentTrainer):
+    """TRL's `SFTTrainer` on a stream of documents with feedback.
 
     Args:
         model: the model to train.
@@ -150,7 +149,6 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
 
     config_class: ClassVar[type] = IXTConfig
     _tag_names = ["trl", "ixt-rl", "ixt"]
-    scores_by_head_fn = True
     _name = "IXT"
     model: Any
     processing_class: Any
@@ -184,7 +182,6 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
             eval_dataset=self.held_out.rows(eval_dataset),
             **kwargs,
         )
-        add_head_function(plain_model(self), 1.0)
         rows = PackedRows(
             MemoryCorpus(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset,
             self.conditioner,
@@ -210,12 +207,7 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         self.aux_loss_enabled = adds and self.model.training  # held-out loss is that of the documents alone
         try:
             with masks_for_backbone(plain_model(self), batch, passed) as passed:
-                if return_outputs or has_own_loss(self):
-                    result = super().compute_loss(
-                        model, {**passed, "labels": labels}, return_outputs, num_items_in_batch
-                    )
-                else:
-                    result = document_loss(self, model, passed, labels, batch.attention_mask, num_items_in_batch)
+                result = super().compute_loss(model, {**passed, "labels": labels}, return_outputs, num_items_in_batch)
         finally:
             self.aux_loss_enabled = adds
         if self.model.training:
@@ -268,13 +260,6 @@ class IXTTrainer(ResumableTrainer, SFTTrainer):
         return output
 
     # ---------------------------------------------------------------- checkpoints
-
-    def own_state(self) -> dict[str, Any]:
-        return {**super().own_state(), "num_tokens": self._total_train_tokens}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self._total_train_tokens = state["num_tokens"]
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)

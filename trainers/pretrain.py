@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ixt_rl.conditioning import pad, prompt_completion
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
-from ixt_rl.trainers.document_loss import document_loss, has_own_loss
-from ixt_rl.trainers.head import add_head_function, plain_model
-from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.document_trainer import DocumentTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.types import TokenSequence
 
@@ -98,8 +96,8 @@ class PretrainConfig(SFTConfig):
             )
 
 
-class PretrainTrainer(ResumableTrainer, SFTTrainer):
-    """`SFTTrainer` on token sequences that are already built; the loss covers their trained tokens.
+class PretrainTrainer(DocumentTrainer):
+    """TRL's `SFTTrainer` on token sequences that are already built; the loss covers their trained tokens.
 
     Args:
         model: the model to train.
@@ -111,7 +109,6 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
 
     config_class: ClassVar[type] = PretrainConfig
     _tag_names = ["trl", "ixt-rl", "pretrain"]
-    scores_by_head_fn = True
     model: Any
 
     def __init__(
@@ -136,7 +133,6 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
             eval_dataset=held_out,
             **kwargs,
         )
-        add_head_function(plain_model(self), 1.0)
         self.ledger = Ledger(model_size(self.model))
         self.self_checks = SelfChecks(self)
         self.add_callback(self.self_checks)
@@ -144,14 +140,4 @@ class PretrainTrainer(ResumableTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean cross-entropy of the trained tokens; `inputs` as `SequenceCollator` gives them."""
         self.ledger.add("train", int(inputs["attention_mask"].sum()))
-        if return_outputs or has_own_loss(self):
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        passed = {key: value for key, value in inputs.items() if key != "labels"}
-        return document_loss(self, model, passed, inputs["labels"], inputs["attention_mask"], num_items_in_batch)
-
-    def own_state(self) -> dict[str, Any]:
-        return {**super().own_state(), "num_tokens": self._total_train_tokens}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self._total_train_tokens = state["num_tokens"]
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

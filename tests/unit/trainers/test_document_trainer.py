@@ -7,14 +7,14 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
 from ixt_rl.kernels import nll
-from ixt_rl.trainers import ixt
+from ixt_rl.trainers.document_trainer import DocumentTrainer
 
 from .ixt_helpers import documents, make_trainer, tiny_model
 
 
 def measured(folder, monkeypatch, own: bool, wrap=lambda model: model, mode="train", **options):
     """Loss, gradients and metrics of one micro-batch of packed rows, by our loss or by TRL's."""
-    monkeypatch.setattr(ixt, "has_own_loss", lambda trainer: not own)
+    monkeypatch.setattr(DocumentTrainer, "needs_logits", not own)
     torch.manual_seed(0)
     model = wrap(tiny_model())
     trainer = make_trainer(folder, documents(), model=model, **options)
@@ -74,5 +74,5 @@ def test_the_head_is_walked_once(tmp_path, monkeypatch):
 )
 def test_what_needs_logits_or_adds_tokens_is_left_to_trl(tmp_path, options, wrap):
     trainer = make_trainer(tmp_path, documents(), model=wrap(tiny_model()), **options)
-    assert ixt.has_own_loss(trainer)
-    assert not ixt.has_own_loss(make_trainer(tmp_path, documents()))
+    assert trainer.needs_logits
+    assert not make_trainer(tmp_path, documents()).needs_logits

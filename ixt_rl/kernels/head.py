@@ -5,6 +5,8 @@ Shapes: N tokens, C tokens of a chunk, V vocabulary, v vocabulary entries of a t
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -66,12 +68,16 @@ class Head:
         """`[end - start, D]` rows of the weight as factors of products of `dtype`."""
         return factors(self.weight[start:end], dtype)
 
+    def logit_entries(self, start: int, end: int, dtype: torch.dtype) -> Tensor:
+        """As `entries`, for `project`."""
+        return logit_factors(self.weight[start:end], dtype)
+
     def project(self, hidden: Tensor, start: int, weight: Tensor, out: Tensor) -> Tensor:
         """Write the logits of the vocabulary entries from `start` on into `out`.
 
         Args:
-            hidden: `[C, D]`, as `factors` gives them.
-            weight: `[v, D]` these entries (`entries`).
+            hidden: `[C, D]`, as `logit_factors` gives them.
+            weight: `[v, D]` these entries (`logit_entries`).
             out: `[C, v]`, float32 (float64 for float64 inputs); rows may be strided.
         """
         matmul(hidden, weight.t(), out, accumulate=False)
@@ -129,17 +135,71 @@ def factors(x: Tensor, dtype: torch.dtype) -> Tensor:
     return rounded if rounds_factors(dtype, x) else rounded.to(statistics_dtype(dtype))
 
 
+def logit_factors(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` rounded to `dtype`, for products whose result is not rounded to it: widened on all devices but CUDA."""
+    rounded = x.to(dtype)
+    return rounded if dtype == torch.bfloat16 and x.is_cuda else rounded.to(statistics_dtype(dtype))
+
+
 def rounds_factors(dtype: torch.dtype, where: Tensor) -> bool:
     """Whether `matmul` on the device of `where` rounds factors to `dtype`, that of the products: what nearly cancels
     must be subtracted before."""
-    return dtype == torch.bfloat16 and where.is_cuda
+    return dtype == torch.bfloat16 and (where.is_cuda or (where.device.type == "cpu" and cpu_multiplies_bfloat16()))
 
 
-def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
-    """`out (+)= a @ b`, summed and returned in `out`'s dtype, never rounded to a narrower one.
+@functools.cache
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16 (AVX512-BF16 or AMX), and torch uses them."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask is not None and ask() for ask in asked)
 
-    bfloat16 products with a float32 result exist on CUDA, where the other factor is rounded to bfloat16 if need be;
-    elsewhere, and for float16 (whose range is too small for gradients), the inputs are widened.
+
+class _Float32Results:
+    """How many `float32_results` of bfloat16 factors are open, over all threads, and the setting before the first."""
+
+    lock = threading.Lock()
+    open = 0
+    before = "none"
+
+
+@contextmanager
+def float32_results(dtype: torch.dtype, where: Tensor) -> Iterator[None]:
+    """Products of bfloat16 factors that have been widened to float32 (`logit_factors`) are fast within.
+
+    torch has no bfloat16 product with a float32 result on a CPU. oneDNN, told that it may round the factors of a
+    float32 product to bfloat16, rounds nothing here, where they are bfloat16 numbers already: the sum is exact to
+    float32, by AMX or, where the CPU has AVX512 alone, as a float32 product, twice as fast as MKL's on processors that
+    are not Intel's. The permission is the process's: float32 products that other threads make meanwhile may be rounded
+    on AMX.
+
+    Does nothing for other dtypes and devices.
+    """
+    if not (rounds_factors(dtype, where) and where.device.type == "cpu"):
+        yield
+        return
+    setting = torch.backends.mkldnn.matmul
+    with _Float32Results.lock:
+        if _Float32Results.open == 0:
+            _Float32Results.before, setting.fp32_precision = setting.fp32_precision, "bf16"
+        _Float32Results.open += 1
+    try:
+        yield
+    finally:
+        with _Float32Results.lock:
+            _Float32Results.open -= 1
+            if _Float32Results.open == 0:
+                setting.fp32_precision = _Float32Results.before
+
+
+def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool, room: Tensor | None = None) -> None:
+    """`out (+)= a @ b`, summed in `out`'s dtype.
+
+    Where one factor is bfloat16, the other is rounded to it if the device has such products. On CUDA they have a
+    float32 result. On a CPU with bfloat16 units the sum is a float32 one that is rounded once, which a gradient bears
+    and a logit does not (`logit_factors`). Elsewhere, and for float16 (whose range is too small for gradients),
+    the inputs are widened, and nothing is rounded to a narrower dtype. `room`: memory for such a rounded product.
     """
     if torch.bfloat16 in (a.dtype, b.dtype) and out.is_cuda and out.dtype == torch.float32:
         a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
@@ -147,6 +207,12 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
             torch.addmm(out, a, b, out_dtype=torch.float32, out=out)
         else:
             torch.mm(a, b, out_dtype=torch.float32, out=out)
+    elif torch.bfloat16 in (a.dtype, b.dtype) and rounds_factors(torch.bfloat16, out) and out.dtype == torch.float32:
+        product = torch.mm(a.to(torch.bfloat16), b.to(torch.bfloat16), out=room)
+        if accumulate:
+            out.add_(product)
+        else:
+            out.copy_(product)
     elif accumulate:
         out.addmm_(a.to(out.dtype), b.to(out.dtype))
     else:

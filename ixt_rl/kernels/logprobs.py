@@ -13,7 +13,17 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.chunks import MAX_CHUNK, spans, tile_width
-from ixt_rl.kernels.head import Head, factors, gathered_head, matmul, statistics_dtype, zero3_gathered
+from ixt_rl.kernels.head import (
+    Head,
+    factors,
+    float32_results,
+    gathered_head,
+    logit_factors,
+    matmul,
+    rounds_factors,
+    statistics_dtype,
+    zero3_gathered,
+)
 
 
 def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
@@ -31,7 +41,9 @@ def logprob_chunk(hidden: Tensor, head: Head) -> Tensor:
     with torch.no_grad():
         dtype = head.product_dtype(hidden)
         z = torch.empty((hidden.shape[0], head.vocab_size), dtype=statistics_dtype(dtype), device=hidden.device)
-        head.project(factors(hidden, dtype), 0, head.entries(0, head.vocab_size, dtype), out=z)
+        with float32_results(dtype, hidden):
+            every = head.logit_entries(0, head.vocab_size, dtype)
+            head.project(logit_factors(hidden, dtype), 0, every, out=z)
         return torch.log_softmax(z, dim=-1)
 
 
@@ -108,13 +120,13 @@ class _SelectedLogprobs(torch.autograd.Function):
         lse, chosen = torch.empty(n_tokens, **new), torch.zeros(n_tokens, **new)
         mean_logit = torch.empty(n_tokens, **new) if entropy else None
         buffer = torch.empty((min(chunk, n_tokens), min(tile, head.vocab_size)), **new)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False), float32_results(dtype, hidden):
             for a, b in spans(n_tokens, chunk):
-                h = factors(hidden[a:b], dtype)
+                h = logit_factors(hidden[a:b], dtype)
                 top = torch.full((b - a,), -torch.inf, **new)
                 mass, weighted = torch.zeros(b - a, **new), torch.zeros(b - a, **new)
                 for v0, v1 in spans(head.vocab_size, tile):
-                    z = head.project(h, v0, head.entries(v0, v1, dtype), out=buffer[: b - a, : v1 - v0])
+                    z = head.project(h, v0, head.logit_entries(v0, v1, dtype), out=buffer[: b - a, : v1 - v0])
                     local = tokens[a:b] - v0
                     here = (local >= 0) & (local < v1 - v0)
                     picked = z.gather(1, local.clamp(0, v1 - v0 - 1)[:, None])[:, 0]
@@ -142,9 +154,10 @@ class _SelectedLogprobs(torch.autograd.Function):
         nothing = (None,) * 5
         if grad_logp is None and grad_entropy is None:
             return (None, None, None, *nothing)
-        with zero3_gathered(weight, bias), torch.autocast(hidden.device.type, enabled=False):
+        n_tokens, tile, dtype = hidden.shape[0], tile_width(hidden.device), ctx.dtype
+        without_autocast = torch.autocast(hidden.device.type, enabled=False)
+        with zero3_gathered(weight, bias), without_autocast, float32_results(dtype, hidden):
             head: Head = replace(ctx.head, weight=weight, bias=bias)
-            n_tokens, tile, dtype = hidden.shape[0], tile_width(hidden.device), ctx.dtype
             new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
             grad_hidden = torch.zeros(hidden.shape, **new) if need_hidden else None
             grad_weight = torch.empty_like(weight) if need_weight else None
@@ -152,17 +165,20 @@ class _SelectedLogprobs(torch.autograd.Function):
             buffer = torch.empty((min(ctx.chunk, n_tokens), min(tile, head.vocab_size)), **new)
             # Vocabulary outside, tokens inside: the accumulator of the head's gradient is one tile.
             for v0, v1 in spans(head.vocab_size, tile):
-                w = head.entries(v0, v1, dtype)
+                w, w_z = head.entries(v0, v1, dtype), head.logit_entries(v0, v1, dtype)
                 grad_w = torch.zeros((v1 - v0, hidden.shape[1]), **new) if need_weight else None
                 grad_b = torch.zeros(v1 - v0, **new) if need_bias else None
                 for a, b in spans(n_tokens, ctx.chunk):
                     h = factors(hidden[a:b], dtype)
-                    z = head.project(h, v0, w, out=buffer[: b - a, : v1 - v0])
+                    z = head.project(logit_factors(h, dtype), v0, w_z, out=buffer[: b - a, : v1 - v0])
                     grad = _grad_logits(z, lse[a:b], tokens[a:b] - v0, _rows(grad_logp, a, b),
                                         _rows(h_p, a, b), _rows(grad_entropy, a, b))  # fmt: skip
                     head.chain_(grad, z)
+                    sums = grad
+                    if rounds_factors(dtype, grad):  # once for both products
+                        grad = grad.to(dtype)
                     if grad_b is not None:
-                        grad_b += grad.sum(0)
+                        grad_b += sums.sum(0)
                     if grad_hidden is not None:
                         matmul(grad, w, grad_hidden[a:b], accumulate=True)
                     if grad_w is not None:

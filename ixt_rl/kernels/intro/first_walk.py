@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.kernels.chunks import spans
-from ixt_rl.kernels.head import Head, statistics_dtype
+from ixt_rl.kernels.head import Head, logit_factors, rounds_factors, statistics_dtype
 from ixt_rl.kernels.intro.tile_sums import TileSums
 from ixt_rl.kernels.intro.tiles import tile_sums
 from ixt_rl.kernels.intro.vocabulary import Tiles
@@ -96,7 +96,7 @@ class Logits:
     Args:
         head, posterior_head: of policy and posterior; None: there is no posterior.
         dtype: of the products.
-        hidden, posterior_hidden: `[C, D]`, as factors of the products.
+        hidden, posterior_hidden: `[C, D]`, as `logit_factors` gives them.
         pieces: of the chunk.
         block: most tokens at a time.
         tiles: of the vocabulary, with scratch memory of at least 2 block rows.
@@ -123,10 +123,10 @@ class Logits:
 
     def blocks(self, k: int, v0: int, v1: int) -> Iterator[Block]:
         """All blocks of tile k, entries v0:v1."""
-        weight = self.head.entries(v0, v1, self.dtype)
+        weight = self._entries(self.head, "head", k, v0, v1)
         told, told_hidden, other = self.posterior_head, self.posterior_hidden, weight
         if told is not None and told is not self.head:
-            other = told.entries(v0, v1, self.dtype)
+            other = self._entries(told, "posterior head", k, v0, v1)
         for piece in self.pieces:
             for a, b in spans(piece.e_p.shape[1], self.block):
                 c, at = b - a, slice(piece.at.start + a, piece.at.start + b)
@@ -136,6 +136,13 @@ class Logits:
                     told.project(told_hidden[at], v0, other, out=z[c:])
                 e_q = None if piece.e_q is None else piece.e_q[k, a:b, : v1 - v0]
                 yield Block(k, at, z, piece.e_p[k, a:b, : v1 - v0], e_q, weight)
+
+    def _entries(self, head: Head, use: str, k: int, v0: int, v1: int) -> Tensor:
+        """`[v, D]` a tile of a head, as `logit_factors` gives it."""
+        rows = head.weight[v0:v1]
+        if not rounds_factors(self.dtype, rows) or rows.is_cuda:
+            return logit_factors(rows, self.dtype)
+        return self.tiles.spare(k, use, *rows.shape, statistics_dtype(self.dtype)).copy_(rows.to(self.dtype))
 
     def largest(self) -> Tensor:
         """`[S, C]` largest logit of each row; costs the products of a walk."""

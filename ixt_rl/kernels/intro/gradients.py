@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.kernels.chunks import GATHERED, spans
-from ixt_rl.kernels.head import Head, matmul, statistics_dtype
+from ixt_rl.kernels.head import Head, matmul, rounds_factors, statistics_dtype
 from ixt_rl.kernels.intro.vocabulary import Tiles
 
 
@@ -64,12 +64,13 @@ class Gradients:
             grad: `[c, v]` gradient of the logits.
         """
         if self.sums:
-            matmul(grad, weight, self.sums[self.tiles.thread(k)][at], accumulate=k >= self.tiles.threads)
+            out = self.sums[self.tiles.thread(k)][at]
+            matmul(grad, weight, out, accumulate=k >= self.tiles.threads, room=self._room(k, out))
 
     def add_weight(
-        self, at: slice, v0: int, v1: int, grad: Tensor, hidden: Tensor, scale: Tensor | None = None
+        self, at: slice, k: int, v0: int, v1: int, grad: Tensor, hidden: Tensor, scale: Tensor | None = None
     ) -> None:
-        """What tokens `at` contribute to entries v0:v1 of weight and bias.
+        """What tokens `at` contribute to entries v0:v1, tile k, of weight and bias.
 
         Args:
             grad: `[c, v]` gradient of their logits, not in lent memory, or that divided by `scale`.
@@ -79,7 +80,14 @@ class Gradients:
         if self.bias is not None:
             self.bias[v0:v1] += grad.sum(0, dtype=self.bias.dtype) if scale is None else grad.t() @ scale
         if self.weight is not None:
-            matmul(grad.t(), hidden, self.weight[v0:v1], accumulate=self.rows.start > 0 or at.start > 0)
+            out = self.weight[v0:v1]
+            matmul(grad.t(), hidden, out, accumulate=self.rows.start > 0 or at.start > 0, room=self._room(k, out))
+
+    def _room(self, k: int, out: Tensor) -> Tensor | None:
+        """Where `matmul` puts what it rounds, on a CPU."""
+        if not rounds_factors(self.dtype, out) or out.is_cuda:
+            return None
+        return self.tiles.spare(k, "product", *out.shape, self.dtype)
 
     def join_hidden(self, scale: Tensor | None = None) -> None:
         """Once all tiles have been added: one sum of the threads' sums, times `scale` [C]."""

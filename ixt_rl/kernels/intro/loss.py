@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.kernels.head import Head, gathered_head
+from ixt_rl.kernels.head import Head, float32_results, gathered_head
 from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
 from ixt_rl.kernels.intro.walk import Choose, Factor, FactorAt, Reweigh, Walk
 from ixt_rl.kernels.logprobs import check_tokens
@@ -126,7 +126,7 @@ class GradientsInForward(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, dict[str, Any]]:
         needs = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False), float32_results(walk.dtype, hidden):
             loss, columns, ctx.grads = walk(hidden, posterior_hidden, tokens, token_weights, chunk, needs)
         return loss, columns
 

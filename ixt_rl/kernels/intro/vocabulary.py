@@ -48,6 +48,7 @@ class Tiles:
         self.threads = min(cores, self.count, MAX_THREADS)
         self._cores = cores // self.threads  # over which a thread shares an operation
         self._scratch = torch.empty((self.threads, rows, width), **new)
+        self._spare: dict[tuple[int, str], Tensor] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Tiles:
@@ -69,6 +70,14 @@ class Tiles:
     def scratch(self, k: int, rows: int) -> Tensor:
         """`[rows, v]` memory of tile k's thread, as wide as the tile; whatever the thread does next overwrites it."""
         return self._scratch[self.thread(k), :rows, : min(self.width, self.vocab_size - k * self.width)]
+
+    def spare(self, k: int, use: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """`[rows, columns]` memory of tile k's thread for one use, kept from tile to tile: what is allocated anew for
+        each costs its first touch. `use` has the same `columns` and `dtype` every time."""
+        key, size = (self.thread(k), use), rows * columns
+        if key not in self._spare or self._spare[key].numel() < size:
+            self._spare[key] = torch.empty(size, dtype=dtype, device=self._scratch.device)
+        return self._spare[key][:size].view(rows, columns)
 
     def each(self, visit: Visit, tiles: Iterable[Tile] | None = None) -> None:
         """Call `visit` for each of `tiles` (None: all), those of a thread in order, without gradients and autocast.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ixt_rl.errors import DataError
 from ixt_rl.kernels.chunks import even, tile_width, token_block, token_chunks
-from ixt_rl.kernels.head import Head, factors, rounds_factors, statistics_dtype
+from ixt_rl.kernels.head import Head, factors, logit_factors, rounds_factors, statistics_dtype
 from ixt_rl.kernels.intro.candidate_tokens import invert, uniform_numbers
 from ixt_rl.kernels.intro.first_walk import Block, Logits, Piece, RowTotals, normalise
 from ixt_rl.kernels.intro.gradients import Gradients
@@ -111,8 +111,10 @@ class Walk:
                 h_q = None if posterior_hidden is None else factors(posterior_hidden[a:b], self.dtype)
                 pieces = self._pieces(b - a, chunks.lent if a == 0 else 0, grads.lent, own)
                 grads.begin(a, b)
+                wide = logit_factors(h, self.dtype)
+                wide_q = None if h_q is None else logit_factors(h_q, self.dtype)
                 rows = normalise(
-                    Logits(self.head, self.posterior_head, self.dtype, h, h_q, pieces, block, tiles),
+                    Logits(self.head, self.posterior_head, self.dtype, wide, wide_q, pieces, block, tiles),
                     seen=add_hidden if apart else None,
                 )
                 here, taken = slice(a, b), tokens[a:b]
@@ -322,8 +324,10 @@ class Walk:
             weight = self.head.entries(v0, v1, self.dtype)
             for piece in pieces:
                 grad = gradient(piece, k, v0, v1)
+                if rounds_factors(self.dtype, grad) and grad.dtype != self.dtype:  # once for both products
+                    grad = grads.tiles.spare(k, "gradient", *grad.shape, self.dtype).copy_(grad)
                 grads.add_hidden(piece.at, k, weight, grad)
-                grads.add_weight(piece.at, v0, v1, grad, h[piece.at])
+                grads.add_weight(piece.at, k, v0, v1, grad, h[piece.at])
 
         grads.tiles.each(visit)
         grads.join_hidden()
@@ -341,7 +345,7 @@ class Walk:
                 tile = e_p[k, :, : v1 - v0]
                 if lent:
                     tile = grads.tiles.scratch(k, len(tile)).copy_(tile)
-                grads.add_weight(at, v0, v1, tile, scaled_h[at], push[at])
+                grads.add_weight(at, k, v0, v1, tile, scaled_h[at], push[at])
 
         grads.join_hidden(push)
         if grads.weight is not None or grads.bias is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks.best import BestBlock
+from ixt_rl.blocks.candidate_filters import BUILT_IN, FilterBlock, check_filters
 from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -69,6 +71,12 @@ class SipBlock(Strict):
         description="candidates: original, rewrite, rollout, and those in `sources` of a trainer of one's own "
         "(type: python); default: original and rollout, or the baseline's",
     )
+    filters: list[FilterBlock] = Field(
+        [],
+        exclude_if=operator.not_,
+        description="which candidates, the document's own suffix apart, may be judged: by name "
+        f"({', '.join(BUILT_IN)}), FILE.py:FUNCTION, or a block with thresholds",
+    )
     group_size: Annotated[int, Field(ge=0, le=10**6)] | None = Field(
         None, description="K, rollouts of a prefix; default: 16, baselines 1"
     )
@@ -111,6 +119,7 @@ class SipBlock(Strict):
     @model_validator(mode="after")
     def _candidates(self) -> SipBlock:
         sources = candidate_sources(self.objective, self.sources, self.known_sources)
+        check_filters(self.filters, sources)
         rollouts_of_a_prompt(self.objective, sources, self.group_size, "group_size")
         check_reference(self.reference, self.reference_sync_steps)
         for name, section, needed, why in (

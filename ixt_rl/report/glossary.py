@@ -31,6 +31,7 @@ GLOSSARY = {
     "texts that only a rollout wrote",
     "ties/best": "share of prefixes where several texts have the highest score, and one of them is drawn",
     "candidates/identical": "share of candidates whose text another candidate of the prefix has too",
+    "filtered/all": "share of prefixes of which every candidate but the document's own suffix was filtered",
     "verified/chosen": "share of the chosen texts that are right, by a verifier that no training listens to",
     "verified/any_rollout": "share of prefixes with some rollout that is right, by the same",
     "heldout/loss": "mean negative log-likelihood, in nats a token, of documents that are not trained, shown without "

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 
 from ixt_rl.errors import DataError
 from ixt_rl.rollout.trl_adapter import call_seed
-from ixt_rl.types import SOURCES, Candidate
+from ixt_rl.types import SOURCES, Candidate, FinishReason
 
 _BEST, _WORST = 0, 1  # purposes of a draw
 _DIGITS = 9  # scores are means, whose last digits depend on the order of the summands
@@ -28,10 +28,12 @@ class Proposed:
     Args:
         candidate: not judged yet.
         logprobs: log-probs of its ids as an engine sampled them; None where none did.
+        finish_reason: how a rollout ended; None for what was not sampled.
     """
 
     candidate: Candidate
     logprobs: tuple[float, ...] | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,15 @@ class Group:
         texts: the different ones, in the order of `merge`.
         best, worst: texts with the highest and the lowest score, not the same one; None where nothing is decided, and
             the worst also where no score is below the best.
+        fallback: all candidates but the document's own suffix were filtered: nobody is asked, and the suffix, if it is
+            a candidate, is the best.
     """
 
     prefix_ids: tuple[int, ...]
     texts: tuple[Text, ...]
     best: Text | None = None
     worst: Text | None = None
+    fallback: bool = False
 
     @property
     def decided(self) -> list[Text]:

@@ -11,6 +11,8 @@ from ixt_rl.trainers.sip.groups import Group, Text
 from ixt_rl.trainers.sip.objectives import Example
 from ixt_rl.types import SOURCES
 
+_SKIPS = ("skipped/no_rewrite", "skipped/tie", "skipped/undecided")
+
 
 @dataclass
 class Shares:
@@ -38,6 +40,10 @@ class Shares:
 
     def see(self, group: Group, trained: bool) -> None:
         """Counts a judged group; its best and worst only if they are trained on."""
+        if group.fallback:  # nobody was asked of it
+            if trained and group.best is not None:
+                self._shares("chosen", group, group.best)
+            return
         for text in group.texts:
             for source, written in text.written.items():
                 self.values[f"score/{source}"] += [nan if text.score is None else text.score] * written
@@ -100,7 +106,7 @@ def choices(
     needed: Sequence[str],
     sources: Sequence[str],
 ) -> dict[str, list[float]]:
-    """Values by metric of an update's groups and what was made of them.
+    """Values by metric of an update's groups and what was made of them; a fallback is in `filtered/all` alone.
 
     Args:
         judged: whether a judge chose; its shares are logged then.
@@ -108,13 +114,13 @@ def choices(
         sources: all that there are names for.
     """
     shares = Shares(sources)
-    skips: dict[str, list[float]] = {"skipped/no_rewrite": [], "skipped/tie": [], "skipped/undecided": []}
+    skips: dict[str, list[float]] = {name: [] for name in _SKIPS}
     for group, example in zip(groups, examples, strict=True):
-        skipped, absent = example is None, False
+        skipped, absent = example is None and not group.fallback, False
         if judged:
-            shares.see(group, not skipped)
+            shares.see(group, example is not None)
         else:
-            absent = any(group.written_by(source) is None for source in needed)
+            absent = not group.fallback and any(group.written_by(source) is None for source in needed)
         skips["skipped/no_rewrite"].append(float(absent))
         skips["skipped/tie"].append(float(skipped and not absent and group.tied))
         skips["skipped/undecided"].append(float(skipped and not absent and not group.tied))
@@ -141,7 +147,7 @@ def metric_names(sources: Sequence[str] = SOURCES) -> tuple[str, ...]:
     return (
         *share_names(sources),
         *verified_names(sources),
-        *("skipped/tie", "skipped/undecided", "skipped/no_rewrite"),
+        *_SKIPS,
         *(f"{source}/missing" for source in sources if source not in ("original", "rollout")),
         *("rollout/tokens", "rollout/ended", "sampler/logp_abs", "train/logp"),
         *("dpo/margin", "dpo/accuracy", "dpo/chosen", "dpo/rejected"),

@@ -141,9 +141,9 @@ class Scoring:
         with self._turn:  # rewriter and judge may share a backend
             before = tokens_used(who)
             try:
-                return list(patiently(lambda: call(everyone), self.patience, self._waited, self.sleep)), (
-                    tokens_used(who) - before
-                )
+                return list(
+                    patiently(lambda: call(everyone) if everyone else [], self.patience, self._waited, self.sleep)
+                ), (tokens_used(who) - before)
             except BackendFailed as failure:
                 return failure, tokens_used(who) - before
 

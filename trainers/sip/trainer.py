@@ -38,7 +38,8 @@ from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
 from ixt_rl.trainers.reference_policy import Reference
 from ixt_rl.trainers.sip.config import SIPConfig
-from ixt_rl.trainers.sip.groups import Group, Proposed, merge
+from ixt_rl.trainers.sip.filters import CandidateFilter, filter_names, filtered_groups
+from ixt_rl.trainers.sip.groups import Group, Proposed
 from ixt_rl.trainers.sip.losses import candidate_loss, pair_loss
 from ixt_rl.trainers.sip.metrics import all_sources, choices, metric_names, verified
 from ixt_rl.trainers.sip.objectives import OBJECTIVES, Example, Objective
@@ -79,6 +80,7 @@ class SIPTrainer(PromptTrainer):
         rewriter: writes candidates of source `rewrite`, where `SIPConfig.sources` has them.
         sources: further sources of candidates by name, each a `CandidateWriter`; all are in `SIPConfig.sources`. A name
             gives metrics their names: `chosen/<name>`, `score/<name>`, `<name>/missing`, ...
+        filters: which candidates may be judged, by the name that logs call a filter (`filters.py`).
         rollouts: samples, `EngineRollouts(engine)`; default: the model itself, in process.
         correction: `grpo` only: importance correction of what an engine outside the model sampled.
         verifier: correctness of texts on 0..1, or None, from (prefixes, originals, texts): logged, never trained on.
@@ -106,6 +108,7 @@ class SIPTrainer(PromptTrainer):
         judge: CandidateScorer | None = None,
         rewriter: CandidateWriter | None = None,
         sources: Mapping[str, CandidateWriter] | None = None,
+        filters: Mapping[str, CandidateFilter] | None = None,
         rollouts: EngineRollouts | None = None,
         correction: Correction | None = None,
         verifier: Callable[[list[str], list[str], list[str]], Sequence[float | None]] | None = None,
@@ -115,7 +118,8 @@ class SIPTrainer(PromptTrainer):
         complete = type(self).propose is SIPTrainer.propose
         self.sources = asked_sources(args.sources or [], type(self).sources, sources or {}, rewriter, complete)
         self.named_sources = all_sources(args.sources or [])
-        metrics = metric_names(self.named_sources)
+        self.filters = filters or {}
+        metrics = (*metric_names(self.named_sources), *filter_names(self.filters))
         super().__init__(model, args, train_dataset, processing_class, rollouts=rollouts, metrics=metrics, **kwargs)
         self.judge, self.rewriter, self.correction, self.verifier = judge, rewriter, correction, verifier
         self.objective: Objective = OBJECTIVES[args.objective]
@@ -142,7 +146,7 @@ class SIPTrainer(PromptTrainer):
             rollouts = self.sample([tuple(item.prefix_ids) for item in items], copies, part)
             for index, rollout in enumerate(rollouts):
                 candidate = self.candidate("rollout", rollout.completion_ids, self.rollouts.stop)
-                found[index // copies].append(Proposed(candidate, rollout.logprobs))
+                found[index // copies].append(Proposed(candidate, rollout.logprobs, rollout.finish_reason))
             self.means.add("rollout/tokens", [float(len(one.completion_ids)) for one in rollouts])
             self.means.add("rollout/ended", [float(one.finish_reason != "length") for one in rollouts])
         for name, question in asked.items():
@@ -205,20 +209,16 @@ class SIPTrainer(PromptTrainer):
         parts: list[tuple[list[Group], Asked | None]] = []
         for part, (first, last) in enumerate(pairwise(ends)):
             chosen = items[first:last]
-            proposed = zip(chosen, self.propose(chosen, part), strict=True)
-            groups = [
-                Group(tuple(item.prefix_ids), merge(check_proposed(of_item, self.named_sources)))
-                for item, of_item in proposed
-            ]
-            parts.append((groups, self.ask(chosen, groups)))
+            proposed = [check_proposed(of_item, self.named_sources) for of_item in self.propose(chosen, part)]
+            groups = filtered_groups(self.filters, chosen, proposed, self.processing_class, self.means.add)
+            open_ = [(item, group) for item, group in zip(chosen, groups, strict=True) if not group.fallback]
+            parts.append((groups, self.ask([item for item, _ in open_], [group for _, group in open_])))
         seed = call_seed(self.args.seed, self.state.global_step, _DRAWS)
         found: list[Group] = []
         for groups, asked in parts:
-            if asked is None:
-                found += groups
-                continue
-            answers = self.scoring.finish(asked)
-            found += [group.judged(answer, seed) for group, answer in zip(groups, answers, strict=True)]
+            answers = iter([] if asked is None else self.scoring.finish(asked))
+            unasked = [asked is None or group.fallback for group in groups]
+            found += [g if done else g.judged(next(answers), seed) for g, done in zip(groups, unasked, strict=True)]
         return found
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -255,7 +255,7 @@ class SIPTrainer(PromptTrainer):
             return {}
         texts = [(item, text) for item, group in zip(items, groups, strict=True) for text in group.texts]
         asked = [(self.text(item.prefix_ids), self.text(item.suffix_ids), text.candidate.text) for item, text in texts]
-        right = self.verifier(*map(list, zip(*asked, strict=True)))
+        right = self.verifier(*map(list, zip(*asked, strict=True))) if asked else []
         return verified(groups, right, self.named_sources)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

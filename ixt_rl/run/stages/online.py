@@ -63,7 +63,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             stop=sampling.stop,
         ),
         correction=correction(at.engine),
-        dynamic_sampling=stage.max_rounds,
+        **({"dynamic_sampling": stage.max_rounds} if stage.max_rounds else {}),
         **({"sources": task.sources} if task.sources else {}),
     )
     for note in [*task.notes, *prompts.notes]:

@@ -41,6 +41,7 @@ from ixt_rl.run.stages.train import correction, lora_config, save_model, train, 
 from ixt_rl.run.stages.wishes import mode_name
 from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import SIPConfig, SIPTrainer
+from ixt_rl.trainers.sip.filters import candidate_filters
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.passages import Passage
@@ -75,6 +76,7 @@ def run(stage: SipStage, at: StageRun) -> None:
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
             peft_config=lora_config(stage.lora),
+            **({"filters": candidate_filters(stage.filters)} if stage.filters else {}),
         )
         trainer.ledger = trainer.scoring.ledger = Ledger(
             trainer.ledger.size, judge_parameters(stage), spent_before(at.origin)

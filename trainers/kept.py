@@ -81,7 +81,7 @@ class KeptTrainer(OnlineTrainer):
     @hook
     def has_signal(self, rewards_per_func: Tensor) -> Tensor:
         """(groups,) bool: groups with a rationale that is kept, by the rewards that decide."""
-        return self._reached(rewards_per_func).view(-1, self.num_generations).any(dim=1)
+        return self._reached(rewards_per_func).view(-1, self.args.num_generations).any(dim=1)
 
     # ---------------------------------------------------------------- the update
 

@@ -115,8 +115,8 @@ class OnlineTrainer(TRLSeam):
         """
         total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
         incomplete = self._incomplete(rewards_per_func)
-        highest = total.masked_fill(incomplete, -torch.inf).view(-1, self.num_generations).amax(dim=1)
-        lowest = total.masked_fill(incomplete, torch.inf).view(-1, self.num_generations).amin(dim=1)
+        highest = total.masked_fill(incomplete, -torch.inf).view(-1, self.args.num_generations).amax(dim=1)
+        lowest = total.masked_fill(incomplete, torch.inf).view(-1, self.args.num_generations).amin(dim=1)
         return (highest > lowest) & ~torch.isclose(highest, lowest)
 
     # ---------------------------------------------------------------- the update
@@ -125,7 +125,7 @@ class OnlineTrainer(TRLSeam):
         if self.dynamic is None or not self.model.training:
             return super()._generate_and_score_completions(self.prepared(inputs))
         before = self.dynamic.again
-        full = self.dynamic.fill(len(inputs) // self.num_generations)
+        full = self.dynamic.fill(len(inputs) // self.args.num_generations)
         self.track("rollout/drawn_again", torch.tensor([float(self.dynamic.again - before)]))
         seen = self.state.num_input_tokens_seen  # all that was sampled is counted already
         self._known = full.rollouts, full.rewards
@@ -237,7 +237,7 @@ class OnlineTrainer(TRLSeam):
     @property
     def drawn_again(self) -> int:
         """Completions sampled so far, by all ranks, beyond those of the batches."""
-        return 0 if self.dynamic is None else self.dynamic.again * self.num_generations
+        return 0 if self.dynamic is None else self.dynamic.again * self.args.num_generations
 
     def completion_lists(self, batch: dict[str, Any]) -> list[list[int]]:
         """The completions of TRL's padded batch, as the ids the engine sampled."""

@@ -81,7 +81,7 @@ def _written_short(value: Any) -> Any:
         raise ConfigError(
             repr(value),
             reason="there is no filter of that name",
-            remedy=f"{did_you_mean(value, BUILT_IN)}one of {', '.join(BUILT_IN)}, or FILE.py:FUNCTION",
+            remedy=f"{did_you_mean(value, [*BUILT_IN])}one of {', '.join(BUILT_IN)}, or FILE.py:FUNCTION",
         )
     return {"type": value}
 

@@ -112,33 +112,51 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def imports_of(script: Path) -> list[Path]:
-    """Files that a Python file imports from the folder beside it, or from other folders of one's own, and what those
-    import; read from `import` statements, wherever they stand. Installed packages are not among them."""
-    found: dict[Path, None] = {}
-    todo = [script]
+    """Files that a Python file imports from the folder beside it, from its own package, or from other folders of one's
+    own, and what those import; read from `import` statements, wherever they stand. Other installed packages are not
+    among them. A file has one name, however many folders of the import path lead to it."""
+    found: dict[Path, Path] = {script.resolve(): script}
+    todo, places, package = [script], [script.parent, *_own_places()], _package(script)
     while todo:
-        file = todo.pop()
-        for place, parts in _imported(file, [script.parent, *_own_places()]):
+        for place, parts in _imported(todo.pop(), places, package):
             for imported in _modules(place, parts):
-                if imported not in found and imported != script:
-                    found[imported] = None
+                if imported.resolve() not in found:
+                    found[imported.resolve()] = imported
                     todo.append(imported)
-    return sorted(found)
+    return sorted(file for file in found.values() if file != script)
 
 
-def _imported(file: Path, places: list[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """(folder to look in, name by its parts) of everything that a file imports."""
+def _package(script: Path) -> Path | None:
+    """The topmost package that a file is part of; None for one beside others, which is part of none."""
+    folder, top = script.resolve().parent, None
+    while (folder / "__init__.py").is_file():
+        folder, top = folder.parent, folder
+    return top
+
+
+def _imported(file: Path, places: list[Path], package: Path | None) -> Iterator[tuple[Path, list[str]]]:
+    """(folder to look in, name by its parts) of everything that a file imports.
+
+    Args:
+        places: where names are looked for.
+        package: that the first file is part of: its own name is looked for in it.
+    """
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return
+
+    def looked_in(name: str) -> list[Path]:
+        return [*places, *([package.parent] if package is not None and name == package.name else [])]
+
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
-            yield from ((place, parts) for parts in names for place in places)
+            yield from ((place, parts) for parts in names for place in looked_in(parts[0]))
         elif isinstance(node, ast.ImportFrom):
             head = node.module.split(".") if node.module else []
-            folders = [file.parents[node.level - 1]] if 0 < node.level <= len(file.parents) else places
+            inside = 0 < node.level <= len(file.parents)
+            folders = [file.parents[node.level - 1]] if inside else looked_in(head[0] if head else "")
             yield from ((place, [*head, alias.name]) for alias in node.names for place in folders)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional, Union, get_args, get_origin
 
-from ixt_rl.python_source import LIBRARIES, ClassSource, Expression, Lineage, resolve
+from ixt_rl.python_source import LIBRARIES, ClassSource, Expression, External, Lineage, resolve
 
 _PLAIN = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "Any": Any}
 _GENERIC: dict[str, Any] = {"list": list, "List": list, "dict": dict, "Dict": dict}
@@ -68,8 +68,13 @@ def written_fields(classes: Lineage) -> dict[str, OptionField]:
 
 def is_dataclass(one: ClassSource) -> bool:
     """Whether a class is written with `@dataclass`."""
-    heads = [node.func if isinstance(node, ast.Call) else node for node in one.node.decorator_list]
-    return any(ast.unparse(head).rpartition(".")[2] == "dataclass" for head in heads)
+    return any(_word(one.file, head) == "dataclass" for head in _decorators(one))
+
+
+def unseen_decorators(one: ClassSource) -> list[str]:
+    """Decorators that may make a dataclass of a class that is not written as one."""
+    heads = [] if is_dataclass(one) else _decorators(one)
+    return [ast.unparse(head) for head in heads if not isinstance(resolve(one.file, head), External)]
 
 
 def class_fields(config_class: type) -> dict[str, OptionField]:
@@ -85,11 +90,15 @@ def class_fields(config_class: type) -> dict[str, OptionField]:
         for name in vars(owner).get("__annotations__", ())
     }
     found = {}
-    for field in dataclasses.fields(config_class):
+    for field in config_class.__dataclass_fields__.values():  # type: ignore[attr-defined]
+        kind = (
+            field._field_type.name
+        )  # arguments of __post_init__ are none of `dataclasses.fields`, but of the constructor
         owner = owners.get(field.name)
-        if owner is not None and field.init:
+        if owner is not None and field.init and kind != "_FIELD_CLASSVAR":
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             hint = hints.get(field.name)
+            hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
             shipped = owner.__module__.partition(".")[0] == "ixt_rl"
             found[field.name] = OptionField(hint if is_plain(hint) else None, required, owner.__name__, shipped)
     return found
@@ -101,7 +110,7 @@ def is_plain(annotation: Any) -> bool:
     if origin in (Union, types.UnionType, list, dict):
         return all(map(is_plain, get_args(annotation)))
     if origin is Literal:
-        return all(isinstance(word, str | int | None) for word in get_args(annotation))
+        return all(isinstance(word, str | int | float | None) for word in get_args(annotation))
     return any(annotation is plain for plain in (*_PLAIN.values(), type(None)))
 
 
@@ -110,34 +119,47 @@ def _own_fields(one: ClassSource) -> dict[str, OptionField]:
     for statement in one.node.body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
-        head = statement.annotation.value if isinstance(statement.annotation, ast.Subscript) else statement.annotation
-        if ast.unparse(head).rpartition(".")[2] in ("ClassVar", "InitVar", "KW_ONLY") or not _is_argument(statement):
+        words = _field_words(one.file, statement)
+        if _is_no_argument(one.file, statement.annotation, words):
             continue
         try:
             annotation = _type_of(one.file, statement.annotation)
         except _Unknown:
             annotation = None
-        required = not _has_default(statement)
+        has_default = statement.value is not None if words is None else {"default", "default_factory"} & words.keys()
+        required = not has_default
         found[statement.target.id] = OptionField(annotation, required, one.name, is_shipped(one.file))
     return found
 
 
-def _field_words(statement: ast.AnnAssign) -> dict[str | None, ast.expr] | None:
+def _decorators(one: ClassSource) -> list[ast.expr]:
+    return [node.func if isinstance(node, ast.Call) else node for node in one.node.decorator_list]
+
+
+def _word(file: Path, node: ast.expr) -> str:
+    """The last part of a name, as its module calls it: `Optional` of `from typing import Optional as Opt`, too."""
+    found = resolve(file, node)
+    return (found.name if isinstance(found, External) else ast.unparse(node)).rpartition(".")[2]
+
+
+def _field_words(file: Path, statement: ast.AnnAssign) -> dict[str | None, ast.expr] | None:
     """Keyword arguments of `= field(...)`; None where it is another value, or none."""
     value = statement.value
-    if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "field":
+    if isinstance(value, ast.Call) and _word(file, value.func) == "field":
         return {keyword.arg: keyword.value for keyword in value.keywords}
     return None
 
 
-def _is_argument(statement: ast.AnnAssign) -> bool:
-    init = (_field_words(statement) or {}).get("init")
-    return not (isinstance(init, ast.Constant) and init.value is False)
-
-
-def _has_default(statement: ast.AnnAssign) -> bool:
-    words = _field_words(statement)
-    return statement.value is not None if words is None else bool({"default", "default_factory"} & words.keys())
+def _is_no_argument(file: Path, annotation: ast.expr, words: dict[str | None, ast.expr] | None) -> bool:
+    """Whether the constructor does not take it: of the class alone, a mark, or `field(init=False)`."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            return _is_no_argument(file, _expression(annotation.value), words)
+        except _Unknown:
+            return False
+    head = annotation.value if isinstance(annotation, ast.Subscript) else annotation
+    init = (words or {}).get("init")
+    return _word(file, head) in ("ClassVar", "KW_ONLY") or (isinstance(init, ast.Constant) and init.value is False)
 
 
 def _type_of(file: Path, node: ast.expr) -> Any:
@@ -156,7 +178,7 @@ def _type_of(file: Path, node: ast.expr) -> Any:
         return Union[_type_of(file, node.left), _type_of(file, node.right)]  # noqa: UP007 - of types known only here
     if isinstance(node, ast.Subscript):
         return _subscripted(file, node)
-    name = ast.unparse(node).rpartition(".")[2] if isinstance(node, ast.Name | ast.Attribute) else ""
+    name = _word(file, node) if isinstance(node, ast.Name | ast.Attribute) else ""
     if name in _PLAIN:
         return _PLAIN[name]
     found = resolve(file, node)
@@ -166,12 +188,14 @@ def _type_of(file: Path, node: ast.expr) -> Any:
 
 
 def _subscripted(file: Path, node: ast.Subscript) -> Any:
-    head = ast.unparse(node.value).rpartition(".")[2]
+    head = _word(file, node.value)
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if head == "Literal":
         words = tuple(part.value for part in parts if isinstance(part, ast.Constant))
         if len(words) == len(parts):
             return Literal[words]
+    elif head in ("Annotated", "InitVar"):
+        return _type_of(file, parts[0])
     elif head == "Optional":
         return Optional[_type_of(file, parts[0])]  # noqa: UP045 - of a type known only here
     elif head == "Union":

@@ -25,9 +25,7 @@ def _installed(entry: EntryPoint) -> MethodSpec:
     Raises:
         ConfigError: it cannot be imported, or is no `MethodSpec`.
     """
-    of = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an installed package"
-    what = f"the method {entry.name!r} of {of} ({entry.group}: {entry.value})"
-    remedy = f"repair or uninstall {of}"
+    what, remedy = _what(entry), f"repair or uninstall {_package(entry)}"
     try:
         spec = entry.load()
     except Exception as error:  # any, because the package is somebody's
@@ -39,7 +37,37 @@ def _installed(entry: EntryPoint) -> MethodSpec:
     return spec
 
 
-SPECS: tuple[MethodSpec, ...] = (
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an installed package"
+
+
+def _what(entry: EntryPoint) -> str:
+    return f"the method {entry.name!r} of {_package(entry)} ({entry.group}: {entry.value})"
+
+
+def _with_installed(shipped: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+    """The library's methods and those of installed packages.
+
+    Raises:
+        ConfigError: see `_installed`; or a package's method has the `type` of another.
+    """
+    taken = dict.fromkeys([python.PYTHON, *(spec.type for spec in shipped)], "ixt-rl")
+    found = list(shipped)
+    for entry in entry_points(group="ixt_rl.methods"):
+        spec = _installed(entry)
+        if spec.type in taken:
+            raise ConfigError(
+                f"{_what(entry)} has type {spec.type!r}",
+                reason=f"that is a type of {taken[spec.type]}",
+                remedy=f"give it another `type`, or uninstall {_package(entry)}; a trainer with the keys of "
+                f"`{spec.type}` needs no method: `type: python`",
+            )
+        taken[spec.type] = _package(entry)
+        found.append(spec)
+    return tuple(found)
+
+
+SPECS: tuple[MethodSpec, ...] = _with_installed((
     pretrain.PAIRS,
     pretrain.DOCUMENTS_SPEC,
     ixt.SPEC,
@@ -51,8 +79,7 @@ SPECS: tuple[MethodSpec, ...] = (
     sip.SPEC,
     annotate.SPEC,
     rewrite.SPEC,
-    *map(_installed, entry_points(group="ixt_rl.methods")),
-)
+))  # fmt: skip
 """Methods by their own `type`; a trainer of a user's own, `type: python`, takes the keys of one of them."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.python_fields import OptionField, is_shipped, written_fields
+from ixt_rl.python_fields import OptionField, is_shipped, unseen_decorators, written_fields
 from ixt_rl.python_names import PythonName
 from ixt_rl.python_source import ClassSource, Lineage, find, lineage, resolve
 
@@ -40,7 +40,7 @@ class TrainerSource:
     @property
     def config_seen(self) -> bool:
         """Whether those are all of its fields."""
-        return self.config is not None and not _unseen(self.config)
+        return self.config is not None and not _unseen_config(self.config)
 
     def has_base(self, name: str) -> bool:
         """Whether a class of an installed module, `module:NAME`, is among its bases (or itself)."""
@@ -64,7 +64,7 @@ def read_trainer(text: str) -> TrainerSource | None:
         return None
     classes = lineage(start)
     config, unseen = _config(classes)
-    found = [*_unseen(classes), *([unseen] if unseen else _unseen(config) if config else ())]
+    found = [*_unseen(classes), *([unseen] if unseen else _unseen_config(config) if config else ())]
     return TrainerSource(classes, config, tuple(dict.fromkeys(found)))
 
 
@@ -77,6 +77,12 @@ def shipped_trainer(source: TrainerSource, trainers: Iterable[str]) -> str | Non
 def _unseen(classes: Lineage) -> list[str]:
     """Bases of a user's classes that are not in plain sight."""
     return [f"{base}, a base of {one.name}" for one, base in classes.unseen if not is_shipped(one.file)]
+
+
+def _unseen_config(classes: Lineage) -> list[str]:
+    """Bases and decorators of a user's config classes that are not in plain sight: they may have fields."""
+    written = [one for one in classes.classes if not is_shipped(one.file)]
+    return _unseen(classes) + [f"@{name} of {one.name}" for one in written for name in unseen_decorators(one)]
 
 
 def _config(classes: Lineage) -> tuple[Lineage | None, str]:

@@ -16,6 +16,9 @@ from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
 from ixt_rl.methods.registry import AnyStage, spec_of
+from ixt_rl.methods.spec import MethodSpec
+from ixt_rl.python_fields import is_shipped
+from ixt_rl.python_names import module_file
 from ixt_rl.redaction import redacted
 
 INITIAL = "initial"
@@ -54,7 +57,8 @@ def ingredients(
     if not spec.makes_rows:
         settings["model"] = config.model.model_dump(mode="json", exclude={"path", "new"})
     apart = Path(config.output_dir)
-    files = {name: file for text in _texts(settings) for name, file in files_of(text, apart).items()}
+    named = [*_texts(settings), *modules_of(spec)]
+    files = {name: file for text in named for name, file in files_of(text, apart).items()}
     found: dict[str, Any] = {
         "settings": json.loads(redacted(json.dumps(settings))),
         "seed": seed,
@@ -130,6 +134,15 @@ def _model(config: RunConfig, origin: str, hashes: Hashes) -> dict[str, Any]:
     if Path(origin).is_dir():
         return {name: hashes.of(file) for name, file in folder_files(Path(origin))}
     return {"hub": origin}
+
+
+def modules_of(spec: MethodSpec) -> list[str]:
+    """The modules, as `module:NAME`, by which a package adds a method; none of a method of this library."""
+    named = [spec.stage.__module__, getattr(spec.options, "__module__", None)]
+    named += [name and name.partition(":")[0] for name in (spec.runner, spec.trainer, spec.precondition)]
+    modules = [module for module in dict.fromkeys(named) if module is not None]
+    found = {module: module_file(module) for module in modules}
+    return [f"{module}:SPEC" for module, file in found.items() if file is not None and not is_shipped(file)]
 
 
 def _versions(config: RunConfig, stage: AnyStage) -> dict[str, str | None]:

@@ -159,8 +159,9 @@ def test_a_trainer_of_ones_own_is_shown_as_what_it_is_like():
     [
         ("raise KeyError('lost')", "importing it raised KeyError: 'lost'"),
         ("SPEC = 3", "it is a int, no ixt_rl.methods"),
+        ("from ixt_rl.methods.grpo import SPEC", "has type 'grpo'\n  reason: that is a type of ixt-rl"),
     ],
-    ids=["broken", "no-spec"],
+    ids=["broken", "no-spec", "taken"],
 )
 def test_a_broken_plug_in_is_named_with_its_distribution(tmp_path, module, words):
     loaded_run = tmp_path / "run"
@@ -181,4 +182,4 @@ def test_a_broken_plug_in_is_named_with_its_distribution(tmp_path, module, words
     assert done.returncode == 2
     assert "ConfigError: the method 'lab' of lab-methods 1.2 (ixt_rl.methods: lab_method:SPEC)" in done.stderr
     assert words in done.stderr
-    assert "repair or uninstall lab-methods 1.2" in done.stderr
+    assert "uninstall lab-methods 1.2" in done.stderr

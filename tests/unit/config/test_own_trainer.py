@@ -246,6 +246,58 @@ def test_fields_are_read_as_the_class_has_them(name):
     assert written_fields(lineage(source)) == class_fields(getattr(trainers, name))
 
 
+ALIASED = """
+from __future__ import annotations
+
+import typing as t
+from dataclasses import InitVar, dataclass as data, field as given
+from typing import Annotated, ClassVar as Shared, Literal as Words, Optional as Maybe
+
+from beside import ParentConfig as Parent
+
+
+@data
+class Config(Parent):
+    shared: Shared[int] = 3
+    made: float = given(init=False, default=1.0)
+    needed: int = given(kw_only=True)
+    maybe: Maybe[int] = None
+    word: Words["u", "v"] = "u"
+    share: Words[0.5, 1.0] = 1.0
+    far: t.Optional["t.Union[int, str]"] = None
+    told: Annotated[float, "of the ratio"] = 1.0
+    first: InitVar[float] = 2.0
+    items: list[Words["a"]] = given(default_factory=list)
+    mode: tuple[int, int] = (1, 2)
+
+    def __post_init__(self, first):
+        super().__post_init__()
+"""
+
+
+def test_names_that_a_file_imports_under_others_are_followed(folder, monkeypatch):
+    from ixt_rl.import_path import load_named
+
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (folder / "aliased.py").write_text(ALIASED)
+    source = find(folder / "aliased.py", "Config")
+    assert isinstance(source, ClassSource)
+    written = written_fields(lineage(source))
+    assert written == class_fields(load_named(f"{folder / 'aliased.py'}:Config", "trainer"))
+    own = {name: one for name, one in written.items() if one.owner == "Config"}
+    assert list(own) == ["needed", "maybe", "word", "share", "far", "told", "first", "items", "mode"]
+    assert [name for name, one in own.items() if one.required] == ["needed"]
+    assert [name for name, one in own.items() if one.annotation is None] == ["mode"]
+
+
+def test_a_decorator_that_may_make_a_dataclass_is_named_and_its_fields_are_left_to_the_run(folder):
+    text = TRAINER.replace("@dataclass\n", "@options\n").replace("\n\nMode =", "\nfrom beside import options\n\nMode =")
+    (folder / "mine.py").write_text(text)
+    (folder / "beside.py").write_text(BESIDE + "\n\ndef options(one):\n    return dataclasses.dataclass(one)\n")
+    (line,) = notes(loaded(folder, options={"floor": 0.1, "power": 0.2}))
+    assert "not looked into: @options of MyConfig, options.power;" in line
+
+
 def test_every_method_that_trains_has_a_stage_of_this_type():
     trained = [spec for spec in SPECS if spec.trainer is not None]
     assert len(OwnTrainerStage.__subclasses__()) == len(trained)

@@ -11,7 +11,7 @@ import pytest
 from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, imports_of
-from ixt_rl.run.fingerprint import changes, fingerprint, ingredients, model_fingerprint
+from ixt_rl.run.fingerprint import changes, fingerprint, ingredients, model_fingerprint, modules_of
 
 MODEL = ("config.json", "tokenizer.json", "pytorch_model.bin", "chat_template.jinja", "sub/model.safetensors")
 
@@ -205,6 +205,50 @@ def test_a_trainer_of_ones_own_is_known_by_its_file_and_what_it_imports(place):
     before = of(run(place, **given))
     (place / "mine.py").write_text(source + "\n")
     assert changes(before, of(run(place, **given))) == ["mine.py changed"]
+
+
+PACKAGE = {
+    "__init__.py": "",
+    "method.py": """
+from typing import Literal
+from dataclasses import replace
+from ixt_rl.methods import intro
+class PackageStage(intro.IntroStage):
+    type: Literal["packaged"]
+SPEC = replace(intro.SPEC, type="packaged", stage=PackageStage, trainer="lab_package.trainer:Mine")
+""",
+    "trainer.py": "from lab_package.deep import maths\nfrom ixt_rl.trainers import InTROTrainer as Mine\n",
+    "deep/__init__.py": "",
+    "deep/maths.py": "",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """An installed package with a method, which imports itself by its whole name."""
+    folder = tmp_path / "site-packages" / "lab_package"
+    for name, text in PACKAGE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return folder
+
+
+def test_a_package_s_method_is_known_by_its_modules_and_those_of_the_library_by_none(package):
+    from importlib import import_module
+
+    from ixt_rl.methods.registry import SPECS
+
+    spec = import_module("lab_package.method").SPEC
+    named = {name for module in modules_of(spec) for name in files_of(module)}
+    assert {str(package / name) for name in PACKAGE} == named
+    assert [modules_of(one) for one in SPECS] == [[] for _ in SPECS]
+
+
+def test_a_file_has_one_name_whatever_the_import_path_is(place, monkeypatch):
+    before = of(run(place))
+    monkeypatch.syspath_prepend(str(place))
+    assert changes(before, of(run(place))) == []
 
 
 def test_an_installed_module_is_known_by_its_source():

@@ -89,12 +89,20 @@ def _parsed(source: bytes) -> ast.Module:
     return ast.parse(source)
 
 
-def top_level_names(file: Path) -> list[str]:
-    """Names of functions, classes, imports and values of a module, in their order; see `parse`."""
+def top_level_names(file: Path, seen: frozenset[Path] = frozenset()) -> list[str]:
+    """Names of functions, classes, imports and values of a module, in their order; see `parse`.
+
+    `from x import *` gives the names of `x`; "*" is among them where `x` is not in plain sight.
+    """
     found: dict[str, None] = {}
+    seen |= {file.resolve()}
     for statement in _statements(parse(file).body):
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found[statement.name] = None
+        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            source = _source_of(file.resolve(), statement)
+            names = ["*"] if source is None else [] if source.resolve() in seen else top_level_names(source, seen)
+            found |= dict.fromkeys(name for name in names if not name.startswith("_"))
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             found |= dict.fromkeys(alias.asname or alias.name.partition(".")[0] for alias in statement.names)
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
@@ -127,6 +135,9 @@ def find(file: Path, name: str, seen: frozenset[tuple[Path, str]] = frozenset())
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     found = _imported(file, statement, alias.name, seen)
+                elif alias.name == "*" and not name.startswith("_"):
+                    source = _source_of(file, statement)
+                    found = (None if source is None else find(source, name, seen)) or found
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -186,12 +197,27 @@ def _imported(file: Path, statement: ast.ImportFrom, name: str, seen: frozenset[
         return _of_module(statement.module or "", name, file.parent, seen)
     if statement.level > len(file.parents):
         return None
-    place = file.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
-    for source in (place.with_suffix(".py"), place / "__init__.py") if statement.module else (place / "__init__.py",):
+    for source in _relative(file, statement):
         found = find(source, name, seen) if source.is_file() else None
         if found is not None:
             return found
     return None
+
+
+def _relative(file: Path, statement: ast.ImportFrom) -> list[Path]:
+    """Where the module of `from .module import name` may stand."""
+    place = file.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
+    package = place / "__init__.py"
+    return [place.with_suffix(".py"), package] if statement.module else [package]
+
+
+def _source_of(file: Path, statement: ast.ImportFrom) -> Path | None:
+    """The source that `from module import ...` reads; None where it is not in plain sight, or not read."""
+    if statement.level:
+        places = _relative(file, statement) if statement.level <= len(file.parents) else []
+        return next((place for place in places if place.is_file()), None)
+    module = statement.module or ""
+    return None if _is_external(module) else module_file(module, file.parent)
 
 
 def _of_module(module: str, name: str, folder: Path, seen: frozenset[tuple[Path, str]]) -> Meaning:

@@ -57,7 +57,10 @@ def check_python_name(text: str, info: ValidationInfo, what: str = "FUNCTION") -
         raise ConfigError(
             repr(text), reason=f"{named.place} is no Python: {error}", remedy="correct the file"
         ) from None
-    lazy = not named.is_file and "__getattr__" in names  # a package that loads its parts when they are asked for
+    if named.is_file:
+        _check_imports(text, named, body)
+    # a package that loads its parts when they are asked for, or names that nobody sees
+    lazy = "*" in names or (not named.is_file and "__getattr__" in names)
     if named.name not in names and not lazy:
         kind = ast.ClassDef if what == "CLASS" else ast.FunctionDef
         known = [node.name for node in body if isinstance(node, kind)] if what != "NAME" else names
@@ -68,6 +71,20 @@ def check_python_name(text: str, info: ValidationInfo, what: str = "FUNCTION") -
             remedy=did_you_mean(named.name, known) + f"{of_kind} there: {', '.join(known) or 'none'}",
         )
     return str(named)
+
+
+def _check_imports(text: str, named: PythonName, body: list[ast.stmt]) -> None:
+    """Raises ConfigError where a file's own statements import relatively, which only a module of a package can."""
+    for statement in body:
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            said, beside = ast.unparse(statement), ast.unparse(ast.ImportFrom(statement.module, statement.names, 0))
+            raise ConfigError(
+                repr(text),
+                reason=f"line {statement.lineno} of {named.place} is `{said}`, and a file is no part of a package",
+                remedy=f"write `{beside}`, or name it as package.module:{named.name}"
+                if statement.module and statement.level == 1
+                else f"name it as package.module:{named.name}",
+            )
 
 
 def _missing_module(named: PythonName, what: str) -> ConfigError:

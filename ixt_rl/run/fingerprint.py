@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -176,5 +177,11 @@ def _texts(value: Any, key: str = "", optional: bool = False) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item, key, optional)
-    elif isinstance(value, str) and (key in _PATHS or (optional and "/" in value)):
+    elif isinstance(value, str) and (key in _PATHS or (optional and "/" in value and not _holds_all(value))):
         yield value
+
+
+def _holds_all(path: str) -> bool:
+    """Whether a folder holds the current one, or that of temporary files: such a one is no input of a stage."""
+    folder = Path(path).expanduser().resolve()
+    return any(place.resolve().is_relative_to(folder) for place in (Path.cwd(), Path(tempfile.gettempdir())))

@@ -292,8 +292,8 @@ class StageFolder:
                 raise DataError(
                     f"{file} changed after stage {self.stage} was finished",
                     reason="later stages would start from what no stage has made",
-                    remedy=f"put it back; or delete {self.path} to have the stage done again; "
-                    "or give the folder you changed as model.path of a run of its own",
+                    remedy=f"put it back; or delete {self.path} to have the stage done again; or give the folder you "
+                    f"changed as {'data.path' if self._makes_rows else 'model.path'} of a run of its own",
                 )
         for name, count in rows:
             if len(self._rows(name)) < count:

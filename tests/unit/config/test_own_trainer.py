@@ -227,6 +227,29 @@ def test_check_says_which_options_it_could_not_look_into(folder):
     assert "not looked into: base_config(), a base of MyConfig, the type of options.mode, options.other;" in line
 
 
+def test_a_class_that_a_file_takes_by_a_star_is_found(folder):
+    (folder / "all_of_it.py").write_text("from math import *\nfrom mine import *\n")
+    (stage,) = loaded(folder, trainer="all_of_it.py:MyInTRO").stages
+    assert stage.like == "intro"
+    assert "defines no 'MyIntro'" in problems(folder, trainer="mine.py:MyIntro")["trainer"][0]
+    (folder / "all_of_it.py").write_text("from beside import *\n")
+    assert "defines no 'MyInTRO'" in problems(folder, trainer="all_of_it.py:MyInTRO")["trainer"][0]
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("from .mine import MyInTRO", "write `from mine import MyInTRO`, or name it as package.module:MyInTRO"),
+        ("from . import MyInTRO", "name it as package.module:MyInTRO"),
+    ],
+)
+def test_a_file_that_imports_as_only_a_package_s_module_can_is_refused(folder, line, remedy):
+    (folder / "inside.py").write_text(f"import os\n{line}\n")
+    reason, said = problems(folder, trainer="inside.py:MyInTRO")["trainer"]
+    assert reason == f"line 2 of {folder / 'inside.py'} is `{line}`, and a file is no part of a package"
+    assert said == remedy
+
+
 def test_an_installed_class_is_found_by_its_dotted_name(folder):
     (stage,) = loaded(folder, trainer="ixt_rl.trainers:InTROTrainer", options={"disable_dropout": False}).stages
     assert stage.like == "intro"

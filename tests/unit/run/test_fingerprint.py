@@ -207,6 +207,16 @@ def test_a_trainer_of_ones_own_is_known_by_its_file_and_what_it_imports(place):
     assert changes(before, of(run(place, **given))) == ["mine.py changed"]
 
 
+def test_an_option_s_folder_counts_unless_all_lies_in_it(place):
+    base = "@dataclass\nclass C(InTROConfig):\n    near: str = ''\nclass Mine(InTROTrainer):\n    config_class = C\n"
+    head = "from dataclasses import dataclass\nfrom ixt_rl.trainers import InTROConfig, InTROTrainer\n"
+    (place / "mine.py").write_text(head + base)
+    given = {"type": "python", "trainer": "mine.py:Mine"}
+    files = [set(of(run(place, **given, options={"near": at}))["files"]) for at in ("", "./parts", "/", str(place))]
+    assert files[1] == files[0] | {"./parts/a.jsonl", "./parts/b.jsonl", "./parts/c.json"}
+    assert files[2] == files[3] == files[0]
+
+
 PACKAGE = {
     "__init__.py": "",
     "method.py": """

@@ -59,6 +59,7 @@ def _set(key: str, value: Any, document: YamlFile, origins: dict[Path, str], ori
             break
         if isinstance(holder, dict) and holder.get(part) is None:
             holder[part] = {}
+            origins[(*path, part)] = origin
         holder = holder[part]
         path.append(part)
     here = (*path, part)

@@ -32,7 +32,9 @@ class RewardBlock(Strict):
     """What every reward has."""
 
     name: Name | None = Field(
-        None, description="what `keep` and the logs call it; default: the function of a python reward, else the type"
+        None,
+        description="what `keep` calls it; default: the function of a python reward, else the type. Logs call it "
+        "`<name, else type>_reward`",
     )
     weight: Finite = Field(1.0, description="in the sum that grpo compares; 0: logged only")
     type: str

@@ -89,7 +89,7 @@ def resolved(config: RunConfig) -> dict[str, Any]:
         values[id(stage)] = stage_values
         values[id(getattr(stage, "evaluation", None))] = stage_values.get("evaluation")
     for block, key, *_ in config.unread:
-        del values[id(block)][key]
+        values[id(block)].pop(key, None)  # what changes nothing is left out already
     return plain
 
 

@@ -54,7 +54,7 @@ def ingredients(
         settings["engine"] = config.engine.model_dump(mode="json", exclude=set(config.engine.unread_sections))
     for block, key, *_ in config.unread:
         if block is stage:
-            del settings[key]
+            settings.pop(key, None)  # what changes nothing is left out already
     if not spec.makes_rows:
         settings["model"] = config.model.model_dump(mode="json", exclude={"path", "new"})
     apart = Path(config.output_dir)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.config.load import load_run
+from ixt_rl.config.load import dump_yaml, load_run, resolved
 from ixt_rl.config.shipped import DEMO, folder, names, run_file, shipped
 from ixt_rl.errors import ConfigError
 
@@ -28,6 +28,13 @@ def test_every_file_says_in_a_sentence_what_it_shows(name):
     assert 20 < len(found.about) < 170
     assert "\n" not in found.about
     assert f"ixt-rl run {name}" in found.path.read_text() or name == DEMO  # how the file's own comment starts it
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_file_resolves_to_one_that_is_the_same(name, tmp_path):
+    plain = resolved(load_run(name))
+    (tmp_path / "run.yaml").write_text(dump_yaml(plain))
+    assert resolved(load_run(tmp_path / "run.yaml")) == plain
 
 
 def test_sentence_and_time_are_read_from_the_comment():

@@ -94,9 +94,10 @@ def _cpu_folders(root: Path) -> Iterator[Path]:
         if kind == "cgroup" and "cpu" not in options.split(","):
             continue
         mounted, at = before.split()[3:5]
-        top, path = root / at.lstrip("/"), PurePosixPath(own[controller])
+        top, inside = root / at.lstrip("/"), PurePosixPath(own[controller])
         # In a container the mount may begin at its own group, while the path still counts from the machine's.
-        inside = path.relative_to(mounted) if path.is_relative_to(mounted) else PurePosixPath(*path.parts[1:])
+        within = inside.is_relative_to(mounted)
+        inside = inside.relative_to(mounted) if within else PurePosixPath(*inside.parts[1:])
         yield from (top / one for one in (inside, *inside.parents))
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel
 
-from ixt_rl.rollout.transformers_engine import TransformersEngine, row_uniforms
+from ixt_rl.rollout.draws import row_uniforms
+from ixt_rl.rollout.transformers_engine import TransformersEngine
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -50,6 +51,8 @@ class GuidedEngine(TransformersEngine):
         batch_size: pairs generated at once.
         tokenizer: as `TransformersEngine` takes it.
     """
+
+    continuous = False  # a row's logits need those of the other row of its pair
 
     def __init__(
         self,

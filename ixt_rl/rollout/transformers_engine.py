@@ -1,4 +1,7 @@
-"""The default engine: `transformers.generate` in this process, with the log-probs it sampled from."""
+"""The default engine: a model in this process, with the log-probs it sampled from.
+
+Rows are decoded by `continuous.py` where the architecture is known to be right there, else by `transformers.generate`.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    PreTrainedModel,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from ixt_rl.errors import WeightMismatch
-from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop
+from ixt_rl.rollout.continuous import ContinuousDecoding, Row
+from ixt_rl.rollout.draws import InverseDraw, row_uniforms, warpers
+from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
+from ixt_rl.rollout.slots import decodes_in_slots
 from ixt_rl.rollout.stops import StopWatch
 from ixt_rl.rollout.weights.manifest import whole_set
 from ixt_rl.types import FinishReason, Rollout, SamplingParams
@@ -56,30 +52,6 @@ class LogprobRecorder(LogitsProcessor):
         """(B, T) fp32 log-probs of the generated ids, once generation has ended."""
         self._take(sequences[:, -1])
         return torch.stack(self.logprobs, dim=1)
-
-
-class InverseDraw(LogitsProcessor):
-    """Draws each row's token from its own uniform numbers, and leaves no other token to choose.
-
-    The token is the first whose cumulative probability exceeds the number, so that a row's tokens depend on its own
-    numbers alone; near a boundary the rounding of batched arithmetic can decide. Comes last, and without sampling.
-
-    Args:
-        uniforms: [B, T] float64 in [0, 1), a number a row and step.
-        prompt_width: ids before the first step.
-    """
-
-    def __init__(self, uniforms: Tensor, prompt_width: int):
-        self.uniforms = uniforms
-        self.width = prompt_width
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
-        cumulative = cumulative / cumulative[:, -1:]
-        step = input_ids.shape[1] - self.width
-        numbers = self.uniforms[:, step : step + 1].to(scores.device).contiguous()
-        drawn = torch.searchsorted(cumulative, numbers, right=True)
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
 class StopCriteria(StoppingCriteria):
@@ -127,6 +99,8 @@ class TransformersEngine:
     """
 
     constrains = False
+    continuous = True
+    """Rows come and go one by one, where the model allows it; False: batches of `generate`."""
 
     def __init__(
         self,
@@ -152,8 +126,8 @@ class TransformersEngine:
     ) -> list[list[Rollout]]:
         """`n` rollouts a prompt, in the prompts' order; see `RolloutEngine`.
 
-        Rows are batched by prompt length. Without `seeds`, results depend on `sampling.seed` and on the whole list;
-        with them, every row draws from a generator of its own.
+        Equal prompts are read once. Without `seeds`, results depend on `sampling.seed` and on the whole list, where
+        `generate` decodes also on the batch size; with them, every row draws from a generator of its own.
 
         Raises:
             DataError: a prompt that is empty, has an id outside the vocabulary, or leaves no room for a completion.
@@ -166,15 +140,9 @@ class TransformersEngine:
             self._check_prompt(f"prompt {index}", prompt, sampling)
         rows = [tuple(prompt) for prompt in prompts for _ in range(n)]
         own = None if seeds is None else [seed + k for seed in seeds for k in range(n)]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        done: dict[int, Rollout] = {}
         with _eval_mode(self.model), _seeded(sampling.seed), torch.no_grad():
-            for start in range(0, len(order), self.batch_size):
-                picked = order[start : start + self.batch_size]
-                batch = self._generate_batch(
-                    [rows[i] for i in picked], sampling, None if own is None else [own[i] for i in picked]
-                )
-                done.update(zip(picked, batch, strict=True))
+            in_slots = self.continuous and decodes_in_slots(self.model)
+            done = (self._in_slots if in_slots else self._in_batches)(rows, sampling, own)
         return [[done[p * n + k] for k in range(n)] for p in range(len(prompts))]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -199,6 +167,35 @@ class TransformersEngine:
     def close(self) -> None:
         """Drops the reference to the model."""
         del self.model
+
+    def _in_slots(
+        self, rows: list[tuple[int, ...]], sampling: SamplingParams, seeds: list[int] | None
+    ) -> dict[int, Rollout]:
+        done: dict[int, Rollout] = {}
+
+        def keep(row: Row) -> None:
+            done[row.index] = self._rollout(rows[row.index], row.tokens, row.logprobs, row.stopped)
+
+        if rows:
+            own = seeds or [0] * len(rows)
+            if seeds is None and sampling.temperature > 0:
+                own = torch.randint(MAX_SEED, (len(rows),)).tolist()
+            decoding = ContinuousDecoding(
+                self.model, self.eos_ids, self.pad_id, sampling, self.batch_size, self.tokenizer
+            )
+            decoding.run(rows, own, keep)
+        return done
+
+    def _in_batches(
+        self, rows: list[tuple[int, ...]], sampling: SamplingParams, seeds: list[int] | None
+    ) -> dict[int, Rollout]:
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        done: dict[int, Rollout] = {}
+        for start in range(0, len(order), self.batch_size):
+            picked = order[start : start + self.batch_size]
+            own = None if seeds is None else [seeds[i] for i in picked]
+            done.update(zip(picked, self._generate_batch([rows[i] for i in picked], sampling, own), strict=True))
+        return done
 
     def _generate_batch(
         self, rows: list[tuple[int, ...]], sampling: SamplingParams, seeds: list[int] | None
@@ -240,7 +237,7 @@ class TransformersEngine:
                 generation_config=plain_generation(
                     sampling.max_new_tokens, self.eos_ids, self.pad_id, sample=sampling.temperature > 0 and not draw
                 ),
-                logits_processor=LogitsProcessorList([*first, *_warpers(sampling), recorder, *draw]),
+                logits_processor=LogitsProcessorList([*first, *warpers(sampling), recorder, *draw]),
                 stopping_criteria=StoppingCriteriaList([] if stops is None else [stops]),
             )
         lengths: list[int | None] = [None] * len(rows) if stops is None else stops.lengths
@@ -265,28 +262,6 @@ class TransformersEngine:
             finish_reason=reason,
             policy_version=self.policy_version,
         )
-
-
-def row_uniforms(seeds: Sequence[int], steps: int) -> Tensor:
-    """[len(seeds), steps] float64 in [0, 1), each row from a generator with its own seed."""
-    generator = torch.Generator()
-    return torch.stack(
-        [torch.rand(steps, dtype=torch.float64, generator=generator.manual_seed(seed)) for seed in seeds]
-    )
-
-
-def _warpers(sampling: SamplingParams) -> list[LogitsProcessor]:
-    """What turns logits into the distribution sampled from; run before the recorder sees the scores."""
-    warpers: list[LogitsProcessor] = []
-    if sampling.temperature not in (0, 1):
-        warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-    if sampling.min_p:
-        warpers.append(MinPLogitsWarper(sampling.min_p))
-    if sampling.top_k:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    return warpers
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def test_no_processor_and_no_criterion_is_another_ones(tiny_model, monkeypatch, 
 
     spied("_get_logits_processor")
     spied("_get_stopping_criteria")
+    monkeypatch.setattr(TransformersEngine, "continuous", False)
     engine = TransformersEngine(tiny_model, (11,), 12)
     expected = engine.generate([[10, 1]], SamplingParams(6, temperature, seed=0), 2, seeds)
     ship(tiny_model, EVERY_FIELD)

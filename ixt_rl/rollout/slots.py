@@ -42,7 +42,8 @@ def decodes_in_slots(model: Any) -> bool:
     base = model.get_base_model() if adapters else model
     if not isinstance(base, PreTrainedModel) or base.config.model_type not in KNOWN:
         return False
-    plain = type(base).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+    kind: Any = type(base)
+    plain = kind.prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
     layers = DynamicCache(config=base.config).layers
     sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model)
     return (
@@ -81,8 +82,8 @@ class SlotCache(Cache):
             lengths: of each prompt, in tokens.
         """
         self._reserve(cache, max(lengths) + 1)
-        for blocks, layer in zip(self.blocks, cache.layers, strict=True):
-            for block, states in zip(blocks, (layer.keys, layer.values), strict=True):
+        for blocks, both in zip(self.blocks, _states(cache), strict=True):
+            for block, states in zip(blocks, both, strict=True):
                 for row, (into, length) in enumerate(zip(slots, lengths, strict=True)):
                     block[into, :, :length] = states[row, :, states.shape[2] - length :]
 
@@ -122,8 +123,8 @@ class SlotCache(Cache):
 
     def _reserve(self, cache: DynamicCache, width: int) -> None:
         if not self.blocks[0]:
-            for blocks, layer in zip(self.blocks, cache.layers, strict=True):
-                for states in (layer.keys, layer.values):
+            for blocks, both in zip(self.blocks, _states(cache), strict=True):
+                for states in both:
                     _, heads, _, size = states.shape
                     blocks.append(states.new_zeros(self.slots, heads, 0, size))
         self._grow(width)
@@ -137,6 +138,11 @@ class SlotCache(Cache):
         for blocks in self.blocks:
             for index, block in enumerate(blocks):
                 blocks[index] = F.pad(block, (0, 0, 0, length - had))
+
+
+def _states(cache: Any) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of each layer after a prefill, (B, G, T, D)."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def slot_attention(

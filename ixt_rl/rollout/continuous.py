@@ -27,7 +27,7 @@ _PREFILL_TOKENS = 8192
 
 
 @dataclass
-class Row:
+class RunningRow:
     """One completion under way.
 
     Args:
@@ -68,7 +68,7 @@ class ContinuousDecoding:
         self.warpers: list[LogitsProcessor] = warpers(sampling)
 
     @torch.no_grad()
-    def run(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], done: Callable[[Row], None]) -> None:
+    def run(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], done: Callable[[RunningRow], None]) -> None:
         """Calls `done` with each row that ends.
 
         Args:
@@ -84,7 +84,7 @@ class ContinuousDecoding:
             len(DynamicCache(config=self.model.config).layers),
             max(map(len, prompts)) + self.sampling.max_new_tokens,
         )
-        self.active: list[Row] = []
+        self.active: list[RunningRow] = []
         while waiting or self.active:
             if waiting and self._has_room(len(waiting[0][1])):
                 for group in self._admitted(waiting):
@@ -143,7 +143,7 @@ class ContinuousDecoding:
             for index in rows:
                 uniforms = row_uniforms([seeds[index]], steps)[0] if self.sampling.temperature > 0 else None
                 watch = StopWatch(self.tokenizer, self.sampling.stop) if self.sampling.stop else None
-                self.active.append(Row(index, len(prompt), uniforms, watch))
+                self.active.append(RunningRow(index, len(prompt), uniforms, watch))
         self.cache.fill(cache, slots, [len(prompt) for prompt, _ in groups])
         counts = torch.tensor([len(rows) for _, rows in groups], device=device)
         self._take(logits.repeat_interleave(counts, dim=0), first)
@@ -182,7 +182,7 @@ class ContinuousDecoding:
                 self.done(row)
                 self._free(slot)
 
-    def _ended(self, row: Row) -> bool:
+    def _ended(self, row: RunningRow) -> bool:
         """Whether its last token ended it: an end, a stop string, or the limit."""
         if row.tokens[-1] in self.ends:
             return True

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from ixt_rl.errors import WeightMismatch
-from ixt_rl.rollout.continuous import ContinuousDecoding, Row
+from ixt_rl.rollout.continuous import ContinuousDecoding, RunningRow
 from ixt_rl.rollout.draws import InverseDraw, row_uniforms, warpers
 from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
@@ -173,7 +173,7 @@ class TransformersEngine:
     ) -> dict[int, Rollout]:
         done: dict[int, Rollout] = {}
 
-        def keep(row: Row) -> None:
+        def keep(row: RunningRow) -> None:
             done[row.index] = self._rollout(rows[row.index], row.tokens, row.logprobs, row.stopped)
 
         if rows:

@@ -18,6 +18,7 @@ from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.reference_policy import is_zero3
+from ixt_rl.trainers.row_attention import row_attention
 from ixt_rl.types import TokenSequence
 
 LONGEST_WINDOW = 1100
@@ -94,7 +95,7 @@ def check_packing(trainer: Any) -> float | None:
         return None
     trainer.model.eval()
     sharded = trainer.is_fsdp_enabled or is_zero3(trainer)
-    with _precisely(trainer):
+    with _precisely(trainer), row_attention(plain_model(trainer)):
         logps, gradients, limit = packing_difference(
             trainer.model, trainer.packed_inputs, trainer.args.max_length, gradient=not sharded
         )

@@ -32,6 +32,7 @@ from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.refused_options import DOCUMENTS, refuse_options
+from ixt_rl.trainers.row_attention import row_attention, row_inputs
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.update_stream import UpdateStream
 from ixt_rl.types import Document
@@ -223,7 +224,12 @@ class IXTTrainer(DocumentTrainer):
         attention = self.model.config._attn_implementation
         if attention.startswith("flash"):
             batch = batch.flattened()
-        return batch.model_inputs(attention, self.model.config), batch
+        return row_inputs(batch, self.model.config), batch
+
+    def training_step(self, *args, **kwargs):
+        """One micro-batch, forward and backward; on a CPU attention goes document by document."""
+        with row_attention(plain_model(self)):
+            return super().training_step(*args, **kwargs)
 
     def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
         segments = inputs["segment_ids"]

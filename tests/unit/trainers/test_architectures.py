@@ -17,6 +17,7 @@ from ixt_rl.errors import SelfCheckError
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.forward_checks import head_difference, packing_difference
 from ixt_rl.trainers.head import add_head_function
+from ixt_rl.trainers.row_attention import attends_by_documents, row_attention, row_inputs
 from tests.unit.architectures import tiny_config
 
 LENGTHS = (17, 3, 11, 2, 14)  # some longer than the window of 8
@@ -57,6 +58,16 @@ def packed_inputs(model):
         return batch.model_inputs(model.config._attn_implementation, model.config), batch
 
     return inputs
+
+
+def by_documents(model) -> bool:
+    """Whether packed documents are as alone when attention goes document by document."""
+    try:
+        with row_attention(model):
+            logps, gradients, limit = packing_difference(model, lambda b: (row_inputs(b, model.config), b), 64)
+    except SelfCheckError:
+        return False
+    return max(logps, gradients) <= limit
 
 
 def packed_logprobs(model, batch: Batch) -> torch.Tensor:
@@ -117,6 +128,8 @@ def test_every_architecture_is_equal_or_refused():
         except SelfCheckError:
             passes = False
         found["packed" if passes else "not packed"].add(model_type)
+        if attends_by_documents(model) and by_documents(model) != passes:
+            found["different"].add(f"documents of {model_type}")
         if passes:
             batch = pack(documents(), 0, sum(LENGTHS[:3]))
             order = [one for row in batch.input_ids for one in _documents_of(row, alone)]

@@ -164,6 +164,8 @@ def test_stage_names_may_hold_dots_and_the_last_override_wins(tmp_path):
         ("stages.-1.steps=1", "stages.-1", "0 to 1"),
         ("name.first=x", "name", "set name as a whole"),
         ("stages.rl.steps=2.5", "stages.rl.steps", "override stages.rl.steps=2.5"),
+        ("rollout.engine=vllm", "rollout", "(override rollout.engine=vllm)"),
+        ("stages.rl.rollout.top_p=1", "stages.rl.rollout", "(override stages.rl.rollout.top_p=1)"),
         ("stages.rl.steps='2'", "stages.rl.steps", "without quotes"),
         ("stages.rl.rollouts_per_step=", "stages.rl.rollouts_per_step", "got null"),
         ("model={new: {layers: 1, layers: 2}}", "model", "written twice"),

@@ -40,7 +40,11 @@ from ixt_rl.types import Document
 
 @dataclass
 class IXTConfig(SFTConfig):
-    """`trl.SFTConfig` with IXT's options; SFT options it cannot honour are refused. `max_steps` is needed.
+    """`trl.SFTConfig` with IXT's options; SFT options it cannot honour are refused.
+
+    `max_steps` is needed, unless the documents end (`DocumentStream(..., epochs=1)`, `MemoryCorpus(..., passes=1)`):
+    then the updates of all their passes are counted, for which they are read and tokenized once before. Rows that the
+    last update lacks are padding.
 
     Args:
         feedback_template: name or mapping for `load_feedback_template`; None: plain next-token prediction.
@@ -75,12 +79,6 @@ class IXTConfig(SFTConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_options(self, DOCUMENTS)
-        if self.max_steps <= 0:
-            raise ConfigError(
-                f"max_steps={self.max_steps}",
-                reason="documents stream by, and a stream has no length",
-                remedy="set max_steps; tokens / (rows of an update x max_length) is a good guess",
-            )
         if self.max_length is None:
             raise ConfigError("max_length=None", reason="it is the length of a row", remedy="set it to 2048, say")
         self.dataset_kwargs = {"skip_prepare_dataset": True}
@@ -108,8 +106,9 @@ class RowStream(UpdateStream):
 
     source: PackedRows
 
-    def __init__(self, rows: PackedRows, per_update: int):
-        super().__init__(rows, per_update)
+    def __init__(self, rows: PackedRows, per_update: int, pad_id: int):
+        nothing = {"input_ids": pad_id, "labels": IGNORED, "segment_ids": 0, "position_ids": 0}
+        super().__init__(rows, per_update, {key: [value] for key, value in nothing.items()})
         self._judged: dict[int, int] = {}
 
     def judged_tokens(self, update: int) -> int:
@@ -191,7 +190,8 @@ class IXTTrainer(DocumentTrainer):
             buffer=args.buffer_rows,
         )
         per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self.train_dataset = self.rows = RowStream(rows, per_update)
+        self.train_dataset = self.rows = RowStream(rows, per_update, processing_class.pad_token_id)
+        args.max_steps = self.rows.length(args.max_steps)
         self.ledger = Ledger(model_size(self.model))
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         self.add_callback(_AfterUpdate(self))
@@ -233,6 +233,9 @@ class IXTTrainer(DocumentTrainer):
 
     def _batch(self, inputs: dict[str, Tensor]) -> tuple[Batch, Tensor]:
         segments = inputs["segment_ids"]
+        flash = self.model.config._attn_implementation.startswith("flash")
+        if flash and not segments.any():  # flash attention takes no batch of no token
+            segments = torch.ones_like(segments)
         batch = Batch(
             input_ids=inputs["input_ids"],
             attention_mask=(segments > 0).long(),
@@ -241,7 +244,7 @@ class IXTTrainer(DocumentTrainer):
             loss_mask=inputs["labels"] != IGNORED,
             role_ids=torch.full_like(segments, -1),
         )
-        if self.model.config._attn_implementation.startswith("flash"):
+        if flash:
             batch = batch.flattened()
         return batch, batch.input_ids.masked_fill(~batch.loss_mask, IGNORED)
 

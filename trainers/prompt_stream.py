@@ -90,6 +90,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
         self.train_dataset = self.prompts = UpdateStream(source, per_update)
+        args.max_steps = self.prompts.length(args.max_steps)
         add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
         self.ledger = Ledger(model_size(self.model))
         self.means = Means([*metrics, "aux_loss"])

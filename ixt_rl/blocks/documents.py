@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import Data, problems_of_world
+from ixt_rl.blocks.duration import PassesBlock
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.sampling import StopStrings
@@ -21,7 +22,6 @@ from ixt_rl.blocks.strict import (
     PositiveInt,
     Rows,
     Share,
-    Steps,
     Strict,
     Tokens,
 )
@@ -227,7 +227,7 @@ class PackingBlock(Strict):
     packed: bool = Field(True, description="several documents a row, kept apart by masks; false: one a row")
 
 
-class DocumentBlock(Strict):
+class DocumentBlock(PassesBlock):
     """What stages on documents have beside name, type and init."""
 
     data: Corpus
@@ -244,7 +244,6 @@ class DocumentBlock(Strict):
         {}, description="sft: variables of the tokenizer's chat template, such as {enable_thinking: false}"
     )
     packing: PackingBlock = PackingBlock()
-    steps: Steps
     batch_size: BatchSize = Field(8, description="rows of each update")
     micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(

@@ -43,6 +43,11 @@ class Repeated(Generic[Item]):
                 self._read += 1
                 yield self.items[position]
 
+    @property
+    def given(self) -> int:
+        """Items given out so far."""
+        return self._read
+
     def state_dict(self) -> dict[str, Any]:
         return {"read": self._read, "items": len(self.items)}
 

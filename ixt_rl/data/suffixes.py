@@ -126,6 +126,11 @@ class SuffixStream:
                     remedy="choose a shorter suffix, or other documents",
                 )
 
+    @property
+    def given(self) -> int:
+        """Documents cut and given out so far."""
+        return self.counts.given
+
     def state_dict(self) -> dict[str, Any]:
         """The place after what was given out so far, JSON-able."""
         return {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic import Field, model_validator
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.data import Data, FileDataBlock, PrefixDataBlock, ProblemMixtureBlock, WorldDataBlock, problem_files
 from ixt_rl.blocks.difficulty import DifficultyBlock
+from ixt_rl.blocks.duration import DurationBlock
 from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -19,9 +19,7 @@ from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
 from ixt_rl.blocks.sampling import DynamicSamplingBlock, EvaluationBlock, SamplingBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
-    PositiveFloat,
     PositiveInt,
-    Steps,
 )
 from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
 from ixt_rl.errors import ConfigError, DataError
@@ -29,15 +27,8 @@ from ixt_rl.methods.measured import check_held_out
 from ixt_rl.methods.stage import Stage, Unread
 
 
-def _or_epochs(schema: dict[str, Any]) -> None:
-    """For editors: `steps` may be left out."""
-    schema["required"].remove("steps")
-
-
-class OnlineStage(BestBlock, Stage):
+class OnlineStage(DurationBlock, BestBlock, Stage):
     """Online training on the policy's own rollouts; `type` alone chooses the method."""
-
-    model_config = ConfigDict(json_schema_extra=_or_epochs)
 
     type: str
     data: Data
@@ -47,10 +38,6 @@ class OnlineStage(BestBlock, Stage):
     difficulty: DifficultyBlock | None = Field(
         None, description="files only: problems are trained on whose pass rate lies within bounds"
     )
-    epochs: PositiveFloat | None = Field(
-        None, description="files only, in place of steps: passes over the problems that are trained on"
-    )
-    steps: Steps | None = Field(description="updates; null, or left out, where epochs are given")
     rollouts_per_step: BatchSize = Field(description="completions sampled before each update")
     group_size: Annotated[int, Field(ge=2, le=10**6)] = Field(4, description="G, completions of one prompt")
     micro_batch_size: BatchSize | None = Field(None, description="rows in one forward pass; default: all")
@@ -146,26 +133,8 @@ class OnlineStage(BestBlock, Stage):
         """Whether the loss forms a ratio of two probabilities of one token."""
         return True
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_steps_with_epochs(cls, value: Any) -> Any:
-        return {"steps": None, **value} if isinstance(value, dict) and value.get("epochs") is not None else value
-
-    @field_validator("steps", mode="before")
-    @classmethod
-    def _steps_without_epochs(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None and info.data.get("epochs", True) is None:
-            raise PydanticKnownError("int_type")
-        return value
-
     @model_validator(mode="after")
     def _length(self) -> OnlineStage:
-        if self.steps is not None and self.epochs is not None:
-            raise ConfigError(
-                f"steps={self.steps} and epochs={self.epochs:g}",
-                reason="either says how long a stage trains",
-                remedy="give steps, or on files epochs, and leave the other out",
-            )
         if self.epochs is not None and isinstance(self.data, WorldDataBlock):
             raise ConfigError(
                 f"epochs={self.epochs:g} with world: {self.data.world}",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.candidate_filters import BUILT_IN, FilterBlock, check_filters
+from ixt_rl.blocks.duration import PassesBlock
 from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
@@ -30,7 +31,6 @@ from ixt_rl.blocks.strict import (
     PositiveFloat,
     PositiveInt,
     Rows,
-    Steps,
     Strict,
 )
 from ixt_rl.errors import ConfigError
@@ -59,7 +59,7 @@ class SuffixEvaluationBlock(Strict):
         return self
 
 
-class SipBlock(Strict):
+class SipBlock(PassesBlock):
     """What a SIP stage has beside name, type and init."""
 
     data: Passages
@@ -97,7 +97,6 @@ class SipBlock(Strict):
     judge_patience: Annotated[float, Field(ge=0, le=10**7)] = Field(
         600.0, description="seconds to wait in all for a judge or rewriter that is down, before the run stops"
     )
-    steps: Steps
     batch_size: BatchSize = Field(16, description="prefixes of each update")
     micro_batch_size: BatchSize | None = Field(None, description="prefixes in one forward pass; default: all")
     sampling: SamplingBlock

@@ -83,8 +83,8 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def run_until(run, step: int, monkeypatch) -> None:
-    train = stages.train
+def run_until(run, step: int, monkeypatch, module=stages) -> None:
+    train = module.train
 
     def stopped(trainer, callback, folder):
         if folder.type != "pretrain":
@@ -92,7 +92,7 @@ def run_until(run, step: int, monkeypatch) -> None:
         train(trainer, callback, folder)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stages, "train", stopped)
+        patch.setattr(module, "train", stopped)
         run_config(run)
 
 

@@ -22,7 +22,9 @@ from ixt_rl.trainers.sip.objectives import OBJECTIVES
 
 @dataclass
 class SIPConfig(SFTConfig):
-    """`trl.SFTConfig` with SIP's options; SFT options it cannot honour are refused. `max_steps` is needed.
+    """`trl.SFTConfig` with SIP's options; SFT options it cannot honour are refused. `max_steps` is needed, unless
+    the prompts end (`Repeated(..., passes=1)`, a `SuffixStream` of documents that do): then the updates of all their
+    passes are counted.
 
     `per_device_train_batch_size` counts prompts.
 
@@ -75,12 +77,6 @@ class SIPConfig(SFTConfig):
         self.num_generations = rollouts_of_a_prompt(
             self.objective, self.sources, self.num_generations, "num_generations"
         )
-        if self.max_steps <= 0:
-            raise ConfigError(
-                f"max_steps={self.max_steps}",
-                reason="prompts stream by, and a stream has no length",
-                remedy="set max_steps; documents / prompts of an update is one pass",
-            )
         check_reference(self.reference, self.reference_sync_steps)
         self.dataset_kwargs = {"skip_prepare_dataset": True}
         self.remove_unused_columns = False

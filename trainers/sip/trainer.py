@@ -196,7 +196,7 @@ class SIPTrainer(PromptTrainer):
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
         total = self.accelerator.reduce(torch.tensor(float(local), device=self.accelerator.device), "sum")
         made = [example for example in examples if example is not None]
-        ends = [len(made) * part // len(batches) for part in range(len(batches) + 1)]
+        ends = [len(made) * part // num_batches for part in range(num_batches + 1)]  # prompts may end amid an update
         parts = [made[first:last] for first, last in pairwise(ends)]
         return [{"examples": part, "total": total} for part in parts], None
 

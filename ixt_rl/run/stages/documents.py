@@ -39,7 +39,15 @@ from ixt_rl.run.stages.sources import (
     prompt_template,
 )
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
-from ixt_rl.run.stages.train import ends_notes, lora_config, save_model, train, training_arguments
+from ixt_rl.run.stages.train import (
+    ends_notes,
+    lora_config,
+    passes_note,
+    planned_steps,
+    save_model,
+    train,
+    training_arguments,
+)
 from ixt_rl.run.stages.wishes import GUIDED, mode_name, wished
 from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import IXTTrainer
@@ -71,7 +79,8 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
         evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole)
     best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True)
-    with at.console.stage(stage, seed, stage.steps) as progress:
+    passes = passes_note(stage, trainer, at.console.note)
+    with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
             progress,
@@ -86,7 +95,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     save_model(trainer, tokenizer, folder, best, trainer.averaged)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
-    notes = [*(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
+    notes = [*passes, *(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
     notes += best.notes() if best else []
     result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
     result |= best.result() if best else {}
@@ -97,7 +106,7 @@ def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTem
     """`IXTConfig`'s; `template` of the feedback, `shown`: how prompts are."""
     micro_batch = stage.micro_batch_size or stage.batch_size
     return {
-        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
+        **training_arguments(stage.optim, planned_steps(stage, at.folder), at.seed or 0, at, stage.checkpoint_every),
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": stage.batch_size // micro_batch,
         "gradient_checkpointing": stage.gradient_checkpointing,

@@ -13,6 +13,7 @@ from ixt_rl.blocks.judges import WORLD
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
+from ixt_rl.data.in_memory import Repeated
 from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.evaluation.continuations import (
@@ -37,7 +38,16 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.stages.sources import sources
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
-from ixt_rl.run.stages.train import correction, lora_config, save_model, train, training_arguments, uncounted_note
+from ixt_rl.run.stages.train import (
+    correction,
+    lora_config,
+    passes_note,
+    planned_steps,
+    save_model,
+    train,
+    training_arguments,
+    uncounted_note,
+)
 from ixt_rl.run.stages.wishes import mode_name
 from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import SIPConfig, SIPTrainer
@@ -54,7 +64,7 @@ def run(stage: SipStage, at: StageRun) -> None:
     started, folder, seed = time.perf_counter(), at.folder, at.seed or 0
     with ExitStack() as stack:
         tokenizer = load_tokenizer(at.origin, at.model)
-        items = passages(stage.data, tokenizer, seed)
+        items = passages(stage.data, tokenizer, seed, stage.epochs)
         judge = stack.enter_context(candidate_judge(stage, stage.judge, folder)) if stage.judge else None
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
         evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
@@ -82,12 +92,13 @@ def run(stage: SipStage, at: StageRun) -> None:
             trainer.ledger.size, judge_parameters(stage), spent_before(at.origin)
         )
         best = best_model(stage, folder, trainer)
-        with at.console.stage(stage, seed, stage.steps) as progress:
+        passes = passes_note(stage, trainer, at.console.note)
+        with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
             callback = StageCallback(
                 folder,
                 progress,
                 flops=trainer.ledger.total,
-                rollouts=lambda step: step * stage.batch_size * trainer.args.num_generations,
+                rollouts=lambda step: min(step * stage.batch_size, items.given) * trainer.args.num_generations,
                 spent=lambda: ledger_columns(trainer.ledger),
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
@@ -97,6 +108,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                 lambda: {
                     "seconds": time.perf_counter() - started,
                     "notes": [
+                        *passes,
                         *_notes(trainer, judge, rewriter),
                         *uncounted_note(trainer.ledger),
                         *(best.notes() if best else ()),
@@ -114,7 +126,7 @@ def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> S
     return configured(
         stage,
         trainer_of,
-        **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
+        **training_arguments(stage.optim, planned_steps(stage, at.folder), at.seed or 0, at, stage.checkpoint_every),
         objective=stage.objective,
         sources=None if stage.sources is None else list(stage.sources),
         num_generations=stage.group_size,
@@ -149,13 +161,15 @@ def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], li
 # ------------------------------------------------------------------------------------------ passages
 
 
-def passages(data: WorldPassagesBlock | SuffixCorpusBlock, tokenizer: Any, seed: int) -> Any:
-    """The training passages: a list (of a world) or a stream (of files)."""
+def passages(
+    data: WorldPassagesBlock | SuffixCorpusBlock, tokenizer: Any, seed: int, epochs: int | None = None
+) -> Repeated[PrefixSuffix] | SuffixStream:
+    """The training passages, those of a world repeated or a stream of files; `epochs`: passes until they end."""
     if isinstance(data, SuffixCorpusBlock):
-        return _stream(data, tokenizer, seed)
+        return _stream(data, tokenizer, seed, epochs)
     found = WORLDS[data.world]().passages("train", data.passages, seed)
     end = (tokenizer.eos_token_id,)
-    return [
+    made = [
         PrefixSuffix(
             tuple(encode_prompt(tokenizer, one.prefix)),
             (*text_ids(tokenizer, one.suffix), *end),
@@ -163,6 +177,7 @@ def passages(data: WorldPassagesBlock | SuffixCorpusBlock, tokenizer: Any, seed:
         )
         for index, one in enumerate(found)
     ]
+    return Repeated(made, seed, epochs)
 
 
 def held_out(stage: SipStage, section: SuffixEvaluationBlock, tokenizer: Any) -> list[tuple[list[int], Passage]]:
@@ -177,9 +192,9 @@ def held_out(stage: SipStage, section: SuffixEvaluationBlock, tokenizer: Any) ->
     return [(list(one.prefix_ids), Passage(decode(one.prefix_ids), decode(one.suffix_ids))) for one in items]
 
 
-def _stream(data: SuffixCorpusBlock, tokenizer: Any, seed: int) -> SuffixStream:
+def _stream(data: SuffixCorpusBlock, tokenizer: Any, seed: int, epochs: int | None = None) -> SuffixStream:
     return SuffixStream(
-        DocumentStream(sources(data, read_feedback=False), seed),
+        DocumentStream(sources(data, read_feedback=False), seed, epochs),
         tokenizer,
         suffix_tokens=data.suffix_tokens,
         min_prefix_tokens=data.min_prefix_tokens,

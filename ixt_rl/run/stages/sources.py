@@ -73,11 +73,11 @@ def corpus(
             fraction=fraction,
             shuffle=stage.feedback.shuffle,
         )
-        documents = MemoryCorpus(made, seed)
+        documents = MemoryCorpus(made, seed, stage.epochs)
     else:
         read = template is not None or bool(levels)
         found = sources(stage.data, read_feedback=read, template=prompt_template(stage))
-        documents = DocumentStream(found, seed, holdout=held)
+        documents = DocumentStream(found, seed, stage.epochs, held)
     return LevelFilter(documents, levels) if levels else documents
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from transformers import PrinterCallback
 
+from ixt_rl.blocks.duration import DurationBlock
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
+from ixt_rl.files import read_json
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
@@ -53,6 +55,24 @@ def training_arguments(
         "dataloader_pin_memory": False,
         "self_checks": at.self_checks.model_dump(),
     }
+
+
+def planned_steps(stage: DurationBlock, folder: StageFolder) -> int:
+    """A stage's updates; of `epochs`, those that a checkpoint knows, or -1: the trainer counts them."""
+    if stage.steps is not None:
+        return stage.steps
+    checkpoint = folder.last_checkpoint()
+    state = None if checkpoint is None else read_json(checkpoint / "trainer_state.json")
+    return -1 if state is None else state["max_steps"]
+
+
+def passes_note(stage: DurationBlock, trainer, say: Callable[[str], None]) -> list[str]:
+    """How many updates `epochs` are, said and given; nothing where `steps` says it."""
+    if stage.epochs is None:
+        return []
+    note = f"epochs: {stage.epochs:g} are {trainer.args.max_steps} updates"
+    say(note)
+    return [note]
 
 
 def correction(section: EngineBlock) -> Correction | None:

@@ -114,6 +114,17 @@ SENTENCES = {
         "give `path`, or `from`",
     ),
     "no rows for RL": ([rl(data={})], "data with neither `path` nor `from`", "give `path`, or `from`"),
+    "steps and passes over documents": (
+        [annotate(), train(epochs=2)],
+        "steps=1 and epochs=2",
+        "give steps or epochs",
+    ),
+    "neither steps nor passes": ([annotate(), train(steps=None)], "stages.ixt.steps", "a whole number"),
+    "half a pass over documents": (
+        [annotate(), train(steps=None, epochs=1.5)],
+        "stages.ixt.epochs",
+        "a whole number",
+    ),
     "a source's stage": (
         [annotate(), rl(data={"sources": [{"path": "corpus.jsonl"}, {"from": "anotated"}]})],
         "stage 'rl' has data.sources.1.from: 'anotated'",

@@ -245,7 +245,7 @@ def test_every_option_of_trl_is_on_one_side():
     "options",
     [
         {"packing": True}, {"padding_free": True}, {"assistant_only_loss": True}, {"dataloader_num_workers": 1},
-        {"max_steps": -1}, {"max_length": None}, {"truncation_mode": "keep_end"},
+        {"max_length": None}, {"truncation_mode": "keep_end"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_refused(tmp_path, options):

@@ -33,8 +33,8 @@ from ixt_rl.trainers.head import masks_for_backbone, plain_model
 from ixt_rl.trainers.held_out import HeldOut
 from ixt_rl.trainers.refused_options import DOCUMENTS, refuse_options
 from ixt_rl.trainers.row_attention import row_attention, row_inputs
+from ixt_rl.trainers.row_stream import RowStream
 from ixt_rl.trainers.self_checks import SelfChecks
-from ixt_rl.trainers.update_stream import UpdateStream
 from ixt_rl.types import Document
 
 
@@ -99,26 +99,6 @@ class IXTConfig(SFTConfig):
             self.train_turns,
             self.chat_template_kwargs or {},
         )
-
-
-class RowStream(UpdateStream):
-    """`PackedRows` for a DataLoader, which also knows what judging had cost by each update."""
-
-    source: PackedRows
-
-    def __init__(self, rows: PackedRows, per_update: int, pad_id: int):
-        nothing = {"input_ids": pad_id, "labels": IGNORED, "segment_ids": 0, "position_ids": 0}
-        super().__init__(rows, per_update, {key: [value] for key, value in nothing.items()})
-        self._judged: dict[int, int] = {}
-
-    def judged_tokens(self, update: int) -> int:
-        """Tokens that judges read and wrote for the documents read until then, the buffer included."""
-        return self._judged.get(update, 0)
-
-    def _keep(self, update: int) -> None:
-        super()._keep(update)
-        self._judged[update] = self.source.counts.judged_tokens
-        self._judged = {kept: self._judged[kept] for kept in self.cursors}
 
 
 class RowCollator:

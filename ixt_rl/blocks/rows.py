@@ -32,7 +32,7 @@ class TakesRowsBlock(Strict):
     @property
     def source_name(self) -> str:
         """What metrics call it among other sources: the stage that makes the rows, or the last part of its path."""
-        path = getattr(self, "path", None)
+        path: Any = getattr(self, "path", None)
         return self.from_ or source_name(path if isinstance(path, str) else path[0])
 
     def require_one(self, path: Any, of: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -216,7 +216,7 @@ def extract_answer(text: str, how: Literal["none", "last_box", "hashes"], place:
     return found
 
 
-def exact_dataset(rows: list[dict[str, Any]], order: Sequence[int] | None = None) -> Any:
+def exact_dataset(rows: list[dict[str, Any]], order: np.ndarray | None = None) -> Any:
     """A `datasets.Dataset` that gives the very rows, or those of `order`, which may name some more than once.
 
     Arrow's columns have one type: they hold no text beside a list of answers, and change integers beside floats.

@@ -38,8 +38,9 @@ def prompts_in_proportion(
                 reason="all of its rows were left out, so that its share of a batch cannot be filled",
                 remedy="leave the source out, or less of its rows (sampling.on_long, difficulty)",
             )
-    order = drawn(sizes, weights, stage.rollouts_until(stage.steps) // stage.group_size, seed)
-    taken = np.bincount(np.repeat(np.arange(len(names)), sizes)[order], minlength=len(names))
+    count = stage.rollouts_until(stage.steps) // stage.group_size
+    order = drawn(sizes, weights, count * (1 + stage.max_rounds), seed)  # those that are drawn again follow
+    taken = np.bincount(np.repeat(np.arange(len(names)), sizes)[order[:count]], minlength=len(names))
     said = [
         f"{name} {weight / sum(weights):.0%} of the prompts, {count / size:.2g} passes over {size} problems"
         for name, weight, count, size in zip(names, weights, taken, sizes, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from ixt_rl.kernels import Head, NllStats, nll_loss
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
@@ -27,6 +27,7 @@ IGNORED = -100
 class DocumentTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` with the loss in one walk; its count of trained tokens goes into checkpoints."""
 
+    args: SFTConfig
     scores_by_head_fn = True
 
     def __init__(self, *args: Any, **kwargs: Any):

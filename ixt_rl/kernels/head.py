@@ -179,7 +179,7 @@ def float32_results(dtype: torch.dtype, where: Tensor) -> Iterator[None]:
     if not (rounds_factors(dtype, where) and where.device.type == "cpu"):
         yield
         return
-    setting = torch.backends.mkldnn.matmul
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     with _Float32Results.lock:
         if _Float32Results.open == 0:
             _Float32Results.before, setting.fp32_precision = setting.fp32_precision, "bf16"

@@ -142,7 +142,9 @@ class Logits:
         rows = head.weight[v0:v1]
         if not rounds_factors(self.dtype, rows) or rows.is_cuda:
             return logit_factors(rows, self.dtype)
-        return self.tiles.spare(k, use, *rows.shape, statistics_dtype(self.dtype)).copy_(rows.to(self.dtype))
+        return self.tiles.spare(k, use, (rows.shape[0], rows.shape[1]), statistics_dtype(self.dtype)).copy_(
+            rows.to(self.dtype)
+        )
 
     def largest(self) -> Tensor:
         """`[S, C]` largest logit of each row; costs the products of a walk."""

@@ -87,7 +87,7 @@ class Gradients:
         """Where `matmul` puts what it rounds, on a CPU."""
         if not rounds_factors(self.dtype, out) or out.is_cuda:
             return None
-        return self.tiles.spare(k, "product", *out.shape, self.dtype)
+        return self.tiles.spare(k, "product", (out.shape[0], out.shape[1]), self.dtype)
 
     def join_hidden(self, scale: Tensor | None = None) -> None:
         """Once all tiles have been added: one sum of the threads' sums, times `scale` [C]."""

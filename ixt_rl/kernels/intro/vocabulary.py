@@ -71,9 +71,10 @@ class Tiles:
         """`[rows, v]` memory of tile k's thread, as wide as the tile; whatever the thread does next overwrites it."""
         return self._scratch[self.thread(k), :rows, : min(self.width, self.vocab_size - k * self.width)]
 
-    def spare(self, k: int, use: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        """`[rows, columns]` memory of tile k's thread for one use, kept from tile to tile: what is allocated anew for
-        each costs its first touch. `use` has the same `columns` and `dtype` every time."""
+    def spare(self, k: int, use: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Memory of `shape`, `[rows, columns]`, of tile k's thread for one use, kept from tile to tile: what is
+        allocated anew for each costs its first touch. `use` has the same `columns` and `dtype` every time."""
+        rows, columns = shape
         key, size = (self.thread(k), use), rows * columns
         if key not in self._spare or self._spare[key].numel() < size:
             self._spare[key] = torch.empty(size, dtype=dtype, device=self._scratch.device)

@@ -325,7 +325,7 @@ class Walk:
             for piece in pieces:
                 grad = gradient(piece, k, v0, v1)
                 if rounds_factors(self.dtype, grad) and grad.dtype != self.dtype:  # once for both products
-                    grad = grads.tiles.spare(k, "gradient", *grad.shape, self.dtype).copy_(grad)
+                    grad = grads.tiles.spare(k, "gradient", (grad.shape[0], grad.shape[1]), self.dtype).copy_(grad)
                 grads.add_hidden(piece.at, k, weight, grad)
                 grads.add_weight(piece.at, k, v0, v1, grad, h[piece.at])
 
@@ -374,9 +374,8 @@ class _Columns:
     """The columns of `IntroStats`, or without a posterior of `NllStats`, filled chunk by chunk."""
 
     def __init__(self, n_tokens: int, spec: IntroSpec, new: dict[str, Any], posterior: bool):
-        names = ("logp", "logq", "factor_taken", "factor_sampled", "clipped", "entropy", "kl")
-        if not posterior:
-            names = ("logp", "entropy", "top1")
+        of_both = ("logp", "logq", "factor_taken", "factor_sampled", "clipped", "entropy", "kl")
+        names = of_both if posterior else ("logp", "entropy", "top1")
         self.columns: dict[str, Tensor | None] = {name: torch.empty(n_tokens, **new) for name in names}
         if not posterior:
             return

@@ -12,11 +12,11 @@ from ixt_rl.trainers.document_trainer import DocumentTrainer
 from .ixt_helpers import documents, make_trainer, tiny_model
 
 
-def measured(folder, monkeypatch, own: bool, wrap=lambda model: model, mode="train", **options):
+def measured(folder, monkeypatch, own: bool, adapted=False, mode="train", **options):
     """Loss, gradients and metrics of one micro-batch of packed rows, by our loss or by TRL's."""
     monkeypatch.setattr(DocumentTrainer, "needs_logits", not own)
     torch.manual_seed(0)
-    model = wrap(tiny_model())
+    model = lora(tiny_model()) if adapted else tiny_model()
     trainer = make_trainer(folder, documents(), model=model, **options)
     trainer.model.train(mode == "train")
     trainer.current_gradient_accumulation_steps = 1
@@ -40,7 +40,7 @@ def lora(model):
         {"mode": "eval"},
         {"pack": False},
         {"average_tokens_across_devices": False},
-        {"wrap": lora},
+        {"adapted": True},
     ],
     ids=str,
 )

@@ -1,0 +1,177 @@
+"""Continued pretraining on packed rows: a whole update of ours against TRL's SFT, float32 and bf16, in one run.
+
+    ixt-rl model smollm2 models/smollm2
+    python benchmarks/documents.py --model models/smollm2 --out runs/documents
+
+An update is one micro-batch of packed rows of the same documents, forward, backward and AdamW. Ours keeps documents
+apart. TRL packs in two ways: `wrapped` cuts rows without regard to documents, which see each other; `bfd` keeps them
+apart by positions, in one long row. Updates alternate, the order reversed every other round; the table has medians of
+seconds, the median of the ratios to TRL's wrapped round by round, and each arm's peak memory in a process of its own.
+Writes documents.json and documents.md to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ixt_rl.trainers import IXTConfig, IXTTrainer
+from ixt_rl.types import Document
+
+ARMS = ("ours", "ours bf16", "TRL wrapped", "TRL wrapped bf16", "TRL bfd")
+BESIDE = {"ours": "TRL wrapped", "ours bf16": "TRL wrapped bf16", "TRL bfd": "TRL wrapped"}
+
+
+def documents(args: argparse.Namespace, vocabulary: int) -> list[list[int]]:
+    """Token ids of documents that fill the rows exactly: lengths are log-normal, of mean `--length`."""
+    generator = torch.Generator().manual_seed(0)
+    found: list[list[int]] = []
+    for _ in range(args.rows):
+        room = args.tokens
+        while room:
+            drawn = int(args.length * float(torch.randn(1, generator=generator).mul(0.7).sub(0.245).exp()))
+            length = room if drawn + 8 > room else max(drawn, 8)
+            found.append(torch.randint(100, vocabulary - 100, (length,), generator=generator).tolist())
+            room -= length
+    return found
+
+
+def ours(documents: list[list[int]], tokens: int) -> dict[str, torch.Tensor]:
+    """The rows as `RowCollator` gives them."""
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "segment_ids": [], "position_ids": []}
+    for number, ids in enumerate(documents):
+        if not rows["input_ids"] or len(rows["input_ids"][-1]) == tokens:
+            for row in rows.values():
+                row.append([])
+        rows["input_ids"][-1] += ids
+        rows["labels"][-1] += [-100, *ids[1:]]
+        rows["segment_ids"][-1] += [number + 1] * len(ids)
+        rows["position_ids"][-1] += range(len(ids))
+    return {name: torch.tensor(row) for name, row in rows.items()}
+
+
+def wrapped(documents: list[list[int]], tokens: int) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([token for one in documents for token in one]).view(-1, tokens)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
+
+
+def bfd(documents: list[list[int]], tokens: int) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([[token for one in documents for token in one]])
+    positions = torch.tensor([[place for one in documents for place in range(len(one))]])
+    return {"input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100)}
+
+
+def trainer(arm: str, args: argparse.Namespace) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    common: dict[str, Any] = {
+        "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": args.rows, "report_to": "none",
+        "max_steps": 1, "bf16": "bf16" in arm, "use_cpu": not torch.cuda.is_available(), "gradient_checkpointing": False,
+        "max_length": args.tokens, "learning_rate": 1e-5,
+    }  # fmt: skip
+    if arm.startswith("ours"):
+        made: Any = IXTTrainer(model, IXTConfig(**common), [Document("nothing")] * 2, tokenizer)
+    else:
+        data = Dataset.from_list([{"input_ids": [5, 6, 7]}])
+        made = trl.SFTTrainer(model, trl.SFTConfig(**common), train_dataset=data, processing_class=tokenizer)
+    made.model.train()
+    made.current_gradient_accumulation_steps = 1
+    made.create_optimizer()
+    made.model_wrapped = made.accelerator.prepare_model(made.model)
+    return made
+
+
+def batch(arm: str, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    make = ours if arm.startswith("ours") else bfd if arm.endswith("bfd") else wrapped
+    return make(documents(args, AutoTokenizer.from_pretrained(args.model).vocab_size), args.tokens)
+
+
+def update(made: Any, inputs: dict[str, torch.Tensor]) -> float:
+    """Seconds of one update."""
+    start = time.perf_counter()
+    made.training_step(made.model_wrapped, dict(inputs), (inputs["labels"][:, 1:] != -100).sum())
+    made.optimizer.step()
+    made.optimizer.zero_grad()
+    return time.perf_counter() - start
+
+
+def peak(arm: str, args: argparse.Namespace) -> float:
+    """GiB that a process which makes two updates of one arm takes at most."""
+    words = [f"--{name}={getattr(args, name)}" for name in ("model", "rows", "tokens", "length", "threads", "out")]
+    done = subprocess.run(
+        [sys.executable, __file__, f"--only={arm}", *words], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a folder of a causal language model")
+    parser.add_argument("--rows", type=int, default=4, help="rows of one update")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a row")
+    parser.add_argument("--length", type=int, default=256, help="mean tokens of a document")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--no-memory", action="store_true", help="leave the peaks out, each a process of its own")
+    parser.add_argument("--only", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("runs/documents"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.only:
+        made, inputs = trainer(args.only, args), batch(args.only, args)
+        for _ in range(2):
+            update(made, inputs)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return
+    made_of = {arm: (trainer(arm, args), batch(arm, args)) for arm in args.arms}
+    seconds: dict[str, list[float]] = {arm: [] for arm in args.arms}
+    for number in range(args.rounds + 1):
+        for arm in reversed(args.arms) if number % 2 else args.arms:
+            measured = update(*made_of[arm])
+            if number:  # the first is a warm-up
+                seconds[arm].append(measured)
+                print(f"round {number}: {arm} {measured:.2f} s", flush=True)
+    made_of.clear()
+    report(args, seconds, {} if args.no_memory else {arm: peak(arm, args) for arm in args.arms})
+
+
+def report(args: argparse.Namespace, seconds: dict[str, list[float]], peaks: dict[str, float]) -> None:
+    settings = {name: str(value) for name, value in vars(args).items() if name not in ("out", "only", "no_memory")}
+    lines = [
+        ", ".join(f"{name}={value}" for name, value in settings.items()),
+        "",
+        "| arm | seconds an update, median | times TRL wrapped of its precision (range) | peak GiB |",
+        "|---|---|---|---|",
+    ]
+    for arm, measured in seconds.items():
+        beside = seconds.get(BESIDE.get(arm, ""))
+        ratio = ""
+        if beside:
+            ratios = [mine / theirs for mine, theirs in zip(measured, beside, strict=True)]
+            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        memory = f"{peaks[arm]:.2f}" if arm in peaks else ""
+        lines.append(f"| {arm} | {statistics.median(measured):.2f} | {ratio} | {memory} |")
+    text = "\n".join(lines) + "\n"
+    (args.out / "documents.md").write_text(text, encoding="utf-8")
+    found = {"settings": settings, "seconds": seconds, "peak_gib": peaks}
+    (args.out / "documents.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

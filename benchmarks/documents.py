@@ -79,8 +79,8 @@ def trainer(arm: str, args: argparse.Namespace) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     common: dict[str, Any] = {
         "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": args.rows, "report_to": "none",
-        "max_steps": 1, "bf16": "bf16" in arm, "use_cpu": not torch.cuda.is_available(), "gradient_checkpointing": False,
-        "max_length": args.tokens, "learning_rate": 1e-5,
+        "max_steps": 1, "bf16": "bf16" in arm, "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": False, "max_length": args.tokens, "learning_rate": 1e-5,
     }  # fmt: skip
     if arm.startswith("ours"):
         made: Any = IXTTrainer(model, IXTConfig(**common), [Document("nothing")] * 2, tokenizer)

@@ -61,8 +61,10 @@ class ModelBlock(Strict):
         None, description="a local Hugging Face folder or a hub id"
     )
     new: NewModelBlock | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="what passes compute in; trained weights and optimizer states stay float32"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32",
+        description="what passes compute in; trained weights and optimizer states stay float32. auto: float32 or "
+        "bfloat16, by a probe of a second when the run begins",
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     trust_remote_code: bool = False
@@ -81,9 +83,9 @@ class ModelBlock(Strict):
     def _flash_attention(self, info: ValidationInfo) -> ModelBlock:
         if self.attention != "flash_attention_2":
             return self
-        if self.dtype == "float32":
+        if self.dtype in ("float32", "auto"):
             raise ConfigError(
-                "attention=flash_attention_2 with dtype=float32",
+                f"attention=flash_attention_2 with dtype={self.dtype}",
                 reason="flash attention computes in 16 bits only",
                 remedy="set dtype: bfloat16, or attention: sdpa",
             )

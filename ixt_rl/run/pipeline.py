@@ -57,7 +57,7 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     try:
         with folder.held():
             with offline(not asks_hub(config)), _threads(config):
-                _run_held(config, folder, fresh)
+                config = _run_held(config, folder, fresh)
             _save(config, folder)
     except Exception as error:
         found = readable(error)
@@ -85,9 +85,11 @@ def _save(config: RunConfig, folder: RunFolder) -> None:
         RunConsole().note(f"pushed to {pushed(config, folder, config.save.push_to_hub)}")
 
 
-def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
+def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> RunConfig:
+    """Runs the stages; returns the run as it was, with the dtype that `auto` became."""
     import transformers
 
+    from ixt_rl.run.precision import with_measured_dtype
     from ixt_rl.run.threads import spinning_note
     from ixt_rl.run.trainers import check_own_trainers
 
@@ -96,8 +98,9 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
     check_own_trainers(config.name, config.stages)  # before anything is removed or made
     if fresh:
         folder.clear()
-    write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
     console = RunConsole()
+    config = with_measured_dtype(config, folder, console.note)
+    write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
     for said in spinning_note():
         console.note(said)
     started = time.monotonic()
@@ -110,6 +113,7 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> None:
             console.note(f"summary and report could not be written: {readable(second) or second}")
         raise
     _tell(config, folder, console, None, started)
+    return config
 
 
 def _tell(config: RunConfig, folder: RunFolder, console: RunConsole, reason: str | None, started: float) -> None:

@@ -10,6 +10,7 @@ from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 from ixt_rl.run.pipeline import stage_seeds
+from ixt_rl.run.precision import with_kept_dtype
 
 
 def plan(config: RunConfig) -> list[str]:
@@ -19,6 +20,7 @@ def plan(config: RunConfig) -> list[str]:
         DataError: a state file, or a model that a stage has made, is not what it was.
     """
     folder = RunFolder(Path(config.output_dir), config.name)
+    config = with_kept_dtype(config, folder)
     initial = config.model.path or str(initial_path(config))
     models: dict[tuple[str, int | None], str | None] = {}  # None: a model that is yet to be made
     unmade: list[str] = []  # stages whose rows are yet to be made

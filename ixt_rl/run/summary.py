@@ -7,11 +7,12 @@ from typing import Any
 
 from ixt_rl.config.load import resolved
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.files import write_json
+from ixt_rl.files import read_json, write_json
 from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.precision import KEPT
 
 
 def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds: float) -> dict[str, Any]:
@@ -30,10 +31,17 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         "seeds": config.seeds,
         "stages": stages,
         "expectations": [_check(expectation, folder, run) for expectation in config.expect],
+        **_precision(config, folder),
         "claims": [{**_check(claim, folder, run), "says": claim.says} for claim in config.claims],
     }
     write_json(folder.path / "summary.json", summary, indent=1)
     return summary
+
+
+def _precision(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """What `model.dtype: auto` was measured by, where that is the run's dtype."""
+    kept = read_json(folder.path / KEPT) if (folder.path / KEPT).is_file() else {}
+    return {"precision": kept} if kept.get("dtype") == config.model.dtype else {}
 
 
 def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from transformers import PrinterCallback
 
 from ixt_rl.blocks.duration import DurationBlock
@@ -30,8 +31,12 @@ def training_arguments(
     """The transformers TrainingArguments that all stages share."""
     schedule = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
     named = {} if optim.name == "adamw" else {"optim": optim.name}  # transformers knows which AdamW is the fastest
+    bf16 = at.model.dtype == "bfloat16"
+    # transformers refuses bf16 without a GPU unless it is told that the CPU is meant
+    on_cpu = {"use_cpu": True} if bf16 and not torch.accelerator.is_available() else {}
     return {
         **named,
+        **on_cpu,
         "output_dir": str(at.folder.checkpoints),
         "max_steps": steps,
         "seed": seed,
@@ -43,7 +48,7 @@ def training_arguments(
         "lr_scheduler_type": schedule[optim.schedule],
         "lr_scheduler_kwargs": {"min_lr_rate": optim.min_lr_ratio} if optim.schedule == "cosine" else {},
         "max_grad_norm": optim.max_grad_norm,
-        "bf16": at.model.dtype == "bfloat16",
+        "bf16": bf16,
         "fp16": at.model.dtype == "float16",
         "logging_steps": LOG_EVERY,
         "logging_first_step": True,

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
 from ixt_rl.errors import ConfigError, SelfCheckError
+from ixt_rl.kernels.head import product_dtype
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.trainers.head import masks_for_backbone, plain_model
+from ixt_rl.trainers.head import backbone, masks_for_backbone, plain_model
 from ixt_rl.trainers.reference_policy import is_zero3
 from ixt_rl.trainers.row_attention import row_attention
 from ixt_rl.types import TokenSequence
@@ -64,14 +65,15 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
     batch = pad(documents, 0).to(_device(model))
     inputs = batch.model_inputs()
     try:
-        if ours == "head_fn":
-            logp_N = model(
-                **inputs,
-                predictor_mask=batch.predictor_mask,
-                head_fn=lambda hidden, head: selected_logprobs(hidden, head, batch.target_ids)[0],
-            )
-        else:
-            logp_N = _fused(model, inputs, batch)
+        with _dtypes_of(model) as computed:
+            if ours == "head_fn":
+                logp_N = model(
+                    **inputs,
+                    predictor_mask=batch.predictor_mask,
+                    head_fn=lambda hidden, head: selected_logprobs(hidden, head, batch.target_ids)[0],
+                )
+            else:
+                logp_N = _fused(model, inputs, batch)
     except (torch.OutOfMemoryError, ConfigError):
         raise
     except Exception as error:  # whatever an architecture trips over
@@ -83,7 +85,7 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
         logp = (logits.float() / temperature).log_softmax(-1)
         own.append(logp.gather(1, ids[0, 1:, None].to(logits.device))[:, 0])
     own_N = torch.cat(own)
-    return float((logp_N.to(own_N.device) - own_N).abs().max()), _rounding(logits)
+    return float((logp_N.to(own_N.device) - own_N).abs().max()), _rounding(computed, logits)
 
 
 # ---------------------------------------------------------------------------------------------- packing
@@ -131,7 +133,8 @@ def packing_difference(
     packed = pack(documents, 0, lengths[0] + lengths[1])  # two in a row; the third in one with padding
     try:
         alone = [_scored(model, pad([one], 0), _own_inputs, gradient) for one in documents]
-        found = _scored(model, packed, packed_inputs, gradient)
+        with _dtypes_of(model) as computed:
+            found = _scored(model, packed, packed_inputs, gradient)
     except (torch.OutOfMemoryError, ConfigError):
         raise
     except Exception as error:  # whatever an architecture trips over
@@ -141,7 +144,7 @@ def packing_difference(
     return (
         float((found[0] - logps).abs().max()),
         float((found[1] - gradients).abs().max() / scale) if gradient else 0.0,
-        _rounding(next(model.parameters())),
+        _rounding(computed, next(model.parameters())),
     )
 
 
@@ -186,9 +189,7 @@ def _document_lengths(config: Any, capacity: int) -> list[int]:
 def _fused(model: Any, inputs: dict[str, Any], batch: Batch) -> Tensor:
     """(N,) log-probs of a batch's loss-bearing tokens by TRL's fused head."""
     labels = batch.input_ids.masked_fill(~batch.loss_mask, -100)
-    with masks_for_backbone(
-        model.get_base_model() if hasattr(model, "get_base_model") else model, batch, inputs
-    ) as given:
+    with masks_for_backbone(_without_adapters(model), batch, inputs) as given:
         outputs = model(**{**given, "use_cache": False}, labels=labels, fused_lm_head=True)
     return outputs.log_probs[outputs.label_mask]
 
@@ -204,15 +205,45 @@ def made_up(model: Any, length: int, seed: int) -> TokenSequence:
 
 @contextmanager
 def _precisely(trainer: Any) -> Iterator[None]:
-    """Float32 weights compute in float32, where faults stand out from rounding; flash attention cannot."""
-    flash = str(trainer.model.config._attn_implementation).startswith("flash")
-    with trainer.accelerator.autocast() if flash else nullcontext():
+    """Float32 weights compute in float32, where faults stand out from rounding; flash attention cannot.
+
+    Accelerate's mixed precision is a forward of the model's that opens autocast; the one it was made of is in its place
+    while the block lasts.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if str(trainer.model.config._attn_implementation).startswith("flash"):
+        with trainer.accelerator.autocast():
+            yield
+        return
+    mixed, plain = (vars(model).get(name) for name in ("forward", "_original_forward"))
+    if plain is None:
         yield
+        return
+    model.forward = plain
+    try:
+        yield
+    finally:
+        model.forward = mixed
 
 
-def _rounding(x: Tensor) -> float:
-    """Largest |log-prob difference| that rounding explains, for tensors like `x`."""
-    if x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(x.device.type):
+@contextmanager
+def _dtypes_of(model: Any) -> Iterator[set[torch.dtype]]:
+    """The dtypes of products in the backbone's passes while the block lasts: autocast's, else the hidden states'."""
+    seen: set[torch.dtype] = set()
+
+    def see(module: Any, args: Any, output: Any) -> None:
+        seen.add(product_dtype(output[0], output[0]))
+
+    hook = backbone(_without_adapters(model)).register_forward_hook(see)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _rounding(computed: set[torch.dtype], x: Tensor) -> float:
+    """Largest |log-prob difference| that rounding explains, of passes in these dtypes on the device of `x`."""
+    if computed & {torch.bfloat16, torch.float16}:
         return 0.5
     return 2e-2 if x.is_cuda and torch.backends.cuda.matmul.allow_tf32 else 1e-3
 
@@ -231,3 +262,7 @@ def _name(trainer: Any) -> str:
 
 def _device(model: Any) -> torch.device:
     return next(model.parameters()).device
+
+
+def _without_adapters(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

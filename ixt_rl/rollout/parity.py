@@ -105,7 +105,13 @@ def probe_sampling(trainer: Any) -> SamplingParams:
 
 
 def _limit(trainer: Any, limit: float | None) -> float:
-    return default_limit(trainer.accelerator.unwrap_model(trainer.model).dtype) if limit is None else limit
+    return default_limit(_computed(trainer)) if limit is None else limit
+
+
+def _computed(trainer: Any) -> torch.dtype:
+    """What the trainer's passes compute in: mixed precision's dtype, else the weights'."""
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
+    return mixed or trainer.accelerator.unwrap_model(trainer.model).dtype
 
 
 def score_difference(trainer: Any, rollouts: list[Rollout]) -> Tensor:

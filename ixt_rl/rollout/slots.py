@@ -23,6 +23,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
+from ixt_rl.kernels.head import product_dtype
+
 _NAME = "ixt_slots"
 _ROOM = 64
 """Positions that a block has at least beyond what is in use, when it grows."""
@@ -60,6 +62,8 @@ def decodes_in_slots(model: Any) -> bool:
 class SlotCache(Cache):
     """A cache of S rows at their own lengths; layers get their size from the first keys that come.
 
+    Within autocast, whose attention rounds keys (float32, by the rotation) and values, it keeps them rounded already.
+
     Args:
         slots: S.
         layers: how many the model has.
@@ -85,7 +89,7 @@ class SlotCache(Cache):
         for blocks, both in zip(self.blocks, _states(cache), strict=True):
             for block, states in zip(blocks, both, strict=True):
                 for row, (into, length) in enumerate(zip(slots, lengths, strict=True)):
-                    block[into, :, :length] = states[row, :, states.shape[2] - length :]
+                    block[into, :, :length] = states[row, :, states.shape[2] - length :].to(block.dtype)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a slot's first `length` positions into another slot."""
@@ -114,8 +118,8 @@ class SlotCache(Cache):
         assert self._at is not None
         keys, values = self.blocks[layer_idx]
         rows, at = self._at
-        keys[rows, :, at] = key_states[:, :, 0]
-        values[rows, :, at] = value_states[:, :, 0]
+        keys[rows, :, at] = key_states[:, :, 0].to(keys.dtype)
+        values[rows, :, at] = value_states[:, :, 0].to(values.dtype)
         return keys[: len(rows), :, : self.width], values[: len(rows), :, : self.width]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -126,7 +130,8 @@ class SlotCache(Cache):
             for blocks, both in zip(self.blocks, _states(cache), strict=True):
                 for states in both:
                     _, heads, _, size = states.shape
-                    blocks.append(states.new_zeros(self.slots, heads, 0, size))
+                    dtype = product_dtype(states, states)
+                    blocks.append(states.new_zeros(self.slots, heads, 0, size, dtype=dtype))
         self._grow(width)
 
     def _grow(self, width: int) -> None:

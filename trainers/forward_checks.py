@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, N scored tokens, D hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np

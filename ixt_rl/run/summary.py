@@ -40,8 +40,9 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
 
 def _precision(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """What `model.dtype: auto` was measured by, where that is the run's dtype."""
-    kept = read_json(folder.path / KEPT) if (folder.path / KEPT).is_file() else {}
-    return {"precision": kept} if kept.get("dtype") == config.model.dtype else {}
+    file = folder.path / KEPT
+    kept = read_json(file) if file.is_file() else None
+    return {"precision": kept} if kept and kept["dtype"] == config.model.dtype else {}
 
 
 def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:

@@ -78,6 +78,30 @@ def test_truncated_sampling_is_that_of_generate(sampling, attention):
     assert model.config._attn_implementation == attention
 
 
+@pytest.mark.parametrize("model_type", sorted(OFTEN))
+def test_within_autocast_log_probs_are_those_of_generate(model_type):
+    """Within bfloat16's rounding, that is; keys, float32 by the rotation, and values are kept in bfloat16."""
+    model = tiny(model_type)
+    blocks: list[torch.Tensor] = []
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.MonkeyPatch.context() as patch:
+        grow = slots_module.SlotCache._grow
+        patch.setattr(
+            slots_module.SlotCache, "_grow", lambda self, width: (grow(self, width), blocks.extend(*self.blocks[:1]))
+        )
+        found, expected = both(model, SamplingParams(8))
+    assert {block.dtype for block in blocks} == {torch.bfloat16}
+    firsts = 0
+    for one, other in zip(found, expected, strict=True):
+        same = next(
+            (i for i, (a, b) in enumerate(zip(one.completion_ids, other.completion_ids, strict=False)) if a != b), 8
+        )
+        torch.testing.assert_close(
+            torch.tensor(one.logprobs[:same]), torch.tensor(other.logprobs[:same]), rtol=0, atol=0.1
+        )
+        firsts += same
+    assert firsts > 60
+
+
 @pytest.mark.parametrize("slots", [1, 2, 7, 100])
 def test_a_seed_gives_the_same_tokens_whatever_the_number_of_slots(slots):
     """Also of one generator for all rows: each row has its own seed from it."""

@@ -188,7 +188,7 @@ def test_repeats():
 # ---------------------------------------------------------------- the model's own rollouts
 
 
-def wrong_with_a_cache(model):
+def wrong_with_a_cache(model, factor: float = 1.5):
     """A model that is another one when it decodes token by token."""
     plain = model.forward
 
@@ -196,7 +196,7 @@ def wrong_with_a_cache(model):
         seen = 0 if past_key_values is None else past_key_values.get_seq_length()
         output = plain(input_ids=input_ids, past_key_values=past_key_values, **kwargs)
         if seen:
-            output.logits = 1.5 * output.logits
+            output.logits = factor * output.logits
         return output
 
     model.forward = forward
@@ -211,6 +211,17 @@ def test_a_model_that_decodes_as_another_one_is_refused_before_the_first_update(
     with pytest.raises(ParityError, match=r"LlamaForCausalLM .* differ from the trainer's by .* limit 0\.01"):
         trainer.train()
     assert torch.equal(weights(trainer), before)
+
+
+def test_in_mixed_precision_the_limit_is_that_of_its_dtype(tmp_path):
+    """Weights are float32 all the same."""
+    trainer = make_trainer("grpo", tmp_path / "a", rollouts=EngineRollouts(), reward=odd_start, bf16=True)
+    trainer.train()
+    assert 0 < trainer.self_checks.results["engine"] < 0.1
+    wrong = wrong_with_a_cache(tiny(), 30.0)
+    trainer = make_trainer("grpo", tmp_path / "b", wrong, rollouts=EngineRollouts(), reward=odd_start, bf16=True)
+    with pytest.raises(ParityError, match=r"differ from the trainer's by .* limit 0\.5"):
+        trainer.train()
 
 
 def test_one_key_leaves_the_comparison_out(tmp_path):

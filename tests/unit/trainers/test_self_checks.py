@@ -8,8 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
+from trl.trainer.utils import add_fused_lm_head
 
 from ixt_rl.errors import ConfigError, SelfCheckError
+from ixt_rl.trainers.forward_checks import head_difference, packing_difference
 from ixt_rl.trainers.self_checks import CHECKS, run_self_checks
 from tests.unit.architectures import tiny_config
 from tests.unit.trainers import ixt_helpers, sip_helpers
@@ -33,10 +35,12 @@ def trained(kind: str, folder, **options):
     return trainer, torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
-@pytest.mark.parametrize("kind", ["intro", "grpo", "ixt", "sip"])
-def test_training_is_bit_identical_with_and_without_checks(kind, tmp_path):
-    with_checks, weights = trained(kind, tmp_path / "with")
-    without, plain = trained(kind, tmp_path / "without", self_checks=WITHOUT)
+@pytest.mark.parametrize(
+    ("kind", "bf16"), [("intro", False), ("grpo", False), ("ixt", False), ("sip", False), ("grpo", True), ("ixt", True)]
+)
+def test_training_is_bit_identical_with_and_without_checks(kind, bf16, tmp_path):
+    with_checks, weights = trained(kind, tmp_path / "with", bf16=bf16)
+    without, plain = trained(kind, tmp_path / "without", bf16=bf16, self_checks=WITHOUT)
     assert with_checks.self_checks.results.keys() >= {"head"}
     assert without.self_checks.results == {}
     assert torch.equal(weights, plain)
@@ -100,6 +104,46 @@ def on_vocabulary_of(model_type: str):
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.3)
     return model
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_float32_weights_are_compared_in_float32_under_mixed_precision(faulty, tmp_path):
+    """A fault that bfloat16's rounding would hide is refused, and rounding itself is no fault."""
+    model = tiny()
+    if faulty:
+        model.lm_head.register_forward_hook(lambda module, args, logits: logits * 1.02)
+    trainer = make_trainer("grpo", tmp_path, model, engine=ScriptedEngine(), bf16=True)
+    mixed = []
+    trainer.model.model.layers[0].register_forward_hook(
+        lambda *_: mixed.append(torch.is_autocast_enabled("cpu") and torch.is_grad_enabled())
+    )
+    if faulty:
+        with pytest.raises(SelfCheckError, match=r"self-check head: .* limit 0\.001"):
+            trainer.train()
+        return
+    trainer.train()
+    assert trainer.self_checks.results["head"] < 1e-4
+    assert any(mixed)  # updates compute in bfloat16 all the same
+
+
+@pytest.mark.parametrize("compared", ["head", "packing"])
+def test_what_rounding_explains_is_that_of_the_dtype_that_passes_compute_in(compared):
+    model = ixt_helpers.tiny_model().eval()
+    add_fused_lm_head(model)
+
+    def differences() -> tuple[float, float]:
+        if compared == "head":
+            return head_difference(model, "fused")
+        logps, _, limit = packing_difference(model, lambda batch: (batch.model_inputs(), batch), 64)
+        return logps, limit
+
+    exact, limit = differences()
+    assert exact < 1e-4 and limit == 1e-3
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, limit = differences()
+    assert rounded < limit == 0.5
+    assert compared == "head" or rounded > exact  # both heads round alike
+    assert differences()[1] == 1e-3
 
 
 def test_a_check_that_is_switched_off_refuses_nothing(tmp_path):

@@ -25,8 +25,8 @@ PROBE_SECONDS = 1.0
 
 def with_kept_dtype(config: RunConfig, folder: RunFolder) -> RunConfig:
     """The run with the dtype that its folder keeps in place of `auto`; the run itself where there is none of either."""
-    file = folder.path / KEPT
-    return with_dtype(config, read_json(file)["dtype"]) if config.model.dtype == "auto" and file.is_file() else config
+    kept = read_json(folder.path / KEPT) if config.model.dtype == "auto" else None
+    return config if kept is None else with_dtype(config, kept["dtype"])
 
 
 def with_measured_dtype(config: RunConfig, folder: RunFolder, say: Callable[[str], None]) -> RunConfig:
@@ -105,6 +105,7 @@ def _widths(config: RunConfig) -> tuple[int, int]:
     new = config.model.new
     if new is not None:
         return new.hidden_size, new.intermediate_size
+    assert config.model.path is not None  # a model is new, or has a path
     loaded = AutoConfig.from_pretrained(config.model.path, trust_remote_code=config.model.trust_remote_code)
     text = loaded.get_text_config()
     return text.hidden_size, getattr(text, "intermediate_size", None) or 4 * text.hidden_size

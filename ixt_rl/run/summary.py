@@ -40,8 +40,7 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
 
 def _precision(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """What `model.dtype: auto` was measured by, where that is the run's dtype."""
-    file = folder.path / KEPT
-    kept = read_json(file) if file.is_file() else None
+    kept = read_json(folder.path / KEPT)
     return {"precision": kept} if kept and kept["dtype"] == config.model.dtype else {}
 
 

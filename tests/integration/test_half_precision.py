@@ -12,7 +12,7 @@ import torch
 
 from ixt_rl.run import precision, run_config
 from ixt_rl.run.stages import documents
-from tests.integration.run_helpers import base, config, online, rows, sip, weights
+from tests.integration.run_helpers import config, online, rows, sip, weights
 from tests.integration.test_document_stages import on_chain
 from tests.integration.test_run import StopAt
 
@@ -26,7 +26,7 @@ def early(completion_ids, **_):
 def rl(method: str, folder: Path) -> dict[str, Any]:
     (folder / "mine.py").write_text(REWARD, encoding="utf-8")
     return online(
-        method, type=method, rewards=[{"type": "python", "path": f"{folder / 'mine.py'}:early"}], steps=2,
+        method, type=method, init="model", rewards=[{"type": "python", "path": f"{folder / 'mine.py'}:early"}], steps=2,
         rollouts_per_step=8, sampling={"max_new_tokens": 8}, evaluation={"every": 2, "problems": 2},
     )  # fmt: skip
 
@@ -37,11 +37,11 @@ def ixt(folder: Path) -> dict[str, Any]:
 
 
 STAGES = {
-    "online": lambda folder: [base(3), rl("intro", folder), rl("grpo", folder)],
+    "online": lambda folder: [rl("intro", folder), rl("grpo", folder)],
     "ixt": lambda folder: [ixt(folder)],
     "sip": lambda folder: [sip("sip", steps=2, evaluation={"every": 2, "prefixes": 2, "curve_prefixes": 2})],
 }
-LIKE = {"base": "loss", "ixt": "loss", "sip": "loss", "intro": "entropy", "grpo": "entropy"}
+LIKE = {"ixt": "loss", "sip": "loss", "intro": "entropy", "grpo": "entropy"}
 """What is compared; the loss of what was sampled by the policy that it trains is about 0 whatever the dtype."""
 
 

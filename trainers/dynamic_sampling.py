@@ -159,8 +159,12 @@ class DynamicSampler:
             trainer.ledger.add("rollout", group.tokens)
         if short:
             warnings.warn(
-                f"step {trainer.state.global_step}: after {self.max_rounds} rounds of dynamic sampling {short} of "
-                f"{count} groups still teach nothing; the others are trained on.",
+                f"step {trainer.state.global_step}: after {self.max_rounds} rounds of dynamic sampling "
+                + (
+                    f"{short} of {count} groups still teach nothing; the others are trained on."
+                    if short < count
+                    else f"none of {count} groups teaches anything; this batch has nothing to train on."
+                ),
                 stacklevel=2,
             )
         return FullBatch(kept)

@@ -66,6 +66,21 @@ def block_words(annotation: Any) -> str:
     return "a block" + (f" with {', '.join(shared)}" if shared else "")
 
 
+def block_remedy(annotation: Any, value: Any) -> str:
+    """What to write where a block is expected: the block that a word chooses, or the keys that a block has."""
+    models = [m for m in map(bare_type, union_members(annotation)) if is_model(m)]
+    if len(models) != 1:
+        return f"write {block_words(annotation)}"
+    fields = {field.alias or name: field for name, field in models[0].model_fields.items()}
+    chosen = [key for key, field in fields.items() if isinstance(value, str) and value in known_words(field.annotation)]
+    meant = f"did you mean `{{{chosen[0]}: {value}}}`? " if chosen else ""
+    return (
+        meant
+        + f"write {block_words(annotation)}: `{{key: value}}`, or a `key: value` a line; its keys: "
+        + ", ".join(fields)
+    )
+
+
 def known_words(annotation: Any) -> list[str]:
     """The words of every `Literal` in an annotation."""
     return [word.strip("`") for word in in_words(annotation) if word.startswith("`")]
@@ -97,6 +112,8 @@ def wrong_type(expected: Any, value: Any) -> tuple[str, str]:
         return reason, f"write a whole number such as {round(value) if abs(value) < 1e15 else 1}"
     if words in (["a whole number"], ["a number"]) and isinstance(value, str):
         return reason, _REMEDY_OF_TYPE[words[0]] + " (no quotes, no _ or , between digits)"
+    if len(words) == 1 and words[0].startswith("a block"):
+        return reason, block_remedy(expected, value)
     return reason, _REMEDY_OF_TYPE.get(words[0], f"write {words[0]}") if len(words) == 1 else (
         f"write {' or '.join(words)}"
     )

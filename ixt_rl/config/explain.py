@@ -19,6 +19,7 @@ from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.judge_options import KEY_NAME
 from ixt_rl.blocks.type_words import (
     bare_type,
+    block_remedy,
     block_words,
     in_words,
     is_model,
@@ -232,7 +233,7 @@ def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str,
         known = _types(spot)
         if not isinstance(value, dict):
             block = block_words(spot.expected)
-            return path, show(value), f"expected {block}, got {kind_of(value)}", f"write {block}"
+            return path, show(value), f"expected {block}, got {kind_of(value)}", block_remedy(spot.expected, value)
         if kind == "union_tag_not_found":
             return (*path, "type"), "missing", "it decides which keys the block has", one_of(_types(spot))
         tag = context["tag"]
@@ -294,7 +295,7 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
     key = str(spot.path[-1])
     known = list(_fields(spot.model)) if spot.model else []
     if (now := _name_of_now(spot)) is not None:
-        return f"it is called `{now}` now"
+        return f"it is called `{now}` now" + _renamed_inside(spot, now, data)
     if spot.model is not None and issubclass(spot.model, Stage):
         owners = _stage_types_with(key)
         if owners:
@@ -323,11 +324,26 @@ def _meant(spot: _Spot) -> Path:
 
 def _name_of_now(spot: _Spot) -> str | None:
     """What a key is called now that had another name before; None for all others."""
-    for model, earlier in ((RunConfig, RUN_KEYS), (Stage, STAGE_KEYS), (EngineBlock, ENGINE_KEYS)):
-        if spot.model is not None and issubclass(spot.model, model):
-            now = earlier.get(str(spot.path[-1]))
-            return now if now in _fields(spot.model) else None
-    return None
+    return _names_of_now(spot.model).get(str(spot.path[-1])) if spot.model is not None else None
+
+
+def _names_of_now(model: type[BaseModel]) -> dict[str, str]:
+    """The keys of a block that had another name before: name of then -> name of now."""
+    for known, earlier in ((RunConfig, RUN_KEYS), (Stage, STAGE_KEYS), (EngineBlock, ENGINE_KEYS)):
+        if issubclass(model, known):
+            return {then: now for then, now in earlier.items() if now in _fields(model)}
+    return {}
+
+
+def _renamed_inside(spot: _Spot, now: str, data: Any) -> str:
+    """What else has another name in a block that itself has one; nothing if nothing has."""
+    block = _value_at(data, spot.path)
+    if spot.model is None or not isinstance(block, dict):
+        return ""
+    names: dict[str, str] = {}
+    for inner in _nested_models(_fields(spot.model)[now].annotation):
+        names |= _names_of_now(inner)
+    return "".join(f", and its `{then}` is `{new}`" for then, new in names.items() if then in block)
 
 
 def _stage_types_with(key: str) -> list[str]:

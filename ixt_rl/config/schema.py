@@ -23,6 +23,7 @@ from ixt_rl.blocks.strict import (
     Workers,
 )
 from ixt_rl.config.expectations import ClaimBlock, ExpectationBlock
+from ixt_rl.config.first_rows import check_first_rows
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
@@ -38,6 +39,12 @@ def _installed(name: str, info: ValidationInfo) -> str:
 
 
 Tracker = Annotated[Literal["trackio", "tensorboard", "wandb", "mlflow"], AfterValidator(_installed)]
+
+
+def _with_its_fields(stage: AnyStage, info: ValidationInfo) -> AnyStage:
+    if not checks.off(info):
+        check_first_rows(stage)
+    return stage
 
 
 class RunConfig(Strict):
@@ -59,7 +66,7 @@ class RunConfig(Strict):
     model: ModelBlock
     self_checks: SelfChecksBlock = SelfChecksBlock()
     report_to: list[Tracker] = Field([], description="trackers that are told every row of metrics.jsonl, and samples")
-    stages: Annotated[list[AnyStage], Field(min_length=1)]
+    stages: Annotated[list[Annotated[AnyStage, AfterValidator(_with_its_fields)]], Field(min_length=1)]
     save: SaveBlock | None = Field(None, description="a card for the run's model, and a place on the hub")
     expect: list[ExpectationBlock] = Field([], description="what the report checks when the run has ended")
     claims: list[ClaimBlock] = Field([], description="what a paper says, shown beside what was measured here")

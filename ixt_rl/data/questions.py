@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ixt_rl.blocks.data import FileDataBlock
 
 _SPLIT_SEED = 0
-_MAPPING = "map fields with data.question, data.answer, data.where, data.columns and data.group"
+_MAPPING = "fields are named by data.question, answer, where, columns and group, and by difficulty.field"
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,29 @@ def load_problems(spec: FileDataBlock, *, measured_only: bool = False) -> Proble
             remedy="lower eval_rows, or change data.where",
         )
     return Problems(rows[aside:], rows[:aside], dict(dropped))
+
+
+def check_first_row(spec: FileDataBlock, further: Iterable[str] = ()) -> None:
+    """Looks for the fields that `spec` names in the first row that `spec.where` keeps, of the first 1,000.
+
+    Rows further on are looked at by `load_problems`; so are all of them where `spec.on_missing` drops rows.
+
+    Args:
+        further: fields that are read beside those which `spec` names.
+
+    Raises:
+        DataError: the row lacks a field or its value, or what stands before it cannot be read.
+    """
+    if spec.on_missing == "drop":
+        return
+    required = [spec.question, spec.answer, *spec.columns, *([spec.group] if spec.group else []), *further]
+    kept = {name: [*map(_key, values)] for name, values in spec.where.items()}
+    for place, row, fields in islice(_rows(spec, [*dict.fromkeys([*required, *kept])]), 1000):
+        if all(_key(find(row, name)) in values for name, values in kept.items()):
+            lacking = _lacking(row, required, spec)
+            if lacking:
+                raise _missing(place, lacking, names_of([{**dict.fromkeys(fields), **row}]))
+            return
 
 
 def _problem(row: Mapping[str, Any], place: str, spec: FileDataBlock) -> dict[str, Any]:

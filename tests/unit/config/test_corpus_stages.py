@@ -19,7 +19,7 @@ from ixt_rl.run.pipeline import stage_seeds
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    row = {"text": "a text", "question": "1 + 1?", "answer": "2"}
+    row = {"text": "a text", "question": "1 + 1?", "answer": "2", "gold": "2", "hint": "add"}
     Path("corpus.jsonl").write_text(json.dumps(row) + "\n")
     Path("apart").mkdir()
     Path("apart/q.jsonl").write_text(json.dumps(row) + "\n")

@@ -165,6 +165,14 @@ def test_stage_names_may_hold_dots_and_the_last_override_wins(tmp_path):
         ("name.first=x", "name", "set name as a whole"),
         ("stages.rl.steps=2.5", "stages.rl.steps", "override stages.rl.steps=2.5"),
         ("rollout.engine=vllm", "rollout", "(override rollout.engine=vllm)"),
+        ("rollout={engine: vllm, pool: {engines: 2}}", "rollout", "called `engine` now, and its `engine` is `type`"),
+        ("engine=vllm", "engine", "did you mean `{type: vllm}`? write a block"),
+        (
+            "stages.rl.dynamic_sampling=true",
+            "stages.rl.dynamic_sampling",
+            "or a `key: value` a line; its keys: max_rounds",
+        ),
+        ("stages.rl.optim=3", "stages.rl.optim", "write a block with lr: `{key: value}`"),
         ("stages.rl.rollout.top_p=1", "stages.rl.rollout", "(override stages.rl.rollout.top_p=1)"),
         ("stages.rl.steps='2'", "stages.rl.steps", "without quotes"),
         ("stages.rl.rollouts_per_step=", "stages.rl.rollouts_per_step", "got null"),
@@ -293,7 +301,7 @@ TOLD_MORE = "{prompt: '{question} {context}', told: '{question} {context} {criti
 @pytest.mark.parametrize("stage", ["rl", "gap"])
 def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, columns, template, wrong):
     data = tmp_path / "rows.jsonl"
-    data.write_text("{}\n")
+    data.write_text('{"question": "q", "gold": "1", "critique": "c", "context": "x"}\n')
     gap = "- {name: gap, type: evaluate, sampling: {max_new_tokens: 8}, data: {world: addition}}\n"
     file.write_text(file.read_text().replace("  - name: rl", f"  {gap}  - name: rl"))
     changes = [f"stages.{stage}.data={{path: '{data}', eval_rows: 1, answer: gold, columns: {columns}}}"]
@@ -321,7 +329,7 @@ def test_hub_ids_need_no_file(path: str, file):
 
 def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "1"}\n')
     (tmp_path / "reward.py").write_text("import no_such_module\n\ndef short(completions, **kwargs):\n    return []\n")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")

@@ -21,7 +21,7 @@ STYLE, MATH, LENGTH = "{type: python, path: 'r.py:style'}", "{type: math}", "{ty
 def stage_of(tmp_path, monkeypatch, method, rewards, changes=()) -> OnlineStage:
     monkeypatch.chdir(tmp_path)
     Path("r.py").write_text("def style(**kwargs): ...\n")
-    Path("rows.jsonl").write_text("{}\n")
+    Path("rows.jsonl").write_text('{"question": "q", "answer": "1"}\n')
     file = tmp_path / "run.yaml"
     file.write_text(GOOD)
     basics = [f"stages.rl.type={method}", f"stages.rl.rewards=[{', '.join(rewards)}]", "model.new.tokenizer=bytes"]

@@ -1,0 +1,85 @@
+"""Names of fields are compared with the first row of the files before anything loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ixt_rl.config.load import dump_yaml, load_run
+from ixt_rl.config.problems import InvalidConfig
+
+ROWS = [{"task": "skip", "n": 1}] * 3 + [{"task": "keep", "question": "1+1", "answer": {"final": 2}, "rate": 0.5}]
+DATA = {"path": "rows.jsonl", "answer": "answer.final", "where": {"task": ["keep"]}, "eval_rows": 1}
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    pq.write_table(pa.table({"question": ["1+1"], "gold": ["2"]}), "rows.parquet")
+
+
+def load(data, **more):
+    stage = {
+        "name": "rl", "type": "grpo", "data": data, "steps": 2, "rollouts_per_step": 8, "optim": {"lr": 1e-3},
+        "sampling": {"max_new_tokens": 8}, "rewards": [{"type": "math"}], **more,
+    }  # fmt: skip
+    stage = {key: value for key, value in stage.items() if value is not None}
+    measure = {"name": "m", "type": "evaluate", "data": {"world": "addition"}, "sampling": {"max_new_tokens": 8}}
+    run = {"name": "trial", "model": {"new": {"tokenizer": "bytes"}}, "stages": [measure, stage]}
+    Path("run.yaml").write_text(dump_yaml(run))
+    return load_run("run.yaml")
+
+
+def refused(data, **more):
+    with pytest.raises(InvalidConfig) as caught:
+        load(data, **more)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_rows_that_have_the_fields_pass_and_those_that_where_leaves_out_do_not_count():
+    load(DATA, difficulty={"field": "rate", "at_least": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "says"),
+    [
+        ({"question": "problem"}, {}, "data: rows.jsonl row 4: no field 'problem'"),
+        ({"answer": "answer.fianl"}, {}, "no field 'answer.fianl'"),
+        ({"columns": ["hint"]}, {}, "no field 'hint'"),
+        ({"group": "pair"}, {}, "no field 'pair'"),
+        ({}, {"difficulty": {"field": "rates", "at_least": 0.1}}, "no field 'rates'"),
+    ],
+)
+def test_a_field_that_the_first_row_lacks_is_refused_with_the_stage(change, more, says):
+    problem = refused(DATA | change, **more)
+    assert problem.path == "stages.rl"
+    assert says in problem.value
+    assert "its fields are task, question" in problem.reason
+
+
+def test_sources_and_evaluation_data_are_looked_at():
+    two = {"sources": [DATA, {"path": "rows.parquet", "eval_rows": 0}]}
+    assert "data: rows.parquet row 1: no field 'answer'" in refused(two).value
+    load({"sources": [DATA, {"path": "rows.parquet", "answer": "gold"}]})
+    learning = {"type": "pretrain", "rollouts_per_step": None, "sampling": None, "rewards": None}
+    answered = {"path": "rows.parquet", "question": "q", "answer": "gold"}
+    problem = refused({"world": "chain", "documents": 8}, **learning, evaluation={"data": answered})
+    assert "evaluation.data: rows.parquet row 1: no field 'q'" in problem.value
+
+
+def test_dropping_leaves_rows_to_the_run_and_a_file_that_cannot_be_read_is_refused():
+    load(DATA | {"question": "problem", "on_missing": "drop"})
+    Path("rows.jsonl").write_text("{no json\n")
+    assert "rows.jsonl" in refused(DATA).value
+
+
+def test_check_remembers_nothing_of_machines_without_the_files():
+    config = load(DATA)
+    Path("rows.jsonl").unlink()
+    type(config).model_validate(config.model_dump(by_alias=True))

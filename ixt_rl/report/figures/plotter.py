@@ -152,6 +152,8 @@ class Plotter:
             return None if reasoned is None else 1 - reasoned
 
         panels: list[tuple[str, str, Value]] = [
+            ("mean reward", "reward", plain("reward")),
+            ("share of groups of equal rewards", "frac_reward_zero_std", plain("frac_reward_zero_std")),
             ("kept share of rollouts", "rollout/kept", plain("rollout/kept")),
             ("lucky share of the right ones", "rollout/lucky_of_kept", plain("rollout/lucky_of_kept")),
             ("share without reasoning", "rollout/reasoned", unreasoned),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ixt_rl.pages.numbers import engineering
-from ixt_rl.report.figures.plotter import looks
+from ixt_rl.report.figures.plotter import Plotter, looks
 from ixt_rl.report.figures.series import mean_series, rolling_mean, window
 from ixt_rl.report.results import results
 from ixt_rl.report.run_folder import make_stages, number, read_run
@@ -74,3 +76,22 @@ def test_the_base_is_found_at_step_0_where_no_stage_measures_it(make_run):
         measured, base = (g.rows[0].cells["sampled/strict"].value for g in (groups[group.view], group))
         assert base == pytest.approx(measured, abs=0.06)  # the same model, measured again with noise 0.01
         assert base != measured
+
+
+def test_training_health_shows_rewards_and_groups_where_they_are_logged(make_run, tmp_path, monkeypatch):
+    folder = make_run(seeds=(1,))
+    drawn: list[dict[str, list[float]]] = []
+
+    def keep(self, fig, *words):
+        drawn.append({axes.get_title(): [y for line in axes.lines for y in line.get_ydata()] for axes in fig.axes})
+
+    monkeypatch.setattr(Plotter, "save", keep)
+    Plotter(read_run(folder), tmp_path / "plots").health("parity")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rewarded = {"reward": 0.25, "frac_reward_zero_std": 0.5}
+    rows = [row | (rewarded if row["stage"].endswith("-parity") and row["phase"] == "train" else {}) for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Plotter(read_run(folder), tmp_path / "plots").health("parity")
+    before, after = drawn
+    assert after.keys() - before.keys() == {"mean reward", "share of groups of equal rewards"}
+    assert set(after["mean reward"]) == {0.25} and set(after["share of groups of equal rewards"]) == {0.5}

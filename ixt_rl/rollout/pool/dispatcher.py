@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
+from ixt_rl.rollout.pool.failures import reason_of, was_closed
 from ixt_rl.rollout.pool.tickets import PoolTask, Result, Slot, Ticket
 from ixt_rl.rollout.pool.worker import Report, StoredWeights, WorkerInfo, node_id
 from ixt_rl.rollout.vllm_requests import VllmRequest
@@ -138,7 +139,7 @@ class Dispatcher:
             self._closed = True
             self._wake.notify_all()
         self._thread.join()
-        self._give_up(_was_closed())
+        self._give_up(was_closed())
 
     # For jobs.
 
@@ -206,7 +207,7 @@ class Dispatcher:
             BackendFailed: the pool is being closed.
         """
         if self._closed:
-            raise _was_closed()
+            raise was_closed()
 
     # The thread.
 
@@ -391,20 +392,3 @@ class Dispatcher:
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
-
-
-def _was_closed() -> BackendFailed:
-    return BackendFailed("the pool was closed", reason="close() was called", remedy="make a new pool")
-
-
-def reason_of(error: Exception) -> str:
-    """What Ray's exceptions say, in a line or two."""
-    from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {error.cause}"
-    if isinstance(error, RayActorError):
-        return "its process died: " + " ".join(str(error).split())[:400]
-    if isinstance(error, GetTimeoutError):
-        return "it did not answer in time"
-    return f"{type(error).__name__}: {error}"

@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from ixt_rl.errors import BackendFailed, WeightMismatch, WeightsLost
-from ixt_rl.rollout.pool.dispatcher import TICK, Dispatcher, reason_of
+from ixt_rl.rollout.pool.dispatcher import TICK, Dispatcher
+from ixt_rl.rollout.pool.failures import reason_of
 from ixt_rl.rollout.pool.tickets import Slot
 from ixt_rl.rollout.pool.worker import StoredWeights, node_id, tensor_bytes
 from ixt_rl.rollout.weights.broadcast import Sender, TransferBroken

@@ -81,7 +81,7 @@ def passes_note(stage: DurationBlock, trainer, say: Callable[[str], None]) -> li
 
 
 def correction(section: EngineBlock) -> Correction | None:
-    """The importance correction of a `rollout` block; None for the model's own rollouts, whose log-probs are the
+    """The importance correction of an `engine` block; None for the model's own rollouts, whose log-probs are the
     trainer's."""
     if section.type == "transformers" or section.correction is None:
         return None

@@ -17,7 +17,7 @@ from ixt_rl.rollout.pool.environment import actor_environment
 from ixt_rl.run.threads import spinning_note, torch_threads
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = {"OMP_WAIT_POLICY", "OMP_NUM_THREADS", "OMP_DISPLAY_ENV", *threads.SPIN_BOUNDS}
+OWN = {"OMP_WAIT_POLICY", "OMP_NUM_THREADS", "OMP_DISPLAY_ENV", "LD_PRELOAD", *threads.SPIN_BOUNDS}
 
 V1 = "12 11 0:9 {root} /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
 V2 = "12 11 0:9 {root} /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"

@@ -545,7 +545,7 @@ def test_every_option_of_trl_is_on_one_side():
         {"packing": True}, {"max_length": 512}, {"loss_type": "dft"}, {"label_smoothing_factor": 0.1},
         {"dataloader_num_workers": 1}, {"eval_strategy": "steps"}, {"eval_on_start": True},
         {"completion_only_loss": True},
-        {"auto_find_batch_size": True}, {"max_steps": -1}, {"objective": "ppo"}, {"sources": ["rewrite"]},
+        {"auto_find_batch_size": True}, {"objective": "ppo"}, {"sources": ["rewrite"]},
         {"sources": []}, {"sources": ["original"]}, {"sources": ["original", "original"]},
         {"sources": ["rollout"], "num_generations": 1}, {"num_generations": 0},
         {"num_generations": 2, "sources": ["original", "rewrite"]}, {"num_generations": 2, "objective": "sft-rollout"},

@@ -16,19 +16,17 @@ import torch
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
+from ixt_rl.data.token_rows import IGNORED
 from ixt_rl.kernels import Head, NllStats, nll_loss
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.head import add_head_function, plain_model
 from ixt_rl.trainers.resumable import ResumableTrainer
-
-IGNORED = -100
 
 
 class DocumentTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` with the loss in one walk; its count of trained tokens goes into checkpoints."""
 
     args: SFTConfig
-    scores_by_head_fn = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -33,10 +33,8 @@ slow, and are masked by the same code."""
 def check_head(trainer: Any) -> float:
     """Largest |log-prob difference| between the trainer's head and the model's own logits, in nats."""
     trainer.model.eval()
-    ours = "head_fn" if getattr(trainer, "scores_by_head_fn", False) else "fused"
-    temperature = getattr(trainer, "temperature", 1.0) if ours == "head_fn" else 1.0
     with _precisely(trainer):
-        difference, limit = head_difference(trainer.model, ours, temperature)
+        difference, limit = head_difference(trainer.model, getattr(trainer, "temperature", 1.0))
     if not difference <= limit:
         raise SelfCheckError(
             f"self-check head: log-probs of {_name(trainer)} differ by {difference:.2g} between padded rows under the "
@@ -49,14 +47,13 @@ def check_head(trainer: Any) -> float:
 
 
 @torch.no_grad()
-def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[float, float]:
+def head_difference(model: Any, temperature: float = 1.0) -> tuple[float, float]:
     """(largest |log-prob difference|, what rounding explains) of made-up tokens: of two documents, padded, by a fused
     head, and of each alone by `model().logits`.
 
     Args:
-        model: with `add_head_function` or TRL's `add_fused_lm_head`.
-        ours: which of the two to compare: `head_fn` or `fused`.
-        temperature: of the `head_fn`.
+        model: with `add_head_function`.
+        temperature: of its head.
 
     Raises:
         SelfCheckError: the forward pass that trains fails on this model.
@@ -66,14 +63,11 @@ def head_difference(model: Any, ours: str, temperature: float = 1.0) -> tuple[fl
     inputs = batch.model_inputs()
     try:
         with _dtypes_of(model) as computed:
-            if ours == "head_fn":
-                logp_N = model(
-                    **inputs,
-                    predictor_mask=batch.predictor_mask,
-                    head_fn=lambda hidden, head: selected_logprobs(hidden, head, batch.target_ids)[0],
-                )
-            else:
-                logp_N = _fused(model, inputs, batch)
+            logp_N = model(
+                **inputs,
+                predictor_mask=batch.predictor_mask,
+                head_fn=lambda hidden, head: selected_logprobs(hidden, head, batch.target_ids)[0],
+            )
     except (torch.OutOfMemoryError, ConfigError):
         raise
     except Exception as error:  # whatever an architecture trips over

@@ -58,7 +58,6 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
     """
 
     loss_is_scaled_for_ga: Any = True  # TRL declares it as None
-    scores_by_head_fn = True
     args: Any  # transformers and TRL type these three too widely to use
     model: Any
     processing_class: Any

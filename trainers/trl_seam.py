@@ -43,7 +43,6 @@ from ixt_rl.trainers.weight_files import load_weights, save_weights
 class TRLSeam(ResumableTrainer, GRPOTrainer):
     """`trl.GRPOTrainer` with a rollout engine, our log-probs, metrics and checkpoints; see `OnlineTrainer`."""
 
-    scores_by_head_fn = True
     args: Any  # the subclass's config; transformers and TRL type these three too widely to use
     model: Any
     processing_class: Any

@@ -42,14 +42,14 @@ def model_of(model_type: str, **options):
 def test_log_probs_are_those_of_the_models_own_logits(model_type):
     model = model_of(model_type, **SCALED[model_type])
     add_head_function(model, temperature=0.7)
-    difference, _ = head_difference(model, "head_fn", temperature=0.7)
+    difference, _ = head_difference(model, temperature=0.7)
     assert difference < 1e-4
 
 
 def test_a_head_of_several_layers_differs(tmp_path):
     model = model_of("modernbert-decoder")
     add_head_function(model, 1.0)
-    difference, limit = head_difference(model, "head_fn")
+    difference, limit = head_difference(model)
     assert difference > limit
 
 

@@ -12,6 +12,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.trainers.forward_checks import head_difference, packing_difference
+from ixt_rl.trainers.head import add_head_function
 from ixt_rl.trainers.self_checks import CHECKS, run_self_checks
 from tests.unit.architectures import tiny_config
 from tests.unit.trainers import ixt_helpers, sip_helpers
@@ -130,10 +131,11 @@ def test_float32_weights_are_compared_in_float32_under_mixed_precision(faulty, t
 def test_what_rounding_explains_is_that_of_the_dtype_that_passes_compute_in(compared):
     model = ixt_helpers.tiny_model().eval()
     add_fused_lm_head(model)
+    add_head_function(model, 1.0)
 
     def differences() -> tuple[float, float]:
         if compared == "head":
-            return head_difference(model, "fused")
+            return head_difference(model)
         logps, _, limit = packing_difference(model, lambda batch: (batch.model_inputs(), batch), 64)
         return logps, limit
 

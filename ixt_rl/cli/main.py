@@ -14,6 +14,7 @@ from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
 from ixt_rl.cli.model import model
 from ixt_rl.cli.shell import readable_errors, require_core, say
+from ixt_rl.cli.suites import suites
 from ixt_rl.threads import keep_to_quota
 
 
@@ -32,6 +33,7 @@ def main() -> None:
       ixt-rl run mine.yaml             run it
       ixt-rl report runs/addition      write its report again
       ixt-rl model smollm2 DIR         a small released model to start from
+      ixt-rl suites                    benchmarks, and the ways of asking them
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
                                        have a judge score documents (--help: examples)
       ixt-rl rewrite --help            have a rewriter improve how documents go on, for SIP
@@ -41,7 +43,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, model):
+for _command in (*run_files.COMMANDS, model, suites):
     main.add_command(_command)
 
 

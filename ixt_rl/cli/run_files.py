@@ -171,7 +171,7 @@ def configs(name: str | None) -> None:
         click.echo(shipped(name).path.read_text(encoding="utf-8"), nl=False)
         return
     found = [shipped(one) for one in names()]
-    _print_rows(("name", "what it shows", "how long"), [(one.name, one.about, one.time) for one in found])
+    print_rows(("name", "what it shows", "how long"), [(one.name, one.about, one.time) for one in found])
 
 
 @click.command()
@@ -185,10 +185,10 @@ def methods() -> None:
     """
     from ixt_rl.methods.registry import described
 
-    _print_rows(("type", "what a stage of it does"), described())
+    print_rows(("type", "what a stage of it does"), described())
 
 
-def _print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal; elsewhere wide enough that no row breaks."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in heads:

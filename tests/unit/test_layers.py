@@ -14,7 +14,7 @@ LAYERS = [
     | {"redaction", "offline", "files", "locks", "signals", "differences", "contents"}
     | {"python_names", "python_source", "python_fields", "threads"},
     {"blocks", "kernels", "rewards", "pages"},
-    {"methods", "conditioning", "models"},
+    {"methods", "conditioning", "models", "suites"},
     {"config", "data", "rollout"},
     {"judging"},
     {"rewriting", "worlds", "trainers"},
@@ -34,6 +34,7 @@ BELOW = [
     ("ixt_rl.corpus", "ixt_rl.corpus.examples"),
     ("ixt_rl.run", "ixt_rl.run.stages"),
     ("ixt_rl.trainers", "ixt_rl.trainers.sip"),
+    ("ixt_rl.evaluation", "ixt_rl.evaluation.suites"),
 ]
 """(room, subfolder): files right in the room do not import what stands in the subfolder, but for its faces below."""
 

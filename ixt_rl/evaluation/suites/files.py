@@ -1,0 +1,122 @@
+"""Where a suite's rows lie: the public layouts of a folder of sets, found by name.
+
+DIR/<name>/test.jsonl                          Qwen2.5-Math's evaluation/data
+DIR/<name>/[main/|data/|...]test-00000-of-00001.parquet   a dataset of the hub, downloaded
+DIR/<name>.jsonl, DIR/<name>_test.jsonl        one file a set
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ixt_rl.blocks.checks import data_files
+from ixt_rl.data.readers import READERS, kind_of
+from ixt_rl.errors import DataError, did_you_mean
+from ixt_rl.suites import Suite
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(?:-[0-9a-f]+)?$")
+_SHOWN = 20
+
+
+def suite_files(suite: Suite, data: Path | None) -> list[Path]:
+    """The files that hold a suite's rows, in order; empty for a hub dataset.
+
+    Args:
+        suite: with a `path`, or with names that are looked for under `data`.
+        data: the folder of all sets, or the set's own.
+
+    Raises:
+        DataError: there is none, or no folder to look in; says what was looked for and what there is.
+    """
+    if suite.path is not None:
+        return _at_path(suite.path, data)
+    if data is None or not data.is_dir():
+        raise DataError(
+            f"suite {suite.name}: " + ("no folder of data" if data is None else f"{data} is no folder"),
+            reason="its rows come with no package; they lie in a folder of yours",
+            remedy="give --data DIR, with " + _looked_for(suite),
+        )
+    for place in _places(suite, data):
+        for split in suite.splits:
+            found = [_of_split(place, name, suite) for name in split]
+            if all(found):
+                return [file for files in found for file in files]
+    for name in map(_plain, suite.names):
+        for split in suite.splits:
+            found = [_loose(data, name, one, whole=len(split) == 1) for one in split]
+            if all(found):
+                return [file for files in found for file in files]
+    there = sorted(entry.name for entry in data.iterdir())
+    shown = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+    raise DataError(
+        f"suite {suite.name}: not in {data}",
+        reason=f"there is {shown or 'nothing'}",
+        remedy=did_you_mean(suite.names[0], there) + "looked for " + _looked_for(suite),
+    )
+
+
+def _at_path(path: str, data: Path | None) -> list[Path]:
+    """Files at a suite's own path, from the current folder or else from the folder of data."""
+    for base in (Path(), *([data] if data else [])):
+        given = base / Path(path).expanduser()
+        found = [Path(file) for file in data_files(str(given))]
+        if all(file.is_file() for file in found) and found:
+            return found
+    if kind_of(path) in READERS or not _is_hub_id(path):
+        raise DataError(f"{path}: no such file", reason="nothing is there", remedy="check the path")
+    return []
+
+
+def _is_hub_id(path: str) -> bool:
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not path.startswith(".")
+
+
+def _plain(name: str) -> str:
+    """A name as names are compared: `AIME_2024`, `aime-2024` and `aime2024` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _places(suite: Suite, data: Path) -> Iterable[Path]:
+    """Folders that may be the set's: of its names in order under `data` or an owner's folder there, then `data`."""
+    near = [entry for entry in sorted(data.iterdir()) if entry.is_dir()]
+    below = [entry for folder in near for entry in sorted(folder.iterdir()) if entry.is_dir()]
+    for name in map(_plain, suite.names):
+        for folder in (*near, *below, data):
+            if _plain(folder.name) == name:
+                yield folder
+                yield from (folder / config for config in suite.configs if (folder / config).is_dir())
+
+
+def _of_split(folder: Path, split: str, suite: Suite) -> list[Path]:
+    """Files of a split in the set's folder: `test.jsonl`, shards of it, or `<name>_test.jsonl`."""
+    wanted = {_plain(split), *(_plain(name) + _plain(split) for name in suite.names)}
+    by_kind: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        kind = kind_of(file.name)
+        if file.is_file() and kind in READERS:
+            stem = _SHARD.sub("", file.name[: -len(kind)])
+            if _plain(stem) in wanted:
+                by_kind.setdefault(kind, []).append(file)
+    return next((by_kind[kind] for kind in READERS if kind in by_kind), [])
+
+
+def _loose(data: Path, name: str, split: str, whole: bool) -> list[Path]:
+    """A file right in the folder of data: `<name>_test.jsonl`, or `<name>.jsonl` where one split is the set."""
+    wanted = [name + _plain(split), _plain(split) + name, *([name] if whole else [])]
+    files = [file for file in sorted(data.iterdir()) if file.is_file() and kind_of(file.name) in READERS]
+    for stem in wanted:
+        for kind in READERS:
+            found = [
+                f for f in files if kind_of(f.name) == kind and _plain(_SHARD.sub("", f.name[: -len(kind)])) == stem
+            ]
+            if found:
+                return found
+    return []
+
+
+def _looked_for(suite: Suite) -> str:
+    name, split = suite.names[0], suite.splits[0][0]
+    others = f" (or {', '.join(suite.names[1:])})" if suite.names[1:] else ""
+    return f"{name}/{split}.jsonl, {name}/{split}-00000-of-00001.parquet, {name}.jsonl or {name}_{split}.jsonl{others}"

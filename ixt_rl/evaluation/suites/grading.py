@@ -1,0 +1,105 @@
+"""Completions of a suite's rows -> right, wrong or undecided, with what was extracted and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ixt_rl.errors import DataError
+from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
+from ixt_rl.rewards import Gold, MathReward, parse_gold
+from ixt_rl.rewards.math.spelling import canonical
+from ixt_rl.rewards.math.verifier import SHOWN_CHARS
+from ixt_rl.suites import Preset, Suite
+from ixt_rl.types import Verdict
+
+BAD_GOLD = "bad gold"
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A graded completion.
+
+    Args:
+        verdict: what the suite's rule says.
+        why: the rule that decided, or why nothing could be.
+        extracted: the final answer that was judged, as text; None where the completion gives none, which is wrong.
+    """
+
+    verdict: Literal["right", "wrong", "undecided"]
+    why: str
+    extracted: str | None
+
+    @property
+    def score(self) -> float | None:
+        """1 right, 0 wrong, None undecided."""
+        return {"right": 1.0, "wrong": 0.0}.get(self.verdict)
+
+
+class SuiteGrader:
+    """A suite's rule, with the answer looked for where the preset says.
+
+    Args:
+        suite, preset: which.
+        reward: a `MathReward` of other limits; by default one with the suite's tolerance and the preset's `extract`.
+    """
+
+    def __init__(self, suite: Suite, preset: Preset, reward: MathReward | None = None):
+        self.suite = suite
+        self.reward = reward or MathReward(
+            extract=preset.extract,
+            last_line=preset.last_line,
+            tolerance=suite.grading.tolerance,
+            on_bad_gold="drop",
+        )
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[Graded]:
+        """Grade B completions.
+
+        Args:
+            rows: B rows as `find_rows` gives them, one a text.
+            texts: B completions as text, without end tokens.
+        """
+        extracted = [self.reward.extracted(text) for text in texts]
+        if self.suite.kind == "choice":
+            return [self._choice(row, answer) for row, answer in zip(rows, extracted, strict=True)]
+        golds = [_gold(row) for row in rows]
+        verdicts = self.reward.judge(extracted, golds, [row["question"] for row in rows])
+        return [_graded(verdict, answer, row) for verdict, answer, row in zip(verdicts, extracted, rows, strict=True)]
+
+    def answer_key(self, row: Mapping[str, Any], extracted: str | None) -> str | None:
+        """What equal answers have in common, for votes: a choice's label, or the canonical spelling."""
+        if extracted is None:
+            return None
+        if self.suite.kind == "choice" and row["choices"]:
+            return chosen(extracted, row["choices"], self.reward).label or extracted.strip()
+        return canonical(extracted)
+
+    def _choice(self, row: Mapping[str, Any], answer: str | None) -> Graded:
+        if row["bad_gold"]:
+            return Graded("undecided", f"{BAD_GOLD}: {row['bad_gold']}", answer)
+        if answer is None:
+            return Graded("wrong", "no final answer", None)
+        found: NamedChoice = chosen(answer, row["choices"], self.reward)
+        if found.label is None:
+            return Graded("wrong" if found.decided else "undecided", found.why, answer)
+        return Graded("right" if found.label == row["answer"] else "wrong", f"{found.why}: {found.label}", answer)
+
+
+def _gold(row: Mapping[str, Any]) -> Gold | None:
+    if row["bad_gold"]:
+        return None
+    try:
+        return parse_gold(row["answer"])
+    except DataError:
+        return None
+
+
+def _graded(verdict: Verdict, answer: str | None, row: Mapping[str, Any]) -> Graded:
+    label: Literal["right", "wrong", "undecided"] = verdict.label  # type: ignore[assignment]
+    if row["bad_gold"]:
+        return Graded(label, f"{BAD_GOLD}: {row['bad_gold']}", answer)
+    shown = answer or ""
+    shown = shown if len(shown) <= SHOWN_CHARS else shown[: SHOWN_CHARS - 3] + "..."
+    return Graded(label, verdict.evidence.removesuffix(f": {shown}"), answer)

@@ -1,0 +1,96 @@
+"""Suite and preset files: what ships is right, what is wrong in one's own is said, every problem of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ixt_rl.errors import ConfigError
+from ixt_rl.evaluation.suites import find_rows, plan_of, prompts_of
+from ixt_rl.suites import load_preset, load_suite, preset_names, shipped_preset, shipped_suite, suite_names
+
+OF_THE_PAPER = ("math500", "minerva", "olympiadbench", "college_math", "amc23", "aime24", "aime25")
+WORDS = ("gsm8k", "svamp", "asdiv", "mawps", "tabmwp", "gaokao2023en", "mmlu_stem", "sat_math")
+
+
+def test_all_that_ships_loads_and_is_called_as_its_file():
+    assert {*OF_THE_PAPER, *WORDS} <= set(suite_names())
+    for name in suite_names():
+        suite = load_suite(name)
+        assert suite.name == name and suite.title and suite.about.endswith(".") and (suite.rows or name == "tabmwp")
+        assert set(suite.settings) <= set(preset_names()), name
+    assert set(preset_names()) == {"paper", "qwen25-math-cot", "qwen-boxed", "cot", "lm-eval", "lighteval"}
+    for name in preset_names():
+        assert load_preset(name).name == name and load_preset(name).about
+
+
+def test_the_papers_setting():
+    paper = load_preset("paper")
+    assert (paper.temperature, paper.top_p) == (0.6, 0.95)
+    samples = {name: plan_of(load_suite(name), paper).samples for name in suite_names()}
+    assert {name for name, count in samples.items() if count == 32} == {"amc23", "aime24", "aime25"}
+    assert set(samples.values()) == {1, 32}
+
+
+def test_every_problem_of_a_file_is_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nnmaes: [x]\nnames: [x]\nrows: many\ngold:\n  - {field: a, froms: hashes}\nname: two\n")
+    with pytest.raises(ConfigError) as error:
+        load_suite(file)
+    text = str(error.value)
+    assert "4 problems" in text
+    for part in (
+        "nmaes (line 2): unknown key; did you mean `names`",
+        "rows (line 4)",
+        "did you mean `form`",
+        "written twice",
+    ):
+        assert part in text, text
+    file.write_text("name: mine\n")
+    with pytest.raises(ConfigError, match="neither `names` nor `path`"):
+        load_suite(file)
+    file.write_text("name: mine\nprompt: no question\n")
+    with pytest.raises(ConfigError, match=r"show \{question\}"):
+        load_preset(file)
+    file.write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="a suite is a block of keys"):
+        load_suite(file)
+    with pytest.raises(ConfigError, match="did you mean `paper`"):
+        load_preset("papper")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_suite("nowhere.yaml")
+
+
+def test_a_suite_of_ones_own_finds_files_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text('{"q": "1+1?", "a": "2"}\n')
+    (tmp_path / "shots.jsonl").write_text('{"q": "2+2?", "a": "4"}\n')
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\npath: rows.jsonl\nshots: shots.jsonl\nquestion: ['{q}']\ngold: [{field: a}]\n"
+        "settings:\n  cot: {shots: 1}\n"
+    )
+    found = find_rows(load_suite(file))
+    assert prompts_of(found.suite, load_preset("cot"), found.rows, found.shots) == [
+        "Question: 2+2?\nAnswer: 4\n\n\nQuestion: 1+1?\nAnswer:"
+    ]
+    assert prompts_of(found.suite, load_preset("paper"), found.rows, found.shots) == ["1+1?\n"]
+
+
+def test_shipped_files_are_copies_to_start_from(tmp_path):
+    for name in suite_names():
+        file = tmp_path / f"{name}.yaml"
+        file.write_bytes(shipped_suite(name).read_bytes())
+        assert load_suite(file) == load_suite(name)
+    for name in preset_names():
+        file = tmp_path / f"{name}.yaml"
+        file.write_bytes(shipped_preset(name).read_bytes())
+        assert load_preset(file) == load_preset(name)
+
+
+def test_no_torch_is_imported():
+    code = (
+        "import sys, ixt_rl.suites as s; [s.load_suite(n) for n in s.suite_names()]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

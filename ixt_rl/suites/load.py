@@ -16,6 +16,9 @@ from ixt_rl.suites.preset import Preset
 from ixt_rl.suites.suite import GoldField, Grading, Skip, Suite, SuiteSetting, SuiteShot
 from ixt_rl.yaml_io import MOST_BYTES, parse_yaml
 
+ENDINGS = (*DATA_ENDINGS, ".csv")
+"""How files of rows may end."""
+
 _HOME = Path(__file__).parent
 T = TypeVar("T", Suite, Preset)
 
@@ -63,7 +66,8 @@ def load_suite(word: str | os.PathLike[str], fields: Sequence[str] = ()) -> Suit
     """A suite by what a user writes: a shipped one's name, a YAML file, a file of rows, or a hub dataset's id.
 
     Args:
-        word: `gsm8k`; `mine.yaml`; `FILE.jsonl` (.json, .parquet, either JSON may be .gz); `owner/name`.
+        word: `gsm8k`; `mine.yaml`; `FILE.jsonl` (.json, .parquet, .csv, either JSON may be .gz), a folder or a pattern
+            of such files; `owner/name`.
         fields: `question=problem`, `answer=gold`, `choices=options`, `id=...`, `cluster=...`: fields of the rows in
             place of the suite's own.
 
@@ -74,9 +78,13 @@ def load_suite(word: str | os.PathLike[str], fields: Sequence[str] = ()) -> Suit
     path = Path(given).expanduser()
     if given.endswith((".yaml", ".yml")):
         suite = _read(path, Suite)
-    elif given in suite_names() and not path.is_file():
+    elif given in suite_names():
         suite = _shipped_suites(given)
-    elif given.endswith(DATA_ENDINGS) or (given.count("/") == 1 and not given.startswith((".", "/", "~"))):
+    elif (
+        given.endswith(DATA_ENDINGS)
+        or path.is_dir()
+        or (given.count("/") == 1 and not given.startswith((".", "/", "~")))
+    ):
         suite = Suite(name=_name_of(given), path=given, splits=[["test"]])
     else:
         shipped_suite(given)  # says what there is
@@ -126,7 +134,7 @@ def with_fields(suite: Suite, fields: Sequence[str]) -> Suite:
 def _name_of(given: str) -> str:
     """A name for a file of rows or a hub dataset."""
     stem = Path(given).name
-    for ending in sorted(DATA_ENDINGS, key=len, reverse=True):
+    for ending in sorted(ENDINGS, key=len, reverse=True):
         stem = stem.removesuffix(ending)
     return (
         "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem).strip(

@@ -15,7 +15,18 @@ Form = Literal["auto", "plain", "hashes", "last-box", "first", "letter", "index"
 SOURCES = ("question", "problem", "Question", "Problem", "input", "prompt", "query")
 """Fields of a question, where a suite names none."""
 
-GOLDS = ("answer", "Answer", "final_answer", "ground_truth", "gold", "target", "label", "solution", "Solution")
+GOLDS = (
+    "answer",
+    "Answer",
+    "final_answer",
+    "ground_truth",
+    "gold",
+    "target",
+    "reward_model.ground_truth",
+    "label",
+    "solution",
+    "Solution",
+)
 """Fields of a gold answer, where a suite names none."""
 
 CHOICES = ("choices", "options", "Options")
@@ -107,6 +118,10 @@ class Suite(Strict):
     choices: list[str | list[str]] = Field(
         [*CHOICES, ["A", "B", "C", "D", "E"], ["A", "B", "C", "D"]],
         description="of a suite of rule choice, alternatives: a field with all of them, or a field for each",
+    )
+    shuffle: bool = Field(
+        False,
+        description="choices of a column each are put in an order drawn from their texts: the first one is right",
     )
     id: list[str] = ["unique_id", "id", "ID", "idx", "qid", "question_id", "pid", "problem_idx"]
     cluster: list[str] = Field([], description="questions with an equal value of this field share a source")

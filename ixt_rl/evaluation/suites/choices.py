@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ixt_rl.data.fields import MISSING, as_text, find, is_missing, plain
 from ixt_rl.errors import DataError
+from ixt_rl.suites import Suite
 from ixt_rl.suites.suite import Form
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -28,24 +30,31 @@ class Choices:
     lettered: str
 
 
-def choices_of(row: Mapping[str, Any], named: Sequence[str | list[str]], place: str) -> Choices | None:
-    """The choices of a row by the first of the alternatives that it has; None where it has none.
+def choices_of(row: Mapping[str, Any], suite: Suite, place: str) -> Choices | None:
+    """The choices of a row by the first of the suite's alternatives that it has; None where it has none.
+
+    An alternative is a field with all choices, or a list of fields with one each, of which the last ones may be empty.
 
     Args:
-        named: a field with all choices, or a list of fields with one each, of which the last ones may be empty.
         place: file and row, for errors.
 
     Raises:
         DataError: a field is there and holds no choices that can be told apart.
     """
-    for one in named:
+    if suite.kind != "choice":
+        return None
+    for one in suite.choices:
         if isinstance(one, list):
             values = [find(row, name) for name in one]
             while values and is_missing(values[-1]):
                 values.pop()
             if len(values) < 2 or any(map(is_missing, values)):
                 continue
-            return _labelled(dict(zip(LETTERS, (as_text(value, place) for value in values), strict=False)))
+            texts = [as_text(value, place).strip() for value in values]
+            if suite.shuffle:
+                drawn = random.Random("\n".join(texts))
+                drawn.shuffle(texts)
+            return _labelled(dict(zip(LETTERS, texts, strict=False)))
         value = find(row, one)
         if not is_missing(value):
             return _read(value, f"{place}: {one}")

@@ -12,20 +12,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ixt_rl.blocks.checks import data_files
-from ixt_rl.data.readers import READERS, kind_of
+from ixt_rl.data.readers import kind_of
 from ixt_rl.errors import DataError, did_you_mean
+from ixt_rl.evaluation.suites.readers import KINDS
 from ixt_rl.suites import Suite
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(?:-[0-9a-f]+)?$")
 _SHOWN = 20
 
 
-def suite_files(suite: Suite, data: Path | None) -> list[Path]:
+def suite_files(suite: Suite, data: Path | None, *, whole: bool = True) -> list[Path]:
     """The files that hold a suite's rows, in order; empty for a hub dataset.
 
     Args:
         suite: with a `path`, or with names that are looked for under `data`.
         data: the folder of all sets, or the set's own.
+        whole: a file of the set's name alone counts, where a set is one split.
 
     Raises:
         DataError: there is none, or no folder to look in; says what was looked for and what there is.
@@ -40,12 +42,12 @@ def suite_files(suite: Suite, data: Path | None) -> list[Path]:
         )
     for place in _places(suite, data):
         for split in suite.splits:
-            found = [_of_split(place, name, suite) for name in split]
+            found = [_of_split(place, one, suite, whole and len(split) == 1) for one in split]
             if all(found):
                 return [file for files in found for file in files]
     for name in map(_plain, suite.names):
         for split in suite.splits:
-            found = [_loose(data, name, one, whole=len(split) == 1) for one in split]
+            found = [_loose(data, name, one, whole and len(split) == 1) for one in split]
             if all(found):
                 return [file for files in found for file in files]
     there = sorted(entry.name for entry in data.iterdir())
@@ -64,7 +66,7 @@ def _at_path(path: str, data: Path | None) -> list[Path]:
         found = [Path(file) for file in data_files(str(given))]
         if all(file.is_file() for file in found) and found:
             return found
-    if kind_of(path) in READERS or not _is_hub_id(path):
+    if kind_of(path) in KINDS or not _is_hub_id(path):
         raise DataError(f"{path}: no such file", reason="nothing is there", remedy="check the path")
     return []
 
@@ -84,33 +86,36 @@ def _places(suite: Suite, data: Path) -> Iterable[Path]:
     below = [entry for folder in near for entry in sorted(folder.iterdir()) if entry.is_dir()]
     for name in map(_plain, suite.names):
         for folder in (*near, *below, data):
-            if _plain(folder.name) == name:
-                yield folder
-                yield from (folder / config for config in suite.configs if (folder / config).is_dir())
+            if _plain(folder.name.rpartition("--")[2]) == name:
+                cached = sorted(folder.glob("snapshots/*"))  # of the hub's cache: by revision
+                for place in cached or [folder]:
+                    yield place
+                    yield from (place / config for config in suite.configs if (place / config).is_dir())
 
 
-def _of_split(folder: Path, split: str, suite: Suite) -> list[Path]:
-    """Files of a split in the set's folder: `test.jsonl`, shards of it, or `<name>_test.jsonl`."""
-    wanted = {_plain(split), *(_plain(name) + _plain(split) for name in suite.names)}
-    by_kind: dict[str, list[Path]] = {}
-    for file in sorted(folder.iterdir()):
-        kind = kind_of(file.name)
-        if file.is_file() and kind in READERS:
-            stem = _SHARD.sub("", file.name[: -len(kind)])
-            if _plain(stem) in wanted:
-                by_kind.setdefault(kind, []).append(file)
-    return next((by_kind[kind] for kind in READERS if kind in by_kind), [])
+def _of_split(folder: Path, split: str, suite: Suite, whole: bool) -> list[Path]:
+    """Files of a split in the set's folder: `test.jsonl`, shards of it, `<name>_test.jsonl`, or `<name>.jsonl`."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and kind_of(file.name) in KINDS]
+    names = [_plain(name) for name in suite.names]
+    for wanted in ([_plain(split), *(name + _plain(split) for name in names)], names if whole else []):
+        for kind in KINDS:
+            found = [file for file in files if kind_of(file.name) == kind and _stem(file) in wanted]
+            if found:
+                return found
+    return []
+
+
+def _stem(file: Path) -> str:
+    """What a file is called, without its ending and the number of its shard."""
+    return _plain(_SHARD.sub("", file.name[: -len(kind_of(file.name))]))
 
 
 def _loose(data: Path, name: str, split: str, whole: bool) -> list[Path]:
     """A file right in the folder of data: `<name>_test.jsonl`, or `<name>.jsonl` where one split is the set."""
-    wanted = [name + _plain(split), _plain(split) + name, *([name] if whole else [])]
-    files = [file for file in sorted(data.iterdir()) if file.is_file() and kind_of(file.name) in READERS]
-    for stem in wanted:
-        for kind in READERS:
-            found = [
-                f for f in files if kind_of(f.name) == kind and _plain(_SHARD.sub("", f.name[: -len(kind)])) == stem
-            ]
+    files = [file for file in sorted(data.iterdir()) if file.is_file() and kind_of(file.name) in KINDS]
+    for stem in [name + _plain(split), _plain(split) + name, *([name] if whole else [])]:
+        for kind in KINDS:
+            found = [file for file in files if kind_of(file.name) == kind and _stem(file) == stem]
             if found:
                 return found
     return []

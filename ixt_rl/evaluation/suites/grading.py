@@ -62,17 +62,22 @@ class SuiteGrader:
             texts: B completions as text, without end tokens.
         """
         extracted = [self.reward.extracted(text) for text in texts]
-        if self.suite.kind == "choice":
-            return [self._choice(row, answer) for row, answer in zip(rows, extracted, strict=True)]
-        golds = [_gold(row) for row in rows]
-        verdicts = self.reward.judge(extracted, golds, [row["question"] for row in rows])
-        return [_graded(verdict, answer, row) for verdict, answer, row in zip(verdicts, extracted, rows, strict=True)]
+        found = [
+            self._choice(row, answer) if row["choices"] else None for row, answer in zip(rows, extracted, strict=True)
+        ]
+        math = [at for at, one in enumerate(found) if one is None]
+        verdicts = self.reward.judge(
+            [extracted[at] for at in math], [_gold(rows[at]) for at in math], [rows[at]["question"] for at in math]
+        )
+        for at, verdict in zip(math, verdicts, strict=True):
+            found[at] = _graded(verdict, extracted[at], rows[at])
+        return [one for one in found if one is not None]
 
     def answer_key(self, row: Mapping[str, Any], extracted: str | None) -> str | None:
         """What equal answers have in common, for votes: a choice's label, or the canonical spelling."""
         if extracted is None:
             return None
-        if self.suite.kind == "choice" and row["choices"]:
+        if row["choices"]:
             return chosen(extracted, row["choices"], self.reward).label or extracted.strip()
         return canonical(extracted)
 

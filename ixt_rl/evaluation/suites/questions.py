@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from ixt_rl.data.fields import as_text, find, is_missing, plain
+from ixt_rl.data.fields import as_messages, as_text, find, is_missing, plain
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.suites.choices import Choices
 from ixt_rl.suites.suite import fields_of
@@ -39,6 +39,8 @@ class _Row(Mapping[str, Any]):
         if name in self.shown:
             return self.shown[name]
         value = find(self.row, name)
+        if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+            return as_messages(value, f"{self.place}: {name}")[-1]["content"]  # what the user asks
         if isinstance(value, list):
             return str(plain(value))  # as the field's harnesses print a list of choices
         return as_text(value, f"{self.place}: {name}")

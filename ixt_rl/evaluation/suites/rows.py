@@ -6,7 +6,6 @@ files of the suite --read--> rows --keep, skip--> question, choices, gold --> ro
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.data.fields import MISSING, Written, as_golds, as_text, find, is_missing, names_of, plain
-from ixt_rl.data.readers import READERS, Cursor, kind_of, read_hub
+from ixt_rl.data.fields import MISSING, as_golds, as_text, find, is_missing, names_of, plain
+from ixt_rl.data.readers import Cursor, read_hub
 from ixt_rl.errors import DataError, did_you_mean
 from ixt_rl.evaluation.suites.choices import Choices, choices_of, gold_label
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.evaluation.suites.questions import question_of
+from ixt_rl.evaluation.suites.readers import rows_of
 from ixt_rl.rewards import final_answer, parse_gold
 from ixt_rl.suites import Suite
 from ixt_rl.suites.suite import GoldField, SuiteShot
@@ -83,7 +83,7 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     if not found:
         raise _nothing(suite, files, seen, dropped)
     notes = _identify(found, suite)
-    _bad_golds(found, suite)
+    _bad_golds(found)
     if suite.rows is not None and len(found) != suite.rows:
         notes.append(f"{len(found)} rows, where {suite.rows} are expected")
     if dropped:
@@ -104,38 +104,8 @@ def _raw_rows(suite: Suite, files: Sequence[Path]) -> Iterator[tuple[str, Mappin
         for number, row in enumerate(read_hub(suite.path, suite.hub_name, suite.splits[0][0], Cursor())):
             yield f"{suite.path} row {number}", row
     for file in files:
-        cursor = Cursor()
-        objects = _of_object(file)
-        rows = READERS[kind_of(file.name)](str(file), cursor, _columns(file), Written) if objects is None else objects
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows_of(file)):
             yield f"{file} row {number}", row
-
-
-def _of_object(file: Path) -> list[Mapping[str, Any]] | None:
-    """Rows of a .json file that is one object: of ids and rows, or with the rows in one of its entries."""
-    if kind_of(file.name) != ".json":
-        return None
-    try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"), parse_float=Written)
-    except ValueError:
-        return None  # JSON lines, or no JSON: the reader of such files says which
-    if not isinstance(value, dict):
-        return None
-    lists = [one for one in value.values() if isinstance(one, list) and one and all(isinstance(r, dict) for r in one)]
-    if len(lists) == 1:
-        return lists[0]
-    if value and all(isinstance(one, dict) for one in value.values()):
-        return [{"id": key, **one} for key, one in value.items()]
-    return None
-
-
-def _columns(file: Path) -> list[str]:
-    """Columns of a Parquet file but for images and other bytes, which no suite reads."""
-    if kind_of(file.name) != ".parquet":
-        return []
-    from pyarrow.parquet import read_schema
-
-    return [column.name for column in read_schema(file) if "binary" not in str(column.type)]
 
 
 def _left_out(row: Mapping[str, Any], suite: Suite) -> str | None:
@@ -155,9 +125,7 @@ def _left_out(row: Mapping[str, Any], suite: Suite) -> str | None:
 
 def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | str:
     """The row as it is asked and graded, or what it lacks."""
-    choices = choices_of(row, suite.choices, place) if suite.kind == "choice" else None
-    if suite.kind == "choice" and choices is None:
-        return "no choices"
+    choices = choices_of(row, suite, place)
     question = question_of(row, suite.question, choices, place)
     if not question:
         return "no question"
@@ -181,6 +149,13 @@ def _gold(row: Mapping[str, Any], suite: Suite, choices: Choices | None, place: 
             continue
         if one.form == "first" and isinstance(value, list):
             value = value[0]
+        if suite.kind == "choice" and choices is None:
+            letter = re.fullmatch(r"\s*[$(]*([A-Za-z])[)$.]*\s*", str(value))
+            return (
+                (letter[1].upper(), None)
+                if letter
+                else (str(plain(value)), "it is no letter, and there are no choices")
+            )
         if choices is not None:
             try:
                 return gold_label(value, one.form, choices), None
@@ -205,11 +180,11 @@ def _answer(text: str, gold: GoldField) -> str | None:
     return text.strip() or None
 
 
-def _bad_golds(rows: Sequence[dict[str, Any]], suite: Suite) -> None:
+def _bad_golds(rows: Sequence[dict[str, Any]]) -> None:
     """Marks the golds that the math reward cannot judge."""
-    if suite.kind != "math":
-        return
     for row in rows:
+        if row["choices"] or row["bad_gold"]:
+            continue
         try:
             parse_gold(row["answer"])
         except DataError as error:
@@ -248,12 +223,12 @@ def _shots(suite: Suite, data: Path | None) -> list[SuiteShot]:
         files = [Path(suite.shots)]
     else:
         try:
-            files = suite_files(suite.model_copy(update={"splits": [[suite.shots]]}), data)
+            files = suite_files(suite.model_copy(update={"splits": [[suite.shots]]}), data, whole=False)
         except DataError:
             return []  # `setting_notes` says how many are shown of how many
     found = []
     for place, row in _raw_rows(suite, files):
-        choices = choices_of(row, suite.choices, place) if suite.kind == "choice" else None
+        choices = choices_of(row, suite, place)
         question = question_of(row, ["{question}"] if choices is None else suite.question, choices, place)
         question = question or question_of(row, suite.question, choices, place)
         answers = (find(row, name) for name in ("solution", *(one.field for one in suite.gold)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.evaluation.suites import find_rows
-from ixt_rl.suites import load_suite, suite_names
+from ixt_rl.evaluation.suites import find_rows, prompts_of
+from ixt_rl.suites import load_preset, load_suite, suite_names
 
 
 def write(file: Path, rows: Any) -> None:
@@ -24,6 +25,11 @@ def write(file: Path, rows: Any) -> None:
         write_table(Table.from_pylist(rows), file)
     elif file.name.endswith(".jsonl.gz"):
         file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    elif file.suffix == ".csv":
+        with file.open("w", newline="") as opened:
+            table = csv.DictWriter(opened, rows[0])
+            table.writeheader()
+            table.writerows(rows)
     elif file.suffix == ".json":
         file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     else:
@@ -105,6 +111,18 @@ def test_the_first_rows_alone(tmp_path):
     assert found.rows[2]["fields"]["answer"] == 2
 
 
+def test_worked_examples_come_from_the_train_split_and_never_from_the_test_rows(tmp_path):
+    write(tmp_path / "gsm8k.jsonl", [{"question": "q", "answer": "#### 1"}])
+    assert list(find_rows(load_suite("gsm8k"), tmp_path).shots) == []
+    write(tmp_path / "gsm8k_train.jsonl", [{"question": f"q{n}", "answer": f"so\n#### {n}"} for n in range(9)])
+    found = find_rows(load_suite("gsm8k"), tmp_path)
+    assert (found.shots[8].question, found.shots[8].answer) == ("q8", "so\n#### 8")
+    (prompt,) = prompts_of(found.suite, load_preset("lm-eval"), found.rows, found.shots)
+    assert prompt.startswith("Question: q0\nAnswer: so\n#### 0\n\nQuestion: q1") and prompt.endswith(
+        "4\n\nQuestion: q\nAnswer:"
+    )
+
+
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(DataError, match=r"give --data DIR, with gsm8k/test\.jsonl"):
         find_rows(load_suite("gsm8k"))
@@ -152,6 +170,10 @@ def test_any_file_by_mapping(tmp_path):
     assert (row["question"], row["answer"], row["id"]) == ("q?", "3", "k1")
     suite = load_suite(tmp_path / "mine.jsonl", ["question=Solve: {task.text}", "answer=gold"])
     assert find_rows(suite).rows[0]["question"] == "Solve: q?"
+    row = {"prompt": [{"role": "user", "content": "q?"}], "reward_model": {"ground_truth": "3"}, "data_source": "d"}
+    write(tmp_path / "rows" / "part-0.parquet", [row])
+    (found,) = find_rows(load_suite(tmp_path / "rows")).rows  # as verl's data sets are
+    assert (found["question"], found["answer"]) == ("q?", "3")
     with pytest.raises(ConfigError, match="did you mean `answer`"):
         load_suite(tmp_path / "mine.jsonl", ["anwser=gold"])
     with pytest.raises(DataError, match="no such file"):

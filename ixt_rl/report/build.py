@@ -6,17 +6,13 @@ run folder -> read_run -> results, drawings, samples -> report.html.j2 -> report
 from __future__ import annotations
 
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import write_text
 from ixt_rl.methods.registry import SPECS
 from ixt_rl.pages.drawing import Drawing
-from ixt_rl.pages.templates import environment
 from ixt_rl.report import arms
 from ixt_rl.report import side_by_side as compare
 from ixt_rl.report.figures import documents as arm_plots
@@ -34,9 +30,10 @@ from ixt_rl.report.results import (
     status,
 )
 from ixt_rl.report.run_folder import RunRecord, finals, number, read_run, unique
-from ixt_rl.report.samples import sample_pairs, shown
+from ixt_rl.report.samples import sample_pairs
 from ixt_rl.report.sentences import arms as arm_words
 from ixt_rl.report.sentences import describe, listed, uncertainty
+from ixt_rl.report.templates import report_environment
 
 
 def build_report(folder: Path) -> Path:
@@ -54,7 +51,7 @@ def build_report(folder: Path) -> Path:
     plotter = Plotter(run, folder / "plots")
     views = run.views
     page = (
-        _environment()
+        report_environment()
         .get_template("report.html.j2")
         .render(
             run=run,
@@ -126,7 +123,7 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
     runs = compare.named([read_run(Path(folder)) for folder in folders], [Path(folder) for folder in folders])
     groups = compare.side_by_side(runs)
     page = (
-        _environment()
+        report_environment()
         .get_template("comparison.html.j2")
         .render(
             title="Comparison of " + ", ".join(runs),
@@ -190,12 +187,6 @@ def _seed_tables(groups: list[ViewTable]) -> list[tuple[str, str, list[str], lis
     return tables
 
 
-def _duration(seconds: float) -> str:
-    """75.2 -> `1 min 15 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _notes(run: RunRecord) -> list[tuple[str, str]]:
     found = []
     for stage in run.stages:
@@ -252,18 +243,6 @@ def _prompt_lengths(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
 
 def _present(drawings) -> list[Drawing]:
     return [drawing for drawing in drawings if drawing is not None]
-
-
-def _environment() -> Environment:
-    return environment(
-        Path(__file__).parent,
-        shown=shown,
-        duration=_duration,
-        score_name=arms.score_name,
-        groupby_runs=lambda columns: [
-            (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
-        ],
-    )
 
 
 def _write(path: Path, page: str) -> Path:

@@ -10,6 +10,7 @@ from ixt_rl.blocks.earlier_names import ENGINE_KEYS, RUN_KEYS, STAGE_KEYS, metri
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.files import read_json
 from ixt_rl.methods.registry import SPECS
+from ixt_rl.report.overlaps import overlaps_of
 from ixt_rl.yaml_io import parse_yaml
 
 _OF_METHODS = tuple(spec.block for spec in SPECS if spec.block)
@@ -60,6 +61,8 @@ def read_summary(path: Path, unreadable: list[str]) -> dict[str, Any]:
         {key: metrics_of_now(value) if key in _METRICS and value else value for key, value in stage.items()}
         for stage in stages
     ]
+    if summary.get("overlap") is not None:
+        summary["overlap"] = overlaps_of(summary["overlap"], left_out)
     _say_left_out(path.name, left_out, unreadable)
     return summary
 

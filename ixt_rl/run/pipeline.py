@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ixt_rl.blocks.rows import with_folders
 from ixt_rl.config.load import dump_yaml, resolved
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.errors import ConfigError, IxtRlError
+from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.files import readable, write_text
 from ixt_rl.import_path import load
 from ixt_rl.locks import locked
@@ -122,9 +122,21 @@ def _tell(config: RunConfig, folder: RunFolder, console: RunConsole, reason: str
     from ixt_rl.report.table import summary_table
 
     folder.gather()
+    _note_overlap(config, folder, console)
     summary = summarise(config, folder, reason, time.monotonic() - started)
     report = build_report(folder.path)
     console.finish(summary_table(summary), report)
+
+
+def _note_overlap(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
+    """Looks for the run's test questions in what it trained on, where the files are (still) there."""
+    from ixt_rl.run.overlap import note_overlap, overlap_notes
+
+    try:
+        for said in overlap_notes(note_overlap(config, folder)):
+            console.note(said)
+    except (DataError, OSError) as error:  # the stage that reads the file has said so, too
+        console.note(f"test questions were not looked for in what was trained on: {readable(error) or error}")
 
 
 def _why(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.overlap import OVERLAP
 from ixt_rl.run.precision import KEPT
 
 
@@ -32,6 +33,7 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         "stages": stages,
         "expectations": [_check(expectation, folder, run) for expectation in config.expect],
         **_precision(config, folder),
+        **_overlap(folder),
         "claims": [{**_check(claim, folder, run), "says": claim.says} for claim in config.claims],
     }
     write_json(folder.path / "summary.json", summary, indent=1)
@@ -42,6 +44,12 @@ def _precision(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """What `model.dtype: auto` was measured by, where that is the run's dtype."""
     kept = read_json(folder.path / KEPT)
     return {"precision": kept} if kept and kept["dtype"] == config.model.dtype else {}
+
+
+def _overlap(folder: RunFolder) -> dict[str, Any]:
+    """Which test questions stand in what was trained on, where any set of them is a file's."""
+    found = read_json(folder.path / OVERLAP)
+    return {"overlap": found["measured"]} if found else {}
 
 
 def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:

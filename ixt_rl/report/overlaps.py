@@ -1,0 +1,46 @@
+"""The part of summary.json on test questions in the training data, as far as it is whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_COUNTS = ("questions", "exact", "whole", "half", "any")
+
+
+def overlaps_of(value: Any, left_out: list[str]) -> list[dict[str, Any]]:
+    """The entries that a page can show; "overlap" goes to `left_out` where one cannot be.
+
+    Args:
+        value: of the key `overlap`, as `ixt_rl.run.overlap.note_overlap` measures it.
+        left_out: names of damaged keys.
+    """
+    entries = value if isinstance(value, list) else [value]
+    whole = [entry for entry in entries if _is_whole(entry)]
+    if len(whole) < len(entries):
+        left_out.append("overlap")
+    return whole
+
+
+def _is_whole(entry: Any) -> bool:
+    found = entry.get("overlap") if isinstance(entry, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(entry.get(name), list) for name in ("trained", "left_out")):
+        return False
+    suites, read = found.get("suites"), found.get("read")
+    return (
+        isinstance(suites, dict)
+        and isinstance(read, dict)
+        and all(isinstance(counts, dict) and isinstance(counts.get("words"), int) for counts in read.values())
+        and isinstance(found.get("n"), int)
+        and isinstance(found.get("normalisation"), str)
+        and isinstance(found.get("whole"), bool)
+        and all(_is_counts(counts) for counts in suites.values())
+    )
+
+
+def _is_counts(counts: Any) -> bool:
+    return (
+        isinstance(counts, dict)
+        and all(isinstance(counts.get(name), int) for name in _COUNTS)
+        and "mean_share" in counts
+        and isinstance(counts["mean_share"], float | int | None)
+    )

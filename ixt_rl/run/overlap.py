@@ -1,0 +1,142 @@
+"""Which of a run's own test questions stand in what it trained on: overlap.json of the run, for its report.
+
+    files that stages are measured on --questions--> index      files that led to the measured model --texts--> counts
+
+Rows that are set aside of a training file (`data.eval_rows`) are other rows, and may still ask the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ixt_rl.blocks.data import FileDataBlock, problem_files
+from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.rows import with_folders
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.contents import state_of
+from ixt_rl.data.fields import question_text
+from ixt_rl.data.questions import load_problems
+from ixt_rl.data.readers import READERS, kind_of
+from ixt_rl.evaluation.contamination.counts import summary_of
+from ixt_rl.evaluation.contamination.overlap import QuestionIndex
+from ixt_rl.evaluation.contamination.training_texts import TrainingText, training_texts
+from ixt_rl.files import read_json, write_json
+from ixt_rl.methods.registry import AnyStage, spec_of
+from ixt_rl.run.folder import RunFolder
+
+OVERLAP = "overlap.json"
+MOST_WORDS = 10_000_000
+"""Words of training text that are looked at: some seconds. `ixt-rl contamination` reads any number."""
+
+
+def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
+    """Writes overlap.json into the run's folder and returns it; None where nothing is measured on files.
+
+    Not done again where neither the run's data blocks nor their files have changed.
+
+    Returns:
+        `measured`: one entry for each set of test questions that a trained model is measured on, with the stages that
+        train it (`trained`), the figures of `summary_of` (`overlap`), and what was not looked at (`left_out`).
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    stages = [with_folders(stage, folder.rows_of(config)) for stage in config.stages]
+    lines: dict[tuple[str, ...], dict[str, FileDataBlock]] = {}
+    for stage in stages:
+        trained = tuple(one.name for one in reversed(config.made_by(config.named[stage.name])) if _trains(one))
+        for name, block in _measured(stage) if trained else ():
+            lines.setdefault(trained, {})[name] = block
+    if not lines:
+        return None
+    named = {stage.name: stage for stage in stages}
+    key = _key(lines, named)
+    known = read_json(folder.path / OVERLAP)
+    if known is not None and known.get("key") == key:
+        return known
+    measured = []
+    for trained, blocks in lines.items():
+        suites = {name: _held_out(block) for name, block in blocks.items()}
+        texts = chain.from_iterable(_texts(named[name]) for name in trained)
+        found = QuestionIndex(suites).find(texts, MOST_WORDS)
+        left_out = [f"{name}: {path}" for name in trained for path in _unread(named[name])]
+        measured.append({"trained": list(trained), "overlap": summary_of(found), "left_out": left_out})
+    result = {"key": key, "measured": measured}
+    write_json(folder.path / OVERLAP, result)
+    return result
+
+
+def overlap_notes(result: dict[str, Any] | None) -> list[str]:
+    """A line for each set of questions of which some stand whole in training texts."""
+    return [
+        f"{found['whole']} of {found['questions']} test questions of {name} stand whole in what "
+        f"{', '.join(one['trained'])} trained on: see the report"
+        for one in (result or {"measured": []})["measured"]
+        for name, found in one["overlap"]["suites"].items()
+        if found["whole"]
+    ]
+
+
+def _trains(stage: AnyStage) -> bool:
+    data = getattr(stage, "data", None)
+    return spec_of(stage).makes_model and (bool(problem_files(data)) or isinstance(data, FileCorpusBlock))
+
+
+def _measured(stage: AnyStage) -> Iterator[tuple[str, FileDataBlock]]:
+    """(what to call them, the block) of problems in files that a stage is measured on."""
+    evaluation = getattr(stage, "evaluation", None)
+    own = problem_files(getattr(stage, "data", None))
+    if stage.type == "evaluate":
+        yield from ((block.called, block) for block in own)
+    elif evaluation is not None:
+        yield from ((block.called, block) for block in problem_files(getattr(evaluation, "data", None)))
+        yield from ((f"{block.called}, set aside", block) for block in own if block.eval_rows)
+
+
+def _held_out(block: FileDataBlock) -> list[dict[str, Any]]:
+    return load_problems(block, measured_only=True).held_out
+
+
+def _texts(stage: AnyStage) -> Iterator[TrainingText]:
+    """What a stage trains on: of problems, questions with their answers; of documents, all texts of the files."""
+    for block in problem_files(stage.data):
+        for number, row in enumerate(load_problems(block).train, 1):
+            yield TrainingText(block.called, number, block.question, question_text(row["question"]))
+            answers = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
+            yield from (TrainingText(block.called, number, block.answer, answer) for answer in answers)
+    if isinstance(stage.data, FileCorpusBlock):
+        for source in stage.data.sources:
+            for path in source.paths:
+                if _is_here(path):
+                    yield from training_texts([path])
+
+
+def _unread(stage: AnyStage) -> list[str]:
+    """Sources of documents that are datasets of the hub, which would be fetched a second time."""
+    if not isinstance(stage.data, FileCorpusBlock):
+        return []
+    return [path for source in stage.data.sources for path in source.paths if not _is_here(path)]
+
+
+def _is_here(path: str) -> bool:
+    return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")
+
+
+def _key(lines: dict[tuple[str, ...], dict[str, FileDataBlock]], named: dict[str, AnyStage]) -> str:
+    """Changes with the blocks and with the files that they name."""
+    from ixt_rl.blocks.checks import data_files
+
+    blocks = [block for of_line in lines.values() for block in of_line.values()]
+    trained = [named[name].data for names in lines for name in names]
+    paths = [path for block in blocks for path in block.files]
+    for data in trained:
+        paths += [path for block in problem_files(data) for path in block.files]
+        sources = data.sources if isinstance(data, FileCorpusBlock) else []
+        paths += [file for source in sources for path in source.paths for file in data_files(path)]
+    states = {path: state_of(Path(path).stat()) for path in paths if Path(path).is_file()}
+    plain = [block.model_dump(mode="json") for block in [*blocks, *trained]]
+    return json.dumps([MOST_WORDS, [list(names) for names in lines], plain, states], sort_keys=True)

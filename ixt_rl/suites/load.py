@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ixt_rl.blocks.checks import DATA_ENDINGS
 from ixt_rl.errors import ConfigError, did_you_mean, show
 from ixt_rl.suites.preset import Preset
-from ixt_rl.suites.suite import GoldField, Grading, Skip, Suite, SuiteSetting, SuiteShot
+from ixt_rl.suites.suite import GoldField, Grading, ProgramTests, Skip, Suite, SuiteSetting, SuiteShot
 from ixt_rl.yaml_io import MOST_BYTES, parse_yaml
 
 ENDINGS = (*DATA_ENDINGS, ".csv")
@@ -216,7 +216,8 @@ def _words(error: dict[str, Any], kind: type[BaseModel]) -> str:
 def _keys_beside(kind: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """Keys of the block that lies at a location."""
     blocks: dict[Any, type[BaseModel]] = {
-        "gold": GoldField, "skip": Skip, "grading": Grading, "shots": SuiteShot, "settings": SuiteSetting,
+        "gold": GoldField, "skip": Skip, "grading": Grading, "code": ProgramTests, "shots": SuiteShot,
+        "settings": SuiteSetting,
     }  # fmt: skip
     return [*blocks.get(location[0], kind).model_fields]
 

@@ -57,10 +57,23 @@ class Skip(Strict):
 class Grading(Strict):
     """When an answer is right."""
 
-    rule: Literal["math", "choice"] = Field("math", description="math: as the math reward judges; choice: one letter")
+    rule: Literal["math", "choice", "code"] = Field(
+        "math", description="math: as the math reward judges; choice: one letter; code: run with its tests"
+    )
     tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.0, description="largest relative difference of a number from the gold"
     )
+
+
+class ProgramTests(Strict):
+    """Of a suite of rule code: where the parts of a program lie in a row."""
+
+    prompt: str = Field("prompt", description="field of the code that a completion goes on from, or defines anew")
+    entry: str = Field("entry_point", description="field of the name of the function that is tested")
+    tests: str = Field(
+        "{test}\ncheck({entry_point})", description="text with {field}: the program's end, which tests it"
+    )
+    seconds: Annotated[int, Field(gt=0, le=600)] = Field(10, description="processor time of one program")
 
 
 class SuiteShot(Strict):
@@ -126,6 +139,7 @@ class Suite(Strict):
     id: list[str] = ["unique_id", "id", "ID", "idx", "qid", "question_id", "pid", "problem_idx"]
     cluster: list[str] = Field([], description="questions with an equal value of this field share a source")
     grading: Grading = Grading()
+    code: ProgramTests = ProgramTests()
     shots: str | list[SuiteShot] | None = Field(
         None, description="worked examples: here, or a file of rows with this suite's fields or question and answer"
     )
@@ -138,7 +152,7 @@ class Suite(Strict):
 
     @property
     def kind(self) -> str:
-        """What its golds are: `math` or `choice`."""
+        """What its golds are: `math`, `choice` or `code`."""
         return self.grading.rule
 
     @field_validator("question")

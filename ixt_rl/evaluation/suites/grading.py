@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ixt_rl.data.fields import find
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
+from ixt_rl.evaluation.suites.programs import code_of, program_of, run_programs
 from ixt_rl.rewards import Gold, MathReward, parse_gold
 from ixt_rl.rewards.math.spelling import canonical
 from ixt_rl.rewards.math.verifier import SHOWN_CHARS
@@ -61,6 +63,8 @@ class SuiteGrader:
             rows: B rows as `find_rows` gives them, one a text.
             texts: B completions as text, without end tokens.
         """
+        if self.suite.kind == "code":
+            return self._programs(rows, texts)
         extracted = [self.reward.extracted(text) for text in texts]
         found = [
             self._choice(row, answer) if row["choices"] else None for row, answer in zip(rows, extracted, strict=True)
@@ -74,12 +78,25 @@ class SuiteGrader:
         return [one for one in found if one is not None]
 
     def answer_key(self, row: Mapping[str, Any], extracted: str | None) -> str | None:
-        """What equal answers have in common, for votes: a choice's label, or the canonical spelling."""
+        """What equal answers have in common, for votes: a choice's label, the code, or the canonical spelling."""
         if extracted is None:
             return None
+        if self.suite.kind == "code":
+            return extracted
         if row["choices"]:
             return chosen(extracted, row["choices"], self.reward).label or extracted.strip()
         return canonical(extracted)
+
+    def _programs(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[Graded]:
+        code, programs = [], []
+        for row, text in zip(rows, texts, strict=True):
+            prompt, entry = (str(find(row["fields"], name)) for name in (self.suite.code.prompt, self.suite.code.entry))
+            code.append(code_of(text, entry))
+            programs.append(program_of(code[-1], prompt, entry, row["answer"]))
+        outcomes = run_programs(programs, self.suite.code.seconds)
+        verdicts: dict[bool | None, Literal["right", "wrong", "undecided"]]
+        verdicts = {True: "right", False: "wrong", None: "undecided"}
+        return [Graded(verdicts[one.passed], one.why, text) for one, text in zip(outcomes, code, strict=True)]
 
     def _choice(self, row: Mapping[str, Any], answer: str | None) -> Graded:
         if row["bad_gold"]:

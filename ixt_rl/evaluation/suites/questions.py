@@ -16,7 +16,7 @@ _OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 
 
 def question_of(row: Mapping[str, Any], alternatives: Sequence[str], choices: Choices | None, place: str) -> str | None:
-    """The question by the first of the alternatives whose fields the row has, stripped; None where it has none.
+    """The question by the first of the alternatives whose fields the row has; None where it has none.
 
     Raises:
         DataError: a field that is shown is an object.
@@ -25,7 +25,7 @@ def question_of(row: Mapping[str, Any], alternatives: Sequence[str], choices: Ch
         shown = {"lettered": choices.lettered} if choices else {}
         needed = set(fields_of(_OPTIONAL.sub("", text)))
         if all(name in shown or not is_missing(find(row, name)) for name in needed):
-            return _filled(text, _Row(row, shown, place)).strip()
+            return _filled(text, _Row(row, shown, place))
     return None
 
 

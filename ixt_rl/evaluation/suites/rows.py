@@ -37,9 +37,9 @@ class SuiteRows:
 
     Args:
         suite: whose they are.
-        rows: each with `question` (text), `answer` (the gold: text, a list of accepted texts, or a choice's label),
-            `id` (text, unique), `index` (row in the set, from 0), `cluster` (text or None), `choices` (label -> text,
-            or None), `bad_gold` (why the gold cannot be judged, or None) and `fields` (the row as it was).
+        rows: each with `question` (text), `answer` (the gold: text, a list of accepted texts, a choice's label, or a
+            program's tests), `id` (text, unique), `index` (row in the set, from 0), `cluster` (text or None), `choices`
+            (label -> text, or None), `bad_gold` (why the gold cannot be judged, or None), `fields` (the row as it was).
         files: which they were read from; empty for a hub dataset.
         total: rows of the set, of which `limit` may have taken the first ones.
         dropped: rows left out, by reason.
@@ -83,7 +83,8 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     if not found:
         raise _nothing(suite, files, seen, dropped)
     notes = _identify(found, suite)
-    _bad_golds(found)
+    if suite.kind != "code":
+        _bad_golds(found)
     if suite.rows is not None and len(found) != suite.rows:
         notes.append(f"{len(found)} rows, where {suite.rows} are expected")
     if dropped:
@@ -127,9 +128,14 @@ def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | s
     """The row as it is asked and graded, or what it lacks."""
     choices = choices_of(row, suite, place)
     question = question_of(row, suite.question, choices, place)
+    if question and suite.kind != "code":  # of code, spaces and line ends belong to it
+        question = question.strip()
     if not question:
         return "no question"
-    gold, bad = _gold(row, suite, choices, place)
+    if suite.kind == "code":
+        gold, bad = question_of(row, [suite.code.tests], None, place), None
+    else:
+        gold, bad = _gold(row, suite, choices, place)
     if gold is None:
         return "no gold answer"
     return {
@@ -234,7 +240,7 @@ def _shots(suite: Suite, data: Path | None) -> list[SuiteShot]:
         answers = (find(row, name) for name in ("solution", *(one.field for one in suite.gold)))
         answer = next((value for value in answers if isinstance(value, str) and value), None)
         if question and answer:
-            found.append(SuiteShot(question=question, answer=answer))
+            found.append(SuiteShot(question=question.strip(), answer=answer))
     return found
 
 

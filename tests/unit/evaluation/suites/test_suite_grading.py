@@ -123,7 +123,7 @@ def test_a_gold_that_cannot_be_judged_leaves_its_samples_undecided(tmp_path):
 
 def test_tolerance_is_the_suites_own():
     row = {"question": "q", "answer": "4.5e33", "choices": None, "bad_gold": None}
-    texts = [r"\boxed{4.52 \times 10^{33}}", r"\boxed{4.6 \times 10^{33}}"]
+    texts = [r"\boxed{4.5003 \times 10^{33}}", r"\boxed{4.52 \times 10^{33}}"]
     assert [one.verdict for one in graded([row] * 2, texts, "minerva")] == ["right", "wrong"]
     assert [one.verdict for one in graded([row] * 2, texts, "college_math")] == ["wrong", "wrong"]
 

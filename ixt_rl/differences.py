@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 _SHOWN = 80  # characters of a value
+_NAMED = 3  # differences
 
 
 def differences(there: Any, here: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
@@ -23,3 +24,10 @@ def short(value: Any) -> str:
     """A value as JSON, cut to a readable length."""
     text = json.dumps(value, default=str)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def told(there: Any, here: Any) -> str:
+    """Where two plain values differ, in words, the first few; "" where they do not: `a.b: 1 there, 2 now; ...`."""
+    named = [f"{'.'.join(path)}: {short(a)} there, {short(b)} now" for path, a, b in differences(there, here)]
+    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return "; ".join(named[:_NAMED]) + more

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -127,6 +128,15 @@ def _generation_config(path: str) -> GenerationConfig | None:
 def model_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ends:
     """What ends replies, documents and completions of a model; see `conditioning.ends`."""
     return find_ends(tokenizer, getattr(model, "generation_config", None))
+
+
+def checkpoint_eos_ids(path: str, spec: ModelBlock, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """`eos_ids` of the model in a checkpoint, which is not loaded."""
+    generation = _generation_config(path)
+    if generation is None:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
+        generation = GenerationConfig.from_model_config(config)
+    return find_ends(tokenizer, generation).stops
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """Names of a model's positions in config.json; the later ones are GPT-2's and MPT's."""
 
 
-def _written_as_local(path: str) -> bool:
+def written_as_local(path: str) -> bool:
     """Whether a path is written as a local one; a hub id is `name` or `owner/name`."""
     return path.startswith(("/", "./", "../", "~")) or not _HUB_ID.fullmatch(path)
 
@@ -48,7 +48,7 @@ def check_data_path(path: str, info: ValidationInfo) -> str:
     """A data file exists and is of a kind that can be read; hub ids pass."""
     if off(info):
         return path
-    if not _written_as_local(path) and not _FILE_ENDING.search(path):
+    if not written_as_local(path) and not _FILE_ENDING.search(path):
         return path
     local = Path(path).expanduser()
     if not local.exists():
@@ -99,7 +99,7 @@ def check_model_path(path: str, info: ValidationInfo) -> str:
     if off(info):
         return path
     local = Path(path).expanduser()
-    if not _written_as_local(path) and not local.is_dir() and not _WEIGHT_ENDING.search(path):
+    if not written_as_local(path) and not local.is_dir() and not _WEIGHT_ENDING.search(path):
         return path
     if not local.exists():
         raise missing_path(path)
@@ -119,15 +119,16 @@ def folder_positions(folder: str) -> int | None:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # a hub id, or what loading the model will complain of
-    return _positions(config)
+    return positions_of(config)
 
 
-def _positions(config: Any) -> int | None:
+def positions_of(config: Any) -> int | None:
+    """Positions that a model's config.json names; None where it names none."""
     if not isinstance(config, dict):
         return None
     found = next((config[name] for name in _POSITIONS if name in config), None)
     if found is None:
-        return _positions(config.get("text_config"))
+        return positions_of(config.get("text_config"))
     return found if type(found) is int and found > 0 else None
 
 

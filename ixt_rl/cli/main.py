@@ -12,6 +12,7 @@ from rich.console import Console
 from ixt_rl import __version__
 from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
+from ixt_rl.cli.evaluate import evaluate
 from ixt_rl.cli.model import model
 from ixt_rl.cli.shell import readable_errors, require_core, say
 from ixt_rl.cli.suites import suites
@@ -32,6 +33,7 @@ def main() -> None:
       ixt-rl check mine.yaml           is this file right? (seconds, loads nothing)
       ixt-rl run mine.yaml             run it
       ixt-rl report runs/addition      write its report again
+      ixt-rl eval MODEL --suite gsm8k  measure a model on suites of benchmarks
       ixt-rl model smollm2 DIR         a small released model to start from
       ixt-rl suites                    benchmarks, and the ways of asking them
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
@@ -43,7 +45,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, model, suites):
+for _command in (*run_files.COMMANDS, evaluate, model, suites):
     main.add_command(_command)
 
 

@@ -16,7 +16,7 @@ from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
 from ixt_rl.files import readable
 from ixt_rl.signals import Stopped, stoppable
 
-_GO_ON = ("run", "demo", "annotate", "rewrite")  # commands that can be stopped at any moment
+_GO_ON = ("run", "demo", "annotate", "rewrite", "evaluate")  # commands that can be stopped at any moment
 
 BAD_INPUT = 2
 """Exit status when the configuration, the data or the installation must change; other failures give 1."""

@@ -76,16 +76,20 @@ class _Spot:
     model: type[BaseModel] | None
     branch: str = ""  # member of a plain union that pydantic tried, "" outside of one
     union: Any = None  # the whole of that union
+    root: type[BaseModel] = RunConfig
 
 
-def explain(errors: list[dict[str, Any]], data: Any) -> list[tuple[Path, ConfigProblem]]:
-    """Problems for the errors of `RunConfig.model_validate(data)`, without `where`, in the file's order.
+def explain(
+    errors: list[dict[str, Any]], data: Any, root: type[BaseModel] = RunConfig
+) -> list[tuple[Path, ConfigProblem]]:
+    """Problems for the errors of `root.model_validate(data)`, without `where`, in the file's order.
 
     Args:
         errors: what `ValidationError.errors()` returns.
         data: the plain value that was validated.
+        root: the block that it was validated as.
     """
-    spots = [(_walk(error["loc"]), error) for error in errors]
+    spots = [(_walk(error["loc"], root), error) for error in errors]
     misspelt = {_meant(spot) for spot, error in spots if error["type"] == "extra_forbidden"}
     found: list[tuple[Path, ConfigProblem]] = []
     for spot, error in _one_branch(spots):
@@ -148,9 +152,9 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def _walk(location: tuple[str | int, ...]) -> _Spot:
+def _walk(location: tuple[str | int, ...], root: type[BaseModel]) -> _Spot:
     """Follows an error's location through the schema."""
-    expected: Any = RunConfig
+    expected: Any = root
     model: type[BaseModel] | None = None
     path: list[str | int] = []
     branch, union = "", None
@@ -176,7 +180,7 @@ def _walk(location: tuple[str | int, ...]) -> _Spot:
             expected = get_args(bare)[-1]
         else:
             expected = None
-    return _Spot(tuple(path), expected, model, branch, union)
+    return _Spot(tuple(path), expected, model, branch, union, root)
 
 
 def _one_branch(spots: list[tuple[_Spot, dict]]) -> Iterator[tuple[_Spot, dict]]:
@@ -198,7 +202,7 @@ def _one_branch(spots: list[tuple[_Spot, dict]]) -> Iterator[tuple[_Spot, dict]]
             yield spot, error
         elif spot.path not in fitted and spot.path not in merged:
             merged.add(spot.path)
-            yield _Spot(spot.path, spot.union, spot.model), error
+            yield _Spot(spot.path, spot.union, spot.model, root=spot.root), error
 
 
 def _below(path: Path, top: Path) -> bool:
@@ -304,11 +308,11 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
     wanted = TRL_NAMES.get(key, key)
     if wanted in known:
         return f"did you mean `{wanted}`? (TRL calls it {key})"
-    below = list(dict.fromkeys(_places(spot.model or RunConfig, wanted)))
+    below = list(dict.fromkeys(_places(spot.model or spot.root, wanted)))
     near = did_you_mean(key, known)
     if near and not below:
         return near + "otherwise remove it"
-    places = below or list(dict.fromkeys(_places(RunConfig, wanted)))
+    places = below or list(dict.fromkeys(_places(spot.root, wanted)))
     if places:
         return f"did you mean {' or '.join(f'`{place}`' for place in places[:3])}? otherwise remove it"
     return f"remove it; keys here: {', '.join(known)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ixt_rl import python_names, yaml_io
 from ixt_rl.blocks.python_name import ON_THIS_MACHINE
@@ -19,7 +19,9 @@ from ixt_rl.config.shipped import closest_name, run_file
 from ixt_rl.errors import ConfigError, did_you_mean, show
 from ixt_rl.yaml_io import dump_yaml
 
-__all__ = ["dump_yaml", "load_run", "notes", "resolved"]
+__all__ = ["dump_yaml", "load_run", "notes", "resolved", "validated"]
+
+B = TypeVar("B", bound=BaseModel)
 
 
 def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
@@ -44,6 +46,19 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
             reason="a run is a block of keys: name, model, stages, ...",
             remedy="start from a file that comes with ixt-rl: `ixt-rl configs`",
         )
+    with python_names.beside(file.parent):
+        return validated(RunConfig, document, overrides, source)
+
+
+def validated(kind: type[B], document: yaml_io.YamlFile, overrides: Sequence[str], source: str) -> B:
+    """A block of a kind, out of a document and overrides (`a.b=c`), as files, packages and names are on this machine.
+
+    Args:
+        source: where the document comes from, for messages.
+
+    Raises:
+        InvalidConfig: lists every problem.
+    """
     origins: dict[yaml_io.Path, str] = {}
     problems = [_twice(key, line, document.value) for key, line in document.duplicates]
     for override in overrides:
@@ -51,15 +66,15 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
         if problem is not None:
             problems.append(problem)
     origins = {**{key: f"line {line}" for key, line in document.lines.items()}, **origins}
+    block: B | None = None
     try:
-        with python_names.beside(file.parent):
-            config = RunConfig.model_validate(document.value, context=ON_THIS_MACHINE)
+        block = kind.model_validate(document.value, context=ON_THIS_MACHINE)
     except ValidationError as error:
-        for key, problem in explain(error.errors(include_url=False), document.value):  # type: ignore[arg-type]
+        for key, problem in explain(error.errors(include_url=False), document.value, kind):  # type: ignore[arg-type]
             problems.append(_placed(problem, key, origins))
-    if problems:
+    if problems or block is None:
         raise InvalidConfig(source, problems)
-    return config
+    return block
 
 
 def notes(config: RunConfig) -> list[str]:

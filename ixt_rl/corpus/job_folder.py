@@ -20,13 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ixt_rl.corpus.row_group import Piece
-from ixt_rl.differences import differences, short
+from ixt_rl.differences import told
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.files import read_json, replacing, write_json
 from ixt_rl.locks import LOCK, locked
 
 _REPLIES = "cache.sqlite"
-_SHOWN = 3  # differences named
 
 
 class Folder:
@@ -75,11 +74,9 @@ class Folder:
         there = {key: value for key, value in _read(file).items() if key in settings}
         here = json.loads(json.dumps(settings))
         if there != here:
-            named = [f"{'.'.join(path)}: {short(a)} there, {short(b)} now" for path, a, b in differences(there, here)]
-            more = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
             raise ConfigError(
                 f"folder {self.path} holds another job",
-                reason="; ".join(named[:_SHOWN]) + more,
+                reason=told(there, here),
                 remedy="give another OUT, or the settings of the job there to go on with it",
             )
 

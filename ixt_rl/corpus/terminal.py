@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -15,11 +15,30 @@ _LINE_EVERY = 30.0  # seconds between lines of a log file
 _REFRESH = 0.1
 
 
-class Terminal:
-    """Watches a job; prints to stderr. A context manager."""
+class Shown(Protocol):
+    """What a bar needs to know of a state: the phase, how much of it is done, and whether that is counted yet."""
 
-    def __init__(self, console: Console | None = None):
+    @property
+    def phase(self) -> str: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def working(self) -> bool: ...
+
+
+class Terminal:
+    """Watches a job; prints to stderr. A context manager.
+
+    Args:
+        console: to print to.
+        words: what is said of a state beside the bar; None: `said`, of a job on a corpus.
+    """
+
+    def __init__(self, console: Console | None = None, words: Callable[[Any], str] | None = None):
         self.console = console or Console(stderr=True)
+        self.words = words or said
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -39,7 +58,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, state: ProgressState) -> None:
+    def __call__(self, state: Shown) -> None:
         now = time.monotonic()
         fresh = state.phase != self._phase
         if now - self._shown < _REFRESH and not fresh:
@@ -47,12 +66,12 @@ class Terminal:
         self._shown, self._phase = now, state.phase
         if self.console.is_terminal:
             self._bar.update(
-                self._task, description=state.phase, completed=state.done, total=state.total, said=said(state)
+                self._task, description=state.phase, completed=state.done, total=state.total, said=self.words(state)
             )
         elif now - self._line >= _LINE_EVERY or fresh:
             self._line = now
             share = f"{state.done:,} of {state.total:,}" if state.working else ""
-            self.console.print(f"{state.phase} {share}  {said(state)}".rstrip(), highlight=False, soft_wrap=True)
+            self.console.print(f"{state.phase} {share}  {self.words(state)}".rstrip(), highlight=False, soft_wrap=True)
 
 
 def said(state: ProgressState) -> str:

@@ -35,6 +35,7 @@ BELOW = [
     ("ixt_rl.run", "ixt_rl.run.stages"),
     ("ixt_rl.trainers", "ixt_rl.trainers.sip"),
     ("ixt_rl.evaluation", "ixt_rl.evaluation.suites"),
+    ("ixt_rl.evaluation", "ixt_rl.evaluation.records"),
 ]
 """(room, subfolder): files right in the room do not import what stands in the subfolder, but for its faces below."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.models import eos_ids, load_model
@@ -22,6 +23,13 @@ def starting_engine(at: StageRun, sampling: SamplingBlock, tokenizer, stop: Sequ
     if engine is not None:
         send_policy(engine, model, 0)
         return engine
+    return in_process_engine(model, ends, sampling, tokenizer)
+
+
+def in_process_engine(
+    model: PreTrainedModel, ends: tuple[int, ...], sampling: SamplingBlock, tokenizer
+) -> TransformersEngine:
+    """An engine on a model that is loaded, which moves to the accelerator if there is one."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type
     return TransformersEngine(model, ends, tokenizer.pad_token_id, sampling.batch_size, tokenizer)

@@ -38,7 +38,7 @@ class Terminal:
 
     def __init__(self, console: Console | None = None, words: Callable[[Any], str] | None = None):
         self.console = console or Console(stderr=True)
-        self.words = words or said
+        self.words: Callable[[Any], str] = words or said
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

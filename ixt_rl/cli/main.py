@@ -12,6 +12,7 @@ from rich.console import Console
 from ixt_rl import __version__
 from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
+from ixt_rl.cli.contamination import contamination
 from ixt_rl.cli.evaluate import evaluate
 from ixt_rl.cli.model import model
 from ixt_rl.cli.shell import readable_errors, require_core, say
@@ -36,6 +37,8 @@ def main() -> None:
       ixt-rl eval MODEL --suite gsm8k  measure a model on suites of benchmarks
       ixt-rl model smollm2 DIR         a small released model to start from
       ixt-rl suites                    benchmarks, and the ways of asking them
+      ixt-rl contamination train.jsonl --suite gsm8k --data DIR
+                                       which of a benchmark's questions stand in training files
       ixt-rl annotate corpus.jsonl annotated --judge vllm:FOLDER --rubric web-text
                                        have a judge score documents (--help: examples)
       ixt-rl rewrite --help            have a rewriter improve how documents go on, for SIP
@@ -45,7 +48,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, evaluate, model, suites):
+for _command in (*run_files.COMMANDS, evaluate, model, suites, contamination):
     main.add_command(_command)
 
 

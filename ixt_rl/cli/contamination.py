@@ -1,0 +1,48 @@
+"""`ixt-rl contamination`: were a benchmark's questions seen in training?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ixt_rl.cli.shell import readable_errors, require_core, say
+
+
+@click.command()
+@click.argument("train", metavar="[TRAIN]...", nargs=-1)
+@click.option(
+    "--suite", "suites", metavar="A,B,...", multiple=True, help="Names of `ixt-rl suites`, or files of yours."
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the suites' files, as they were published.")
+@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Of a suite that is a file of rows: question=q.")
+@click.option(
+    "--text", "fields", metavar="FIELD", multiple=True, help="Of TRAIN: fields that count.  [default: all text]"
+)
+@click.option("--words", "n", type=click.IntRange(1), default=13, show_default=True, help="Words in a row that count.")
+@click.option("--limit", type=click.IntRange(1), help="The first N questions of each suite.  [default: all]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a page, figures and rows.")
+@readable_errors
+def contamination(train: tuple[str, ...], **words: Any) -> None:
+    """Say which questions of suites stand in the training files TRAIN.
+
+    TRAIN are .jsonl, .json (either may be .gz) or .parquet files, folders or 'patterns' of them, read once from the
+    first row to the last, of any size. A question counts that shares 13 words in a row with a text of them, in lower
+    case and without signs; where it has fewer words, all of them. Rows are named, and counts given by suite and file.
+
+    --out gets contamination.html, contamination.json, and overlap.jsonl: a line for each question that was found, with
+    the rows that hold most of it.
+
+    Exit status 0: done, whatever was found; 2: words, data or installation must change; 1: it failed.
+
+    \b
+    Examples:
+      ixt-rl contamination train.jsonl --suite gsm8k,math500 --data benchmarks
+      ixt-rl contamination 'corpus/*.parquet' --text text --suite math500 --data benchmarks --out overlap
+      ixt-rl contamination train.jsonl --suite mine.jsonl --field question=problem --field answer=gold
+    """
+    require_core()
+    from ixt_rl.cli.contamination_job import run
+
+    say(run(train, words))

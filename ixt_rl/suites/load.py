@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ixt_rl.blocks.checks import DATA_ENDINGS
 from ixt_rl.errors import ConfigError, did_you_mean, show
 from ixt_rl.suites.preset import Preset
-from ixt_rl.suites.suite import GoldField, Grading, ProgramTests, Skip, Suite, SuiteSetting, SuiteShot
+from ixt_rl.suites.suite import CHOICES_SHOWN, GoldField, Grading, ProgramTests, Skip, Suite, SuiteSetting, SuiteShot
 from ixt_rl.yaml_io import MOST_BYTES, parse_yaml
 
 ENDINGS = (*DATA_ENDINGS, ".csv")
@@ -126,9 +126,14 @@ def with_fields(suite: Suite, fields: Sequence[str]) -> Suite:
             )
         if not sign or not name:
             raise ConfigError(f"--field {text}", reason="it names no column", remedy="write FIELD=COLUMN")
+    own = dict(suite)
     if "choices" in changes:
         changes["grading"] = suite.grading.model_copy(update={"rule": "choice"})
-    return Suite.model_validate({**dict(suite), **changes})
+        if "question" not in changes and suite.path is not None:
+            del own["question"]  # of rows without a suite of their own: the choices are shown
+        elif "question" in changes and "{lettered}" not in changes["question"][0]:
+            changes["question"] = [changes["question"][0] + CHOICES_SHOWN]
+    return Suite.model_validate({**own, **changes})
 
 
 def _name_of(given: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,10 @@ from ixt_rl.errors import ConfigError
 Form = Literal["auto", "plain", "hashes", "last-box", "first", "letter", "index", "index-from-1", "text"]
 SOURCES = ("question", "problem", "Question", "Problem", "input", "prompt", "query")
 """Fields of a question, where a suite names none."""
+
+DEFAULT_QUESTIONS = tuple(f"{{{name}}}" for name in SOURCES)
+CHOICES_SHOWN = "\nAnswer Choices: {lettered}"
+"""How choices stand behind a question, as in Qwen2.5-Math's harness."""
 
 GOLDS = (
     "answer",
@@ -110,7 +114,9 @@ class Suite(Strict):
         [], description="what folders and files of this set are called; case, - and _ do not count"
     )
     splits: list[Annotated[list[str], Field(min_length=1)]] = Field(
-        [["test"]], description="alternatives in order: the names of the files that are the set, without endings"
+        [["test"]],
+        description="alternatives in order: the names of the files that are the set, without endings; algebra/test: "
+        "in a folder of the set's",
     )
     configs: list[str] = Field(
         ["main", "default", "data", "all"], description="folders in the set's folder that may hold its files"
@@ -122,7 +128,7 @@ class Suite(Strict):
     )
     skip: list[Skip] = []
     question: list[str] = Field(
-        [f"{{{name}}}" for name in SOURCES],
+        [*DEFAULT_QUESTIONS],
         min_length=1,
         description="alternatives, the first whose fields a row has: text with {field}, {field:sentence} (ends in a "
         "full stop), {lettered} (the choices), and [[text with {field}]] that is left out where the field is empty",
@@ -154,6 +160,16 @@ class Suite(Strict):
     def kind(self) -> str:
         """What its golds are: `math`, `choice` or `code`."""
         return self.grading.rule
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shown_choices(cls, value: Any) -> Any:
+        """Where nothing is said of the question, choices are shown behind it, for suites that have any."""
+        grading = value.get("grading") if isinstance(value, dict) else None
+        rule = grading.get("rule") if isinstance(grading, dict) else getattr(grading, "rule", None)
+        if rule != "choice" or "question" in value:
+            return value
+        return {**value, "question": [*(f"{{{name}:strip}}{CHOICES_SHOWN}" for name in SOURCES), *DEFAULT_QUESTIONS]}
 
     @field_validator("question")
     @classmethod

@@ -46,7 +46,7 @@ def suite_files(suite: Suite, data: Path | None, *, whole: bool = True) -> list[
             if all(found):
                 return [file for files in found for file in files]
     for name in map(_plain, suite.names):
-        for split in suite.splits:
+        for split in [split for split in suite.splits if "/" not in split[0]]:
             found = [_loose(data, name, one, whole and len(split) == 1) for one in split]
             if all(found):
                 return [file for files in found for file in files]
@@ -94,7 +94,13 @@ def _places(suite: Suite, data: Path) -> Iterable[Path]:
 
 
 def _of_split(folder: Path, split: str, suite: Suite, whole: bool) -> list[Path]:
-    """Files of a split in the set's folder: `test.jsonl`, shards of it, `<name>_test.jsonl`, or `<name>.jsonl`."""
+    """Files of a split in the set's folder: `test.jsonl`, shards of it, `<name>_test.jsonl`, or `<name>.jsonl`.
+
+    Those of `algebra/test` lie in its folder `algebra`."""
+    below, _, split = split.rpartition("/")
+    folder = folder / below
+    if not folder.is_dir():
+        return []
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and kind_of(file.name) in KINDS]
     names = [_plain(name) for name in suite.names]
     for wanted in ([_plain(split), *(name + _plain(split) for name in names)], names if whole else []):

@@ -22,7 +22,7 @@ from ixt_rl.evaluation.suites.questions import question_of
 from ixt_rl.evaluation.suites.readers import rows_of
 from ixt_rl.rewards import final_answer, parse_gold
 from ixt_rl.suites import Suite
-from ixt_rl.suites.suite import GoldField, SuiteShot
+from ixt_rl.suites.suite import CHOICES, GoldField, SuiteShot
 
 ELSEWHERE = "of another subject"
 """Why a row is left out that `keep` does not mean: a file may hold more than the suite."""
@@ -75,7 +75,10 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
         reason = _left_out(row, suite)
         if reason == ELSEWHERE:
             continue
-        made = reason or _row(row, suite, place)
+        try:
+            made = reason or _row(row, suite, place)
+        except DataError as error:  # this row cannot be used; how many cannot, a note says
+            made = error.reason
         if isinstance(made, str):
             dropped[made] += 1
         else:
@@ -90,6 +93,11 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     if dropped:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items())
         notes.append(f"{sum(dropped.values())} rows left out ({reasons})")
+    hidden = [name for name in CHOICES if suite.kind == "math" and not is_missing(found[0]["fields"].get(name))]
+    if hidden and not any(hidden[0] in text for text in suite.question):
+        notes.append(
+            f"rows have choices in `{hidden[0]}`, which are not shown: --field choices={hidden[0]}, or rule: choice"
+        )
     rows = found[:limit]
     bad = [row for row in rows if row["bad_gold"]]
     if bad:

@@ -74,6 +74,37 @@ def test_sets_of_several_files_are_one(tmp_path):
         find_rows(load_suite("aime25"), tmp_path)  # its second half is missing
 
 
+def test_sets_of_a_folder_a_subject_are_one(tmp_path):
+    for name in ("math", "mmlu_stem"):
+        suite = load_suite(name)
+        for split in suite.splits[1]:
+            file = tmp_path / suite.names[0] / f"{split}-00000-of-00001.parquet"
+            write(
+                file,
+                [{"problem": split, "question": split, "solution": r"\boxed{1}", "choices": ["a", "b"], "answer": 0}],
+            )
+        found = find_rows(suite, tmp_path)
+        assert len(found.rows) == len(suite.splits[1]) == {"math": 7, "mmlu_stem": 18}[name]
+
+
+def test_a_row_that_cannot_be_read_costs_one_row(tmp_path):
+    golds = [3, {"value": 3}, [None, "4"], True]
+    write(tmp_path / "college_math.jsonl", [{"question": "q", "answer": gold} for gold in golds])
+    found = find_rows(load_suite("college_math"), tmp_path)
+    assert [row["answer"] for row in found.rows] == ["3", "True"]
+    assert sum(found.dropped.values()) == 2 and any("it is an object, not text: 1" in note for note in found.notes)
+
+
+def test_choices_are_shown_or_it_is_said_that_they_are_not(tmp_path):
+    write(tmp_path / "aqua.jsonl", [{"question": "q", "options": ["A)1", "B)2"], "correct": "B", "rationale": "r"}])
+    bare = find_rows(load_suite(tmp_path / "aqua.jsonl", ["answer=correct"]))
+    assert any("choices in `options`, which are not shown" in note for note in bare.notes)
+    for fields in (["choices=options"], ["choices=options", "question=question"]):
+        found = find_rows(load_suite(tmp_path / "aqua.jsonl", ["answer=correct", *fields]))
+        assert found.rows[0]["question"] == "q\nAnswer Choices: (A) 1 (B) 2" and list(found.notes) == []
+        assert found.rows[0]["answer"] == "B"
+
+
 def test_rows_of_other_subjects_and_with_several_answers_are_left_out(tmp_path):
     rows = [
         {"question": "q", "subject": subject, "choices": ["a", "b"], "answer": 0} for subject in ("astronomy", "law")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ixt_rl.data.fields import find
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
+from ixt_rl.evaluation.suites.choices import NO_LETTER, letter_of
 from ixt_rl.evaluation.suites.programs import code_of, program_of, run_programs
 from ixt_rl.rewards import Gold, MathReward, parse_gold
 from ixt_rl.rewards.math.spelling import canonical
@@ -65,6 +66,7 @@ class SuiteGrader:
         """
         if self.suite.kind == "code":
             return self._programs(rows, texts)
+        rows = [self._with_letter(row) for row in rows]
         extracted = [self.reward.extracted(text) for text in texts]
         found = [
             self._choice(row, answer) if row["choices"] else None for row, answer in zip(rows, extracted, strict=True)
@@ -88,15 +90,19 @@ class SuiteGrader:
         return canonical(extracted)
 
     def _programs(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[Graded]:
-        code, programs = [], []
-        for row, text in zip(rows, texts, strict=True):
-            prompt, entry = (str(find(row["fields"], name)) for name in (self.suite.code.prompt, self.suite.code.entry))
-            code.append(code_of(text, entry))
-            programs.append(program_of(code[-1], prompt, entry, row["answer"]))
+        tests = [_tests(row) for row in rows]
+        code = [code_of(text, of["entry"]) for text, of in zip(texts, tests, strict=True)]
+        programs = [program_of(one, **of) for one, of in zip(code, tests, strict=True)]
         outcomes = run_programs(programs, self.suite.code.seconds)
         verdicts: dict[bool | None, Literal["right", "wrong", "undecided"]]
         verdicts = {True: "right", False: "wrong", None: "undecided"}
         return [Graded(verdicts[one.passed], one.why, text) for one, text in zip(outcomes, code, strict=True)]
+
+    def _with_letter(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row; of a choice whose row has none, only a letter is a gold: an index would be judged as a number."""
+        if self.suite.kind != "choice" or row["choices"] or row["bad_gold"] or letter_of(str(row["answer"])):
+            return row
+        return {**row, "bad_gold": NO_LETTER}
 
     def _choice(self, row: Mapping[str, Any], answer: str | None) -> Graded:
         if row["bad_gold"]:
@@ -107,6 +113,17 @@ class SuiteGrader:
         if found.label is None:
             return Graded("wrong" if found.decided else "undecided", found.why, answer)
         return Graded("right" if found.label == row["answer"] else "wrong", f"{found.why}: {found.label}", answer)
+
+
+def _tests(row: Mapping[str, Any]) -> dict[str, str]:
+    """A program's `prompt`, `entry` and `tests`, as `find_rows` writes them."""
+    try:
+        found = json.loads(row["answer"])
+        return {name: found[name] for name in ("prompt", "entry", "tests")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{str(row['answer'])[:80]!r}", reason=f"it holds no program's tests: {error}", remedy="evaluate anew"
+        ) from None
 
 
 def _gold(row: Mapping[str, Any]) -> Gold | None:

@@ -6,6 +6,7 @@ files of the suite --read--> rows --keep, skip--> question, choices, gold --> ro
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from ixt_rl.data.fields import MISSING, as_golds, as_text, find, is_missing, names_of, plain
 from ixt_rl.data.readers import Cursor, read_hub
 from ixt_rl.errors import DataError, did_you_mean
-from ixt_rl.evaluation.suites.choices import Choices, choices_of, gold_label
+from ixt_rl.evaluation.suites.choices import NO_LETTER, Choices, choices_of, gold_label, letter_of
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.evaluation.suites.questions import question_of
 from ixt_rl.evaluation.suites.readers import rows_of
@@ -38,8 +39,9 @@ class SuiteRows:
     Args:
         suite: whose they are.
         rows: each with `question` (text), `answer` (the gold: text, a list of accepted texts, a choice's label, or a
-            program's tests), `id` (text, unique), `index` (row in the set, from 0), `cluster` (text or None), `choices`
-            (label -> text, or None), `bad_gold` (why the gold cannot be judged, or None), `fields` (the row as it was).
+            program's tests as JSON), `id` (text, unique), `index` (row in the set, from 0), `cluster` (text or None),
+            `choices` (label -> text, or None), `bad_gold` (why the gold cannot be judged, or None) and `fields` (the
+            row as it was).
         files: which they were read from; empty for a hub dataset.
         total: rows of the set, of which `limit` may have taken the first ones.
         dropped: rows left out, by reason.
@@ -140,10 +142,7 @@ def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | s
         question = question.strip()
     if not question:
         return "no question"
-    if suite.kind == "code":
-        gold, bad = question_of(row, [suite.code.tests], None, place), None
-    else:
-        gold, bad = _gold(row, suite, choices, place)
+    gold, bad = (_tests(row, suite, place), None) if suite.kind == "code" else _gold(row, suite, choices, place)
     if gold is None:
         return "no gold answer"
     return {
@@ -155,6 +154,13 @@ def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | s
     }
 
 
+def _tests(row: Mapping[str, Any], suite: Suite, place: str) -> str | None:
+    """What a program is judged by, as JSON: all that a record needs to be graded anew."""
+    parts = {"prompt": f"{{{suite.code.prompt}}}", "entry": f"{{{suite.code.entry}}}", "tests": suite.code.tests}
+    found = {name: question_of(row, [text], None, place) for name, text in parts.items()}
+    return json.dumps(found, ensure_ascii=False) if all(found.values()) else None
+
+
 def _gold(row: Mapping[str, Any], suite: Suite, choices: Choices | None, place: str) -> tuple[Any, str | None]:
     """(gold, why it cannot be judged); the gold is None where no field holds one."""
     for one in suite.gold:
@@ -163,24 +169,25 @@ def _gold(row: Mapping[str, Any], suite: Suite, choices: Choices | None, place: 
             continue
         if one.form == "first" and isinstance(value, list):
             value = value[0]
-        if suite.kind == "choice" and choices is None:
-            letter = re.fullmatch(r"\s*[$(]*([A-Za-z])[)$.]*\s*", str(value))
-            return (
-                (letter[1].upper(), None)
-                if letter
-                else (str(plain(value)), "it is no letter, and there are no choices")
-            )
-        if choices is not None:
-            try:
-                return gold_label(value, one.form, choices), None
-            except DataError as error:
-                return as_text(value, f"{place}: {one.field}"), error.reason
+        if suite.kind == "choice":
+            return _choice_gold(value, one, choices, f"{place}: {one.field}")
         golds = as_golds(str(value) if isinstance(value, bool) else value, f"{place}: {one.field}")
         texts = [_answer(text, one) for text in ([golds] if isinstance(golds, str) else golds)]
         if any(text is None for text in texts):
             continue  # the answer may stand in the next field
         return (texts[0] if len(texts) == 1 else texts), None
     return None, None
+
+
+def _choice_gold(value: Any, gold: GoldField, choices: Choices | None, place: str) -> tuple[str, str | None]:
+    text = as_text(str(value) if isinstance(value, bool) else value, place)
+    if choices is None:
+        found = letter_of(text)
+        return (found, None) if found else (text, NO_LETTER)
+    try:
+        return gold_label(value, gold.form, choices), None
+    except DataError as error:  # what cannot be told must not read like a label
+        return f"{text} (ambiguous)" if text in choices.texts else text, error.reason
 
 
 def _answer(text: str, gold: GoldField) -> str | None:
@@ -197,7 +204,7 @@ def _answer(text: str, gold: GoldField) -> str | None:
 def _bad_golds(rows: Sequence[dict[str, Any]]) -> None:
     """Marks the golds that the math reward cannot judge."""
     for row in rows:
-        if row["choices"] or row["bad_gold"]:
+        if row["choices"] or row["bad_gold"]:  # labels are checked already
             continue
         try:
             parse_gold(row["answer"])

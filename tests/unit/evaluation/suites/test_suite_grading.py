@@ -121,6 +121,12 @@ def test_a_gold_that_cannot_be_judged_leaves_its_samples_undecided(tmp_path):
         assert found.verdict == "undecided" and found.why.startswith("bad gold: ") and found.score is None
 
 
+def test_a_choice_without_choices_needs_a_letter():
+    rows = [{"question": "q A. 1 B. 2", "answer": gold, "choices": None, "bad_gold": None} for gold in ("A", "1")]
+    found = graded(rows, [r"\boxed{A}", r"\boxed{1}"], "mmlu_stem")
+    assert [one.verdict for one in found] == ["right", "undecided"] and "no letter" in found[1].why
+
+
 def test_tolerance_is_the_suites_own():
     row = {"question": "q", "answer": "4.5e33", "choices": None, "bad_gold": None}
     texts = [r"\boxed{4.5003 \times 10^{33}}", r"\boxed{4.52 \times 10^{33}}"]

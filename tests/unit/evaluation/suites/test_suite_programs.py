@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ixt_rl.errors import ConfigError
@@ -19,12 +21,12 @@ def child_processes_can_leave_the_network():
 
 
 PROMPT = "from typing import List\n\n\ndef total(numbers: List[int]) -> int:\n    '''The sum.'''\n"
+TESTS = "def check(f):\n    assert f([1, 2]) == 3\n    assert f([]) == 0\n\ncheck(total)"
 ROW = {
     "question": PROMPT,
-    "answer": "def check(f):\n    assert f([1, 2]) == 3\n    assert f([]) == 0\n\ncheck(total)",
+    "answer": json.dumps({"prompt": PROMPT, "entry": "total", "tests": TESTS}),
     "choices": None,
     "bad_gold": None,
-    "fields": {"prompt": PROMPT, "entry_point": "total"},
 }
 WHOLE = "def total(numbers: List[int]) -> int:\n    return sum(numbers)\n"
 

@@ -69,6 +69,7 @@ def evaluate(model: str | None, overrides: tuple[str, ...], **words: Any) -> Non
     require_core()
     from ixt_rl.cli.evaluate_job import regraded, run
     from ixt_rl.cli.evaluate_table import show
+    from ixt_rl.report.evaluations.page import build_evaluation_page
 
     if words["regrade"]:
         folder, results, said = regraded(model, words)
@@ -78,3 +79,4 @@ def evaluate(model: str | None, overrides: tuple[str, ...], **words: Any) -> Non
         say(line, "yellow", stderr=True)
     show(results)
     say(f"records and results: {folder}")
+    say(f"report: {build_evaluation_page([folder], folder / 'report.html')}")

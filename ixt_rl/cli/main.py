@@ -225,17 +225,27 @@ def rewrite(source: str, out: Path, **words: Any) -> None:
 )
 @readable_errors
 def report(folders: tuple[Path, ...], out: Path) -> None:
-    """Write report.html into a run's folder, or one comparison of several runs.
+    """Write report.html into a folder, or one page that compares several.
+
+    FOLDER is a run's, or one of `ixt-rl eval`. Of evaluations the page has scores with intervals, paired differences on
+    the same questions, answers that changed, the paper's row where there is one, and curves where the models are
+    checkpoints of one run; tables (LaTeX, Markdown) and figures (PDF) go into a folder beside it.
 
     \b
     Examples:
       ixt-rl report runs/addition
       ixt-rl report runs/addition runs/three-seeds --out comparison.html
+      ixt-rl report evaluations/base evaluations/intro --out intro.html
     """
     require_core()
     from ixt_rl.report import build
+    from ixt_rl.report.evaluations.evaluated import only_evaluations
+    from ixt_rl.report.evaluations.page import build_evaluation_page
 
-    if len(folders) == 1:
+    if only_evaluations(folders):
+        page = folders[0] / "report.html" if len(folders) == 1 else out
+        say(f"report: {build_evaluation_page(folders, page)}")
+    elif len(folders) == 1:
         say(f"report: {build.build_report(folders[0])}")
     else:
         build.build_comparison(list(folders), out)

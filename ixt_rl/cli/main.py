@@ -15,6 +15,7 @@ from ixt_rl.cli import run_files
 from ixt_rl.cli.contamination import contamination
 from ixt_rl.cli.evaluate import evaluate
 from ixt_rl.cli.model import model
+from ixt_rl.cli.plan import plan
 from ixt_rl.cli.shell import readable_errors, require_core, say
 from ixt_rl.cli.suites import suites
 from ixt_rl.threads import keep_to_quota
@@ -32,6 +33,7 @@ def main() -> None:
       ixt-rl configs                   the run files that come with ixt-rl; `configs NAME` prints one
       ixt-rl methods                   what a stage of a run file can be
       ixt-rl check mine.yaml           is this file right? (seconds, loads nothing)
+      ixt-rl plan mine.yaml            what would it take of a device, how long? (--gpus H100x8)
       ixt-rl run mine.yaml             run it
       ixt-rl report runs/addition      write its report again
       ixt-rl eval MODEL --suite gsm8k  measure a model on suites of benchmarks
@@ -48,7 +50,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, evaluate, model, suites, contamination):
+for _command in (*run_files.COMMANDS, plan, evaluate, model, suites, contamination):
     main.add_command(_command)
 
 

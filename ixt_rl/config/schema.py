@@ -25,6 +25,7 @@ from ixt_rl.blocks.strict import (
 from ixt_rl.config.expectations import ClaimBlock, ExpectationBlock
 from ixt_rl.config.first_rows import check_first_rows
 from ixt_rl.config.overlap import check_unseen
+from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
 from ixt_rl.errors import ConfigError, did_you_mean
@@ -70,6 +71,11 @@ class RunConfig(Strict):
     save: SaveBlock | None = Field(None, description="a card for the run's model, and a place on the hub")
     expect: list[ExpectationBlock] = Field([], description="what the report checks when the run has ended")
     claims: list[ClaimBlock] = Field([], description="what a paper says, shown beside what was measured here")
+    paper: PaperBlock | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="the table of a paper that the run stands for (configs/papers); changes nothing of it",
+    )
 
     @model_validator(mode="after")
     def _ahead(self) -> RunConfig:
@@ -205,6 +211,13 @@ class RunConfig(Strict):
                     f"{key}: {expectation.metric!r} of stage {expectation.stage!r}",
                     reason="the metric has another name now",
                     remedy=f"write {now}",
+                )
+        for row in () if self.paper is None else self.paper.rows:
+            if row.stage not in seen:
+                raise ConfigError(
+                    f"paper: a row of stage {row.stage!r}",
+                    reason="no stage has that name",
+                    remedy=did_you_mean(row.stage, seen) + "name one of: " + ", ".join(seen),
                 )
         for stage in self.stages:
             check_unseen(stage, self.made_by(stage), self.named)

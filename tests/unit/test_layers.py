@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "data", "rollout"},
     {"judging"},
     {"rewriting", "worlds", "trainers"},
-    {"evaluation", "pretrained"},
+    {"evaluation", "pretrained", "planning"},
     {"corpus", "report"},
     {"run"},
     {"cli", "doctor", "__main__"},

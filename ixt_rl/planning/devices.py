@@ -1,0 +1,131 @@
+"""Devices: their memory, what they compute and read in a second, and how much of that a phase reaches."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.threads import usable_cores
+
+GIB = 2**30
+
+Strategy = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Share of a device's peak that a phase reaches; what time is estimated with.
+
+    Args:
+        train: of FLOP/s, forward and backward.
+        forward: of FLOP/s, passes without gradient and prefill.
+        decode: of bytes/s, sampling token by token.
+        judge: of FLOP/s, of a judge or rewriter that reads and writes.
+    """
+
+    train: float = 0.40
+    forward: float = 0.50
+    decode: float = 0.60
+    judge: float = 0.20
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device.
+
+    Args:
+        name: what the user calls it.
+        memory: bytes.
+        flops: FLOP/s of dense products by bytes of a number, {2: half precision, 4: float32}.
+        bandwidth: bytes/s of its memory.
+        process: bytes that a process takes before it has a model.
+        cpu: no device of its own: what the process takes is main memory.
+    """
+
+    name: str
+    memory: float
+    flops: dict[int, float]
+    bandwidth: float
+    process: float = 0.8 * GIB
+    cpu: bool = False
+    efficiency: Efficiency = Efficiency()
+
+
+def _gpu(name: str, gigabytes: float, half: float, single: float, bandwidth: float) -> Device:
+    return Device(name, gigabytes * GIB, {2: half * 1e12, 4: single * 1e12}, bandwidth * 1e9)
+
+
+GPUS = {
+    device.name: device
+    for device in (  # GiB as drivers report them, dense TFLOP/s of bf16 (T4: fp16) and float32, GB/s
+        _gpu("H100", 79.1, 989, 67, 3350),
+        _gpu("H200", 139.8, 989, 67, 4800),
+        _gpu("B200", 178.4, 2250, 80, 8000),
+        _gpu("A100", 79.1, 312, 19.5, 2039),
+        _gpu("A100-40", 39.4, 312, 19.5, 1555),
+        _gpu("L40S", 44.5, 362, 91.6, 864),
+        _gpu("A10", 22.1, 125, 31.2, 600),
+        _gpu("RTX4090", 23.5, 165, 82.6, 1008),
+        _gpu("T4", 14.6, 65, 8.1, 320),
+    )
+}
+"""Vendors' data sheets, without sparsity."""
+
+_CORE_FLOPS, _CORE_BANDWIDTH = 1.5e11, 6e9
+"""float32 products and reading of one core with AVX-512; older cores do a third of it."""
+
+_CPU_EFFICIENCY = Efficiency(train=0.45, forward=0.45, decode=0.6, judge=0.2)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Devices of one kind, and how training is laid over them.
+
+    Args:
+        device: one of them.
+        count: how many.
+        strategy: what each training rank holds; with one rank all strategies are one.
+    """
+
+    device: Device
+    count: int = 1
+    strategy: Strategy = "ddp"
+
+    def with_ranks(self, count: int) -> Machine:
+        return replace(self, count=count)
+
+    @property
+    def described(self) -> str:
+        """`H100x8, zero3`."""
+        return self.device.name + (f"x{self.count}, {self.strategy}" if self.count > 1 else "")
+
+
+def machine(text: str | None, strategy: Strategy = "ddp") -> Machine:
+    """`H100x8` -> eight of them; None -> this machine's cores and memory.
+
+    Raises:
+        ConfigError: no such GPU is known.
+    """
+    if text is None:
+        return Machine(this_cpu())
+    match = re.fullmatch(r"(.+?)(?:x(\d{1,4}))?", text.strip())
+    names = {name.upper(): name for name in GPUS}
+    name = match[1].upper() if match else ""
+    if match is None or name not in names or match[2] == "0":
+        raise ConfigError(
+            f"--gpus {text}",
+            reason="no such GPU is known",
+            remedy=did_you_mean(name, list(names)) + f"write NAME or NAMExCOUNT, such as H100x8; {', '.join(GPUS)}",
+        )
+    return Machine(GPUS[names[name]], int(match[2] or 1), strategy)
+
+
+def this_cpu() -> Device:
+    """The cores and the memory of this machine as one device."""
+    cores = usable_cores()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    flops = {2: 2 * _CORE_FLOPS * cores, 4: _CORE_FLOPS * cores}
+    return Device(f"{cores} CPU cores", memory, flops, _CORE_BANDWIDTH * cores, 0.6 * GIB, True, _CPU_EFFICIENCY)

@@ -1,0 +1,208 @@
+"""The shape of a model: what memory and FLOPs are counted from, without its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ixt_rl.blocks.model import LoraBlock, ModelBlock, NewModelBlock
+from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.ledger import ModelSize
+
+_ALIKE = ("-instruct", "-base", "-it", "-pt")
+"""Ends of names of models of one shape."""
+
+_VOCABULARY = {"bytes": 259, "world": 64}
+"""Of new tokenizers; a world's differs by the world and is about that large."""
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_ROUTED = ("num_experts_per_tok", "num_experts_per_token")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder with gated MLPs and RMSNorms: Llama, Qwen, Mistral, Gemma and their like.
+
+    Args:
+        layers, hidden, intermediate, heads, kv_heads, vocabulary: as in config.json; `intermediate` of one expert.
+        head_dim: 0: hidden / heads.
+        tied: one matrix is embedding and head.
+        qkv_bias: queries, keys and values have biases.
+        qk_norm: queries and keys are normalized head by head.
+        norms: RMSNorms of a layer beside those.
+        experts: of a layer; 0: a dense MLP.
+        routed: experts that a token meets.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    head_dim: int = 0
+    tied: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    norms: int = 2
+    experts: int = 0
+    routed: int = 0
+
+    @property
+    def head_size(self) -> int:
+        return self.head_dim or self.hidden // self.heads
+
+    @property
+    def queries(self) -> int:
+        """Width of the queries of a token."""
+        return self.heads * self.head_size
+
+    @property
+    def keys(self) -> int:
+        """Width of the keys of a token, and of the values."""
+        return self.kv_heads * self.head_size
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of the matrices of a layer, by peft's names of them; of one expert."""
+        h, f, q, k = self.hidden, self.intermediate, self.queries, self.keys
+        attention = {"q_proj": (h, q), "k_proj": (h, k), "v_proj": (h, k), "o_proj": (q, h)}
+        return attention | {"gate_proj": (h, f), "up_proj": (h, f), "down_proj": (f, h)}
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding, or of an untied head."""
+        return self.vocabulary * self.hidden
+
+    def layer_parameters(self, experts: int) -> int:
+        """Parameters of a layer with so many experts (dense: any number)."""
+        sizes = {name: rows * columns for name, (rows, columns) in self.linears.items()}
+        mlp = sizes["gate_proj"] + sizes["up_proj"] + sizes["down_proj"]
+        mlp = mlp * experts + self.hidden * self.experts if self.experts else mlp  # the router beside the experts
+        attention = sum(sizes[name] for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
+        attention += self.queries + 2 * self.keys if self.qkv_bias else 0
+        return attention + mlp + self.norms * self.hidden + (2 * self.head_size if self.qk_norm else 0)
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self._around + self.layers * self.layer_parameters(self.experts)
+
+    @property
+    def active(self) -> int:
+        """Those that a token meets."""
+        return self._around + self.layers * self.layer_parameters(self.routed)
+
+    @property
+    def _around(self) -> int:
+        return self.embedding * (1 if self.tied else 2) + self.hidden
+
+    def trained(self, lora: LoraBlock | None) -> int:
+        """Parameters that are trained: all, or those of the adapters."""
+        if lora is None:
+            return self.parameters
+        wanted = lora.target_modules
+        names = list(self.linears) if isinstance(wanted, str) else [name for name in self.linears if name in wanted]
+        per_layer = sum(lora.r * sum(self.linears[name]) for name in names)
+        return self.layers * per_layer * max(1, self.experts)
+
+    def size(self, lora: LoraBlock | None = None) -> ModelSize:
+        """What the ledger counts by; of trained experts those that a token meets."""
+        trained = self.active if lora is None else self.trained(lora) * max(1, self.routed) // max(1, self.experts)
+        return ModelSize(self.active + (trained if lora else 0), trained)
+
+    def kv_bytes(self, number: int) -> int:
+        """Bytes of keys and values of one token, in numbers of so many bytes."""
+        return 2 * self.layers * self.keys * number
+
+
+def shape_of(model: ModelBlock) -> ModelShape:
+    """The shape of a run's model.
+
+    Raises:
+        ConfigError: it is neither new, nor a folder with a config.json of a known kind, nor a name of the table.
+    """
+    if model.new is not None:
+        return _of_new(model.new)
+    assert model.path is not None
+    file = Path(model.path).expanduser() / "config.json"
+    return shape_of_folder(file.parent) if file.is_file() else shape_named(model.path)
+
+
+def shape_named(name: str) -> ModelShape:
+    """The shape of the table that a name of the hub means; `-Instruct` and the like have that of their base.
+
+    Raises:
+        ConfigError: the table has no such model.
+    """
+    known = {key.lower(): key for key in _table()}
+    bare = name.rpartition("/")[2].lower()
+    for end in _ALIKE:
+        bare = bare.removesuffix(end)
+    if bare not in known:
+        raise ConfigError(
+            f"model.path={name!r}",
+            reason="it is no folder here, and no model whose shape is known",
+            remedy=did_you_mean(bare, list(known)) + "name a folder that has its config.json (model.path=FOLDER; "
+            f"weights are not needed), or one of: {', '.join(known.values())}",
+        )
+    return ModelShape(**_table()[known[bare]])
+
+
+def shape_of_folder(folder: Path) -> ModelShape:
+    """The shape that a folder's config.json says.
+
+    Raises:
+        ConfigError: it does not say it in the words of Llama, Qwen, Mistral or Gemma.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    kind = str(config.get("model_type", ""))
+    experts, routed = (next((config[n] for n in names if config.get(n)), 0) for names in (_EXPERTS, _ROUTED))
+    width = config.get("moe_intermediate_size") if experts else None
+    try:
+        return ModelShape(
+            layers=int(config["num_hidden_layers"]),
+            hidden=int(config["hidden_size"]),
+            intermediate=int(width or config["intermediate_size"]),
+            heads=int(config["num_attention_heads"]),
+            kv_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
+            vocabulary=int(config["vocab_size"]),
+            head_dim=int(config.get("head_dim") or 0),
+            tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),
+            qkv_bias=kind.startswith("qwen2") or bool(config.get("attention_bias")),
+            qk_norm=kind.startswith(("qwen3", "gemma3")),
+            norms=4 if kind.startswith(("gemma2", "gemma3")) else 2,
+            experts=experts,
+            routed=routed,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            str(folder / "config.json"),
+            reason=f"it does not say {error} as Llama's, Qwen's, Mistral's or Gemma's do",
+            remedy="plan with a model of about that size, or measure: no other architecture is counted",
+        ) from error
+
+
+def _of_new(new: NewModelBlock) -> ModelShape:
+    return ModelShape(
+        layers=new.layers,
+        hidden=new.hidden_size,
+        intermediate=new.intermediate_size,
+        heads=new.heads,
+        kv_heads=new.heads,
+        vocabulary=_VOCABULARY[new.tokenizer],
+        tied=new.tie_embeddings,
+        qk_norm=new.architecture == "qwen3",
+    )
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("shapes.yaml").read_text("utf-8"))
+    return found

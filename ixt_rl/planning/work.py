@@ -1,0 +1,233 @@
+"""What an update of a stage asks for: its largest micro-batch, what it samples, tokens by the ledger's phases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.blocks.model import ModelBlock
+from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
+from ixt_rl.blocks.sampling import SamplingBlock
+from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.intro import IntroStage
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.sip import SipBlock
+from ixt_rl.methods.stage import Stage
+from ixt_rl.planning.memory import Training
+from ixt_rl.planning.shapes import ModelShape
+
+_STATES = {"adamw": 8.0, "adafactor": 0.05, "sgd": 0.0, "adagrad": 4.0, "rmsprop": 4.0}
+"""Bytes a trained parameter; Adafactor keeps sums of rows and columns alone."""
+
+_ADDITION_TOKENS, _WORLD_PROMPT = 40, 128
+"""Of worlds: tokens of a row of addition's pairs, and of the longest prompts."""
+
+_PROMPT, _LABEL_TOKENS = 200, 300  # a prompt's mean length, and a judge's answer beside what it reads
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What a run file cannot say, and a plan has to take for given.
+
+    Args:
+        prompt_tokens: mean length of a prompt; None: 200 of a problem, half of the longest of a document's prefix.
+        completion_tokens: mean length of a completion; None: half of `max_new_tokens`.
+        kept: share of the rationales that InTRO and RAFT keep.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    kept: float = 0.5
+
+    def prompt(self, most: int) -> int:
+        return min(most, self.prompt_tokens or _PROMPT)
+
+    def prefix(self, most: int) -> int:
+        return min(most, self.prompt_tokens or max(1, most // 2))
+
+    def completion(self, most: int) -> int:
+        return min(most, self.completion_tokens or max(1, most // 2))
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        completion = "half of max_new_tokens" if self.completion_tokens is None else f"{self.completion_tokens} tokens"
+        prompt = f"{_PROMPT} (prefixes: half of the longest)" if self.prompt_tokens is None else f"{self.prompt_tokens}"
+        return f"prompts of {prompt} tokens, completions of {completion}, {self.kept:.0%} of them kept"
+
+
+@dataclass(frozen=True)
+class Work:
+    """An update of a stage, over all devices together.
+
+    Args:
+        stage: whose.
+        job: of one device, whose micro-batch is the stage's; None: nothing is trained.
+        tokens: by phase of the ledger, sampling apart.
+        rollouts: rows sampled before an update.
+        at_once: rows that the in-process engine samples at once, those of evaluations included.
+        prompt, new: mean tokens of a prompt and of a completion.
+        longest: tokens of the longest row that is sampled.
+        judged: tokens that a judge and a rewriter read and write, with the parameters that are known of them.
+        notes: what is not counted, and what was taken for given.
+    """
+
+    stage: Stage
+    job: Training | None
+    tokens: dict[str, int] = field(default_factory=dict)
+    rollouts: int = 0
+    at_once: int = 0
+    prompt: int = 0
+    new: int = 0
+    longest: int = 0
+    judged: tuple[tuple[int, int | None], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int | None:
+        """Updates; None where `epochs` says it, or nothing is trained."""
+        return getattr(self.stage, "steps", None)
+
+
+def numbers_of(model: ModelBlock) -> int:
+    """Bytes of the numbers that passes compute in."""
+    return 2 if model.dtype in ("bfloat16", "float16") else 4
+
+
+def work_of(stage: Stage, model: ModelBlock, shape: ModelShape, assumed: Assumed, cpu: bool) -> Work | None:
+    """What a stage asks for; None for one that makes rows, whose model is another one."""
+    if isinstance(stage, OnlineStage):
+        return _online(stage, model, shape, assumed, cpu)
+    if isinstance(stage, SipBlock):
+        return _sip(stage, model, shape, assumed, cpu)
+    if isinstance(stage, DocumentStage):
+        masked = not cpu and stage.packing.packed and model.attention != "flash_attention_2"
+        rows = stage.micro_batch_size or stage.batch_size
+        job = _job(stage, model, shape, rows, stage.packing.capacity, stage.packing.capacity, masked, cpu)
+        return Work(stage, job, {"train": stage.batch_size * stage.packing.capacity}, notes=_rows_note(stage))
+    if isinstance(stage, PretrainStage):
+        job = _job(stage, model, shape, stage.batch_size, _ADDITION_TOKENS, _ADDITION_TOKENS, True, cpu)
+        return Work(stage, job, {"train": stage.batch_size * _ADDITION_TOKENS})
+    return None
+
+
+def _rows_note(stage: DocumentStage) -> tuple[str, ...]:
+    if stage.feedback.template is None:
+        return ()
+    return ("annotation is a job of its own (ixt-rl annotate, or a stage that makes the rows): not counted here",)
+
+
+def _job(
+    stage: Any, model: ModelBlock, shape: ModelShape, rows: int, tokens: int, scored: int, masked: bool, cpu: bool
+) -> Training:
+    lora = getattr(stage, "lora", None)
+    return Training(
+        shape=shape,
+        trained=shape.trained(lora),
+        rows=rows,
+        tokens=tokens,
+        scored=scored,
+        numbers=numbers_of(model),
+        states=_STATES[stage.optim.name],
+        copies=() if lora is not None else _copies(stage),
+        averages=int(getattr(stage, "ema", None) is not None),
+        checkpointing=getattr(stage, "gradient_checkpointing", False),
+        masked=masked and model.attention != "flash_attention_2",
+        cpu=cpu,
+    )
+
+
+def _copies(stage: Any) -> tuple[str, ...]:
+    """Whole models beside the one that trains."""
+    if isinstance(stage, IntroStage) and stage.intro.posterior.source != "live":
+        return (f"posterior ({stage.intro.posterior.source})",)
+    if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
+        return (f"reference ({stage.reference})",)
+    return ()
+
+
+def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: Assumed, cpu: bool) -> Work:
+    sampling, rollouts = stage.sampling, stage.rollouts_per_step
+    prompt = assumed.prompt(_longest_prompt(stage.data, sampling))
+    new = assumed.completion(sampling.max_new_tokens)
+    longest = _longest_prompt(stage.data, sampling) + sampling.max_new_tokens
+    rows = stage.micro_batch_size or rollouts
+    job = _job(stage, model, shape, rows, longest, sampling.max_new_tokens, True, cpu)
+    trained = rollouts if stage.kept_by is None else round(rollouts * assumed.kept)
+    tokens = {"train": trained * (prompt + new)}
+    if isinstance(stage, IntroStage):
+        tokens["posterior"] = tokens["train"]
+    asked = 0 if stage.evaluation is None else stage.evaluation.problems
+    return Work(
+        stage,
+        job,
+        tokens,
+        rollouts=math.ceil(rollouts / stage.num_iterations),
+        at_once=_at_once(sampling, max(rollouts * stage.steps_per_generation, asked)),
+        prompt=prompt,
+        new=new,
+        longest=longest,
+        notes=("evaluations and rewards are not counted",),
+    )
+
+
+def _longest_prompt(data: Any, sampling: SamplingBlock) -> int:
+    of_world = isinstance(data, WorldDataBlock | WorldPassagesBlock)
+    return min(sampling.max_prompt_tokens, _WORLD_PROMPT) if of_world else sampling.max_prompt_tokens
+
+
+def _at_once(sampling: SamplingBlock, rows: int) -> int:
+    return min(sampling.batch_size, rows)
+
+
+def _sip(stage: SipBlock, model: ModelBlock, shape: ModelShape, assumed: Assumed, cpu: bool) -> Work:
+    sampling = stage.sampling
+    sources = candidate_sources(stage.objective, stage.sources, stage.known_sources)
+    rollouts = rollouts_of_a_prompt(stage.objective, sources, stage.group_size, "group_size")
+    candidates = rollouts + len([source for source in sources if source != "rollout"])
+    if isinstance(stage.data, SuffixCorpusBlock):
+        prefix, suffix = stage.data.max_prefix_tokens, max(stage.data.suffix_tokens, sampling.max_new_tokens)
+    else:
+        prefix, suffix = _longest_prompt(stage.data, sampling), sampling.max_new_tokens
+    texts = 2 if stage.objective.startswith("dpo") else candidates if stage.objective == "grpo" else 1
+    prompts = stage.micro_batch_size or stage.batch_size
+    job = _job(stage, model, shape, prompts * texts, prefix + suffix, suffix, True, cpu)
+    mean = assumed.prefix(prefix)
+    tokens = {"train": stage.batch_size * texts * (mean + suffix)}
+    if job.copies:
+        tokens["score"] = tokens["train"]
+    notes = ["evaluations are not counted"]
+    judged = []
+    if stage.judge is not None and stage.objective not in UNJUDGED:
+        asked = sum(
+            _comparisons(candidates, stage.judge.against) * (mean + 2 * suffix + _LABEL_TOKENS)
+            if axis == "quality"
+            else candidates * (mean + suffix + _LABEL_TOKENS)
+            for axis in stage.judge.axes
+        )
+        judged.append((stage.batch_size * asked * stage.judge.repeats, stage.judge_parameters))
+    if stage.rewriter is not None:
+        judged.append((stage.batch_size * (mean + 2 * suffix), stage.rewriter_parameters))
+    if any(parameters is None for _, parameters in judged):
+        notes.append("a judge or rewriter of unknown size is not counted (judge_parameters, rewriter_parameters)")
+    return Work(
+        stage,  # type: ignore[arg-type]
+        job,
+        tokens,
+        rollouts=stage.batch_size * rollouts,
+        at_once=_at_once(sampling, stage.batch_size * max(1, rollouts)),
+        prompt=mean,
+        new=sampling.max_new_tokens,
+        longest=prefix + sampling.max_new_tokens,
+        judged=tuple(judged),
+        notes=tuple(notes),
+    )
+
+
+def _comparisons(candidates: int, against: str) -> int:
+    """Questions about the quality of so many texts: each pair in both orders, or each with the pivot."""
+    return 2 * (candidates - 1 if against == "original" else candidates * (candidates - 1) // 2)

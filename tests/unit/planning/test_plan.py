@@ -1,0 +1,143 @@
+"""Plans of run files: every kind of stage, engines, what does not fit, the nearest change, the command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from ixt_rl.cli.main import main
+from ixt_rl.config.load import load_run
+from ixt_rl.config.shipped import names
+from ixt_rl.errors import ConfigError
+from ixt_rl.methods.registry import spec_of
+from ixt_rl.planning.advice import nearest
+from ixt_rl.planning.devices import GIB, machine, this_cpu
+from ixt_rl.planning.plan import plan_run
+from ixt_rl.planning.work import Assumed
+
+BIG = "model.path=Qwen/Qwen2.5-7B"
+
+
+def planned(name: str, *overrides: str, gpus: str = "H100", strategy="ddp", assumed: Assumed = Assumed()):  # noqa: B008
+    return plan_run(load_run(name, overrides), machine(gpus, strategy), assumed)
+
+
+def bytes_of(plan) -> dict[str, float]:
+    return {part.name: part.bytes for part in [*plan.parts, *plan.engine]}
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_shipped_file_has_a_plan(name):
+    config = load_run(name)
+    plans = plan_run(config, machine("H100x8", "zero3"))
+    assert [plan.name for plan in plans] == [stage.name for stage in config.stages]
+    for stage, plan in zip(config.stages, plans, strict=True):
+        spec = spec_of(stage)
+        assert plan.planned == (spec.makes_model and not spec.makes_rows), stage.name
+        if plan.planned:
+            assert all(part.bytes >= 0 for part in plan.parts)
+            assert plan.update > 0
+            assert plan.device_hours > 0
+
+
+def test_intro_has_a_posterior_pass_on_what_is_kept():
+    live = planned("intro/math")[0]
+    assert live.seconds["posterior"] * 8 * 0.5 == pytest.approx(live.seconds["train"] * 2 * 0.4)  # 6 N and 2 N again
+    frozen = planned("intro/math", "stages.train.intro.posterior={source: frozen}")[0]
+    assert bytes_of(frozen)["posterior (frozen)"] == bytes_of(frozen)["weights"]
+    all_kept = planned("intro/math", assumed=Assumed(kept=1.0))[0]
+    assert all_kept.seconds["train"] == pytest.approx(2 * live.seconds["train"])
+    assert all_kept.seconds["sampling"] == live.seconds["sampling"]
+
+
+def test_grpo_trains_all_rollouts_without_a_posterior():
+    intro, grpo = planned("intro/math")[0], planned("intro/math", "stages.train.type=grpo")[0]
+    assert "posterior" not in grpo.seconds
+    assert grpo.seconds["train"] == pytest.approx(2 * intro.seconds["train"])
+
+
+def test_hours_are_of_all_devices():
+    one, eight = planned("intro/math")[0], planned("intro/math", gpus="H100x8", strategy="zero2")[0]
+    assert one.device_hours == pytest.approx(300 * one.update / 3600)
+    assert eight.device_hours == pytest.approx(300 * eight.update * 8 / 3600)
+
+
+def test_an_engine_in_the_process_takes_its_share_and_one_of_its_own_its_device():
+    inside = planned("intro/math", "engine={type: vllm, vllm: {gpu_memory: 0.3}}")[0]
+    taken = sum(part.bytes for part in inside.parts if part.name.startswith("engine"))
+    assert taken == pytest.approx(0.3 * machine("H100").device.memory)
+    beside = planned("intro/math", "engine={type: ray-vllm, pool: {engines: 2}}", gpus="H100x4")[0]
+    assert beside.ranks == 2
+    assert not any(part.name.startswith("engine") for part in beside.parts)
+    assert sum(part.bytes for part in beside.engine) == pytest.approx(0.9 * machine("H100").device.memory)
+    with pytest.raises(ConfigError, match="none is left to train on"):
+        planned("intro/math", "engine={type: ray-vllm, pool: {engines: 4}}", gpus="H100x4")
+
+
+def test_an_engine_without_room_for_keys_is_said():
+    small = planned("intro/math", "engine={type: vllm, vllm: {gpu_memory: 0.05}}")[0]
+    assert "gpu_memory leaves" in small.misfits[0]
+
+
+def test_what_does_not_fit_names_the_largest_part_and_the_nearest_change():
+    config = load_run("intro/math", ["stages.train.micro_batch_size=64", "stages.train.gradient_checkpointing=false"])
+    one = machine("RTX4090")
+    plan = plan_run(config, one)[0]
+    assert "optimizer" in plan.misfits[0] or "activations" in plan.misfits[0]
+    change = nearest(config, 0, one)
+    assert change is not None
+    assert change.plan.peak <= change.plan.limit
+    assert change.words[0].startswith("--gpus RTX4090x2")  # 1.5B with float32 states alone is more than 24 GiB
+
+
+def test_results_are_left_as_they_are_where_a_smaller_micro_batch_is_enough():
+    config = load_run("intro/math", ["stages.train.micro_batch_size=128"])
+    assert plan_run(config, machine("H100"))[0].misfits
+    change = nearest(config, 0, machine("H100"))
+    (words,) = change.words
+    key, _, size = words.partition("=")
+    assert key == "stages.train.micro_batch_size"
+    assert plan_run(load_run("intro/math", [words]), machine("H100"))[0].misfits == ()
+    larger = load_run("intro/math", [f"{key}={2 * int(size)}"])
+    assert plan_run(larger, machine("H100"))[0].misfits  # the change is the nearest
+
+
+def test_nothing_may_help():
+    config = load_run("intro/math", ["model.path=meta-llama/Llama-3.1-70B"])
+    tiny = machine("T4")
+    assert nearest(config, 0, replace(tiny, device=replace(tiny.device, memory=0.5 * GIB))) is None
+
+
+def test_this_machine_is_the_default():
+    here = machine(None)
+    assert (here.device, here.count) == (this_cpu(), 1)
+    assert plan_run(load_run("demo/addition"), here)[0].misfits == ()
+
+
+@pytest.mark.parametrize(("text", "said"), [("H10", "H100"), ("H100x0", "NAMExCOUNT"), ("", "RTX4090")])
+def test_unknown_devices_are_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        machine(text)
+
+
+def test_the_command_says_parts_times_and_what_fits():
+    ran = CliRunner().invoke(main, ["plan", "intro/math", "--gpus", "H100"])
+    assert ran.exit_code == 0
+    for word in ("weights", "optimizer", "peak", "sampling", "posterior", "all updates", "prompts of 200"):
+        assert word in ran.output
+    ran = CliRunner().invoke(main, ["plan", "intro/math", BIG, "--gpus", "H100"])
+    assert ran.exit_code == 1
+    assert "fits with --gpus H100x2 --strategy zero2" in ran.output
+    assert CliRunner().invoke(main, ["plan", "intro/math", "--gpus", "H1"]).exit_code == 2
+    assert CliRunner().invoke(main, ["plan", "intro/math", "model.path=mine/own"]).exit_code == 2
+
+
+def test_a_plan_imports_no_torch():
+    words = ["plan", "intro/math", "--gpus", "H100"]
+    code = f"import sys; from ixt_rl.cli.main import main; main({words}, standalone_mode=False)"
+    code += "; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -61,8 +61,10 @@ class Skip(Strict):
 class Grading(Strict):
     """When an answer is right."""
 
-    rule: Literal["math", "choice", "code"] = Field(
-        "math", description="math: as the math reward judges; choice: one letter; code: run with its tests"
+    rule: Literal["math", "choice", "code", "instructions"] = Field(
+        "math",
+        description="math: as the math reward judges; choice: one letter; code: run with its tests; instructions: "
+        "those of IFEval, all followed",
     )
     tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.0, description="largest relative difference of a number from the gold"
@@ -158,7 +160,7 @@ class Suite(Strict):
 
     @property
     def kind(self) -> str:
-        """What its golds are: `math`, `choice` or `code`."""
+        """What its golds are: `math`, `choice`, `code` or `instructions`."""
         return self.grading.rule
 
     @model_validator(mode="before")

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
 from ixt_rl.evaluation.suites.choices import NO_LETTER, letter_of
+from ixt_rl.evaluation.suites.instructions import follows
 from ixt_rl.evaluation.suites.programs import code_of, program_of, run_programs
 from ixt_rl.rewards import Gold, MathReward, parse_gold
+from ixt_rl.rewards.math.extract import after_thinking
 from ixt_rl.rewards.math.spelling import canonical
 from ixt_rl.rewards.math.verifier import SHOWN_CHARS
 from ixt_rl.suites import Preset, Suite
@@ -66,6 +68,8 @@ class SuiteGrader:
         """
         if self.suite.kind == "code":
             return self._programs(rows, texts)
+        if self.suite.kind == "instructions":
+            return [_followed(row, after_thinking(text)) for row, text in zip(rows, texts, strict=True)]
         rows = [self._with_letter(row) for row in rows]
         extracted = [self.reward.extracted(text) for text in texts]
         found = [
@@ -83,7 +87,7 @@ class SuiteGrader:
         """What equal answers have in common, for votes: a choice's label, the code, or the canonical spelling."""
         if extracted is None:
             return None
-        if self.suite.kind == "code":
+        if self.suite.kind in ("code", "instructions"):
             return extracted
         if row["choices"]:
             return chosen(extracted, row["choices"], self.reward).label or extracted.strip()
@@ -113,6 +117,19 @@ class SuiteGrader:
         if found.label is None:
             return Graded("wrong" if found.decided else "undecided", found.why, answer)
         return Graded("right" if found.label == row["answer"] else "wrong", f"{found.why}: {found.label}", answer)
+
+
+def _followed(row: Mapping[str, Any], response: str | None) -> Graded:
+    """All instructions followed, one of them not, or none not and one undecided."""
+    if response is None:
+        return Graded("wrong", "its thinking never ends", None)
+    asked = json.loads(row["answer"])
+    found = [(one["id"], follows(response, one)) for one in asked]
+    for verdict, value, words in (("wrong", False, "not followed"), ("undecided", None, "cannot be told here")):
+        names = [name for name, one in found if one is value]
+        if names:
+            return Graded(verdict, f"{words}: {', '.join(names)}", response)  # type: ignore[arg-type]
+    return Graded("right", "all followed", response)
 
 
 def _tests(row: Mapping[str, Any]) -> dict[str, str]:

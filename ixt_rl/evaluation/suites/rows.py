@@ -19,6 +19,7 @@ from ixt_rl.data.readers import Cursor, read_hub
 from ixt_rl.errors import DataError, did_you_mean
 from ixt_rl.evaluation.suites.choices import NO_LETTER, Choices, choices_of, gold_label, letter_of
 from ixt_rl.evaluation.suites.files import suite_files
+from ixt_rl.evaluation.suites.instructions import instructions_of
 from ixt_rl.evaluation.suites.questions import question_of
 from ixt_rl.evaluation.suites.readers import rows_of
 from ixt_rl.rewards import final_answer, parse_gold
@@ -38,10 +39,10 @@ class SuiteRows:
 
     Args:
         suite: whose they are.
-        rows: each with `question` (text), `answer` (the gold: text, a list of accepted texts, a choice's label, or a
-            program's tests as JSON), `id` (text, unique), `index` (row in the set, from 0), `cluster` (text or None),
-            `choices` (label -> text, or None), `bad_gold` (why the gold cannot be judged, or None) and `fields` (the
-            row as it was).
+        rows: each with `question` (text), `answer` (the gold: text, a list of accepted texts, a choice's label, or as
+            JSON a program's tests or what is instructed), `id` (text, unique), `index` (row in the set, from 0),
+            `cluster` (text or None), `choices` (label -> text, or None), `bad_gold` (why the gold cannot be judged, or
+            None) and `fields` (the row as it was).
         files: which they were read from; empty for a hub dataset.
         total: rows of the set, of which `limit` may have taken the first ones.
         dropped: rows left out, by reason.
@@ -88,7 +89,7 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     if not found:
         raise _nothing(suite, files, seen, dropped)
     notes = _identify(found, suite)
-    if suite.kind != "code":
+    if suite.kind in ("math", "choice"):
         _bad_golds(found)
     if suite.rows is not None and len(found) != suite.rows:
         notes.append(f"{len(found)} rows, where {suite.rows} are expected")
@@ -142,7 +143,10 @@ def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | s
         question = question.strip()
     if not question:
         return "no question"
-    gold, bad = (_tests(row, suite, place), None) if suite.kind == "code" else _gold(row, suite, choices, place)
+    if suite.kind in ("code", "instructions"):
+        gold, bad = _tests(row, suite, place) if suite.kind == "code" else instructions_of(row), None
+    else:
+        gold, bad = _gold(row, suite, choices, place)
     if gold is None:
         return "no gold answer"
     return {

@@ -62,6 +62,17 @@ def check_data_path(path: str, info: ValidationInfo) -> str:
     return str(local)
 
 
+def check_folder(path: str, info: ValidationInfo) -> str:
+    """A folder of this machine exists."""
+    if not off(info) and not Path(path).expanduser().is_dir():
+        raise (
+            missing_path(path)
+            if not Path(path).expanduser().exists()
+            else ConfigError(repr(path), reason="this is a file", remedy="name the folder that it lies in")
+        )
+    return path
+
+
 def data_files(path: str) -> list[str]:
     """The files of a folder or of a pattern such as `part-*.parquet`, in order of their names; else `path` alone."""
     local = Path(path).expanduser()

@@ -25,6 +25,7 @@ from ixt_rl.blocks.strict import (
     Strict,
     Tokens,
 )
+from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.blocks.template import ShippedTemplateName, TemplateBlock, TemplateName
 from ixt_rl.errors import ConfigError
 
@@ -159,6 +160,10 @@ class GuidanceBlock(Strict):
     scale: PositiveFloat = Field(1.5, description="log p = (1 - scale) log p_against + scale log p_first")
 
 
+WORLD_PROBLEMS = 600
+"""Problems of a world, where nobody says how many."""
+
+
 class DocumentEvaluationBlock(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
@@ -184,12 +189,16 @@ class DocumentEvaluationBlock(Strict):
     stop: StopStrings = Field([], exclude_if=operator.not_, description="texts that end a completion")
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
     template: Annotated[TemplateName | TemplateBlock | None, Field(description="prompt; default: the world's")] = None
+    suites: SuitesBlock | None = Field(
+        None, exclude_if=lambda value: value is None, description="suites of benchmarks, measured beside the rest"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _problems(cls, value: Any) -> Any:
-        alone = isinstance(value, dict) and value.get("holdout") is not None and value.get("data") is None
-        return value if alone else problems_of_world(value, 600)
+        beside = isinstance(value, dict) and (value.get("holdout") is not None or value.get("suites") is not None)
+        alone = beside and value.get("data") is None
+        return value if alone else problems_of_world(value, WORLD_PROBLEMS)
 
     @model_validator(mode="after")
     def _wishes(self) -> DocumentEvaluationBlock:

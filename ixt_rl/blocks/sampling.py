@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from ixt_rl.blocks.strict import BatchSize, NonNegativeInt, PositiveFloat, PositiveInt, Rows, Share, Strict, Tokens
+from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.types import check_stop_strings
 
 
@@ -69,4 +70,7 @@ class EvaluationBlock(Strict):
         None,
         exclude_if=lambda value: value is None,
         description="texts that end a completion; default: those of the stage's rollouts",
+    )
+    suites: SuitesBlock | None = Field(
+        None, exclude_if=lambda value: value is None, description="suites of benchmarks, measured beside the problems"
     )

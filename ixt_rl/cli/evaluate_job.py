@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,24 @@ from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.strict import Strict
-from ixt_rl.conditioning.prompts import Prompt, encode_prompt
 from ixt_rl.config.load import dump_yaml, validated
 from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.corpus.terminal import Terminal, duration
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.evaluation.records.folder import SETTINGS, EvaluationFolder
 from ixt_rl.evaluation.records.job import AskedSuite, EngineFacts, EvaluationState, evaluate_suites
+from ixt_rl.evaluation.records.questions import AskedSampling, SuiteQuestions, suite_questions
 from ixt_rl.evaluation.records.regrade import regrade
 from ixt_rl.evaluation.records.results import results_of
-from ixt_rl.evaluation.suites import SuiteGrader, SuitePlan, SuiteRows, find_rows, plan_of, prompts_of
+from ixt_rl.evaluation.suites import SuiteGrader
 from ixt_rl.files import read_json
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer, tokenizer_notes
 from ixt_rl.offline import offline
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.run.named_model import NamedModel, named_model
+from ixt_rl.run.stages.suites import check_room, longest_prompt
 from ixt_rl.run.threads import torch_threads
 from ixt_rl.suites import Preset, Suite, load_preset, load_suite, suite_names
-from ixt_rl.types import SamplingParams
 from ixt_rl.yaml_io import parse_yaml
 
 CHUNK = 4
@@ -69,21 +68,26 @@ def run(
     transformers.utils.logging.disable_progress_bar()
     found = named_model(model)
     folder = EvaluationFolder(words["out"] or _HOME / found.name)
-    questions = _questions(words)
+    preset = load_preset(words["preset"])
+    harnesses = _harnesses(words, preset)
+    sampling = AskedSampling(words["samples"], words["max_tokens"], words["temperature"], words["seed"])
+    questions = suite_questions(_suites(words), preset, words["data"], words["limit"], sampling)
     local = Path(found.path).is_dir()
     with offline(local and all(one.rows.files for one in questions)):
         config = _config(found, model)
-        before = (read_json(folder.path / SETTINGS) or {}).get("engine", {})
-        batch = words["batch_size"] or before.get("batch_size") or _default_batch()
+        before = read_json(folder.path / SETTINGS) or {}
+        batch = words["batch_size"] or before.get("engine", {}).get("batch_size") or _default_batch()
         block = _block(found, config, batch, overrides, words)
-        tokenizer, asked = _asked(questions, block, words, batch)
-        _check_room(asked, positions_of(config))
+        tokenizer = load_tokenizer(found.path, block.model)
+        chunks = {one.name: _per_chunk(one, block.engine, batch, before) for one in questions}
+        asked = [one.asked(tokenizer, chunks[one.name]) for one in questions]
+        check_room(asked, positions_of(config), "--max-tokens ")
         facts = EngineFacts(block.engine.type, _version(block.engine.type), block.model.dtype)
         hashes = Hashes(folder.path / ".hashes.json")
         settings = {
             "model": {"name": found.name, "path": found.path, **_identity(found, config, hashes)},
-            "preset": questions[0].plan.preset.model_dump(mode="json"),
-            "suites": {one.name: _of_suite(one, suite, hashes) for one, suite in zip(questions, asked, strict=True)},
+            "preset": preset.model_dump(mode="json"),
+            "suites": {one.name: one.settings(chunks[one.name], hashes.of) for one in questions},
             "seed": words["seed"],
             "limit": words["limit"],
             "engine": {"type": facts.type, "version": facts.version, "dtype": facts.dtype, "batch_size": batch,
@@ -100,7 +104,7 @@ def run(
                 facts,
                 tokenizer,
                 terminal,
-                words["harnesses"],
+                harnesses,
             )
         hashes.save()
     return folder.path, results, tokenizer_notes(tokenizer)
@@ -130,7 +134,7 @@ def regraded(model: str | None, words: Mapping[str, Any]) -> tuple[Path, dict[st
 
     with folder.locked("grading it anew"):
         changes = regrade(folder, grader)
-        results = results_of(folder, words["harnesses"])
+        results = results_of(folder, _harnesses(words, preset))
         folder.write_results(results)
     return folder.path, results, [_changed(name, counts) for name, counts in changes.items()]
 
@@ -153,107 +157,28 @@ def _changed(suite: str, counts: Mapping[tuple[str, str], int]) -> str:
     return f"{suite}: {sum(counts.values())} graded anew, {f'changed: {said}' if said else 'none changed'}"
 
 
-@dataclass(frozen=True)
-class SuiteQuestions:
-    """A suite as the words ask for it, before there is a tokenizer.
+def _harnesses(words: Mapping[str, Any], preset: Preset) -> list[str]:
+    """Names of the harnesses that --as names, able to run; `harness` is the preset's own."""
+    if not words["harnesses"]:
+        return []
+    from ixt_rl.evaluation.harnesses import HARNESSES, harness  # they import sympy
 
-    Args:
-        plan: the suite under the preset.
-        rows: the first of them, where there is a limit.
-        sampling: the plan's, with what the words say.
-        samples: answers a question.
-    """
-
-    plan: SuitePlan
-    rows: SuiteRows
-    sampling: SamplingParams
-    samples: int
-
-    @property
-    def name(self) -> str:
-        return self.plan.suite.name
-
-    def prompts(self) -> list[Prompt]:
-        return prompts_of(self.plan.suite, self.plan.preset, self.rows.rows, self.rows.shots)
-
-
-def _questions(words: Mapping[str, Any]) -> list[SuiteQuestions]:
-    """Every suite that is asked for, with its rows."""
-    preset = load_preset(words["preset"])
-    data, limit = words["data"], words["limit"]
-    return [_of(plan_of(suite, preset), find_rows(suite, data, limit), words) for suite in _suites(words)]
+    names = []
+    for word in words["harnesses"]:
+        if word == "harness" and preset.harness is None:
+            raise ConfigError(
+                "--as harness",
+                reason=f"preset {preset.name} is of no harness",
+                remedy=f"name one of {', '.join(HARNESSES)}",
+            )
+        names.append(harness(preset.harness if word == "harness" else word).name)
+    return list(dict.fromkeys(names))
 
 
 def _suites(words: Mapping[str, Any]) -> list[Suite]:
-    """The suites that --suite names, each once."""
+    """The suites that --suite names."""
     names = [name for entry in words["suites"] for name in entry.split(",") if name]
-    suites = [load_suite(name, words["field"]) for name in names]
-    found = [suite.name for suite in suites]
-    twice = next((name for at, name in enumerate(found) if name in found[:at]), None)
-    if twice is not None:
-        raise ConfigError(
-            f"--suite {','.join(names)}", reason=f"{twice} is asked for twice", remedy="name each suite once"
-        )
-    return suites
-
-
-def _of(plan: SuitePlan, rows: SuiteRows, words: Mapping[str, Any]) -> SuiteQuestions:
-    temperature = plan.sampling.temperature if words["temperature"] is None else words["temperature"]
-    if temperature == 0 and (words["samples"] or 1) > 1:
-        raise ConfigError(
-            f"--samples {words['samples']} at temperature 0",
-            reason="greedy answers to a question are all the same one",
-            remedy="give a --temperature above 0, or leave --samples out",
-        )
-    sampling = replace(
-        plan.sampling,
-        max_new_tokens=words["max_tokens"] or plan.sampling.max_new_tokens,
-        temperature=temperature,
-        top_p=plan.sampling.top_p if temperature else 1.0,
-        seed=words["seed"],
-    )
-    return SuiteQuestions(plan, rows, sampling, (words["samples"] or plan.samples) if temperature else 1)
-
-
-def _asked(
-    questions: Sequence[SuiteQuestions], block: SampledModelBlock, words: Mapping[str, Any], batch: int
-) -> tuple[Any, list[AskedSuite]]:
-    """The model's tokenizer, and the suites with the ids of their prompts."""
-    assert block.model.path is not None
-    tokenizer = load_tokenizer(block.model.path, block.model)
-    rows_at_once = batch * (block.engine.pool.engines if block.engine.type == "ray-vllm" else 1)
-    return tokenizer, [
-        AskedSuite(
-            name=one.name,
-            rows=one.rows.rows,
-            prompts=[encode_prompt(tokenizer, prompt) for prompt in one.prompts()],
-            sampling=one.sampling,
-            samples=one.samples,
-            grade=SuiteGrader(one.plan.suite, one.plan.preset),
-            per_chunk=max(1, CHUNK * rows_at_once // one.samples),
-        )
-        for one in questions
-    ]
-
-
-def _of_suite(one: SuiteQuestions, asked: AskedSuite, hashes: Hashes) -> dict[str, Any]:
-    """What evaluation.json says of a suite."""
-    sampling = one.sampling
-    return {
-        "questions": len(one.rows.rows),
-        "of": one.rows.total,
-        "files": {file.name: hashes.of(file) for file in one.rows.files},
-        "sampling": {
-            "samples": one.samples,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_new_tokens": sampling.max_new_tokens,
-            "stop": list(sampling.stop),
-        },
-        "questions_per_chunk": asked.per_chunk,
-        "definition": one.plan.suite.model_dump(mode="json"),
-        "notes": [*one.rows.notes, *one.plan.notes(one.rows.shots)],
-    }
+    return [load_suite(name, words["field"]) for name in names]
 
 
 def _config(found: NamedModel, text: str) -> dict[str, Any]:
@@ -291,30 +216,18 @@ def _block(
     return validated(SampledModelBlock, parse_yaml(dump_yaml(value), "ixt-rl eval"), overrides, "ixt-rl eval")
 
 
+def _per_chunk(one: SuiteQuestions, engine: EngineBlock, batch: int, before: Mapping[str, Any]) -> int:
+    """Questions of a suite that are sampled at once: as the evaluation began, on whatever machine it goes on."""
+    begun = before.get("suites", {}).get(one.name, {}).get("questions_per_chunk")
+    at_once = batch * (engine.pool.engines if engine.type == "ray-vllm" else 1)
+    return begun or max(1, CHUNK * at_once // one.samples)
+
+
 def _identity(found: NamedModel, config: Mapping[str, Any], hashes: Hashes) -> dict[str, Any]:
     """What tells a model: the hashes of a folder's files, or a hub id and its commit."""
     if Path(found.path).is_dir():
         return {"files": {name: hashes.of(file) for name, file in folder_files(Path(found.path))}}
     return {"hub": found.path, "revision": config.get("_commit_hash")}
-
-
-def _check_room(asked: Sequence[AskedSuite], positions: int | None) -> None:
-    """Refuses answers that a model has no positions for.
-
-    Raises:
-        ConfigError: names the suite, and what fits.
-    """
-    if positions is None:
-        return
-    rooms = {suite.name: positions - max(map(len, suite.prompts)) for suite in asked}
-    for suite in asked:
-        if suite.sampling.max_new_tokens > rooms[suite.name]:
-            longest, room = max(map(len, suite.prompts)), min(rooms.values())
-            raise ConfigError(
-                f"suite {suite.name}: answers of up to {suite.sampling.max_new_tokens} tokens, a prompt of {longest}",
-                reason=f"the model has {positions} positions for a prompt and its answer",
-                remedy=f"give --max-tokens {room}" if room > 0 else "leave the suite out: its prompts do not fit",
-            )
 
 
 def _open_engine(
@@ -329,7 +242,7 @@ def _open_engine(
     ends = checkpoint_eos_ids(path, block.model, tokenizer)
     sampling = SamplingBlock(
         max_new_tokens=max(suite.sampling.max_new_tokens for suite in asked),
-        max_prompt_tokens=max(len(ids) for suite in asked for ids in suite.prompts),
+        max_prompt_tokens=max(map(longest_prompt, asked)),
         batch_size=batch,
         stop=sorted({text for suite in asked for text in suite.sampling.stop}),
     )

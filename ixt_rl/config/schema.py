@@ -28,6 +28,7 @@ from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
+from ixt_rl.config.suites_of_stages import check_suites
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.sip import SipStage
@@ -45,6 +46,7 @@ Tracker = Annotated[Literal["trackio", "tensorboard", "wandb", "mlflow"], AfterV
 def _with_its_fields(stage: AnyStage, info: ValidationInfo) -> AnyStage:
     if not checks.off(info):
         check_first_rows(stage)
+        check_suites(stage)
     return stage
 
 

@@ -41,7 +41,7 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
     def unread(self) -> list[Unread]:
         if self.evaluation is None or self.measures_problems:
             return []
-        why = "evaluation.holdout without evaluation.data"
+        why = f"evaluation.{'holdout' if self.evaluation.holdout else 'suites'} without evaluation.data"
         return [(self.evaluation, key, f"evaluation.{key}", why) for key in PROBLEM_KEYS]
 
     @property
@@ -97,7 +97,7 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
         if (
             evaluation is not None
             and isinstance(self.data, FileCorpusBlock)
-            and not (evaluation.data or evaluation.holdout)
+            and not (evaluation.data or evaluation.holdout or evaluation.suites)
         ):
             raise ConfigError(
                 "evaluation without evaluation.data",

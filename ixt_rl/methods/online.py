@@ -235,6 +235,6 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
                 )
         check_keep(self.rewards, self.kept_by, self.type)
         check_template_columns(self.template, self.data)
-        if self.evaluation is not None:
+        if self.evaluation is not None and self.evaluation.suites is None:
             check_held_out(self.data)
         return self

@@ -97,7 +97,8 @@ class StageProgress:
             self.console.print(f"  step {done:>5} of {self.total}", highlight=False)
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        sources = sorted(name for name in metrics if re.fullmatch(r"source/[^/]+/greedy/checked", name))
+        wanted = r"source/[^/]+/greedy/checked|suite/[^/]+/checked"
+        sources = sorted(name for name in metrics if re.fullmatch(wanted, name))
         shown = [f"{name} {metrics[name]:.3f}" for name in (*_SHOWN, *sources) if name in metrics]
         self.console.print(f"  step {step:>5}  " + "  ".join(shown), highlight=False)
 

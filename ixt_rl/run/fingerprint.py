@@ -21,6 +21,7 @@ from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.python_fields import is_shipped
 from ixt_rl.python_names import module_file
 from ixt_rl.redaction import redacted
+from ixt_rl.suites import load_suite
 
 INITIAL = "initial"
 """Folder of a run with the new model that its first stage starts from."""
@@ -60,6 +61,7 @@ def ingredients(
     apart = Path(config.output_dir)
     named = [*_texts(settings), *modules_of(spec)]
     files = {name: file for text in named for name, file in files_of(text, apart).items()}
+    files |= {str(file): file for file in suite_files_of(stage)}
     found: dict[str, Any] = {
         "settings": json.loads(redacted(json.dumps(settings))),
         "seed": seed,
@@ -78,6 +80,18 @@ def ingredients(
         }
         found["annotators"] = {maker.name: getattr(maker, "judge_parameters", None) for maker in makers}
     return found
+
+
+def suite_files_of(stage: AnyStage) -> list[Path]:
+    """Files that the suites of a stage's evaluation are read from, and YAML files that describe them."""
+    block = getattr(getattr(stage, "evaluation", None), "suites", None)
+    if block is None:
+        return []
+    from ixt_rl.evaluation.suites.files import suite_files  # it imports torch, which most plans do without
+
+    data = None if block.data is None else Path(block.data).expanduser()
+    rows = [file for name in block.names for file in suite_files(load_suite(name), data)]
+    return [*rows, *(Path(name) for name in (*block.names, block.preset) if Path(name).is_file())]
 
 
 def fingerprint(found: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ def test_killed_by_kill_9_the_same_command_goes_on_to_the_same_records(place, ev
         (("tiny",), "without a suite"),
         (("tiny", "--suite", "gsm8q", "--data", "data"), "did you mean `gsm8k`"),
         (("tiny", "--suite", "gsm8k", "--data", "nowhere"), "nowhere is no folder"),
-        (("tiny", "--suite", "gsm8k,gsm8k", "--data", "data"), "gsm8k is asked for twice"),
+        (("tiny", "--suite", "gsm8k,gsm8k", "--data", "data"), "gsm8k is there twice"),
         (("tiny", "--suite", "gsm8k", "--data", "data", "--preset", "papr"), "did you mean `paper`"),
         (("./tny", "--suite", "gsm8k", "--data", "data"), "did you mean `tiny`"),
         (("tny", "--suite", "gsm8k", "--data", "data"), "no folder here"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from ixt_rl.data.fields import find
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.records.folder import EvaluationFolder, Key
 from ixt_rl.evaluation.records.record import Record, prompt_hash, question_seed
@@ -52,6 +53,7 @@ class AskedSuite:
         samples: answers a question; 1 at temperature 0.
         grade: of the answers.
         per_chunk: questions that are sampled at once.
+        kept: names of the rows' fields that records keep, because the grader reads them.
     """
 
     name: str
@@ -61,6 +63,7 @@ class AskedSuite:
     samples: int
     grade: Grade
     per_chunk: int
+    kept: Sequence[str] = ()
     hashes: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -233,4 +236,12 @@ def _record(
         gold=row["answer"],
         question=row["question"],
         choices=row.get("choices"),
+        solution=_solution(row),
+        fields={name: find(row["fields"], name) for name in suite.kept} or None,
     )
+
+
+def _solution(row: Mapping[str, Any]) -> str | None:
+    """The worked solution of a row: its field of that name, or the answer's own text where the gold is only its end."""
+    texts = [row["fields"].get(name) for name in ("solution", "Solution", "answer")]
+    return next((text for text in texts if isinstance(text, str) and text.strip() not in ("", row["answer"])), None)

@@ -37,6 +37,8 @@ class Record:
         gold: the right answer, or a list of them.
         question: as the suite has it.
         choices: of a question with choices; None: it has none.
+        solution: the worked solution that the gold is the end of; None: the suite has none.
+        fields: what else of the suite's row its grader reads (of programs, by the row's names); None: nothing.
     """
 
     suite: str
@@ -61,6 +63,8 @@ class Record:
     gold: Any
     question: Any
     choices: Any = None
+    solution: str | None = None
+    fields: Any = None
 
     @property
     def key(self) -> tuple[str, str, int, int, str]:
@@ -73,14 +77,12 @@ class Record:
         return {"right": 1.0, "wrong": 0.0}.get(self.verdict)
 
     def row(self) -> dict[str, Any]:
-        """As JSON has it; without choices where there are none."""
-        found = asdict(self)
-        if self.choices is None:
-            del found["choices"]
-        return found
+        """As JSON has it; without choices, solution and fields where there are none."""
+        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
 
 
-_NEEDED = tuple(field.name for field in fields(Record) if field.name != "choices")
+_OPTIONAL = ("choices", "solution", "fields")
+_NEEDED = tuple(field.name for field in fields(Record) if field.name not in _OPTIONAL)
 _KNOWN = frozenset(field.name for field in fields(Record))
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,4 +109,9 @@ def _of_suite(
 
 def _alike(one: str, other: str) -> bool:
     """Whether two answers are spelled alike, for votes."""
-    return canonical(one) == canonical(other)
+    return _spelling(one) == _spelling(other)
+
+
+@lru_cache(maxsize=20_000)
+def _spelling(answer: str) -> str:
+    return canonical(answer)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ixt_rl.blocks.data import WorldDataBlock
-from ixt_rl.blocks.documents import DocumentEvaluationBlock, FileCorpusBlock
+from ixt_rl.blocks.documents import WORLD_PROBLEMS, DocumentEvaluationBlock, FileCorpusBlock
 from ixt_rl.blocks.rows import source_names
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import (
@@ -39,6 +39,7 @@ from ixt_rl.run.stages.sources import (
     prompt_template,
 )
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
+from ixt_rl.run.stages.suites import SuitesInTraining, engine_of, suites_of
 from ixt_rl.run.stages.train import (
     ends_notes,
     lora_config,
@@ -74,10 +75,11 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         assert isinstance(stage.data, FileCorpusBlock)
         names = source_names(stage.data.sources)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
+    suites = suites_of(stage.evaluation, model, tokenizer)
     if stage.evaluation is not None:
-        engine = None if task is None else _engine(stage, at, trainer)
+        engine = None if task is None and suites is None else _engine(stage, at, trainer, suites)
         whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
-        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole)
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites)
     best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True)
     passes = passes_note(stage, trainer, at.console.note)
     with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
@@ -95,7 +97,13 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     save_model(trainer, tokenizer, folder, best, trainer.averaged)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
-    notes = [*passes, *(task.notes if task else ()), *_passed_over(documents), *ends_notes(trainer)]
+    notes = [
+        *passes,
+        *(task.notes if task else ()),
+        *(suites.notes if suites else ()),
+        *_passed_over(documents),
+        *ends_notes(trainer),
+    ]
     notes += best.notes() if best else []
     result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
     result |= best.result() if best else {}
@@ -136,10 +144,12 @@ def _task(stage: DocumentStage) -> Task | None:
     return make_task(WorldDataBlock.model_validate({"world": stage.data.world}), evaluation.template)
 
 
-def _engine(stage: DocumentStage, at: StageRun, trainer: IXTTrainer) -> RolloutEngine | None:
+def _engine(
+    stage: DocumentStage, at: StageRun, trainer: IXTTrainer, suites: SuitesInTraining | None
+) -> RolloutEngine | None:
     assert stage.evaluation is not None
     section = SamplingBlock(max_new_tokens=stage.evaluation.max_new_tokens, stop=stage.evaluation.stop)
-    return at.engines.get(section, at.origin, eos_ids(trainer.model, trainer.processing_class))
+    return engine_of(at, section, eos_ids(trainer.model, trainer.processing_class), (), suites)
 
 
 class Evaluator:
@@ -153,6 +163,7 @@ class Evaluator:
         engine: one outside the trainer's model; None: the model itself.
         heldout: held-out documents. At step 0, before training, they alone are measured.
         whole: every evaluation measures what else only the last one does.
+        suites: benchmarks that are measured beside the rest; None: none.
     """
 
     def __init__(
@@ -164,10 +175,13 @@ class Evaluator:
         engine: RolloutEngine | None,
         heldout: HeldOutLoss | None = None,
         whole: bool = False,
+        suites: SuitesInTraining | None = None,
     ):
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
-        self.heldout, self.whole = heldout, whole
-        self.rows = [] if task is None else task.eval_rows(section.problems)
+        self.heldout, self.whole, self.suites = heldout, whole, suites
+        self.rows = (
+            [] if task is None else task.eval_rows(section.problems or (WORLD_PROBLEMS if task.grader else None))
+        )
         self.evaluations = 0
         if task is not None:  # before training, not at the first evaluation
             for name in section.wishes:
@@ -183,9 +197,12 @@ class Evaluator:
         try:
             with trainer.averaged(), torch.no_grad():
                 loss = self._heldout_loss(model)
-                if self.task is None or (loss and trainer.state.global_step == 0):
+                if loss and trainer.state.global_step == 0:
                     return loss, []
-                metrics, samples = self._measure(model, self.task, rows, last)
+                metrics, samples = ({}, []) if self.task is None else self._measure(model, self.task, rows, last)
+                if self.suites is not None:
+                    found = until_weights_last(lambda: self.suites(self._ready(model)))
+                    metrics, samples = {**metrics, **found[0]}, [*samples, *found[1]]
                 return {**metrics, **loss}, samples
         finally:
             model.train(training)

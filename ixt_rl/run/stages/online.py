@@ -13,6 +13,7 @@ from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
@@ -21,6 +22,7 @@ from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.prompts import prompts_of
 from ixt_rl.run.stages.rewards import Rewards, count_judges, open_rewards
+from ixt_rl.run.stages.suites import SuitesInTraining, engine_of, suites_of, with_suites
 from ixt_rl.run.stages.train import (
     correction,
     ends_notes,
@@ -43,6 +45,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
     stage = prompts.stage
     model = load_model(at.origin, at.model, train=True)
+    suites = suites_of(stage.evaluation, model, tokenizer)
     trainer_of = trainer_class(stage)
     trainer = trainer_of(
         model,
@@ -55,7 +58,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         grader=task.grader,
         peft_config=lora_config(stage.lora),
         rollouts=EngineRollouts(
-            at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer), stage.evaluation_stop),
+            engine_of(at, stage.sampling, eos_ids(model, tokenizer), stage.evaluation_stop, suites),
             sampling.batch_size,
             staleness=at.engine.staleness,
             parity_limit=at.engine.parity_limit,
@@ -66,7 +69,8 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         **({"dynamic_sampling": stage.max_rounds} if stage.max_rounds else {}),
         **({"sources": task.sources} if task.sources else {}),
     )
-    for note in [*task.notes, *prompts.notes]:
+    notes = [*prompts.notes, *(suites.notes if suites else [])]
+    for note in [*task.notes, *notes]:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
     trainer.ledger.tokens.update(prompts.spent)  # a checkpoint has it among its own
@@ -77,7 +81,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=lambda step: prompts.sampled + stage.rollouts_until(step) + trainer.drawn_again,
-            evaluate=_evaluator(stage, task, sampling, trainer, tokenizer),
+            evaluate=_evaluator(stage, task, sampling, trainer, tokenizer, suites),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
             best=best,
@@ -85,7 +89,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
 
         def result() -> dict[str, Any]:
             learnt = [*nothing_learnt(folder.metrics()), *ends_notes(trainer), *uncounted_note(trainer.ledger)]
-            return _result(started, rewards, prompts.audit, task, [*prompts.notes, *learnt], best)
+            return _result(started, rewards, prompts.audit, task, [*notes, *learnt], best)
 
         with folder.recording(result):
             train(trainer, callback, folder)
@@ -131,11 +135,15 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _evaluator(stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer, tokenizer):
+def _evaluator(
+    stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer, tokenizer, suites: SuitesInTraining | None
+):
     section = stage.evaluation
     if section is None:
         return None
-    rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
+    rows = task.eval_rows(section.problems)
+    if rows or suites is None:
+        rows, _ = fitting(task, rows, sampling, tokenizer)
     plan = EvaluationPlan(
         sampling.max_new_tokens,
         section.temperature,
@@ -146,9 +154,13 @@ def _evaluator(stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer,
         stop=tuple(stage.evaluation_stop),
     )
 
+    def measured(engine: RolloutEngine) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        metrics, samples = evaluate(engine, tokenizer, task, rows, plan) if rows else ({}, [])
+        return with_suites(metrics, samples, suites, engine)
+
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
         with trainer.ledger.paused():  # the judge of a reward grades here too
-            return trainer.rollouts.evaluated(trainer, lambda engine: evaluate(engine, tokenizer, task, rows, plan))
+            return trainer.rollouts.evaluated(trainer, measured)
 
     return run
 

@@ -48,6 +48,7 @@ def suite(name="toy", questions=QUESTIONS, grader=grade, temperature=1.0, **chan
             "question": f"question {at}",
             "answer": str(2 + at),
             "cluster": "even" if at % 2 == 0 else None,
+            "fields": {},
         }
         for at in range(questions)
     ]

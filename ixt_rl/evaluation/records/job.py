@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from ixt_rl.data.fields import find
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.records.folder import EvaluationFolder, Key
 from ixt_rl.evaluation.records.record import Record, prompt_hash, question_seed
@@ -53,7 +52,6 @@ class AskedSuite:
         samples: answers a question; 1 at temperature 0.
         grade: of the answers.
         per_chunk: questions that are sampled at once.
-        kept: names of the rows' fields that records keep, because the grader reads them.
     """
 
     name: str
@@ -63,7 +61,6 @@ class AskedSuite:
     samples: int
     grade: Grade
     per_chunk: int
-    kept: Sequence[str] = ()
     hashes: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -237,7 +234,6 @@ def _record(
         question=row["question"],
         choices=row.get("choices"),
         solution=_solution(row),
-        fields={name: find(row["fields"], name) for name in suite.kept} or None,
     )
 
 

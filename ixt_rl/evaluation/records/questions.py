@@ -78,7 +78,6 @@ class SuiteQuestions:
             samples=self.samples,
             grade=SuiteGrader(suite, self.plan.preset),
             per_chunk=per_chunk,
-            kept=[suite.code.prompt, suite.code.entry] if suite.kind == "code" else [],
         )
 
     def settings(self, per_chunk: int, hash_of: Callable[[Path], str]) -> dict[str, Any]:

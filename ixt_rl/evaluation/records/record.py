@@ -34,11 +34,10 @@ class Record:
         verdict: `right`, `wrong` or `undecided`.
         why: what decided.
         engine, engine_version, dtype: what sampled it, in which precision.
-        gold: the right answer, or a list of them.
+        gold: the right answer, a list of them, or the tests of a program.
         question: as the suite has it.
         choices: of a question with choices; None: it has none.
         solution: the worked solution that the gold is the end of; None: the suite has none.
-        fields: what else of the suite's row its grader reads (of programs, by the row's names); None: nothing.
     """
 
     suite: str
@@ -64,7 +63,6 @@ class Record:
     question: Any
     choices: Any = None
     solution: str | None = None
-    fields: Any = None
 
     @property
     def key(self) -> tuple[str, str, int, int, str]:
@@ -77,11 +75,11 @@ class Record:
         return {"right": 1.0, "wrong": 0.0}.get(self.verdict)
 
     def row(self) -> dict[str, Any]:
-        """As JSON has it; without choices, solution and fields where there are none."""
+        """As JSON has it; without choices and solution where there are none."""
         return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
 
 
-_OPTIONAL = ("choices", "solution", "fields")
+_OPTIONAL = ("choices", "solution")
 _NEEDED = tuple(field.name for field in fields(Record) if field.name not in _OPTIONAL)
 _KNOWN = frozenset(field.name for field in fields(Record))
 

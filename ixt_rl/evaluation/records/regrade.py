@@ -62,9 +62,7 @@ def regrade(folder: EvaluationFolder, grader: Callable[[str], SuiteGrader]) -> d
 def _row(record: Record) -> dict[str, Any]:
     """What a grader reads of the row that a record is of."""
     row = {"question": record.question, "answer": record.gold, "id": record.id, "choices": record.choices}
-    if record.fields is not None:  # its gold are tests
-        return {**row, "bad_gold": None, "fields": record.fields}
-    return {**row, "bad_gold": _bad_gold(record), "fields": {}}
+    return {**row, "bad_gold": _bad_gold(record)}
 
 
 def _bad_gold(record: Record) -> str | None:

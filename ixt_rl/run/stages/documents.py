@@ -200,9 +200,10 @@ class Evaluator:
                 if loss and trainer.state.global_step == 0:
                     return loss, []
                 metrics, samples = ({}, []) if self.task is None else self._measure(model, self.task, rows, last)
-                if self.suites is not None:
-                    found = until_weights_last(lambda: self.suites(self._ready(model)))
-                    metrics, samples = {**metrics, **found[0]}, [*samples, *found[1]]
+                suites = self.suites
+                if suites is not None:
+                    more, read = until_weights_last(lambda: suites(self._ready(model)))
+                    metrics, samples = {**metrics, **more}, [*samples, *read]
                 return {**metrics, **loss}, samples
         finally:
             model.train(training)

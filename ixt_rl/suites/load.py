@@ -113,8 +113,7 @@ def with_fields(suite: Suite, fields: Sequence[str]) -> Suite:
         if key == "question":
             changes["question"] = [name if "{" in name else f"{{{name}}}"]
         elif key == "answer":
-            form = suite.gold[0].form if suite.path is None else "auto"
-            changes["gold"] = [GoldField(field=name, form=form)]
+            changes["gold"] = [GoldField(field=name)]
         elif key in ("choices", "id", "cluster"):
             changes[key] = [name.split(",") if key == "choices" and "," in name else name]
         else:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from ixt_rl.cli.main import main
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.suites import find_rows, plan_of, prompts_of
 from ixt_rl.suites import load_preset, load_suite, preset_names, shipped_preset, shipped_suite, suite_names
@@ -87,6 +89,27 @@ def test_shipped_files_are_copies_to_start_from(tmp_path):
         file = tmp_path / f"{name}.yaml"
         file.write_bytes(shipped_preset(name).read_bytes())
         assert load_preset(file) == load_preset(name)
+
+
+def test_the_command_lists_prints_and_looks(tmp_path):
+    def run(*words):
+        return CliRunner().invoke(main, ["suites", *words])
+
+    listed = run()
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in (*suite_names(), *preset_names()))
+    assert run("amc23").output == shipped_suite("amc23").read_text()
+    assert run("cot").output == shipped_preset("cot").read_text()
+    assert run("gms8k").exit_code == 2 and "did you mean `gsm8k`" in run("gms8k").output
+    (tmp_path / "amc23.jsonl").write_text('{"problem": "q", "answer": 27.0}\n')
+    found = run("--data", str(tmp_path)).output
+    assert "amc23.jsonl" in found and "1 rows, where 40 are expected" in found and "not there" in found
+
+
+def test_a_field_by_mapping_may_hold_the_answer_in_any_form(tmp_path):
+    (tmp_path / "minerva.jsonl").write_text('{"q": "p", "a": "4.5e33"}\n{"q": "p", "a": "so \\\\boxed{5}"}\n')
+    found = find_rows(load_suite("minerva", ["question=q", "answer=a"]), tmp_path)
+    assert [row["answer"] for row in found.rows] == ["4.5e33", "5"]
 
 
 def test_no_torch_is_imported():

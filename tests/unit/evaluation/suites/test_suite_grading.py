@@ -134,6 +134,19 @@ def test_tolerance_is_the_suites_own():
     assert [one.verdict for one in graded([row] * 2, texts, "college_math")] == ["wrong", "wrong"]
 
 
+def test_a_completion_of_answer_colon_is_the_answer_itself():
+    """The prompts of `cot` and `lm-eval` end with `Answer:`."""
+    row = {"question": "2+2?", "answer": "B", "choices": CHOICES, "bad_gold": None}
+    for preset in ("cot", "lm-eval"):
+        assert [one.verdict for one in graded([row] * 3, [" B", " (A)", " 4"], "mmlu_stem", preset)] == [
+            "right",
+            "wrong",
+            "right",
+        ]
+        number = {"question": "q", "answer": "18", "choices": None, "bad_gold": None}
+        assert [one.verdict for one in graded([number] * 2, [" 18", "\n17\n"], "gsm8k", preset)] == ["right", "wrong"]
+
+
 def test_what_is_said_of_a_verdict():
     row = {"question": "q", "answer": "5", "choices": None, "bad_gold": None}
     right, wrong, none = graded([row] * 3, [r"\boxed{5}", r"so \boxed{6}", "no idea"])

@@ -17,7 +17,6 @@ from ixt_rl.errors import DataError
 from ixt_rl.suites import Suite
 from ixt_rl.suites.suite import Form
 
-NO_LETTER = "it is no letter, and the row has no choices"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARKED = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]\s*(.*)", re.DOTALL)
 _MARKS = re.compile(r"(?:^|(?<=\s))\(?([A-Z])\) ")
@@ -153,9 +152,3 @@ def gold_label(value: Any, form: Form, choices: Choices) -> str:
         )
         raise DataError(f"gold {text[:80]!r}", reason=reason, remedy="give `gold` its form: letter, index, text")
     return next(iter(found))
-
-
-def letter_of(gold: str) -> str | None:
-    """The letter that a gold is: `B`, `(b)`, `$B$`; None for anything else."""
-    found = re.fullmatch(r"[\s$(]*([A-Za-z])[)$.\s]*", gold)
-    return found[1].upper() if found else None

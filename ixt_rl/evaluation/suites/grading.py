@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
-from ixt_rl.evaluation.suites.choices import NO_LETTER, letter_of
+from ixt_rl.evaluation.suites.golds import why_bad
 from ixt_rl.evaluation.suites.instructions import follows
 from ixt_rl.evaluation.suites.programs import code_of, program_of, run_programs
-from ixt_rl.rewards import Gold, MathReward, parse_gold
+from ixt_rl.rewards import MathReward, parse_gold
 from ixt_rl.rewards.math.extract import after_thinking
 from ixt_rl.rewards.math.spelling import canonical
 from ixt_rl.rewards.math.verifier import SHOWN_CHARS
@@ -70,14 +70,16 @@ class SuiteGrader:
             return self._programs(rows, texts)
         if self.suite.kind == "instructions":
             return [_followed(row, after_thinking(text)) for row, text in zip(rows, texts, strict=True)]
-        rows = [self._with_letter(row) for row in rows]
+        rows = [row if row["choices"] else {**row, "bad_gold": why_bad(row["answer"], self.suite.kind)} for row in rows]
         extracted = [self.reward.extracted(text) for text in texts]
         found = [
             self._choice(row, answer) if row["choices"] else None for row, answer in zip(rows, extracted, strict=True)
         ]
         math = [at for at, one in enumerate(found) if one is None]
         verdicts = self.reward.judge(
-            [extracted[at] for at in math], [_gold(rows[at]) for at in math], [rows[at]["question"] for at in math]
+            [extracted[at] for at in math],
+            [None if rows[at]["bad_gold"] else parse_gold(rows[at]["answer"]) for at in math],
+            [rows[at]["question"] for at in math],
         )
         for at, verdict in zip(math, verdicts, strict=True):
             found[at] = _graded(verdict, extracted[at], rows[at])
@@ -101,12 +103,6 @@ class SuiteGrader:
         verdicts: dict[bool | None, Literal["right", "wrong", "undecided"]]
         verdicts = {True: "right", False: "wrong", None: "undecided"}
         return [Graded(verdicts[one.passed], one.why, text) for one, text in zip(outcomes, code, strict=True)]
-
-    def _with_letter(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The row; of a choice whose row has none, only a letter is a gold: an index would be judged as a number."""
-        if self.suite.kind != "choice" or row["choices"] or row["bad_gold"] or letter_of(str(row["answer"])):
-            return row
-        return {**row, "bad_gold": NO_LETTER}
 
     def _choice(self, row: Mapping[str, Any], answer: str | None) -> Graded:
         if row["bad_gold"]:
@@ -141,15 +137,6 @@ def _tests(row: Mapping[str, Any]) -> dict[str, str]:
         raise DataError(
             f"{str(row['answer'])[:80]!r}", reason=f"it holds no program's tests: {error}", remedy="evaluate anew"
         ) from None
-
-
-def _gold(row: Mapping[str, Any]) -> Gold | None:
-    if row["bad_gold"]:
-        return None
-    try:
-        return parse_gold(row["answer"])
-    except DataError:
-        return None
 
 
 def _graded(verdict: Verdict, answer: str | None, row: Mapping[str, Any]) -> Graded:

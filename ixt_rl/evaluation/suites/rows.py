@@ -17,12 +17,13 @@ from typing import Any
 from ixt_rl.data.fields import MISSING, as_golds, as_text, find, is_missing, names_of, plain
 from ixt_rl.data.readers import Cursor, read_hub
 from ixt_rl.errors import DataError, did_you_mean
-from ixt_rl.evaluation.suites.choices import NO_LETTER, Choices, choices_of, gold_label, letter_of
+from ixt_rl.evaluation.suites.choices import Choices, choices_of, gold_label
 from ixt_rl.evaluation.suites.files import suite_files
+from ixt_rl.evaluation.suites.golds import letter_of, why_bad
 from ixt_rl.evaluation.suites.instructions import instructions_of
 from ixt_rl.evaluation.suites.questions import question_of
 from ixt_rl.evaluation.suites.readers import rows_of
-from ixt_rl.rewards import final_answer, parse_gold
+from ixt_rl.rewards import final_answer
 from ixt_rl.suites import Suite
 from ixt_rl.suites.suite import CHOICES, GoldField, SuiteShot
 
@@ -90,7 +91,9 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
         raise _nothing(suite, files, seen, dropped)
     notes = _identify(found, suite)
     if suite.kind in ("math", "choice"):
-        _bad_golds(found)
+        for row in found:
+            if not row["choices"]:  # labels are checked already
+                row["bad_gold"] = why_bad(row["answer"], suite.kind)
     if suite.rows is not None and len(found) != suite.rows:
         notes.append(f"{len(found)} rows, where {suite.rows} are expected")
     if dropped:
@@ -186,8 +189,7 @@ def _gold(row: Mapping[str, Any], suite: Suite, choices: Choices | None, place: 
 def _choice_gold(value: Any, gold: GoldField, choices: Choices | None, place: str) -> tuple[str, str | None]:
     text = as_text(str(value) if isinstance(value, bool) else value, place)
     if choices is None:
-        found = letter_of(text)
-        return (found, None) if found else (text, NO_LETTER)
+        return letter_of(text) or text, None
     try:
         return gold_label(value, gold.form, choices), None
     except DataError as error:  # what cannot be told must not read like a label
@@ -202,18 +204,9 @@ def _answer(text: str, gold: GoldField) -> str | None:
         return final_answer(text, "hashes")
     if gold.form == "last-box" or (gold.form == "auto" and "\\boxed" in text):
         return final_answer(text, "last_box")
-    return text.strip() or None
-
-
-def _bad_golds(rows: Sequence[dict[str, Any]]) -> None:
-    """Marks the golds that the math reward cannot judge."""
-    for row in rows:
-        if row["choices"] or row["bad_gold"]:  # labels are checked already
-            continue
-        try:
-            parse_gold(row["answer"])
-        except DataError as error:
-            row["bad_gold"] = error.reason
+    text = text.strip()
+    announced = final_answer(text) if gold.form == "auto" and "\n" in text else None  # a solution that ends `A: 18`
+    return announced or text or None
 
 
 def _identify(rows: Sequence[dict[str, Any]], suite: Suite) -> list[str]:

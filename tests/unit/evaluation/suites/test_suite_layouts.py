@@ -126,6 +126,11 @@ def test_golds_that_cannot_be_judged_are_counted_and_named(tmp_path):
     assert [row["bad_gold"] is None for row in found.rows] == [True, False, False]
     (note,) = [note for note in found.notes if "cannot be judged" in note]
     assert note.startswith("2 golds cannot be judged") and r"1: '\\frac{1'" in note and "2: 'NaN'" in note
+    prose = "It is known that " * 20
+    write(tmp_path / "gsm8k.jsonl", [{"question": "q", "answer": gold} for gold in ("6*3=18\nA: 18", prose)])
+    solution, text = find_rows(load_suite("gsm8k"), tmp_path).rows
+    assert (solution["answer"], solution["bad_gold"]) == ("18", None)
+    assert text["bad_gold"] == "it is prose of 80 words, no answer"
     rows = [{"question": "q", "choices": ["a", "b"], "answer": gold} for gold in ("A", 5, "E")]
     write(tmp_path / "mmlu.jsonl", rows)
     assert [row["bad_gold"] is None for row in find_rows(load_suite("mmlu_stem"), tmp_path).rows] == [

@@ -28,14 +28,30 @@ def run(train: Sequence[str], words: Mapping[str, Any]) -> str:
     Raises:
         ConfigError, DataError: words or files that cannot be used.
     """
-    if not train:
+    if not train and words["probe"] is None:
         raise ConfigError(
-            "contamination without a training file",
+            "contamination without a training file and without a model",
             reason="there is nothing to look into",
-            remedy="write `ixt-rl contamination TRAIN... --suite NAME,...`",
+            remedy="write `ixt-rl contamination TRAIN... --suite NAME,...`, or --probe MODEL",
         )
     files_of_paths(train)  # before suites are read
     suites = asked_suites(words)
+    summary, rows, said = _overlap(train, suites, words) if train else (None, [], [])
+    probe = None
+    if words["probe"] is not None:
+        from ixt_rl.cli.probe_job import probe_model, show_probe  # torch
+
+        probe = probe_model(words["probe"], suites, words)
+        show_probe(probe)
+    if words["out"] is not None:
+        said.append(f"report: {write_findings(words['out'], summary, rows, probe)}")
+    return "\n".join(said)
+
+
+def _overlap(
+    train: Sequence[str], suites: Mapping[str, SuiteRows], words: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+    """(figures, rows, lines to end with) of the questions in the training files."""
     index = QuestionIndex({name: found.rows for name, found in suites.items()}, words["n"])
     console = Console(stderr=True)
     with console.status("reading ...") as status:
@@ -44,9 +60,7 @@ def run(train: Sequence[str], words: Mapping[str, Any]) -> str:
     _show(summary)
     said = [sentence(name, counts, words["n"]) for name, counts in summary["suites"].items()]
     said += [f"  {_named(row)}" for name in suites for row in _most(rows, name)]
-    if words["out"] is not None:
-        said.append(f"report: {write_findings(words['out'], summary, rows, None)}")
-    return "\n".join(said)
+    return summary, rows, said
 
 
 def asked_suites(words: Mapping[str, Any]) -> dict[str, SuiteRows]:

@@ -8,21 +8,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 from ixt_rl import __version__
-from ixt_rl.backends import BACKENDS
 from ixt_rl.blocks.checks import positions_of
 from ixt_rl.blocks.engine import EngineBlock
-from ixt_rl.blocks.model import ModelBlock
-from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.blocks.sampling import SamplingBlock
-from ixt_rl.blocks.strict import Strict
-from ixt_rl.config.load import dump_yaml, validated
-from ixt_rl.contents import Hashes, folder_files
+from ixt_rl.cli.sampled_model import (
+    checkpoint_config,
+    default_batch,
+    engine_version,
+    model_identity,
+    open_engine,
+    sampled_block,
+)
+from ixt_rl.contents import Hashes
 from ixt_rl.corpus.terminal import Terminal, duration
-from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.records.folder import SETTINGS, EvaluationFolder
 from ixt_rl.evaluation.records.job import AskedSuite, EngineFacts, EvaluationState, evaluate_suites
 from ixt_rl.evaluation.records.questions import AskedSampling, SuiteQuestions, suite_questions
@@ -30,27 +32,17 @@ from ixt_rl.evaluation.records.regrade import regrade
 from ixt_rl.evaluation.records.results import results_of
 from ixt_rl.evaluation.suites import SuiteGrader
 from ixt_rl.files import read_json
-from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer, tokenizer_notes
+from ixt_rl.models import load_tokenizer, tokenizer_notes
 from ixt_rl.offline import offline
-from ixt_rl.rollout.engine import RolloutEngine
-from ixt_rl.run.named_model import NamedModel, named_model
+from ixt_rl.run.named_model import named_model
 from ixt_rl.run.stages.suites import check_room, longest_prompt
 from ixt_rl.run.threads import torch_threads
 from ixt_rl.suites import Preset, Suite, load_preset, load_suite, suite_names
-from ixt_rl.yaml_io import parse_yaml
 
 CHUNK = 4
 """Batches whose answers are sampled and written together: a kill loses them, and at their end slots run empty."""
 
 _HOME = Path("evaluations")
-_KEYS = ("engine.vllm", "engine.pool", "model.attention", "model.trust_remote_code")
-
-
-class SampledModelBlock(Strict):
-    """What is evaluated, and what samples it: two blocks of a run file."""
-
-    model: ModelBlock
-    engine: EngineBlock
 
 
 def run(
@@ -74,18 +66,18 @@ def run(
     questions = suite_questions(_suites(words), preset, words["data"], words["limit"], sampling)
     local = Path(found.path).is_dir()
     with offline(local and all(one.rows.files for one in questions)):
-        config = _config(found, model)
+        config = checkpoint_config(found, model)
         before = read_json(folder.path / SETTINGS) or {}
-        batch = words["batch_size"] or before.get("engine", {}).get("batch_size") or _default_batch()
-        block = _block(found, config, batch, overrides, words)
+        batch = words["batch_size"] or before.get("engine", {}).get("batch_size") or default_batch()
+        block = sampled_block(found, config, batch, words, overrides)
         tokenizer = load_tokenizer(found.path, block.model)
         chunks = {one.name: _per_chunk(one, block.engine, batch, before) for one in questions}
         asked = [one.asked(tokenizer, chunks[one.name]) for one in questions]
         check_room(asked, positions_of(config), "--max-tokens ")
-        facts = EngineFacts(block.engine.type, _version(block.engine.type), block.model.dtype)
+        facts = EngineFacts(block.engine.type, engine_version(block.engine.type), block.model.dtype)
         hashes = Hashes(folder.path / ".hashes.json")
         settings = {
-            "model": {"name": found.name, "path": found.path, **_identity(found, config, hashes)},
+            "model": {"name": found.name, "path": found.path, **model_identity(found, config, hashes)},
             "preset": preset.model_dump(mode="json"),
             "suites": {one.name: one.settings(chunks[one.name], hashes.of) for one in questions},
             "seed": words["seed"],
@@ -100,7 +92,7 @@ def run(
                 folder,
                 settings,
                 asked,
-                lambda: _open_engine(block, asked, batch, tokenizer, opened),
+                lambda: open_engine(block, _room(asked, batch), tokenizer, opened),
                 facts,
                 tokenizer,
                 terminal,
@@ -181,41 +173,6 @@ def _suites(words: Mapping[str, Any]) -> list[Suite]:
     return [load_suite(name, words["field"]) for name in names]
 
 
-def _config(found: NamedModel, text: str) -> dict[str, Any]:
-    """The checkpoint's config.json."""
-    try:
-        config, _ = transformers.PreTrainedConfig.get_config_dict(found.path)
-    except OSError as error:
-        raise ConfigError(
-            f"model {text}",
-            reason=f"it is no folder here, and the hub gave no model of that name ({str(error).splitlines()[0]})",
-            remedy=missing_path(text).remedy,
-        ) from None
-    return config
-
-
-def _block(
-    found: NamedModel, config: Mapping[str, Any], batch: int, overrides: Sequence[str], words: Mapping[str, Any]
-) -> SampledModelBlock:
-    """The blocks `model` and `engine`, with KEY=VALUE written into them."""
-    for override in overrides:
-        key = override.partition("=")[0]
-        if not any(key == known or key.startswith(f"{known}.") for known in _KEYS):
-            raise ConfigError(
-                override,
-                reason="an evaluation has no such key",
-                remedy=f"{did_you_mean(key, list(_KEYS))}keys are {', '.join(_KEYS)}; the rest are options: --help",
-            )
-    text = config.get("text_config") or {}
-    named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
-    dtype = (named or "float32") if words["dtype"] == "auto" else words["dtype"]
-    value = {
-        "model": {"path": found.path, "dtype": str(dtype).removeprefix("torch.")},
-        "engine": {"type": words["engine"], "vllm": {"max_num_seqs": batch}},
-    }
-    return validated(SampledModelBlock, parse_yaml(dump_yaml(value), "ixt-rl eval"), overrides, "ixt-rl eval")
-
-
 def _per_chunk(one: SuiteQuestions, engine: EngineBlock, batch: int, before: Mapping[str, Any]) -> int:
     """Questions of a suite that are sampled at once: as the evaluation began, on whatever machine it goes on."""
     begun = before.get("suites", {}).get(one.name, {}).get("questions_per_chunk")
@@ -223,44 +180,14 @@ def _per_chunk(one: SuiteQuestions, engine: EngineBlock, batch: int, before: Map
     return begun or max(1, CHUNK * at_once // one.samples)
 
 
-def _identity(found: NamedModel, config: Mapping[str, Any], hashes: Hashes) -> dict[str, Any]:
-    """What tells a model: the hashes of a folder's files, or a hub id and its commit."""
-    if Path(found.path).is_dir():
-        return {"files": {name: hashes.of(file) for name, file in folder_files(Path(found.path))}}
-    return {"hub": found.path, "revision": config.get("_commit_hash")}
-
-
-def _open_engine(
-    block: SampledModelBlock, asked: Sequence[AskedSuite], batch: int, tokenizer: Any, opened: ExitStack
-) -> RolloutEngine:
-    """The engine, closed with `opened`."""
-    from ixt_rl.run.stages.engines import Engines
-    from ixt_rl.run.stages.starting_engine import in_process_engine
-
-    path = block.model.path
-    assert path is not None
-    ends = checkpoint_eos_ids(path, block.model, tokenizer)
-    sampling = SamplingBlock(
+def _room(asked: Sequence[AskedSuite], batch: int) -> SamplingBlock:
+    """What an engine for all suites has room for."""
+    return SamplingBlock(
         max_new_tokens=max(suite.sampling.max_new_tokens for suite in asked),
         max_prompt_tokens=max(map(longest_prompt, asked)),
         batch_size=batch,
         stop=sorted({text for suite in asked for text in suite.sampling.stop}),
     )
-    if block.engine.type == "transformers":
-        return in_process_engine(load_model(path, block.model, train=False), ends, sampling, tokenizer)
-    engines = Engines(block.engine, block.model.dtype)
-    opened.callback(engines.close)
-    engine = engines.get(sampling, path, ends)
-    assert engine is not None
-    return engine
-
-
-def _version(engine: str) -> str:
-    return BACKENDS["transformers" if engine == "transformers" else "vllm"].version() or "unknown"
-
-
-def _default_batch() -> int:
-    return 256 if torch.accelerator.is_available() else 64
 
 
 def _words(state: EvaluationState) -> str:

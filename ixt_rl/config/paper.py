@@ -40,5 +40,8 @@ class PaperBlock(Strict):
     arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{5}$")]
     table: str
     rows: Annotated[list[PaperRowBlock], Field(min_length=1)]
+    average_of: list[str] = Field(
+        [], description="suites whose mean a row's `average` is, as `ixt-rl suites` calls them; empty: not said"
+    )
     departures: list[str] = Field([], description="what is otherwise than in the paper, or not stated there")
     machines: list[PaperMachineBlock] = []

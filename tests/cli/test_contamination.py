@@ -80,3 +80,46 @@ def test_what_cannot_be_done_is_said(train, data, words, said):
     status, output = invoke(*(word.format(train=train, data=data) for word in words))
     assert status == 2
     assert said in output
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A tiny model of bytes, as a folder."""
+    from ixt_rl.blocks.model import NewModelBlock
+    from ixt_rl.models import byte_tokenizer, new_model
+
+    folder, tokenizer = tmp_path_factory.mktemp("models") / "tiny", byte_tokenizer()
+    spec = NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, max_positions=256)
+    new_model(spec, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_is_shown_parts_of_questions(tiny, train, data, tmp_path):
+    out = tmp_path / "out"
+    probe = ("--probe", tiny, "--suite", "gsm8k", "--data", data, "--out", out, "--answer-tokens", 8)
+    status, said = invoke(*probe)
+    assert status == 0, said
+    figures = read_json(out / "contamination.json")["probe"]
+    shares = figures["suites"]["gsm8k"]["shares"]
+    assert list(shares) == ["0.4", "0.6", "0.8"]
+    assert [(found["questions"], found["verbatim"]["value"]) for found in shares.values()] == [(2, 0.0)] * 3
+    assert figures["said"].startswith("transformers ")
+    assert len(read_rows(out / "probe.jsonl")) == 6
+    assert invoke(train, "--suite", "gsm8k", "--data", data, "--out", out)[0] == 0
+    assert set(read_json(out / "contamination.json")) == {"overlap", "probe"}
+    page = (out / "contamination.html").read_text()
+    assert "What tiny completes" in page
+    assert "Overlap with training texts" in page
+    status, said = invoke(*probe[:-1], 4)
+    assert status == 2
+    assert "answer_tokens: 8 there, 4 now" in said
+
+
+def test_a_probe_for_which_there_is_no_room_is_refused(tiny, data):
+    status, said = invoke("--probe", tiny, "--suite", "gsm8k", "--data", data, "--answer-tokens", 500)
+    assert status == 2
+    assert "the model has 256 positions" in said
+    room = int(said.split("give --answer-tokens ")[1].split()[0])
+    assert invoke("--probe", tiny, "--suite", "gsm8k", "--data", data, "--answer-tokens", room)[0] == 0
+    assert invoke("--probe", tiny, "--suite", "gsm8k", "--data", data, "--answer-tokens", room + 1)[0] == 2

@@ -134,7 +134,7 @@ def test_killed_by_kill_9_the_same_command_goes_on_to_the_same_records(place, ev
     ],
 )
 def test_what_cannot_be_done_is_said_before_a_model_is_loaded(words, reason, ixt_rl, evaluated, monkeypatch):
-    monkeypatch.setattr("ixt_rl.cli.evaluate_job.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("ixt_rl.cli.sampled_model.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     status, said = ixt_rl("eval", *words)
     assert (status, reason in said) == (2, True), said
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.evaluation.contamination.counts import sentence
-from ixt_rl.files import write_json, write_rows, write_text
+from ixt_rl.files import read_json, read_rows, write_json, write_rows, write_text
 from ixt_rl.pages.templates import environment
 
 FIGURES, ROWS, PAGE = "contamination.json", "overlap.jsonl", "contamination.html"
@@ -21,16 +21,21 @@ def write_findings(
 ) -> Path:
     """Writes the files into `out`, which is made if missing; returns the page's path.
 
+    What is None is kept as an earlier call has written it.
+
     Args:
         overlap: of `summary_of`, or None.
         rows: of `rows_of`.
         probe: of `probe_summary` with `model`, `graded` and `said` (engine, version, dtype), or None.
     """
     out.mkdir(parents=True, exist_ok=True)
-    figures = {name: found for name, found in (("overlap", overlap), ("probe", probe)) if found is not None}
-    write_json(out / FIGURES, figures, indent=1)
     if overlap is not None:
         write_rows(out / ROWS, rows)
+    before = read_json(out / FIGURES) or {}
+    overlap, probe = overlap or before.get("overlap"), probe or before.get("probe")
+    rows = rows or (read_rows(out / ROWS) if overlap is not None else [])
+    figures = {name: found for name, found in (("overlap", overlap), ("probe", probe)) if found is not None}
+    write_json(out / FIGURES, figures, indent=1)
     shown: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: -row["share"]):
         of = shown.setdefault(row["suite"], [])

@@ -10,7 +10,7 @@ graded: a right answer to a question that was shown in part is a second sign, we
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,34 +111,37 @@ def probe(
     grade: Grade | None,
     answer_tokens: int,
     stop: Sequence[str] = (),
-    batch: int = 96,
-) -> Iterator[ProbeRecord]:
-    """A record for each beginning, in order, as the batches come.
+) -> list[ProbeRecord]:
+    """A record for each beginning, in their order; all are decoded at once.
 
     Args:
         engine: decodes greedily.
         tokenizer: of its model.
-        prompts: of one suite.
+        prompts: of one suite, at least one.
         rows: the suite's.
         grade: of the answers; None: only the rest is asked for.
         answer_tokens: most tokens after the rest.
         stop: texts that end a completion.
-        batch: beginnings decoded at once.
     """
-    for first in range(0, len(prompts), batch):
-        some = prompts[first : first + batch]
-        ids = [encode_prompt(tokenizer, one.shown) for one in some]
-        longest = max(len(text_ids(tokenizer, one.rest)) for one in some)
-        most = longest + SPARE + (answer_tokens if grade else 0)
-        groups = engine.generate(ids, SamplingParams(most, temperature=0.0, stop=tuple(stop)))
-        rollouts = [group[0] for group in groups]
-        texts = [text_before_stop(tokenizer, rollout.completion_ids, stop) for rollout in rollouts]
-        scores: list[float | None] = [None] * len(some)
-        if grade is not None:
-            scores = [found.score for found in grade([rows[one.index] for one in some], texts)]
-        for one, text, score, rollout in zip(some, texts, scores, rollouts, strict=True):
-            answered = None if score is None else score == 1
-            yield ProbeRecord(one, text, goes_on(text, one.rest), answered, rollout.finish_reason == "length")
+    ids = [encode_prompt(tokenizer, one.shown) for one in prompts]
+    most = longest_rest(tokenizer, prompts) + (answer_tokens if grade else 0)
+    groups = engine.generate(ids, SamplingParams(most, temperature=0.0, stop=tuple(stop)))
+    rollouts = [group[0] for group in groups]
+    texts = [text_before_stop(tokenizer, rollout.completion_ids, stop) for rollout in rollouts]
+    scores: list[float | None] = [None] * len(prompts)
+    if grade is not None:
+        scores = [found.score for found in grade([rows[one.index] for one in prompts], texts)]
+    return [
+        ProbeRecord(
+            one, text, goes_on(text, one.rest), None if score is None else score == 1, rollout.finish_reason == "length"
+        )
+        for one, text, score, rollout in zip(prompts, texts, scores, rollouts, strict=True)
+    ]
+
+
+def longest_rest(tokenizer: Any, prompts: Sequence[PartialPrompt]) -> int:
+    """Most tokens that a rest may take, a few to spare."""
+    return max(len(text_ids(tokenizer, one.rest)) for one in prompts) + SPARE
 
 
 def goes_on(text: str, rest: str) -> bool:

@@ -54,9 +54,14 @@ def _cells(models: Sequence[EvaluatedModel], papers: Sequence[PaperRow], interva
         if averaged:
             figures.append(one.results["average"]["left_out"] if "average" in one.results else None)
         rows.append([one.label, *(_cell(figure, interval) for figure in figures)])
-    printed = {(paper.row, paper.paper): paper.printed for paper in papers if averaged}
-    for (row, paper), value in printed.items():
-        rows.append([f"{row} ({paper})", *["–"] * len(suites), f"{value:.1f}"])
+    printed: dict[str, dict[str, float]] = {}
+    for paper in papers:
+        printed.setdefault(f"{paper.row} ({paper.paper.partition(':')[0]})", {})[paper.column] = paper.printed
+    for name, values in printed.items():
+        shown = [
+            f"{values[column]:.1f}" if column in values else "–" for column in [*suites, "average"][: len(heads) - 1]
+        ]
+        rows.append([name, *shown])
     return heads, rows
 
 

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from ixt_rl.conditioning.control import text_ids
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.evaluation.contamination.probe import goes_on, partial_prompts, probe
 from ixt_rl.evaluation.contamination.probe_counts import probe_record, probe_row, probe_summary
+from ixt_rl.evaluation.contamination.probe_job import ProbedSuite, run_probe
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -85,10 +86,13 @@ def tokenizer():
     return byte_tokenizer()
 
 
-def probed(tokenizer, rows, grade, **settings):
-    prompts, _ = partial_prompts("s", rows)
+def suite_of(rows, grade=None, name: str = "s") -> ProbedSuite:
+    return ProbedSuite(name, rows, *partial_prompts(name, rows), grade)
+
+
+def probed(tokenizer, rows, grade, batch: int = 96):
     engine = Parrot(tokenizer, KNOWN + " The answer is 7.")
-    return engine, list(probe(engine, tokenizer, prompts, rows, grade, answer_tokens=40, **settings))
+    return engine, run_probe([suite_of(rows, grade)], lambda: engine, tokenizer, 40, batch)
 
 
 def test_a_model_that_knows_a_question_is_found_out(tokenizer):
@@ -153,6 +157,55 @@ def test_an_engine_of_the_library_is_asked(tokenizer):
     model = new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64), tokenizer).eval()
     engine = TransformersEngine(model, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
     prompts, _ = partial_prompts("s", [{"question": KNOWN}])
-    once, twice = (list(probe(engine, tokenizer, prompts, [{}], None, 0)) for _ in range(2))
+    once, twice = (probe(engine, tokenizer, prompts, [{}], None, 0) for _ in range(2))
     assert once == twice
     assert not any(one.verbatim for one in once)
+
+
+class Killed(Exception):
+    """Ends a job in the middle."""
+
+
+@pytest.mark.parametrize("whole_batches", range(4))
+def test_a_probe_that_was_cut_off_goes_on_to_the_same_records(tokenizer, tmp_path, whole_batches):
+    suites = [suite_of([{"question": KNOWN}, {"question": OTHER}]), suite_of([{"question": OTHER}], name="t")]
+    settings = {"model": "m"}
+    engine = Parrot(tokenizer, KNOWN)
+    run_probe(suites, lambda: engine, tokenizer, 0, 2, tmp_path / "whole", settings)
+    wanted = (tmp_path / "whole" / "probe.jsonl").read_text()
+    assert len(wanted.splitlines()) == 9
+    asked = len(engine.asked)
+
+    def kill(done: int, total: int) -> None:
+        assert total == 9
+        if len(engine.asked) == asked + whole_batches:
+            raise Killed
+
+    cut = tmp_path / "cut"
+    with pytest.raises(Killed):
+        run_probe(suites, lambda: engine, tokenizer, 0, 2, cut, settings, kill)
+    with (cut / "probe.jsonl").open("a") as file:
+        file.write('{"suite": "s", "ind')  # a line that a kill cut
+    records = run_probe(suites, lambda: engine, tokenizer, 0, 2, cut, settings)
+    assert (cut / "probe.jsonl").read_text() == wanted
+    assert [json.dumps(probe_row(one)) for one in records] == wanted.splitlines()
+
+
+def test_a_probe_that_is_done_needs_no_engine(tokenizer, tmp_path):
+    suites = [suite_of([{"question": KNOWN}])]
+    first = run_probe(suites, lambda: Parrot(tokenizer, KNOWN), tokenizer, 0, 2, tmp_path, {"model": "m"})
+    again = run_probe(suites, lambda: pytest.fail("opened"), tokenizer, 0, 2, tmp_path, {"model": "m"})
+    assert again == first
+
+
+def test_another_probe_in_the_same_folder_is_refused(tokenizer, tmp_path):
+    suites = [suite_of([{"question": KNOWN}])]
+    engine = Parrot(tokenizer, KNOWN)
+    run_probe(suites, lambda: engine, tokenizer, 0, 2, tmp_path, {"model": "m"})
+    with pytest.raises(ConfigError, match='model: "m" there, "n" now'):
+        run_probe(suites, lambda: engine, tokenizer, 0, 2, tmp_path, {"model": "n"})
+    with pytest.raises(DataError, match="another beginning is asked"):
+        run_probe([suite_of([{"question": OTHER}])], lambda: engine, tokenizer, 0, 2, tmp_path, {"model": "m"})
+    (tmp_path / "probe.json").unlink()
+    with pytest.raises(ConfigError, match="unknown probe"):
+        run_probe(suites, lambda: engine, tokenizer, 0, 2, tmp_path, {"model": "m"})

@@ -15,13 +15,14 @@ DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
 DIR ?= models/smollm2
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model docs test check format house clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
 	@echo 'make model       a real small model to start from: SmolLM2-135M-Instruct, as models/smollm2 (DIR=...)'
+	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: ten minutes, one table'
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
 	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
@@ -79,6 +80,11 @@ demo-seeds: $(STAMP)
 
 model: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)
+
+# Short forms of benchmarks/*.py on a real small model. vLLM is measured where `make setup-engines` has installed it.
+bench: $(STAMP)
+	@test -e $(DIR)/config.json || $(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)
+	$(VENV_PYTHON) benchmarks/bench.py --model $(DIR) $(ARGS)
 
 # Two processes, one of which has all tests that start a pool of engines (tests/conftest.py); ARGS="-n 0" for one.
 # One thread: the models of the tests are too small to gain from more. No test needs the network.

@@ -14,7 +14,6 @@ On a machine with more cores than threads give `--busy` as many processes as cor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from common import arm, peak_mib, ratio, write
 
 from ixt_rl.threads import usable_cores
 
@@ -63,7 +64,7 @@ def updates(threads: int) -> Iterator[float]:
 
 
 def serve(threads: int) -> None:
-    """For each line of stdin, seconds: updates for that long, and their mean on stdout."""
+    """For each line of stdin, seconds: updates for that long; their mean, and the process's MiB so far, on stdout."""
     loop = updates(threads)
     for _ in range(3):
         next(loop)
@@ -72,7 +73,7 @@ def serve(threads: int) -> None:
         taken = [next(loop)]
         while sum(taken) < float(line):
             taken.append(next(loop))
-        print(statistics.mean(taken), flush=True)
+        print(statistics.mean(taken), peak_mib(), flush=True)
 
 
 class Trainer:
@@ -90,7 +91,8 @@ class Trainer:
     def turn(self, seconds: float) -> float:
         assert self.child.stdin is not None
         print(seconds, file=self.child.stdin, flush=True)
-        return float(self._read())
+        mean, self.peak_mib = map(float, self._read().split())
+        return mean
 
     def _read(self) -> str:
         assert self.child.stdout is not None
@@ -111,8 +113,8 @@ def busy(processes: int) -> Iterator[None]:
             child.wait()
 
 
-def measure(args: argparse.Namespace) -> dict[int, list[tuple[float, float]]]:
-    """(alone, beside) of each round, seconds an update, by spin count."""
+def measure(args: argparse.Namespace) -> tuple[dict[int, list[tuple[float, float]]], dict[int, float]]:
+    """(alone, beside) of each round, seconds an update, and peak MiB, by spin count."""
     trainers = {spin: Trainer(spin, args.threads) for spin in args.spin}
     found: dict[int, list[tuple[float, float]]] = {spin: [] for spin in args.spin}
     try:
@@ -124,20 +126,24 @@ def measure(args: argparse.Namespace) -> dict[int, list[tuple[float, float]]]:
     finally:
         for trainer in trainers.values():
             trainer.child.kill()
-    return found
+    return found, {spin: trainer.peak_mib for spin, trainer in trainers.items()}
 
 
-def report(found: dict[int, list[tuple[float, float]]], args: argparse.Namespace) -> str:
+def report(found: dict[int, list[tuple[float, float]]], peaks: dict[int, float], args: argparse.Namespace) -> None:
     head = f"threads={args.threads}, busy={args.busy}, rounds={args.rounds}, load before={args.load:.2f}"
-    lines = [head, "", "| spin count | alone, ms | beside, ms | beside : alone (range) |", "|---|---|---|---|"]
+    lines = [head, "", "| spin count | alone, ms | beside, ms | beside : alone (range) | peak MiB |", "|---" * 5 + "|"]
+    arms = []
     for spin, rounds in found.items():
-        ratios = [beside / alone for alone, beside in rounds]
-        alone, beside = (1000 * statistics.median(column) for column in zip(*rounds, strict=True))
+        alone, beside = ([1000 * x for x in column] for column in zip(*rounds, strict=True))
+        slower = ratio(beside, alone)
+        names = f"alone, spin {spin}", f"beside, spin {spin}"
+        arms.append(arm(names[0], statistics.median(alone), "ms an update", peaks[spin]))
+        arms.append(arm(names[1], statistics.median(beside), "ms an update", peaks[spin], **{names[0]: slower}))
         lines.append(
-            f"| {spin} | {alone:.0f} | {beside:.0f} "
-            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) |"
+            f"| {spin} | {arms[-2]['value']:.0f} | {arms[-1]['value']:.0f} "
+            f"| {slower[0]:.1f} ({slower[1]:.1f}-{slower[2]:.1f}) | {peaks[spin]:.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    write(args.out, "crowded", {"load": args.load, "rounds": found, "arms": arms}, "\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -154,11 +160,7 @@ def main() -> None:
         serve(args.threads)
         return
     args.load = os.getloadavg()[0]
-    found = measure(args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "crowded.json").write_text(json.dumps({"load": args.load, "rounds": found}, indent=1) + "\n")
-    (args.out / "crowded.md").write_text(report(found, args))
-    print(report(found, args), end="")
+    report(*measure(args), args)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,15 @@ Writes documents.json and documents.md to --out.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import trl
+from common import arm, child, peak_mib, ratio, ratio_text, write
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,15 +71,15 @@ def bfd(documents: list[list[int]], tokens: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100)}
 
 
-def trainer(arm: str, args: argparse.Namespace) -> Any:
+def trainer(name: str, args: argparse.Namespace) -> Any:
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     common: dict[str, Any] = {
         "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": args.rows, "report_to": "none",
-        "max_steps": 1, "bf16": "bf16" in arm, "use_cpu": not torch.cuda.is_available(),
+        "max_steps": 1, "bf16": "bf16" in name, "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": False, "max_length": args.tokens, "learning_rate": 1e-5,
     }  # fmt: skip
-    if arm.startswith("ours"):
+    if name.startswith("ours"):
         made: Any = IXTTrainer(model, IXTConfig(**common), [Document("nothing")] * 2, tokenizer)
     else:
         data = Dataset.from_list([{"input_ids": [5, 6, 7]}])
@@ -94,8 +91,8 @@ def trainer(arm: str, args: argparse.Namespace) -> Any:
     return made
 
 
-def batch(arm: str, args: argparse.Namespace) -> dict[str, torch.Tensor]:
-    make = ours if arm.startswith("ours") else bfd if arm.endswith("bfd") else wrapped
+def batch(name: str, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    make = ours if name.startswith("ours") else bfd if name.endswith("bfd") else wrapped
     return make(documents(args, AutoTokenizer.from_pretrained(args.model).vocab_size), args.tokens)
 
 
@@ -108,13 +105,10 @@ def update(made: Any, inputs: dict[str, torch.Tensor]) -> float:
     return time.perf_counter() - start
 
 
-def peak(arm: str, args: argparse.Namespace) -> float:
-    """GiB that a process which makes two updates of one arm takes at most."""
-    words = [f"--{name}={getattr(args, name)}" for name in ("model", "rows", "tokens", "length", "threads", "out")]
-    done = subprocess.run(
-        [sys.executable, __file__, f"--only={arm}", *words], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout.splitlines()[-1])
+def peak(name: str, args: argparse.Namespace) -> float:
+    """MiB that a process which makes two updates of one arm takes at most."""
+    words = [f"--{key}={getattr(args, key)}" for key in ("model", "rows", "tokens", "length", "threads", "out")]
+    return child(__file__, f"--only={name}", *words)
 
 
 def main() -> None:
@@ -136,18 +130,18 @@ def main() -> None:
         made, inputs = trainer(args.only, args), batch(args.only, args)
         for _ in range(2):
             update(made, inputs)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        print(peak_mib())
         return
-    made_of = {arm: (trainer(arm, args), batch(arm, args)) for arm in args.arms}
-    seconds: dict[str, list[float]] = {arm: [] for arm in args.arms}
+    made_of = {name: (trainer(name, args), batch(name, args)) for name in args.arms}
+    seconds: dict[str, list[float]] = {name: [] for name in args.arms}
     for number in range(args.rounds + 1):
-        for arm in reversed(args.arms) if number % 2 else args.arms:
-            measured = update(*made_of[arm])
+        for name in reversed(args.arms) if number % 2 else args.arms:
+            measured = update(*made_of[name])
             if number:  # the first is a warm-up
-                seconds[arm].append(measured)
-                print(f"round {number}: {arm} {measured:.2f} s", flush=True)
+                seconds[name].append(measured)
+                print(f"round {number}: {name} {measured:.2f} s", flush=True)
     made_of.clear()
-    report(args, seconds, {} if args.no_memory else {arm: peak(arm, args) for arm in args.arms})
+    report(args, seconds, {} if args.no_memory else {name: peak(name, args) for name in args.arms})
 
 
 def report(args: argparse.Namespace, seconds: dict[str, list[float]], peaks: dict[str, float]) -> None:
@@ -155,22 +149,18 @@ def report(args: argparse.Namespace, seconds: dict[str, list[float]], peaks: dic
     lines = [
         ", ".join(f"{name}={value}" for name, value in settings.items()),
         "",
-        "| arm | seconds an update, median | times TRL wrapped of its precision (range) | peak GiB |",
+        "| arm | seconds an update, median | times TRL wrapped of its precision (range) | peak MiB |",
         "|---|---|---|---|",
     ]
-    for arm, measured in seconds.items():
-        beside = seconds.get(BESIDE.get(arm, ""))
-        ratio = ""
-        if beside:
-            ratios = [mine / theirs for mine, theirs in zip(measured, beside, strict=True)]
-            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        memory = f"{peaks[arm]:.2f}" if arm in peaks else ""
-        lines.append(f"| {arm} | {statistics.median(measured):.2f} | {ratio} | {memory} |")
-    text = "\n".join(lines) + "\n"
-    (args.out / "documents.md").write_text(text, encoding="utf-8")
-    found = {"settings": settings, "seconds": seconds, "peak_gib": peaks}
-    (args.out / "documents.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    print(text)
+    arms = []
+    for name, measured in seconds.items():
+        other = BESIDE.get(name, "")
+        beside = {other: ratio(measured, seconds[other])} if other in seconds else {}
+        arms.append(arm(name, statistics.median(measured), "s an update", peaks.get(name), **beside))
+        memory = f"{peaks[name]:.0f}" if name in peaks else ""
+        lines.append(f"| {name} | {arms[-1]['value']:.2f} | {ratio_text(beside.get(other))} | {memory} |")
+    found = {"settings": settings, "seconds": seconds, "arms": arms}
+    write(args.out, "documents", found, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,17 +25,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
+from common import arm, child, write
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
 
@@ -203,25 +201,15 @@ def measure_memory(problem: LossInputs, name: str) -> int:
     return peak - before - problem.gradient_bytes()
 
 
-def child(args: argparse.Namespace, *extra: str) -> dict:
-    command = [sys.executable, __file__, "--vocab", str(args.vocab), "--hidden", str(args.hidden)]
-    command += ["--candidates", str(args.candidates), "--threads", str(args.threads), "--rounds", str(args.rounds)]
-    root = Path(__file__).resolve().parents[1]
-    env = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run([*command, *extra], capture_output=True, text=True, env=env)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(extra)} failed with {done.returncode}:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure_all(args: argparse.Namespace) -> list[dict]:
     rows = []
+    shape = [f"--{key}={getattr(args, key)}" for key in ("vocab", "hidden", "candidates", "threads", "rounds")]
     for dtype in args.dtype:
         for n_tokens in args.tokens:
-            size = ("--dtype", dtype, "--tokens", str(n_tokens))
-            times = child(args, *size, "--variants", *args.variants, "--measure", "time")
+            size = (*shape, "--dtype", dtype, "--tokens", str(n_tokens))
+            times = child(__file__, *size, "--variants", *args.variants, "--measure", "time")
             for name in args.variants:
-                memory = child(args, *size, "--variants", name, "--measure", "memory")
+                memory = child(__file__, *size, "--variants", name, "--measure", "memory")
                 pairs = times[name]
                 ratios = [own[0] / base[0] for own, base in pairs]
                 row = {
@@ -250,10 +238,18 @@ def markdown_row(row: dict) -> str:
 
 
 def write_report(rows: list[dict], args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
     settings = {k: getattr(args, k) for k in ("vocab", "hidden", "candidates", "threads", "rounds")}
     settings |= {"torch": torch.__version__}
-    (args.out / "loss_kernel.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    arms = [
+        arm(
+            f"{row['variant']}, {row['dtype']}, T={row['tokens']}",
+            row["seconds"],
+            "s, forward and backward",
+            None if row["extra_mb"] is None else row["extra_mb"] * 1e6 / 2**20,
+            **({} if row["variant"] == "bare" else {"bare": [row["ratio_to_bare"], *row["ratio_range"]]}),
+        )
+        for row in rows
+    ]
     header = [
         ", ".join(f"{k}={v}" for k, v in settings.items()),
         "",
@@ -261,7 +257,8 @@ def write_report(rows: list[dict], args: argparse.Namespace) -> None:
         "| MB beyond inputs and gradients |",
         "|---|---|---|---|---|---|---|",
     ]
-    (args.out / "loss_kernel.md").write_text("\n".join([*header, *map(markdown_row, rows)]) + "\n")
+    found = {"settings": settings, "rows": rows, "arms": arms}
+    write(args.out, "loss_kernel", found, "\n".join([*header, *map(markdown_row, rows)]) + "\n")
     plot(rows, args.out / "loss_kernel.png")
 
 

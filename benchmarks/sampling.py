@@ -16,12 +16,9 @@ sampling.md to --out.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import random
-import resource
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -29,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import arm, peak_mib, ratio, ratio_text, write
 
 from ixt_rl.backends import is_installed
 from ixt_rl.types import SamplingParams
@@ -37,7 +35,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 ARMS = ("ours", "generate", "vllm float32", "vllm auto")
 
 
-def start(arm: str, model_folder: str, rows: int, longest: int) -> None:
+def start(name: str, model_folder: str, rows: int, longest: int) -> None:
     """Makes the engine of an arm, in its process."""
     from ixt_rl.blocks.model import ModelBlock
     from ixt_rl.models import eos_ids, load_model, load_tokenizer
@@ -46,14 +44,14 @@ def start(arm: str, model_folder: str, rows: int, longest: int) -> None:
     spec = ModelBlock(path=model_folder)
     model, tokenizer = load_model(model_folder, spec, train=False), load_tokenizer(model_folder, spec)
     ends = eos_ids(model, tokenizer)
-    if arm.startswith("vllm"):
+    if name.startswith("vllm"):
         from ixt_rl.rollout.vllm_engine import VLLMEngine
 
         del model
         engine = VLLMEngine(
             model_folder,
             eos_ids=ends,
-            dtype=arm.split()[1],
+            dtype=name.split()[1],
             max_model_len=longest,
             max_num_seqs=rows,
             kv_cache_gib=4 if torch.accelerator.current_accelerator() is None else None,
@@ -63,7 +61,7 @@ def start(arm: str, model_folder: str, rows: int, longest: int) -> None:
         from ixt_rl.rollout import TransformersEngine
 
         engine = TransformersEngine(model, ends, tokenizer.pad_token_id, rows)
-        engine.continuous = arm == "ours"
+        engine.continuous = name == "ours"
 
 
 def sample(prompts: list[list[int]], tokens: int, n: int, seed: int) -> dict[str, float]:
@@ -76,7 +74,7 @@ def sample(prompts: list[list[int]], tokens: int, n: int, seed: int) -> dict[str
         "seconds": seconds,
         "tokens": made,
         "tokens_per_s": made / seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
     }
 
 
@@ -98,42 +96,53 @@ def make_prompts(args: argparse.Namespace, seed: int) -> list[list[int]]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    arms = [arm for arm in ARMS if arm in args.arms and (not arm.startswith("vllm") or is_installed("vllm"))]
+    arms = [name for name in ARMS if name in args.arms and (not name.startswith("vllm") or is_installed("vllm"))]
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     longest = 2 * args.prompt_tokens + args.tokens
     context = multiprocessing.get_context("spawn")
-    pools = {arm: ProcessPoolExecutor(1, context) for arm in arms}
-    rounds: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    pools = {name: ProcessPoolExecutor(1, context) for name in arms}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     loads = []
     try:
-        for arm, pool in pools.items():
-            pool.submit(start, arm, str(args.model), args.prompts * args.n, longest).result()
+        for name, pool in pools.items():
+            pool.submit(start, name, str(args.model), args.prompts * args.n, longest).result()
             pool.submit(sample, make_prompts(args, 0)[:1], 2, 1, 0).result()  # what is done once
         for number in range(1, args.rounds + 1):
             prompts = make_prompts(args, number)
             loads.append(os.getloadavg()[0])
-            for arm in arms if number % 2 else reversed(arms):
-                rounds[arm].append(pools[arm].submit(sample, prompts, args.tokens, args.n, number).result())
-                print(f"round {number}, {arm}: {rounds[arm][-1]['tokens_per_s']:.0f} tokens/s", flush=True)
+            for name in arms if number % 2 else reversed(arms):
+                rounds[name].append(pools[name].submit(sample, prompts, args.tokens, args.n, number).result())
+                print(f"round {number}, {name}: {rounds[name][-1]['tokens_per_s']:.0f} tokens/s", flush=True)
     finally:
         for pool in pools.values():
             pool.shutdown()
     settings = {name: value for name, value in vars(args).items() if name not in ("model", "out", "arms")}
-    return {"machine": platform.machine(), "torch": torch.__version__, **settings, "loads": loads, "rounds": rounds}
+    return {**settings, "loads": loads, "rounds": rounds, "arms": arms_of(rounds)}
+
+
+def arms_of(rounds: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    speeds = {name: [one["tokens_per_s"] for one in results] for name, results in rounds.items()}
+    return [
+        arm(
+            name,
+            statistics.median(own),
+            "tokens/s",
+            max(one["peak_mib"] for one in rounds[name]),
+            **({"generate": ratio(own, speeds["generate"])} if "generate" in speeds and name != "generate" else {}),
+        )
+        for name, own in speeds.items()
+    ]
 
 
 def table(found: dict[str, Any]) -> str:
     """Markdown: medians, and ratios within rounds."""
-    rounds = found["rounds"]
-    base = rounds.get("generate")
     lines = ["| | tokens/s | relative to generate | peak MiB |", "|---|---|---|---|"]
-    for arm, results in rounds.items():
-        speeds = [one["tokens_per_s"] for one in results]
-        cells = [f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f})", ""]
-        if base:
-            ratios = [one / other["tokens_per_s"] for one, other in zip(speeds, base, strict=True)]
-            cells[1] = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        lines.append(f"| {arm} | {cells[0]} | {cells[1]} | {max(one['peak_mib'] for one in results):.0f} |")
+    for one in found["arms"]:
+        speeds = [result["tokens_per_s"] for result in found["rounds"][one["arm"]]]
+        value = f"{one['value']:.0f} ({min(speeds):.0f} to {max(speeds):.0f})"
+        lines.append(
+            f"| {one['arm']} | {value} | {ratio_text(one['beside'].get('generate'))} | {one['peak_mib']:.0f} |"
+        )
     head = (
         f"{found['prompts']} prompts of about {found['prompt_tokens']} tokens x {found['n']} completions of at most "
         f"{found['tokens']}; {found['threads']} threads; load before the rounds "
@@ -151,10 +160,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     args = parser.parse_args()
     found = measure(args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "sampling.json").write_text(json.dumps(found, indent=2))
-    (args.out / "sampling.md").write_text(table(found))
-    print(table(found))
+    write(args.out, "sampling", found, table(found))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from ixt_rl.conditioning import Batch
@@ -29,7 +30,8 @@ from ixt_rl.kernels.head import Head
 def add_head_function(model: PreTrainedModel, temperature: float, *, float32: bool = False) -> None:
     """Lets `model(..., predictor_mask=mask, head_fn=fn)` return `fn(hidden[mask], head)`.
 
-    The backbone runs, the hidden states at `mask` (B, T) are taken as (N, D), and `fn` meets the head
+    The backbone runs, the hidden states at `mask` (B, T) bool, or at places (N,) int64 of one row, are taken as
+    (N, D), and `fn` meets the head
     inside `model.forward`, so that DDP, FSDP and ZeRO see the use of its weights. No logits are made.
     Without `head_fn` the forward is unchanged. With `aux_loss=True` it returns `(fn(...), auxiliary loss)`, the
     load-balancing loss of a mixture of experts over the tokens of `attention_mask`; with False `(fn(...), None)`. Where
@@ -52,13 +54,18 @@ def add_head_function(model: PreTrainedModel, temperature: float, *, float32: bo
             kwargs["output_router_logits"] = True
         outputs = backbone(self)(*args, **{**kwargs, "use_cache": False})
         hidden, head = outputs.last_hidden_state, model_head(self, temperature)
-        chosen = hidden[predictor_mask.to(hidden.device)].to(head.weight.device)
+        chosen = _chosen(hidden, predictor_mask.to(hidden.device)).to(head.weight.device)
         result = _moved(head_fn(chosen, head), predictor_mask.device)
         if not aux_loss:
             return result if aux_loss is None else (result, None)
         return result, load_balancing_loss(self, outputs.router_logits, kwargs.get("attention_mask"))
 
     model.forward = types.MethodType(forward, model)
+
+
+def _chosen(hidden: Tensor, where: Tensor) -> Tensor:
+    """(B, T, D) -> (N, D) at a mask (B, T), or at places (N,) of one row, which may repeat."""
+    return hidden[where] if where.dtype == torch.bool else embedding(where, hidden[0])
 
 
 def backbone(model: PreTrainedModel) -> Any:

@@ -31,8 +31,7 @@ from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.loss import intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
-from ixt_rl.kernels.intro.walk import FactorAt, Reweigh
-from ixt_rl.kernels.logprobs import selected_logprobs
+from ixt_rl.kernels.intro.walk import FactorAt
 from ixt_rl.rollout.trl_adapter import check_positions, step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.hooks import Signals, hook
@@ -219,19 +218,6 @@ class InTROTrainer(KeptTrainer):
             return factor(logp, logq, Where(rows[at], positions[at], ids, taken[at], known))
 
         return factor_at
-
-    def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
-        """Importance weights from the log-probs of the forward pass that also forms the factors.
-
-        A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product
-        with the head, on the same hidden states.
-        """
-        if self.correction is not None and self.correction.level == "sequence":
-            with torch.no_grad():
-                logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
-            weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
-            return lambda logp_C, rows: weights_N[rows]
-        return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
 
     def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> None:
         self.track("factor/taken", stats.factor_taken)

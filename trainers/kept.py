@@ -20,8 +20,12 @@ from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.intro.walk import Reweigh
+from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.online import OnlineTrainer
+from ixt_rl.trainers.shared_prompts import scored_inputs
 from ixt_rl.types import TokenSequence
 
 _TOLERANCE = 1e-6
@@ -135,6 +139,19 @@ class KeptTrainer(OnlineTrainer):
             return torch.zeros(0, device=batch.loss_mask.device)
         return inputs["sampling_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
 
+    def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
+        """Importance weights from the log-probs of the forward pass that trains.
+
+        A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product
+        with the head, on the same hidden states.
+        """
+        if self.correction is not None and self.correction.level == "sequence":
+            with torch.no_grad():
+                logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
+            weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
+            return lambda logp_C, rows: weights_N[rows]
+        return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
+
     def signals_of(self, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Signals:
         """What is known of a micro-batch's kept rationales, in the order of `policy_batch`."""
         rows = torch.tensor([row for row, _, _ in kept], device=inputs["kept"].device)
@@ -189,8 +206,7 @@ class KeptTrainer(OnlineTrainer):
 
     def model_inputs(self, batch: Batch) -> dict[str, Any]:
         """Keyword arguments of a forward pass that hands hidden states to `head_fn`."""
-        inputs = batch.model_inputs(self.model.config._attn_implementation)
-        return {**inputs, "predictor_mask": batch.predictor_mask}
+        return scored_inputs(batch, self.model.config)
 
 
 def _check_number(keep_reward: Any) -> None:

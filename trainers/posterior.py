@@ -20,6 +20,7 @@ from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.head import model_head
 from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
+from ixt_rl.trainers.shared_prompts import as_the_policy
 
 
 class Posterior:
@@ -48,7 +49,10 @@ class Posterior:
             inputs: of a forward pass with a head function, but for that.
         """
         model = policy if self.model is None else self.model
-        with torch.no_grad(), self.trainer.accelerator.autocast(), self.adapters_off(), evaluation_mode(model):
+        with (
+            torch.no_grad(), self.trainer.accelerator.autocast(), self.adapters_off(), evaluation_mode(model),
+            as_the_policy(self._unwrapped(model), self.trainer),
+        ):  # fmt: skip
             hidden = model(**inputs, head_fn=lambda hidden, head: hidden)
         return hidden, None if self.model is None else model_head(self._unwrapped(self.model), self.trainer.temperature)
 

@@ -34,6 +34,7 @@ from ixt_rl.trainers.hooks import check_hooks
 from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
+from ixt_rl.trainers.shared_prompts import prompts_once, scored_inputs
 from ixt_rl.trainers.update_stream import Resumable, UpdateStream
 from ixt_rl.types import Rollout, TokenSequence
 
@@ -183,6 +184,11 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, inputs, self.means.add)
         return loss, stats.logp, auxiliary
 
+    def training_step(self, *args, **kwargs):
+        """One micro-batch, forward and backward; on a CPU a prompt is read once for all its completions."""
+        with prompts_once(self):
+            return super().training_step(*args, **kwargs)
+
     def _scoring(self, batch: Batch, temperature: float) -> dict[str, Any]:
         def head_fn(hidden: Tensor, head: Head) -> Tensor:
             return selected_logprobs(hidden, replace(head, temperature=temperature), batch.target_ids)[0]
@@ -190,8 +196,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         return self._inputs(batch, head_fn)
 
     def _inputs(self, batch: Batch, head_fn: Callable[[Tensor, Head], Any]) -> dict[str, Any]:
-        inputs = batch.model_inputs(self.model.config._attn_implementation)
-        return {**inputs, "predictor_mask": batch.predictor_mask, "head_fn": head_fn}
+        return {**scored_inputs(batch, self.model.config), "head_fn": head_fn}
 
     # ---------------------------------------------------------------- what engines are compared with
 

@@ -15,6 +15,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.checkpoints import REFERENCE as FILE
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.head import add_head_function
+from ixt_rl.trainers.shared_prompts import as_the_policy
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 __all__ = ["FILE", "Reference", "is_zero3", "prepared_copy"]
@@ -89,7 +90,8 @@ class Reference:
         """Yields the model to call, without gradient; `policy` is the wrapped model of the forward pass that trains."""
         with torch.no_grad():
             if self.model is not None:
-                yield self.model
+                with as_the_policy(self._plain, self.trainer):
+                    yield self.model
             else:
                 adapted = self.trainer.accelerator.unwrap_model(self.trainer.model)
                 with adapted.disable_adapter(), evaluation_mode(policy):

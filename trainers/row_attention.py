@@ -59,11 +59,7 @@ def row_inputs(batch: Batch, config: Any) -> dict[str, Any]:
     attention = config._attn_implementation
     if attention != NAME:
         return batch.model_inputs(attention, config)
-    text = config.get_text_config()
-    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    longest = int(batch.position_ids.max()) + 1
-    short = any(isinstance(w, int) and w < longest for w in windows)
-    if not batch.is_packed or short or set(getattr(text, "layer_types", None) or ()) - _PLAIN:
+    if not batch.is_packed or not looks_back(config, int(batch.position_ids.max()) + 1):
         return batch.model_inputs("sdpa", config)
     return {
         "input_ids": batch.input_ids,
@@ -71,6 +67,14 @@ def row_inputs(batch: Batch, config: Any) -> dict[str, Any]:
         "attention_mask": batch.segment_ids[:, None, None],  # (B, 1, 1, T)
         "use_cache": False,
     }
+
+
+def looks_back(config: Any, length: int) -> bool:
+    """Whether every layer of a model is attention that looks at all of `length` tokens."""
+    text = config.get_text_config()
+    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    short = any(isinstance(w, int) and w < length for w in windows)
+    return not (short or set(getattr(text, "layer_types", None) or ()) - _PLAIN)
 
 
 def attends_by_documents(model: PreTrainedModel) -> bool:
@@ -85,11 +89,20 @@ def row_attention(model: PreTrainedModel) -> Iterator[None]:
     if not attends_by_documents(model):
         yield
         return
-    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    with attention(model, NAME):
+        yield
+
+
+@contextmanager
+def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """While it lasts, `model` attends by what is registered under `name`; layers may have configs of their own."""
+    before = model.config._attn_implementation
+    held = [vars(module).get("config") for module in model.modules()] + [model.config.get_text_config()]
+    configs = {id(one): one for one in held if getattr(one, "_attn_implementation", None) == before}.values()
     for config in configs:
-        config._attn_implementation = NAME
+        config._attn_implementation = name
     try:
         yield
     finally:
         for config in configs:
-            config._attn_implementation = "sdpa"
+            config._attn_implementation = before

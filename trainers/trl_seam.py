@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
-from ixt_rl.conditioning import row_ids
+from ixt_rl.conditioning import Batch, row_ids
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
@@ -32,10 +33,12 @@ from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
-from ixt_rl.trainers.head import add_head_function, padded_positions
+from ixt_rl.trainers.head import add_head_function, padded_positions, plain_model
 from ixt_rl.trainers.hooks import check_hooks
 from ixt_rl.trainers.resumable import ResumableTrainer
+from ixt_rl.trainers.row_attention import attention
 from ixt_rl.trainers.self_checks import SelfChecks
+from ixt_rl.trainers.shared_prompts import prompts_once, scored_inputs
 from ixt_rl.trainers.stops import count_ends, masked_by_reason, shown
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
@@ -86,7 +89,8 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         self._sums, self._eval_sums = _no_sums(), _no_sums()
         if args.disable_dropout:
             disable_dropout(self.model)
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        base = plain_model(self)
+        self._attention = base.config._attn_implementation
         add_head_function(base, self.temperature, float32=args.cast_lm_head_to_fp32)
         if self.ref_model is not None:
             reference = self.accelerator.unwrap_model(self.ref_model)
@@ -200,6 +204,15 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
 
     # ---------------------------------------------------------------- log-probs and logs
 
+    def training_step(self, model, inputs, num_items_in_batch):
+        """One micro-batch, forward and backward; on a CPU a prompt is read once for all its completions."""
+        with prompts_once(self):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def _prepare_inputs(self, generation_batch):
+        with attention(plain_model(self), self._attention):  # engines in the process sample by the model's own
+            return super()._prepare_inputs(generation_batch)
+
     def _get_per_token_logps_and_entropies(
         self,
         model,
@@ -217,23 +230,21 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         """
         if any(value is not None for value in multimodal.values()):
             raise NotImplementedError("images are not supported")
-        width = input_ids.shape[1]
-        predictor_mask = torch.zeros_like(attention_mask, dtype=torch.bool)
-        predictor_mask[:, width - logits_to_keep - 1 : width - 1] = attention_mask[:, -logits_to_keep:].bool()
+        plain, own = (self.accelerator.unwrap_model(one) for one in (model, self.model))
+        scored = attention_mask.bool()
+        scored[:, :-logits_to_keep] = False
         positions = padded_positions(attention_mask)
         self.ledger.add("train" if torch.is_grad_enabled() else "score", int(attention_mask.sum()))
         logps, entropies, aux_losses = [], [], []
         for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
-            kept = attention_mask[rows, -logits_to_keep:].bool()
-            tokens = input_ids[rows, -logits_to_keep:][kept]
-            with self.accelerator.autocast():
+            kept = scored[rows, -logits_to_keep:]
+            of_rows = (x[rows] for x in (input_ids, attention_mask, positions, attention_mask, scored))
+            batch = Batch(*of_rows, role_ids=attention_mask[rows] - 1)
+            with self.accelerator.autocast(), prompts_once(self) if plain is own else nullcontext():
                 (logp_N, entropy_N), aux_loss = model(
-                    input_ids=input_ids[rows],
-                    attention_mask=attention_mask[rows],
-                    position_ids=positions[rows],
-                    predictor_mask=predictor_mask[rows],
-                    head_fn=functools.partial(selected_logprobs, tokens=tokens, entropy=compute_entropy),
+                    **scored_inputs(batch, plain.config),
+                    head_fn=functools.partial(selected_logprobs, tokens=batch.target_ids, entropy=compute_entropy),
                     aux_loss=compute_aux_loss,
                 )
             aux_losses.append(aux_loss)

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from common import arm, child, write
+from common import arm, child, peak_mib, write
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
 
@@ -197,8 +196,7 @@ def measure_memory(problem: LossInputs, name: str) -> int:
     prepare(name, small)()  # libraries' own start-up allocations
     before = psutil.Process().memory_info().rss
     prepare(name, problem)()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - before - problem.gradient_bytes()
+    return round(peak_mib() * 2**20) - before - problem.gradient_bytes()
 
 
 def measure_all(args: argparse.Namespace) -> list[dict]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-CPU_BUFFER_BYTES = 120 * 2**20
+CPU_BUFFER_BYTES = 256 * 2**20
 ACCELERATOR_BUFFER_BYTES = 2**30
 CPU_TILE = 1024
 ACCELERATOR_TILE = 16384

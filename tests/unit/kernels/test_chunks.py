@@ -25,10 +25,10 @@ def test_chunks_cover_the_tokens_within_their_memory(n_tokens, lent, chunk):
 
 
 def test_the_first_chunk_also_has_what_the_heads_gradient_has_room_for():
-    assert token_chunks(2048, ROW, 896, CPU, None) == chunks.Chunks(lent=896, own=192)
-    assert list(chunks.Chunks(896, 192).spans(2048))[:2] == [(0, 1088), (1088, 1280)]
+    assert token_chunks(2048, ROW, 896, CPU, None) == chunks.Chunks(lent=896, own=384)
+    assert list(chunks.Chunks(896, 384).spans(2048))[:2] == [(0, 1280), (1280, 1664)]
     assert token_chunks(500, ROW, 896, CPU, None) == chunks.Chunks(lent=500, own=0)
-    assert token_chunks(2048, ROW, 0, CPU, None) == chunks.Chunks(lent=0, own=192)
+    assert token_chunks(2048, ROW, 0, CPU, None) == chunks.Chunks(lent=0, own=416)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def row_attention(model: PreTrainedModel) -> Iterator[None]:
 def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
     """While it lasts, `model` attends by what is registered under `name`; layers may have configs of their own."""
     before = model.config._attn_implementation
-    held = [vars(module).get("config") for module in model.modules()] + [model.config.get_text_config()]
+    held: list[Any] = [vars(module).get("config") for module in model.modules()] + [model.config.get_text_config()]
     configs = {id(one): one for one in held if getattr(one, "_attn_implementation", None) == before}.values()
     for config in configs:
         config._attn_implementation = name

@@ -204,10 +204,10 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
 
     # ---------------------------------------------------------------- log-probs and logs
 
-    def training_step(self, model, inputs, num_items_in_batch):
+    def training_step(self, *args, **kwargs):
         """One micro-batch, forward and backward; on a CPU a prompt is read once for all its completions."""
         with prompts_once(self):
-            return super().training_step(model, inputs, num_items_in_batch)
+            return super().training_step(*args, **kwargs)
 
     def _prepare_inputs(self, generation_batch):
         with attention(plain_model(self), self._attention):  # engines in the process sample by the model's own
@@ -239,8 +239,8 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
             kept = scored[rows, -logits_to_keep:]
-            of_rows = (x[rows] for x in (input_ids, attention_mask, positions, attention_mask, scored))
-            batch = Batch(*of_rows, role_ids=attention_mask[rows] - 1)
+            mask = attention_mask[rows]
+            batch = Batch(input_ids[rows], mask, positions[rows], mask, scored[rows], mask - 1)
             with self.accelerator.autocast(), prompts_once(self) if plain is own else nullcontext():
                 (logp_N, entropy_N), aux_loss = model(
                     **scored_inputs(batch, plain.config),

@@ -277,16 +277,18 @@ class MathPool:
             self.counts[name] += 1
 
 
-_shared: dict[tuple[int, float, int], MathPool] = {}
+_shared: dict[tuple[type[MathPool], int, float, int], MathPool] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pool(*, workers: int, deadline_s: float, memory_mb: int = 1024) -> MathPool:
-    """This process's pool with these settings; made on the first call, closed at exit."""
-    key = (workers, deadline_s, memory_mb)
+def shared_pool(
+    *, workers: int, deadline_s: float, memory_mb: int = 1024, kind: type[MathPool] = MathPool
+) -> MathPool:
+    """This process's pool of that kind with these settings; made on the first call, closed at exit."""
+    key = (kind, workers, deadline_s, memory_mb)
     with _shared_lock:
         if key not in _shared:
-            _shared[key] = MathPool(workers=workers, deadline_s=deadline_s, memory_mb=memory_mb)
+            _shared[key] = kind(workers=workers, deadline_s=deadline_s, memory_mb=memory_mb)
         return _shared[key]
 
 

@@ -1,6 +1,7 @@
 """Which of a run's own test questions stand in what it trained on: overlap.json of the run, for its report.
 
-    files that stages are measured on --questions--> index      files that led to the measured model --texts--> counts
+    files and suites that stages are measured on --questions--> index
+    files that led to the measured model --texts--> counts
 
 Rows that are set aside of a training file (`data.eval_rows`) are other rows, and may still ask the same.
 """
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.rows import with_folders
+from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import state_of
 from ixt_rl.data.fields import question_text
@@ -24,9 +28,12 @@ from ixt_rl.data.readers import READERS, kind_of
 from ixt_rl.evaluation.contamination.counts import summary_of
 from ixt_rl.evaluation.contamination.overlap import QuestionIndex
 from ixt_rl.evaluation.contamination.training_texts import TrainingText, training_texts
+from ixt_rl.evaluation.suites import find_rows
+from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.files import read_json, write_json
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.folder import RunFolder
+from ixt_rl.suites import load_suite
 
 OVERLAP = "overlap.json"
 MOST_WORDS = 10_000_000
@@ -34,7 +41,7 @@ MOST_WORDS = 10_000_000
 
 
 def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
-    """Writes overlap.json into the run's folder and returns it; None where nothing is measured on files.
+    """Writes overlap.json into the run's folder and returns it; None where nothing is measured on files or suites.
 
     Not done again where neither the run's data blocks nor their files have changed.
 
@@ -46,11 +53,11 @@ def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
         DataError: a file cannot be read.
     """
     stages = [with_folders(stage, folder.rows_of(config)) for stage in config.stages]
-    lines: dict[tuple[str, ...], dict[str, FileDataBlock]] = {}
+    lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]] = {}
     for stage in stages:
         trained = tuple(one.name for one in reversed(config.made_by(config.named[stage.name])) if _trains(one))
-        for name, block in _measured(stage) if trained else ():
-            lines.setdefault(trained, {})[name] = block
+        for questions in _measured(stage) if trained else ():
+            lines.setdefault(trained, {})[questions.name] = questions
     if not lines:
         return None
     named = {stage.name: stage for stage in stages}
@@ -59,8 +66,8 @@ def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
     if known is not None and known.get("key") == key:
         return known
     measured = []
-    for trained, blocks in lines.items():
-        suites = {name: _held_out(block) for name, block in blocks.items()}
+    for trained, sets in lines.items():
+        suites = {name: questions.rows() for name, questions in sets.items()}
         texts = chain.from_iterable(_texts(named[name]) for name in trained)
         found = QuestionIndex(suites).find(texts, MOST_WORDS)
         left_out = [f"{name}: {path}" for name in trained for path in _unread(named[name])]
@@ -86,19 +93,51 @@ def _trains(stage: AnyStage) -> bool:
     return spec_of(stage).makes_model and (bool(problem_files(data)) or isinstance(data, FileCorpusBlock))
 
 
-def _measured(stage: AnyStage) -> Iterator[tuple[str, FileDataBlock]]:
-    """(what to call them, the block) of problems in files that a stage is measured on."""
+@dataclass(frozen=True)
+class MeasuredQuestions:
+    """A set of questions that a stage is measured on.
+
+    Args:
+        name: what to call it.
+        block: that names it.
+        suite: which of the block's suites; None for problems in files.
+    """
+
+    name: str
+    block: FileDataBlock | SuitesBlock
+    suite: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """With `question`."""
+        if isinstance(self.block, FileDataBlock):
+            return load_problems(self.block, measured_only=True).held_out
+        assert self.suite is not None
+        return find_rows(load_suite(self.suite), self.block.data, self.block.limit).rows
+
+    @property
+    def files(self) -> list[str]:
+        """Where they lie."""
+        if isinstance(self.block, FileDataBlock):
+            return self.block.files
+        assert self.suite is not None
+        data = None if self.block.data is None else Path(self.block.data)
+        return [str(file) for file in suite_files(load_suite(self.suite), data)]
+
+
+def _measured(stage: AnyStage) -> Iterator[MeasuredQuestions]:
+    """Problems in files, and suites, that a stage is measured on."""
     evaluation = getattr(stage, "evaluation", None)
     own = problem_files(getattr(stage, "data", None))
     if stage.type == "evaluate":
-        yield from ((block.called, block) for block in own)
+        yield from (MeasuredQuestions(block.called, block) for block in own)
     elif evaluation is not None:
-        yield from ((block.called, block) for block in problem_files(getattr(evaluation, "data", None)))
-        yield from ((f"{block.called}, set aside", block) for block in own if block.eval_rows)
-
-
-def _held_out(block: FileDataBlock) -> list[dict[str, Any]]:
-    return load_problems(block, measured_only=True).held_out
+        other = problem_files(getattr(evaluation, "data", None))
+        yield from (MeasuredQuestions(block.called, block) for block in other)
+        yield from (MeasuredQuestions(f"{block.called}, set aside", block) for block in own if block.eval_rows)
+        suites: SuitesBlock | None = getattr(evaluation, "suites", None)
+        if suites is not None:
+            for name in suites.names:
+                yield MeasuredQuestions(f"suite {load_suite(name).name}", suites, name)
 
 
 def _texts(stage: AnyStage) -> Iterator[TrainingText]:
@@ -126,17 +165,16 @@ def _is_here(path: str) -> bool:
     return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")
 
 
-def _key(lines: dict[tuple[str, ...], dict[str, FileDataBlock]], named: dict[str, AnyStage]) -> str:
+def _key(lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]], named: dict[str, AnyStage]) -> str:
     """Changes with the blocks and with the files that they name."""
-    from ixt_rl.blocks.checks import data_files
-
-    blocks = [block for of_line in lines.values() for block in of_line.values()]
+    sets = [questions for of_line in lines.values() for questions in of_line.values()]
     trained = [named[name].data for names in lines for name in names]
-    paths = [path for block in blocks for path in block.files]
+    paths = [path for questions in sets for path in questions.files]
     for data in trained:
         paths += [path for block in problem_files(data) for path in block.files]
         sources = data.sources if isinstance(data, FileCorpusBlock) else []
         paths += [file for source in sources for path in source.paths for file in data_files(path)]
     states = {path: state_of(Path(path).stat()) for path in paths if Path(path).is_file()}
-    plain = [block.model_dump(mode="json") for block in [*blocks, *trained]]
+    plain = [[questions.name, questions.block.model_dump(mode="json")] for questions in sets]
+    plain += [["", data.model_dump(mode="json")] for data in trained]
     return json.dumps([MOST_WORDS, [list(names) for names in lines], plain, states], sort_keys=True)

@@ -105,6 +105,23 @@ def test_documents_are_read_from_their_files(tmp_path):
     assert (counts["whole"], counts["exact"]) == (1, 0)
 
 
+def test_suites_that_are_measured_in_training_are_compared(tmp_path):
+    path = write(tmp_path / "a.jsonl", problems(range(20)))
+    suite = write(
+        tmp_path / "gsm8k.jsonl", [{**row, "answer": f"#### {row['answer']}"} for row in problems(range(18, 30))]
+    )
+    suites = {"names": ["gsm8k"], "data": str(tmp_path), "limit": 10}
+    run = config(tmp_path, [rl("first", path, evaluation={"every": 1, "suites": suites})])
+    folder = folder_of(run)
+    found = note_overlap(run, folder)
+    counts = found["measured"][0]["overlap"]["suites"]["suite gsm8k"]
+    assert (counts["questions"], counts["exact"]) == (10, 2)
+    assert note_overlap(run, folder) == found
+    Path(suite).unlink()
+    write(tmp_path / "gsm8k.jsonl", [{"question": question(40), "answer": "#### 42"}])
+    assert note_overlap(run, folder)["measured"][0]["overlap"]["suites"]["suite gsm8k"]["exact"] == 0
+
+
 def test_a_run_without_questions_of_files_has_none(tmp_path):
     run = config(tmp_path, [rl("first", write(tmp_path / "a.jsonl", problems(range(20))))])
     assert note_overlap(run, folder_of(run)) is None

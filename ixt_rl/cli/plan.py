@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def plan(file: str, overrides: tuple[str, ...], gpus: str | None, strategy: Any,
             say(
                 "  nothing tried makes it fit: smaller micro-batches, checkpointing, more devices, LoRA"
                 if change is None
-                else f"  fits with {' '.join(change.words)}: {_size(change.plan.peak)}",
+                else f"  fits with {_as_typed(change.words)}: {_size(change.plan.peak)}",
                 "yellow",
             )
     if misfit:
@@ -112,6 +113,10 @@ def _show(found: StagePlan) -> None:
     Console(width=110, highlight=False).print(table)
     for note in found.notes:
         say(f"  {note}")
+
+
+def _as_typed(words: tuple[str, ...]) -> str:
+    return " ".join(word if word.startswith("--") else shlex.quote(word) for word in words)
 
 
 def _size(count: float) -> str:

@@ -15,6 +15,7 @@ from ixt_rl.planning.work import Assumed
 
 _MOST_DEVICES = 64
 _GPU_MEMORY = (0.5, 0.4, 0.3, 0.2)
+_WHOLE = 0.9  # of a device that an engine has alone
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,15 @@ def _changes(config: RunConfig, index: int, machine: Machine) -> Iterator[_Try]:
     start = _Try((), config, machine)
     yield from _in_place(start, index)
     for one in _devices(machine):
-        yield from _in_place(_Try(_asked(one, machine), config, one), index)
+        more = _Try(_asked(one, machine), config, one)
+        yield from _in_place(more, index)
+        if config.engine.type == "vllm":
+            whole = config.engine.vllm.model_copy(update={"gpu_memory": _WHOLE})
+            apart = config.engine.model_copy(update={"type": "ray-vllm", "vllm": whole})
+            words = (*more.words, "engine.type=ray-vllm", f"engine.vllm.gpu_memory={_WHOLE}")
+            yield from _in_place(_Try(words, config.model_copy(update={"engine": apart}), one), index)
     if getattr(config.stages[index], "lora", LoraBlock) is None:
-        with_lora = _with(start, index, "lora", LoraBlock.model_construct(), "lora={r: 16, alpha: 32}")
+        with_lora = _with(start, index, "lora", LoraBlock.model_construct(), "lora={r: 16}")
         yield from _in_place(with_lora, index)
 
 

@@ -20,6 +20,12 @@ _ALIKE = ("-instruct", "-base", "-it", "-pt")
 _VOCABULARY = {"bytes": 259, "world": 64}
 """Of new tokenizers; a world's differs by the world and is about that large."""
 
+_KINDS = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text"),
+    *("granite", "phi3", "smollm3"),
+)
+"""`model_type`s that are counted; others have matrices of their own."""
+
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _ROUTED = ("num_experts_per_tok", "num_experts_per_token")
 
@@ -33,6 +39,7 @@ class ModelShape:
         head_dim: 0: hidden / heads.
         tied: one matrix is embedding and head.
         qkv_bias: queries, keys and values have biases.
+        output_bias: so has what follows attention.
         qk_norm: queries and keys are normalized head by head.
         norms: RMSNorms of a layer beside those.
         experts: of a layer; 0: a dense MLP.
@@ -48,6 +55,7 @@ class ModelShape:
     head_dim: int = 0
     tied: bool = False
     qkv_bias: bool = False
+    output_bias: bool = False
     qk_norm: bool = False
     norms: int = 2
     experts: int = 0
@@ -86,6 +94,7 @@ class ModelShape:
         mlp = mlp * experts + self.hidden * self.experts if self.experts else mlp  # the router beside the experts
         attention = sum(sizes[name] for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
         attention += self.queries + 2 * self.keys if self.qkv_bias else 0
+        attention += self.hidden if self.output_bias else 0
         return attention + mlp + self.norms * self.hidden + (2 * self.head_size if self.qk_norm else 0)
 
     @property
@@ -158,35 +167,56 @@ def shape_of_folder(folder: Path) -> ModelShape:
     """The shape that a folder's config.json says.
 
     Raises:
-        ConfigError: it does not say it in the words of Llama, Qwen, Mistral or Gemma.
+        ConfigError: it cannot be read, or is of another kind than Llama, Qwen, Mistral, Gemma and their like.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
+    file = folder / "config.json"
+    config = _read(file)
     kind = str(config.get("model_type", ""))
+    if kind not in _KINDS or config.get("mlp_bias"):
+        raise ConfigError(
+            f"{file}: model_type {kind!r}" + (" with mlp_bias" if kind in _KINDS else ""),
+            reason=f"what is counted are {', '.join(_KINDS)}, without biases in MLPs",
+            remedy="plan with a model of about that size and one of those kinds, or measure",
+        )
     experts, routed = (next((config[n] for n in names if config.get(n)), 0) for names in (_EXPERTS, _ROUTED))
     width = config.get("moe_intermediate_size") if experts else None
+    bias = bool(config.get("attention_bias"))
+    found = {
+        "layers": config.get("num_hidden_layers"),
+        "hidden": config.get("hidden_size"),
+        "intermediate": width or config.get("intermediate_size"),
+        "heads": config.get("num_attention_heads"),
+        "kv_heads": config.get("num_key_value_heads") or config.get("num_attention_heads"),
+        "vocabulary": config.get("vocab_size"),
+    }
+    for name, value in found.items():
+        if type(value) is not int or value <= 0:
+            raise ConfigError(
+                f"{file}: {name} {value!r}", reason="it is no number above 0", remedy="repair or complete the file"
+            )
+    return ModelShape(
+        **found,
+        head_dim=config.get("head_dim") or 0,
+        tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),
+        qkv_bias=kind == "qwen2" or bias,
+        output_bias=bias,
+        qk_norm=kind.startswith(("qwen3", "gemma3")),
+        norms=4 if kind in ("gemma2", "gemma3_text") else 2,
+        experts=experts,
+        routed=routed,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    what, remedy = str(file), "repair the file"
     try:
-        return ModelShape(
-            layers=int(config["num_hidden_layers"]),
-            hidden=int(config["hidden_size"]),
-            intermediate=int(width or config["intermediate_size"]),
-            heads=int(config["num_attention_heads"]),
-            kv_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
-            vocabulary=int(config["vocab_size"]),
-            head_dim=int(config.get("head_dim") or 0),
-            tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),
-            qkv_bias=kind.startswith("qwen2") or bool(config.get("attention_bias")),
-            qk_norm=kind.startswith(("qwen3", "gemma3")),
-            norms=4 if kind.startswith(("gemma2", "gemma3")) else 2,
-            experts=experts,
-            routed=routed,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            str(folder / "config.json"),
-            reason=f"it does not say {error} as Llama's, Qwen's, Mistral's or Gemma's do",
-            remedy="plan with a model of about that size, or measure: no other architecture is counted",
-        ) from error
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(what, reason=f"it is no JSON object that can be read: {error}", remedy=remedy) from error
+    inner = config.get("text_config", config) if isinstance(config, dict) else None
+    if not isinstance(inner, dict):
+        raise ConfigError(what, reason="it is no JSON object", remedy=remedy)
+    return inner
 
 
 def _of_new(new: NewModelBlock) -> ModelShape:

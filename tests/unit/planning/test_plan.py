@@ -106,6 +106,13 @@ def test_results_are_left_as_they_are_where_a_smaller_micro_batch_is_enough():
     assert plan_run(larger, machine("H100"))[0].misfits  # the change is the nearest
 
 
+def test_an_engine_of_its_own_device_is_tried():
+    config = load_run("papers/intro-out-of-domain")
+    change = nearest(config, 1, machine("RTX4090"))  # 4B in half precision leave vLLM no room beside training
+    assert "engine.type=ray-vllm" in change.words
+    assert sum(part.bytes for part in change.plan.engine) <= change.plan.limit
+
+
 def test_nothing_may_help():
     config = load_run("intro/math", ["model.path=meta-llama/Llama-3.1-70B"])
     tiny = machine("T4")
@@ -132,6 +139,8 @@ def test_the_command_says_parts_times_and_what_fits():
     ran = CliRunner().invoke(main, ["plan", "intro/math", BIG, "--gpus", "H100"])
     assert ran.exit_code == 1
     assert "fits with --gpus H100x2 --strategy zero2" in ran.output
+    small = CliRunner().invoke(main, ["plan", "intro/math", "--gpus", "T4"])
+    assert "--gpus T4x" in small.output or "'stages.train.lora={r: 16}'" in small.output
     assert CliRunner().invoke(main, ["plan", "intro/math", "--gpus", "H1"]).exit_code == 2
     assert CliRunner().invoke(main, ["plan", "intro/math", "model.path=mine/own"]).exit_code == 2
 

@@ -36,10 +36,16 @@ def test_the_table_counts_what_the_checkpoints_have(name):
 
 SMALL = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 KINDS = {
-    "llama": {"num_key_value_heads": 2},
+    "llama": {"num_key_value_heads": 2, "attention_bias": True},
     "qwen2": {"num_key_value_heads": 2, "tie_word_embeddings": True},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
     "mistral": {"num_key_value_heads": 4},
+    "mixtral": {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gemma": {"num_key_value_heads": 4, "head_dim": 8},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 8},
+    "granite": {"num_key_value_heads": 2},
+    "phi3": {"num_key_value_heads": 2, "pad_token_id": 0},
+    "smollm3": {"num_key_value_heads": 2, "pad_token_id": 0},
     "gemma3_text": {"num_key_value_heads": 1, "head_dim": 16},
     "qwen3_moe": {
         "num_key_value_heads": 2, "head_dim": 8,
@@ -77,9 +83,24 @@ def test_a_new_model_is_counted_as_it_is_made(architecture):
     assert shape_of(ModelBlock(new=block)).parameters == sum(parameter.numel() for parameter in made.parameters())
 
 
-def test_an_unknown_name_and_another_architecture_are_refused(tmp_path):
+def test_an_unknown_name_is_refused():
     with pytest.raises(ConfigError, match=r"(?s)Qwen2\.5-8B.*did you mean.*config\.json"):
         shape_named("Qwen/Qwen2.5-8B")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2}))
-    with pytest.raises(ConfigError, match="num_hidden_layers"):
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (json.dumps({"model_type": "gpt2", "n_layer": 2}), "model_type 'gpt2'"),
+        (json.dumps({"model_type": "deepseek_v3", **SMALL}), "model_type 'deepseek_v3'"),
+        (json.dumps({"model_type": "llama", **SMALL, "mlp_bias": True}), "with mlp_bias"),
+        (json.dumps({"model_type": "llama", **SMALL, "num_attention_heads": 0}), "heads 0"),
+        (json.dumps({"model_type": "llama", "hidden_size": 3}), "layers None"),
+        ('{"model_type": ', "no JSON object"),
+        ("[1]", "no JSON object"),
+    ],
+)
+def test_what_is_not_counted_is_refused(text, said, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=said):
         shape_of_folder(tmp_path)

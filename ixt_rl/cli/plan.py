@@ -106,7 +106,8 @@ def _show(found: StagePlan) -> None:
     for part in found.engine:
         table.add_row(part.name, _size(part.bytes), "on a device of its own")
     for phase, seconds in found.seconds.items():
-        table.add_row(phase, _time(seconds), "an update")
+        speed = f", {found.sampled / seconds:,.0f} tokens/s" if phase == "sampling" else ""
+        table.add_row(phase, _time(seconds), f"an update{speed}")
     if found.device_hours is not None:
         devices = "a device" if found.devices == 1 else f"{found.devices} devices together"
         table.add_row("all updates", _time(3600 * found.device_hours), f"of {devices}, a seed")

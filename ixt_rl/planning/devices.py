@@ -23,12 +23,14 @@ class Efficiency:
         train: of FLOP/s, forward and backward.
         forward: of FLOP/s, passes without gradient and prefill.
         decode: of bytes/s, sampling token by token.
+        step: of FLOP/s, sampling token by token.
         judge: of FLOP/s, of a judge or rewriter that reads and writes.
     """
 
     train: float = 0.40
     forward: float = 0.50
     decode: float = 0.60
+    step: float = 0.50
     judge: float = 0.20
 
 
@@ -77,7 +79,7 @@ GPUS = {
 _CORE_FLOPS, _CORE_BANDWIDTH = 1.5e11, 6e9
 """float32 products and reading of one core with AVX-512; older cores do a third of it."""
 
-_CPU_EFFICIENCY = Efficiency(train=0.45, forward=0.45, decode=0.6, judge=0.2)
+_CPU_EFFICIENCY = Efficiency(train=0.45, forward=0.45, step=0.28)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class StagePlan:
         limit: bytes that a device has for them.
         ranks, devices: that train, and all.
         seconds: of an update by phase.
+        sampled: tokens that are sampled for an update.
         steps: updates; None where that is not known.
         notes: what is not counted.
         misfits: what does not fit, in words.
@@ -46,6 +47,7 @@ class StagePlan:
     ranks: int = 1
     devices: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
+    sampled: int = 0
     steps: int | None = None
     notes: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
@@ -95,7 +97,8 @@ def plan_stage(config: RunConfig, index: int, machine: Machine, assumed: Assumed
         parts += inside
     found = StagePlan(
         stage.name, stage.type, parts, beside, limit, ranks, machine.count,
-        _seconds(config.engine, work, shape, numbers_of(config.model), machine, ranks), work.steps, work.notes,
+        _seconds(config.engine, work, shape, numbers_of(config.model), machine, ranks), work.rollouts * work.new,
+        work.steps, work.notes,
     )  # fmt: skip
     return StagePlan(**{**vars(found), "misfits": _misfits(found)})
 

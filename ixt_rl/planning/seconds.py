@@ -50,7 +50,7 @@ def step_seconds(sampler: Sampler, rows: int, context: float) -> float:
     shape, device, reach = sampler.shape, sampler.device, sampler.device.efficiency
     read = sampler.numbers * shape.active + rows * context * shape.kv_bytes(sampler.numbers)
     reading = read / (sampler.devices * device.bandwidth * reach.decode)
-    computing = 2 * shape.active * rows / (sampler.devices * device.flops[sampler.numbers] * reach.forward)
+    computing = 2 * shape.active * rows / (sampler.devices * device.flops[sampler.numbers] * reach.step)
     waiting = 0.0 if sampler.compiled or device.cpu else PYTHON_STEP * shape.layers
     return max(reading, computing, waiting)
 

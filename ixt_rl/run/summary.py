@@ -12,7 +12,6 @@ from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder, StageFolder
-from ixt_rl.run.overlap import OVERLAP
 from ixt_rl.run.precision import KEPT
 
 
@@ -48,6 +47,8 @@ def _precision(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
 
 def _overlap(folder: RunFolder) -> dict[str, Any]:
     """Which test questions stand in what was trained on, where any set of them is a file's."""
+    from ixt_rl.run.overlap import OVERLAP  # reads rows, and so loads numpy, which a dry run does without
+
     found = read_json(folder.path / OVERLAP)
     return {"overlap": found["measured"]} if found else {}
 

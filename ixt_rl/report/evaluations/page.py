@@ -133,6 +133,8 @@ def _harnesses(models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:
             "harness": harness,
             "score": theirs["score"],
             "ours": one.first_metric(suite)[1]["left_out"],
+            "of": theirs.get("of", ""),
+            "quirks": theirs.get("quirks", []),
             "differs": theirs["differs"],
             "rows": [_differing(one, suite, row) for row in theirs["rows"]],
         }

@@ -276,11 +276,15 @@ def test_other_harnesses_verdicts_are_shown_with_what_differs(two, tmp_path):
     file = two[0] / "results.json"
     results = read_json(file)
     row = {"id": "q1", "sample": 0, "ours": "right", "theirs": "wrong", "extracted": None, "why": "no box"}
-    results["suites"]["gsm8k"]["as"] = {"qwen25-math": {"score": 0.25, "differs": 1, "rows": [row]}}
+    results["suites"]["gsm8k"]["as"] = {
+        "qwen25-math": {"score": 0.25, "differs": 1, "rows": [row], "of": "first samples", "quirks": ["one", "two"]}
+    }
     write_json(file, results)
     page = build_evaluation_page(two, tmp_path / "x.html").read_text()
     assert "By the rules of other harnesses" in page
     assert "qwen25-math on gsm8k, base_1: 1 of 1 verdicts that differ" in page
+    assert "qwen25-math: one; two." in page
+    assert "first samples" in page
     assert "right: 1 (numbers)" in page
     assert "wrong: no answer found (no box)" in page
 

@@ -64,14 +64,16 @@ class EvaluationFolder:
         return found
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Keeps the settings of a new evaluation, or makes sure that the one that is there is this one.
+        """Keeps the settings of a new evaluation, or makes sure that the one that is there is this one. One that has no
+        record yet gives way: its engine did not start, for instance.
 
         Raises:
             ConfigError: it is another one; names what differs.
         """
-        file = self.path / SETTINGS
-        if not file.is_file():
-            if (self.path / RECORDS).exists():
+        file, records = self.path / SETTINGS, self.path / RECORDS
+        begun = records.is_file() and records.stat().st_size > 0
+        if not begun or not file.is_file():
+            if begun:
                 raise ConfigError(
                     f"folder {self.path}",
                     reason=f"it has {RECORDS} of an unknown evaluation",

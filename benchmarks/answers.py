@@ -8,8 +8,7 @@
 - Wrong answers: those of tests/unit/rewards/near_wrong.py; how many each checker accepts.
 - ixt-rl: `verify`; undecided is not accepted. math-verify 0.9.0: `verify(parse(gold), parse(answer))`, both in `$`.
   mathruler 0.1.0: `grade_answer` (pip install mathruler pylatexenc; left out where it is missing). Qwen2.5-Math: its
-  harness's rules, written down here: equal text, numbers within 1e-4 with gold/100 and 100 gold accepted as well,
-  brackets and braces dropped, items of tuples one by one, sympy's `simplify` of the difference.
+  harness's rules (docs/harnesses.md), on the answer in a box.
 - A checker that raises, or takes more than two seconds of CPU time, has not accepted.
 """
 
@@ -19,7 +18,6 @@ import argparse
 import importlib.util
 import json
 import logging
-import re
 import signal
 import sys
 import time
@@ -31,6 +29,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ixt_rl.evaluation.harnesses import HarnessCase  # noqa: E402
+from ixt_rl.evaluation.harnesses.qwen_math import qwen_math  # noqa: E402
 from ixt_rl.rewards import verify  # noqa: E402
 from tests.unit.rewards.near_wrong import slips  # noqa: E402
 
@@ -60,59 +60,7 @@ def by_mathruler(gold: str, answer: str) -> bool:
 
 
 def qwen(gold: str, answer: str) -> bool:
-    """The rules of Qwen2.5-Math's `math_equal` (evaluation/grader.py), without its process pool."""
-    gold, answer = _stripped(gold), _stripped(answer)
-    if gold.lower() == answer.lower():
-        return True
-    numbers = _number(gold), _number(answer)
-    if numbers[0] is not None and numbers[1] is not None:
-        wanted = (numbers[0] / 100, numbers[0], numbers[0] * 100)
-        return any(abs(value - numbers[1]) <= 1e-4 * max(abs(value), abs(numbers[1])) for value in wanted)
-    if not answer:
-        return False
-    bare = [re.sub(r"[{}()\[\]\\]", "", text).lower() for text in (gold, answer)]
-    if bare[0] == bare[1]:
-        return True
-    if re.fullmatch(r"[(\[].+[)\]]", gold) and re.fullmatch(r"[(\[].+[)\]]", answer):
-        items = [text[1:-1].split(",") for text in (gold, answer)]
-        return len(items[0]) == len(items[1]) and all(map(qwen, *items))
-    sides = [text.split("=") for text in (gold, answer)]
-    if len(sides[0]) == len(sides[1]) == 2:
-        zeros = [_symbolic(f"{left}-({right})") for left, right in sides]
-        return _same(zeros[0], zeros[1]) or _same(zeros[0], -zeros[1])
-    if len(sides[0]) == 2 and len(sides[0][0].strip()) <= 2 and len(sides[1]) == 1:
-        return qwen(sides[0][1], answer)
-    if len(sides[1]) == 2 and len(sides[1][0].strip()) <= 2 and len(sides[0]) == 1:
-        return qwen(gold, sides[1][1])
-    return _same(_symbolic(gold), _symbolic(answer))
-
-
-def _stripped(text: str) -> str:
-    """Of `strip_string`: spacing, units in \\text, degrees, dollars, percent signs and `x=` go."""
-    text = text.strip().strip("$").rstrip(".").replace("\\!", "").replace("tfrac", "frac").replace("dfrac", "frac")
-    text = re.sub(r"\\(?:left|right)|\^\{?\\circ\}?|\\%|%|\\\$|\$|\\[,;: ]", "", text)
-    text = re.sub(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?$", "", text)
-    text = re.sub(r"\\(?:text|mbox|mathrm|mathbf)\{([^{}]*)\}", r"\1", text)
-    return re.sub(r"^[a-zA-Z]\s*=\s*|\s+", "", text)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace(",", ""))
-    except ValueError:
-        return None
-
-
-def _symbolic(text: str):
-    from latex2sympy2_extended import latex2sympy
-
-    return latex2sympy(text)
-
-
-def _same(a, b) -> bool:
-    import sympy
-
-    return bool(a == b or sympy.simplify(a - b) == 0)
+    return qwen_math(HarnessCase("math500", f"\\boxed{{{answer}}}", gold)).right is True
 
 
 def checkers() -> dict[str, Checker]:

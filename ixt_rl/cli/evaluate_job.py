@@ -157,13 +157,14 @@ def _harnesses(words: Mapping[str, Any], preset: Preset) -> list[str]:
 
     names = []
     for word in words["harnesses"]:
-        if word == "harness" and preset.harness is None:
+        name = preset.harness if word == "harness" else word
+        if name is None:
             raise ConfigError(
                 "--as harness",
                 reason=f"preset {preset.name} is of no harness",
                 remedy=f"name one of {', '.join(HARNESSES)}",
             )
-        names.append(harness(preset.harness if word == "harness" else word).name)
+        names.append(harness(name).name)
     return list(dict.fromkeys(names))
 
 

@@ -129,6 +129,7 @@ def test_killed_by_kill_9_the_same_command_goes_on_to_the_same_records(place, ev
         (("tiny", "--suite", "gsm8k", *SMALL, "--temperature", "0", "--samples", "4"), "greedy answers"),
         (("tiny", "--suite", "gsm8k,amc23", *SMALL, "--out", "whole", "--seed", "1"), "seed: 0 there, 1 now"),
         (("tiny", "--suite", "gsm8k,amc23", *SMALL, "--out", "whole", "--limit", "3"), "limit: null there, 3 now"),
+        (("tiny", "--suite", "gsm8k", *SMALL, "--as", "qwen25-mth"), "did you mean `qwen25-math`"),
         (("--regrade",), "nothing says which evaluation"),
         (("--regrade", "--out", "data"), "it has no evaluation.json"),
     ],

@@ -281,9 +281,7 @@ _shared: dict[tuple[type[MathPool], int, float, int], MathPool] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pool(
-    *, workers: int, deadline_s: float, memory_mb: int = 1024, kind: type[MathPool] = MathPool
-) -> MathPool:
+def shared_pool(*, workers: int, deadline_s: float, memory_mb: int = 1024, kind: type[MathPool] = MathPool) -> MathPool:
     """This process's pool of that kind with these settings; made on the first call, closed at exit."""
     key = (kind, workers, deadline_s, memory_mb)
     with _shared_lock:

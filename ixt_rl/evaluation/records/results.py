@@ -6,15 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ixt_rl.evaluation.records.folder import EvaluationFolder
 from ixt_rl.evaluation.records.record import Record
+from ixt_rl.evaluation.records.votes import ballot, same_answer
 from ixt_rl.evaluation.statistics import SuiteSummary, VerdictTable, average_of, summarize
-from ixt_rl.rewards.math.spelling import canonical
 
 _SPENT = ("seconds", "prompt_tokens", "completion_tokens")
 
@@ -64,7 +63,7 @@ def results_of(folder: EvaluationFolder, harnesses: Sequence[str] = ()) -> dict[
     for name, records in by_suite.items():
         if not records:
             continue
-        summary = summarize(verdict_table(records)[name], same=_alike)
+        summary = summarize(verdict_table(map(ballot, records))[name], same=same_answer)
         summaries.append(summary)
         suites[name] = _of_suite(summary, records, settings["suites"].get(name, {}), chunks)
         if harnesses:
@@ -105,13 +104,3 @@ def _of_suite(
         "spent": {name: sum(chunk[name] for chunk in own) for name in _SPENT},
         "notes": notes,
     }
-
-
-def _alike(one: str, other: str) -> bool:
-    """Whether two answers are spelled alike, for votes."""
-    return _spelling(one) == _spelling(other)
-
-
-@lru_cache(maxsize=20_000)
-def _spelling(answer: str) -> str:
-    return canonical(answer)

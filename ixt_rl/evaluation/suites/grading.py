@@ -14,7 +14,6 @@ from ixt_rl.evaluation.suites.instructions import follows
 from ixt_rl.evaluation.suites.programs import code_of, program_of, run_programs
 from ixt_rl.rewards import MathReward, parse_gold
 from ixt_rl.rewards.math.extract import after_thinking
-from ixt_rl.rewards.math.spelling import canonical
 from ixt_rl.rewards.math.verifier import SHOWN_CHARS
 from ixt_rl.suites import Preset, Suite
 from ixt_rl.types import Verdict
@@ -84,16 +83,6 @@ class SuiteGrader:
         for at, verdict in zip(math, verdicts, strict=True):
             found[at] = _graded(verdict, extracted[at], rows[at])
         return [one for one in found if one is not None]
-
-    def answer_key(self, row: Mapping[str, Any], extracted: str | None) -> str | None:
-        """What equal answers have in common, for votes: a choice's label, the code, or the canonical spelling."""
-        if extracted is None:
-            return None
-        if self.suite.kind in ("code", "instructions"):
-            return extracted
-        if row["choices"]:
-            return chosen(extracted, row["choices"], self.reward).label or extracted.strip()
-        return canonical(extracted)
 
     def _programs(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[Graded]:
         tests = [_tests(row) for row in rows]

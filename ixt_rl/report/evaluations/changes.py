@@ -60,7 +60,8 @@ def changes(before: EvaluatedModel, after: EvaluatedModel) -> list[ChangesOfSuit
 
 
 def _of_suite(suite: str, before: EvaluatedModel, after: EvaluatedModel) -> ChangesOfSuite:
-    shares = [dict(zip(one.tables[suite].ids, avg_at_k(one.tables[suite]), strict=True)) for one in (before, after)]
+    tables = before.table_beside(after, suite), after.tables[suite]
+    shares = [dict(zip(table.ids, avg_at_k(table), strict=True)) for table in tables]
     found: dict[str, list[tuple[str, float, float]]] = {
         name: [] for name in ("lost", "gained", "kept", "never", "undecided")
     }

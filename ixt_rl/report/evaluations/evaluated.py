@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.data.fields import question_text
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.evaluation.records.folder import RESULTS, SETTINGS, EvaluationFolder
 from ixt_rl.evaluation.records.record import Record
@@ -40,6 +41,16 @@ class EvaluatedModel:
     def model(self) -> str:
         """Where the model lies, or its hub id."""
         return str(self.settings["model"].get("path") or self.settings["model"]["name"])
+
+    def questions_apart(self, other: EvaluatedModel, suite: str) -> list[str]:
+        """Ids that both have on a suite, of questions with different texts: rows of two files may have one number."""
+        ours, theirs = self.samples[suite], other.samples[suite]
+        return [name for name in ours if name in theirs and _asks(ours[name]) != _asks(theirs[name])]
+
+    def table_beside(self, other: EvaluatedModel, suite: str) -> VerdictTable:
+        """The suite's table, to be compared with the other's by ids: `questions_apart` have ids of their own."""
+        table, apart = self.tables[suite], {*self.questions_apart(other, suite)}
+        return replace(table, ids=[f"{name} of {self.label}" if name in apart else name for name in table.ids])
 
     def first_metric(self, suite: str) -> tuple[str, Mapping[str, Any]]:
         """The suite's leading metric, avg@k or pass@1: its name and both bounds."""
@@ -75,6 +86,10 @@ def read_evaluations(folders: Sequence[Path]) -> list[EvaluatedModel]:
     return [
         EvaluatedModel(f"{one.label} ({one.path.name})", *_rest(one)) if names[one.label] > 1 else one for one in found
     ]
+
+
+def _asks(samples: Sequence[Record]) -> str:
+    return " ".join(question_text(samples[0].question).split())
 
 
 def _rest(one: EvaluatedModel) -> tuple[Any, ...]:

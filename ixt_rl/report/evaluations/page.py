@@ -69,7 +69,8 @@ def build_evaluation_page(folders: Sequence[Path], out: Path) -> Path:
                 for one in models
                 for suite, found in one.results["suites"].items()
                 for note in found.get("notes", [])
-            ],
+            ]
+            + _not_compared(models),
             harnesses=_harnesses(models),
             differences={pair: [one for one in compared if one.pair == pair] for pair in _pairs(compared)},
             tests=len(compared),
@@ -85,6 +86,21 @@ def build_evaluation_page(folders: Sequence[Path], out: Path) -> Path:
     )
     write_text(out, page, errors="replace")  # a model may emit lone surrogates
     return out
+
+
+def _not_compared(models: Sequence[EvaluatedModel]) -> list[tuple[str, str, str]]:
+    """(model, suite, note) where a suite's questions are others than those of the same ids in another model's."""
+    return [
+        (
+            after.label,
+            suite,
+            f"{apart} of its questions have ids that are those of other questions in {before.label}'s: "
+            "these are not compared.",
+        )
+        for before, after in pairs_of(models)
+        for suite in after.tables
+        if suite in before.tables and (apart := len(before.questions_apart(after, suite)))
+    ]
 
 
 def _heads(models: Sequence[EvaluatedModel]) -> list[tuple[str, str]]:

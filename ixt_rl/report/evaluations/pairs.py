@@ -68,9 +68,9 @@ def differences(models: Sequence[EvaluatedModel]) -> list[ModelDifference]:
 def _of_pair(before: EvaluatedModel, after: EvaluatedModel) -> list[ModelDifference]:
     found, joined = [], []
     for suite, table in after.tables.items():
-        other = before.tables.get(suite)
-        if other is None:
+        if suite not in before.tables:
             continue
+        other = before.table_beside(after, suite)
         try:
             difference, wrong = paired(table, other), paired(table.as_wrong(), other.as_wrong())
         except DataError:  # no question in common

@@ -330,3 +330,19 @@ def test_a_damaged_folder_is_refused_by_name(two):
 
 def test_the_maker_writes_what_the_job_reads(two):
     assert len(list(EvaluationFolder(two[0]).records())) == 6 + 16
+
+
+def test_rows_of_one_number_in_two_files_are_not_paired(make, tmp_path):
+    """Two files called test.jsonl, rows numbered: the third and fourth questions are others."""
+    first, second = make("a", {"test": right(1, 0, 1, 0)}), make("b", {"test": right(0, 0, 0, 1)})
+    lines = (second / "records.jsonl").read_text().replace("What is 2 &", "Who is 2 &").replace("What is 3 &", "Who &")
+    (second / "records.jsonl").write_text(lines)
+    before, after = read_evaluations([first, second])
+    assert before.questions_apart(after, "test") == ["q2", "q3"]
+    (found,) = differences([before, after])
+    assert (found.found.questions, found.found.difference, found.found.left_out) == (2, -0.5, 4)
+    (changed,) = changes(before, after)
+    assert (changed.lost, changed.gained, changed.kept, changed.never) == (1, 0, 0, 1)
+    page = build_evaluation_page([first, second], tmp_path / "x.html").read_text()
+    assert "2 of its questions have ids that are those of other questions" in page
+    assert "have ids that" not in build_evaluation_page([first, first], tmp_path / "y.html").read_text()

@@ -102,6 +102,8 @@ def measure(name: str, args: argparse.Namespace) -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
     made, update = {"documents": documents, "intro": intro}[case["kind"]](case, args, model, tokenizer)
+    if case.get("again"):  # as `train` does
+        made.model.gradient_checkpointing_enable(made.args.gradient_checkpointing_kwargs)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     for _ in range(2):
         update()

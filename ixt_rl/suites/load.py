@@ -81,8 +81,8 @@ def load_suite(word: str | os.PathLike[str], fields: Sequence[str] = ()) -> Suit
     elif given in suite_names():
         suite = _shipped_suites(given)
     elif (
-        given.endswith(DATA_ENDINGS)
-        or path.is_dir()
+        given.lower().endswith(ENDINGS)
+        or path.exists()
         or (given.count("/") == 1 and not given.startswith((".", "/", "~")))
     ):
         suite = Suite(name=_name_of(given), path=given, splits=[["test"]])

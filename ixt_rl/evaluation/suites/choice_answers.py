@@ -16,6 +16,8 @@ from ixt_rl.rewards import Gold, MathReward, parse_gold
 from ixt_rl.rewards.math.rules_notations import phrase_kind
 
 _WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|sf|it)|mbox|boxed)\s*\{([^{}]*)\}")
+_SPACE = r"(?:\s|~|\\[,;:!> ]|\\q?quad(?![a-zA-Z]))+"
+_AROUND = re.compile(rf"^{_SPACE}|{_SPACE}$")
 _SAID = r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
 _ALONE = re.compile(rf"{_SAID}[(\[]?([A-Za-z0-9])[)\]]?[.:,]?", re.IGNORECASE)
 _BEFORE = re.compile(
@@ -70,6 +72,9 @@ def chosen(answer: str, choices: Mapping[str, str], reward: MathReward) -> Named
     if several and {several[1].upper(), several[2].upper()} <= set(labels) and several[1].upper() != several[2].upper():
         return NamedChoice(None, "two choices")
     if alone and alone[1].isalpha() and len(text) <= len(alone[0]):
+        word = re.compile(rf"(?<![A-Za-z\\]){alone[1]}(?![A-Za-z])")
+        if any(word.search(one) for one in choices.values()):  # I, of which a choice says `I only`
+            return _ambiguous(f"{text!r} is no label, and stands in the text of a choice")
         return NamedChoice(None, f"{text!r} is none of {', '.join(choices)}")
     return _beside_text(text, choices, labels) or _by_value(text, choices, reward)
 
@@ -141,7 +146,8 @@ def _bare(text: str) -> str:
     """Without what LaTeX and Markdown put around an answer."""
     before = None
     while before != text:
-        before, text = text, _WRAPPED.sub(r"\1", text).strip().strip("$*`").strip()
+        before, text = text, _AROUND.sub("", _AROUND.sub("", _WRAPPED.sub(r"\1", text)).strip("$*`")).strip()
+        text = re.sub(r"\\\{\s*([A-Za-z0-9])\s*\\\}", r"\1", text) if text.startswith("\\{") else text
         if re.fullmatch(r"\\\(.*\\\)|\\\[.*\\\]", text, re.DOTALL):
             text = text[2:-2]
     return text.replace("\\ ", " ")

@@ -33,7 +33,7 @@ def suite_files(suite: Suite, data: Path | None, *, whole: bool = True) -> list[
         DataError: there is none, or no folder to look in; says what was looked for and what there is.
     """
     if suite.path is not None:
-        return _at_path(suite.path, data)
+        return _at_path(suite.path, suite, data)
     if data is None or not data.is_dir():
         raise DataError(
             f"suite {suite.name}: " + ("no folder of data" if data is None else f"{data} is no folder"),
@@ -59,16 +59,33 @@ def suite_files(suite: Suite, data: Path | None, *, whole: bool = True) -> list[
     )
 
 
-def _at_path(path: str, data: Path | None) -> list[Path]:
+def _at_path(path: str, suite: Suite, data: Path | None) -> list[Path]:
     """Files at a suite's own path, from the current folder or else from the folder of data."""
     for base in (Path(), *([data] if data else [])):
         given = base / Path(path).expanduser()
-        found = [Path(file) for file in data_files(str(given))]
+        found = _in_folder(given, suite) if given.is_dir() else [Path(file) for file in data_files(str(given))]
         if all(file.is_file() for file in found) and found:
+            other = next((file for file in found if kind_of(file.name) not in KINDS), None)
+            if other is not None:
+                raise DataError(
+                    f"{other}",
+                    reason=f"files ending in {kind_of(other.name)!r} are not read",
+                    remedy=f"give one that ends in {', '.join(KINDS)}",
+                )
             return found
     if kind_of(path) in KINDS or not _is_hub_id(path):
         raise DataError(f"{path}: no such file", reason="nothing is there", remedy="check the path")
     return []
+
+
+def _in_folder(folder: Path, suite: Suite) -> list[Path]:
+    """A folder's files of the suite's split, as a dataset of the hub has them; all, where none is called so."""
+    for place in (folder, *(folder / config for config in suite.configs)):
+        for split in suite.splits:
+            found = [_of_split(place, one, suite, whole=False) for one in split]
+            if all(found):
+                return [file for files in found for file in files]
+    return [Path(file) for file in data_files(str(folder))] or sorted(folder.glob("*.csv"))
 
 
 def _is_hub_id(path: str) -> bool:

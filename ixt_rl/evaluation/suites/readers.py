@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,19 +31,33 @@ def _usual(file: Path) -> Iterator[Row]:
 
 
 def _json(file: Path) -> Iterable[Row]:
-    """An array, lines, an object of ids and rows, or one that has the rows in an entry."""
+    """An array, lines, an object of ids and rows, of columns, or one that has the rows in an entry."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"), parse_float=Written)
-    except (OSError, ValueError):
+        text = gzip.decompress(file.read_bytes()) if file.name.lower().endswith(".gz") else file.read_bytes()
+        value = json.loads(text.decode("utf-8-sig"), parse_float=Written)
+    except (OSError, ValueError, EOFError, zlib.error):
         return _usual(file)  # lines, or it says what is wrong
     if not isinstance(value, dict):
         return _usual(file)
+    columns = _columns(value)
+    if columns is not None:
+        return columns
     lists = [one for one in value.values() if isinstance(one, list) and one and all(isinstance(r, dict) for r in one)]
     if len(lists) == 1:
         return lists[0]
     if value and all(isinstance(one, dict) for one in value.values()):
         return [{"id": key, **one} for key, one in value.items()]
     return [value]
+
+
+def _columns(value: Mapping[str, Any]) -> list[Row] | None:
+    """Rows of {"question": [...], "answer": [...]}, or with {"0": ..., "1": ...} for the lists; None for all else."""
+    columns = [*value.values()]
+    if all(isinstance(one, dict) and one and [*one] == [str(n) for n in range(len(one))] for one in columns):
+        columns = [[*one.values()] for one in columns]
+    if len(columns) < 2 or not all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns):
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _parquet(file: Path) -> Iterator[Row]:
@@ -66,7 +82,7 @@ KINDS: dict[str, Callable[[Path], Iterable[Row]]] = {
     ".jsonl": _usual,
     ".json": _json,
     ".jsonl.gz": _usual,
-    ".json.gz": _usual,
+    ".json.gz": _json,
     ".parquet": _parquet,
     ".csv": _csv,
 }

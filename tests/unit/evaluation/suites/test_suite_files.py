@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ixt_rl.cli.main import main
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.evaluation.suites import find_rows, plan_of, prompts_of
 from ixt_rl.suites import load_preset, load_suite, preset_names, shipped_preset, shipped_suite, suite_names
 
@@ -117,3 +119,49 @@ def test_no_torch_is_imported():
         "import sys, ixt_rl.suites as s; [s.load_suite(n) for n in s.suite_names()]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_of_splits_is_its_test_split(tmp_path):
+    """A dataset of the hub as it is downloaded: train beside test, in `data` or not."""
+    for place in (tmp_path / "one", tmp_path / "two" / "data"):
+        place.mkdir(parents=True)
+        for split, count in (("train", 5), ("test", 2)):
+            rows = [{"question": f"{split} {n}?", "answer": n} for n in range(count)]
+            (place / f"{split}-00000-of-00001.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("one", "two"):
+        assert [row["question"] for row in find_rows(load_suite(str(tmp_path / name))).rows] == ["test 0?", "test 1?"]
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for n in range(2):
+        (parts / f"part-{n}.jsonl").write_text(json.dumps({"question": f"{n}?", "answer": n}) + "\n")
+    assert len(find_rows(load_suite(str(parts))).rows) == 2
+
+
+def test_tables_by_any_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("x.csv", "sub/X.CSV", "sub/x.tsv"):
+        (tmp_path / name).write_text("question,answer\nWhat?,5\n")
+    for word in ("x.csv", "./x.csv", "sub/X.CSV", str(tmp_path / "x.csv"), str(tmp_path)):
+        assert [row["answer"] for row in find_rows(load_suite(word)).rows] == ["5"]
+    with pytest.raises(DataError, match=r"(?s)ending in '\.tsv' are not read.*\.csv"):
+        find_rows(load_suite("sub/x.tsv"))
+
+
+ROWS = [{"question": "Six?", "answer": 6, "tags": ["a", "b"]}, {"question": "Half?", "answer": 0.50, "tags": []}]
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+
+
+@pytest.mark.parametrize("ending", [".json", ".json.gz"])
+@pytest.mark.parametrize(
+    "value",
+    [ROWS, {"a": ROWS[0], "b": ROWS[1]}, {"rows": ROWS, "version": 1}, COLUMNS,
+     {name: {str(n): one for n, one in enumerate(column)} for name, column in COLUMNS.items()}],
+    ids=["array", "by id", "in an entry", "columns", "columns by row"],
+)  # fmt: skip
+def test_rows_of_a_json_file(tmp_path, value, ending):
+    file = tmp_path / f"x{ending}"
+    text = json.dumps(value).encode("utf-8-sig")
+    file.write_bytes(gzip.compress(text) if ending.endswith(".gz") else text)
+    found = find_rows(load_suite(str(file))).rows
+    assert [(row["question"], row["answer"]) for row in found] == [("Six?", "6"), ("Half?", "0.5")]

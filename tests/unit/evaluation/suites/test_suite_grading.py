@@ -152,3 +152,23 @@ def test_what_is_said_of_a_verdict():
     assert (right.extracted, right.score) == ("5", 1.0) and (wrong.extracted, wrong.score) == ("6", 0.0)
     assert (none.verdict, none.why, none.extracted) == ("wrong", "no final answer", None)
     assert ": 6" not in wrong.why
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (r"\boxed{B\,}", "right"),
+        (r"\boxed{\;\text{(B)}\ }", "right"),
+        (r"\boxed{\quad B~}", "right"),
+        (r"\boxed{\{B\}}", "right"),
+        (r"\boxed{A\,}", "wrong"),
+        (r"\boxed{\{A\}}", "wrong"),
+        (r"\boxed{\{A, B\}}", "undecided"),  # words: a choice in words may mean both
+        (r"\boxed{I}", "undecided"),  # `I only`, or a label that there is not
+        (r"\boxed{E}", "wrong"),
+    ],
+)
+def test_spaces_and_braces_around_a_label_and_letters_of_a_choices_text(text, verdict):
+    choices = {"A": "I only", "B": "II only", "C": "both", "D": "none"}
+    row = {"question": "q", "answer": "B", "choices": choices, "bad_gold": None}
+    assert graded([row], [text], "mmlu_stem")[0].verdict == verdict

@@ -85,7 +85,7 @@ class CollectionRules(QuantityRules):
             return all_of(self.maybe(value, named[1][name]) for name, value in named[0].items())
         unordered = {"set", "list"}
         if gold.style in unordered and answer.style in unordered:
-            return self.unordered(gold.items, answer.items)
+            return self.members(gold, answer)
         if gold.style == answer.style:
             return self.ordered(gold.items, answer.items)
         if {gold.style, answer.style} == {"paren", "bracket"}:  # with two items they are intervals
@@ -93,6 +93,28 @@ class CollectionRules(QuantityRules):
         if "list" in (gold.style, answer.style) and "ratio" not in (gold.style, answer.style):
             return self.list_against_tuple(gold, answer)
         return False
+
+    def members(self, gold: Sequence, answer: Sequence) -> bool | None:
+        """The same items in any order. Between braces an item counts once; in a list, repeats leave it open: they may
+        be a root's multiplicity."""
+        found = self.unordered(gold.items, answer.items)
+        if found is not False:
+            return found
+        once = [self.distinct(side.items) for side in (gold, answer)]
+        if [len(items) for items in once] == [len(gold.items), len(answer.items)]:
+            return False
+        found = self.unordered(*once)
+        if found is False or (found and gold.style == answer.style == "set"):
+            return found
+        raise Undecided("ambiguous: an item more than once")
+
+    def distinct(self, items: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The items without those that are surely equal to an earlier one."""
+        kept: list[Value] = []
+        for item in items:
+            if not any(self.maybe(one, item) is True for one in kept):
+                kept.append(item)
+        return tuple(kept)
 
     def list_against_tuple(self, gold: Sequence, answer: Sequence) -> bool | None:
         """`x = 1, y = 2` is the tuple (1, 2); a list without names leaves the order open."""

@@ -32,3 +32,21 @@ def test_wrong_answers_are_not(kind):
 def test_golds_are_right_themselves(kind):
     golds = {gold for cases in KINDS[kind].values() for gold, _ in cases}
     assert [v.evidence for v in verdicts([(gold, gold) for gold in golds]) if v.score != 1.0] == []
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "score"),
+    [
+        (r"\{1,2,3\}", r"\{3,1,2,2\}", 1.0),
+        (r"\{1,2,2\}", r"\{1,2\}", 1.0),
+        (r"\{\frac12,2\}", r"\{0.5,1/2,2\}", 1.0),
+        (r"\{1,2\}", r"\{1,1\}", 0.0),
+        (r"\{1,2\}", r"\{1,2,3,3\}", 0.0),
+        ("1,1,2", "1,1,3", 0.0),
+        ("1,2", "1,2,2", None),  # a root's multiplicity, perhaps
+        ("1,1,2", "1,2", None),
+        ("1,2", r"\{2,1,1\}", None),
+    ],
+)
+def test_items_more_than_once(gold, answer, score):
+    assert verdicts([(gold, answer)])[0].score == score

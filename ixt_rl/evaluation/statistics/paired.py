@@ -3,8 +3,9 @@
     d_i = a_i - b_i          what both find hard cancels: the standard error is that of the d_i, clustered
 
 The interval is a t-interval of the d_i. Where fewer than six of them are not 0, those say little of how large a
-difference may be: two questions with d = +s and d = -s are added, s^2 = 1 - (number that differ) / 6. With none that
-differs it is the interval of Bonett and Price (2012), where plain t would have one of length 0.
+difference may be: two questions with d = +s and d = -s are added, s^2 = 1 - (number that differ) / 6. Where six or more
+differ and nothing shows how much they vary (all alike, or alike cluster by cluster), s is 1. With none that differs it
+is the interval of Bonett and Price (2012), where plain t would have one of length 0.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ixt_rl.evaluation.statistics.table import VerdictTable
 
 FEW = 6
 """With fewer questions that differ, two more are added."""
+_NO_VARIANCE = 1e-20
 FLIPS = 10_000
 EXACT_CLUSTERS = 12
 """Up to so many clusters all 2^G assignments of signs are counted; beyond, 10,000 are drawn."""
@@ -69,12 +71,16 @@ class PairedDifference:
     left_out: int
 
     def questions_needed(self, power: float = 0.8, level: float = 0.95) -> int | None:
-        """Questions with which a difference of this size is found with this probability; None for a difference of 0."""
+        """Questions with which a difference of this size is found with this probability; None for a difference of 0.
+
+        At least six: fewer pass no exact test of signs at 5 %, even if all of them differ alike.
+        """
         if self.difference == 0:
             return None
-        return questions_needed(
+        found = questions_needed(
             self.difference, self.deviation, power=power, level=level, design_effect=self.design_effect
         )
+        return max(FEW, found)
 
 
 def paired(a: VerdictTable, b: VerdictTable, level: float = 0.95) -> PairedDifference:
@@ -148,7 +154,9 @@ def paired_values(
 
 def difference_moments(d: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray, float]:
     """(middle of the interval, standard error, degrees of freedom) of differences [..., Q]; see the head."""
+    plain = moments(d, clusters)
     size = np.sqrt(np.maximum(1 - (d != 0).sum(axis=-1) / FEW, 0))
+    size = np.where((size == 0) & (plain.variance < _NO_VARIANCE), 1.0, size)
     extended = np.concatenate([d, size[..., None], -size[..., None]], axis=-1)
     number = d.shape[-1]
     wider = Clusters(
@@ -156,7 +164,7 @@ def difference_moments(d: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, n
         np.concatenate([clusters.starts, [number, number + 1]]),
         np.concatenate([clusters.sizes, [1, 1]]),
     )
-    few, plain = moments(extended, wider), moments(d, clusters)
+    few = moments(extended, wider)
     variance = np.where(size > 0, few.variance, plain.variance)
     return np.where(size > 0, few.mean, plain.mean), np.sqrt(variance), plain.freedom
 

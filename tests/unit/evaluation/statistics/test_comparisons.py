@@ -167,3 +167,22 @@ def test_more_questions_are_needed_for_less():
     assert questions_needed(-0.05, 0.4) == questions_needed(0.05, 0.4)
     with pytest.raises(ConfigError, match="difference 0"):
         questions_needed(0, 0.4)
+
+
+@pytest.mark.parametrize("number", [6, 8, 30, 300])
+@pytest.mark.parametrize("size", [1.0, -1.0, 0.25, 0.1])
+def test_differences_that_are_all_alike(number, size):
+    """Better on every question by the same: nothing shows how much that varies, and the error is not 0."""
+    a, b = np.full(number, max(size, 0.0)), np.full(number, max(-size, 0.0))
+    found = paired_values(a, b)
+    assert found.difference == pytest.approx(size)
+    assert found.standard_error > 0 and found.low < size * number / (number + 2) < found.high
+    assert 0 < found.p_value < (0.05 if abs(size) == 1 else 1)
+    assert found.questions_needed() == 6
+
+
+def test_differences_that_are_alike_in_every_cluster():
+    a = np.array([1.0, 0.0] * 8)
+    found = paired_values(a, np.zeros(16), [str(n // 2) for n in range(16)])
+    assert (found.difference, found.clusters) == (0.5, 8)
+    assert found.low < 0.5 * 16 / 18 < found.high and 0 < found.p_value < 1

@@ -66,10 +66,10 @@ def contamination(train: tuple[str, ...], **words: Any) -> None:
 
     \b
     Examples:
-      ixt-rl contamination train.jsonl --suite gsm8k,math500 --data benchmarks
-      ixt-rl contamination 'corpus/*.parquet' --text text --suite math500 --data benchmarks --out overlap
+      ixt-rl contamination train.jsonl --suite gsm8k,math500 --data data
+      ixt-rl contamination 'corpus/*.parquet' --text text --suite math500 --data data --out overlap
       ixt-rl contamination train.jsonl --suite mine.jsonl --field question=problem --field answer=gold
-      ixt-rl contamination --probe Qwen/Qwen2.5-Math-7B --suite math500 --data benchmarks --engine vllm --out probe
+      ixt-rl contamination --probe Qwen/Qwen2.5-Math-7B --suite math500 --data data --engine vllm --out probe
     """
     require_core()
     from ixt_rl.cli.contamination_job import run

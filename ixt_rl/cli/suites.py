@@ -8,6 +8,7 @@ import click
 
 from ixt_rl.cli.run_files import print_rows
 from ixt_rl.cli.shell import readable_errors, require_core, say
+from ixt_rl.errors import ConfigError
 
 
 @click.command()
@@ -26,7 +27,7 @@ def suites(name: str | None, data: Path | None) -> None:
     Examples:
       ixt-rl suites
       ixt-rl suites gsm8k > mine.yaml
-      ixt-rl suites --data benchmarks
+      ixt-rl suites --data data
     """
     from ixt_rl.suites import load_preset, load_suite, preset_names, shipped_suite, suite_names
     from ixt_rl.suites.load import shipped_file
@@ -36,6 +37,12 @@ def suites(name: str | None, data: Path | None) -> None:
         return
     if data is not None:
         require_core()
+        if not data.is_dir():
+            raise ConfigError(
+                f"--data {data}",
+                reason=f"no such folder (looked in {Path.cwd()})",
+                remedy="give the folder that holds the suites' files as they were published (docs/suites.md, Files)",
+            )
         names = suite_names() if name is None else [shipped_suite(name).stem]
         print_rows(("suite", "rows", "file", "notes"), [_found(one, data) for one in names])
         return

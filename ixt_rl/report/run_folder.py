@@ -18,6 +18,7 @@ from typing import Any
 from ixt_rl.blocks.data import VIEWS
 from ixt_rl.blocks.earlier_names import metrics_of_now
 from ixt_rl.errors import DataError
+from ixt_rl.evaluation.records.folder import SETTINGS
 from ixt_rl.methods.registry import find
 from ixt_rl.methods.spec import MethodReport, Role, Seen
 from ixt_rl.report.run_files import read_config, read_lines, read_summary
@@ -142,10 +143,12 @@ def read_run(folder: Path) -> RunRecord:
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in FILES):
+        below = sorted(str(path.parent) for name in (FILES[0], SETTINGS) for path in folder.glob(f"*/{name}"))
         raise DataError(
-            f"no run in {str(folder)!r}",
-            reason="it holds none of " + ", ".join(FILES),
-            remedy="give the folder that `ixt-rl run` printed, <output_dir>/<name>",
+            f"no run or evaluation in {str(folder)!r}",
+            reason=f"it holds none of {', '.join([*FILES, SETTINGS])}",
+            remedy=(f"name folders in it: {', '.join(below[:8])}; " if below else "")
+            + "give the folder that `ixt-rl run` or `ixt-rl eval` printed",
         )
     unreadable: list[str] = []
     config_text, config = read_config(folder / "config.yaml", unreadable)

@@ -200,3 +200,10 @@ def test_regrading_by_another_rule_of_a_suite(ixt_rl, place, evaluated, tmp_path
         assert sum(r.verdict == "right" for r in read_records(tmp_path / "old") if r.suite == "gsm8k") == right
     status, said = ixt_rl("eval", "--regrade", "--out", tmp_path / "old", "--suite", "math500")
     assert (status, "gsm8k, amc23" in said) == (2, True)
+
+
+def test_suites_are_listed_from_a_folder_of_data_and_no_other(ixt_rl):
+    status, output = ixt_rl("suites", "gsm8k", "--data", "data")
+    assert status == 0 and "test.jsonl" in output and str(QUESTIONS) in output
+    status, output = ixt_rl("suites", "--data", "dato")
+    assert status == 2 and "--data dato" in output and "no such folder" in output and "aime24" not in output

@@ -255,8 +255,17 @@ def test_building_twice_gives_the_same_page(make_run):
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no run in"):
+    with pytest.raises(DataError, match="no run or evaluation in"):
         build_report(tmp_path)
+
+
+def test_a_folder_of_runs_and_evaluations_is_said_to_be_one(tmp_path):
+    for name, file in (("one", "config.yaml"), ("two", "evaluation.json"), ("three", "notes.txt")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    with pytest.raises(DataError) as raised:
+        build_report(tmp_path)
+    assert f"name folders in it: {tmp_path / 'one'}, {tmp_path / 'two'};" in raised.value.remedy
 
 
 def test_comparison_sets_runs_side_by_side(full_run, make_run, tmp_path):

@@ -39,7 +39,11 @@ from ixt_rl.cli.shell import readable_errors, require_core, say
 @click.option("--batch-size", type=click.IntRange(1), help="Answers sampled at once.  [default: 256, on a CPU 64]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: evaluations/MODEL's name]")
 @click.option(
-    "--as", "harnesses", metavar="HARNESS", multiple=True, help="Grade by another harness' rules beside ours: lm-eval, lighteval, ..."
+    "--as",
+    "harnesses",
+    metavar="HARNESS",
+    multiple=True,
+    help="Grade by another harness' rules too: qwen25-math, lm-eval, ...",
 )
 @click.option("--regrade", is_flag=True, help="Grade anew what --out holds; samples nothing and needs no model.")
 @readable_errors

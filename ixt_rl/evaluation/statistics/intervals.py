@@ -10,7 +10,7 @@ For single answers without clusters n* = Q and q is the normal quantile: Wilson'
 Where nearly all values are 0, or 1, the few that are not have to show how much values vary, and often none of them was
 drawn. With e = G* m (1 - m) below e0, G* the number of questions or of clusters of one size, n* is drawn towards G*, as
 if each were a single answer:  Q / n* = Q / n*_data + (1 - e / e0) (Q / G* - Q / n*_data), if that is more; e0 is 1 for
-questions and 1/2 for clusters, by simulation. All 0 or all 1 have n* = G*.
+questions and 1/2 for clusters, by simulation. Values that are all alike, 0, 1 or between, have n* = G*.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ixt_rl.evaluation.statistics.quantiles import normal_cdf, normal_quantile, 
 
 SHOWN = {"questions": 1.0, "clusters": 0.5}
 """e0: from this G* m (1 - m) on the data's own variance is taken as it is."""
+_NO_VARIANCE = 1e-20
 RESAMPLES = 5000
 _AT_ONCE = 4_000_000
 
@@ -96,11 +97,13 @@ def wilson(
     shown = np.divide(found.variance, binary, out=np.zeros_like(binary), where=binary > 0)  # Q / n* of the data
     enough = SHOWN["questions" if clusters.single else "clusters"]
     unknown = np.maximum(1 - clusters.effective * mean * (1 - mean) / enough, 0)
+    unknown = np.where(found.variance < _NO_VARIANCE, 1.0, unknown)  # all alike: nothing shows how much they vary
     effect = np.maximum(shown, shown + unknown * (questions / clusters.effective - shown))
     ratio = quantile**2 * effect / questions
     half = np.sqrt(ratio * mean * (1 - mean) + ratio**2 / 4)
     middle = mean + ratio / 2
-    return np.maximum((middle - half) / (1 + ratio), 0), np.minimum((middle + half) / (1 + ratio), 1)
+    low, high = (middle - half) / (1 + ratio), (middle + half) / (1 + ratio)
+    return np.clip(low, 0, mean), np.clip(high, mean, 1)  # rounding puts no mean outside
 
 
 def bootstrap(

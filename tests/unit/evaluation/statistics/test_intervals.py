@@ -144,3 +144,13 @@ def test_an_interval_stays_within_0_and_1():
     clusters = clusters_of(None, 12)
     low, high = wilson(moments(values, clusters), values, clusters)
     assert (low >= 0).all() and (high <= 1).all() and (low < high).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("clusters", [None, list("aabbccdd")])
+def test_values_that_are_all_alike_have_an_interval(value, clusters):
+    """Eight questions of avg@4 0.5 each, or clusters of one sum: that is no certainty."""
+    found = estimate(np.full(8, value), clusters)
+    assert found.low <= value <= found.high and found.high - found.low > 0.1
+    mixed = estimate(np.array([1.0, 0.0] * 4), list("aabbccdd"))
+    assert mixed.low < 0.3 and mixed.high > 0.7

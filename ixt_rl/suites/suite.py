@@ -61,10 +61,10 @@ class Skip(Strict):
 class Grading(Strict):
     """When an answer is right."""
 
-    rule: Literal["math", "choice", "code", "instructions"] = Field(
+    rule: Literal["math", "choice", "code", "cases", "instructions"] = Field(
         "math",
-        description="math: as the math reward judges; choice: one letter; code: run with its tests; instructions: "
-        "those of IFEval, all followed",
+        description="math: as the math reward judges; choice: one letter; code: run with its tests; cases: run on "
+        "inputs, outputs compared (LiveCodeBench's fields); instructions: those of IFEval, all followed",
     )
     tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.0, description="largest relative difference of a number from the gold"
@@ -72,14 +72,16 @@ class Grading(Strict):
 
 
 class ProgramTests(Strict):
-    """Of a suite of rule code: where the parts of a program lie in a row."""
+    """Of a suite of rule code: where the parts of a program lie in a row. Of rule cases `seconds` alone counts."""
 
     prompt: str = Field("prompt", description="field of the code that a completion goes on from, or defines anew")
     entry: str = Field("entry_point", description="field of the name of the function that is tested")
     tests: str = Field(
         "{test}\ncheck({entry_point})", description="text with {field}: the program's end, which tests it"
     )
-    seconds: Annotated[int, Field(gt=0, le=600)] = Field(10, description="processor time of one program")
+    seconds: Annotated[int, Field(gt=0, le=600)] = Field(
+        10, description="processor time of one program, or of one of its cases"
+    )
 
 
 class SuiteShot(Strict):
@@ -160,7 +162,7 @@ class Suite(Strict):
 
     @property
     def kind(self) -> str:
-        """What its golds are: `math`, `choice`, `code` or `instructions`."""
+        """What its golds are: `math`, `choice`, `code`, `cases` or `instructions`."""
         return self.grading.rule
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ixt_rl.errors import DataError
+from ixt_rl.evaluation.suites.case_runs import run_on_cases
 from ixt_rl.evaluation.suites.choice_answers import NamedChoice, chosen
 from ixt_rl.evaluation.suites.golds import why_bad
 from ixt_rl.evaluation.suites.instructions import follows
@@ -65,7 +66,7 @@ class SuiteGrader:
             rows: B rows as `find_rows` gives them, one a text.
             texts: B completions as text, without end tokens.
         """
-        if self.suite.kind == "code":
+        if self.suite.kind in ("code", "cases"):
             return self._programs(rows, texts)
         if self.suite.kind == "instructions":
             return [_followed(row, after_thinking(text)) for row, text in zip(rows, texts, strict=True)]
@@ -85,10 +86,15 @@ class SuiteGrader:
         return [one for one in found if one is not None]
 
     def _programs(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[Graded]:
-        tests = [_tests(row) for row in rows]
-        code = [code_of(text, of["entry"]) for text, of in zip(texts, tests, strict=True)]
-        programs = [program_of(one, **of) for one, of in zip(code, tests, strict=True)]
-        outcomes = run_programs(programs, self.suite.code.seconds)
+        if self.suite.kind == "cases":
+            code = [code_of(text) for text in texts]
+            golds = [row["answer"] for row in rows]
+            outcomes = run_on_cases([*zip(code, golds, strict=True)], self.suite.code.seconds)
+        else:
+            tests = [_tests(row) for row in rows]
+            code = [code_of(text, of["entry"]) for text, of in zip(texts, tests, strict=True)]
+            programs = [program_of(one, **of) for one, of in zip(code, tests, strict=True)]
+            outcomes = run_programs(programs, self.suite.code.seconds)
         verdicts: dict[bool | None, Literal["right", "wrong", "undecided"]]
         verdicts = {True: "right", False: "wrong", None: "undecided"}
         return [Graded(verdicts[one.passed], one.why, text) for one, text in zip(outcomes, code, strict=True)]

@@ -15,10 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ixt_rl.errors import ConfigError
 from ixt_rl.threads import usable_cores
@@ -26,6 +27,11 @@ from ixt_rl.threads import usable_cores
 CHILD = Path(__file__).with_name("program_child.py")
 MEMORY_MB = 2048
 """Address space of a child."""
+
+FILE_BYTES = 1 << 16
+"""Bytes of a file that a child writes."""
+
+AT_ONCE = max(1, min(4, usable_cores()))
 
 WALL, START_S = 4, 10
 """Wall time that a program may take: in multiples of its processor time, and seconds for the start."""
@@ -41,11 +47,26 @@ class Outcome:
     why: str
 
 
-def code_of(text: str, entry: str) -> str:
+@dataclass(frozen=True)
+class Ran:
+    """A program that was run.
+
+    Args:
+        outcome: whether it ended, and why not.
+        output: what it wrote to stdout; empty unless it was given an input.
+        said: what the child says of it.
+    """
+
+    outcome: Outcome
+    output: bytes = b""
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+def code_of(text: str, entry: str | None = None) -> str:
     """The code of a completion: the last fenced block that defines `entry`, the last block, or all of it."""
     said = re.split(r"</think(?:ing)?>", text)[-1]
     blocks = _BLOCK.findall(said)
-    defining = [block for block in blocks if _defines(block, entry)]
+    defining = [block for block in blocks if entry is not None and _defines(block, entry)]
     return (defining or blocks or [said])[-1]
 
 
@@ -66,14 +87,34 @@ def run_programs(programs: Sequence[str], seconds: int) -> list[Outcome]:
     Raises:
         ConfigError: this system lets no child process leave the network, so nothing is run.
     """
-    with ThreadPoolExecutor(max(1, min(4, usable_cores()))) as pool:
-        return list(pool.map(lambda program: _run(program, seconds), programs))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda program: run_child(program, seconds).outcome, programs))
 
 
-def _run(program: str, seconds: int) -> Outcome:
+def run_child(program: str, seconds: int, more: Mapping[str, Any] | None = None, given: bytes | None = None) -> Ran:
+    """Runs one program.
+
+    Args:
+        seconds: its processor time.
+        more: of the child's task: `call`, the function to be called and its arguments; `file_bytes`, the longest file.
+        given: what it reads from stdin; its output is kept then.
+
+    Raises:
+        ConfigError: as `run_programs`.
+    """
     token = secrets.token_hex(16)
-    task = {"program": program, "token": token, "seconds": seconds, "memory_mb": MEMORY_MB}
-    with tempfile.TemporaryDirectory(prefix="ixt-rl-program-") as folder, tempfile.TemporaryFile() as out:
+    task = {"program": program, "token": token, "seconds": seconds, "memory_mb": MEMORY_MB, "file_bytes": FILE_BYTES}
+    task |= more or {}
+    with (
+        tempfile.TemporaryDirectory(prefix="ixt-rl-program-") as folder,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as stdout,
+    ):
+        if given is not None:
+            stdin.write(given)
+            stdin.seek(0)
+            task["streams"] = [stdin.fileno(), stdout.fileno()]
         child = subprocess.Popen(
             [sys.executable, "-I", str(CHILD)],
             stdin=subprocess.PIPE,
@@ -82,6 +123,7 @@ def _run(program: str, seconds: int) -> Outcome:
             cwd=folder,
             env={"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,
+            pass_fds=task.get("streams", ()),
         )
         wall = seconds * WALL + START_S
         try:
@@ -89,21 +131,24 @@ def _run(program: str, seconds: int) -> Outcome:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            return Outcome(None, f"not finished in {wall} s, though its processor time was not used up")
+            return Ran(Outcome(None, f"not finished in {wall} s, though its processor time was not used up"))
         out.seek(0)
-        said = out.read(1 << 16)
-    return _outcome(said, token, child.returncode, seconds)
+        stdout.seek(0)
+        said = _said(out.read())
+        return Ran(_outcome(said, token, child.returncode, seconds), stdout.read(), said)
 
 
-def _outcome(said: bytes, token: str, status: int, seconds: int) -> Outcome:
+def _said(written: bytes) -> dict[str, Any]:
+    try:
+        result = json.loads(written) if written else {}
+    except ValueError:
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def _outcome(result: Mapping[str, Any], token: str, status: int, seconds: int) -> Outcome:
     if status == -signal.SIGXCPU:
         return Outcome(False, f"over {seconds} s of processor time")
-    try:
-        result = json.loads(said) if said else {}
-    except ValueError:
-        result = {}
-    if not isinstance(result, dict):
-        result = {}
     if "unprotected" in result:
         raise ConfigError(
             "programs are not run",

@@ -17,6 +17,7 @@ from typing import Any
 from ixt_rl.data.fields import MISSING, as_golds, as_text, find, is_missing, names_of, plain
 from ixt_rl.data.readers import Cursor, read_hub
 from ixt_rl.errors import DataError, did_you_mean
+from ixt_rl.evaluation.suites.cases import FIELDS, kept
 from ixt_rl.evaluation.suites.choices import Choices, choices_of, gold_label
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.evaluation.suites.golds import letter_of, why_bad
@@ -74,13 +75,13 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     dropped: Counter[str] = Counter()
     found: list[dict[str, Any]] = []
     seen: list[str] = []
-    for place, row in _raw_rows(suite, files):
+    for source, number, row in _raw_rows(suite, files):
         seen = seen or names_of([row])
         reason = _left_out(row, suite)
         if reason == ELSEWHERE:
             continue
         try:
-            made = reason or _row(row, suite, place)
+            made = reason or _row(row, suite, source, number)
         except DataError as error:  # this row cannot be used; how many cannot, a note says
             made = error.reason
         if isinstance(made, str):
@@ -113,14 +114,15 @@ def find_rows(suite: Suite, data: Path | str | None = None, limit: int | None = 
     return SuiteRows(suite, rows, files, len(found), dict(dropped), _shots(suite, folder), notes)
 
 
-def _raw_rows(suite: Suite, files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _raw_rows(suite: Suite, files: Sequence[Path]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """(file or dataset, number in it, row)."""
     if not files:
         assert suite.path is not None
         for number, row in enumerate(read_hub(suite.path, suite.hub_name, suite.splits[0][0], Cursor())):
-            yield f"{suite.path} row {number}", row
+            yield suite.path, number, row
     for file in files:
         for number, row in enumerate(rows_of(file)):
-            yield f"{file} row {number}", row
+            yield str(file), number, row
 
 
 def _left_out(row: Mapping[str, Any], suite: Suite) -> str | None:
@@ -138,15 +140,19 @@ def _left_out(row: Mapping[str, Any], suite: Suite) -> str | None:
     return None
 
 
-def _row(row: Mapping[str, Any], suite: Suite, place: str) -> dict[str, Any] | str:
+def _row(row: Mapping[str, Any], suite: Suite, source: str, number: int) -> dict[str, Any] | str:
     """The row as it is asked and graded, or what it lacks."""
+    place = f"{source} row {number}"
     choices = choices_of(row, suite, place)
     question = question_of(row, suite.question, choices, place)
-    if question and suite.kind != "code":  # of code, spaces and line ends belong to it
+    if question and suite.kind not in ("code", "cases"):  # of code, spaces and line ends belong to it
         question = question.strip()
     if not question:
         return "no question"
-    if suite.kind in ("code", "instructions"):
+    if suite.kind == "cases":
+        gold, bad = kept(row, source, number), None
+        row = {name: value for name, value in row.items() if name not in FIELDS}  # which may be gigabytes
+    elif suite.kind in ("code", "instructions"):
         gold, bad = _tests(row, suite, place) if suite.kind == "code" else instructions_of(row), None
     else:
         gold, bad = _gold(row, suite, choices, place)
@@ -245,7 +251,8 @@ def _shots(suite: Suite, data: Path | None) -> list[SuiteShot]:
         except DataError:
             return []  # `setting_notes` says how many are shown of how many
     found = []
-    for place, row in _raw_rows(suite, files):
+    for source, number, row in _raw_rows(suite, files):
+        place = f"{source} row {number}"
         choices = choices_of(row, suite, place)
         question = question_of(row, ["{question}"] if choices is None else suite.question, choices, place)
         question = question or question_of(row, suite.question, choices, place)

@@ -43,7 +43,7 @@ def table(results: Mapping[str, Any]) -> Table:
             of = f"{left_out['questions']}" + (f" of {suite['of']}" if suite["of"] != left_out["questions"] else "")
             found.add_row(name if number == 0 else "", metric, *_scores(bounds), of, *shares)
         for harness, theirs in suite.get("as", {}).items():
-            found.add_row("", f"as {harness}", _percent(theirs["score"]), f"{theirs['differs']} verdicts differ")
+            found.add_row("", f"as {harness}", _percent(theirs["score"]), f"verdicts that differ: {theirs['differs']}")
     if "average" in results:
         found.add_row("average", "", *_scores(results["average"]))
     return found

@@ -189,13 +189,15 @@ def shape_of_folder(folder: Path) -> ModelShape:
         "kv_heads": config.get("num_key_value_heads") or config.get("num_attention_heads"),
         "vocabulary": config.get("vocab_size"),
     }
+    sizes: dict[str, int] = {}
     for name, value in found.items():
         if type(value) is not int or value <= 0:
             raise ConfigError(
                 f"{file}: {name} {value!r}", reason="it is no number above 0", remedy="repair or complete the file"
             )
+        sizes[name] = value
     return ModelShape(
-        **found,
+        **sizes,
         head_dim=config.get("head_dim") or 0,
         tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),
         qkv_bias=kind == "qwen2" or bias,

@@ -28,7 +28,7 @@ def run_on_cases(programs: Sequence[tuple[str, str]], seconds: int) -> list[Outc
         DataError: tests that lie in a file cannot be read there.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda one: _judged(*one, seconds), programs))
+        return list(pool.map(lambda one: _judged(one[0], one[1], seconds), programs))
 
 
 def _judged(code: str, gold: str, seconds: int) -> Outcome:

@@ -140,10 +140,10 @@ def _unpacked(text: str, name: str) -> str:
         data = unzip.decompress(base64.b64decode(text, validate=True), LARGEST)
         if not unzip.eof:
             raise _unreadable(f"{name} is cut, or has more than {LARGEST >> 20} MiB")
-        strings = []
+        strings: list[str] = []
         for instruction, argument, _ in pickletools.genops(data):
             if instruction.name in _STRINGS:
-                strings.append(argument)
+                strings.append(str(argument))
             elif instruction.name not in _SILENT:
                 raise _unreadable(f"{name} holds a pickle of something else than a string")
     except (binascii.Error, zlib.error, ValueError) as error:

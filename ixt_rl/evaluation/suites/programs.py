@@ -103,8 +103,8 @@ def run_child(program: str, seconds: int, more: Mapping[str, Any] | None = None,
         ConfigError: as `run_programs`.
     """
     token = secrets.token_hex(16)
-    task = {"program": program, "token": token, "seconds": seconds, "memory_mb": MEMORY_MB, "file_bytes": FILE_BYTES}
-    task |= more or {}
+    task: dict[str, Any] = {"program": program, "token": token, "seconds": seconds}
+    task |= {"memory_mb": MEMORY_MB, "file_bytes": FILE_BYTES, **(more or {})}
     with (
         tempfile.TemporaryDirectory(prefix="ixt-rl-program-") as folder,
         tempfile.TemporaryFile() as out,

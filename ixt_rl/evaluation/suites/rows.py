@@ -149,6 +149,7 @@ def _row(row: Mapping[str, Any], suite: Suite, source: str, number: int) -> dict
         question = question.strip()
     if not question:
         return "no question"
+    gold: Any
     if suite.kind == "cases":
         gold, bad = kept(row, source, number), None
         row = {name: value for name, value in row.items() if name not in FIELDS}  # which may be gigabytes

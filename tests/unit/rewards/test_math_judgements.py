@@ -9,6 +9,10 @@ from ixt_rl.rewards import verify
 R, W, U = "right", "wrong", "undecided"
 
 KNOWN_TRAPS = [
+    # a percent of something is no bare number, nor is one written twice
+    ("12", r"12\% per year", U),
+    ("12", r"12\%\%", U),
+    ("12", r"13\%\%", W),
     # float tolerance
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}", W),
     ("1/2004!", "1/2006!", W),

@@ -14,6 +14,7 @@ from ixt_rl.cli import corpus_options as options
 from ixt_rl.cli import run_files
 from ixt_rl.cli.contamination import contamination
 from ixt_rl.cli.evaluate import evaluate
+from ixt_rl.cli.lm_eval import lm_eval
 from ixt_rl.cli.model import model
 from ixt_rl.cli.plan import plan
 from ixt_rl.cli.shell import readable_errors, require_core, say
@@ -37,6 +38,8 @@ def main() -> None:
       ixt-rl run mine.yaml             run it
       ixt-rl report runs/addition      write its report again
       ixt-rl eval MODEL --suite gsm8k  measure a model on suites of benchmarks
+      ixt-rl lm-eval MODEL --tasks gsm8k --out DIR
+                                       the same model in EleutherAI's lm-evaluation-harness
       ixt-rl model smollm2 DIR         a small released model to start from
       ixt-rl suites                    benchmarks, and the ways of asking them
       ixt-rl contamination train.jsonl --suite gsm8k --data DIR
@@ -50,7 +53,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, plan, evaluate, model, suites, contamination):
+for _command in (*run_files.COMMANDS, plan, evaluate, lm_eval, model, suites, contamination):
     main.add_command(_command)
 
 

@@ -50,7 +50,7 @@ class QuantityRules(Comparison):
         if bare:
             verdict = self.close(gold, answer)
             if verdict and any(name == "percent" for name, _ in (*gold.unit.powers, *answer.unit.powers)):
-                raise Undecided(f"ambiguous: percent of something, or twice")
+                raise Undecided("ambiguous: percent of something, or twice")
             if verdict and answer.unit.name == "molar" and not gold.unit.powers:
                 raise Undecided("ambiguous: M for molar, or for million")
             small = units & {"cent", "pence"}

@@ -22,7 +22,7 @@ help:
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
 	@echo 'make model       a real small model to start from: SmolLM2-135M-Instruct, as models/smollm2 (DIR=...)'
-	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: ten minutes, one table'
+	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: twelve minutes, one table'
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
 	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'

@@ -1,4 +1,4 @@
-"""All benchmarks in short, one table: some ten minutes on two cores.
+"""All benchmarks in short, one table: some twelve minutes on two cores.
 
     make bench
     python benchmarks/bench.py --model models/smollm2 --only step loss_kernel --out runs/bench

@@ -10,18 +10,12 @@ Run by `pool.py` as `python -m ixt_rl.rewards.math.worker TASKS_FD RESULTS_FD ME
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import re
-import resource
-import signal
-import sys
+from collections.abc import Iterator
 from fractions import Fraction
-from multiprocessing.connection import Connection
 from typing import Any
 
-from ixt_rl.rewards.math import numeric, units
+from ixt_rl.rewards.math import child, numeric, units
 from ixt_rl.rewards.math.compare import compare
 from ixt_rl.rewards.math.expr import Expr
 from ixt_rl.rewards.math.golds import parse_gold
@@ -113,27 +107,13 @@ def _identical(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def serve(tasks: Connection, results: Connection) -> None:
-    """Answer tasks until the parent closes the pipe or sends null."""
-    results.send_bytes(b'{"ready": true}')
-    while True:
-        try:
-            task = json.loads(tasks.recv_bytes())
-        except EOFError:
-            return
-        if task is None:
-            return
-        # The parent's deadline is the limit; this one, kept by the kernel even while native
-        # code holds the interpreter, ends an orphan whose parent was killed.
-        signal.setitimer(signal.ITIMER_PROF, 2 * task["deadline_s"] + 1)
-        results.send_bytes(b'{"stage": "begun"}')
-        exact = _guarded(exact_check, task, task.get("tolerance", 0.0))
-        results.send_bytes(json.dumps({"stage": "exact", **exact}).encode())
-        by_units = exact.get("reason", "").startswith("units:")
-        done = exact["right"] or by_units or (exact["right"] is None and exact.get("settled", False))
-        second = {"right": None} if done else _guarded(second_check, task)
-        results.send_bytes(json.dumps({"stage": "second", **second}).encode())
-        signal.setitimer(signal.ITIMER_PROF, 0)
+def stages(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What each stage finds of a task."""
+    exact = _guarded(exact_check, task, task.get("tolerance", 0.0))
+    yield {"stage": "exact", **exact}
+    by_units = exact.get("reason", "").startswith("units:")
+    done = exact["right"] or by_units or (exact["right"] is None and exact.get("settled", False))
+    yield {"stage": "second", **({"right": None} if done else _guarded(second_check, task))}
 
 
 def _guarded(check: Any, task: dict[str, Any], *settings: float) -> dict[str, Any]:
@@ -147,22 +127,16 @@ def _guarded(check: Any, task: dict[str, Any], *settings: float) -> dict[str, An
         return {"right": None, "error": f"{type(error).__name__}: {error}"[:300]}
 
 
+def warm_up() -> None:
+    """Imports math_verify, and makes pint's registry."""
+    import math_verify  # noqa: F401
+
+    units.factor(units.RADIAN, units.RADIAN)
+
+
 def main() -> None:
-    """Limit memory, import everything once, then serve."""
-    tasks_fd, results_fd, memory_mb = (int(arg) for arg in sys.argv[1:4])
-    limit = memory_mb * 2**20
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    except (ValueError, OSError):  # macOS refuses; the deadline still holds
-        print(f"no memory limit of {memory_mb} MB on this system", file=sys.stderr)
-    logging.disable(logging.CRITICAL)
-    import math_verify  # noqa: F401  # slow to import: before "ready", outside every deadline
-
-    units.factor(units.RADIAN, units.RADIAN)  # pint's registry, for the same reason
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parent reads errors of the start only
-    tasks, results = Connection(tasks_fd, writable=False), Connection(results_fd, readable=False)
-    serve(tasks, results)
+    """Serves the parent."""
+    child.run(warm_up, stages)
 
 
 if __name__ == "__main__":

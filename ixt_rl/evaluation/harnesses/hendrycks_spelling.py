@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ixt_rl.evaluation.harnesses.qwen_spelling import braced_fractions
+
 
 def equal_spelling(answer: str, gold: str) -> bool:
     """Whether both are spelled alike; texts that cannot be spelled are compared as they are."""
@@ -43,16 +45,7 @@ def _spelled(text: str) -> str:
 
 
 def _fractions(text: str) -> str:
-    first, *rest = text.split("\\frac")
-    pieces = [first]
-    for piece in rest:
-        if not piece:
-            raise ValueError("a fraction of nothing")
-        if piece.startswith("{"):
-            pieces.append(piece)
-        elif len(piece) < 2:
-            return text
-        else:
-            below = piece[1:] if piece[1] == "{" else f"{{{piece[1]}}}{piece[2:]}"
-            pieces.append(f"{{{piece[0]}}}{below}")
-    return "\\frac".join(pieces)
+    below = text.split("\\frac")[1:]
+    if next((piece for piece in below if len(piece) < 2 and piece != "{"), None) == "":
+        raise ValueError("a fraction of nothing")
+    return braced_fractions(text)

@@ -72,7 +72,7 @@ def spelled(text: str, keep_units: bool = False) -> str:
     if equals and "=" not in value and len(name) <= 2:
         text = value
     text = re.sub(r"\\sqrt(\w+)", r"\\sqrt{\1}", text).replace(" ", "")
-    return _as_fraction(_braced_fractions(text))
+    return _as_fraction(braced_fractions(text))
 
 
 def _without_units(text: str) -> str:
@@ -84,7 +84,7 @@ def _without_units(text: str) -> str:
     return text
 
 
-def _braced_fractions(text: str) -> str:
+def braced_fractions(text: str) -> str:
     """`\\frac12` as `\\frac{1}{2}`, `\\frac1{72}` as `\\frac{1}{72}`; as it is where a text ends within one."""
     first, *rest = text.split("\\frac")
     pieces = [first]

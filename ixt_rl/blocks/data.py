@@ -28,6 +28,11 @@ VIEWS = {
 }
 """Views of each world, the default first."""
 
+_OWN_COLUMNS = ("question", "answer", "prompt", "told_prompt", "completion") + tuple(
+    f"told_{kind}_prompt" for kind in ("wrong", "random", "form")
+)
+"""Names that a row of problems has for itself."""
+
 
 class WorldDataBlock(Strict):
     """Problems made by code, with a verifier that knows every step."""
@@ -124,7 +129,7 @@ class FileDataBlock(PathDataBlock):
 
     @model_validator(mode="after")
     def _free_names(self) -> FileDataBlock:
-        taken = [name for name in self.columns if name in ("question", "answer", "prompt", "told_prompt", "completion")]
+        taken = [name for name in self.columns if name in _OWN_COLUMNS]
         if taken:
             raise ConfigError(
                 f"columns={self.columns}",

@@ -118,6 +118,17 @@ class OwnPromptTemplate:
             )
         return found[0], found[1]
 
+    def tell(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
+        """x (+) y of a row, with the answer and columns of `other` as far as the plain prompt does not show them."""
+        question, answer = row["question"], other["answer"]
+        plain, _ = self.render(question, row["answer"], row)
+        swapped = {
+            name: value
+            for name, value in other.items()
+            if name not in ("question", "answer") and self.render(question, answer, {**row, name: value})[0] == plain
+        }
+        return self.render(question, answer, {**row, **swapped})[1]
+
     def check(self, tokenizer: Any) -> None:
         """Nothing: control tokens that its prompts spell out are text."""
 

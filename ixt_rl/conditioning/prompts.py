@@ -67,6 +67,11 @@ class PromptTemplate:
         """x alone, as `render` gives it."""
         return self._shown(self.prompt, question, columns, {})
 
+    def tell(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Prompt:
+        """x (+) y of a row, with the fields of `other` in what only `told` shows; "" tells nothing."""
+        only = _fields(self.told) - _fields(self.prompt)
+        return self._shown(self.told, row["question"], row, {name: other[name] for name in only if name in other})
+
     def _shown(self, text: str, question: str | Messages, columns: Mapping[str, Any] | None, row: dict) -> Prompt:
         before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
         filled = _filled(text, {"question": asked, **row}, columns or {})
@@ -104,7 +109,7 @@ class PromptTemplate:
 def _filled(text: str, row: dict[str, Any], columns: Mapping[str, Any]) -> str:
     """A template's text with its fields; `row` goes before `columns`."""
     shown = dict(row)
-    for name in {part[1] for part in Formatter().parse(text) if part[1]} - {*row}:
+    for name in _fields(text) - {*row}:
         value = columns.get(name)
         blank = isinstance(value, str) and not value.strip()
         if name == "answer" or blank or isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -117,6 +122,11 @@ def _filled(text: str, row: dict[str, Any], columns: Mapping[str, Any]) -> str:
             )
         shown[name] = value
     return _Columns().vformat(text, (), shown)
+
+
+def _fields(text: str) -> set[str]:
+    """The fields that a template's text shows."""
+    return {part[1] for part in Formatter().parse(text) if part[1]}
 
 
 class _Columns(Formatter):

@@ -11,6 +11,7 @@ from ixt_rl.blocks.data import PrefixDataBlock, ProblemMixtureBlock, WorldDataBl
 from ixt_rl.blocks.rows import source_names
 from ixt_rl.conditioning.own_template import OwnPromptTemplate
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
+from ixt_rl.conditioning.told import COLUMNS, IsWrong, Telling, differs, told_others
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.mixture import alike, interleaved
 from ixt_rl.data.prefixes import load_prefixes
@@ -30,11 +31,13 @@ Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]
 """(row, completion ids, completion text) -> named values; None does not count."""
 
 EVAL_SEED = 99
+TOLD_POOL = 200
+"""Problems of a world whose answers are told where a wrong or a random one is asked for."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rows carry `question`, `answer`, `prompt` (x) and `told_prompt` (x (+) y).
+    """Rows carry `question`, `answer`, `prompt` (x) and `told_prompt` (x (+) y), and `told_columns`.
 
     Args:
         train_rows: `(count, seed) -> rows`, drawn anew for a world, the file's rows otherwise.
@@ -47,6 +50,7 @@ class Task:
         golds: of a file's gold answers, counts by kind and of those dropped; empty where none are judged.
         notes: what was left out of the data, in words.
         sources: names of a mixture's sources, whose rows say in `source` which one they come from; else empty.
+        told_columns: of the rows, those with further told prompts (`conditioning.told`).
     """
 
     train_rows: Callable[[int, int], list[dict[str, Any]]]
@@ -59,6 +63,7 @@ class Task:
     golds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     sources: Sequence[str] = ()
+    told_columns: Sequence[str] = ()
 
     @property
     def gold_kinds(self) -> dict[str, Any]:
@@ -73,6 +78,7 @@ def make_task(
     tokenizer: Any = None,
     *,
     measured_only: bool = False,
+    told: Sequence[Telling] = (),
 ) -> Task:
     """The task of a stage's `data` and `template`.
 
@@ -82,37 +88,58 @@ def make_task(
         judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
         tokenizer: the policy's; prefixes are cut in its tokens, and templates may not spell out its control tokens.
         measured_only: no row of the data is trained on, so that a file with `eval_rows: 0` is measured whole.
+        told: kinds of further told prompts that rows shall have: told a `wrong` answer, a `random` one, or nothing in
+            the told prompt's `form` (columns `told_wrong_prompt`, ...; see `conditioning.told`).
 
     Raises:
         ConfigError: prefixes without a judge, or with a template.
-        DataError: the file cannot be used (see `load_rows`), or a gold answer cannot be parsed.
+        DataError: the file cannot be used (see `load_rows`), a gold answer cannot be parsed, or there is no other
+            answer that a row could be told.
     """
     if isinstance(data, PrefixDataBlock):
-        return _prefix_task(data, template, judge, tokenizer)
-    if isinstance(data, WorldDataBlock):
-        task, rendering = _world_task(data, template)
+        task, rendering = _prefix_task(data, template, judge, tokenizer, told)
+    elif isinstance(data, WorldDataBlock):
+        task, rendering = _world_task(data, template, told)
     elif isinstance(data, ProblemMixtureBlock):
-        task, rendering = _mixture_task(data, template, judge, measured_only)
+        task, rendering = _mixture_task(data, template, judge, measured_only, told)
     else:
-        task, rendering = _file_task(data, template, judge, measured_only)
+        task, rendering = _file_task(data, template, judge, measured_only, told)
     if tokenizer is not None:
         rendering.check(tokenizer)
-    return task
+    return replace(task, told_columns=[COLUMNS[kind] for kind in told])
 
 
-def _render(rows: list[dict[str, Any]], template: Template) -> list[dict[str, Any]]:
-    """Rows with their prompts; a question in messages is text from here on, for rewards and samples."""
-    rendered = []
-    for row in rows:
-        prompt, told = template.render(row["question"], row["answer"], row)
-        question = question_text(row["question"])
-        rendered.append({**row, "question": question, "prompt": prompt, "told_prompt": told})
-    return rendered
+@dataclass(frozen=True)
+class _Rendering:
+    """How rows get their prompts.
+
+    Args:
+        template: renders them.
+        told: kinds of further told prompts.
+        pool: rows whose answers those tell.
+        is_wrong: see `told_others`.
+    """
+
+    template: Template
+    told: Sequence[Telling] = ()
+    pool: Sequence[dict[str, Any]] = ()
+    is_wrong: IsWrong = differs
+
+    def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with their prompts; a question in messages is text from here on, for rewards and samples."""
+        rendered = []
+        for row in rows:
+            prompt, told = self.template.render(row["question"], row["answer"], row)
+            others = told_others(row, told, self.template, self.pool, self.told, self.is_wrong)
+            question = question_text(row["question"])
+            rendered.append({**row, "question": question, "prompt": prompt, "told_prompt": told, **others})
+        return rendered
 
 
-def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, Template]:
+def _world_task(data: WorldDataBlock, template_spec, told: Sequence[Telling]) -> tuple[Task, Template]:
     world = WORLDS[data.world](data.view)
     template = load_template(template_spec, world.template)
+    render = _Rendering(template, told, world.rows("train", TOLD_POOL, EVAL_SEED) if told else [])
 
     def grader(row: dict[str, Any], completion_ids: Sequence[int]) -> Grade:
         return world.grade(row["question"], completion_ids)
@@ -128,8 +155,8 @@ def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, Template]:
         }
 
     task = Task(
-        train_rows=lambda count, seed: _render(world.rows("train", count, seed), template),
-        eval_rows=lambda count: _render(world.rows("eval", count, EVAL_SEED), template),
+        train_rows=lambda count, seed: render(world.rows("train", count, seed)),
+        eval_rows=lambda count: render(world.rows("eval", count, EVAL_SEED)),
         measure=measure,
         grader=grader,
         target=getattr(world, "target", None),
@@ -139,7 +166,11 @@ def _world_task(data: WorldDataBlock, template_spec) -> tuple[Task, Template]:
 
 
 def _file_task(
-    data: FileDataBlock, template_spec, judge: Callable[..., Any] | None, measured_only: bool
+    data: FileDataBlock,
+    template_spec,
+    judge: Callable[..., Any] | None,
+    measured_only: bool,
+    told: Sequence[Telling],
 ) -> tuple[Task, Template]:
     from ixt_rl.rewards import MathReward
 
@@ -150,15 +181,32 @@ def _file_task(
     template = load_template(template_spec, OF_MESSAGES if isinstance(first["question"], list) else "math")
     golds: dict[str, Any] = {}
     extracted = None
+    is_wrong: IsWrong = differs
     if isinstance(score, MathReward):
         train, held_out, golds = _with_golds(train, held_out, score, data)
-        extracted = score.extracted
-    task = _scored_task(_render(train, template), _render(held_out, template), score, template)
+        extracted, is_wrong = score.extracted, _known_to_be_wrong
+    render = _Rendering(template, told, [*train, *held_out], is_wrong)
+    task = _scored_task(render(train), render(held_out), score, template)
     return replace(task, golds=golds, notes=problems.notes, extracted=extracted), template
 
 
+def _known_to_be_wrong(answer: str, gold: Any) -> bool:
+    """By the rules that math is judged by, as far as they decide at once."""
+    from ixt_rl.rewards.math.compare import NeedsWorker, compare
+    from ixt_rl.rewards.math.golds import parse_gold
+
+    try:
+        return compare(parse_gold(gold), answer).right is False
+    except NeedsWorker:
+        return False
+
+
 def _mixture_task(
-    data: ProblemMixtureBlock, template_spec, judge: Callable[..., Any] | None, measured_only: bool
+    data: ProblemMixtureBlock,
+    template_spec,
+    judge: Callable[..., Any] | None,
+    measured_only: bool,
+    told: Sequence[Telling],
 ) -> tuple[Task, Template]:
     """One task of all sources: rows for evaluation are spread evenly, so that a part of them has a part of each.
 
@@ -166,7 +214,7 @@ def _mixture_task(
         DataError: prompts are text in one source and messages in another: a batch is either.
     """
     names = source_names(data.sources)
-    made = [_file_task(source, template_spec, judge, measured_only) for source in data.sources]
+    made = [_file_task(source, template_spec, judge, measured_only, told) for source in data.sources]
     tasks = [task for task, _ in made]
     train, held_out = (
         [[{**row, "source": name} for row in rows] for name, rows in zip(names, of_tasks, strict=True)]
@@ -225,15 +273,22 @@ def _with_golds(
     return [rows[at] for at in kept if at < len(train)], [rows[at] for at in kept if at >= len(train)], report.summary
 
 
-def _prefix_task(data: PrefixDataBlock, template_spec, judge: Callable[..., Any] | None, tokenizer: Any) -> Task:
+def _prefix_task(
+    data: PrefixDataBlock,
+    template_spec,
+    judge: Callable[..., Any] | None,
+    tokenizer: Any,
+    told: Sequence[Telling],
+) -> tuple[Task, Template]:
     if judge is None or template_spec is not None:
         raise ConfigError(
             f"prefixes of {data.called} with " + ("no judge" if judge is None else "a template"),
             reason="how a text goes on is no answer to be computed" if judge is None else "a prefix is its own prompt",
             remedy="give the stage a {type: judge, ...} reward" if judge is None else "leave template out",
         )
-    train, held_out = (_render(rows, load_template("plain", "plain")) for rows in load_prefixes(data, tokenizer))
-    return _scored_task(train, held_out, judge)
+    template, (train, held_out) = load_template("plain", "plain"), load_prefixes(data, tokenizer)
+    render = _Rendering(template, told, [*train, *held_out])
+    return _scored_task(render(train), render(held_out), judge), template
 
 
 def _scored_task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -88,6 +88,11 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
     def own(self) -> Any:
         """The method's own block."""
         return getattr(self, self.block)
+
+    @property
+    def tells(self) -> tuple[Literal["wrong", "random", "form"], ...]:
+        """What the rows need to be told beside their answer; see `ixt_rl.conditioning.told`."""
+        return ()
 
     @property
     def kept_by(self) -> KeepBlock | None:

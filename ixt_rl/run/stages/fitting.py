@@ -15,7 +15,7 @@ from ixt_rl.evaluation.tasks import Task
 def fitting(task: Task, rows: list[dict], section: SamplingBlock, tokenizer) -> tuple[list[dict], LengthAudit]:
     """Rows whose prompts, plain and told, are as long as `sampling.on_long` lets them be, with the prompts' ids."""
     options = task.chat_template_kwargs
-    columns = ("prompt", "told_prompt")
+    columns = ("prompt", "told_prompt", *task.told_columns)
     made = [
         {f"{name}_ids": np.array(encode_prompt(tokenizer, row[name], None, options), np.int32) for name in columns}
         for row in rows

@@ -40,7 +40,8 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     started, folder = time.perf_counter(), at.folder
     rewards = open_rewards(stage, folder.path)
     tokenizer = load_tokenizer(at.origin, at.model)
-    task = make_task(reading_rates(stage.data, stage.difficulty), stage.template, rewards.measure, tokenizer)
+    data = reading_rates(stage.data, stage.difficulty)
+    task = make_task(data, stage.template, rewards.measure, tokenizer, told=stage.tells)
     sampling = with_room(stage.sampling, at.model)
     prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
     stage = prompts.stage

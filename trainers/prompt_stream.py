@@ -21,6 +21,7 @@ from ixt_rl.conditioning import Batch, pad
 from ixt_rl.data.in_memory import Repeated
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.intro.walk import Reweigh
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.nll import NllStats, nll_loss
 from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
@@ -171,13 +172,28 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         with self.accelerator.autocast():
             return forward_with_auxiliary(self, model, self._scoring(batch, temperature), self.means.add)
 
-    def trained_nll(self, model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor | float]:
+    def trained_nll(
+        self, model: Any, batch: Batch, temperature: float = 1.0, reweigh: Reweigh | None = None, whole: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
         """Sum of minus the log-probs of the batch's trained tokens, 0-d, these (N,) without a gradient, and what the
-        auxiliary loss adds: where nothing but their sum is trained, so that the head is walked once."""
+        auxiliary loss adds: where a token's slope needs nothing but its own log-prob, the head is walked once.
+
+        Args:
+            model: that trains.
+            batch: its tokens.
+            temperature: of the head.
+            reweigh: `nll_loss`'s: weights of tokens by their log-probs.
+            whole: it needs the log-probs of all tokens at once: one product with the head more, without a gradient.
+        """
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, NllStats]:
-            ones_N = torch.ones(len(hidden), device=hidden.device)
-            return nll_loss(hidden, replace(head, temperature=temperature), batch.target_ids, ones_N)
+            head = replace(head, temperature=temperature)
+            ones_N, known = torch.ones(len(hidden), device=hidden.device), reweigh
+            if whole and reweigh is not None:
+                with torch.no_grad():
+                    weights_N = reweigh(selected_logprobs(hidden, head, batch.target_ids)[0], slice(None))
+                known = lambda logp_C, at: weights_N[at]  # noqa: E731
+            return nll_loss(hidden, head, batch.target_ids, ones_N, reweigh=known)
 
         with self.accelerator.autocast():
             inputs = self._inputs(batch, head_fn)

@@ -1,5 +1,8 @@
 """SIP's losses on the log-probs of trained tokens; each a sum, which the update's denominator divides.
 
+DPO needs all log-probs of a pair before it knows a gradient: it walks the head a second time. GRPO's is known token by
+token, so that it is a weighed NLL.
+
 Shapes: N loss-bearing tokens, B rows, P pairs.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import nan
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +19,9 @@ from ixt_rl.conditioning import Batch
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.preference import dpo_loss, sequence_logprobs
 from ixt_rl.trainers.sip.objectives import Example
+
+TrainedNll = Callable[..., tuple[Tensor, Tensor, Any]]
+"""(weights by log-prob, whether of all tokens at once) -> what `PromptTrainer.trained_nll` gives."""
 
 Observe = Callable[[str, Tensor], None]
 """Gets a metric's name and values to be averaged."""
@@ -41,27 +48,34 @@ def pair_loss(logp_N: Tensor, reference_N: Tensor | None, batch: Batch, beta: fl
 
 
 def candidate_loss(
-    logp_N: Tensor, batch: Batch, examples: Sequence[Example], correction: Correction | None, observe: Observe
-) -> Tensor:
-    """GRPO's, 0-d: sum over candidates of minus advantage times the mean ratio of their tokens.
+    nll: TrainedNll, batch: Batch, examples: Sequence[Example], correction: Correction | None, observe: Observe
+) -> tuple[Tensor, Tensor, Any]:
+    """GRPO's: sum over candidates of minus advantage times the mean ratio of their tokens.
+
+    Its gradient is that of a weighed NLL, its value minus the sum of the weights.
 
     Args:
-        logp_N: (N,) log-probs under the policy.
+        nll: the trainer's `trained_nll` of this batch.
         batch: of the examples' texts, a row each.
         examples: with advantages.
         correction: weighs the tokens of rollouts by how likely they were sampled; None: all have ratio 1.
+
+    Returns:
+        As `nll`: the loss, 0-d, log-probs (N,), what the auxiliary loss adds.
     """
     texts = [text for example in examples for text in example.texts]
-    rows_N, device = batch.target_rows, logp_N.device
+    rows_N, device = batch.target_rows, batch.target_ids.device
     advantages = torch.tensor([one for example in examples for one in example.advantages], device=device)
     rollouts = torch.tensor([float(text.written["rollout"]) for text in texts], device=device)
     others = torch.tensor([float(text.copies) for text in texts], device=device) - rollouts
     sampled_N = torch.tensor([p for text in texts for p in text.logprobs or [nan] * len(text.ids)], device=device)
-    log_ratio_N = logp_N.detach().float() - sampled_N
-    observe("sampler/logp_abs", log_ratio_N.abs())
-    weights_N = torch.ones_like(log_ratio_N)
-    if correction is not None:
-        weights_N = correction.weights(log_ratio_N, rows_N)
-    lengths = batch.loss_mask.sum(dim=1)
-    weights_N = (others[rows_N] + rollouts[rows_N] * weights_N) * (advantages / lengths)[rows_N]
-    return -(weights_N * (logp_N - logp_N.detach()).exp()).sum()
+    each = advantages / batch.loss_mask.sum(dim=1)
+
+    def weights(logp_C: Tensor, at: slice) -> Tensor:
+        rows_C, log_ratio_C = rows_N[at], logp_C.detach().float() - sampled_N[at]
+        ratio_C = torch.ones_like(log_ratio_C) if correction is None else correction.weights(log_ratio_C, rows_C)
+        return (others[rows_C] + rollouts[rows_C] * ratio_C) * each[rows_C]
+
+    loss, logp_N, auxiliary = nll(weights, correction is not None and correction.level == "sequence")
+    observe("sampler/logp_abs", (logp_N.float() - sampled_N).abs())
+    return loss - loss.detach() - weights(logp_N, slice(None)).sum(), logp_N, auxiliary

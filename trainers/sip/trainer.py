@@ -22,6 +22,7 @@ Shapes: B rows, T tokens, N loss-bearing tokens, P pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -228,19 +229,18 @@ class SIPTrainer(PromptTrainer):
         reference_N = None if self.reference is None else self._reference_logprobs(model, batch)
         self.ledger.add("train", int(batch.attention_mask.sum()))
         per_rank = inputs["total"] / self.accelerator.num_processes  # gradients of ranks are averaged
-        if self.objective.loss == "tokens" and examples:
-            loss, logp_N, auxiliary = self.trained_nll(model, batch, self.temperature)
+        if self.objective.loss != "pairs" and examples:
+            nll = partial(self.trained_nll, model, batch, self.temperature)
+            graded = self.objective.loss == "candidates"
+            found = candidate_loss(nll, batch, examples, self.correction, self.means.add) if graded else nll()
+            loss, logp_N, auxiliary = found
             self.means.add("train/logp", logp_N)
             return loss / per_rank + auxiliary
         logp_N, auxiliary = self.trained_logprobs(model, batch, self.temperature)
         self.means.add("train/logp", logp_N)
         if not examples:
             return logp_N.sum() + auxiliary
-        if self.objective.loss == "pairs":
-            loss = pair_loss(logp_N, reference_N, batch, self.args.beta, self.means.add)
-            return loss / per_rank + auxiliary
-        loss = candidate_loss(logp_N, batch, examples, self.correction, self.means.add)
-        return loss / per_rank + auxiliary
+        return pair_loss(logp_N, reference_N, batch, self.args.beta, self.means.add) / per_rank + auxiliary
 
     def _reference_logprobs(self, model: Any, batch: Batch) -> Tensor:
         assert self.reference is not None

@@ -56,7 +56,7 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     folder = RunFolder(Path(config.output_dir), config.name)
     try:
         with folder.held():
-            with offline(not asks_hub(config)), _threads(config):
+            with offline(not asks_hub(config)), _threads(config, folder, fresh):
                 config = _run_held(config, folder, fresh)
             _save(config, folder)
     except Exception as error:
@@ -67,10 +67,11 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     return folder.path
 
 
-def _threads(config: RunConfig) -> AbstractContextManager[int]:
-    from ixt_rl.run.threads import torch_threads
+def _threads(config: RunConfig, folder: RunFolder, fresh: bool) -> AbstractContextManager[int]:
+    from ixt_rl.run.threads import kept_threads, torch_threads
 
-    return torch_threads(config.threads, config.engine.cores_beside_trainer)
+    kept = None if fresh else kept_threads(folder)
+    return torch_threads(config.threads or kept, config.engine.cores_beside_trainer, RunConsole().note)
 
 
 def _save(config: RunConfig, folder: RunFolder) -> None:
@@ -90,7 +91,7 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> RunConfig:
     import transformers
 
     from ixt_rl.run.precision import with_measured_dtype
-    from ixt_rl.run.threads import spinning_note
+    from ixt_rl.run.threads import keep_threads, spinning_note
     from ixt_rl.run.trainers import check_own_trainers
 
     transformers.utils.logging.set_verbosity_error()
@@ -101,6 +102,8 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> RunConfig:
     console = RunConsole()
     config = with_measured_dtype(config, folder, console.note)
     write_text(folder.path / "config.yaml", without_secrets(dump_yaml(resolved(config))))
+    if config.threads is None and not config.engine.cores_beside_trainer:
+        keep_threads(folder)
     for said in spinning_note():
         console.note(said)
     started = time.monotonic()

@@ -14,7 +14,8 @@ from ixt_rl import threads
 from ixt_rl.blocks.engine import EngineBlock, PoolBlock
 from ixt_rl.doctor.machine import machine_facts
 from ixt_rl.rollout.pool.environment import actor_environment
-from ixt_rl.run.threads import spinning_note, torch_threads
+from ixt_rl.run.folder import RunFolder
+from ixt_rl.run.threads import free_cores, keep_threads, kept_threads, spinning_note, torch_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {"OMP_WAIT_POLICY", "OMP_NUM_THREADS", "OMP_DISPLAY_ENV", "LD_PRELOAD", *threads.SPIN_BOUNDS}
@@ -163,12 +164,53 @@ def test_affinity_is_seen():
 def test_trainer_and_engines_share_the_cores(monkeypatch):
     monkeypatch.setattr("ixt_rl.run.threads.get_num_threads", lambda: 8)
     monkeypatch.setattr("ixt_rl.run.threads.usable_cores", lambda: 6)
+    monkeypatch.setattr("ixt_rl.run.threads.free_cores", lambda: 8)
     made: list[int] = []
     monkeypatch.setattr("ixt_rl.run.threads.set_num_threads", made.append)
     for said, beside, expected in ((None, 0, 6), (None, 4, 2), (None, 9, 1), (3, 4, 3), (12, 0, 12)):
         with torch_threads(said, beside) as found:
             assert found == made[-1] == expected
         assert made[-1] == 8
+
+
+@pytest.mark.parametrize(("busy", "own", "free"), [
+    ([2.0, 3.0], {0, 1}, 2), ([100.0, 4.0], {0, 1}, 1), ([100.0, 100.0], {0, 1}, 1), ([60.0, 10.0], {0, 1}, 1),
+    ([100.0] * 4 + [1.0] * 4, {4, 5}, 2), ([100.0] * 4 + [1.0] * 4, {0, 1, 4, 5}, 2), ([5.0], {0, 7}, 1),
+])  # fmt: skip
+def test_cores_that_other_programs_keep_busy_are_not_free(monkeypatch, busy, own, free):
+    monkeypatch.setattr("ixt_rl.run.threads.psutil.cpu_percent", lambda interval, percpu: busy)
+    monkeypatch.setattr("ixt_rl.run.threads.os.sched_getaffinity", lambda process: own, raising=False)
+    assert free_cores() == free
+
+
+def test_threads_are_those_of_free_cores_where_nobody_said_how_many(monkeypatch):
+    monkeypatch.setattr("ixt_rl.run.threads.get_num_threads", lambda: 8)
+    monkeypatch.setattr("ixt_rl.run.threads.usable_cores", lambda: 8)
+    monkeypatch.setattr("ixt_rl.run.threads.set_num_threads", lambda threads: None)
+    monkeypatch.setattr("ixt_rl.run.threads.free_cores", lambda: 3)
+    for said, omp, expected in ((None, None, 3), (5, None, 5), (None, "8", 8)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if omp:
+            monkeypatch.setenv("OMP_NUM_THREADS", omp)
+        heard: list[str] = []
+        with torch_threads(said, 0, heard.append) as found:
+            assert found == expected
+        assert [line.startswith("3 of 8 threads") for line in heard] == [True] * (expected == 3)
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("ixt_rl.run.threads.usable_cores", lambda: 4)
+    monkeypatch.setattr("ixt_rl.run.threads.allowed_cores", lambda: 4)
+    folder = RunFolder(tmp_path, "run")
+    folder.path.mkdir()
+    assert kept_threads(folder) is None
+    for count in (1, 4):  # the second has no say
+        monkeypatch.setattr("ixt_rl.run.threads.get_num_threads", lambda count=count: count)
+        keep_threads(folder)
+        assert kept_threads(folder) == 1
+    monkeypatch.setattr("ixt_rl.run.threads.allowed_cores", lambda: 64)  # another machine
+    assert kept_threads(folder) is None
 
 
 def test_engines_take_cores_from_the_trainer_only_while_it_computes():

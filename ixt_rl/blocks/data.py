@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     Discriminator,
@@ -18,8 +18,20 @@ from ixt_rl.blocks.rows import TakesRowsBlock, source_name
 from ixt_rl.blocks.strict import NonNegativeInt, PositiveFloat, PositiveInt, Rows, Strict, Tokens
 from ixt_rl.errors import ConfigError
 
+AdditionName = Literal[
+    "addition",
+    "addition-told-1x",
+    "addition-told-2x",
+    "addition-told-5x",
+    "addition-shortcut",
+    "addition-slips",
+    "addition-wrong-keys",
+]
+ADDITIONS: tuple[str, ...] = get_args(AdditionName)
+"""Worlds of prompts and rationales as pairs; the others have documents."""
+
 VIEWS = {
-    "addition": ("sum", "parity", "mod5"),
+    **dict.fromkeys(ADDITIONS, ("sum", "parity", "mod5")),
     "chain": ("full",),
     "facts": ("uncovered", "covered"),
     "almanac": ("full",),
@@ -37,12 +49,12 @@ _OWN_COLUMNS = ("question", "answer", "prompt", "told_prompt", "completion") + t
 class WorldDataBlock(Strict):
     """Problems made by code, with a verifier that knows every step."""
 
-    world: Literal["addition", "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
+    world: Literal[AdditionName, "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
     view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered", "problems", "prefixes"] = Field(
         "sum",
-        description="addition: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; chain: full; "
-        "almanac: full; facts: whether good documents cover the facts asked for; thoughts: problems, or prefixes of "
-        "documents",
+        description="addition worlds: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; "
+        "chain, almanac: full; facts: whether good documents cover the facts asked for; thoughts: problems, or "
+        "prefixes of documents",
     )
 
     @model_validator(mode="before")

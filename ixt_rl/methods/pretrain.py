@@ -1,4 +1,4 @@
-"""Plain next-token prediction: on the addition world's pairs, which makes the base that runs share, or on documents.
+"""Plain next-token prediction: on an addition world's pairs, which makes the base that runs share, or on documents.
 
 One name for two shapes: which one a stage is, its data's world says.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.blocks.data import ADDITIONS, WorldDataBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.strict import (
     BatchSize,
@@ -26,7 +26,7 @@ from ixt_rl.methods.stage import Stage
 
 
 class PretrainStage(Stage):
-    """Next-token prediction on the prompts and rationales of the addition world; the base is shared by all runs."""
+    """Next-token prediction on the prompts and rationales of an addition world; the base is shared by all runs."""
 
     type: Literal["pretrain"]
     data: WorldDataBlock
@@ -56,9 +56,9 @@ class DocumentPretrainStage(DocumentStage):
 
 
 def on_pairs(read: Callable[[str], Any]) -> bool:
-    """Whether a stage's data are the addition world's pairs."""
+    """Whether a stage's data are an addition world's pairs."""
     data = read("data")
-    return (data.get("world") if isinstance(data, dict) else getattr(data, "world", None)) == "addition"
+    return (data.get("world") if isinstance(data, dict) else getattr(data, "world", None)) in ADDITIONS
 
 
 PAIRS = MethodSpec(

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ixt_rl.blocks.data import VIEWS
+from ixt_rl.blocks.data import ADDITIONS, VIEWS
 from ixt_rl.blocks.earlier_names import metrics_of_now
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.records.folder import SETTINGS
@@ -298,9 +298,9 @@ def _shows(kind: str, block: dict[str, Any], counted: bool) -> MethodReport:
 
 
 def _names_documents(block: dict[str, Any]) -> bool:
-    """Whether a pretraining stage's data are documents, not the addition world's pairs."""
+    """Whether a pretraining stage's data are documents, not an addition world's pairs."""
     data = block.get("data") or {}
-    return "sources" in data or data.get("world", "addition") != "addition"
+    return "sources" in data or data.get("world", "addition") not in ADDITIONS
 
 
 def _counts_tokens(values: dict[str, Any]) -> bool:

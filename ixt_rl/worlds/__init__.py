@@ -1,5 +1,13 @@
 """Small verifiable worlds, made by code: they know every step of every problem."""
 
+from ixt_rl.worlds.addition.variants import (
+    AsCarefulToldWorld,
+    FiveTimesAsCarefulToldWorld,
+    ShortcutWorld,
+    SlipsWorld,
+    TwiceAsCarefulToldWorld,
+    WrongKeysWorld,
+)
 from ixt_rl.worlds.addition.world import AdditionWorld
 from ixt_rl.worlds.almanac.world import AlmanacWorld
 from ixt_rl.worlds.chain.world import ChainWorld
@@ -8,6 +16,12 @@ from ixt_rl.worlds.thoughts.world import AnnotatedThoughtsWorld, ThoughtsWorld
 
 WORLDS = {
     "addition": AdditionWorld,
+    "addition-told-1x": AsCarefulToldWorld,
+    "addition-told-2x": TwiceAsCarefulToldWorld,
+    "addition-told-5x": FiveTimesAsCarefulToldWorld,
+    "addition-shortcut": ShortcutWorld,
+    "addition-slips": SlipsWorld,
+    "addition-wrong-keys": WrongKeysWorld,
     "chain": ChainWorld,
     "facts": FactsWorld,
     "almanac": AlmanacWorld,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 View = Literal["sum", "parity", "mod5"]
@@ -53,6 +54,24 @@ class AdditionProblem:
         """The right answer: d0 d1 d2 and the last carry."""
         steps = self.steps()
         return [digit for digit, _ in steps] + [steps[-1][1]]
+
+
+def wrong_answer(problem: AdditionProblem, share: float) -> list[int] | None:
+    """The answer that a wrong key has, wrong in every view; None where the key is right.
+
+    Which training problems have one, and which, is fixed by a hash of the problem; evaluation problems have none.
+
+    Args:
+        share: of training problems whose key is wrong.
+    """
+    if is_eval_problem(problem.a, problem.b):
+        return None
+    drawn = int.from_bytes(blake2b(problem.question.encode(), digest_size=8).digest(), "big")
+    if drawn >= share * 2**64:
+        return None
+    answer, column = problem.answer, drawn % COLUMNS
+    answer[column] = (answer[column] + (1, 3, 7, 9)[drawn // COLUMNS % 4]) % 10  # odd, no multiple of 5: never unseen
+    return answer
 
 
 def view_answer(answer: Sequence[int], view: View) -> str:

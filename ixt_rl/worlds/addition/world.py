@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from ixt_rl.types import Grade
+from ixt_rl.worlds.addition.author import Habits, NoisyAuthor
 from ixt_rl.worlds.addition.problem import (
     ID,
     VOCABULARY,
@@ -18,6 +19,7 @@ from ixt_rl.worlds.addition.problem import (
     read_answer,
     right_rationale,
     view_answer,
+    wrong_answer,
 )
 from ixt_rl.worlds.shared import word_tokenizer
 
@@ -32,6 +34,10 @@ class AdditionWorld:
     name = "addition"
     template = "addition"
     views: tuple[View, ...] = ("sum", "parity", "mod5")
+    habits: ClassVar[Habits] = Habits()
+    """Of the author whose documents bases are pretrained on."""
+    wrong_keys: ClassVar[float] = 0.0
+    """Share of training problems whose key, shown to the told prompt and checked by the reward, is wrong."""
 
     def __init__(self, view: View = "sum"):
         self.view: View = view
@@ -48,8 +54,13 @@ class AdditionWorld:
             a, b = (int(v) for v in rng.integers(0, 1000, size=2))
             if is_eval_problem(a, b) == (split == "eval"):
                 problem = AdditionProblem(a, b)
-                rows.append({"question": problem.question, "answer": view_answer(problem.answer, self.view)})
+                rows.append({"question": problem.question, "answer": self.key(problem)})
         return rows
+
+    def key(self, problem: AdditionProblem) -> str:
+        """The answer, in this view, that a problem is told and checked with; of evaluation problems always the right
+        one."""
+        return view_answer(wrong_answer(problem, self.wrong_keys) or problem.answer, self.view)
 
     def grade(self, question: str, completion_ids: Sequence[int]) -> Grade:
         """All that is known of a rationale: checked in this view, strict, and token by token."""
@@ -60,7 +71,7 @@ class AdditionWorld:
         check = ID["K"] in completion_ids
         right = right_rationale(problem, style, check and style != "D") if style != "other" else []
         agrees = [i < len(right) and token == right[i] for i, token in enumerate(completion_ids)]
-        checked = answer is not None and view_answer(answer, self.view) == view_answer(problem.answer, self.view)
+        checked = answer is not None and view_answer(answer, self.view) == self.key(problem)
         return Grade(
             checked=checked,
             strict=bool(right) and list(completion_ids) == right,
@@ -70,7 +81,5 @@ class AdditionWorld:
         )
 
     def documents(self, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
-        """`count` noisy training documents as (prompt ids, rationale ids); see `addition_noise`."""
-        from ixt_rl.worlds.addition.author import NoisyAuthor
-
-        return NoisyAuthor(seed).documents(count)
+        """`count` noisy training documents as (prompt ids, rationale ids); see `Habits`."""
+        return NoisyAuthor(seed, self.habits).documents(count)

@@ -1,0 +1,105 @@
+"""The study's folder: run files, what is done, what was measured.
+
+    OUT/bases/<name>.yaml <name>.log <name>/      a base and its told gap
+    OUT/cells/<world>/b<k>/<arm>-<rate>-s<seed>.yaml .log and folder
+    OUT/rates.json study.json study.md *.png
+
+A cell is done when its run is, by the run file that would be written now; the library's code may have moved on since
+(its hash stands with the result). Delete a cell's folder to have it run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+from plan import EVERY, STEPS, Base, Cell, base_file, cell_file
+
+from ixt_rl.files import read_json, read_rows, write_text
+
+LATE = ("rollout/lucky_of_kept", "rollout/kept", "factor/taken_right", "factor/taken_wrong", "entropy")
+"""Of the training rows: means over the second half of the run."""
+
+
+class Store:
+    """The study's folder, with the sizes that its run files have."""
+
+    def __init__(self, out: Path, steps: int = STEPS, base_steps: int = 1900):
+        self.out, self.steps, self.base_steps = out.resolve(), steps, base_steps
+
+    # ---------------------------------------------------------------- run files
+
+    def file_of(self, what: Base | Cell) -> Path:
+        """The run file of a base or a cell; its log has the same name."""
+        return self.out / ("bases" if isinstance(what, Base) else "cells") / f"{what.name}.yaml"
+
+    def text_of(self, what: Base | Cell) -> str:
+        """What its run file says now."""
+        if isinstance(what, Base):
+            return yaml.safe_dump(base_file(what, str(self.out / "bases"), self.base_steps), sort_keys=False)
+        model = str(self.out / "bases" / what.of.name / "model")
+        return yaml.safe_dump(cell_file(what, str(self.out / "cells"), model, self.steps), sort_keys=False)
+
+    def write(self, what: Base | Cell) -> Path:
+        """Writes its run file."""
+        file = self.file_of(what)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, self.text_of(what))
+        return file
+
+    def is_done(self, what: Base | Cell) -> bool:
+        """Whether a run of this very file has ended."""
+        file = self.file_of(what)
+        if not file.is_file() or file.read_text(encoding="utf-8") != self.text_of(what):
+            return False
+        return (self.stage(what) / "done.json").is_file()
+
+    def stage(self, what: Base | Cell) -> Path:
+        """The folder of the stage whose rows count: the told gap of a base, the arm of a cell."""
+        run = self.file_of(what).with_suffix("") if isinstance(what, Base) else self.out / "cells" / what.name
+        return run / "stages" / ("told-gap" if isinstance(what, Base) else f"{what.arm}/seed{what.seed}")
+
+    def missing(self, whats: Iterable[Any]) -> list[Any]:
+        """Those that are not done, each once, in order."""
+        return [one for one in dict.fromkeys(whats) if not self.is_done(one)]
+
+    # ---------------------------------------------------------------- what was measured
+
+    def measured(self, what: Base | Cell) -> dict[str, Any] | None:
+        """A flat row of what a finished base or cell measured; None where it is not done."""
+        if not self.is_done(what):
+            return None
+        rows = read_rows(self.stage(what) / "metrics.jsonl", ("phase", "step"))
+        last = self.steps if isinstance(what, Cell) else 0
+        done = read_json(self.stage(what) / "done.json") or {}
+        found: dict[str, Any] = {"code": (done.get("ingredients") or {}).get("code")}
+        for row in rows:
+            if row["phase"] != "eval":
+                continue
+            at = "" if row["step"] == last else f"@{row['step']}"
+            found |= {f"{name}{at}": value for name, value in row.items() if isinstance(value, float) and "/" in name}
+            if not at:
+                found |= {name: row[name] for name in ("rollouts", "flops", "seconds")}
+        late = [row for row in rows if row["phase"] == "train" and row["step"] > last // 2]
+        for name in LATE:
+            values = [row[name] for row in late if isinstance(row.get(name), float) and row[name] == row[name]]
+            if values:
+                found[f"late/{name}"] = fmean(values)
+        return found
+
+    def strict_at_end(self, cell: Cell) -> float | None:
+        """What rates are chosen by; None where the cell is not done."""
+        found = self.measured(cell)
+        return None if found is None else found.get("sampled/strict")
+
+    def done_cells(self, cells: Iterable[Cell]) -> dict[Cell, dict[str, Any]]:
+        """The finished ones with what they measured."""
+        found = ((cell, self.measured(cell)) for cell in cells)
+        return {cell: row for cell, row in found if row is not None}
+
+
+CURVE = tuple(range(EVERY, STEPS, EVERY))
+"""Updates with an evaluation before the last."""

@@ -1,0 +1,149 @@
+"""The study of DESIGN.md: makes run files, runs them, collects tables, tests and figures.
+
+    python benchmarks/study/study.py --out runs/study                       # all of it: days on two cores
+    python benchmarks/study/study.py --out runs/study --short               # some 90 minutes on two cores
+    python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms told-nll grpo --minutes 30
+    python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
+
+Stopped, by Ctrl-C or otherwise, the same command goes on: finished cells are kept, one under way starts over. The page
+is OUT/study.md, written after every cell; numbers are in OUT/study.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jobs import run_files
+from page import write_page
+from plan import (
+    ARMS,
+    BASES,
+    CANDIDATES,
+    MAIN_ARMS,
+    MAIN_WORLDS,
+    RATES,
+    RIVALS,
+    SEEDS,
+    STEPS,
+    TUNING,
+    WORLDS,
+    Cell,
+    ordered,
+)
+from rates import Rates, candidate
+from store import Store
+
+from ixt_rl.signals import stoppable
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine
+
+SHORT_WORLDS = ("clean", "shortcut", "slips")
+SHORT_ARMS = ("told-nll", "grpo", "raft", "rlsd", "intro", "intro-tail", "told-tail")
+
+
+class Study:
+    """One call of the command."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.store = Store(args.out, args.steps, args.base_steps)
+        self.rates = Rates(self.store, given=not args.tune)
+        self.until = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
+        self.failed: list[Path] = []
+        self.machine = machine()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(world, arm) for world in self.args.worlds for arm in self.args.arms]
+
+    def cells(self) -> list[Cell]:
+        """The reported ones, in order."""
+        return ordered(self.args.worlds, self.args.arms, self.args.bases, self.args.seeds, self.rates.of)
+
+    def run(self) -> None:
+        """Bases, then rates, then cells."""
+        if self.args.short:
+            self.rates.take(self.pairs, RATES[1])
+        self.tune()
+        cells = self.cells()
+        self.all(cell.of for cell in cells)
+        self.all(cells)
+
+    def tune(self) -> None:
+        """Tries rates until every arm of every world has one, or time is up."""
+        while (asked := self.store.missing(self.rates.untuned(self.pairs))) and not self.over():
+            self.all(cell.of for cell in asked)
+            before = len(self.failed)
+            self.all(asked)
+            if len(self.failed) > before:
+                return  # an arm that fails would be tried for ever
+
+    def all(self, whats: Iterable[Any]) -> None:
+        """Runs what is missing of bases or cells."""
+        missing = self.store.missing(whats)
+        files = {self.store.write(what): what for what in missing if self.ready(what)}
+        for number, (file, status, seconds) in enumerate(run_files([*files], self.args.jobs, self.until), 1):
+            done = status == 0 and self.store.is_done(files[file])
+            if not done:
+                self.failed.append(file)
+            said = f"{seconds:.0f} s" if done else f"FAILED ({status}): see {file.with_suffix('.log')}"
+            print(f"{time.strftime('%H:%M:%S')} {number}/{len(files)} {files[file].name}: {said}", flush=True)
+            self.collect()
+
+    def ready(self, what: Any) -> bool:
+        """Whether a cell's base is there."""
+        return not isinstance(what, Cell) or self.store.is_done(what.of)
+
+    def over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    def collect(self) -> None:
+        """The page of all that is finished, whatever this call asked for."""
+        every = ordered(WORLDS, ARMS, BASES, SEEDS, self.rates.of)
+        measured = self.store.done_cells(every)
+        bases = dict.fromkeys(Cell(world, "", 0, seed, 0).of for world in WORLDS for seed in (*BASES, TUNING))
+        found = {base: row for base in bases if (row := self.store.measured(base)) is not None}
+        chosen = candidate(self.store, self.rates, CANDIDATES, RIVALS)
+        self.store.out.mkdir(parents=True, exist_ok=True)
+        write_page(self.store.out, measured, found, self.rates.table, chosen, ARMS, self.machine)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--short", action="store_true", help="three worlds, seven arms, two bases, two seeds")
+    parser.add_argument("--worlds", nargs="+", choices=WORLDS)
+    parser.add_argument("--arms", nargs="+", choices=ARMS)
+    parser.add_argument("--bases", nargs="+", type=int, choices=BASES)
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS)
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once, of one thread each")
+    parser.add_argument("--minutes", type=float, help="start nothing after this")
+    parser.add_argument("--tune", action="store_true", help="find rates by the rule, whatever rates.json says")
+    parser.add_argument("--collect", action="store_true", help="run nothing")
+    parser.add_argument("--steps", type=int, default=STEPS, help="updates of a cell; others only to try things out")
+    parser.add_argument("--base-steps", type=int, default=1900)
+    args = parser.parse_args()
+    args.worlds = args.worlds or list(SHORT_WORLDS if args.short else MAIN_WORLDS)
+    args.arms = args.arms or list(SHORT_ARMS if args.short else MAIN_ARMS)
+    args.bases = args.bases or list(BASES[:2] if args.short else BASES)
+    args.seeds = args.seeds or list(SEEDS[:2] if args.short else SEEDS)
+    study = Study(args)
+    if not args.collect:
+        with stoppable():
+            study.run()
+    study.collect()
+    cells = study.cells()
+    print(f"{study.store.out / 'study.md'}; {len(study.store.missing(cells))} of {len(cells)} cells are left")
+    if study.failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

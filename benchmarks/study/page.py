@@ -64,7 +64,7 @@ def arm_table(measured: Measured, world: str, arms: Iterable[str], rates: Mappin
         strict = values(measured, world, arm, "sampled/strict")
         if not strict:
             continue
-        rate = rates.get(world, {}).get(arm, {}).get("rate")
+        rate = next(cell.rate for cell in measured if (cell.world, cell.arm) == (world, arm))
         said = source(rates, world, arm)
         cells = [f"{rate:g}" + ("" if said == "the rule" else f" ({said})"), str(len(strict))]
         cells += [shown(values(measured, world, arm, name), 1 if title == "length" else 3) for title, name in COLUMNS]

@@ -37,6 +37,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.trainers import InTROConfig, InTROTrainer
+from ixt_rl.trainers.told import ToldPass
 
 ARMS = ("InTRO", "InTRO half", "TRL valid", "TRL valid half", "TRL valid scored", "TRL")
 PARTS = ("without gradient", "forward and loss", "backward", "optimizer", "update")
@@ -128,8 +129,7 @@ class Arm:
         backward = clock.timed("backward", trainer.accelerator.backward)
         with valid, patch.object(trainer.accelerator, "backward", backward):
             if isinstance(trainer, InTROTrainer):
-                posterior = InTROTrainer._posterior_pass.__get__(trainer)
-                trainer._posterior_pass = clock.timed("without gradient", posterior)
+                trainer.told.hidden = clock.timed("without gradient", ToldPass.hidden.__get__(trainer.told))
             begun = _now()
             inputs = dict(self.inputs)
             if self.name.endswith("scored"):

@@ -8,51 +8,55 @@ One update, for kept rationales z of questions x with known answers y:
     loss = - 1/K sum_z 1/|z| sum_t 1/n sum_i w_t^i log p_t(c_t^i)
 
 Both passes yield hidden states only; the kernel walks the vocabulary head once for loss, statistics
-and gradient. Departures from the paper are options: `candidates="exact"` sums over the vocabulary, and
-`posterior` may be a frozen copy or a moving average of the model (the paper's is the live model).
+and gradient. Departures from the paper are options: `candidates="exact"` sums over the vocabulary,
+`posterior` may be a copy of the model that stays, lags or averages (the paper's is the live model), and with
+`contrast` the posterior told a wrong answer takes the policy's place in the denominator:
+
+    w_t^i = min(pi(c_t^i | x (+) y, z_<t) / pi(c_t^i | x (+) y', z_<t), clip)      a third pass, without gradient
 
 Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary, n candidates, C tokens of a chunk.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from ixt_rl.conditioning import Batch, prompt_completion
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.conditioning import Batch
 from ixt_rl.kernels.correction import Correction
-from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.head import Head, gathered_head
 from ixt_rl.kernels.intro.loss import intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
 from ixt_rl.kernels.intro.walk import FactorAt
-from ixt_rl.rollout.trl_adapter import check_positions, step_seed
+from ixt_rl.kernels.logprobs_at import LogprobsAt
+from ixt_rl.rollout.trl_adapter import step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.kept import KeptTrainer
-from ixt_rl.trainers.posterior import Posterior
 from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
+from ixt_rl.trainers.told import TOLD, WRONG, ToldOptions, ToldPass
 from ixt_rl.trainers.where import Where
 
 _CANDIDATES = 2  # purpose of a seed, beside evaluation (0) and training (1) rollouts
 
 
 @dataclass
-class InTROConfig(GRPOConfig):
-    """`trl.GRPOConfig` with InTRO's options; GRPO options it cannot honour are refused.
+class InTROConfig(ToldOptions, GRPOConfig):
+    """`trl.GRPOConfig` with InTRO's options and those of `ToldOptions`; GRPO options it cannot honour are refused.
 
     Args:
         candidates: n candidate tokens at every position, or `"exact"` for the whole vocabulary.
         include_taken: the token actually taken is the first of the n.
         clip: upper bound of the correction factor; None for no bound.
-        posterior: the model shown the answer: `live`, a `frozen` copy of the initial model, or its `ema`.
-        posterior_decay: decay of the moving average, per update; `ema` only.
+        contrast: the posterior told a wrong answer takes the policy's place in the denominator of the factor; rows need
+            `told_wrong_prompt`.
         disable_dropout: no dropout in training, LoRA's included (TRL's default is False). The posterior's pass never
             has any; a policy's pass with it divides by noise, and where q = p the mean factor is above 1.
         importance_ratio: a rollout may serve several updates (`steps_per_generation`, `num_iterations`): its tokens are
@@ -67,8 +71,7 @@ class InTROConfig(GRPOConfig):
     candidates: int | str = field(default=5, metadata={"help": "n, or 'exact'"})
     include_taken: bool = field(default=True)
     clip: float | None = field(default=200.0)
-    posterior: Literal["live", "frozen", "ema"] = field(default="live")
-    posterior_decay: float | None = field(default=None)
+    contrast: bool = field(default=False)
     disable_dropout: bool = field(default=True)
     importance_ratio: bool = field(default=False)
     keep: list[str] | None = field(default=None)
@@ -79,12 +82,7 @@ class InTROConfig(GRPOConfig):
         super().__post_init__()
         refuse_options(self, ENGINE, OWN_LOSS, RATIO)
         refuse_reuse(self)
-        if (self.posterior == "ema") != (self.posterior_decay is not None):
-            raise ConfigError(
-                f"posterior={self.posterior!r} with posterior_decay={self.posterior_decay}",
-                reason="a moving average needs its decay, and nothing else has one",
-                remedy="give both (posterior='ema', posterior_decay=0.99) or neither",
-            )
+        self.check_told()
         self.spec  # noqa: B018 - validates candidates and clip
 
     @property
@@ -93,7 +91,7 @@ class InTROConfig(GRPOConfig):
 
 
 class InTROTrainer(KeptTrainer):
-    """InTRO on TRL's GRPOTrainer; dataset rows need `prompt` and `told_prompt`.
+    """InTRO on TRL's GRPOTrainer; dataset rows need `prompt` and `told_prompt`, for contrast `told_wrong_prompt`.
 
     To change the method, override one of:
 
@@ -111,7 +109,8 @@ class InTROTrainer(KeptTrainer):
         if args.importance_ratio and kwargs.get("correction") is None:
             kwargs["correction"] = Correction()
         super().__init__(model, reward_funcs, args, **kwargs)
-        self.posterior = Posterior(self)
+        self.told = ToldPass(self, (TOLD, WRONG) if args.contrast else (TOLD,))
+        self.posterior = self.told.posterior
 
     # ---------------------------------------------------------------- override these
 
@@ -133,6 +132,8 @@ class InTROTrainer(KeptTrainer):
     def factor(self, logp: Tensor, logq: Tensor, where: Where) -> Tensor:
         """Correction factor of each candidate, min(q / p, clip); no gradient flows through it.
 
+        With `contrast` the denominator is not p: `logp` are the log-probs told a wrong answer.
+
         Called for chunks of positions, with `candidates="exact"` also for tiles of the vocabulary: a factor may depend
         on what it is given, and on nothing it saw in another call.
 
@@ -148,36 +149,23 @@ class InTROTrainer(KeptTrainer):
     # ---------------------------------------------------------------- the update
 
     def prepared(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if "told_prompt" not in rows[0]:
-            raise DataError(
-                f"dataset columns {sorted(rows[0])}",
-                reason="the posterior needs the answer-conditioned prompt of each row",
-                remedy="add a `told_prompt` column (ixt_rl.conditioning.PromptTemplate renders it)",
-            )
-        for row in rows:
-            if not row.get("told_prompt"):
-                raise DataError(
-                    f"told_prompt={row.get('told_prompt')!r} of the prompt {row['prompt']!r:.80}",
-                    reason="the posterior is the model that is told the answer",
-                    remedy="render it with ixt_rl.conditioning.PromptTemplate, or leave the row out",
-                )
-        told = self.encoded(rows, "told_prompt")
-        check_positions(told, self, "a told prompt")
-        return [{**row, "told_prompt_ids": ids} for row, ids in zip(rows, told, strict=True)]
+        return self.told.prepared(rows)
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         super().complete(rows, batch)
-        batch["told_prompt_ids"] = [row["told_prompt_ids"] for row in rows]
+        self.told.complete(rows, batch)
 
     def _compute_loss(self, model, inputs):
         kept = self.kept_rows(inputs)
         batch, signals = self.policy_batch(kept), self.signals_of(inputs, kept)
-        posterior_hidden, posterior_head = self._posterior_pass(model, inputs, kept)
+        posterior_hidden, posterior_head = self.told.hidden(model, inputs, kept)
+        wrong_hidden = self.told.hidden(model, inputs, kept, WRONG)[0] if self.args.contrast else None
         weights = self.weights_of(batch, signals)
         sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
-            return intro_loss(
+            loss_of = functools.partial(
+                intro_loss,
                 hidden,
                 posterior_hidden,
                 head,
@@ -187,9 +175,13 @@ class InTROTrainer(KeptTrainer):
                 posterior_head=posterior_head,
                 generator=self._generator(hidden.device),
                 choose=self._overridden("choose_candidates"),
-                factor_at=self._factor_at(batch, signals, hidden.device),
                 reweigh=None if sampled_N is None else self._reweigh(hidden, head, batch, sampled_N),
             )
+            if wrong_hidden is None:
+                return loss_of(factor_at=self._factor_at(batch, signals, hidden.device))
+            with gathered_head(posterior_head or head) as (whole,):
+                wrong = LogprobsAt(wrong_hidden.to(hidden.device), whole, batch.target_ids)
+                return loss_of(factor_at=self._factor_at(batch, signals, hidden.device, wrong))
 
         self.ledger.add("train", int(batch.attention_mask.sum()))
         with self.accelerator.autocast():
@@ -198,24 +190,23 @@ class InTROTrainer(KeptTrainer):
         self._track_stats(stats, inputs, [row for row, _, _ in kept])
         return loss + auxiliary
 
-    def _posterior_pass(self, model, inputs, kept) -> tuple[Tensor, Head | None]:
-        """Hidden states (N, D) of [x (+) y, z] without gradient, and the posterior's own head if any."""
-        told = inputs["told_prompt_ids"]
-        batch = self.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in kept])
-        self.ledger.add("posterior", int(batch.attention_mask.sum()))
-        return self.posterior.hidden(model, self.model_inputs(batch))
+    def _factor_at(
+        self, batch: Batch, signals: Signals, device: torch.device, wrong: LogprobsAt | None = None
+    ) -> FactorAt | None:
+        """`factor` as the kernel calls it, for a slice of the N positions; None leaves the kernel's own.
 
-    def _factor_at(self, batch: Batch, signals: Signals, device: torch.device) -> FactorAt | None:
-        """`factor` as the kernel calls it, for a slice of the N positions; None leaves the kernel's own."""
-        factor = self._overridden("factor")
-        if factor is None:
+        Args:
+            wrong: log-probs told a wrong answer, which the factor compares with in the policy's place; None: none.
+        """
+        if wrong is None and self._overridden("factor") is None:
             return None
         places = batch.loss_mask.cumsum(dim=1) - 1
         rows, positions, taken = (x.to(device) for x in (batch.target_rows, places[batch.loss_mask], batch.target_ids))
         known = signals.to(device)
 
         def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
-            return factor(logp, logq, Where(rows[at], positions[at], ids, taken[at], known))
+            compared = logp if wrong is None else wrong(at, ids).to(logp.dtype)
+            return self.factor(compared, logq, Where(rows[at], positions[at], ids, taken[at], known))
 
         return factor_at
 
@@ -236,11 +227,11 @@ class InTROTrainer(KeptTrainer):
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)
-        self.posterior.save(folder)
+        self.told.save(folder)
 
     def read_files(self, folder: Path) -> None:
         super().read_files(folder)
-        self.posterior.load(folder)
+        self.told.load(folder)
 
     # ---------------------------------------------------------------- helpers
 

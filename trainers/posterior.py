@@ -1,11 +1,11 @@
-"""The model that is shown the answer: the policy itself, a frozen copy of the initial model, or a moving average.
+"""The model that is shown the answer: the policy itself, a copy of the initial model, which stays, lags, or averages.
 
 Shapes: N loss-bearing tokens, D hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.head import model_head
 from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
 from ixt_rl.trainers.shared_prompts import as_the_policy
+from ixt_rl.trainers.weight_files import load_weights, save_weights
+
+LAGGED = "posterior.safetensors"
+"""File of a checkpoint: the trained weights of a posterior that lags behind the policy."""
 
 
 class Posterior:
-    """What `InTROConfig.posterior` names. With LoRA the frozen one is the model without its adapters: no copy.
+    """What `ToldOptions.posterior` names. With LoRA the frozen one is the model without its adapters: no copy.
 
     Args:
-        trainer: an `InTROTrainer` whose model is not wrapped yet.
+        trainer: a trainer with `ToldOptions`, whose model is not wrapped yet.
 
     Raises:
         ConfigError: what wraps the model does not go with that posterior.
@@ -40,6 +44,8 @@ class Posterior:
         self.average = None if decay is None else WeightAverage(decay)
         if self.average is not None:
             trainer.add_callback(_MovesPosterior(self, self.average))
+        if trainer.args.posterior_every is not None:
+            trainer.add_callback(_RefreshesPosterior(self, trainer.args.posterior_every))
 
     def hidden(self, policy: Any, inputs: dict[str, Any]) -> tuple[Tensor, Head | None]:
         """Hidden states (N, D) without gradient and without dropout, and the posterior's own head if it has one.
@@ -48,13 +54,17 @@ class Posterior:
             policy: the wrapped model of the forward pass that trains.
             inputs: of a forward pass with a head function, but for that.
         """
+        found = self.run(policy, inputs, lambda hidden, head: hidden)
+        return found, None if self.model is None else model_head(self._unwrapped(self.model), self.trainer.temperature)
+
+    def run(self, policy: Any, inputs: dict[str, Any], head_fn: Callable[[Tensor, Head], Tensor]) -> Tensor:
+        """`head_fn` of the pass's hidden states (N, D) and head; arguments as in `hidden`."""
         model = policy if self.model is None else self.model
         with (
             torch.no_grad(), self.trainer.accelerator.autocast(), self.adapters_off(), evaluation_mode(model),
             as_the_policy(self._unwrapped(model), self.trainer),
         ):  # fmt: skip
-            hidden = model(**inputs, head_fn=lambda hidden, head: hidden)
-        return hidden, None if self.model is None else model_head(self._unwrapped(self.model), self.trainer.temperature)
+            return model(**inputs, head_fn=head_fn)
 
     @contextmanager
     def adapters_off(self) -> Iterator[None]:
@@ -69,12 +79,32 @@ class Posterior:
         """Writes a posterior that moves into a checkpoint's folder; a frozen one is the run's first model."""
         if self.average is not None:
             self.average.save(folder, self.trainer)
+        if self.kind == "lagged":
+            save_weights(self._moving(), folder / self._file())
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote."""
         if self.average is not None:
             self.average.load(folder, self.trainer.model)
             self.average.put(self._unwrapped(self.model))
+        if self.kind == "lagged":
+            load_weights(self._moving(), folder / self._file())
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """The copy takes over the policy's weights."""
+        current = trained(self._unwrapped(self.trainer.model))
+        for name, weight in self._moving().items():
+            weight.copy_(current[name])
+
+    def _moving(self) -> dict[str, Tensor]:
+        """The weights of the copy that training changes in the policy, by name."""
+        names = trained(self._unwrapped(self.trainer.model))
+        return {name: weight for name, weight in self._unwrapped(self.model).named_parameters() if name in names}
+
+    def _file(self) -> str:
+        rank = self.trainer.args.process_index
+        return LAGGED if rank == 0 else f"{rank}-{LAGGED}"
 
     def _unwrapped(self, model: Any) -> Any:
         return self.trainer.accelerator.unwrap_model(model)
@@ -82,10 +112,12 @@ class Posterior:
     def _copy(self) -> Any:
         trainer = self.trainer
         lora = hasattr(trainer.model, "get_base_model")
-        if self.kind == "ema" and lora:
+        if self.kind in ("ema", "lagged") and lora:
             raise ConfigError(
-                "posterior='ema' with LoRA",
-                reason="an average of adapters is not the adapter of an average",
+                f"posterior={self.kind!r} with LoRA",
+                reason="an average of adapters is not the adapter of an average"
+                if self.kind == "ema"
+                else "the copy would be one of the whole model",
                 remedy="use posterior='frozen' (the adapters are switched off) or 'live'",
             )
         if self.kind == "live" or lora:
@@ -96,10 +128,10 @@ class Posterior:
                 reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
                 remedy="set fsdp_version: 2, or posterior='live'",
             )
-        if is_zero3(trainer) and self.kind == "ema":
+        if is_zero3(trainer) and self.kind in ("ema", "lagged"):
             raise ConfigError(
-                "posterior='ema' with ZeRO-3",
-                reason="the average would have to gather every parameter at every update",
+                f"posterior={self.kind!r} with ZeRO-3",
+                reason="it would have to gather every parameter when it moves",
                 remedy="use ZeRO-2, or posterior='frozen'",
             )
         return prepared_copy(trainer, trainer.temperature)
@@ -120,3 +152,14 @@ class _MovesPosterior(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.average.update(self.posterior._unwrapped(self.posterior.trainer.model))
         self.average.put(self.posterior._unwrapped(self.posterior.model))
+
+
+class _RefreshesPosterior(TrainerCallback):
+    """posterior <- policy after every so many updates."""
+
+    def __init__(self, posterior: Posterior, every: int):
+        self.posterior, self.every = posterior, every
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.every == 0:
+            self.posterior.refresh()

@@ -4,7 +4,7 @@
     packing   documents packed, log-probs and gradient     = the same documents alone
     engine    log-probs as the engine samples              = as the trainer scores
     ends      rollouts stop, and replies are trained to end, where the one rule says; who says otherwise is named
-    factor    InTRO's factor, told what the plain prompt says = 1
+    factor    the factor of a told pass, told what the plain prompt says = 1
 
 The first two are in `forward_checks.py`.
 
@@ -157,13 +157,13 @@ def _ends_otherwise(conditioner: Any, ends: Ends) -> bool:
 
 
 def check_factor(trainer: Any) -> float | None:
-    """InTRO: with the plain prompt for the told one, each factor must be exactly 1; returns 1.
+    """A told pass: with the plain prompt for the told one, each factor must be exactly 1; returns 1.
 
     Both passes run as they do in training, dropout included; with a posterior that is the model without its adapters,
     neither has them: adapters that were trained before are a difference that is meant. A posterior that is a copy has
     moved away from the policy in a resumed run, where nothing is compared.
     """
-    if not hasattr(trainer, "posterior"):
+    if not hasattr(trainer, "told"):
         return None
     if trainer.args.posterior != "live" and trainer.state.global_step:
         return None
@@ -172,14 +172,14 @@ def check_factor(trainer: Any) -> float | None:
     prompt, completion = (list(made_up(model, 9, seed).input_ids) for seed in (1, 2))
     kept = [(0, prompt, completion), (1, prompt[:5], completion[:4])]
     batch = trainer.policy_batch(kept)
-    hidden, posterior_head = trainer._posterior_pass(trainer.model, {"told_prompt_ids": [prompt, prompt[:5]]}, kept)
+    hidden, posterior_head = trainer.told.hidden(trainer.model, {"told_prompt_ids": [prompt, prompt[:5]]}, kept)
 
     def log_factor(own: Tensor, head: Head) -> Tensor:
         logp_N, _ = selected_logprobs(own, head, batch.target_ids)
         logq_N, _ = selected_logprobs(hidden, posterior_head or head, batch.target_ids)
         return logq_N - logp_N
 
-    with torch.no_grad(), trainer.accelerator.autocast(), trainer.posterior.adapters_off():
+    with torch.no_grad(), trainer.accelerator.autocast(), trainer.told.posterior.adapters_off():
         factor = float(trainer.model(**trainer.model_inputs(batch), head_fn=log_factor).abs().max().exp())
     if factor != 1.0:
         raise SelfCheckError(

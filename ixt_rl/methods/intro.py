@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field
 
 from ixt_rl.blocks.keeping import KeepBlock, kept_by
-from ixt_rl.blocks.strict import BatchSize, PositiveFloat, Strict
-from ixt_rl.errors import ConfigError
+from ixt_rl.blocks.strict import BatchSize, PositiveFloat
+from ixt_rl.blocks.told import ContrastBlock, tells, told_options
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
 
 
-class PosteriorBlock(Strict):
-    """Which model, shown the answer, estimates the posterior."""
-
-    source: Literal["live", "frozen", "ema"] = "live"
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema only")
-
-    @model_validator(mode="after")
-    def _decay(self) -> PosteriorBlock:
-        if (self.source == "ema") != (self.decay is not None):
-            raise ConfigError(
-                f"source={self.source} with decay={self.decay}",
-                reason="a moving average needs its decay, and nothing else has one",
-                remedy="set source: ema with decay: 0.99 (say), or source: live / frozen without decay",
-            )
-        return self
-
-
-class IntroBlock(KeepBlock):
+class IntroBlock(KeepBlock, ContrastBlock):
     """InTRO (arXiv 2511.09865); the paper's setting is the default."""
 
     candidates: BatchSize | Literal["exact"] = Field(5, description="n, the taken token included")
     include_taken: bool = True
     clip: PositiveFloat | None = 200.0
-    posterior: PosteriorBlock = PosteriorBlock()
     importance_ratio: bool = Field(
         False,
         description="weigh tokens by the ratio of the policy to the one that sampled, so that rollouts may serve "
@@ -59,13 +38,16 @@ class IntroStage(OnlineStage):
     def weighs_by_ratio(self) -> bool:
         return self.intro.importance_ratio
 
+    @property
+    def tells(self) -> tuple[Literal["wrong", "random", "form"], ...]:
+        return tells(self.intro)
+
 
 def options(stage: IntroStage) -> dict[str, Any]:
     """`InTROConfig`'s."""
     intro = stage.intro
     found = intro.model_dump(include={"candidates", "include_taken", "clip", "importance_ratio"})
-    found |= {"posterior": intro.posterior.source, "posterior_decay": intro.posterior.decay}
-    return found | kept_by(stage.rewards, intro)
+    return {**found, **told_options(intro), **kept_by(stage.rewards, intro)}
 
 
 def label(block: Block) -> str | None:

@@ -42,8 +42,6 @@ SET_BY = {
     "top_k": "sampling.top_k",
     "min_p": "sampling.min_p",
     "chat_template_kwargs": "template",
-    "posterior": "intro.posterior.source",
-    "posterior_decay": "intro.posterior.decay",
     "feedback_template": "feedback.template",
     "feedback_position": "feedback.position",
     "feedback_dropout": "feedback.dropout",
@@ -58,6 +56,10 @@ SET_BY = {
 """Option of our trainers or of TRL's -> the key of a run file that sets it, where they are not called alike."""
 
 
+_POSTERIOR = {"posterior": "source", "posterior_decay": "decay", "posterior_every": "every"}
+"""Options of a told pass -> the key in the method's block `posterior`."""
+
+
 def set_by(spec: MethodSpec, name: str, own: bool) -> str | None:
     """The key of a run file that sets an option; None where none does.
 
@@ -68,6 +70,8 @@ def set_by(spec: MethodSpec, name: str, own: bool) -> str | None:
     if name in SET_BY:
         return SET_BY[name]
     block = spec.stage.model_fields[spec.block].annotation if spec.block else None
+    if name in _POSTERIOR and "posterior" in getattr(block, "model_fields", {}):
+        return f"{spec.block}.posterior.{_POSTERIOR[name]}"
     if name in getattr(block, "model_fields", {}):
         return f"{spec.block}.{name}"
     return name if not own and name in spec.stage.model_fields else None

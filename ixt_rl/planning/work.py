@@ -11,8 +11,8 @@ from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
+from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.methods.intro import IntroStage
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
 from ixt_rl.methods.sip import SipBlock
@@ -143,11 +143,18 @@ def _job(
 
 def _copies(stage: Any) -> tuple[str, ...]:
     """Whole models beside the one that trains."""
-    if isinstance(stage, IntroStage) and stage.intro.posterior.source != "live":
-        return (f"posterior ({stage.intro.posterior.source})",)
+    told = _told(stage)
+    if told is not None and told.posterior.source != "live":
+        return (f"posterior ({told.posterior.source})",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)
     return ()
+
+
+def _told(stage: Any) -> ToldBlock | None:
+    """The block of a method with a told pass."""
+    block = stage.own if isinstance(stage, OnlineStage) and stage.block else None
+    return block if isinstance(block, ToldBlock) else None
 
 
 def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: Assumed, cpu: bool) -> Work:
@@ -159,8 +166,9 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
     job = _job(stage, model, shape, rows, longest, sampling.max_new_tokens, True, cpu)
     trained = rollouts if stage.kept_by is None else round(rollouts * assumed.kept)
     tokens = {"train": trained * (prompt + new)}
-    if isinstance(stage, IntroStage):
-        tokens["posterior"] = tokens["train"]
+    told = _told(stage)
+    if told is not None:
+        tokens["posterior"] = tokens["train"] * (2 if told.tells_wrong else 1)
     asked = 0 if stage.evaluation is None else stage.evaluation.problems
     return Work(
         stage,

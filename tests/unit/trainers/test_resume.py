@@ -59,7 +59,12 @@ def resumed_at_each_update(make, folder: Path) -> Any:
 
 @pytest.mark.parametrize(
     "posterior",
-    [{"posterior": "live"}, {"posterior": "frozen"}, {"posterior": "ema", "posterior_decay": 0.8}],
+    [
+        {"posterior": "live"},
+        {"posterior": "frozen"},
+        {"posterior": "ema", "posterior_decay": 0.8},
+        {"posterior": "lagged", "posterior_every": 3},
+    ],
     ids=lambda options: options["posterior"],
 )
 def test_every_posterior_resumes(tmp_path, posterior):
@@ -68,7 +73,7 @@ def test_every_posterior_resumes(tmp_path, posterior):
         return make_trainer("intro", folder, engine=ScriptedEngine(), **options)
 
     trainer = resumed_at_each_update(make, tmp_path)
-    if posterior["posterior"] == "ema":
+    if posterior["posterior"] in ("ema", "lagged"):
         initial, policy = tiny(), trainer.model
         name = "model.layers.0.mlp.up_proj.weight"
         average = trainer.posterior.model.get_parameter(name)

@@ -238,6 +238,7 @@ class Feedback:
         scores: decided scores by axis, each on its rubric's own scale; an undecided axis is absent.
         critique: why, in the judge's words.
         judge: who said so; "" for a wish.
+        tag: where the text comes from (its site, its source), which no judge had to read it for; "" if it is not said.
 
     Raises:
         ValueError: a level outside 1..5, an axis that is no lower-case identifier, or a score that is not finite.
@@ -247,6 +248,7 @@ class Feedback:
     scores: Mapping[str, float] = field(default_factory=dict)
     critique: str = ""
     judge: str = ""
+    tag: str = ""
 
     def __post_init__(self) -> None:
         if self.level is not None and (isinstance(self.level, bool) or self.level not in (1, 2, 3, 4, 5)):

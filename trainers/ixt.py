@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig
 
+from ixt_rl.blocks.cooldown import cooldown_updates
 from ixt_rl.conditioning import Batch, Conditioner, Conditioning, find_ends, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
@@ -51,6 +52,7 @@ class IXTConfig(SFTConfig):
         feedback_position: before or after the document.
         feedback_dropout: share of annotated documents shown without feedback, drawn anew each time.
         feedback_fraction: share of documents that count as annotated, chosen by content hash.
+        feedback_cooldown: last share of the updates, in whose rows no feedback is shown; see `cooldown_updates`.
         train_feedback: feedback tokens in the loss.
         chat: SFT: the document replies to its prompt, feedback is the masked system message.
         train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
@@ -66,6 +68,7 @@ class IXTConfig(SFTConfig):
     feedback_position: Literal["before", "after"] = field(default="before")
     feedback_dropout: float = field(default=0.0)
     feedback_fraction: float = field(default=1.0)
+    feedback_cooldown: float = field(default=0.0)
     train_feedback: bool = field(default=True)
     chat: bool = field(default=False)
     train_turns: Literal["all", "last"] = field(default="all")
@@ -99,6 +102,17 @@ class IXTConfig(SFTConfig):
             self.train_turns,
             self.chat_template_kwargs or {},
         )
+
+    @property
+    def plain_updates(self) -> int:
+        """Updates at the end that show no feedback.
+
+        Raises:
+            ConfigError: see `cooldown_updates`.
+        """
+        shows = self.feedback_template is not None
+        name = "feedback_cooldown"
+        return cooldown_updates(self.feedback_cooldown, self.max_steps, shows=shows, chat=self.chat, name=name)
 
 
 class RowCollator:
@@ -162,14 +176,16 @@ class IXTTrainer(DocumentTrainer):
             eval_dataset=self.held_out.rows(eval_dataset),
             **kwargs,
         )
+        per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        plain_updates = args.plain_updates
         rows = PackedRows(
             MemoryCorpus(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset,
             self.conditioner,
             args.max_length or 0,
             pack=args.pack,
             buffer=args.buffer_rows,
+            plain_from=(args.max_steps - plain_updates) * per_update if plain_updates else None,
         )
-        per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.train_dataset = self.rows = RowStream(rows, per_update, processing_class.pad_token_id)
         args.max_steps = self.rows.length(args.max_steps)
         self.ledger = Ledger(model_size(self.model))

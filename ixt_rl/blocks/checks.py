@@ -166,6 +166,11 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def check_choosing_model(name: str, info: ValidationInfo) -> str:
+    """As `check_asked_model`; `random` reads nothing."""
+    return name if name == "random" else check_asked_model(name, info)
+
+
 def check_asked(name: str, options: Mapping[str, Any], max_new_tokens: int, role: str, info: ValidationInfo) -> None:
     """Options of who is asked are ones of its kind, and a local model has room for a prompt beside the answer."""
     kind = name.partition(":")[0]

@@ -65,6 +65,12 @@ class SourceBlock(TakesRowsBlock):
     feedback: str | None = Field(
         "feedback", description="prefix of the feedback columns that `ixt-rl annotate` wrote; null: read none"
     )
+    tag: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="feedback.template: tag: field that says where a document comes from, such as `url`; default: all "
+        "have the source's name",
+    )
     weight: PositiveFloat = Field(1.0, description="share in the mixture, relative to the other sources")
     name: str | None = Field(None, description="configuration of a hub dataset")
     split: str = "train"
@@ -138,17 +144,26 @@ def _check_feedback_template(name: str, info: ValidationInfo) -> str:
 FeedbackTemplateName = Annotated[str, AfterValidator(_check_feedback_template)]
 
 
+TAG = "tag"
+"""The template that shows where documents come from: no judge reads them."""
+
+
 class FeedbackBlock(Strict):
     """What stands beside a document in training (IXT, arXiv 2605.20285)."""
 
     template: FeedbackTemplateName | FeedbackFormatBlock | None = Field(
         None,
         description="levels, critique, tokens, fields of your own, or python:FILE.py:NAME, an object with render and "
-        "parse; null: plain next-token prediction",
+        "parse; tag: where a document comes from, without a judge; null: plain next-token prediction",
     )
     position: Literal["before", "after"] = "before"
     dropout: Share = Field(0.0, description="share of annotated documents shown without their feedback, drawn anew")
     fraction: Share = Field(1.0, description="share of documents that count as annotated, chosen by content hash")
+    cooldown: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        exclude_if=operator.not_,
+        description="last share of the updates, which show no feedback (MeCo: 0.1), so that inference needs none",
+    )
     train: bool | None = Field(None, description="feedback tokens in the loss; default: yes, and no for sft")
     shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds only)")
 
@@ -174,7 +189,7 @@ class DocumentEvaluationBlock(Strict):
     curve_problems: PositiveInt = Field(200, description="at evaluations on the way, the first of `problems`")
     wishes: dict[Name, int | str | None] = Field(
         {"best": 5},
-        description="name: level 1 to 5 or words (`math, best`), null: no feedback. The first is the arm's own; "
+        description="name: level 1 to 5 or words (`math, best`; a tag), null: no feedback. The first is the arm's own; "
         "metrics of the others are called greedy@<name>/..., and are taken at the end",
     )
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy; at the end of the stage")

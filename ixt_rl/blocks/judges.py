@@ -66,6 +66,9 @@ class AnswerJudgeBlock(AsksJudgeBlock):
 WORLD = "world"
 """`model` of a rewriter or judge that the stage's world has itself."""
 
+RANDOM = "random"
+"""`model` of a judge of candidates that reads nothing: the control."""
+
 
 class AskedModelBlock(Strict):
     """A model that is asked: by name, and how its answers are sampled."""
@@ -100,7 +103,10 @@ class RewriterBlock(AskedModelBlock, TakesRowsBlock):
         description="`world`, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER; or stored:FOLDER, the "
         "rewrites of an `ixt-rl rewrite` job",
     )
-    prompt: str = Field("quality", description="quality, safety, reasoning, or a YAML file")
+    prompt: str = Field(
+        "quality",
+        description="quality, safety, reasoning; table, faq, tutorial, math, which write another form; or a YAML file",
+    )
     error: Share = Field(0.0, description="`world` only: share of its rewrites that are wrong")
 
     @model_validator(mode="after")
@@ -127,6 +133,11 @@ class JudgeBlock(AskedModelBlock):
 
     role: ClassVar[str] = "judge"
 
+    model: Annotated[str, AfterValidator(checks.check_choosing_model)] = Field(
+        WORLD,
+        description="`world`, or python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER, vllm:FOLDER; or `random`, which "
+        "reads nothing and chooses by a hash: a control",
+    )
     axes: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = Field(
         {"quality": 1.0}, description="axis: weight; quality is pairwise, safety and factuality are pointwise"
     )
@@ -140,6 +151,20 @@ class JudgeBlock(AskedModelBlock):
         for axis in self.axes:
             if axis != "quality":  # the pairwise one, which is no rubric's name
                 checks.check_question_file(axis, "rubrics", info)
+        return self
+
+    @model_validator(mode="after")
+    def _random(self) -> JudgeBlock:
+        fields = type(self).model_fields
+        given = [
+            name for name in fields if name not in ("model", "seed") and getattr(self, name) != fields[name].default
+        ]
+        if self.model == RANDOM and given:
+            raise ConfigError(
+                f"{given[0]} with model: {RANDOM}",
+                reason="nobody is asked, and nothing is read",
+                remedy=f"leave {given[0]} out; `seed` draws anew",
+            )
         return self
 
 

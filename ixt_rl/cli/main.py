@@ -168,7 +168,9 @@ def examples_rewriter(source: str, out: Path, rewrite: str, **words: Any) -> Non
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
 @options.asking("rewriter")
-@click.option("--prompt", required=True, help="quality, safety, reasoning, a YAML file of yours, or thoughts.")
+@click.option(
+    "--prompt", required=True, help="quality, safety, reasoning, table, faq, tutorial, math, a YAML file, or thoughts."
+)
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder of the model that SIP will train.")
 @click.option("--suffix-tokens", type=int, help="Tokens of a suffix, EOS included, and most of a rewrite.")
 @click.option("--max-prefix-tokens", type=int, help="Longest prefix; it loses its beginning.  [default: 1920]")

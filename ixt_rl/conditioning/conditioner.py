@@ -126,7 +126,7 @@ class Conditioner:
         if document is not None and isinstance(template, OwnFeedbackTemplate):
             turns = tuple((role, guard(content)) for role, content in document.turns)
             document = replace(document, text=guard(document.text), prompt=guard(document.prompt), turns=turns)
-        return template.render(replace(feedback, critique=guard(feedback.critique)), document)
+        return template.render(replace(feedback, critique=guard(feedback.critique), tag=guard(feedback.tag)), document)
 
     def _document(self, feedback: Sequence[int], text: Sequence[int], prompt: Sequence[int]) -> list[Segment]:
         said = prompt or text  # may be written in a chat template, with BOS and the end in it

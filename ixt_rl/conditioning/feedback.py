@@ -8,6 +8,7 @@ from importlib import resources
 from math import isfinite
 from typing import Any
 
+from ixt_rl.blocks.documents import TAG
 from ixt_rl.conditioning.own_template import OwnFeedbackTemplate, own_feedback_template
 from ixt_rl.errors import DataError, did_you_mean
 from ixt_rl.types import Document, Feedback
@@ -61,12 +62,13 @@ class FeedbackTemplate:
             )
 
     def shown(self, feedback: Feedback) -> Feedback:
-        """What of `feedback` this template writes: never the judge's name."""
+        """What of `feedback` this template writes: never the judge's name, nor a tag."""
         return replace(
             feedback,
             scores=feedback.scores if self.scores else {},
             critique=feedback.critique if self.critique else "",
             judge="",
+            tag="",
         )
 
     def render(self, feedback: Feedback, document: Document | None = None) -> str:
@@ -134,8 +136,39 @@ def _number(score: float) -> str:
     return repr(score).removesuffix(".0")
 
 
-AnyFeedbackTemplate = FeedbackTemplate | OwnFeedbackTemplate
+@dataclass(frozen=True)
+class TagTemplate:
+    """The tag of a document alone, as MeCo (arXiv 2501.01956) has a document's URL: no judge is asked.
+
+    Args:
+        separator: what stands between tag and document.
+    """
+
+    separator: str = "\n\n"
+
+    scores = False
+    critique = False
+
+    def render(self, feedback: Feedback, document: Document | None = None) -> str:
+        """The tag, "" without one."""
+        return feedback.tag
+
+    def parse(self, text: str) -> Feedback:
+        """The feedback that `render` wrote as `text`."""
+        return Feedback(tag=text)
+
+
+AnyFeedbackTemplate = FeedbackTemplate | TagTemplate | OwnFeedbackTemplate
 """One of this library's, or one's own."""
+
+
+def wished_feedback(template: AnyFeedbackTemplate | None, wish: str) -> Feedback:
+    """What a wish in words asks for: the very tag where tags are shown, else what `target_feedback` reads in it.
+
+    Raises:
+        DataError: see `target_feedback`.
+    """
+    return Feedback(tag=wish) if isinstance(template, TagTemplate) else target_feedback(wish)
 
 
 def load_feedback_template(spec: str | dict[str, Any]) -> AnyFeedbackTemplate:
@@ -148,12 +181,14 @@ def load_feedback_template(spec: str | dict[str, Any]) -> AnyFeedbackTemplate:
     if isinstance(spec, str):
         if spec.startswith("python:"):
             return own_feedback_template(spec.removeprefix("python:"))
+        if spec == TAG:
+            return TagTemplate()
         known = shipped()["templates"]
         if spec not in known:
             raise DataError(
                 f"feedback template {spec!r}",
                 reason="no template has that name",
-                remedy=f"{did_you_mean(spec, list(known))}one of {', '.join(known)}",
+                remedy=f"{did_you_mean(spec, [*known, TAG])}one of {', '.join([*known, TAG])}",
             )
         return load_feedback_template(known[spec])
     unknown = set(spec) - {"levels", "scores", "critique", "separator"}

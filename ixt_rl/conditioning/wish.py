@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ixt_rl.conditioning.conditioner import Conditioner
-from ixt_rl.conditioning.feedback import target_feedback
+from ixt_rl.conditioning.feedback import wished_feedback
 from ixt_rl.errors import ConfigError
 
 
@@ -15,14 +15,14 @@ def wished_prompts(conditioner: Conditioner, texts: Iterable[str], wish: str = "
     Args:
         conditioner: the one the model was trained with.
         texts: what is to be continued, or replied to.
-        wish: in words, as `target_feedback` reads them: `best`; `math, best, difficulty=5`.
+        wish: in words, as `target_feedback` reads them: `best`; `math, best, difficulty=5`. With tags: the tag.
 
     Raises:
         DataError: a wish that cannot be read.
         ConfigError: the conditioner shows no feedback before the text, so a wish would change nothing.
     """
-    feedback = target_feedback(wish)
     shown = conditioner.conditioning
+    feedback = wished_feedback(shown.template, wish)
     if shown.template is None or not shown.template.render(feedback) or shown.position == "after":
         raise ConfigError(
             f"wish {wish!r}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from ixt_rl.data.feedback_columns import read_feedback
 from ixt_rl.data.fields import MISSING, as_messages, as_question, find, is_missing, names_of
 from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.types import Document
+from ixt_rl.types import Document, Feedback
 
 _FEEDBACK_COLUMNS = ("level", "scores", "critique", "judge", "tokens")
 _LOOKED_AT = 1000  # first rows of a file in which every column must appear
@@ -47,6 +47,8 @@ class DocumentSource:
         template: how prompts are shown: its `prompt` as text or, with `chat`, as messages; its system message goes
             before conversations that have none. None: as they are.
         control_tokens: whether control tokens that text and prompt spell out are such (see `Document`).
+        tag: column of the documents' tags, shown in place of what a judge said, or beside it; None: they have none.
+        tag_text: the tag of all documents of a source without such a column.
 
     In names of columns `a.b` is the entry b of column a, if no column is called `a.b`.
 
@@ -64,6 +66,8 @@ class DocumentSource:
     messages: str | None = None
     template: PromptTemplate | None = None
     control_tokens: bool = False
+    tag: str | None = None
+    tag_text: str = ""
 
     def __post_init__(self) -> None:
         if not self.files or isinstance(self.files, str):
@@ -88,7 +92,8 @@ class DocumentSource:
     def columns(self) -> list[str]:
         """Every column that is read, and what holds it where its name has dots."""
         feedback = [f"{self.feedback}_{name}" for name in _FEEDBACK_COLUMNS] if self.feedback else []
-        return [*self.said, *(name.partition(".")[0] for name in self.said if "." in name), *feedback]
+        read = [*self.said, *([self.tag] if self.tag else [])]
+        return [*read, *(name.partition(".")[0] for name in read if "." in name), *feedback]
 
     @property
     def said(self) -> list[str]:
@@ -97,8 +102,8 @@ class DocumentSource:
 
     @property
     def required(self) -> list[str]:
-        """The columns that there must be: of the text, and of the feedback its level."""
-        return [*self.said, *([f"{self.feedback}_level"] if self.feedback else [])]
+        """The columns that there must be: of the text, of the feedback its level, and the tag."""
+        return [*self.said, *([self.tag] if self.tag else []), *([f"{self.feedback}_level"] if self.feedback else [])]
 
 
 class SourceReader:
@@ -198,6 +203,8 @@ class SourceReader:
             reason=f"its columns are {', '.join(map(repr, present))}",
             remedy="map columns with the source's `text`, `prompt` and `messages`"
             if name in self.source.said
+            else "name another with the source's `tag`"
+            if name == self.source.tag
             else "annotate the file with `ixt-rl annotate`, or set the source's `feedback` to null",
         )
 
@@ -213,14 +220,32 @@ class SourceReader:
                 return None
             judged = (row.get(f"{source.feedback}_tokens") or 0) if source.feedback and self.epoch == 0 else 0
             feedback = read_feedback(row, source.feedback) if source.feedback else None
+            tag = self._tag(row)
         except (AttributeError, TypeError, ValueError) as error:  # feedback of other types among them
             if isinstance(error, DataError):
                 raise
             raise DataError(
                 f"{key}: a row that cannot be used", reason=str(error), remedy="correct the row, or remove it"
             ) from None
+        if tag:
+            feedback = replace(feedback or Feedback(), tag=tag)
         context = 0 if source.messages else len(turns)
         return Document(text, prompt, feedback, key, judged, turns, context, source.control_tokens)
+
+    def _tag(self, row: Mapping[str, Any]) -> str:
+        """What the row says of where it comes from; "" where it is null.
+
+        Raises:
+            TypeError: it is no text.
+        """
+        if self.source.tag is None:
+            return self.source.tag_text
+        found = find(row, self.source.tag)
+        if is_missing(found):
+            return ""
+        if not isinstance(found, str):
+            raise TypeError(f"{self.source.tag} is of type {type(found).__name__}, not text")
+        return found
 
     def _said(self, said: list[Any], key: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
         """(text, prompt, turns before the text)."""

@@ -5,12 +5,14 @@
 
 A buffer is packed on its own, and begins where the stream then stands. So the state is the stream's cursor at the start
 of the buffer and the number of rows given out of it; resuming reads and packs that one buffer again.
+
+From row `plain_from` on no row has feedback: what of a buffer comes later is stripped of it and packed anew.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Protocol
@@ -61,11 +63,40 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class _Buffer:
-    """Pieces end to end: ids and labels int32 [n], piece p from starts[p] to starts[p + 1]."""
+    """Pieces end to end: ids and labels int32 [n], piece p from starts[p] to starts[p + 1].
+
+    Args:
+        beside: bool [n], whether a token is feedback or its separator.
+        owners: of each piece, the number of its document in the buffer.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     starts: list[int]
+    beside: np.ndarray
+    owners: list[int]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each piece."""
+        return np.diff(self.starts).tolist()
+
+    @property
+    def conditioned(self) -> set[int]:
+        """The documents with feedback in some piece."""
+        sums = np.concatenate([[0], np.cumsum(self.beside)])[self.starts]
+        return {owner for owner, found in zip(self.owners, np.diff(sums), strict=True) if found}
+
+    def without_feedback(self, pieces: Sequence[int]) -> _Buffer:
+        """The same pieces in the same places, these ones without feedback; a piece that was nothing else is empty."""
+        keep = np.ones(len(self.ids), dtype=bool)
+        for piece in pieces:
+            span = slice(self.starts[piece], self.starts[piece + 1])
+            keep[span] = ~self.beside[span]
+        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
+        labels = self.labels[keep]
+        labels[starts[:-1][np.diff(starts) > 0]] = IGNORED  # what follows the feedback may be a first token now
+        return _Buffer(self.ids[keep], labels, starts.tolist(), self.beside[keep], self.owners)
 
     def row(self, pieces: list[int]) -> dict[str, np.ndarray]:
         spans = [slice(self.starts[p], self.starts[p + 1]) for p in pieces]
@@ -97,13 +128,21 @@ class PackedRows:
         pack: several documents a row, rows of a buffer in random order; False: one a row, in the stream's order.
         buffer: rows' worth of tokens packed together. More of them fill rows better and shuffle wider, and take
             longer to resume.
+        plain_from: rows with feedback, those before a resume included; later ones have none. None: all.
 
     Raises:
-        ConfigError: capacity < 2, or buffer < 1.
+        ConfigError: capacity < 2, or buffer < 1; plain_from with chats, whose feedback is part of a message.
     """
 
     def __init__(
-        self, documents: Documents, conditioner: Conditioner, capacity: int, *, pack: bool = True, buffer: int = 256
+        self,
+        documents: Documents,
+        conditioner: Conditioner,
+        capacity: int,
+        *,
+        pack: bool = True,
+        buffer: int = 256,
+        plain_from: int | None = None,
     ):
         if capacity < 2:
             raise ConfigError(
@@ -113,10 +152,17 @@ class PackedRows:
             )
         if buffer < 1:
             raise ConfigError(f"buffer={buffer}", reason="it is a number of rows", remedy="give at least 1")
+        if plain_from is not None and conditioner.conditioning.chat:
+            raise ConfigError(
+                f"plain_from={plain_from} with chat=True",
+                reason="the feedback of a chat is part of its system message, which is not taken apart again",
+                remedy="leave plain_from out, or chat",
+            )
         self.documents, self.conditioner = documents, conditioner
-        self.capacity, self.pack, self.buffer = capacity, pack, buffer
+        self.capacity, self.pack, self.buffer, self.plain_from = capacity, pack, buffer, plain_from
         self.counts = TokenCounts()
         self._start: dict[str, Any] = {}
+        self._before = 0  # rows of earlier buffers
         self._given = 0
         self._pieces: _Buffer | None = None
         self._rows: list[list[int]] = []
@@ -132,6 +178,7 @@ class PackedRows:
                 self._given += 1
                 yield self._pieces.row(self._rows[self._given - 1])
             if self._pieces is not None:
+                self._before += len(self._rows)
                 self._begin()
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,11 +200,15 @@ class PackedRows:
             )
         self.documents.load_state_dict(state["documents"])
         self.counts = TokenCounts(**state["counts"])
+        self._before = state.get("rows", 0)
         self._begin()
         self._given = state["given"]
 
     def _packing(self) -> dict[str, Any]:
-        return {"capacity": self.capacity, "pack": self.pack, "buffer": self.buffer, "seed": self.conditioner.seed}
+        plain = {} if self.plain_from is None else {"plain_from": self.plain_from}
+        return {
+            "capacity": self.capacity, "pack": self.pack, "buffer": self.buffer, "seed": self.conditioner.seed, **plain
+        }  # fmt: skip
 
     def _begin(self) -> None:
         """A new buffer, empty as yet, from where the documents stand."""
@@ -166,54 +217,87 @@ class PackedRows:
             "documents": self.documents.state_dict(),
             "counts": asdict(self.counts),
         }
+        if self.plain_from is not None:
+            self._start["rows"] = self._before
         self._given, self._pieces, self._rows = 0, None, []
 
     def _fill(self) -> None:
         first = self.counts.documents
-        chunks: list[tuple[np.ndarray, np.ndarray, list[int]]] = []
+        chunks: list[_Buffer] = []
         tokens = 0
         for documents in _chunks(self.documents, min(_CHUNK_CHARACTERS, self.buffer * self.capacity)):
-            chunks.append(self._tokenize(documents))
-            tokens += len(chunks[-1][0])
+            chunks.append(self._tokenize(documents, self.counts.documents - first))
+            tokens += len(chunks[-1].ids)
             if tokens >= self.buffer * self.capacity:
                 break
         if not chunks:
             return
-        lengths = list(chain.from_iterable(lengths for _, _, lengths in chunks))
-        starts = np.cumsum([0, *lengths])
-        labels = np.concatenate([labels for _, labels, _ in chunks])
+        starts = np.cumsum([0, *chain.from_iterable(chunk.lengths for chunk in chunks)])
+        labels = np.concatenate([chunk.labels for chunk in chunks])
         labels[starts[:-1]] = IGNORED  # nothing predicts a first token
-        self._pieces = _Buffer(np.concatenate([ids for ids, _, _ in chunks]), labels, starts.tolist())
-        if self.pack:
-            rows = best_fit(lengths, self.capacity)
-            # Best fit gives the rows of long documents first; training should not see them in that order.
-            order = np.random.default_rng([self.conditioner.seed, first]).permutation(len(rows))
-            self._rows = [rows[i] for i in order]
-        else:
-            self._rows = [[i] for i in range(len(lengths))]
+        self._pieces = _Buffer(
+            np.concatenate([chunk.ids for chunk in chunks]),
+            labels,
+            starts.tolist(),
+            np.concatenate([chunk.beside for chunk in chunks]),
+            [owner for chunk in chunks for owner in chunk.owners],
+        )
+        self._rows = self._arranged(range(len(starts) - 1), first)
+        if self.plain_from is not None:
+            self._plain_after(max(0, self.plain_from - self._before), first)
 
-    def _tokenize(self, documents: list[Document]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """(ids int32 [n], labels int32 [n], lengths of the pieces) of some documents, end to end."""
+    def _arranged(self, pieces: Sequence[int], first: int) -> list[list[int]]:
+        """Pieces as rows, in the order in which they are given."""
+        assert self._pieces is not None
+        if not self.pack:
+            return [[piece] for piece in pieces]
+        lengths = self._pieces.lengths
+        rows = best_fit([lengths[piece] for piece in pieces], self.capacity)
+        # Best fit gives the rows of long documents first; training should not see them in that order.
+        order = np.random.default_rng([self.conditioner.seed, first]).permutation(len(rows))
+        return [[pieces[i] for i in rows[row]] for row in order]
+
+    def _plain_after(self, shown: int, first: int) -> None:
+        """Takes the feedback out of all rows of the buffer but its first `shown`, and arranges the others anew."""
+        late = sorted(chain.from_iterable(self._rows[shown:]))
+        if self._pieces is None or not late:
+            return
+        with_all = self._pieces
+        self._pieces = with_all.without_feedback(late)
+        lengths = self._pieces.lengths
+        left = [piece for piece in late if lengths[piece]]
+        self._rows = [*self._rows[:shown], *self._arranged(left, first)]
+        taken = len(with_all.ids) - len(self._pieces.ids)
+        self.counts.tokens -= taken
+        self.counts.feedback_tokens -= taken
+        self.counts.pieces -= len(late) - len(left)
+        self.counts.conditioned -= len(with_all.conditioned) - len(self._pieces.conditioned)
+
+    def _tokenize(self, documents: list[Document], first: int) -> _Buffer:
+        """Some documents, end to end; `first` is the number of the first of them in the buffer."""
         shown = self.conditioner.segments(documents, first=self.counts.documents)
         flat = list(chain.from_iterable(shown))
         sizes = [len(_ids(segment)) for segment in flat]
         ids = np.frombuffer(array("i", chain.from_iterable(map(_ids, flat))), dtype=np.int32)
         trained = np.repeat([segment.trained for segment in flat], sizes)
+        beside = np.repeat([segment.role == "feedback" for segment in flat], sizes)
         lengths: list[int] = []
-        for segments in shown:
+        owners: list[int] = []
+        for number, segments in enumerate(shown, first):
             length = sum([len(_ids(segment)) for segment in segments])
             pieces, rest = divmod(length, self.capacity)
-            lengths += [self.capacity] * pieces + [rest] * (rest > 0)
+            cut = [self.capacity] * pieces + [rest] * (rest > 0)
+            lengths += cut
+            owners += [number] * len(cut)
             self.counts.cut += length > self.capacity
             self.counts.conditioned += any(segment.role in ("feedback", "system") for segment in segments)
         self.counts.documents += len(documents)
         self.counts.judged_tokens += sum(document.judged_tokens for document in documents)
         self.counts.pieces += len(lengths)
         self.counts.tokens += len(ids)
-        self.counts.feedback_tokens += sum(
-            size for segment, size in zip(flat, sizes, strict=True) if segment.role == "feedback"
-        )
-        return ids, np.where(trained, ids, np.int32(IGNORED)), lengths
+        self.counts.feedback_tokens += int(beside.sum())
+        labels = np.where(trained, ids, np.int32(IGNORED))
+        return _Buffer(ids, labels, np.cumsum([0, *lengths]).tolist(), beside, owners)
 
 
 def _chunks(documents: Documents, most: int) -> Iterator[list[Document]]:

@@ -19,6 +19,7 @@ from ixt_rl.data.questions import load_problems
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.documents import target_of
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.data import FileDataBlock
@@ -159,7 +160,7 @@ def _world_task(data: WorldDataBlock, template_spec, told: Sequence[Telling]) ->
         eval_rows=lambda count: render(world.rows("eval", count, EVAL_SEED)),
         measure=measure,
         grader=grader,
-        target=getattr(world, "target", None),
+        target=target_of(world) if hasattr(world, "target") else None,
         chat_template_kwargs=template.chat_template_kwargs,
     )
     return task, template

@@ -7,8 +7,16 @@ from typing import ClassVar, Self
 from pydantic import model_validator
 
 from ixt_rl.blocks.best import BestBlock
+from ixt_rl.blocks.cooldown import cooldown_updates
 from ixt_rl.blocks.data import problem_files
-from ixt_rl.blocks.documents import PROBLEM_KEYS, DocumentBlock, FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
+from ixt_rl.blocks.documents import (
+    PROBLEM_KEYS,
+    TAG,
+    DocumentBlock,
+    FeedbackFormatBlock,
+    FileCorpusBlock,
+    WorldCorpusBlock,
+)
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.template import check_template_columns
@@ -39,6 +47,21 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
 
     @property
     def unread(self) -> list[Unread]:
+        return [*self._unread_tags, *self._unread_of_evaluation]
+
+    @property
+    def shows_tags(self) -> bool:
+        """Whether documents stand beside where they come from, in place of what a judge said."""
+        return self.feedback.template == TAG
+
+    @property
+    def _unread_tags(self) -> list[Unread]:
+        sources = self.data.sources if isinstance(self.data, FileCorpusBlock) and not self.shows_tags else []
+        why = f"feedback.template: {self.feedback.template or 'null'}"
+        return [(one, "tag", f"data.sources.{place}.tag", why) for place, one in enumerate(sources) if one.tag]
+
+    @property
+    def _unread_of_evaluation(self) -> list[Unread]:
         if self.evaluation is None or self.measures_problems:
             return []
         why = f"evaluation.{'holdout' if self.evaluation.holdout else 'suites'} without evaluation.data"
@@ -75,6 +98,13 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
                 reason="only replies to prompts go through a template",
                 remedy="set type: sft, or leave it out",
             )
+        cooldown_updates(
+            self.feedback.cooldown,
+            self.steps or -1,
+            shows=self.feedback.template is not None,
+            chat=self.is_chat,
+            name="feedback.cooldown",
+        )
         if isinstance(self.data, FileCorpusBlock) and self.feedback.shuffle:
             raise ConfigError(
                 "feedback.shuffle on files",
@@ -94,6 +124,13 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
                 template = self.feedback.template
                 fields = template.model_dump() if isinstance(template, FeedbackFormatBlock) else template
                 check_wishes(evaluation.wishes, fields)
+                levels = [name for name, wish in evaluation.wishes.items() if self.shows_tags and isinstance(wish, int)]
+                if levels:
+                    raise ConfigError(
+                        f"wishes.{levels[0]}={evaluation.wishes[levels[0]]} with feedback.template: {TAG}",
+                        reason="documents of files stand beside where they come from, and that has no level",
+                        remedy="write the tag that is wished for, as it stands in the files, or null for none",
+                    )
         if (
             evaluation is not None
             and isinstance(self.data, FileCorpusBlock)

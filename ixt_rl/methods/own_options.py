@@ -46,6 +46,7 @@ SET_BY = {
     "feedback_position": "feedback.position",
     "feedback_dropout": "feedback.dropout",
     "feedback_fraction": "feedback.fraction",
+    "feedback_cooldown": "feedback.cooldown",
     "train_feedback": "feedback.train",
     "chat": "data",
     "max_length": "packing.capacity",

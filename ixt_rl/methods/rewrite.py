@@ -24,7 +24,10 @@ class RewriteStage(CorpusStage):
 
     type: Literal["rewrite"]
     rewriter: JobRewriterBlock
-    prompt: str = Field(description="quality, safety, reasoning or a YAML file, of suffixes; or thoughts")
+    prompt: str = Field(
+        description="quality, safety, reasoning; table, faq, tutorial, math, which write another form; or a YAML file, "
+        "of suffixes; or thoughts"
+    )
     tokenizer: str | None = Field(
         None,
         description="suffixes: folder with the tokenizer of the model that SIP will train; default: the run's model",
@@ -78,6 +81,10 @@ SPEC = MethodSpec(
         **{
             "rows/changed": "rows whose text the rewriter changed",
             "rows/copied": "rows that the rewriter left as they are",
+            "rows/refused_share": "of the rows asked about, those that the rewriter declined",
+            "rows/length_ratio": "tokens of the rewrites, over those of the suffixes in whose place they stand",
+            "rows/vocabulary_ratio": "different tokens in the rewrites, over those in these suffixes",
+            "rows/new_token_share": "of the rewrites' tokens, those that stand neither in prefix nor in suffix",
         }
     ),
 )

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.candidate_filters import BUILT_IN, FilterBlock, check_filters
 from ixt_rl.blocks.duration import PassesBlock
-from ixt_rl.blocks.judges import WORLD, JudgeBlock, RewriterBlock
+from ixt_rl.blocks.judges import RANDOM, WORLD, JudgeBlock, RewriterBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.passages import Passages, SuffixCorpusBlock, WorldPassagesBlock
@@ -51,6 +51,16 @@ class SuffixEvaluationBlock(Strict):
     )
     data: SuffixCorpusBlock | None = Field(None, description="held-out documents; default: those of the stage's world")
     judge: JudgeBlock | None = Field(None, description="default: the world's verifier")
+
+    @model_validator(mode="after")
+    def _reads(self) -> SuffixEvaluationBlock:
+        if self.judge is not None and self.judge.model == RANDOM:
+            raise ConfigError(
+                f"evaluation.judge.model: {RANDOM}",
+                reason="nothing is measured by who reads nothing",
+                remedy="name another judge, or leave it out",
+            )
+        return self
 
     @model_validator(mode="after")
     def _something(self) -> SuffixEvaluationBlock:

@@ -86,7 +86,11 @@ def build_report(folder: Path) -> Path:
                 for view in views
                 if (found := arms.temperatures(run, view)) is not None
             ],
-            choices=_present(draw(plotter, view) for view in views for draw in (sip_plots.choices, sip_plots.scores)),
+            choices=_present(
+                draw(plotter, view)
+                for view in views
+                for draw in (sip_plots.choices, sip_plots.scores, sip_plots.changes)
+            ),
             methods=_present(plotter.method(spec, view) for view in views for spec in SPECS if spec.report.panels),
             health=_present(
                 draw(view) for view in views for draw in (partial(arm_plots.training, plotter), plotter.health)

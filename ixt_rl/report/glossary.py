@@ -34,6 +34,13 @@ GLOSSARY = {
     "filtered/all": "share of prefixes of which every candidate but the document's own suffix was filtered",
     "verified/chosen": "share of the chosen texts that are right, by a verifier that no training listens to",
     "verified/any_rollout": "share of prefixes with some rollout that is right, by the same",
+    "errors/teacher_kept": "of the prefixes whose own suffix is wrong, by that verifier, those whose rewrite is too",
+    "errors/teacher_made": "of the prefixes whose own suffix is right, those whose rewrite is wrong",
+    "errors/judge": "of the prefixes with a right candidate, those where a wrong one is chosen",
+    "corpus/changed": "share of prefixes whose trained text is not the document's own suffix",
+    "corpus/length": "tokens of the trained texts, over those of the documents' own suffixes",
+    "corpus/vocabulary": "different tokens in an update's trained texts, over those in its own suffixes",
+    "corpus/new_tokens": "share of the trained texts' tokens that stand nowhere in their document",
     "heldout/loss": "mean negative log-likelihood, in nats a token, of documents that are not trained, shown without "
     "feedback; with a name in between, of one source",
     "heldout/perplexity": "e to the power of that loss",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ixt_rl.conditioning.feedback import AnyFeedbackTemplate
+from ixt_rl.conditioning.feedback import AnyFeedbackTemplate, TagTemplate
 from ixt_rl.conditioning.shares import share
-from ixt_rl.types import Document
+from ixt_rl.types import Document, Feedback
 from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.passages import chance
+
+_AT_HOME = 0.5
 
 
 def world_documents(
@@ -34,6 +39,8 @@ def world_documents(
         template: what of the judge's answer is used.
         fraction: share that is judged, the one that `Conditioning.fraction` takes.
         shuffle: every document gets the feedback of another one.
+
+    With a template of tags every document has the tag of its site; who judges beside that is up to `fraction`.
     """
     texts = world.corpus(count, seed)
     judged = [share("annotated", "", text) < fraction for text in texts]
@@ -44,8 +51,11 @@ def world_documents(
     costs = [
         len(text.split()) + words if chosen else 0 for text, words, chosen in zip(texts, written, judged, strict=True)
     ]
+    if isinstance(template, TagTemplate):
+        tagged = [site(world, text) for text in texts]
+        feedback = [replace(found or Feedback(), tag=tag) for found, tag in zip(feedback, tagged, strict=True)]
     if shuffle:
-        chosen_places = np.flatnonzero(judged)
+        chosen_places = np.flatnonzero([found is not None for found in feedback])
         moved = np.random.default_rng([seed, 1]).permutation(chosen_places)
         feedback = list(feedback)
         for place, source in zip(chosen_places, [feedback[i] for i in moved], strict=True):
@@ -54,6 +64,22 @@ def world_documents(
         Document(text, feedback=found, key=f"{world.name} {index}", judged_tokens=cost)
         for index, (text, found, cost) in enumerate(zip(texts, feedback, costs, strict=True))
     ]
+
+
+def site(world: Any, text: str) -> str:
+    """Where a document was found, one of the world's five sites: cheap to know, and a noisy sign of quality.
+
+    Half of the documents stand on the site of their level (the verifier's), the others on any, by a hash of the text.
+    """
+    drawn = chance("site", world.name, text)
+    if drawn < _AT_HOME:
+        return world.sites[world.judges["verifier"](text).level - 1]
+    return world.sites[int((drawn - _AT_HOME) / (1 - _AT_HOME) * len(world.sites))]
+
+
+def target_of(world: Any) -> Callable[[str, int], Feedback]:
+    """What to wish for: what the verifier says of a document of a level, and the site where half of such stand."""
+    return lambda question, level: replace(world.target(question, level), tag=world.sites[level - 1])
 
 
 def judge_document(world: str, text: str) -> dict[str, Any]:

@@ -140,6 +140,27 @@ def test_annotated_files_with_weights(tmp_path):
     assert counts["judged_tokens"] % 40 == 0
 
 
+def test_tags_cost_nothing_and_are_wished_for_by_name(tmp_path):
+    lines = [json.dumps({"text": f"{i} and {i}", "from": {"site": f"s{i % 3}" if i % 4 else None}}) for i in range(40)]
+    (tmp_path / "sites.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "sums.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n' * 3, encoding="utf-8")
+    asked = {"data": {"path": str(tmp_path / "sums.jsonl"), "eval_rows": 2}, "wishes": {"s1": "s1", "none": None}}
+    sources = [{"path": str(tmp_path / "sites.jsonl"), "tag": "from.site"}]
+    stage = on_chain(
+        "tags", data={"sources": sources}, feedback={"template": "tag", "cooldown": 0.5},
+        evaluation={"every": 4, "max_new_tokens": 4, **asked},
+    )  # fmt: skip
+    folder = run_config(config(tmp_path, [stage], model=BYTES))
+    result = json.loads(next(folder.glob("stages/tags/seed1/result.json")).read_text())
+    assert 0 < result["documents"]["conditioned"] < result["documents"]["documents"]
+    assert result["documents"]["judged_tokens"] == 0
+    assert "cooldown: the last 2 of 4 updates showed no feedback" in result["notes"]
+    assert any("greedy@none/accuracy" in row for row in rows(folder))
+    levels = {**stage, "evaluation": {**stage["evaluation"], "wishes": {"best": 5}}}
+    with pytest.raises(InvalidConfig, match="that has no level"):
+        config(tmp_path, [levels], model=BYTES)
+
+
 def test_filtered_files_and_sft(tmp_path):
     file = str(annotated(tmp_path))
     from ixt_rl.blocks.model import NewModelBlock
@@ -249,6 +270,9 @@ def test_held_out_documents_are_measured_and_not_trained(tmp_path, monkeypatch):
         ({"name": "model"}, "rename the stage"),
         ({"data": {"world": "chain", "keep_levels": [6]}}, "at most 5"),
         ({"feedback": {"template": "levels", "dropout": 1.5}}, "at most 1"),
+        ({"feedback": {"template": "levels", "cooldown": 1.0}}, "below 1"),
+        ({"type": "pretrain", "feedback": {"cooldown": 0.1}}, "no feedback is shown anyway"),
+        ({"steps": None, "epochs": 1, "feedback": {"template": "levels", "cooldown": 0.1}}, "give steps"),
         ({"evaluation": {"wishes": {"best": 9}}}, "1 (worst) to 5 (best)"),
         ({"evaluation": {"guidance": {"against": "worst"}}}, "add a second wish"),
         ({"data": {"world": "chian"}}, "did you mean"),

@@ -43,6 +43,7 @@ def chain_run(tmp_path_factory) -> Path:
         plain("continued"),
         sip("rf-nll", evaluation=against, judge_parts=2),
         sip("dpo", objective="dpo", evaluation=against, checkpoint_every=2),
+        sip("chance", steps=2, judge={"model": "random"}, evaluation=None),
     ]
     return run_config(config(tmp_path_factory.mktemp("sip"), stages))
 
@@ -69,6 +70,17 @@ def test_the_ledger_counts_rollouts_and_training(chain_run):
     assert evaluations(chain_run, "continued")[-1]["rollouts"] == 0
 
 
+def test_what_becomes_of_the_corpus_and_which_errors_go_on_are_logged(chain_run):
+    trained = {row["stage"]: row for row in rows(chain_run) if row["phase"] == "train"}
+    assert trained["continued"]["corpus/changed"] == 0
+    assert trained["continued"]["corpus/length"] == trained["continued"]["corpus/vocabulary"] == 1
+    for stage in ("rf-nll", "chance"):
+        assert 0 < trained[stage]["corpus/changed"] <= 1
+        assert {"errors/teacher_kept", "errors/judge", "corpus/vocabulary", "verified/chosen"} <= set(trained[stage])
+        assert trained[stage]["candidates/undecided"] == 0
+    assert "judge/self_agreement" not in trained["chance"]
+
+
 def test_continuations_are_kept_and_compared_with(chain_run):
     kept = rows(chain_run / "stages" / "continued" / "seed1", "continuations.jsonl")
     assert [row["mode"] for row in kept] == ["greedy"] * 6 + ["sampled"] * 6
@@ -87,7 +99,7 @@ def test_the_report_shows_choices_and_wins(chain_run):
     ):
         assert words in page, words
     names = {file.stem for file in (chain_run / "plots").glob("*.png")}
-    assert {"continuations-full", "wins-full", "choices-full", "scores-full"} <= names
+    assert {"continuations-full", "wins-full", "choices-full", "scores-full", "corpus-full"} <= names
 
 
 def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
@@ -220,6 +232,8 @@ def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_s
         ({"judge": {"axes": {"saftey": 1}}}, "did you mean `safety`"),
         ({"judge": {"model": "hf:nowhere"}}, "no folder with a config.json"),
         ({"judge": {"model": "gpt"}}, "python:FILE.py:FUNCTION"),
+        ({"judge": {"model": "random", "repeats": 2}}, "nobody is asked"),
+        ({"evaluation": {"judge": {"model": "random"}}}, "by who reads nothing"),
         ({"rewriter": {"prompt": "qualty"}}, "did you mean `quality`"),
         ({"rewriter": {"model": "openai:any", "error": 0.5}}, "only a world's rewriter errs"),
         ({"objective": "grpo", "sampling": {"max_new_tokens": 8, "top_k": 5}}, "truncated sampling"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import nan
+from math import isnan, nan
 
+from ixt_rl.trainers.sip.changes import CHANGES
 from ixt_rl.trainers.sip.groups import Group, Text
 from ixt_rl.trainers.sip.objectives import Example
 from ixt_rl.types import SOURCES
@@ -78,6 +79,9 @@ class Verified:
     verified/s               correctness of the candidates of source s
     verified/chosen          of the text that is trained on, or preferred; rejected: of the other one
     verified/any_rollout     groups in which some rollout is right
+    errors/teacher_kept      of the groups whose original is wrong, those whose rewrite is wrong too
+    errors/teacher_made      of the groups whose original is right, those whose rewrite is wrong
+    errors/judge             of the groups with something right to choose, those whose chosen text is wrong
     """
 
     sources: Sequence[str] = SOURCES
@@ -86,8 +90,11 @@ class Verified:
     def __post_init__(self) -> None:
         self.values = {name: [] for name in verified_names(self.sources)}
 
-    def see(self, group: Group, right: Sequence[float | None]) -> None:
-        """Counts a group; `right` is each text's correctness, None where it is not known."""
+    def see(self, group: Group, right: Sequence[float | None], trained: Text | None = None) -> None:
+        """Counts a group; `right` is each text's correctness, None where it is not known.
+
+        `trained`: the text that is trained where no judge chose one.
+        """
         known = [nan if one is None else one for one in right]
         by_ids = {text.ids: one for text, one in zip(group.texts, known, strict=True)}
         for text in group.texts:
@@ -95,8 +102,18 @@ class Verified:
                 self.values[f"verified/{source}"] += [by_ids[text.ids]] * written
         rollouts = [by_ids[text.ids] for text in group.texts if text.written["rollout"]]
         self.values["verified/any_rollout"].append(float(1.0 in rollouts) if rollouts else nan)
-        for name, extreme in (("chosen", group.best), ("rejected", group.worst)):
+        for name, extreme in (("chosen", group.best or trained), ("rejected", group.worst)):
             self.values[f"verified/{name}"].append(nan if extreme is None else by_ids[extreme.ids])
+        self._errors(group, by_ids)
+
+    def _errors(self, group: Group, by_ids: Mapping[tuple[int, ...], float]) -> None:
+        """Which errors of the original and of the candidates go on into what is trained."""
+        original, rewrite = (group.written_by(source) for source in ("original", "rewrite"))
+        before, after = (nan if text is None else by_ids[text.ids] for text in (original, rewrite))
+        if not isnan(before) and not isnan(after):
+            self.values["errors/teacher_made" if before == 1.0 else "errors/teacher_kept"].append(float(after < 1.0))
+        if group.best is not None and 1.0 in by_ids.values() and not isnan(by_ids[group.best.ids]):
+            self.values["errors/judge"].append(float(by_ids[group.best.ids] < 1.0))
 
 
 def choices(
@@ -127,11 +144,16 @@ def choices(
     return {**skips, **shares.values}
 
 
-def verified(groups: Sequence[Group], right: Sequence[float | None], sources: Sequence[str]) -> dict[str, list[float]]:
+def verified(
+    groups: Sequence[Group],
+    examples: Sequence[Example | None],
+    right: Sequence[float | None],
+    sources: Sequence[str],
+) -> dict[str, list[float]]:
     """Values by metric of what a verifier says of every text of the groups, in their order."""
     found, of_texts = Verified(sources), iter(right)
-    for group in groups:
-        found.see(group, [next(of_texts) for _ in group.texts])
+    for group, example in zip(groups, examples, strict=True):
+        found.see(group, [next(of_texts) for _ in group.texts], example and example.texts[0])
     return found.values
 
 
@@ -141,12 +163,13 @@ def all_sources(named: Sequence[str]) -> tuple[str, ...]:
 
 
 def metric_names(sources: Sequence[str] = SOURCES) -> tuple[str, ...]:
-    """What is averaged beside the loss. See `Shares` and `Verified`; `skipped/*` are shares of prompts, `s/missing`
-    the share for which source s, which was asked, had nothing; `rollout/*` are means over rollouts, `train/logp` is the
-    mean log-prob of a trained token, and `dpo/*` are those of `PairStats`."""
+    """What is averaged beside the loss. See `Shares`, `Verified` and `changes`; `skipped/*` are shares of prompts,
+    `s/missing` the share for which source s, which was asked, had nothing; `rollout/*` are means over rollouts,
+    `train/logp` is the mean log-prob of a trained token, and `dpo/*` are those of `PairStats`."""
     return (
         *share_names(sources),
         *verified_names(sources),
+        *CHANGES,
         *_SKIPS,
         *(f"{source}/missing" for source in sources if source not in ("original", "rollout")),
         *("rollout/tokens", "rollout/ended", "sampler/logp_abs", "train/logp"),
@@ -156,7 +179,8 @@ def metric_names(sources: Sequence[str] = SOURCES) -> tuple[str, ...]:
 
 def verified_names(sources: Sequence[str] = SOURCES) -> list[str]:
     """All metrics of `Verified`."""
-    return [f"verified/{name}" for name in (*sources, "chosen", "rejected", "any_rollout")]
+    named = [f"verified/{name}" for name in (*sources, "chosen", "rejected", "any_rollout")]
+    return [*named, "errors/teacher_kept", "errors/teacher_made", "errors/judge"]
 
 
 def share_names(sources: Sequence[str] = SOURCES) -> list[str]:

@@ -38,6 +38,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
 from ixt_rl.trainers.reference_policy import Reference
+from ixt_rl.trainers.sip.changes import changes
 from ixt_rl.trainers.sip.config import SIPConfig
 from ixt_rl.trainers.sip.filters import CandidateFilter, filter_names, filtered_groups
 from ixt_rl.trainers.sip.groups import Group, Proposed
@@ -192,7 +193,8 @@ class SIPTrainer(PromptTrainer):
         groups = self.judged(items)
         examples = [self.example(group) for group in groups]
         measured = choices(groups, examples, self.args.judged, self.args.sources, self.named_sources)
-        for name, values in {**measured, **self._verified(items, groups)}.items():
+        measured |= {**changes(items, examples), **self._verified(items, groups, examples)}
+        for name, values in measured.items():
             self.means.add(name, values)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
         total = self.accelerator.reduce(torch.tensor(float(local), device=self.accelerator.device), "sum")
@@ -250,13 +252,15 @@ class SIPTrainer(PromptTrainer):
 
     # ---------------------------------------------------------------- logs and checkpoints
 
-    def _verified(self, items: Sequence[PrefixSuffix], groups: Sequence[Group]) -> dict[str, list[float]]:
+    def _verified(
+        self, items: Sequence[PrefixSuffix], groups: Sequence[Group], examples: Sequence[Example | None]
+    ) -> dict[str, list[float]]:
         if self.verifier is None:
             return {}
         texts = [(item, text) for item, group in zip(items, groups, strict=True) for text in group.texts]
         asked = [(self.text(item.prefix_ids), self.text(item.suffix_ids), text.candidate.text) for item, text in texts]
         right = self.verifier(*map(list, zip(*asked, strict=True))) if asked else []
-        return verified(groups, right, self.named_sources)
+        return verified(groups, examples, right, self.named_sources)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.judge is not None or self.sources:

@@ -31,6 +31,8 @@ class RewriteStatistics:
         before, after: rewritten rows by the tokens of their suffix and of its rewrite; `after` has documents by the
             number of their thoughts.
         shortened: rewrites that were cut at the length of a suffix.
+        seen_before, seen_after: the different tokens of these suffixes, and of their rewrites.
+        new_tokens: tokens of rewrites that stand neither in prefix nor in suffix.
         examples: status -> row numbers, drawn evenly.
     """
 
@@ -43,6 +45,9 @@ class RewriteStatistics:
     before: Counter[int] = field(default_factory=Counter)
     after: Counter[int] = field(default_factory=Counter)
     shortened: int = 0
+    seen_before: set[int] = field(default_factory=set)
+    seen_after: set[int] = field(default_factory=set)
+    new_tokens: int = 0
     examples: dict[str, list[int]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -58,7 +63,24 @@ class RewriteStatistics:
             "skipped_reasons": dict(self.skipped.most_common()),
             "lengths": {"before": _lengths(self.before), "after": _lengths(self.after)},
             "shortened": self.shortened,
+            "corpus": self._corpus(asked),
             "row_tokens": self.tokens,
+        }
+
+    def _corpus(self, asked: int) -> dict[str, float | None]:
+        """What rewriting does to the corpus; all but `refused_share` of rewritten suffixes, None where there are none.
+
+        refused_share       rows whose rewriter declined, of those asked about
+        length_ratio        tokens of the rewrites, over those of their suffixes
+        vocabulary_ratio    different tokens in the rewrites, over those in their suffixes
+        new_token_share     of the rewrites' tokens, those that stand neither in prefix nor in suffix
+        """
+        before, after = (sum(n * count for n, count in counts.items()) for counts in (self.before, self.after))
+        return {
+            "refused_share": self.undecided["refused"] / asked if asked else None,
+            "length_ratio": after / before if before else None,
+            "vocabulary_ratio": len(self.seen_after) / len(self.seen_before) if before else None,
+            "new_token_share": self.new_tokens / after if before else None,
         }
 
 
@@ -68,7 +90,7 @@ def collect(job: RewritingJob, folder: Folder, shards: int) -> RewriteStatistics
     draws: dict[str, EvenSample] = {}
     suffixes = isinstance(job, SuffixJob)
     names = [f"{job.column}_{name}" for name in ("status", "reason", "tokens")]
-    lengths = ["suffix_ids", "rewrite_ids"] if suffixes else ["thoughts_count"]
+    lengths = ["prefix_ids", "suffix_ids", "rewrite_ids"] if suffixes else ["thoughts_count"]
     for number in range(shards):
         part = folder.rows(number, [*names, *lengths])
         for row in part.to_pylist() if isinstance(part, pa.Table) else part:
@@ -81,7 +103,7 @@ def collect(job: RewritingJob, folder: Folder, shards: int) -> RewriteStatistics
                 found.undecided[reason.partition(":")[0]] += status == UNDECIDED
                 draws.setdefault(status, EvenSample(EXAMPLES)).offer(found.rows)
             if status == job.changed and suffixes:
-                _count_ids(found, row["suffix_ids"], row["rewrite_ids"])
+                _count_ids(found, *(row[name] for name in lengths))
             elif status == job.changed:
                 found.after[row["thoughts_count"]] += 1
             found.rows += 1
@@ -90,9 +112,13 @@ def collect(job: RewritingJob, folder: Folder, shards: int) -> RewriteStatistics
     return found
 
 
-def _count_ids(found: RewriteStatistics, suffix: list[int], rewrite: list[int]) -> None:
+def _count_ids(found: RewriteStatistics, prefix: list[int], suffix: list[int], rewrite: list[int]) -> None:
     found.before[len(suffix)] += 1
     found.after[len(rewrite)] += 1
+    found.seen_before.update(suffix)
+    found.seen_after.update(rewrite)
+    known = {*prefix, *suffix}
+    found.new_tokens += sum(token not in known for token in rewrite)
     found.shortened += rewrite[-1] != suffix[-1]  # a suffix ends with EOS, and so does a rewrite that was not cut
 
 

@@ -25,11 +25,21 @@ _SCORES = (
     ("verified/chosen", "the chosen are right"),
     ("verified/any_rollout", "prefixes with some right rollout"),
     ("verified/rollout", "rollouts are right"),
+    ("errors/teacher_kept", "wrong originals, rewritten wrong"),
+    ("errors/teacher_made", "right originals, rewritten wrong"),
+    ("errors/judge", "wrong chosen, though something is right"),
     ("score/rollout", "mean score of rollouts"),
     ("score/rewrite", "mean score of rewrites"),
     ("score/original", "mean score of originals"),
     ("judge/self_agreement", "judge: same verdict in both orders"),
     ("candidates/undecided", "candidates undecided"),
+)
+_CHANGES = (
+    ("corpus/changed", "trained texts that are not the originals"),
+    ("corpus/length", "their tokens, over the originals'"),
+    ("corpus/vocabulary", "different tokens, over the originals'"),
+    ("corpus/new_tokens", "tokens that the document has not"),
+    ("rewrite/missing", "prefixes without a rewrite"),
 )
 
 
@@ -66,6 +76,11 @@ def choices(plotter: Plotter, view: str) -> Drawing | None:
 def scores(plotter: Plotter, view: str) -> Drawing | None:
     """What a world's verifier says of the candidates, the training judge's scores by source, and its agreement."""
     return _training(plotter, view, _SCORES, "scores", "Candidates, by the verifier and by the judge", shares=False)
+
+
+def changes(plotter: Plotter, view: str) -> Drawing | None:
+    """What becomes of the corpus: how the texts that are trained differ from the suffixes that stood there."""
+    return _training(plotter, view, _CHANGES, "corpus", "What is trained, beside the documents", shares=False)
 
 
 def _training(

@@ -70,7 +70,8 @@ def rewrite(stage: RewriteStage, at: StageRun) -> None:
     counts = {name: summary[name] for name in (job.changed, "copied", "undecided", "skipped")}
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     found = {"changed": counts[job.changed], "copied": counts["copied"]}
-    _tell(at, summary, "rewriting.html", said, {**found, "undecided_share": summary["shares"]["undecided"]})
+    found |= {"undecided_share": summary["shares"]["undecided"], **summary["corpus"]}
+    _tell(at, summary, "rewriting.html", said, found)
 
 
 def _rewriting_job(stage: RewriteStage, at: StageRun) -> RewritingJob:

@@ -97,8 +97,10 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     save_model(trainer, tokenizer, folder, best, trainer.averaged)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
     rows = trainer.rows.source
+    plain = trainer.args.plain_updates
     notes = [
         *passes,
+        *([f"cooldown: the last {plain} of {trainer.args.max_steps} updates showed no feedback"] if plain else []),
         *(task.notes if task else ()),
         *(suites.notes if suites else ()),
         *_passed_over(documents),
@@ -122,6 +124,7 @@ def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTem
         "feedback_position": stage.feedback.position,
         "feedback_dropout": stage.feedback.dropout,
         "feedback_fraction": stage.feedback.fraction,
+        "feedback_cooldown": stage.feedback.cooldown,
         "train_feedback": stage.trains_feedback,
         "chat": stage.is_chat,
         "train_turns": stage.train_turns,

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ixt_rl.blocks.judges import WORLD, AskedModelBlock, JudgeBlock
+from ixt_rl.blocks.judges import RANDOM, WORLD, AskedModelBlock, JudgeBlock
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend, JudgeCache
 from ixt_rl.judging.opening import open_judge, parse_judge
+from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.methods.sip import SipStage
 from ixt_rl.rewriting import Rewriter, load_rewrite
 from ixt_rl.rewriting.stored import StoredRewrites
+from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
@@ -26,8 +28,13 @@ _PATIENCE = 1  # a request that failed after its retries is waited for by the tr
 
 
 @contextmanager
-def candidate_judge(stage: SipStage, section: JudgeBlock, folder: StageFolder) -> Iterator[CandidateJudge]:
+def candidate_judge(
+    stage: SipStage, section: JudgeBlock, folder: StageFolder, seed: int
+) -> Iterator[CandidateJudge | RandomJudge]:
     """The judge of a `judge` block; a model's replies are kept in the stage's folder, so that none is asked twice."""
+    if section.model == RANDOM:
+        yield RandomJudge(call_seed(section.seed, seed))
+        return
     with stage_judge(stage, section, folder) as judge:
         yield CandidateJudge(judge, section.axes, against=section.against)
 
@@ -121,6 +128,6 @@ def rewriter_parameters(stage: SipStage) -> int | None:
 
 
 def _parameters(section: AskedModelBlock | None, named: int | None) -> int | None:
-    if section is None or section.model == WORLD or section.model.startswith(STORED):
+    if section is None or section.model in (WORLD, RANDOM) or section.model.startswith(STORED):
         return None
     return parse_judge(section.model, section.options, parameters=named).model_parameters()

@@ -25,6 +25,7 @@ from ixt_rl.evaluation.continuations import (
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
 from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.judging import CandidateJudge
+from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.sip import SipStage, SuffixEvaluationBlock
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
@@ -65,7 +66,7 @@ def run(stage: SipStage, at: StageRun) -> None:
     with ExitStack() as stack:
         tokenizer = load_tokenizer(at.origin, at.model)
         items = passages(stage.data, tokenizer, seed, stage.epochs)
-        judge = stack.enter_context(candidate_judge(stage, stage.judge, folder)) if stage.judge else None
+        judge = stack.enter_context(candidate_judge(stage, stage.judge, folder, seed)) if stage.judge else None
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
         evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
         model = load_model(at.origin, at.model, train=True)
@@ -202,15 +203,17 @@ def _stream(data: SuffixCorpusBlock, tokenizer: Any, seed: int, epochs: int | No
     )
 
 
-def _notes(trainer: SIPTrainer, judge: CandidateJudge | None, rewriter: Rewriter | StoredRewrites | None) -> list[str]:
+def _notes(
+    trainer: SIPTrainer, judge: CandidateJudge | RandomJudge | None, rewriter: Rewriter | StoredRewrites | None
+) -> list[str]:
     """What went wrong with judge and rewriter, and what was done about it."""
     notes = []
     scoring = trainer.scoring
     if scoring.retries:
         notes.append(f"judge or rewriter was down: asked again {scoring.retries} times, waited {scoring.waited:.0f} s")
-    for asked in (judge and judge.judge, rewriter):
+    for asked in (getattr(judge, "judge", None), rewriter):
         notes += getattr(getattr(asked, "backend", None), "notes", [])
-    if judge is not None and judge.tally.undecided:
+    if isinstance(judge, CandidateJudge) and judge.tally.undecided:
         notes.append(
             f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"
         )

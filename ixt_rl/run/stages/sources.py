@@ -60,7 +60,7 @@ def corpus(
     levels = stage.data.keep_levels
     documents: Documents
     if isinstance(stage.data, WorldCorpusBlock):
-        if template is None and not levels:  # nobody reads them
+        if (template is None or stage.shows_tags) and not levels:  # nobody reads them
             fraction = 0.0
         else:
             fraction = stage.feedback.fraction
@@ -75,8 +75,8 @@ def corpus(
         )
         documents = MemoryCorpus(made, seed, stage.epochs)
     else:
-        read = template is not None or bool(levels)
-        found = sources(stage.data, read_feedback=read, template=prompt_template(stage))
+        read = (template is not None and not stage.shows_tags) or bool(levels)
+        found = sources(stage.data, read_feedback=read, template=prompt_template(stage), tags=stage.shows_tags)
         documents = DocumentStream(found, seed, stage.epochs, held)
     return LevelFilter(documents, levels) if levels else documents
 
@@ -91,9 +91,9 @@ def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
 
 
 def sources(
-    data: FileCorpusBlock, *, read_feedback: bool, template: PromptTemplate | None = None
+    data: FileCorpusBlock, *, read_feedback: bool, template: PromptTemplate | None = None, tags: bool = False
 ) -> list[DocumentSource]:
-    """The sources of a mixture; `read_feedback`: whether their feedback columns are of any use."""
+    """The sources of a mixture; `read_feedback`, `tags`: whether their feedback columns and tags are of any use."""
     return [
         DocumentSource(
             tuple(file for path in source.paths for file in data_files(path)),
@@ -106,6 +106,8 @@ def sources(
             source.messages,
             template,
             source.control_tokens,
+            source.tag if tags else None,
+            source.source_name if tags else "",
         )
         for source in data.sources
     ]

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ixt_rl.blocks.wishes import incomplete_wish
-from ixt_rl.conditioning import (
-    encode_prompt,
-    target_feedback,
-)
+from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.conditioner import Conditioner
-from ixt_rl.conditioning.feedback import AnyFeedbackTemplate
+from ixt_rl.conditioning.feedback import AnyFeedbackTemplate, wished_feedback
 from ixt_rl.evaluation.tasks import Task
 from ixt_rl.types import Feedback
 
@@ -32,7 +29,8 @@ def wished(
 ) -> list[list[int]]:
     """Prompt ids of problems with the feedback that is wished for: a level, words, or None.
 
-    A world knows what its judge would say of a problem's solution at a level; elsewhere words name the domain.
+    A world knows what its judge would say of a problem's solution at a level, and on which site such stand; elsewhere
+    words name the domain, or are the tag.
 
     Raises:
         ConfigError: nobody knows the scores or the critique that the template writes beside a level.
@@ -45,7 +43,7 @@ def wished(
         if isinstance(wish, int):
             feedback = Feedback(wish) if task.target is None else task.target(row["question"], wish)
         elif wish is not None:
-            feedback = target_feedback(wish)
+            feedback = wished_feedback(conditioner.conditioning.template, wish)
         if feedback is not None and task.target is None:
             _check_complete(conditioner.conditioning.template, feedback, wish)
         prompts.append(conditioner.prompt(row["prompt"], feedback))

@@ -54,6 +54,7 @@ class AlmanacWorld:
     template = "plain"
     views: tuple[str, ...] = ("full",)
     judges: dict[str, Callable[[str], Feedback]] = {"verifier": verifier, "matched": matched}
+    sites: tuple[str, ...] = JUNK[:5]
     feedback_templates: dict[str, dict[str, Any]] = {
         "levels": {"levels": LEVELS, "separator": "\n"},
         "critique": {"levels": LEVELS, "critique": True, "separator": "\n"},

@@ -59,6 +59,7 @@ class ChainWorld:
     template = "plain"
     views: tuple[str, ...] = ("full",)
     judges: dict[str, Callable[[str], Feedback]] = {"verifier": verifier, "matched": matched}
+    sites: tuple[str, ...] = JUNK[:5]
     feedback_templates: dict[str, dict[str, Any]] = {
         "levels": {"levels": LEVELS, "separator": "\n"},
         "critique": {"levels": LEVELS, "scores": True, "critique": True, "separator": "\n"},

@@ -61,6 +61,7 @@ class FactsWorld:
     template = "plain"
     views: tuple[View, ...] = ("uncovered", "covered")
     judges: dict[str, Callable[[str], Feedback]] = {"verifier": verifier, "matched": matched}
+    sites: tuple[str, ...] = JUNK[:5]
     feedback_templates: dict[str, dict[str, Any]] = {
         "levels": {"levels": LEVELS, "separator": "\n"},
         "critique": {"levels": LEVELS, "critique": True, "separator": "\n"},

@@ -288,6 +288,16 @@ def test_the_page_shows_shares_lengths_and_samples_side_by_side(tmp_path):
     lengths = [len(row["rewrite_ids"]) for row in rows if row["rewrite_status"] == "rewritten"]
     assert summary["lengths"]["after"]["mean"] == pytest.approx(sum(lengths) / len(lengths))
     assert summary["lengths"]["before"] == {"mean": SUFFIX, "counts": {str(SUFFIX): len(lengths)}}
+    changed = [row for row in rows if row["rewrite_status"] == "rewritten"]
+    before, after = ([i for row in changed for i in row[name]] for name in ("suffix_ids", "rewrite_ids"))
+    new = sum(i not in row["prefix_ids"] + row["suffix_ids"] for row in changed for i in row["rewrite_ids"])
+    assert summary["corpus"] == {
+        "refused_share": 0.0,
+        "length_ratio": len(after) / len(before),
+        "vocabulary_ratio": len({*after}) / len({*before}),
+        "new_token_share": new / len(after),
+    }
+    assert new > 0 and "stand neither in prefix nor in suffix" in page
     saved = json.loads((tmp_path / "out" / "rewriting.json").read_text())
     assert set(saved["examples"]) == {"copied", "rewritten", "undecided"}
     for status, shown in saved["examples"].items():

@@ -266,7 +266,7 @@ def test_one_backend_serves_rewriter_and_judge():
     assert [candidate.verdict.score for candidate in judged] == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("name", ["quality", "safety", "reasoning"])
+@pytest.mark.parametrize("name", ["quality", "safety", "reasoning", "table", "faq", "tutorial", "math"])
 def test_shipped_prompts(name):
     prompt = load_rewrite(name)
     assert prompt.name == name and name in shipped_rewrites()

@@ -175,7 +175,13 @@ def test_tokens_and_judging_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"ema_decay": 0.5}, {"feedback_dropout": 0.3, "gradient_accumulation_steps": 2}]
+    "options",
+    [
+        {},
+        {"ema_decay": 0.5},
+        {"feedback_dropout": 0.3, "gradient_accumulation_steps": 2},
+        {"feedback_cooldown": 0.3, "buffer_rows": 5},
+    ],
 )
 def test_stopped_and_resumed_is_straight_through(tmp_path, options):
     settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "per_device_train_batch_size": 2, **options}
@@ -189,6 +195,17 @@ def test_stopped_and_resumed_is_straight_through(tmp_path, options):
     with straight.averaged(), resumed.averaged():
         for (name, a), b in zip(straight.model.named_parameters(), resumed.model.parameters(), strict=True):
             torch.testing.assert_close(b, a, rtol=0, atol=0, msg=name)
+
+
+def test_the_last_updates_of_a_cooldown_show_no_feedback(tmp_path):
+    options = {"max_steps": 10, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "buffer_rows": 3}
+    trainer = make_trainer(tmp_path / "a", documents(90), feedback_cooldown=0.25, **options)
+    assert trainer.args.plain_updates == 2
+    words = set(WORLD.tokenizer().convert_tokens_to_ids(["critique:", "bad", "poor", "fair", "good", "excellent"]))
+    shown = [bool(words & set(row["input_ids"].tolist())) for row, _ in zip(trainer.rows, range(40), strict=False)]
+    assert shown == [True] * 32 + [False] * 8
+    with pytest.raises(ConfigError, match="feedback_cooldown"):
+        make_trainer(tmp_path / "b", documents(9), max_steps=4, feedback_template=None, feedback_cooldown=0.5)
 
 
 def test_a_checkpoint_without_a_cursor_is_refused(tmp_path):

@@ -10,8 +10,11 @@ from collections import Counter
 
 import pytest
 
+from ixt_rl.data.suffixes import PrefixSuffix
+from ixt_rl.trainers.sip.changes import CHANGES, changes
 from ixt_rl.trainers.sip.groups import Group, Proposed, merge
 from ixt_rl.trainers.sip.metrics import Shares, Verified
+from ixt_rl.trainers.sip.objectives import Example
 from ixt_rl.types import Candidate, Verdict
 
 PREFIX = (1, 2, 3)
@@ -164,4 +167,43 @@ def test_what_a_verifier_says_counts_by_source_and_of_the_chosen():
         "verified/chosen": [0.0],
         "verified/rejected": [],
         "verified/any_rollout": [1.0],
+        "errors/teacher_kept": [],
+        "errors/teacher_made": [],
+        "errors/judge": [1.0],
     }
+
+
+def test_errors_are_passed_on_by_the_teacher_and_by_the_judge():
+    """By (original, rewrite) right or not; the judge prefers the rewrite, but where a rollout is right, too."""
+    cases = {(0.0, 0.0): "kept", (0.0, 1.0): "mended", (1.0, 0.0): "made", (1.0, 1.0): "left", (None, 1.0): "unknown"}
+    verified = Verified()
+    for original, rewrite in cases:
+        found = group([("original", (1,), 0.2), ("rewrite", (2,), 0.9), ("rollout", (3,), 0.1)])
+        verified.see(found, [original, rewrite, 0.0])
+    values = verified.values
+    assert values["errors/teacher_kept"] == [1.0, 0.0]
+    assert values["errors/teacher_made"] == [1.0, 0.0]
+    assert values["errors/judge"] == [0.0, 1.0, 0.0, 0.0]  # of the first group nothing is right
+
+
+def test_what_is_trained_without_a_judge_is_verified_too():
+    texts = merge([Proposed(Candidate("rewrite", (2,), "")), Proposed(Candidate("rollout", (3,), ""))])
+    verified = Verified()
+    verified.see(Group(PREFIX, texts), [0.0, 1.0], texts[0])
+    assert verified.values["verified/chosen"] == [0.0]
+    assert verified.values["errors/judge"] == []
+
+
+def test_changes_of_the_corpus_by_hand():
+    """Suffixes (1, 2, 3) and (1, 9); of two prompts the first is trained on a rewrite, the other on its own suffix."""
+    items = [PrefixSuffix((0, 7), ids, "") for ids in ((1, 2, 3), (1, 9), (4,), (5,))]
+    texts = [merge([Proposed(Candidate("rewrite", ids, ""))])[0] for ids in ((7, 8, 8, 1, 3), (1, 9), (6,))]
+    examples = [Example((), (texts[0], texts[2])), Example((), (texts[1],)), None, Example((), (texts[2],), (1.0,))]
+    assert changes(items, examples) == {
+        "corpus/changed": [0.5],
+        "corpus/length": [7 / 5],
+        "corpus/vocabulary": [5 / 4],  # 1 3 7 8 9 over 1 2 3 9
+        "corpus/new_tokens": [2 / 7],  # 8 twice; 7 stands in the prefix
+    }
+    assert set(changes(items, [None] * 4)) == set(CHANGES)
+    assert not any(changes(items, [None] * 4).values())

@@ -1,0 +1,45 @@
+"""What becomes of the corpus: the texts that are trained, beside the suffixes that stood there. Plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ixt_rl.trainers.sip.objectives import Example
+
+if TYPE_CHECKING:
+    from ixt_rl.data.suffixes import PrefixSuffix
+
+CHANGES = ("corpus/changed", "corpus/length", "corpus/vocabulary", "corpus/new_tokens")
+
+
+def changes(items: Sequence[PrefixSuffix], examples: Sequence[Example | None]) -> dict[str, list[float]]:
+    """One value by metric of an update, over its prompts that train one text (of a pair, the chosen); else none.
+
+        corpus/changed      share of prompts whose text is not the document's own suffix
+        corpus/length       tokens of the texts, over those of the suffixes
+        corpus/vocabulary   different tokens in the texts, over those in the suffixes: of as many prompts each
+        corpus/new_tokens   share of the texts' tokens that stand neither in prefix nor in suffix
+
+    Args:
+        items: the prompts.
+        examples: what each puts into the loss; None: nothing. Those with advantages train several texts, and are left
+            out.
+    """
+    pairs = [
+        (item, example.texts[0].ids)
+        for item, example in zip(items, examples, strict=True)
+        if example is not None and not example.advantages
+    ]
+    if not pairs:
+        return {name: [] for name in CHANGES}
+    texts, suffixes = [ids for _, ids in pairs], [tuple(item.suffix_ids) for item, _ in pairs]
+    known = [{*item.prefix_ids, *item.suffix_ids} for item, _ in pairs]
+    length = sum(map(len, texts))
+    new = sum(token not in seen for ids, seen in zip(texts, known, strict=True) for token in ids)
+    return {
+        "corpus/changed": [sum(a != b for a, b in zip(texts, suffixes, strict=True)) / len(pairs)],
+        "corpus/length": [length / sum(map(len, suffixes))],
+        "corpus/vocabulary": [len({*sum(texts, ())}) / len({*sum(suffixes, ())})],
+        "corpus/new_tokens": [new / length],
+    }

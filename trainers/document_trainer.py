@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
-from ixt_rl.data.token_rows import IGNORED
+from ixt_rl.data.piece_buffer import IGNORED
 from ixt_rl.kernels import Head, NllStats, nll_loss
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.head import add_head_function, plain_model

@@ -25,7 +25,8 @@ from trl import SFTConfig
 from ixt_rl.blocks.cooldown import cooldown_updates
 from ixt_rl.conditioning import Batch, Conditioner, Conditioning, find_ends, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
-from ixt_rl.data.token_rows import IGNORED, Documents, PackedRows
+from ixt_rl.data.piece_buffer import IGNORED
+from ixt_rl.data.token_rows import Documents, PackedRows
 from ixt_rl.errors import ConfigError
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.trainers.document_trainer import DocumentTrainer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ixt_rl.data.token_rows import IGNORED, PackedRows
+from ixt_rl.data.piece_buffer import IGNORED
+from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.trainers.update_stream import UpdateStream
 
 

@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
     },
     "python": {},
     "world": {},
+    "random": {},
     "stored": {},
 }
 """By kind; those of `openai` are the fields of `Endpoint`."""
@@ -67,7 +68,7 @@ def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") ->
     """Refuses what whoever is asked does not have, or cannot be.
 
     Args:
-        kind: a key of `OPTIONS`: what stands before the colon in `openai:MODEL`, or `world`.
+        kind: a key of `OPTIONS`: what stands before the colon in `openai:MODEL`, `world` or `random`.
         options: as a run file's `options` or the command line's `--judge-option` give them.
         role: how messages call who is asked.
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.data.best_fit import best_fit
+from ixt_rl.data.piece_buffer import IGNORED, PieceBuffer
 from ixt_rl.errors import ConfigError
 from ixt_rl.types import Document, Segment
 
-IGNORED = -100  # the label of a token that is not trained
 _CHUNK_CHARACTERS = 1 << 18  # text tokenized at once: bounds what the tokenizer holds, however long documents are
 
 
@@ -59,56 +59,6 @@ class TokenCounts:
     tokens: int = 0
     feedback_tokens: int = 0
     judged_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class _Buffer:
-    """Pieces end to end: ids and labels int32 [n], piece p from starts[p] to starts[p + 1].
-
-    Args:
-        beside: bool [n], whether a token is feedback or its separator.
-        owners: of each piece, the number of its document in the buffer.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    starts: list[int]
-    beside: np.ndarray
-    owners: list[int]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each piece."""
-        return np.diff(self.starts).tolist()
-
-    @property
-    def conditioned(self) -> set[int]:
-        """The documents with feedback in some piece."""
-        sums = np.concatenate([[0], np.cumsum(self.beside)])[self.starts]
-        return {owner for owner, found in zip(self.owners, np.diff(sums), strict=True) if found}
-
-    def without_feedback(self, pieces: Sequence[int]) -> _Buffer:
-        """The same pieces in the same places, these ones without feedback; a piece that was nothing else is empty."""
-        keep = np.ones(len(self.ids), dtype=bool)
-        for piece in pieces:
-            span = slice(self.starts[piece], self.starts[piece + 1])
-            keep[span] = ~self.beside[span]
-        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
-        labels = self.labels[keep]
-        labels[starts[:-1][np.diff(starts) > 0]] = IGNORED  # what follows the feedback may be a first token now
-        return _Buffer(self.ids[keep], labels, starts.tolist(), self.beside[keep], self.owners)
-
-    def row(self, pieces: list[int]) -> dict[str, np.ndarray]:
-        spans = [slice(self.starts[p], self.starts[p + 1]) for p in pieces]
-        lengths = [span.stop - span.start for span in spans]
-        begins = np.cumsum([0, *lengths[:-1]], dtype=np.int32)
-        positions = np.arange(sum(lengths), dtype=np.int32)
-        return {
-            "input_ids": np.concatenate([self.ids[span] for span in spans]),
-            "labels": np.concatenate([self.labels[span] for span in spans]),
-            "segment_ids": np.repeat(np.arange(1, len(pieces) + 1, dtype=np.int32), lengths),
-            "position_ids": positions - np.repeat(begins, lengths),
-        }
 
 
 class PackedRows:
@@ -164,7 +114,7 @@ class PackedRows:
         self._start: dict[str, Any] = {}
         self._before = 0  # rows of earlier buffers
         self._given = 0
-        self._pieces: _Buffer | None = None
+        self._pieces: PieceBuffer | None = None
         self._rows: list[list[int]] = []
         self._begin()
 
@@ -223,7 +173,7 @@ class PackedRows:
 
     def _fill(self) -> None:
         first = self.counts.documents
-        chunks: list[_Buffer] = []
+        chunks: list[PieceBuffer] = []
         tokens = 0
         for documents in _chunks(self.documents, min(_CHUNK_CHARACTERS, self.buffer * self.capacity)):
             chunks.append(self._tokenize(documents, self.counts.documents - first))
@@ -235,7 +185,7 @@ class PackedRows:
         starts = np.cumsum([0, *chain.from_iterable(chunk.lengths for chunk in chunks)])
         labels = np.concatenate([chunk.labels for chunk in chunks])
         labels[starts[:-1]] = IGNORED  # nothing predicts a first token
-        self._pieces = _Buffer(
+        self._pieces = PieceBuffer(
             np.concatenate([chunk.ids for chunk in chunks]),
             labels,
             starts.tolist(),
@@ -273,7 +223,7 @@ class PackedRows:
         self.counts.pieces -= len(late) - len(left)
         self.counts.conditioned -= len(with_all.conditioned) - len(self._pieces.conditioned)
 
-    def _tokenize(self, documents: list[Document], first: int) -> _Buffer:
+    def _tokenize(self, documents: list[Document], first: int) -> PieceBuffer:
         """Some documents, end to end; `first` is the number of the first of them in the buffer."""
         shown = self.conditioner.segments(documents, first=self.counts.documents)
         flat = list(chain.from_iterable(shown))
@@ -297,7 +247,7 @@ class PackedRows:
         self.counts.tokens += len(ids)
         self.counts.feedback_tokens += int(beside.sum())
         labels = np.where(trained, ids, np.int32(IGNORED))
-        return _Buffer(ids, labels, np.cumsum([0, *lengths]).tolist(), beside, owners)
+        return PieceBuffer(ids, labels, np.cumsum([0, *lengths]).tolist(), beside, owners)
 
 
 def _chunks(documents: Documents, most: int) -> Iterator[list[Document]]:

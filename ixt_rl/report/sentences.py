@@ -116,7 +116,9 @@ def _chooses(stage: StageRecord) -> str:
         of_policy = "one rollout" if rollouts == 1 else f"{rollouts} rollouts"
         named = [of_policy if source == "rollout" else source for source in sources]
         said.append(f"of {listed(named)}")
-        said.append("judged on " + listed(list(config["judge"].get("axes") or {})))
+        chance = config["judge"].get("model") == "random"
+        axes = listed(list(config["judge"].get("axes") or {}))
+        said.append("chosen at random" if chance else f"judged on {axes}")
     rewriter = config.get("rewriter") or {}
     if number(rewriter.get("error")):
         said.append(f"{rewriter['error']:.0%} of the rewrites wrong")
@@ -130,15 +132,19 @@ def _sees(stage: StageRecord) -> str:
         return f"{said}, without feedback"
     feedback: dict[str, Any] = stage.config["feedback"]
     template = feedback["template"]
+    tags = template == "tag"
     name = f" `{template}`" if isinstance(template, str) else ""
     share, hidden = number(feedback.get("fraction")), number(feedback.get("dropout"))
-    parts = [said, f"with feedback{name}{' after it' if feedback.get('position') == 'after' else ''}"]
+    shown = "the tag of where it comes from" if tags else f"feedback{name}"
+    parts = [said, f"with {shown}{' after it' if feedback.get('position') == 'after' else ''}"]
     if share is not None and share < 1:
         parts.append(f"{share:.0%} of them annotated")
     if hidden:
         parts.append(f"hidden {hidden:.0%} of the time")
+    if (cooldown := number(feedback.get("cooldown"))) is not None:
+        parts.append(f"without it in the last {cooldown:.0%} of the updates")
     if feedback.get("shuffle"):
         parts.append("shuffled among the documents")
-    if data.get("judge"):
+    if data.get("judge") and not tags:
         parts.append(f"judge: {data['judge']}")
     return ", ".join(parts)

@@ -155,7 +155,7 @@ def test_tags_cost_nothing_and_are_wished_for_by_name(tmp_path):
     assert 0 < result["documents"]["conditioned"] < result["documents"]["documents"]
     assert result["documents"]["judged_tokens"] == 0
     assert "cooldown: the last 2 of 4 updates showed no feedback" in result["notes"]
-    assert any("greedy@none/accuracy" in row for row in rows(folder))
+    assert any("greedy@none/checked" in row for row in rows(folder))
     levels = {**stage, "evaluation": {**stage["evaluation"], "wishes": {"best": 5}}}
     with pytest.raises(InvalidConfig, match="that has no level"):
         config(tmp_path, [levels], model=BYTES)

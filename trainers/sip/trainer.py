@@ -38,7 +38,6 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
 from ixt_rl.trainers.reference_policy import Reference
-from ixt_rl.trainers.sip.changes import changes
 from ixt_rl.trainers.sip.config import SIPConfig
 from ixt_rl.trainers.sip.filters import CandidateFilter, filter_names, filtered_groups
 from ixt_rl.trainers.sip.groups import Group, Proposed
@@ -46,14 +45,7 @@ from ixt_rl.trainers.sip.losses import candidate_loss, pair_loss
 from ixt_rl.trainers.sip.metrics import all_sources, choices, metric_names, verified
 from ixt_rl.trainers.sip.objectives import OBJECTIVES, Example, Objective
 from ixt_rl.trainers.sip.parts import asked_sources, check_parts, check_proposed
-from ixt_rl.trainers.sip.scoring import (
-    Asked,
-    CandidateScorer,
-    CandidateWriter,
-    Scoring,
-    at_update,
-    candidates_of,
-)
+from ixt_rl.trainers.sip.scoring import Asked, CandidateScorer, CandidateWriter, Scoring, at_update, candidates_of
 from ixt_rl.trainers.update_stream import Resumable
 from ixt_rl.types import Candidate
 
@@ -192,9 +184,8 @@ class SIPTrainer(PromptTrainer):
         self.check_lengths([item.prefix_ids for item in items])
         groups = self.judged(items)
         examples = [self.example(group) for group in groups]
-        measured = choices(groups, examples, self.args.judged, self.args.sources, self.named_sources)
-        measured |= {**changes(items, examples), **self._verified(items, groups, examples)}
-        for name, values in measured.items():
+        measured = choices(items, groups, examples, self.args.judged, self.args.sources, self.named_sources)
+        for name, values in {**measured, **self._verified(items, groups, examples)}.items():
             self.means.add(name, values)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
         total = self.accelerator.reduce(torch.tensor(float(local), device=self.accelerator.device), "sum")

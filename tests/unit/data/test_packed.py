@@ -15,8 +15,9 @@ from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_templat
 from ixt_rl.conditioning.batching import block_causal_mask
 from ixt_rl.data.best_fit import best_fit
 from ixt_rl.data.document_source import DocumentSource
+from ixt_rl.data.piece_buffer import IGNORED
 from ixt_rl.data.stream import DocumentStream
-from ixt_rl.data.token_rows import IGNORED, PackedRows
+from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.types import TokenSequence

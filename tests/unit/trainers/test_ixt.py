@@ -17,7 +17,7 @@ import trl
 
 from ixt_rl.conditioning import Batch, pack
 from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus
-from ixt_rl.data.token_rows import IGNORED
+from ixt_rl.data.piece_buffer import IGNORED
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.trainers import IXTConfig
 from ixt_rl.trainers.ema import WeightAverage

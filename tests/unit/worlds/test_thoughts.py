@@ -10,7 +10,8 @@ import pytest
 from ixt_rl.conditioning import Conditioner, Conditioning
 from ixt_rl.conditioning.thought_marks import interleaved
 from ixt_rl.data.in_memory import MemoryCorpus
-from ixt_rl.data.token_rows import IGNORED, PackedRows
+from ixt_rl.data.piece_buffer import IGNORED
+from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.judging import FunctionBackend
 from ixt_rl.rewriting.thinker import Thinker
 from ixt_rl.types import Document, SamplingParams

@@ -158,7 +158,7 @@ def verified(
     """Values by metric of what a verifier says of every text of the groups, in their order."""
     found, of_texts = Verified(sources), iter(right)
     for group, example in zip(groups, examples, strict=True):
-        found.see(group, [next(of_texts) for _ in group.texts], example and example.texts[0])
+        found.see(group, [next(of_texts) for _ in group.texts], None if example is None else example.texts[0])
     return found.values
 
 

@@ -6,26 +6,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ixt_rl.trainers.gpg import GPGConfig, GPGTrainer
     from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
     from ixt_rl.trainers.hooks import Signals
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
     from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
+    from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
+    from ixt_rl.trainers.rloo import RLOOConfig, RLOOTrainer
     from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
     from ixt_rl.trainers.where import Where
 
 _HOME = {
+    "GPGConfig": "gpg",
+    "GPGTrainer": "gpg",
     "GRPOConfig": "grpo",
     "GRPOTrainer": "grpo",
     "IXTConfig": "ixt",
     "IXTTrainer": "ixt",
     "InTROConfig": "intro",
     "InTROTrainer": "intro",
+    "PolicyGradientConfig": "policy_gradient",
+    "PolicyGradientTrainer": "policy_gradient",
     "PretrainConfig": "pretrain",
     "PretrainTrainer": "pretrain",
     "RAFTConfig": "raft",
     "RAFTTrainer": "raft",
+    "RLOOConfig": "rloo",
+    "RLOOTrainer": "rloo",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
     "Signals": "hooks",
@@ -33,16 +42,22 @@ _HOME = {
 }
 
 __all__ = [
+    "GPGConfig",
+    "GPGTrainer",
     "GRPOConfig",
     "GRPOTrainer",
     "IXTConfig",
     "IXTTrainer",
     "InTROConfig",
     "InTROTrainer",
+    "PolicyGradientConfig",
+    "PolicyGradientTrainer",
     "PretrainConfig",
     "PretrainTrainer",
     "RAFTConfig",
     "RAFTTrainer",
+    "RLOOConfig",
+    "RLOOTrainer",
     "SIPConfig",
     "SIPTrainer",
     "Signals",

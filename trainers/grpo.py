@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trl import GRPOConfig as TRLGRPOConfig
 
@@ -37,6 +37,12 @@ class GRPOTrainer(OnlineTrainer):
 
     config_class: ClassVar[type] = GRPOConfig
     _tag_names = ["trl", "ixt-rl", "grpo"]
+
+    def correct(self, batch: dict[str, Any]) -> None:
+        advantages = batch["advantages"]
+        super().correct(batch)
+        if self.loss_type == "vespo":  # TRL's takes the ratio into a rationale's weight by itself
+            batch["advantages"] = advantages
 
     def _compute_loss(self, model, inputs):
         """TRL's; where dynamic sampling found too few groups that teach something, means over rows are over theirs."""

@@ -24,12 +24,13 @@ class Signals:
     Args:
         rewards: (R,) fp32 weighted sums of the rewards; NaN where one with a weight is undecided.
         rewards_per_func: (R, F) fp32 each reward by itself, unweighted, in the order of `reward_funcs`; NaN undecided.
-        advantages: (R,) fp32 GRPO's advantages, 0 where the sum is undecided.
-        kept: (R,) bool; False only for the row without tokens that stands in where a micro-batch keeps nothing.
-        rows_per_update: 0-d fp32, K: kept rationales of the whole update, divided by the number of ranks because the
-            ranks' gradients are averaged.
+        advantages: (R,) fp32 the method's advantages, by default GRPO's; 0 where the sum is undecided.
+        kept: (R,) bool; False only for the row without tokens that stands in where a micro-batch trains nothing.
+        rows_per_update: 0-d fp32, K: rationales of the whole update that a mean is taken over (where some are kept,
+            those; of policy gradients all), divided by the number of ranks because the ranks' gradients are averaged.
         columns: whatever else has one value a row, by name, tensors and lists: what `add_signals` has added, and
             TRL's own (`completion_mask`, ...).
+        tokens_per_update: 0-d fp32, as K: the completion tokens of those rationales; of policy gradients alone.
     """
 
     rewards: Tensor
@@ -38,6 +39,7 @@ class Signals:
     kept: Tensor
     rows_per_update: Tensor
     columns: Mapping[str, Any]
+    tokens_per_update: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Mapping[str, Any], rows: Tensor, rows_per_update: Tensor) -> Signals:

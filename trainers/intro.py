@@ -156,7 +156,7 @@ class InTROTrainer(KeptTrainer):
         self.told.complete(rows, batch)
 
     def _compute_loss(self, model, inputs):
-        kept = self.kept_rows(inputs)
+        kept = self.trained_rows(inputs)
         batch, signals = self.policy_batch(kept), self.signals_of(inputs, kept)
         posterior_hidden, posterior_head = self.told.hidden(model, inputs, kept)
         wrong_hidden = self.told.hidden(model, inputs, kept, WRONG)[0] if self.args.contrast else None

@@ -1,11 +1,10 @@
 """Training on kept rationales only: what InTRO and RAFT share.
 
 A rationale is kept when each reward that decides is decided and reaches `keep_reward`; the other rewards cannot
-make it right or wrong. Dropped ones cost no forward pass: each micro-batch is rebuilt from its kept rows,
-trimmed of padding. The denominator is the number of kept rationales of the whole update over all ranks, fixed
-before its first micro-batch, so that loss and gradient do not depend on how the update is split.
+make it right or wrong. Dropped ones cost no forward pass, and the denominator is the number of kept rationales of the
+whole update over all ranks: see `trained_rows.py`.
 
-Shapes: B rows, F reward functions, T tokens, N loss-bearing tokens.
+Shapes: B rows, F reward functions.
 """
 
 from __future__ import annotations
@@ -18,22 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ixt_rl.conditioning import Batch, pad, prompt_completion
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
-from ixt_rl.kernels.head import Head
-from ixt_rl.kernels.intro.walk import Reweigh
-from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.trainers.hooks import Signals, hook
-from ixt_rl.trainers.online import OnlineTrainer
-from ixt_rl.trainers.shared_prompts import scored_inputs
-from ixt_rl.types import TokenSequence
+from ixt_rl.trainers.hooks import hook
+from ixt_rl.trainers.trained_rows import TrainedRowsTrainer
 
 _TOLERANCE = 1e-6
 """By how much of it (or of 1) a reward may miss `keep_reward`: TRL holds rewards in float32."""
 
 
-class KeptTrainer(OnlineTrainer):
-    """`OnlineTrainer` that trains on kept rationales; subclasses write `_compute_loss`.
+class KeptTrainer(TrainedRowsTrainer):
+    """`TrainedRowsTrainer` that trains on kept rationales; subclasses write `_compute_loss`.
 
     Which rewards decide what is kept: those that `args.keep` names, else all that have a positive weight and no
     attribute `decides = False` (as the shipped rewards on form and length have).
@@ -67,20 +60,6 @@ class KeptTrainer(OnlineTrainer):
                 `batch["rewards_per_func"]` (B, F), undecided NaN.
         """
         return self._reached(batch["rewards_per_func"])
-
-    @hook
-    def token_weights(self, batch: Batch, signals: Signals) -> Tensor:
-        """Weight of each trained token in the loss: 1 / (|z| K). Override to aggregate differently.
-
-        Args:
-            batch: the kept rationales of this micro-batch, R rows; `batch.target_rows` (N,) is the row of each token.
-            signals: what is known of its rows, K (`rows_per_update`) among it.
-
-        Returns:
-            (N,) fp32, in the order of `batch.target_ids`.
-        """
-        lengths = batch.loss_mask.sum(dim=1)
-        return 1.0 / (lengths[batch.target_rows].float() * signals.rows_per_update)
 
     @hook
     def has_signal(self, rewards_per_func: Tensor) -> Tensor:
@@ -128,85 +107,12 @@ class KeptTrainer(OnlineTrainer):
                 stacklevel=2,
             )
 
-    def correct(self, batch: dict[str, Any]) -> None:
-        """Nothing: the ratio comes from the forward pass that trains; see `sampled_logps`."""
+    def trained(self, inputs: dict[str, Any]) -> Tensor:
+        return inputs["kept"]
 
-    def sampled_logps(self, inputs: dict[str, Any], rows: list[int], batch: Batch) -> Tensor | None:
-        """(N,) log-probs of the trained tokens as the engine sampled them; None without importance correction."""
-        if self.correction is None:
-            return None
-        if not batch.loss_mask.any():
-            return torch.zeros(0, device=batch.loss_mask.device)
-        return inputs["sampling_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
-
-    def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
-        """Importance weights from the log-probs of the forward pass that trains.
-
-        A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product
-        with the head, on the same hidden states.
-        """
-        if self.correction is not None and self.correction.level == "sequence":
-            with torch.no_grad():
-                logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
-            weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
-            return lambda logp_C, rows: weights_N[rows]
-        return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
-
-    def signals_of(self, inputs: dict[str, Any], kept: list[tuple[int, list[int], list[int]]]) -> Signals:
-        """What is known of a micro-batch's kept rationales, in the order of `policy_batch`."""
-        rows = torch.tensor([row for row, _, _ in kept], device=inputs["kept"].device)
-        return Signals.of(inputs, rows, self.rows_per_update(inputs))
-
-    def weights_of(self, batch: Batch, signals: Signals) -> Tensor:
-        """`token_weights`, one for each trained token.
-
-        Raises:
-            DataError: there are more, or fewer.
-        """
-        weights = self.token_weights(batch, signals)
-        if weights.shape != batch.target_ids.shape:
-            raise DataError(
-                f"{type(self).__name__}.token_weights gave shape {tuple(weights.shape)}",
-                reason=f"each of {len(batch.target_ids)} trained tokens has one weight",
-                remedy="return one for each of `batch.target_ids`; `x[batch.target_rows]` spreads a value a row",
-            )
-        return weights
-
-    def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:
-        """K of `token_weights` for this micro-batch's update (0-d fp32, at least 1 / ranks); in evaluation, of the
-        batch, which is all there is."""
-        updates = 1.0
-        if self.model.training:
-            updates = self.args.steps_per_generation / self.current_gradient_accumulation_steps
-        return inputs["kept_total"].float().clamp(min=1.0) / updates / self.accelerator.num_processes
-
-    def kept_rows(self, inputs: dict[str, Any]) -> list[tuple[int, list[int], list[int]]]:
-        """(row index, prompt ids, completion ids) of this micro-batch's kept rationales.
-
-        Where none is kept, row 0 with one prompt token and no completion: every rank runs the same
-        passes, and that one trains nothing.
-        """
-        kept = inputs["kept"].nonzero().flatten().tolist()
-        if not kept:
-            first = inputs["prompt_mask"][0].argmax()
-            return [(0, [int(inputs["prompt_ids"][0, first])], [])]
-        completions = self.completion_lists(inputs)
-        prompts = [
-            ids[mask.bool()].tolist() for ids, mask in zip(inputs["prompt_ids"], inputs["prompt_mask"], strict=True)
-        ]
-        return [(row, prompts[row], completions[row]) for row in kept]
-
-    def collate(self, sequences: list[TokenSequence]) -> Batch:
-        """Right-padded batch on the model's device."""
-        return pad(sequences, self.processing_class.pad_token_id).to(self.accelerator.device)
-
-    def policy_batch(self, kept: list[tuple[int, list[int], list[int]]]) -> Batch:
-        """[x, z] of the kept rationales."""
-        return self.collate([prompt_completion(prompt, completion) for _, prompt, completion in kept])
-
-    def model_inputs(self, batch: Batch) -> dict[str, Any]:
-        """Keyword arguments of a forward pass that hands hidden states to `head_fn`."""
-        return scored_inputs(batch, self.model.config)
+    def rows_total(self, inputs: dict[str, Any]) -> Tensor:
+        """The kept ones alone."""
+        return inputs["kept_total"]
 
 
 def _check_number(keep_reward: Any) -> None:

@@ -3,8 +3,7 @@
     RAFT    loss = - 1/K sum_z 1/|z| sum_t log p_t(z_t)
     RAFT++  loss = - 1/K sum_z 1/|z| sum_t min(r_t, 1 + epsilon),   r_t = p_t(z_t) / p_t^old(z_t)
 
-with K the kept rationales of the update. On rollouts of the current policy both have the same gradient. A token's
-slope, `dloss / dlog p`, is known as soon as its log-prob is, so that the head is walked once (`nll_loss`).
+with K the kept rationales of the update. On rollouts of the current policy both have the same gradient.
 """
 
 from __future__ import annotations
@@ -12,15 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from trl import GRPOConfig
 
-from ixt_rl.kernels.head import Head
-from ixt_rl.kernels.nll import NllStats, nll_loss
-from ixt_rl.trainers.auxiliary import forward_with_auxiliary
 from ixt_rl.trainers.kept import KeptTrainer
-from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
+from ixt_rl.trainers.refused_options import ENGINE, RATIO, own_loss, refuse_options, refuse_reuse
+from ixt_rl.trainers.surrogate import surrogate_loss
 
 
 @dataclass
@@ -46,8 +42,8 @@ class RAFTConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        own_loss = {k: v for k, v in OWN_LOSS.items() if not (self.importance_ratio and k == "epsilon")}
-        refuse_options(self, ENGINE, own_loss, RATIO if self.importance_ratio else {})
+        ratio = self.importance_ratio
+        refuse_options(self, ENGINE, own_loss("epsilon") if ratio else own_loss(), RATIO if ratio else {})
         refuse_reuse(self)
 
 
@@ -59,43 +55,15 @@ class RAFTTrainer(KeptTrainer):
     _name = "RAFT"
 
     def _compute_loss(self, model, inputs: dict[str, Any]) -> Tensor:
-        kept = self.kept_rows(inputs)
-        batch = self.policy_batch(kept)
-        weights_N = self.weights_of(batch, self.signals_of(inputs, kept))
-
-        rows = [row for row, _, _ in kept]
-        old_N = None
-        if self.args.importance_ratio and "old_per_token_logps" in inputs and len(weights_N):
-            old_N = inputs["old_per_token_logps"][rows][inputs["completion_mask"][rows].bool()]
-        sampled_N = self.sampled_logps(inputs, rows, batch)
-        if sampled_N is not None and old_N is not None:  # up to the policy that sampled; the ratio goes on from there
-            weights_N = weights_N * self.correction_weights(old_N, sampled_N, batch.target_rows)
-            sampled_N = None
-        ratio_N, value_N = torch.ones_like(weights_N), torch.ones_like(weights_N)
-        most = 1 + self.args.epsilon
-
-        def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, NllStats]:
-            corrected = None if sampled_N is None else self._reweigh(hidden, head, batch, sampled_N)
-
-            def slope(logp_C: Tensor, at: slice) -> Tensor:
-                """Of minus the loss of these tokens by their log-probs, whose own value is that of `nll_loss`."""
-                weight_C = torch.ones_like(logp_C) if corrected is None else corrected(logp_C, at)
-                if not self.args.importance_ratio:
-                    return weight_C
-                old_C = logp_C if old_N is None else old_N[at].to(logp_C.device)
-                ratio_C = (logp_C - old_C).exp()
-                ratio_N[at], value_N[at] = ratio_C, weight_C * ratio_C.clamp(max=most)
-                return weight_C * ratio_C * (ratio_C <= most)
-
-            return nll_loss(hidden, head, batch.target_ids, weights_N, reweigh=slope)
-
-        self.ledger.add("train", int(batch.attention_mask.sum()))
-        with self.accelerator.autocast():
-            passed = {**self.model_inputs(batch), "head_fn": head_fn}
-            (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
-        self.track("entropy", stats.entropy)
-        if not self.args.importance_ratio:
-            return auxiliary + loss
-        self.track("ratio/mean", ratio_N)
-        self.track("ratio/clipped", (ratio_N > most).float())
-        return auxiliary + loss - loss.detach() - (weights_N * value_N).sum()
+        rows = self.trained_rows(inputs)
+        batch = self.policy_batch(rows)
+        return surrogate_loss(
+            self,
+            model,
+            inputs,
+            rows,
+            batch,
+            self.weights_of(batch, self.signals_of(inputs, rows)),
+            ratio="token" if self.args.importance_ratio else "none",
+            bounds=(0.0, 1 + self.args.epsilon),
+        )

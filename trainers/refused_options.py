@@ -145,13 +145,20 @@ def refuse_options(args: GRPOConfig | SFTConfig, *tables: dict[str, str]) -> Non
             )
 
 
+def own_loss(*honoured: str) -> dict[str, str]:
+    """`OWN_LOSS` without the options that a trainer's own loss reads, too."""
+    return {name: reason for name, reason in OWN_LOSS.items() if name not in honoured}
+
+
 def refuse_reuse(args: Any) -> None:
-    """Raises `ConfigError` if rollouts serve several updates and `importance_ratio` does not weigh them."""
+    """Raises `ConfigError` if rollouts serve several updates and `importance_ratio` does not weigh them, or is no
+    option of the method's."""
     stale = args.num_iterations > 1 or args.steps_per_generation > args.gradient_accumulation_steps
-    if stale and not args.importance_ratio:
+    weighed = getattr(args, "importance_ratio", None)
+    if stale and not weighed:
         raise ConfigError(
-            f"num_iterations={args.num_iterations}, steps_per_generation={args.steps_per_generation} "
-            "without importance_ratio",
+            f"num_iterations={args.num_iterations}, steps_per_generation={args.steps_per_generation}"
+            + (" without importance_ratio" if weighed is False else ""),
             reason=ON_POLICY["num_iterations"],
-            remedy="set importance_ratio=True, or use each rollout for one update",
+            remedy=("set importance_ratio=True, or " if weighed is False else "") + "use each rollout for one update",
         )

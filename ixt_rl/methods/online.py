@@ -1,4 +1,4 @@
-"""Online training on the policy's own rollouts: what InTRO, GRPO and RAFT share."""
+"""Online training on the policy's own rollouts: what InTRO, RAFT and the policy gradients share."""
 
 from __future__ import annotations
 
@@ -203,11 +203,12 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
     @model_validator(mode="after")
     def _reuse(self) -> OnlineStage:
         if self.reuses_rollouts and not self.weighs_by_ratio:
+            key = f"{self.block}.importance_ratio" if self.block and hasattr(self.own, "importance_ratio") else ""
             raise ConfigError(
                 f"steps_per_generation={self.steps_per_generation}, num_iterations={self.num_iterations} "
-                f"without {self.block}.importance_ratio",
+                + (f"without {key}" if key else f"with type: {self.type}"),
                 reason="rollouts would be reused after the policy has moved, uncorrected",
-                remedy=f"set {self.block}.importance_ratio: true, or use each rollout for one update",
+                remedy=(f"set {key}: true, or " if key else "") + "use each rollout for one update",
             )
         return self
 

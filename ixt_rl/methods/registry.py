@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast
 from pydantic import Discriminator, Tag, create_model
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.methods import annotate, evaluate, grpo, intro, ixt, pretrain, python, raft, rewrite, sft, sip
+from ixt_rl.methods import annotate, evaluate, gpg, grpo, intro, ixt, pretrain, python, raft, rewrite, rloo, sft, sip
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.methods.stage import Stage
@@ -76,6 +76,8 @@ SPECS: tuple[MethodSpec, ...] = _with_installed((
     intro.SPEC,
     grpo.SPEC,
     raft.SPEC,
+    rloo.SPEC,
+    gpg.SPEC,
     sip.SPEC,
     annotate.SPEC,
     rewrite.SPEC,

@@ -45,8 +45,10 @@ GLOSSARY = {
     "feedback; with a name in between, of one source",
     "heldout/perplexity": "e to the power of that loss",
     "rollout/kept": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
+    "rollout/trained": "share of the training rollouts that are trained on: those with an advantage that is not 0",
     "rollout/drawn_again": "groups of rollouts that a batch took beyond its own, in place of those that teach nothing",
-    "rollout/lucky_of_kept": "share of the kept (grpo: right) training rollouts that are not right in every step",
+    "rollout/lucky_of_kept": "share of the kept (where all are trained on: right) training rollouts that are not "
+    "right in every step",
     "rollout/reasoned": "share of training rollouts that have steps",
     "rollout/undecided": "share of training rollouts that do not count: a reward they need is undecided, or failed",
     "source/<name>/...": "of the training rollouts, or held-out problems, of one source of problems, by its name; the "

@@ -63,7 +63,7 @@ BROKEN = [
         "    steps: 10\n    group_size: 4",
         "stages.base.group_size",
         "4",
-        ("belongs to stages of type intro, grpo, raft, sip, python, not pretrain",),
+        ("belongs to stages of type intro, grpo, raft, ", ", not pretrain"),
     ),
     Broken(
         "abbreviated key",

@@ -13,7 +13,18 @@ from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import load_template
 from ixt_rl.models import new_model
 from ixt_rl.rollout.trl_adapter import EngineRollouts
-from ixt_rl.trainers import GRPOConfig, GRPOTrainer, InTROConfig, InTROTrainer, RAFTConfig, RAFTTrainer
+from ixt_rl.trainers import (
+    GPGConfig,
+    GPGTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    InTROConfig,
+    InTROTrainer,
+    RAFTConfig,
+    RAFTTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+)
 from ixt_rl.types import Rollout
 from ixt_rl.worlds import AdditionWorld
 from ixt_rl.worlds.addition.problem import AdditionProblem, right_rationale
@@ -22,6 +33,8 @@ METHODS = {
     "intro": (InTROTrainer, InTROConfig),
     "raft": (RAFTTrainer, RAFTConfig),
     "grpo": (GRPOTrainer, GRPOConfig),
+    "rloo": (RLOOTrainer, RLOOConfig),
+    "gpg": (GPGTrainer, GPGConfig),
 }
 WORLD = AdditionWorld("parity")
 

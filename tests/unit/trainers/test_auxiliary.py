@@ -85,7 +85,7 @@ def test_kept_rationales_have_it(method, parts, tmp_path):
         losses.append(loss)
         gradients.append(gradient)
     with torch.no_grad():
-        aux = [own_aux(trainer.model, trainer.policy_batch(trainer.kept_rows(part))) for part in split(batch, parts)]
+        aux = [own_aux(trainer.model, trainer.policy_batch(trainer.trained_rows(part))) for part in split(batch, parts)]
     assert losses[0] - losses[1] == pytest.approx(COEFFICIENT * float(torch.stack(aux).mean()), rel=1e-4)
     assert (gradients[0] - gradients[1]).abs().max() > 1e-4
 

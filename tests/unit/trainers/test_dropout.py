@@ -117,7 +117,7 @@ def test_the_posterior_has_none_where_the_policy_keeps_its_own(tmp_path):
     model = build("gpt2", n_positions=128)
     trainer = make_trainer("intro", tmp_path, model, engine=ScriptedEngine(), disable_dropout=False)
     batch = told_nothing(trainer)
-    hidden = [trainer.told.hidden(trainer.model, batch, trainer.kept_rows(batch))[0] for _ in range(2)]
+    hidden = [trainer.told.hidden(trainer.model, batch, trainer.trained_rows(batch))[0] for _ in range(2)]
     assert torch.equal(*hidden)
     assert all(module.training for module in trainer.model.modules())
     loss_and_gradient(trainer, [batch])

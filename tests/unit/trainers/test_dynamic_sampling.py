@@ -52,6 +52,8 @@ LOSSES += [
     ("grpo", {"scale_rewards": "batch"}),
     ("intro", {"candidates": "exact"}),
     ("raft", {}),
+    ("rloo", {}),
+    ("gpg", {}),
 ]
 
 

@@ -29,6 +29,8 @@ VARIANTS = [
     ("raft", {"importance_ratio": True}),
     ("grpo", {"loss_type": "grpo"}),
     ("grpo", {"loss_type": "dapo"}),
+    ("rloo", {}),
+    ("gpg", {}),
 ]
 
 
@@ -156,7 +158,7 @@ def test_trained_ids_equal_sampled_ids(tmp_path, method):
     trainer = make_trainer(method, tmp_path, model, engine=engine)
     batch = generation_batch(trainer)
     batch["kept"] = torch.ones_like(batch["kept"])
-    trained = trainer.policy_batch(trainer.kept_rows(batch))
+    trained = trainer.policy_batch(trainer.trained_rows(batch))
     found = []
     for row in range(len(trained.input_ids)):
         ids, loss = trained.input_ids[row], trained.loss_mask[row]

@@ -55,6 +55,12 @@ def test_every_option_of_trl_is_on_one_side():
         ("raft", {"num_iterations": 2}),
         ("raft", {"importance_ratio": True, "top_p": 0.9}),
         ("grpo", {"top_p": 0.9}),
+        ("rloo", {"top_p": 0.9}),
+        ("rloo", {"scale_rewards": "none"}),
+        ("rloo", {"loss_type": "grpo"}),
+        ("gpg", {"epsilon": 0.1}),
+        ("gpg", {"num_iterations": 2}),
+        ("gpg", {"steps_per_generation": 2}),
         ("grpo", {"generation_kwargs": {"num_beams": 2}}),
     ],
 )
@@ -73,6 +79,8 @@ def test_what_cannot_be_honoured_is_refused_with_reason_and_remedy(method, optio
         ("raft", {"importance_ratio": True, "epsilon": 0.1, "num_iterations": 2}),
         ("grpo", {"beta": 0.1, "num_iterations": 2, "epsilon_high": 0.3}),
         ("intro", {"candidates": "exact", "clip": None, "include_taken": False}),
+        ("rloo", {"num_iterations": 2, "epsilon": 0.1, "epsilon_high": 0.3}),
+        ("gpg", {"top_p": 0.9}),
     ],
 )
 def test_what_can_be_honoured_is_taken(method, options, tmp_path):

@@ -1,0 +1,55 @@
+"""Advantages of groups: rewards less a baseline. What is undecided (NaN) enters no baseline and stays NaN.
+
+Shapes: g groups of G completions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+_TINY = 1e-4  # as TRL's
+
+
+def less_the_mean(rewards: Tensor) -> Tensor:
+    """(g, G) rewards -> each less the mean of its group's decided ones, exactly 0 where these are equal."""
+    return _level(rewards, rewards - rewards.nanmean(dim=1, keepdim=True))
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """(g, G) rewards -> each less the mean of the *other* decided ones of its group, NaN where there is no other.
+
+    n / (n - 1) times `less_the_mean`, of n that are decided.
+    """
+    others = (~rewards.isnan()).sum(dim=1, keepdim=True) - 1
+    baseline = (rewards.nansum(dim=1, keepdim=True) - rewards) / others
+    return torch.where(others > 0, _level(rewards, rewards - baseline), float("nan"))
+
+
+def group_relative(rewards: Tensor, scale: Literal["group", "batch", "none"] | str) -> Tensor:
+    """(g, G) rewards -> GRPO's advantages: less the group's mean, over the standard deviation (n - 1) plus 1e-4.
+
+    Args:
+        scale: whose deviation: the group's, all rewards', or none.
+    """
+    relative = less_the_mean(rewards)
+    if scale == "none":
+        return relative
+    deviation = _deviation(rewards, dim=1) if scale == "group" else _deviation(rewards.flatten(), dim=0)
+    return relative / (deviation + _TINY)
+
+
+def _level(rewards: Tensor, advantages: Tensor) -> Tensor:
+    """The advantages, 0 in groups whose decided rewards are equal, where rounding may have left something."""
+    unknown = rewards.isnan()
+    equal = rewards.masked_fill(unknown, -torch.inf).amax(1) == rewards.masked_fill(unknown, torch.inf).amin(1)
+    return advantages.masked_fill(equal[:, None] & ~unknown, 0.0)
+
+
+def _deviation(values: Tensor, dim: int) -> Tensor:
+    """Standard deviation of what is decided along `dim`, which stays; 0 of fewer than two."""
+    count = (~values.isnan()).sum(dim=dim, keepdim=True)
+    squares = (values - values.nanmean(dim=dim, keepdim=True)).square().nansum(dim=dim, keepdim=True)
+    return torch.sqrt(squares / (count - 1).clamp(min=1))

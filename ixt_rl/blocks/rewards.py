@@ -36,9 +36,7 @@ class RewardBlock(Strict):
         description="what `keep` calls it; default: the function of a python reward, else the type. Logs call it "
         "`<name, else type>_reward`",
     )
-    weight: Finite = Field(
-        1.0, description="in the sum that methods with advantages (grpo, rloo, ...) compare; 0: logged only"
-    )
+    weight: Finite = Field(1.0, description="in the sum that grpo, rloo and gpg compare; 0: logged only")
     type: str
 
     @property

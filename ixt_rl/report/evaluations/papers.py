@@ -20,7 +20,7 @@ from ixt_rl.report.evaluations.checkpoints import RunPlace, config_of, run_place
 from ixt_rl.report.evaluations.evaluated import EvaluatedModel
 from ixt_rl.yaml_io import parse_yaml
 
-_METHODS = {"intro": "InTRO", "grpo": "GRPO", "raft": "RAFT++", "sft": "SFT"}
+_METHODS = {"intro": "InTRO", "grpo": "GRPO", "gpg": "GPG", "raft": "RAFT++", "sft": "SFT"}
 _PRESET = "paper"
 _AVERAGE = "average"
 

@@ -154,6 +154,35 @@ def test_the_base_is_grpo(tmp_path, spread):
         assert 0 < clipped < count
 
 
+@pytest.mark.parametrize(
+    ("rewards", "advantages"),
+    [
+        ([1.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1], [1.5, -0.5, -0.5, -0.5, 0.0, 0.0, 0.0, 0.0]),  # alpha = 2
+        ([1.0, None, 0.0, 0.0, None, 1.0, None, None], [4 / 3, 0.0, -2 / 3, -2 / 3, 0.0, 0.0, 0.0, 0.0]),
+        ([1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], [0.5, -0.5, -0.5, 0.5, -0.25, -0.25, -0.25, 0.75]),
+    ],
+    ids=["level", "undecided", "both"],
+)
+def test_gpg_is_its_formula(tmp_path, rewards, advantages):
+    """- 1/T sum_z A sum_t log p, by autograd, T of all rationales; groups that teach nothing raise the others' A."""
+    trainer = make_trainer(
+        "gpg", tmp_path, engine=ScriptedEngine(), reward=lambda prompts, **_: rewards[: len(prompts)]
+    )
+    batch = generation_batch(trainer)
+    assert batch["advantages"].tolist() == pytest.approx(advantages)
+    found = loss_and_gradient(trainer, helpers.split(batch, 2))
+    trainer.model.zero_grad()
+    parts = []
+    for row, advantage in enumerate(advantages):
+        z = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
+        x = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        logits = trainer.model(torch.cat([x, z])[None]).logits[0, len(x) - 1 : -1]
+        parts.append(-advantage * logits.log_softmax(-1).gather(1, z[:, None]).sum())
+    loss = torch.stack(parts).sum() / int(batch["completion_mask"].sum())
+    loss.backward()
+    close(found, (float(loss.detach()), torch.cat([p.grad.flatten() for p in trainer.model.parameters()])))
+
+
 # ---------------------------------------------------------------- what is trained
 
 

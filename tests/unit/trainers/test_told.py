@@ -55,7 +55,7 @@ def test_told_logprobs_are_those_of_the_models_own_logits(tmp_path, column):
     options = {"contrast": True, "posterior": "frozen", "temperature": 0.7}
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), data=told_rows(8), **options)
     batch = told_batch(trainer)
-    kept = trainer.kept_rows(batch)
+    kept = trainer.trained_rows(batch)
     with torch.no_grad():
         for weight in trainer.model.parameters():
             weight.add_(0.1)  # the policy has moved; the frozen copy has not

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ixt_rl.conditioning.prompts import row_ids
 from ixt_rl.evaluation.tasks import Task
@@ -61,22 +62,61 @@ class Mode:
     keep: int = 0
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What was measured of every completion.
+
+    Args:
+        values: by mode and metric, float64 [Q, n] over Q problems, nan where a completion has no such value.
+        sources: of a mixture, the source of each problem; else empty.
+        samples: to read.
+    """
+
+    values: dict[str, dict[str, np.ndarray]]
+    sources: Sequence[str]
+    samples: list[dict[str, Any]]
+
+    def metrics(self) -> dict[str, float]:
+        """Means named `<mode>/<metric>`; of a mixture also `source/<name>/<mode>/<metric>`."""
+        metrics: dict[str, float] = {}
+        for mode, measured in self.values.items():
+            for name, values in measured.items():
+                metrics |= _mean(f"{mode}/{name}", values)
+                for source in dict.fromkeys(self.sources):
+                    of = [own == source for own in self.sources]
+                    metrics |= _mean(f"source/{source}/{mode}/{name}", values[of])
+        return metrics
+
+
+def _mean(name: str, values: np.ndarray) -> dict[str, float]:
+    decided = values[~np.isnan(values)].tolist()
+    return {name: math.fsum(decided) / len(decided)} if decided else {}
+
+
 def evaluate(
     engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], plan: EvaluationPlan
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read; see `evaluate_modes`."""
+    return evaluate_modes(engine, tokenizer, task, rows, modes_of(tokenizer, rows, plan))
+
+
+def modes_of(
+    tokenizer, rows: Sequence[dict[str, Any]], plan: EvaluationPlan, further: Sequence[str] = ()
+) -> list[Mode]:
+    """Greedy, sampled and told; and sampled from each of the `further` prompts of the rows, `told_wrong` for the column
+    `told_wrong_prompt`."""
     cold = SamplingParams(plan.max_new_tokens, temperature=0.0, seed=SAMPLING_SEED, stop=plan.stop)
     hot = SamplingParams(plan.max_new_tokens, plan.temperature, plan.top_p, seed=SAMPLING_SEED, stop=plan.stop)
-    plain, told = (
-        [row_ids(tokenizer, row, column, plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
-        for column in ("prompt", "told_prompt")
-    )
-    modes = [
+
+    def ids(column: str) -> list[list[int]]:
+        return [row_ids(tokenizer, row, column, plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
+
+    plain = ids("prompt")
+    return [
         Mode("greedy", plain, cold),
         Mode("sampled", plain, hot, plan.samples, plan.keep_samples),
-        Mode("told", told, hot, plan.samples),
+        *(Mode(name.removesuffix("_prompt"), ids(name), hot, plan.samples) for name in ("told_prompt", *further)),
     ]
-    return evaluate_modes(engine, tokenizer, task, rows, modes)
 
 
 def evaluate_modes(
@@ -88,26 +128,34 @@ def evaluate_modes(
     equal weights give equal results. Of a mixture, metrics are over all rows, and `source/<name>/<mode>/<metric>` over
     those of each source.
     """
-    metrics: dict[str, float] = {}
+    answers = answer(engine, tokenizer, task, rows, modes)
+    return answers.metrics(), answers.samples
+
+
+def answer(
+    engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], modes: Sequence[Mode]
+) -> Answers:
+    """What `evaluate_modes` takes the means of, problem by problem."""
+    found: dict[str, dict[str, np.ndarray]] = {}
     samples: list[dict[str, Any]] = []
     for mode in modes:
         groups = engine.generate(mode.prompts, mode.sampling, mode.n)
-        values: dict[str, list[float]] = defaultdict(list)
+        values: dict[str, np.ndarray] = {}
         kept = 0
-        for row, group in zip(rows, groups, strict=True):
-            for rollout in group:
+        for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
+            for turn, rollout in enumerate(group):
                 text = text_before_stop(tokenizer, rollout.completion_ids, mode.sampling.stop)
                 measured = _measure(task, row, rollout, text)
-                of = [mode.name, *([f"source/{row['source']}/{mode.name}"] if task.sources else [])]
                 for name, value in measured.items():
+                    if name not in values:
+                        values[name] = np.full((len(rows), mode.n), np.nan)
                     if value is not None:
-                        for first in of:
-                            values[f"{first}/{name}"].append(value)
+                        values[name][place, turn] = value
                 if kept < mode.keep:
                     kept += 1
                     samples.append(_sample(task, mode.name, row, rollout, tokenizer, text, measured))
-        metrics |= {name: math.fsum(v) / len(v) for name, v in values.items()}
-    return metrics, samples
+        found[mode.name] = values
+    return Answers(found, [row["source"] for row in rows] if task.sources else [], samples)
 
 
 def _measure(task: Task, row: dict[str, Any], rollout: Rollout, text: str) -> dict[str, float | None]:

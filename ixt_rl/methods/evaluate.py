@@ -8,14 +8,22 @@ from pydantic import Field, model_validator
 
 from ixt_rl.blocks.data import Data, problems_of_world
 from ixt_rl.blocks.sampling import SamplingBlock
-from ixt_rl.blocks.strict import (
-    Rows,
-    Share,
-)
+from ixt_rl.blocks.strict import BatchSize, PositiveFloat, Rows, Share, Strict
 from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
+from ixt_rl.errors import ConfigError
 from ixt_rl.methods.measured import check_measurable
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
+
+
+class TruePosteriorBlock(Strict):
+    """How far the model that is told the answer is from the true posterior pi(z | x, y): KL of whole completions."""
+
+    problems: Rows = Field(50, description="the first of those measured")
+    samples: BatchSize = Field(64, description="completions drawn of each problem, plain and as many told the answer")
+    least_effective: PositiveFloat = Field(
+        16.0, description="effective sample size below which a problem is undecided; see docs/evaluation.md"
+    )
 
 
 class EvaluateStage(Stage):
@@ -31,6 +39,15 @@ class EvaluateStage(Stage):
         description="stop unless accuracy told the answer exceeds the plain one by this much: strict accuracy in a "
         "world, checked accuracy on a file",
     )
+    controls: bool = Field(
+        True,
+        exclude_if=lambda value: value,
+        description="also sample told a wrong answer, told a random one, and told nothing in the told prompt's form: "
+        "three samples a problem more",
+    )
+    posterior: TruePosteriorBlock | None = Field(
+        None, exclude_if=lambda value: value is None, description="left out: not measured"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -41,6 +58,13 @@ class EvaluateStage(Stage):
     def _measures(self) -> EvaluateStage:
         check_measurable(self.data, "data")
         check_template_columns(self.template, self.data)
+        if self.posterior is not None and self.sampling.truncated:
+            raise ConfigError(
+                f"posterior with sampling.{self.sampling.truncated}",
+                reason="divergences are those of whole distributions, and truncated ones give some completions none at "
+                "all",
+                remedy="leave top_p, top_k and min_p out, or measure the posterior in an evaluate stage of its own",
+            )
         return self
 
     @property

@@ -34,6 +34,7 @@ from ixt_rl.report.samples import sample_pairs
 from ixt_rl.report.sentences import arms as arm_words
 from ixt_rl.report.sentences import describe, listed, uncertainty
 from ixt_rl.report.templates import report_environment
+from ixt_rl.report.told import posterior_tables, told_tables
 
 
 def build_report(folder: Path) -> Path:
@@ -69,6 +70,8 @@ def build_report(folder: Path) -> Path:
             uncertainty=uncertainty(run),
             missing=missing_stages(run),
             notes=_notes(run),
+            told=told_tables(run),
+            posteriors=posterior_tables(run),
             curves=_present(
                 draw(view)
                 for view in views

@@ -73,10 +73,15 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
         "start": _values_at(folders[0], 0),
         "reward_errors": sum(r.get("reward_errors", 0) for r in results),
         "notes": [note for r in results for note in r.get("notes", [])],
-        "best": {str(f.seed): r["best"] for f, r in zip(folders, results, strict=True) if "best" in r},
+        "best": _by_seed("best", folders, results),
         "prompt_lengths": results[0].get("prompt_lengths"),
         **({"corpus": corpus} if (corpus := results[0].get("corpus")) else {}),
+        **{name: found for name in ("told", "posterior") if (found := _by_seed(name, folders, results))},
     }
+
+
+def _by_seed(name: str, folders: list[StageFolder], results: list[dict[str, Any]]) -> dict[str, Any]:
+    return {str(f.seed): found[name] for f, found in zip(folders, results, strict=True) if name in found}
 
 
 def _as_run(config: RunConfig, folder: RunFolder) -> RunRecord:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from typing import Any
 
 from ixt_rl.blocks.data import WorldDataBlock
+from ixt_rl.conditioning.told import NothingToTell, Telling
 from ixt_rl.errors import PreconditionError
-from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
-from ixt_rl.evaluation.tasks import make_task
+from ixt_rl.evaluation.controls import as_data, told_modes
+from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
+from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import load_tokenizer, tokenizer_notes
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
+from ixt_rl.run.stages.posterior import measured_posterior, posterior_metrics
 from ixt_rl.run.stages.starting_engine import starting_engine
 
 
@@ -20,7 +25,7 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
     """Measures a model on held-out problems."""
     started = time.perf_counter()
     tokenizer = load_tokenizer(at.origin, at.model)
-    task = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True)
+    task, untold = _task(stage, tokenizer)
     engine = starting_engine(at, stage.sampling, tokenizer)
     section = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.eval_rows(stage.problems), section, tokenizer)
@@ -32,17 +37,36 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
         chat_template_kwargs=task.chat_template_kwargs,
         stop=tuple(section.stop),
     )
-    notes = [*task.notes, *tokenizer_notes(tokenizer)]
+    notes = [*task.notes, *untold, *tokenizer_notes(tokenizer)]
     for note in notes:
         at.console.note(note)
     with at.console.stage(stage, at.seed, 1) as progress:
-        metrics, samples = evaluate(engine, tokenizer, task, rows, plan)
+        modes = modes_of(tokenizer, rows, plan, task.told_columns)
+        answers = answer(engine, tokenizer, task, rows, modes)
+        posterior = measured_posterior(stage, at, engine, tokenizer, task, rows, plan)
+        metrics = {**answers.metrics(), **posterior_metrics(posterior)}
         progress.evaluation(0, metrics)
     seconds = time.perf_counter() - started
     at.folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
-    at.folder.add_samples(0, samples)
+    at.folder.add_samples(0, answers.samples)
     result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
-    at.folder.write_result({**result, **task.gold_kinds})
+    told: dict[str, Any] = {"told": as_data(told_modes(answers.values))} if task.told_columns else {}
+    if posterior is not None:
+        told["posterior"] = asdict(posterior)
+    at.folder.write_result({**result, **told, **task.gold_kinds})
+
+
+def _task(stage: EvaluateStage, tokenizer) -> tuple[Task, list[str]]:
+    """The task with what its rows are told beside the answer, and which of it no row could be told."""
+    kinds: tuple[Telling, ...] = ("form", "random", "wrong") if stage.controls else ()
+    notes = []
+    while True:
+        try:
+            told = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True, told=kinds)
+            return told, notes
+        except NothingToTell as error:
+            kinds = tuple(kind for kind in kinds if kind != error.kind)
+            notes.append(f"controls: not told a {error.kind} answer: {error.what} ({error.reason})")
 
 
 def check_told_gap(stage, folder: StageFolder) -> None:

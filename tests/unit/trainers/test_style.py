@@ -1,0 +1,51 @@
+"""The share of a factor's work that is done on tokens without digits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ixt_rl.models import byte_tokenizer
+from ixt_rl.trainers.style import style_shares, without_digits
+from ixt_rl.worlds import AdditionWorld
+from ixt_rl.worlds.addition.problem import ID
+
+
+def test_tokens_without_a_digit_are_style():
+    style = without_digits(AdditionWorld().tokenizer(), 24)
+    named = {word: bool(style[place]) for word, place in ID.items()}
+    assert all(named[word] for word in ("C", "V", "#", "K", ":", "=", "<bos>", "<eos>", "<pad>", "<told>"))
+    assert not any(named[word] for word in ("0", "7", "m2", "m5"))
+    assert style[22:].all()  # ids that no token has
+    tokenizer = byte_tokenizer()
+    style = without_digits(tokenizer, len(tokenizer))
+    assert {tokenizer.decode([place]) for place in (~style).nonzero()[:, 0].tolist()} == set("0123456789")
+
+
+class Fallback:
+    all_special_ids = (3,)
+
+    def get_vocab(self):
+        return {"<0x0A>": 0, "<0x31>": 1, "Ġ12": 2, "<|reserved_7|>": 3, "word": 4}
+
+
+def test_bytes_count_by_what_they_stand_for_and_special_tokens_carry_nothing():
+    assert without_digits(Fallback(), 5).tolist() == [True, False, False, True, True]
+
+
+def test_shares_by_hand():
+    factor = torch.tensor([2.0, 0.5, 1.0, 1.5, 0.0])
+    style = torch.tensor([True, False, False, False, True])
+    found = style_shares(factor, style)
+    assert float(found["factor/style_share"]) == pytest.approx((1 + 1) / (1 + 0.5 + 0 + 0.5 + 1))
+    assert float(found["factor/style_tokens"]) == pytest.approx(2 / 5)
+
+
+def test_what_has_no_share_is_not_counted():
+    none = style_shares(torch.tensor([2.0, 3.0]), torch.tensor([True, True]))  # no numbers: it says nothing
+    assert all(not len(value) for value in none.values())
+    assert all(not len(value) for value in style_shares(torch.zeros(0), torch.zeros(0, dtype=torch.bool)).values())
+    unmoved = style_shares(torch.ones(2), torch.tensor([True, False]))
+    assert math.isnan(float(unmoved["factor/style_share"])) and float(unmoved["factor/style_tokens"]) == 0.5

@@ -30,6 +30,14 @@ IsWrong = Callable[[str, Any], bool]
 _MOST_TRIES = 1000
 
 
+class NothingToTell(DataError):
+    """No other row has an answer that a row could be told; `kind` is of which kind."""
+
+    def __init__(self, kind: str, what: str, *, reason: str, remedy: str):
+        super().__init__(what, reason=reason, remedy=remedy)
+        self.kind = kind
+
+
 def differs(answer: str, golds: Any) -> bool:
     """Whether an answer is none of the golds, as text."""
     known = golds if isinstance(golds, list | tuple) else [golds]
@@ -55,7 +63,7 @@ def told_others(
         is_wrong: whether an answer is known to be wrong for this row; by default, whether it is another text.
 
     Raises:
-        DataError: no row of the pool has another question, or for `wrong` an answer that is known to be wrong.
+        NothingToTell: no row of the pool has another question, or for `wrong` an answer that is known to be wrong.
     """
     found = {}
     for kind in kinds:
@@ -82,7 +90,8 @@ def _from_another(
         made = template.tell(row, {**other, "answer": answer})
         if kind != "wrong" or made != told:
             return made
-    raise DataError(
+    raise NothingToTell(
+        kind,
         f"no {kind} answer to tell beside the question {row['question']!r:.80}",
         reason=f"of {len(pool)} rows none has "
         + ("another question" if kind == "random" else "an answer that is known to be wrong here"),

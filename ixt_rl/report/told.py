@@ -30,7 +30,7 @@ _DIVERGENCES = (
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalCell:
     """A value as text, and its interval; "" where there is none."""
 
     value: str
@@ -51,7 +51,7 @@ class IntervalTable:
 
     caption: str
     titles: list[str]
-    rows: list[tuple[str, list[Interval]]]
+    rows: list[tuple[str, list[IntervalCell]]]
     said: list[str]
     note: str = ""
 
@@ -156,13 +156,13 @@ def _block(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _interval(found: Any, digits: int = 3, sign: bool = False) -> Interval:
+def _interval(found: Any, digits: int = 3, sign: bool = False) -> IntervalCell:
     if not isinstance(found, Mapping) or number(found.get("value")) is None:
-        return Interval(DASH)
+        return IntervalCell(DASH)
     form = f"{'+' if sign else ''}.{digits}f"
     low, high = number(found.get("low")), number(found.get("high"))
     between = "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
-    return Interval(f"{found['value']:{form}}", between)
+    return IntervalCell(f"{found['value']:{form}}", between)
 
 
 def _number(value: Any, digits: int) -> str:

@@ -60,10 +60,12 @@ def _task(stage: EvaluateStage, tokenizer) -> tuple[Task, list[str]]:
     """The task with what its rows are told beside the answer, and which of it no row could be told."""
     kinds: tuple[Telling, ...] = ("form", "random", "wrong") if stage.controls else ()
     notes = []
+    if kinds and isinstance(stage.template, str) and stage.template.startswith("python:"):
+        kinds = ("random", "wrong")
+        notes.append("controls: not told nothing: a template of one's own may need what it shows")
     while True:
         try:
-            told = make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True, told=kinds)
-            return told, notes
+            return make_task(stage.data, stage.template, tokenizer=tokenizer, measured_only=True, told=kinds), notes
         except NothingToTell as error:
             kinds = tuple(kind for kind in kinds if kind != error.kind)
             notes.append(f"controls: not told a {error.kind} answer: {error.what} ({error.reason})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 
@@ -18,7 +19,10 @@ from tests.integration.run_helpers import base, config, gap, online, rows, weigh
 def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
     run = config(
         tmp_path,
-        [base(), gap(), online("intro"), online("grpo", type="grpo"), online("raft", type="raft")],
+        [
+            *(base(), gap(posterior={"problems": 2, "samples": 4})),
+            *(online("intro"), online("grpo", type="grpo"), online("raft", type="raft")),
+        ],
         seeds=[1, 2],
         expect=[{"metric": "sampled/length", "stage": "intro", "at_least": 0, "at_most": 34}],
     )
@@ -30,6 +34,13 @@ def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
     assert [s["name"] for s in summary["stages"]] == ["base", "gap", "intro", "grpo", "raft"]
     assert set(summary["stages"][2]["seeds"]) == {"1", "2"}
     assert summary["expectations"][0]["holds"] is True
+    told = summary["stages"][1]
+    modes = ["sampled", "told", "told_form", "told_random", "told_wrong"]
+    assert [one["mode"] for one in told["told"]["0"]] == modes and {f"{mode}/length" for mode in modes} <= {
+        *told["mean"]
+    }
+    assert told["posterior"]["0"]["questions"] == 2 and "posterior/undecided" in told["mean"]
+    assert "another problem's answer" in html.unescape((folder / "report.html").read_text())
     evals = [r for r in rows(folder) if r["stage"] == "intro" and r["phase"] == "eval" and r["seed"] == 1]
     assert [r["step"] for r in evals] == [0, 2, 4]
     assert [r["rollouts"] for r in evals] == [0, 32, 64]

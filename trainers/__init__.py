@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
     from ixt_rl.trainers.rloo import RLOOConfig, RLOOTrainer
     from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
+    from ixt_rl.trainers.star import STaRConfig, STaRTrainer
     from ixt_rl.trainers.where import Where
 
 _HOME = {
@@ -37,6 +38,8 @@ _HOME = {
     "RLOOTrainer": "rloo",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
+    "STaRConfig": "star",
+    "STaRTrainer": "star",
     "Signals": "hooks",
     "Where": "where",
 }
@@ -60,6 +63,8 @@ __all__ = [
     "RLOOTrainer",
     "SIPConfig",
     "SIPTrainer",
+    "STaRConfig",
+    "STaRTrainer",
     "Signals",
     "Where",
 ]

@@ -46,11 +46,6 @@ class ScoredGroup:
     extra: dict[str, list[Any]]
     signal: bool
 
-    @property
-    def tokens(self) -> int:
-        ids = [*self.rollouts["prompt_ids"], *self.rollouts["completion_ids"]]
-        return sum(map(len, ids))
-
 
 @dataclass(frozen=True)
 class FullBatch:
@@ -144,7 +139,7 @@ class DynamicSampler:
         trainer = self.trainer
         live: list[ScoredGroup] = []
         idle: list[ScoredGroup] = []
-        with _logs_kept(trainer):
+        with logs_kept(trainer):
             for number in range(self.max_rounds + 1):
                 missing = torch.tensor(count - len(live), device=trainer.accelerator.device)
                 wanted = int(trainer.accelerator.gather(missing).max())
@@ -154,9 +149,6 @@ class DynamicSampler:
                 for group in self._drawn(wanted, number):
                     (live if group.signal else idle).append(group)
         short = max(0, count - len(live))
-        kept = live[:count] + idle[len(idle) - short :]
-        for group in live[count:] + idle[: len(idle) - short]:
-            trainer.ledger.add("rollout", group.tokens)
         if short:
             warnings.warn(
                 f"step {trainer.state.global_step}: after {self.max_rounds} rounds of dynamic sampling "
@@ -167,7 +159,7 @@ class DynamicSampler:
                 ),
                 stacklevel=2,
             )
-        return FullBatch(kept)
+        return FullBatch(live[:count] + idle[len(idle) - short :])
 
     def _drawn(self, count: int, number: int) -> Iterator[ScoredGroup]:
         """The next `count` prompts of this process, sampled and rewarded; the round's number gives them their noise."""
@@ -236,7 +228,7 @@ def _order(seed: int, passed: int, size: int) -> np.ndarray:
 
 
 @contextmanager
-def _logs_kept(trainer: Any) -> Iterator[None]:
+def logs_kept(trainer: Any) -> Iterator[None]:
     """What TRL logs of completions while a batch is filled is not logged: the full one's is."""
     metrics = trainer._metrics["train"]
     lengths = {name: len(values) for name, values in metrics.items()}

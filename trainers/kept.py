@@ -39,13 +39,8 @@ class KeptTrainer(TrainedRowsTrainer):
         _check_number(args.keep_reward)
         super().__init__(model, reward_funcs, args, **kwargs)
         weights = self.reward_weights.tolist()
-        own = {name for name in ("keep", "has_signal") if getattr(type(self), name) is not getattr(KeptTrainer, name)}
-        if self.dynamic is not None and own == {"keep"}:
-            raise ConfigError(
-                f"dynamic sampling with {type(self).__name__}.keep",
-                reason="which groups have a kept rationale is asked before there is a batch to show it",
-                remedy="override has_signal(rewards_per_func), too",
-            )
+        if self.dynamic is not None:
+            self.check_signal("dynamic sampling")
         self.deciding = _deciding(self.reward_func_names, self.reward_funcs, weights, args.keep)
 
     # ---------------------------------------------------------------- override these
@@ -65,6 +60,20 @@ class KeptTrainer(TrainedRowsTrainer):
     def has_signal(self, rewards_per_func: Tensor) -> Tensor:
         """(groups,) bool: groups with a rationale that is kept, by the rewards that decide."""
         return self._reached(rewards_per_func).view(-1, self.args.num_generations).any(dim=1)
+
+    def check_signal(self, asker: str) -> None:
+        """Refuses a `keep` of a subclass's own where `has_signal` does not know of it.
+
+        Args:
+            asker: what asks which groups teach something, for the message.
+        """
+        own = {name for name in ("keep", "has_signal") if getattr(type(self), name) is not getattr(KeptTrainer, name)}
+        if own == {"keep"}:
+            raise ConfigError(
+                f"{asker} with {type(self).__name__}.keep",
+                reason="which groups have a kept rationale is asked before there is a batch to show it",
+                remedy="override has_signal(rewards_per_func), too",
+            )
 
     # ---------------------------------------------------------------- the update
 

@@ -127,16 +127,22 @@ class OnlineTrainer(TRLSeam):
         before = self.dynamic.again
         full = self.dynamic.fill(len(inputs) // self.args.num_generations)
         self.track("rollout/drawn_again", torch.tensor([float(self.dynamic.again - before)]))
-        seen = self.state.num_input_tokens_seen  # all that was sampled is counted already
-        self._known = full.rollouts, full.rewards
-        self._pending_extra_logs.update(full.extra)
-        try:
-            batch = super()._generate_and_score_completions(full.rows)
-        finally:
-            self._known = None
-        self.state.num_input_tokens_seen = seen
+        batch = self._batch_of(full.rows, full.rollouts, full.rewards, full.extra)
         mask_idle(self, batch, full.signal)
         return batch
+
+    def _batch_of(
+        self, rows: list[dict[str, Any]], rollouts: dict[str, list], rewards: Tensor, extra: dict[str, list]
+    ) -> dict[str, Any]:
+        """The batch of rows that `sampled_and_rewarded` has seen, as if TRL had sampled them."""
+        seen = self.state.num_input_tokens_seen  # all that was sampled is counted already
+        self._known = rollouts, rewards
+        self._pending_extra_logs.update(extra)
+        try:
+            return super()._generate_and_score_completions(rows)
+        finally:
+            self._known = None
+            self.state.num_input_tokens_seen = seen
 
     def generated(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards_per_func: Tensor) -> dict[str, Any]:
         batch["rewards_per_func"] = rewards_per_func
@@ -144,7 +150,6 @@ class OnlineTrainer(TRLSeam):
         batch["rewards"] = total.masked_fill(self._incomplete(rewards_per_func), float("nan"))
         undecided = self.undecided(rewards_per_func)
         self._warn_of_nothing(rewards_per_func, undecided)
-        self.ledger.add("rollout", int(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
         self.track("rollout/undecided", undecided.float())
         self.track("rollout/staleness", torch.tensor([self.state.global_step - row["policy_version"] for row in rows]))
         if self.correction is not None:
@@ -179,7 +184,8 @@ class OnlineTrainer(TRLSeam):
         while len(self._lookahead) <= self.rollouts.staleness:
             self._lookahead.append(super().get_batch_samples(epoch_iterator, num_batches, device))
         current = self._lookahead.popleft()
-        self.rollouts.upcoming = [self.encoded(batches[0]) for batches, _ in self._lookahead if batches]
+        upcoming = [self.prepared(batches[0]) for batches, _ in self._lookahead if batches]
+        self.rollouts.upcoming = [self.asked(rows, self.encoded(rows)) for rows in upcoming]
         return current
 
     # ---------------------------------------------------------------- importance correction

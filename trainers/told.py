@@ -18,13 +18,13 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ixt_rl.conditioning import prompt_completion
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.rollout.trl_adapter import check_positions
 from ixt_rl.trainers.posterior import Posterior
+from ixt_rl.trainers.told_prompts import TOLD, WRONG, with_told_ids
 
-TOLD, WRONG = "told_prompt", "told_wrong_prompt"
+__all__ = ["TOLD", "WRONG", "ToldOptions", "ToldPass"]
 
 _NEEDS = {"ema": ("posterior_decay", 0.99), "lagged": ("posterior_every", 10)}
 
@@ -76,30 +76,8 @@ class ToldPass:
             DataError: a column is missing, a prompt in it is empty, or has no room in the model's positions.
         """
         for column in self.columns:
-            rows = self._encoded(rows, column)
+            rows = with_told_ids(self.trainer, rows, column)
         return rows
-
-    def _encoded(self, rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
-        told = "the answer" if column == TOLD else "a wrong answer"
-        if column not in rows[0]:
-            raise DataError(
-                f"dataset columns {sorted(rows[0])}",
-                reason="the posterior needs the answer-conditioned prompt of each row"
-                if column == TOLD
-                else "the contrast needs each row's prompt told a wrong answer",
-                remedy=f"add a `{column}` column (ixt_rl.conditioning."
-                + ("PromptTemplate renders it)" if column == TOLD else "told.told_others makes it)"),
-            )
-        for row in rows:
-            if not row.get(column):
-                raise DataError(
-                    f"{column}={row.get(column)!r} of the prompt {row['prompt']!r:.80}",
-                    reason=f"the posterior is the model that is told {told}",
-                    remedy="render it with ixt_rl.conditioning.PromptTemplate, or leave the row out",
-                )
-        ids = self.trainer.encoded(rows, column)
-        check_positions(ids, self.trainer, "a told prompt")
-        return [{**row, f"{column}_ids": one} for row, one in zip(rows, ids, strict=True)]
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         """Adds the ids of the told prompts to TRL's dict, in place."""

@@ -82,6 +82,7 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
             )
         self._sampler: Any = None  # of the training rows; None for an iterable dataset
         self._prompt_ids: list[list[int]] = []  # of the rows of the call to TRL that is under way,
+        self._asked_ids: list[list[int]] = []  # what their completions are sampled from,
         self._rewards: Tensor | None = None  # and their (B, F) rewards, undecided NaN
         self._known: tuple[dict[str, list], Tensor] | None = None  # rollouts and rewards that were made before it
         self._part = 0  # tells rollouts of one micro-step apart
@@ -115,6 +116,11 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
         return [row_ids(self.processing_class, row, column, limit, options) for row in rows]
 
+    def asked(self, rows: list[dict[str, Any]], prompt_ids: list[list[int]]) -> list[list[int]]:
+        """Ids that the rows' completions are sampled from: their prompts. Trained is what follows the prompt, whatever
+        was asked."""
+        return prompt_ids
+
     def track(self, name: str, values: Tensor) -> None:
         """Averages `values` (any shape) into metric `name`, in evaluation `eval_<name>`; the mean is over all elements
         of all micro-batches and ranks since the last log. NaN elements do not count."""
@@ -129,7 +135,20 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         """TRL's `rollout_func`: it hands over copies of the prompts, whose ids are known."""
         if self._known is not None:
             return self._known[0]
-        return self.rollouts.of_ids(self._prompt_ids, self, self._part)
+        found = self.rollouts.of_ids(self._asked_ids, self, self._part)
+        for name in ("prompt_ids", "completion_ids"):
+            self.ledger.add("rollout", sum(map(len, found[name])))
+        return {**found, "prompt_ids": [list(ids) for ids in self._prompt_ids]}
+
+    def _begin(self, rows: list[dict[str, Any]], part: int = 0) -> None:
+        self._prompt_ids, self._part = self.encoded(rows), part
+        self._asked_ids = self.asked(rows, self._prompt_ids)
+
+    def _end(self) -> Tensor:
+        """The (B, F) rewards of the rows that `_begin` was told."""
+        rewards, self._rewards, self._prompt_ids, self._asked_ids, self._part = self._rewards, None, [], [], 0
+        assert rewards is not None
+        return rewards
 
     def sampled_and_rewarded(
         self, rows: list[dict[str, Any]], part: int
@@ -141,15 +160,14 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
             part: see `EngineRollouts.sample`.
         """
         prompts = [row["prompt"] for row in rows]
-        self._prompt_ids, self._part = self.encoded(rows), part
+        self._begin(rows, part)
         prompt_ids, ids, _, completions, logprobs, fields, *_ = self._generate(prompts)
         for name, values in fields.items():
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
         self._pending_extra_logs.clear()
         self._calculate_rewards(rows, prompts, completions, ids)
-        rewards, self._rewards, self._prompt_ids, self._part = self._rewards, None, [], 0
-        assert rewards is not None
+        rewards = self._end()
         extra = {name: list(values) for name, values in self._pending_extra_logs.items()}
         self._pending_extra_logs.clear()
         return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": logprobs, **fields}, rewards, extra
@@ -164,13 +182,11 @@ class TRLSeam(ResumableTrainer, GRPOTrainer):
         return prompt_ids, ids, tool_mask, completions, logprobs, fields, *images
 
     def _generate_and_score_completions(self, inputs):
-        self._prompt_ids = self.encoded(inputs)
+        self._begin(inputs)
         batch: dict[str, Any] = {}
         with masked_by_reason(self, inputs, batch):
             batch.update(super()._generate_and_score_completions(inputs))
-        rewards, self._rewards, self._prompt_ids = self._rewards, None, []
-        assert rewards is not None
-        return self.generated(inputs, batch, rewards)
+        return self.generated(inputs, batch, self._end())
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """(B of all ranks, F) rewards; rows with an incomplete total are NaN throughout, which TRL leaves out of

@@ -134,6 +134,11 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
         return True
 
     @property
+    def reusable(self) -> bool:
+        """Whether rollouts may serve updates after the policy has moved."""
+        return self.weighs_by_ratio
+
+    @property
     def uses_ratio(self) -> bool:
         """Whether the loss forms a ratio of two probabilities of one token."""
         return True
@@ -202,7 +207,7 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
 
     @model_validator(mode="after")
     def _reuse(self) -> OnlineStage:
-        if self.reuses_rollouts and not self.weighs_by_ratio:
+        if self.reuses_rollouts and not self.reusable:
             key = f"{self.block}.importance_ratio" if self.block and hasattr(self.own, "importance_ratio") else ""
             raise ConfigError(
                 f"steps_per_generation={self.steps_per_generation}, num_iterations={self.num_iterations} "

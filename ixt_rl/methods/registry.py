@@ -13,7 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast
 from pydantic import Discriminator, Tag, create_model
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.methods import annotate, evaluate, gpg, grpo, intro, ixt, pretrain, python, raft, rewrite, rloo, sft, sip
+from ixt_rl.methods import (
+    annotate,
+    evaluate,
+    gpg,
+    grpo,
+    intro,
+    ixt,
+    pretrain,
+    python,
+    raft,
+    rewrite,
+    rloo,
+    sft,
+    sip,
+    star,
+)  # fmt: skip
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.methods.stage import Stage
@@ -78,6 +93,7 @@ SPECS: tuple[MethodSpec, ...] = _with_installed((
     raft.SPEC,
     rloo.SPEC,
     gpg.SPEC,
+    star.SPEC,
     sip.SPEC,
     annotate.SPEC,
     rewrite.SPEC,

@@ -17,6 +17,7 @@ from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
 from ixt_rl.methods.sip import SipBlock
 from ixt_rl.methods.stage import Stage
+from ixt_rl.methods.star import StarStage
 from ixt_rl.planning.memory import Training
 from ixt_rl.planning.shapes import ModelShape
 
@@ -146,6 +147,8 @@ def _copies(stage: Any) -> tuple[str, ...]:
     told = _told(stage)
     if told is not None and told.posterior.source != "live":
         return (f"posterior ({told.posterior.source})",)
+    if isinstance(stage, StarStage) and stage.star.sampler == "frozen":
+        return ("sampler (frozen)",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)
     return ()

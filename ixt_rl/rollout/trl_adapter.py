@@ -32,6 +32,9 @@ from ixt_rl.types import Rollout, SamplingParams, check_stop_strings
 
 T = TypeVar("T")
 
+_SAMPLER = -1
+"""In place of the step in `EngineRollouts._synced`: the engine has the weights of the trainer's `sampler`."""
+
 
 def call_seed(*parts: int) -> int:
     """A 63-bit seed from integers; equal parts give equal seeds in every process and run."""
@@ -145,7 +148,7 @@ class EngineRollouts:
         compared = self._compared is not None and self._compared[0] == id(trainer)
         if not compared and getattr(trainer.args, "self_checks", {}).get("engine", True):
             self.compare(ids, trainer)
-        with self.in_process_engine(trainer) as engine:
+        with self._sampled_model(trainer) as model, self.in_process_engine(trainer, model) as engine:
             return [group[0] for group in engine.generate(ids, self._sampling(trainer, part=part))]
 
     def compare(self, ids: list[list[int]], trainer: Any) -> float:
@@ -183,15 +186,31 @@ class EngineRollouts:
         return until_weights_last(measured)
 
     @contextmanager
-    def in_process_engine(self, trainer: Any) -> Iterator[TransformersEngine]:
-        """An engine on the trainer's own model, gathered where it is sharded."""
+    def _sampled_model(self, trainer: Any) -> Iterator[Any]:
+        """The model that training samples from: the policy, wrapped, or what the trainer's `sampler` has in its place.
+
+        Yields None for the policy.
+        """
+        sampler = _sampler(trainer)
+        if sampler is None:
+            yield None
+        else:
+            with sampler.active(trainer.model_wrapped) as model:
+                yield model
+
+    @contextmanager
+    def in_process_engine(self, trainer: Any, model: Any = None) -> Iterator[TransformersEngine]:
+        """An engine on the trainer's own model, or another one that is wrapped alike; gathered where it is sharded."""
+        wrapped, version = trainer.model_wrapped, trainer.state.global_step
+        if model is not None:
+            wrapped, version = model, 0
         unwrapped = unwrap_model_for_generation(
-            trainer.model_wrapped,
+            wrapped,
             trainer.accelerator,
             gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         )
-        whole = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False)  # FSDP 1
+        whole = trainer._dist.summon_full_params(wrapped, recurse=False)  # FSDP 1
         with unwrapped as model, whole, trainer.accelerator.autocast():
             engine = self.engine
             if not isinstance(engine, TransformersEngine):
@@ -200,7 +219,7 @@ class EngineRollouts:
                     model, trainer.eos_token_ids, tokenizer.pad_token_id, self.batch_size, tokenizer
                 )
             engine.model = model
-            engine.update_weights((), trainer.state.global_step)
+            engine.update_weights((), version)
             yield engine
 
     def sync(self, trainer: Any) -> None:
@@ -218,6 +237,19 @@ class EngineRollouts:
         if self._probe and self._compared != now:
             check_parity(self.engine, trainer, self._probe, self.parity_limit)
             self._compared = now
+
+    def _follow(self, trainer: Any) -> None:
+        """Moves the engine to what training samples from: the policy, or the trainer's `sampler`."""
+        if _sampler(trainer) is None:
+            self.sync(trainer)
+            return
+        if self._compared is None or self._compared[0] != id(trainer):
+            self.sync(trainer)  # log-probs are compared with the policy's
+        now = (id(trainer), _SAMPLER)
+        if self._synced != now:
+            with self._sampled_model(trainer) as model:
+                send_policy(self.engine if trainer.accelerator.is_main_process else None, model, 0)
+            self._synced = now
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -262,7 +294,7 @@ class EngineRollouts:
         if self.staleness and trainer.model.training:
             rollouts = self._overlapped(everyone, trainer)
         else:
-            self.sync(trainer)
+            self._follow(trainer)
             rollouts = self._sampled(None, lambda: self._start(everyone, trainer, part=part), trainer)
         first = trainer.accelerator.process_index * len(ids)
         return rollouts[first : first + len(ids)]
@@ -273,10 +305,10 @@ class EngineRollouts:
         prompts, ticket = self._ahead.pop(step, (None, None))
         if prompts != everyone:  # the first batch of an epoch, or of a resumed run
             self._ahead.clear()
-            self.sync(trainer)
+            self._follow(trainer)
             ticket = None
         rollouts = self._sampled(ticket, lambda: self._start(everyone, trainer), trainer)
-        self.sync(trainer)
+        self._follow(trainer)
         for ahead, batch in enumerate(self.upcoming, start=1):
             if step + ahead not in self._ahead and step + ahead < trainer.state.max_steps:
                 check_positions(batch, trainer)
@@ -306,7 +338,13 @@ class EngineRollouts:
             if rollouts is not None:
                 return rollouts
             self._synced = started = None
-            self.sync(trainer)
+            self._follow(trainer)
+
+
+def _sampler(trainer: Any) -> Any:
+    """What a trainer's rollouts are sampled from in the policy's place (`trainers.star`); None: the policy, as always
+    in evaluation."""
+    return getattr(trainer, "sampler", None) if trainer.model.training else None
 
 
 def check_positions(ids: Sequence[Sequence[int]], trainer: Any, name: str = "a prompt") -> None:

@@ -255,7 +255,7 @@ def test_an_installed_class_is_found_by_its_dotted_name(folder):
     assert stage.like == "intro"
 
 
-TRAINERS = ["GRPOConfig", "IXTConfig", "InTROConfig", "PretrainConfig", "RAFTConfig", "SIPConfig"]
+TRAINERS = ["GRPOConfig", "IXTConfig", "InTROConfig", "PretrainConfig", "RAFTConfig", "SIPConfig", "STaRConfig"]
 
 
 @pytest.mark.parametrize("name", TRAINERS)

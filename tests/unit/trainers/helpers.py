@@ -24,6 +24,8 @@ from ixt_rl.trainers import (
     RAFTTrainer,
     RLOOConfig,
     RLOOTrainer,
+    STaRConfig,
+    STaRTrainer,
 )
 from ixt_rl.types import Rollout
 from ixt_rl.worlds import AdditionWorld
@@ -35,6 +37,7 @@ METHODS = {
     "grpo": (GRPOTrainer, GRPOConfig),
     "rloo": (RLOOTrainer, RLOOConfig),
     "gpg": (GPGTrainer, GPGConfig),
+    "star": (STaRTrainer, STaRConfig),
 }
 WORLD = AdditionWorld("parity")
 

@@ -188,6 +188,7 @@ class InTROTrainer(KeptTrainer):
             passed = {**self.model_inputs(batch), "head_fn": head_fn}
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
         self._track_stats(stats, inputs, [row for row, _, _ in kept])
+        self.told.track_style(stats.factor_taken, batch.target_ids)
         return loss + auxiliary
 
     def _factor_at(

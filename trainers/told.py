@@ -11,6 +11,7 @@ Shapes: B rows, N loss-bearing tokens, D hidden.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.posterior import Posterior
+from ixt_rl.trainers.style import style_shares, without_digits
 from ixt_rl.trainers.told_prompts import TOLD, WRONG, with_told_ids
 
 __all__ = ["TOLD", "WRONG", "ToldOptions", "ToldPass"]
@@ -111,6 +113,22 @@ class ToldPass:
         batch = self.trainer.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in rows])
         self.trainer.ledger.add("posterior", int(batch.attention_mask.sum()))
         return self.trainer.model_inputs(batch), batch.target_ids
+
+    @functools.cached_property
+    def _style(self) -> Tensor:
+        size = self.trainer.model.config.get_text_config().vocab_size
+        return without_digits(self.trainer.processing_class, size).to(self.trainer.accelerator.device)
+
+    def track_style(self, factor_N: Tensor, ids_N: Tensor) -> None:
+        """Logs how much of a factor's work is done on tokens without digits; see `style.py`.
+
+        Args:
+            factor_N: (N,) of the taken tokens.
+            ids_N: (N,) these tokens.
+        """
+        style_N = self._style[ids_N.to(self._style.device)].to(factor_N.device)
+        for name, share in style_shares(factor_N, style_N).items():
+            self.trainer.track(name, share)
 
     def save(self, folder: Path) -> None:
         """Writes a posterior that moves into a checkpoint's folder."""

@@ -12,6 +12,7 @@ from ixt_rl.blocks.told import ContrastBlock, tells, told_options
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
+from ixt_rl.methods.style import STYLE, STYLE_WORDS
 
 
 class IntroBlock(KeepBlock, ContrastBlock):
@@ -76,6 +77,7 @@ SPEC = MethodSpec(
                 1.0,
             ),
             Panel("share of factors clipped", (("factor/clipped", "-", ""),)),
+            STYLE,
             Panel("KL of policy and posterior (nats)", (("factor/kl", "-", ""),)),
         ),
         glossary={
@@ -84,6 +86,7 @@ SPEC = MethodSpec(
             "factor/taken_right": "factor on tokens of steps that are right",
             "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
             "factor/clipped": "share of factors cut at the clip value",
+            **STYLE_WORDS,
             "factor/kl": "KL divergence of the policy from the posterior at each token, in nats",
         },
     ),

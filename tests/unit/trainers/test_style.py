@@ -11,6 +11,7 @@ from ixt_rl.models import byte_tokenizer
 from ixt_rl.trainers.style import style_shares, without_digits
 from ixt_rl.worlds import AdditionWorld
 from ixt_rl.worlds.addition.problem import ID
+from tests.unit.trainers.helpers import ScriptedEngine, generation_batch, loss_and_gradient, make_trainer, split
 
 
 def test_tokens_without_a_digit_are_style():
@@ -49,3 +50,18 @@ def test_what_has_no_share_is_not_counted():
     assert all(not len(value) for value in style_shares(torch.zeros(0), torch.zeros(0, dtype=torch.bool)).values())
     unmoved = style_shares(torch.ones(2), torch.tensor([True, False]))
     assert math.isnan(float(unmoved["factor/style_share"])) and float(unmoved["factor/style_tokens"]) == 0.5
+
+
+def test_an_update_logs_both_shares(tmp_path):
+    trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), candidates=1)
+    tracked = {}
+    trainer.track = lambda name, values: tracked.setdefault(name, values)
+    batch = generation_batch(trainer)
+    (part,) = split(batch, 1)
+    loss_and_gradient(trainer, [part])
+    ids = torch.tensor([token for row, _, z in trainer.trained_rows(part) for token in z])
+    style = ids > 9
+    assert float(tracked["factor/style_tokens"]) == pytest.approx(float(style.float().mean()))
+    moved = (tracked["factor/taken"] - 1).abs()
+    assert float(tracked["factor/style_share"]) == pytest.approx(float(moved[style].sum() / moved.sum()), abs=1e-5)
+    assert 0 < float(tracked["factor/style_share"]) < 1

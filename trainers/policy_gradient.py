@@ -122,7 +122,7 @@ class PolicyGradientTrainer(TrainedRowsTrainer):
     @property
     def group_size(self) -> int:
         """G of the rows at hand: in evaluation it may be another."""
-        return self.num_generations if self.model.training else self.num_generations_eval
+        return self.num_generations if self.model.training else self.num_generations_eval or self.num_generations
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         everyone = self.accelerator.gather(batch["rewards"])
@@ -133,7 +133,7 @@ class PolicyGradientTrainer(TrainedRowsTrainer):
         batch["trained"] = own != 0
         batch["rows_total"] = torch.tensor(len(everyone), device=everyone.device)  # 0-d: goes to every micro-batch
         self.track("rollout/trained", (batch["trained"] & batch["completion_mask"].any(dim=1)).float())
-        logged = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
+        logged: Any = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
         for _ in range(min(len(logged), len(everyone))):
             logged.pop()
         logged.extend(advantages.tolist())

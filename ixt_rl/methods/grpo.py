@@ -107,7 +107,7 @@ def options(stage: GrpoStage) -> dict[str, Any]:
 
 
 def label(block: Block) -> str:
-    return _LABELS.get((block.get("grpo") or {}).get("preset"), "GRPO")
+    return _LABELS.get(str((block.get("grpo") or {}).get("preset")), "GRPO")
 
 
 SPEC = MethodSpec(

@@ -26,7 +26,7 @@ trainer = make_trainer(
 trainer.train()
 if trainer.accelerator.is_main_process:
     torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), out / "weights.pt")
-    torch.save([row for row in trainer.state.log_history if row.get("rollout/kept") is not None], out / "logs.pt")
+    torch.save([row for row in trainer.state.log_history if "loss" in row], out / "logs.pt")
 if torch.distributed.is_initialized():
     torch.distributed.barrier()
     os._exit(0)  # tearing gloo down at interpreter exit now and then aborts, after all is saved

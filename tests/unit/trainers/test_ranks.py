@@ -27,12 +27,16 @@ def run(out: Path, method: str, ranks: int, per_device: int, accumulation: int):
 
 
 @pytest.mark.slow
-def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_path):
-    whole, whole_logs = run(tmp_path / "whole", "intro", ranks=1, per_device=16, accumulation=1)
-    weights, logs = run(tmp_path / "ranks", "intro", ranks=2, per_device=4, accumulation=2)
+@pytest.mark.parametrize(
+    ("method", "split", "metric"),
+    [("intro", (4, 2), "rollout/kept"), ("gpg", (2, 3), "gpg/alpha")],  # of gpg, ranks have one and a half groups each
+)
+def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_path, method, split, metric):
+    whole, whole_logs = run(tmp_path / "whole", method, ranks=1, per_device=2 * split[0] * split[1], accumulation=1)
+    weights, logs = run(tmp_path / "ranks", method, 2, *split)
     assert len(logs) == len(whole_logs) == 3
     for parameter in whole:
         torch.testing.assert_close(weights[parameter], whole[parameter], rtol=1e-4, atol=2e-6, msg=parameter)
     for row, expected in zip(logs, whole_logs, strict=True):
-        for metric in ("rollout/kept", "rollout/strict", "entropy", "flops/train", "flops/rollout"):
-            assert row[metric] == pytest.approx(expected[metric], rel=1e-4), metric
+        for name in (metric, "rollout/strict", "entropy", "flops/train", "flops/rollout"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), name

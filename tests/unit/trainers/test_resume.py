@@ -82,7 +82,7 @@ def test_every_posterior_resumes(tmp_path, posterior):
 
 
 WINDOW = {"steps_per_generation": 6, "num_iterations": 2, "gradient_accumulation_steps": 2}  # 3 updates, twice
-REUSE = {"intro": {"importance_ratio": True}, "raft": {"importance_ratio": True}, "grpo": {}}
+REUSE = {"intro": {"importance_ratio": True}, "raft": {"importance_ratio": True}, "grpo": {}, "rloo": {}}
 
 
 def often(prompts, completions, completion_ids, **kwargs) -> list[float]:
@@ -90,7 +90,9 @@ def often(prompts, completions, completion_ids, **kwargs) -> list[float]:
     return [float(sum(ids) % 3 > 0) for ids in completion_ids]
 
 
-@pytest.mark.parametrize("method", ["intro", "grpo", pytest.param("raft", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["intro", "grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("raft", "rloo"))]
+)
 def test_every_update_of_a_generation_window_resumes(tmp_path, method):
     """Two passes over the data, a log that spans checkpoints, dropout, and the model's own samples."""
 

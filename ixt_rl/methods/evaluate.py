@@ -84,5 +84,14 @@ SPEC = MethodSpec(
     seeded=False,
     makes_model=False,
     precondition="ixt_rl.run.stages.evaluate:check_told_gap",
-    report=MethodReport(label=label, role="measured"),
+    report=MethodReport(
+        label=label,
+        role="measured",
+        glossary={
+            "posterior/kl": "KL divergence of the true posterior of a problem from the model told its answer, in nats "
+            "a completion",
+            "posterior/kl_policy": "the same from the model that is told nothing",
+            "posterior/gain": "the second less the first: how much nearer to the true posterior telling brings it",
+        },
+    ),
 )

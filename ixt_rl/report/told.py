@@ -15,7 +15,7 @@ from ixt_rl.report.run_folder import RunRecord, StageRecord, number
 _SHOWN = {
     "sampled": "nothing: the plain prompt",
     "told": "the right answer",
-    "told_form": "nothing, in the told prompt's form",
+    "told_form": "nothing, in that form",
     "told_random": "another problem's answer",
     "told_wrong": "a wrong answer",
 }
@@ -43,14 +43,14 @@ class IntervalTable:
 
     Args:
         caption: stage, view and seed.
-        titles: of the columns, without the first.
+        groups: of columns, without the first: the name of each, or "", and the columns' titles.
         rows: (name, cells).
         said: sentences above it.
         note: below it.
     """
 
     caption: str
-    titles: list[str]
+    groups: list[tuple[str, list[str]]]
     rows: list[tuple[str, list[IntervalCell]]]
     said: list[str]
     note: str = ""
@@ -80,7 +80,7 @@ def posterior_tables(run: RunRecord) -> list[IntervalTable]:
 
 def _controls(caption: str, modes: Sequence[Mapping[str, Any]]) -> IntervalTable:
     metrics = [name for name in _METRICS if any(name in _block(one, "shares") for one in modes)]
-    titles = [title for name in metrics for title in (name, "minus plain", "minus right answer")]
+    groups = [(name, ["share", "over plain", "over right answer"]) for name in metrics]
     rows = [
         (
             _SHOWN.get(str(one.get("mode")), str(one.get("mode"))),
@@ -97,7 +97,8 @@ def _controls(caption: str, modes: Sequence[Mapping[str, Any]]) -> IntervalTable
         for one in modes
     ]
     said = [_reading(metrics[0], {str(one.get("mode")): one for one in modes})] if metrics else []
-    return IntervalTable(caption, [*titles, "tokens", "minus plain"], rows, [text for text in said if text])
+    groups += [("tokens", ["mean", "over plain"])]
+    return IntervalTable(caption, groups, rows, [text for text in said if text])
 
 
 def _reading(metric: str, modes: Mapping[str, Mapping[str, Any]]) -> str:
@@ -138,7 +139,17 @@ def _divergences(caption: str, found: Mapping[str, Any], stage: StageRecord) -> 
         f"{_number(found.get('right_policy'), 3)}. Tokens of a completion: {_number(found.get('length'), 1)} under the "
         f"true posterior, {_number(found.get('length_told'), 1)} told."
     )
-    return IntervalTable(caption, ["nats"], rows, [], note)
+    return IntervalTable(caption, [("", ["nats"])], rows, [_nearer(_block(found, "gain"))], note)
+
+
+def _nearer(gain: Mapping[str, Any]) -> str:
+    """Whether telling brings the model nearer to the true posterior, as far as the interval decides."""
+    low, high = number(gain.get("low")), number(gain.get("high"))
+    if low is not None and low > 0:
+        return "Told the answer, the model is nearer to the true posterior than told nothing."
+    if high is not None and high < 0:
+        return "Told the answer, the model is further from the true posterior than told nothing."
+    return "Whether telling the answer brings the model nearer to the true posterior, the interval leaves open."
 
 
 def _by_seed(stage: StageRecord, key: str) -> Mapping[str, Any]:

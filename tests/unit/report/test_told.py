@@ -60,8 +60,12 @@ def test_controls_and_posterior_stand_on_the_page(make_run):
     assert "base-parity, view parity" in page
     assert "3 problems, 1 of them undecided and in no mean; every completion enumerated" in page
     assert "+0.875" in page  # log(0.6 / 0.25)
+    assert "Told the answer, the model is nearer to the true posterior than told nothing." in page
     (table,) = told_tables(read_run(folder))
-    assert table.titles == ["strict", "minus plain", "minus right answer", "tokens", "minus plain"]
+    assert table.groups == [
+        ("strict", ["share", "over plain", "over right answer"]),
+        ("tokens", ["mean", "over plain"]),
+    ]
     wrong = dict(table.rows)["a wrong answer"]
     assert [cell.value for cell in wrong] == ["0.100", "-0.300", "-0.700", "22.0", "+2.0"]
     assert wrong[1].between.startswith("-0.3") and " to -0.2" in wrong[1].between

@@ -152,13 +152,10 @@ def posterior_kl(
         log_p, log_q = (scorer([prompt] * len(once), [*once]) for prompt in (x, x_told))
         log_w, lengths = np.asarray(log_weight(row, [*once]), np.float64), np.array([len(z) for z in once])
         each = [once[ids] for ids in group]
-        found.append(
-            sequence_kl(
-                *(values[each] for values in (log_p, log_q, log_w, lengths)),
-                from_told,
-                least_effective=plan.least_effective,
-            )
+        measured = sequence_kl(
+            log_p[each], log_q[each], log_w[each], lengths[each], from_told, least_effective=plan.least_effective
         )
+        found.append(measured)
     return found
 
 
@@ -179,9 +176,9 @@ def continuation(
 ) -> LogWeight:  # fmt: skip
     """w is pi(y | x, z), where the answer is what comes after the completion, whose own end is left out."""
 
-    def log_weight(row: dict[str, Any], completions: Sequence[Ids]) -> np.ndarray:
+    def log_weight(row: dict[str, Any], completions: Sequence[Ids]) -> list[float]:
         begun = [[*prompt_ids(row), *(ids[:-1] if ids and ids[-1] in eos_ids else ids)] for ids in completions]
-        return scorer(begun, [answer_ids(row)] * len(begun))
+        return scorer(begun, [answer_ids(row)] * len(begun)).tolist()
 
     return log_weight
 

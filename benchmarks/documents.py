@@ -7,7 +7,9 @@ An update is one micro-batch of packed rows of the same documents, forward, back
 apart. TRL packs in two ways: `wrapped` cuts rows without regard to documents, which see each other; `bfd` keeps them
 apart by positions, in one long row. Updates alternate, the order reversed every other round; the table has medians of
 seconds, the median of the ratios to TRL's wrapped round by round, and each arm's peak memory in a process of its own.
-Writes documents.json and documents.md to --out.
+Writes documents.json and documents.md to --out. A folder with a config alone gives a model of that shape with random
+weights (`benchmarks/shapes`). On an accelerator an arm's peak is what its model, gradients, optimizer and activations
+took there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import torch
 import trl
 from common import arm, child, peak_mib, ratio, ratio_text, write
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from device import ACCELERATOR, DEVICE, DevicePeak, load_model, load_tokenizer, now
+from transformers import AutoConfig
 
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Document
@@ -72,11 +74,10 @@ def bfd(documents: list[list[int]], tokens: int) -> dict[str, torch.Tensor]:
 
 
 def trainer(name: str, args: argparse.Namespace) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model, tokenizer = load_model(args.model), load_tokenizer(args.model)
     common: dict[str, Any] = {
         "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": args.rows, "report_to": "none",
-        "max_steps": 1, "bf16": "bf16" in name, "use_cpu": not torch.cuda.is_available(),
+        "max_steps": 1, "bf16": "bf16" in name, "use_cpu": ACCELERATOR is None,
         "gradient_checkpointing": False, "max_length": args.tokens, "learning_rate": 1e-5,
     }  # fmt: skip
     if name.startswith("ours"):
@@ -93,16 +94,17 @@ def trainer(name: str, args: argparse.Namespace) -> Any:
 
 def batch(name: str, args: argparse.Namespace) -> dict[str, torch.Tensor]:
     make = ours if name.startswith("ours") else bfd if name.endswith("bfd") else wrapped
-    return make(documents(args, AutoTokenizer.from_pretrained(args.model).vocab_size), args.tokens)
+    made = make(documents(args, AutoConfig.from_pretrained(args.model).vocab_size), args.tokens)
+    return {key: value.to(DEVICE) for key, value in made.items()}
 
 
 def update(made: Any, inputs: dict[str, torch.Tensor]) -> float:
     """Seconds of one update."""
-    start = time.perf_counter()
+    start = now()
     made.training_step(made.model_wrapped, dict(inputs), (inputs["labels"][:, 1:] != -100).sum())
     made.optimizer.step()
     made.optimizer.zero_grad()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def peak(name: str, args: argparse.Namespace) -> float:
@@ -132,16 +134,25 @@ def main() -> None:
             update(made, inputs)
         print(peak_mib())
         return
-    made_of = {name: (trainer(name, args), batch(name, args)) for name in args.arms}
+    made_of, peaks = {}, {}
+    for name in args.arms:
+        beyond = None if ACCELERATOR is None else DevicePeak()
+        made_of[name] = trainer(name, args), batch(name, args)
+        if beyond is not None:
+            for _ in range(2):  # the second has the optimizer's states beside it
+                update(*made_of[name])
+            peaks[name] = beyond.mib()
     seconds: dict[str, list[float]] = {name: [] for name in args.arms}
     for number in range(args.rounds + 1):
         for name in reversed(args.arms) if number % 2 else args.arms:
             measured = update(*made_of[name])
             if number:  # the first is a warm-up
                 seconds[name].append(measured)
-                print(f"round {number}: {name} {measured:.2f} s", flush=True)
+                print(f"round {number}: {name} {measured:.3f} s", flush=True)
     made_of.clear()
-    report(args, seconds, {} if args.no_memory else {name: peak(name, args) for name in args.arms})
+    if ACCELERATOR is None and not args.no_memory:
+        peaks = {name: peak(name, args) for name in args.arms}
+    report(args, seconds, peaks)
 
 
 def report(args: argparse.Namespace, seconds: dict[str, list[float]], peaks: dict[str, float]) -> None:
@@ -158,7 +169,7 @@ def report(args: argparse.Namespace, seconds: dict[str, list[float]], peaks: dic
         beside = {other: ratio(measured, seconds[other])} if other in seconds else {}
         arms.append(arm(name, statistics.median(measured), "s an update", peaks.get(name), **beside))
         memory = f"{peaks[name]:.0f}" if name in peaks else ""
-        lines.append(f"| {name} | {arms[-1]['value']:.2f} | {ratio_text(beside.get(other))} | {memory} |")
+        lines.append(f"| {name} | {arms[-1]['value']:.3f} | {ratio_text(beside.get(other))} | {memory} |")
     found = {"settings": settings, "seconds": seconds, "arms": arms}
     write(args.out, "documents", found, "\n".join(lines) + "\n")
 

@@ -19,24 +19,39 @@ Variants (T tokens, V vocabulary, D hidden):
 - `trl-divergence`: TRL's chunked forward KL from posterior to policy: the gradient of `exact` without a clip.
 - `selected`, `trl-logprobs`: log-probs of the taken tokens with their gradients, ours and TRL's (three products are
   the least; both recompute one).
+- `nll`: `ixt_rl.kernels.nll_loss`, the taken tokens' cross-entropy with its statistics; `cross-entropy`: torch's on [T, V]
+  logits; `chunked`: torch's on chunks of tokens, each with its gradients in forward, as Liger's fused linear
+  cross-entropy does (without its kernel). The least is three products, 0.75 times `bare`.
+
+On an accelerator everything runs in one process, clocks wait for the device, a memory figure is the peak of its
+allocator beyond what was there before and the gradients, and bare products of bfloat16 are what its library makes of
+them: results are rounded to bfloat16, where the kernels keep logits and sums in float32. `--steps` updates are timed as
+one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+import torch.nn.functional as F
 from common import arm, child, peak_mib, write
+from device import ACCELERATOR, DEVICE, DevicePeak, now
 
-from ixt_rl.kernels import Head, IntroSpec, intro_loss, selected_logprobs
+from ixt_rl.kernels import Head, IntroSpec, intro_loss, nll_loss, selected_logprobs
 
-VARIANTS = ("bare", "plain", "plain-exact", "fused", "fused-exact", "trl-divergence", "selected", "trl-logprobs")
+VARIANTS = (
+    *("bare", "plain", "plain-exact", "fused", "fused-1", "fused-exact", "trl-divergence"),
+    *("selected", "trl-logprobs", "nll", "cross-entropy", "chunked"),
+)
 
 
 class LossInputs:
@@ -44,11 +59,12 @@ class LossInputs:
 
     def __init__(self, n_tokens: int, vocab: int, dim: int, dtype: torch.dtype, candidates: int):
         torch.manual_seed(0)
-        self.weight = torch.empty(vocab, dim, dtype=dtype).normal_(std=4 / dim**0.5).requires_grad_()
-        self.hidden = torch.empty(n_tokens, dim, dtype=dtype).normal_().requires_grad_()
-        self.posterior_hidden = self.hidden.detach() + torch.empty(n_tokens, dim, dtype=dtype).normal_(std=0.1)
-        self.tokens = torch.randint(vocab, (n_tokens,))
-        self.token_weights = torch.full((n_tokens,), 1 / n_tokens)
+        new: dict[str, Any] = {"dtype": dtype, "device": DEVICE}
+        self.weight = torch.empty(vocab, dim, **new).normal_(std=4 / dim**0.5).requires_grad_()
+        self.hidden = torch.empty(n_tokens, dim, **new).normal_().requires_grad_()
+        self.posterior_hidden = self.hidden.detach() + torch.empty(n_tokens, dim, **new).normal_(std=0.1)
+        self.tokens = torch.randint(vocab, (n_tokens,), device=DEVICE)
+        self.token_weights = torch.full((n_tokens,), 1 / n_tokens, device=DEVICE)
         self.candidates = candidates
 
     def clear(self) -> None:
@@ -61,7 +77,7 @@ class LossInputs:
 
 def bare(problem: LossInputs) -> Callable[[], None]:
     h, h_q, w = problem.hidden.detach(), problem.posterior_hidden, problem.weight.detach()
-    logits = torch.zeros(len(h), len(w), dtype=h.dtype)
+    logits = h.new_zeros(len(h), len(w))
     grad_hidden, grad_weight = torch.zeros_like(h), torch.zeros_like(w)
 
     def run() -> None:
@@ -147,12 +163,58 @@ def trl_logprobs(problem: LossInputs) -> Callable[[], None]:
     return run
 
 
+def nll(problem: LossInputs) -> Callable[[], None]:
+    def run() -> None:
+        loss, _ = nll_loss(problem.hidden, Head(problem.weight), problem.tokens, problem.token_weights)
+        loss.backward()
+
+    return run
+
+
+def cross_entropy(problem: LossInputs) -> Callable[[], None]:
+    def run() -> None:
+        logits = (problem.hidden @ problem.weight.t()).float()
+        loss = F.cross_entropy(logits, problem.tokens)
+        del logits
+        loss.backward()
+
+    return run
+
+
+def chunked(problem: LossInputs) -> Callable[[], None]:
+    """Liger's rule: as many chunks as the vocabulary is times wider than the hidden states."""
+
+    def run() -> None:
+        hidden, weight = problem.hidden.detach(), problem.weight.detach()
+        n, dim = hidden.shape
+        chunk = 2 ** math.ceil(math.log2(n / math.ceil(len(weight) / dim)))
+        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        losses = []
+        for a in range(0, n, chunk):
+            h, ids = hidden[a : a + chunk], problem.tokens[a : a + chunk]
+            logp = torch.log_softmax((h @ weight.t()).float(), -1)
+            losses.append(-logp.gather(1, ids[:, None]).sum())
+            grad = logp.exp_()
+            grad[torch.arange(len(ids), device=DEVICE), ids] -= 1
+            grad = (grad / n).to(h.dtype)
+            torch.mm(grad, weight, out=grad_hidden[a : a + chunk])
+            grad_weight.addmm_(grad.t(), h)
+        torch.stack(losses).sum().div(n)
+        problem.hidden.grad, problem.weight.grad = grad_hidden, grad_weight
+
+    return run
+
+
 def prepare(name: str, problem: LossInputs) -> Callable[[], None]:
     return {
         "bare": bare,
         "plain": plain,
         "plain-exact": plain_exact,
         "fused": fused,
+        "fused-1": lambda p: fused(p, 1),
+        "nll": nll,
+        "cross-entropy": cross_entropy,
+        "chunked": chunked,
         "fused-exact": lambda p: fused(p, "exact"),
         "trl-divergence": trl_divergence,
         "selected": selected,
@@ -163,15 +225,17 @@ def prepare(name: str, problem: LossInputs) -> Callable[[], None]:
 Seconds = tuple[float, float]  # wall clock, CPU of all threads
 
 
-def measure_times(problem: LossInputs, variants: list[str], rounds: int) -> dict[str, list[tuple[Seconds, Seconds]]]:
+def measure_times(
+    problem: LossInputs, variants: list[str], rounds: int, steps: int = 1
+) -> dict[str, list[tuple[Seconds, Seconds]]]:
     """Per variant and round: its own seconds, and those of the bare products beside it."""
     found: dict[str, list[tuple[Seconds, Seconds]]] = {name: [] for name in variants}
     others = [name for name in variants if name != "bare"]
     for round_ in range(rounds + 1):
-        before = timed("bare", problem)
+        before = timed("bare", problem, steps)
         found["bare"].append((before, before))
         for name in others:
-            own, after = timed(name, problem), timed("bare", problem)
+            own, after = timed(name, problem, steps), timed("bare", problem, steps)
             found[name].append((own, ((before[0] + after[0]) / 2, (before[1] + after[1]) / 2)))
             before = after
         if not round_:  # the first round warms up
@@ -179,35 +243,53 @@ def measure_times(problem: LossInputs, variants: list[str], rounds: int) -> dict
     return found
 
 
-def timed(name: str, problem: LossInputs) -> Seconds:
+def timed(name: str, problem: LossInputs, steps: int) -> Seconds:
     run = prepare(name, problem)
     problem.clear()
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - wall, time.process_time() - cpu
+    wall, cpu = now(), time.process_time()
+    for _ in range(steps):
+        problem.clear()
+        run()
+    return (now() - wall) / steps, (time.process_time() - cpu) / steps
 
 
 def measure_memory(problem: LossInputs, name: str) -> int:
-    """Bytes beyond inputs and gradients; for a fresh process."""
+    """Bytes beyond inputs and gradients; on a CPU for a fresh process."""
     if name.startswith("trl"):
         import trl.kernels.chunked_divergence
         import trl.kernels.chunked_logprob  # noqa: F401
     small = LossInputs(16, 512, 16, problem.hidden.dtype, problem.candidates)
     prepare(name, small)()  # libraries' own start-up allocations
+    problem.clear()
+    if ACCELERATOR is not None:
+        peak = DevicePeak()
+        prepare(name, problem)()
+        return round(peak.mib() * 2**20) - problem.gradient_bytes()
     before = psutil.Process().memory_info().rss
     prepare(name, problem)()
     return round(peak_mib() * 2**20) - before - problem.gradient_bytes()
 
 
+def inputs(args: argparse.Namespace, n_tokens: int, dtype: str) -> LossInputs:
+    return LossInputs(n_tokens, args.vocab, args.hidden, getattr(torch, dtype), args.candidates)
+
+
 def measure_all(args: argparse.Namespace) -> list[dict]:
     rows = []
-    shape = [f"--{key}={getattr(args, key)}" for key in ("vocab", "hidden", "candidates", "threads", "rounds")]
+    shape = [f"--{key}={getattr(args, key)}" for key in ("vocab", "hidden", "candidates", "threads", "rounds", "steps")]
     for dtype in args.dtype:
         for n_tokens in args.tokens:
             size = (*shape, "--dtype", dtype, "--tokens", str(n_tokens))
-            times = child(__file__, *size, "--variants", *args.variants, "--measure", "time")
+            if ACCELERATOR is not None:
+                problem = inputs(args, n_tokens, dtype)
+                times = measure_times(problem, args.variants, args.rounds, args.steps)
+            else:
+                times = child(__file__, *size, "--variants", *args.variants, "--measure", "time")
             for name in args.variants:
-                memory = child(__file__, *size, "--variants", name, "--measure", "memory")
+                if ACCELERATOR is not None:
+                    memory = {"bytes": measure_memory(problem, name)}
+                else:
+                    memory = child(__file__, *size, "--variants", name, "--measure", "memory")
                 pairs = times[name]
                 ratios = [own[0] / base[0] for own, base in pairs]
                 row = {
@@ -229,14 +311,14 @@ def markdown_row(row: dict) -> str:
     low, high = row["ratio_range"]
     extra = "-" if row["extra_mb"] is None else f"{row['extra_mb']:.0f}"
     return (
-        f"| {row['dtype']} | {row['tokens']} | {row['variant']} | {row['seconds']:.2f} "
+        f"| {row['dtype']} | {row['tokens']} | {row['variant']} | {row['seconds']:.4g} "
         f"| {row['ratio_to_bare']:.2f} ({low:.2f}-{high:.2f}) "
         f"| {row['cpu_ratio_to_bare']:.2f} | {extra} |"
     )
 
 
 def write_report(rows: list[dict], args: argparse.Namespace) -> None:
-    settings = {k: getattr(args, k) for k in ("vocab", "hidden", "candidates", "threads", "rounds")}
+    settings = {k: getattr(args, k) for k in ("vocab", "hidden", "candidates", "threads", "rounds", "steps")}
     settings |= {"torch": torch.__version__}
     arms = [
         arm(
@@ -293,6 +375,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds after the warm-up")
+    parser.add_argument("--steps", type=int, default=1, help="updates that are timed as one")
     parser.add_argument("--out", type=Path, default=Path("runs/loss_kernel"))
     parser.add_argument("--measure", choices=("all", "time", "memory"), default="all", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -306,9 +389,9 @@ def main() -> None:
             args.variants = ["bare", *args.variants]
         write_report(measure_all(args), args)
         return
-    problem = LossInputs(args.tokens[0], args.vocab, args.hidden, getattr(torch, args.dtype[0]), args.candidates)
+    problem = inputs(args, args.tokens[0], args.dtype[0])
     if args.measure == "time":
-        print(json.dumps(measure_times(problem, args.variants, args.rounds)))
+        print(json.dumps(measure_times(problem, args.variants, args.rounds, args.steps)))
     else:
         print(json.dumps({"bytes": measure_memory(problem, args.variants[0])}))
 

@@ -33,7 +33,8 @@ import torch
 import trl
 from common import arm, child, peak_mib, ratio, ratio_text, write
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from device import ACCELERATOR, DEVICE, DevicePeak, load_model, load_tokenizer, now
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.trainers import InTROConfig, InTROTrainer
@@ -47,13 +48,12 @@ TOLD = 12  # tokens that the answer adds to a prompt
 def model_and_tokenizer(args: argparse.Namespace) -> tuple[Any, Any]:
     torch.manual_seed(0)
     if args.model is not None:
-        model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-        return model, AutoTokenizer.from_pretrained(args.model)
+        return load_model(args.model), load_tokenizer(args.model)
     config = LlamaConfig(
         vocab_size=32768, hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=8,
         num_key_value_heads=8, tie_word_embeddings=True, pad_token_id=258,
     )  # fmt: skip
-    return LlamaForCausalLM(config), byte_tokenizer()
+    return LlamaForCausalLM(config).to(DEVICE), byte_tokenizer()
 
 
 def batch(args: argparse.Namespace, pad_id: int, rows: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Arm:
         common: dict[str, Any] = {
             "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": args.rows, "report_to": "none",
             "num_generations": args.group, "max_completion_length": args.tokens, "gradient_checkpointing": False,
-            "bf16": args.bf16, "use_cpu": not torch.cuda.is_available(), "max_steps": 1, "learning_rate": 1e-6,
+            "bf16": args.bf16, "use_cpu": ACCELERATOR is None, "max_steps": 1, "learning_rate": 1e-6,
         }  # fmt: skip
         config = InTROConfig(**common, candidates=args.candidates) if ours else trl.GRPOConfig(**common)
         model, tokenizer = model_and_tokenizer(args)
@@ -119,7 +119,8 @@ class Arm:
         self.trainer.model_wrapped = self.trainer.accelerator.prepare_model(self.trainer.model)
         self.trainer._prepare_inputs = lambda inputs: inputs
         rows = "all" if not name.endswith("half") else "half" if ours else "kept half"
-        self.inputs = batch(args, tokenizer.pad_token_id, rows)
+        made = batch(args, tokenizer.pad_token_id, rows)
+        self.inputs = {k: v.to(DEVICE) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
 
     def update(self) -> dict[str, list[float]]:
         """`[wall, CPU]` seconds of one update, by part and in all."""
@@ -169,7 +170,7 @@ class _Clock:
 
 
 def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+    return now(), time.process_time()
 
 
 def _since(begun: tuple[float, float]) -> list[float]:
@@ -204,16 +205,25 @@ def main() -> None:
         print(json.dumps(peak_mib()))
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    made = [Arm(name, args) for name in args.arms]
+    made, peaks = [], {}
+    for name in args.arms:
+        beyond = None if ACCELERATOR is None else DevicePeak()
+        made.append(Arm(name, args))
+        if beyond is not None:
+            for _ in range(2):  # the second has the optimizer's states beside it
+                made[-1].update()
+            peaks[name] = beyond.mib()
     rounds: dict[str, list[dict[str, list[float]]]] = {name: [] for name in args.arms}
     for number in range(args.rounds + 1):
         for one in made if number % 2 else reversed(made):
             measured = one.update()
             if number:  # the first is a warm-up
                 rounds[one.name].append(measured)
-                print(f"round {number}: {one.name} {measured['update'][0]:.2f} s", flush=True)
+                print(f"round {number}: {one.name} {measured['update'][0]:.3f} s", flush=True)
     del made
-    report(args, rounds, {} if args.no_memory else {name: peak(name, args) for name in args.arms})
+    if ACCELERATOR is None and not args.no_memory:
+        peaks = {name: peak(name, args) for name in args.arms}
+    report(args, rounds, peaks)
 
 
 def peak(name: str, args: argparse.Namespace) -> float:
@@ -239,7 +249,7 @@ def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, list[float
         medians = [statistics.median(one.get(part, [0.0])[0] for one in found) for part in PARTS]
         memory = f"{peaks[name]:.0f}" if name in peaks else ""
         lines.append(
-            f"| {name} | {' | '.join(f'{x:.2f}' for x in medians)} | {statistics.median(cpu[name]):.2f} | {memory} |"
+            f"| {name} | {' | '.join(f'{x:.3f}' for x in medians)} | {statistics.median(cpu[name]):.2f} | {memory} |"
         )
         beside = {} if name in theirs else {other: ratio(wall[name], wall[other]) for other in theirs}
         arms.append(arm(name, medians[-1], "s an update", peaks.get(name), **beside))

@@ -15,7 +15,8 @@ ACCELERATOR_TILE = 16384
 CPU_BLOCK = 512
 ACCELERATOR_BLOCK = 1024
 MAX_CHUNK = 4096
-GATHERED = 256  # tokens whose candidates' embeddings are gathered at a time
+CPU_GATHERED = 256
+ACCELERATOR_GATHERED = 2048
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def token_block(n_tokens: int, device: torch.device) -> int:
 def tile_width(device: torch.device) -> int:
     """Vocabulary entries per tile, at most."""
     return CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
+
+
+def gathered_tokens(device: torch.device) -> int:
+    """Tokens whose candidates' embeddings, or tiles of probabilities, are gathered at a time: what fits a CPU's cache,
+    and on an accelerator, whose host would else launch thousands of small kernels, some 100 MiB."""
+    return CPU_GATHERED if device.type == "cpu" else ACCELERATOR_GATHERED
 
 
 def even(total: int, most: int) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.kernels.chunks import GATHERED, spans
+from ixt_rl.kernels.chunks import gathered_tokens, spans
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Head:
         """Logits of given entries, as products of `dtype` give them: hidden `[C, D]` (`factors`), ids `[C, n]` ->
         `[C, n]`, in the dtype of `project`."""
         z = torch.empty(ids.shape, dtype=statistics_dtype(hidden.dtype), device=hidden.device)
-        for a, b in spans(len(ids), GATHERED):
+        for a, b in spans(len(ids), gathered_tokens(ids.device)):
             h = hidden[a:b].to(z.dtype)
             for column in range(ids.shape[1]):
                 z[a:b, column] = (h * self.weight[ids[a:b, column]].to(dtype).to(z.dtype)).sum(-1)

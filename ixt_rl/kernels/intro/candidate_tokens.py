@@ -5,17 +5,20 @@ advantages here: one random number per candidate instead of one per candidate an
 the numbers are drawn before the walk over chunks, the same seed gives the same candidates for every chunk
 size.
 
-Shapes: C tokens of a chunk, c tokens of a block of it, v entries of a vocabulary tile, K tiles, m draws.
+Shapes: C tokens of a chunk, c tokens of a block of it, v entries of a vocabulary tile, w of a part of it, K tiles,
+m draws.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from ixt_rl.kernels.chunks import spans
+from ixt_rl.kernels.chunks import gathered_tokens, spans
 
-BLOCK = 128  # tokens searched at a time: they need a few [c, v] tensors
+PART = 128  # entries, at most, that are added up before those of one such part are looked at singly
 
 
 def uniform_numbers(n_tokens: int, m: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
@@ -25,7 +28,7 @@ def uniform_numbers(n_tokens: int, m: int, device: torch.device, generator: torc
 
 
 def invert(u: Tensor, e: Tensor, mass: Tensor) -> Tensor:
-    """Token ids at the quantiles `u` of the policy: the tile first, then the place in the tile.
+    """Token ids at the quantiles `u` of the policy: the tile first, then a part of the tile, then the place in it.
 
     Args:
         u: `[C, m]` float64 in [0, 1).
@@ -38,14 +41,29 @@ def invert(u: Tensor, e: Tensor, mass: Tensor) -> Tensor:
     upto = mass.cumsum(1)  # [C, K]
     level = u * upto[:, -1:]
     k = torch.searchsorted(upto, level, right=True).clamp_(max=upto.shape[1] - 1)
-    rest = level - torch.where(k > 0, upto.gather(1, (k - 1).clamp_(min=0)), 0.0)
+    rest = level - _before(upto, k)
+    width = math.gcd(e.shape[2], PART)
+    parts = e.unflatten(2, (-1, width))  # [K, C, v / w, w]
     ids = torch.empty_like(k)
-    for a, b in spans(len(u), BLOCK):
+    for a, b in spans(len(u), gathered_tokens(e.device)):
         rows = torch.arange(a, b, device=e.device)
         for j in range(u.shape[1]):
-            within = e[k[a:b, j], rows].double().cumsum_(1)  # [c, v]
-            # Rounding may leave `rest` at the tile's whole mass: the last entry that has any mass is then meant.
-            last = (within < within[:, -1:]).sum(1, keepdim=True)
-            place = torch.minimum(torch.searchsorted(within, rest[a:b, j : j + 1].contiguous(), right=True), last)
-            ids[a:b, j : j + 1] = k[a:b, j : j + 1] * e.shape[2] + place
+            tile, left = parts[k[a:b, j], rows], rest[a:b, j : j + 1].contiguous()  # [c, v / w, w], [c, 1]
+            ends = tile.sum(2, dtype=torch.float64).cumsum_(1)
+            part = _first_above(ends, left)
+            within = tile.gather(1, part[..., None].expand(-1, -1, width))[:, 0].double().cumsum_(1)  # [c, w]
+            place = _first_above(within, left - _before(ends, part))
+            ids[a:b, j : j + 1] = k[a:b, j : j + 1] * e.shape[2] + part * width + place
     return ids
+
+
+def _first_above(upto: Tensor, level: Tensor) -> Tensor:
+    """`[c, 1]` the first entry whose cumulative mass `upto` [c, w] exceeds `level` [c, 1]. Rounding may leave the level
+    at the whole mass: the last entry that has any mass is then meant."""
+    last = (upto < upto[:, -1:]).sum(1, keepdim=True)
+    return torch.minimum(torch.searchsorted(upto, level, right=True), last)
+
+
+def _before(upto: Tensor, place: Tensor) -> Tensor:
+    """`[C, m]` cumulative mass before the entries `place` [C, m]."""
+    return torch.where(place > 0, upto.gather(1, (place - 1).clamp_(min=0)), 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ixt_rl.kernels.chunks import GATHERED, spans
+from ixt_rl.kernels.chunks import gathered_tokens, spans
 from ixt_rl.kernels.head import Head, matmul, rounds_factors, statistics_dtype
 from ixt_rl.kernels.intro.vocabulary import Tiles
 
@@ -100,7 +100,7 @@ class Gradients:
         """Add `values` [C, n], gradients of the logits of entries `ids` [C, n], after all tiles and `join_hidden`."""
         if self.bias is not None:
             self.bias.index_add_(0, ids.flatten(), values.flatten())
-        for a, b in spans(len(ids), GATHERED):
+        for a, b in spans(len(ids), gathered_tokens(ids.device)):
             h = hidden[a:b].to(**self.new)
             for column, value in zip(
                 ids[a:b].unbind(1), values[a:b].unsqueeze(2).unbind(1), strict=True

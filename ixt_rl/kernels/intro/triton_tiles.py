@@ -17,6 +17,7 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.tile_sums import TileSums
 
 BLOCK = 2048  # entries that one program holds at once
+WARPS = 4
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -25,12 +26,14 @@ def tile_sums(z: Tensor, ref: Tensor, e_p: Tensor, e_q: Tensor | None) -> TileSu
     c, v = ref.shape[1], z.shape[1]
     out = torch.empty((6, c), dtype=torch.float32, device=z.device)
     if len(ref) == 1:
-        _sums_of_policy[(c,)](z, ref.contiguous(), e_p, out, c, v, z.stride(0), e_p.stride(0), BLOCK=BLOCK)
+        _sums_of_policy[(c,)](
+            z, ref.contiguous(), e_p, out, c, v, z.stride(0), e_p.stride(0), BLOCK=BLOCK, num_warps=WARPS
+        )
         return TileSums(mass=out[:1], p_zp=out[1], q_gap=None, q_zp=None, gap_top=None, p_top=out[2])
     kept = e_p if e_q is None else e_q
     _sums[(c,)](
         z, ref.contiguous(), e_p, kept, out, c, v, z.stride(0), e_p.stride(0), kept.stride(0),
-        EXACT=e_q is not None, BLOCK=BLOCK,
+        EXACT=e_q is not None, BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
     exact = {} if e_q is None else {"q_zp": out[4], "gap_top": out[5]}
     return TileSums(mass=out[:2], p_zp=out[2], q_gap=out[3], p_top=None, **({"q_zp": None, "gap_top": None} | exact))
@@ -61,12 +64,12 @@ def _gradient(
         e_p, e_q, out, push.contiguous(), pull.contiguous(), pull if ids is None else ids.contiguous(),
         ref.contiguous(), v, e_p.stride(0), e_q.stride(0),
         0.0 if head.softcap is None else head.temperature / head.softcap, head.scale / head.temperature,
-        N=0 if ids is None else ids.shape[1], CAPPED=head.softcap is not None, TINY=TINY, BLOCK=BLOCK,
+        N=0 if ids is None else ids.shape[1], CAPPED=head.softcap is not None, TINY=TINY, BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["c"])  # the number of rows differs from block to block
 def _sums(z, ref, e_p, e_q, out, c, v, z_row, p_row, q_row, EXACT: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     z_p, z_q = z + row.to(tl.int64) * z_row, z + (row + c).to(tl.int64) * z_row
@@ -104,7 +107,7 @@ def _sums(z, ref, e_p, e_q, out, c, v, z_row, p_row, q_row, EXACT: tl.constexpr,
         tl.store(out + 5 * c + row, tl.max(gap_top, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["c"])  # the number of rows differs from block to block
 def _sums_of_policy(z, ref, e_p, out, c, v, z_row, p_row, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     z += row.to(tl.int64) * z_row

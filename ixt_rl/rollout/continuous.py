@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor
 
 from ixt_rl.rollout.draws import draw, row_uniforms, warpers
+from ixt_rl.rollout.recorded_step import RecordedStep, records_steps
 from ixt_rl.rollout.slots import SlotCache, attention_in_slots
 from ixt_rl.rollout.stops import StopWatch
 from ixt_rl.types import SamplingParams
@@ -33,14 +34,14 @@ class RunningRow:
     Args:
         index: its place in the call.
         length: tokens whose keys are in its slot.
-        uniforms: float64 in [0, 1), a number a step; None: greedy.
+        uniforms: in [0, 1), a number a step; None: greedy.
         watch: reads it for stop strings; None: there are none.
         stopped: its tokens, once a stop string ended it.
     """
 
     index: int
     length: int
-    uniforms: Tensor | None
+    uniforms: list[float] | None
     watch: StopWatch | None = None
     stopped: int | None = None
     tokens: list[int] = field(default_factory=list)
@@ -84,6 +85,8 @@ class ContinuousDecoding:
             len(DynamicCache(config=self.model.config).layers),
             max(map(len, prompts)) + self.sampling.max_new_tokens,
         )
+        recorded = records_steps(self.model, self.sampling.max_new_tokens)
+        self.recorded = RecordedStep(self.model, self.cache) if recorded else None
         self.active: list[RunningRow] = []
         while waiting or self.active:
             if waiting and self._has_room(len(waiting[0][1])):
@@ -141,7 +144,7 @@ class ContinuousDecoding:
         for prompt, rows in groups:
             slots.append([len(self.active) + i for i in range(len(rows))])
             for index in rows:
-                uniforms = row_uniforms([seeds[index]], steps)[0] if self.sampling.temperature > 0 else None
+                uniforms = row_uniforms([seeds[index]], steps)[0].tolist() if self.sampling.temperature > 0 else None
                 watch = StopWatch(self.tokenizer, self.sampling.stop) if self.sampling.stop else None
                 self.active.append(RunningRow(index, len(prompt), uniforms, watch))
         self.cache.fill(cache, slots, [len(prompt) for prompt, _ in groups])
@@ -150,18 +153,21 @@ class ContinuousDecoding:
 
     def _step(self) -> None:
         """One token for every active row."""
-        device = self.model.device
-        lengths = [row.length for row in self.active]
-        at = torch.tensor(lengths, device=device)
-        mask = self.cache.start_step(at, max(lengths) + 1)
-        ids = torch.tensor([[row.tokens[-1]] for row in self.active], device=device)
-        with attention_in_slots(self.model):
-            logits = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=at[:, None], past_key_values=self.cache, use_cache=True
-            ).logits[:, -1]
+        tokens, lengths = [row.tokens[-1] for row in self.active], [row.length for row in self.active]
+        logits = (self._forward if self.recorded is None else self.recorded)(tokens, lengths)
         for row in self.active:
             row.length += 1
         self._take(logits, 0)
+
+    def _forward(self, tokens: list[int], lengths: list[int]) -> Tensor:
+        """(A, V) logits after one token a row; see `RecordedStep`."""
+        ids, at = torch.tensor([tokens, lengths], device=self.model.device)
+        mask = self.cache.start_step(at, max(lengths) + 1)
+        with attention_in_slots(self.model):
+            return self.model(
+                input_ids=ids[:, None], attention_mask=mask, position_ids=at[:, None], past_key_values=self.cache,
+                use_cache=True,
+            ).logits[:, -1]  # fmt: skip
 
     def _take(self, logits: Tensor, first: int) -> None:
         """Draws a token for the active rows from `first` on, and lets those go that ended."""
@@ -171,7 +177,8 @@ class ContinuousDecoding:
             scores = warper(None, scores)
         numbers = None
         if self.sampling.temperature > 0:
-            numbers = torch.stack([row.uniforms[len(row.tokens)] for row in rows])  # type: ignore[index]
+            each = [row.uniforms[len(row.tokens)] for row in rows]  # type: ignore[index]
+            numbers = torch.tensor(each, dtype=torch.float64)
         tokens, logprobs = (drawn.tolist() for drawn in draw(scores, numbers))
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.tokens.append(token)

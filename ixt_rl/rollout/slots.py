@@ -28,6 +28,8 @@ from ixt_rl.kernels.head import product_dtype
 _NAME = "ixt_slots"
 _ROOM = 64
 """Positions that a block has at least beyond what is in use, when it grows."""
+_EVEN = 16
+"""Of which its length is a multiple: GPUs' attention kernels read masks so aligned."""
 
 _KNOWN = """
     llama mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe smollm3 gemma olmo olmo2 olmoe granite granitemoe starcoder2
@@ -86,10 +88,16 @@ class SlotCache(Cache):
             lengths: of each prompt, in tokens.
         """
         self._reserve(cache, max(lengths) + 1)
-        for blocks, both in zip(self.blocks, _states(cache), strict=True):
-            for block, states in zip(blocks, both, strict=True):
-                for row, (into, length) in enumerate(zip(slots, lengths, strict=True)):
-                    block[into, :, :length] = states[row, :, states.shape[2] - length :].to(block.dtype)
+        most, states = max(lengths), _states(cache)
+        width, device = states[0][0].shape[2], self.block.device
+        prompts = torch.tensor([row for row, into in enumerate(slots) for _ in into], device=device)
+        into = torch.tensor([slot for one in slots for slot in one], device=device)
+        # Behind a prompt's end its last token, until a step writes there: what padding left could be NaN.
+        places = [[min(width - length + i, width - 1) for i in range(most)] for length in lengths]
+        at = torch.tensor(places, device=device)[prompts]  # (rows, most)
+        for blocks, both in zip(self.blocks, states, strict=True):
+            for block, given in zip(blocks, both, strict=True):
+                block[into, :, :most] = given[prompts[:, None], :, at].transpose(1, 2).to(block.dtype)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a slot's first `length` positions into another slot."""
@@ -106,7 +114,7 @@ class SlotCache(Cache):
         Returns:
             (A, 1, 1, W) fp32: 0 where a row's position is in use, the new one included, else -inf.
         """
-        self._grow(width)
+        self.grow(width)
         self.width, self._at = width, (torch.arange(len(lengths), device=lengths.device), lengths)
         unused = torch.arange(width, device=lengths.device) > lengths[:, None, None, None]
         return torch.zeros(unused.shape, device=lengths.device).masked_fill_(unused, -torch.inf)
@@ -132,14 +140,19 @@ class SlotCache(Cache):
                     _, heads, _, size = states.shape
                     dtype = product_dtype(states, states)
                     blocks.append(states.new_zeros(self.slots, heads, 0, size, dtype=dtype))
-        self._grow(width)
+        self.grow(width)
 
-    def _grow(self, width: int) -> None:
-        """Zeros, and not what memory held: 0 times NaN would be one."""
-        had = self.blocks[0][0].shape[2]
+    @property
+    def block(self) -> Tensor:
+        """(S, G, L, D) keys of the first layer; another tensor once the blocks have grown."""
+        return self.blocks[0][0]
+
+    def grow(self, width: int) -> None:
+        """Makes room for `width` positions; zeros, and not what memory held: 0 times NaN would be one."""
+        had = self.block.shape[2]
         if width <= had:
             return
-        length = min(self.most, max(width + _ROOM, had + had // 2))
+        length = -(-min(self.most, max(width + _ROOM, had + had // 2)) // _EVEN) * _EVEN
         for blocks in self.blocks:
             for index, block in enumerate(blocks):
                 blocks[index] = F.pad(block, (0, 0, 0, length - had))

@@ -84,9 +84,9 @@ def test_within_autocast_log_probs_are_those_of_generate(model_type):
     model = tiny(model_type)
     blocks: list[torch.Tensor] = []
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.MonkeyPatch.context() as patch:
-        grow = slots_module.SlotCache._grow
+        grow = slots_module.SlotCache.grow
         patch.setattr(
-            slots_module.SlotCache, "_grow", lambda self, width: (grow(self, width), blocks.extend(*self.blocks[:1]))
+            slots_module.SlotCache, "grow", lambda self, width: (grow(self, width), blocks.extend(*self.blocks[:1]))
         )
         found, expected = both(model, SamplingParams(8))
     assert {block.dtype for block in blocks} == {torch.bfloat16}

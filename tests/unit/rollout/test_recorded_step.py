@@ -1,4 +1,4 @@
-"""Steps that are recorded sample what steps that are not do; a CPU has no graphs, so here a recording is called again."""
+"""Recorded steps sample what others do; a CPU has no graphs, so here what was recorded is called again."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ Variants (T tokens, V vocabulary, D hidden):
 - `trl-divergence`: TRL's chunked forward KL from posterior to policy: the gradient of `exact` without a clip.
 - `selected`, `trl-logprobs`: log-probs of the taken tokens with their gradients, ours and TRL's (three products are
   the least; both recompute one).
-- `nll`: `ixt_rl.kernels.nll_loss`, the taken tokens' cross-entropy with its statistics; `cross-entropy`: torch's on [T, V]
-  logits; `chunked`: torch's on chunks of tokens, each with its gradients in forward, as Liger's fused linear
+- `nll`: `ixt_rl.kernels.nll_loss`, the taken tokens' cross-entropy with its statistics; `cross-entropy`: torch's on
+  [T, V] logits; `chunked`: torch's on chunks of tokens, each with its gradients in forward, as Liger's fused linear
   cross-entropy does (without its kernel). The least is three products, 0.75 times `bare`.
 
 On an accelerator everything runs in one process, clocks wait for the device, a memory figure is the peak of its

@@ -38,8 +38,8 @@ PROMPT = 64
 def arguments(case: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     return {
         "output_dir": str(args.out / "trainer"), "per_device_train_batch_size": case["rows"] * args.times,
-        "report_to": "none", "max_steps": 1, "bf16": case.get("half", False), "use_cpu": ACCELERATOR is None, "learning_rate": 1e-6,
-        "gradient_checkpointing": case.get("again", False),
+        "report_to": "none", "max_steps": 1, "bf16": case.get("half", False), "use_cpu": ACCELERATOR is None,
+        "learning_rate": 1e-6, "gradient_checkpointing": case.get("again", False),
     }  # fmt: skip
 
 

@@ -22,10 +22,12 @@ def device() -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def exact_float32(device, monkeypatch):
+def exact_float32(device):
     """Products of float32 are float32's: TF32 has 10 bits."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture

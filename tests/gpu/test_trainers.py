@@ -59,7 +59,6 @@ TRAINERS = {
     "InTRO": online("intro"),
     "InTRO exact, clipped": online("intro", candidates="exact", clip=0.8, posterior="frozen"),
     "GRPO": online("grpo"),
-    "GRPO with a reference": online("grpo", beta=0.1),
     "RAFT": online("raft"),
     "pretraining": pretrain,
     "pretraining, packed": on_documents(feedback_template=None),
@@ -74,7 +73,7 @@ def same_candidates(monkeypatch):
     """The kernels' random numbers from a CPU's generator of the same seed, on whatever device."""
 
     def drawn(n_tokens, m, device, generator):
-        own = torch.Generator().manual_seed(generator.initial_seed())
+        own = None if generator is None else torch.Generator().manual_seed(generator.initial_seed())
         return torch.rand((n_tokens, m), dtype=torch.float64, generator=own).to(device)
 
     monkeypatch.setattr(walk, "uniform_numbers", drawn)
@@ -103,13 +102,13 @@ def test_two_updates_are_those_of_a_cpu(device, tmp_path, name):
         assert all(math.isfinite(value) for key, value in row.items() if "loss" in key or key == "grad_norm")
 
 
-@pytest.mark.parametrize("name", ["InTRO", "GRPO with a reference", "RAFT", "pretraining", "IXT", "SIP, DPO"])
+@pytest.mark.parametrize("name", ["InTRO exact, clipped", "GRPO", "RAFT", "pretraining", "IXT", "SIP, DPO"])
 def test_under_autocast_to_bfloat16(device, tmp_path, name):
-    """Weights stay float32, and losses are near float32's and not the same."""
-    exact, _, _ = trained(TRAINERS[name], tmp_path / "float32", device)
+    """Weights stay float32, and losses are near float32's."""
+    exact, unrounded, _ = trained(TRAINERS[name], tmp_path / "float32", device)
     rounded, weights, _ = trained(TRAINERS[name], tmp_path / "bfloat16", device, bf16=True)
     assert rounded == pytest.approx(exact, rel=3e-2, abs=2e-3)
-    assert rounded != exact
+    assert any(not torch.equal(weights[key], unrounded[key]) for key in weights)
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert all(weight.isfinite().all() for weight in weights.values())
 

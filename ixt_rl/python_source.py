@@ -181,11 +181,13 @@ def _climb(here: ClassSource, classes: dict[ClassSource, None], unseen: dict[tup
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of a module, also those under `if` and `try`, in their order."""
+    """Statements of a module, also those under `if`, `with` and `try`, in their order."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.If):
             yield from _statements([*statement.body, *statement.orelse])
+        elif isinstance(statement, ast.With):
+            yield from _statements(statement.body)
         elif isinstance(statement, ast.Try):
             handled = [line for handler in statement.handlers for line in handler.body]
             yield from _statements([*handled, *statement.body, *statement.orelse, *statement.finalbody])

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.hooks import Signals
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
     from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
+    from ixt_rl.trainers.opsd import OPSDConfig, OPSDTrainer
     from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
     from ixt_rl.trainers.rloo import RLOOConfig, RLOOTrainer
+    from ixt_rl.trainers.sdft import SDFTConfig, SDFTTrainer
+    from ixt_rl.trainers.sdpo import SDPOConfig, SDPOTrainer
     from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
     from ixt_rl.trainers.star import STaRConfig, STaRTrainer
     from ixt_rl.trainers.where import Where
@@ -28,6 +31,8 @@ _HOME = {
     "IXTTrainer": "ixt",
     "InTROConfig": "intro",
     "InTROTrainer": "intro",
+    "OPSDConfig": "opsd",
+    "OPSDTrainer": "opsd",
     "PolicyGradientConfig": "policy_gradient",
     "PolicyGradientTrainer": "policy_gradient",
     "PretrainConfig": "pretrain",
@@ -36,6 +41,10 @@ _HOME = {
     "RAFTTrainer": "raft",
     "RLOOConfig": "rloo",
     "RLOOTrainer": "rloo",
+    "SDFTConfig": "sdft",
+    "SDFTTrainer": "sdft",
+    "SDPOConfig": "sdpo",
+    "SDPOTrainer": "sdpo",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
     "STaRConfig": "star",
@@ -53,6 +62,8 @@ __all__ = [
     "IXTTrainer",
     "InTROConfig",
     "InTROTrainer",
+    "OPSDConfig",
+    "OPSDTrainer",
     "PolicyGradientConfig",
     "PolicyGradientTrainer",
     "PretrainConfig",
@@ -61,6 +72,10 @@ __all__ = [
     "RAFTTrainer",
     "RLOOConfig",
     "RLOOTrainer",
+    "SDFTConfig",
+    "SDFTTrainer",
+    "SDPOConfig",
+    "SDPOTrainer",
     "SIPConfig",
     "SIPTrainer",
     "STaRConfig",

@@ -34,7 +34,7 @@ from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head, gathered_head
 from ixt_rl.kernels.intro.loss import intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec, IntroStats
-from ixt_rl.kernels.intro.walk import FactorAt
+from ixt_rl.kernels.intro.walk import Factor, FactorAt
 from ixt_rl.kernels.logprobs_at import LogprobsAt
 from ixt_rl.rollout.trl_adapter import step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
@@ -78,9 +78,12 @@ class InTROConfig(ToldOptions, GRPOConfig):
     keep_reward: float = field(default=1.0)
     self_checks: dict[str, bool] = field(default_factory=dict)
 
+    refused: ClassVar[tuple[dict[str, str], ...]] = (ENGINE, OWN_LOSS, RATIO)
+    """Options of TRL's that are refused, with the reasons."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_options(self, ENGINE, OWN_LOSS, RATIO)
+        refuse_options(self, *self.refused)
         refuse_reuse(self)
         self.check_told()
         self.spec  # noqa: B018 - validates candidates and clip
@@ -176,6 +179,7 @@ class InTROTrainer(KeptTrainer):
                 generator=self._generator(hidden.device),
                 choose=self._overridden("choose_candidates"),
                 reweigh=None if sampled_N is None else self._reweigh(hidden, head, batch, sampled_N),
+                measure=self._measure,
             )
             if wrong_hidden is None:
                 return loss_of(factor_at=self._factor_at(batch, signals, hidden.device))
@@ -187,9 +191,8 @@ class InTROTrainer(KeptTrainer):
         with self.accelerator.autocast():
             passed = {**self.model_inputs(batch), "head_fn": head_fn}
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
-        self._track_stats(stats, inputs, [row for row, _, _ in kept])
-        self.told.track_style(stats.factor_taken, batch.target_ids)
-        return loss + auxiliary
+        self._track_stats(stats, inputs, [row for row, _, _ in kept], batch.target_ids)
+        return self._reported(loss, stats, weights) + auxiliary
 
     def _factor_at(
         self, batch: Batch, signals: Signals, device: torch.device, wrong: LogprobsAt | None = None
@@ -211,18 +214,32 @@ class InTROTrainer(KeptTrainer):
 
         return factor_at
 
-    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> None:
+    @property
+    def _measure(self) -> Factor | None:
+        """What the kernel adds up over the vocabulary beside the loss."""
+        return None
+
+    def _reported(self, loss: Tensor, stats: IntroStats, weights_N: Tensor) -> Tensor:
+        """The loss with the value that is reported."""
+        return loss
+
+    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], ids_N: Tensor) -> None:
         self.track("factor/taken", stats.factor_taken)
         self.track("factor/sampled", stats.factor_sampled)
         self.track("factor/clipped", stats.clipped)
+        self.told.track_style(stats.factor_taken, ids_N)
         self.track("factor/kl", stats.kl)
         self.track("entropy", stats.entropy)
-        if "token_right" in inputs:
-            right = inputs["token_right"][rows].bool()
-            width = inputs["completion_mask"][rows].bool()
-            right_N = right[width] if len(stats.logp) else right.new_zeros(0)
+        if (right_N := self._right(stats, inputs, rows)) is not None:
             self.track("factor/taken_right", stats.factor_taken[right_N])
             self.track("factor/taken_wrong", stats.factor_taken[~right_N])
+
+    def _right(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> Tensor | None:
+        """(N,) bool: the trained tokens that a world says are right; None where none can tell."""
+        if "token_right" not in inputs:
+            return None
+        right = inputs["token_right"][rows].bool()
+        return right[inputs["completion_mask"][rows].bool()] if len(stats.logp) else right.new_zeros(0)
 
     # ---------------------------------------------------------------- checkpoints
 

@@ -262,8 +262,7 @@ class OnlineTrainer(TRLSeam):
         assert self.grader is not None
         completions = self.completion_lists(batch)
         grades = [self.grader(row, ids) for row, ids in zip(inputs, completions, strict=True)]
-        for name in ("checked", "strict", "reasoned"):
-            self.track(f"rollout/{name}", torch.tensor([float(getattr(g, name)) for g in grades]))
+        self.track_grades(grades)
         kept = batch["kept"].tolist() if "kept" in batch else [g.checked for g in grades]
         lucky = [float(g.lucky) for g, is_kept in zip(grades, kept, strict=True) if is_kept]
         self.track("rollout/lucky_of_kept", torch.tensor(lucky))

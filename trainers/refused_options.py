@@ -14,15 +14,15 @@ from trl import GRPOConfig, SFTConfig
 
 from ixt_rl.errors import ConfigError
 
-_OWN_ROLLOUTS = "rollouts come from the rollout engine"
+OWN_ROLLOUTS = "rollouts come from the rollout engine"
 
 ENGINE: dict[str, str] = {
-    "use_vllm": f"{_OWN_ROLLOUTS}; choose it with `engine`",
-    "use_transformers_continuous_batching": _OWN_ROLLOUTS,
-    "transformers_continuous_batching_config": _OWN_ROLLOUTS,
-    "use_transformers_paged": _OWN_ROLLOUTS,
-    "cache_implementation": _OWN_ROLLOUTS,
-    "generation_kwargs": f"{_OWN_ROLLOUTS}; it takes temperature, top_p, top_k, min_p and max_completion_length",
+    "use_vllm": f"{OWN_ROLLOUTS}; choose it with `engine`",
+    "use_transformers_continuous_batching": OWN_ROLLOUTS,
+    "transformers_continuous_batching_config": OWN_ROLLOUTS,
+    "use_transformers_paged": OWN_ROLLOUTS,
+    "cache_implementation": OWN_ROLLOUTS,
+    "generation_kwargs": f"{OWN_ROLLOUTS}; it takes temperature, top_p, top_k, min_p and max_completion_length",
     "repetition_penalty": "it changes the sampling distribution, and the loss does not know",
     "pad_to_multiple_of": "batches are rebuilt from the kept ids",
     "max_tool_calling_iterations": "tools are not supported",

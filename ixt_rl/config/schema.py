@@ -82,6 +82,12 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _ahead(self) -> RunConfig:
         for stage in self.stages:
+            if stage.in_process_only and self.engine.type != "transformers":
+                raise ConfigError(
+                    f"engine.type: {self.engine.type} with type: {stage.type} of stage {stage.name}",
+                    reason=stage.in_process_only,
+                    remedy="set engine.type: transformers",
+                )
             if stage.reuses_rollouts and self.engine.staleness:
                 raise ConfigError(
                     f"engine.staleness={self.engine.staleness} with steps_per_generation="

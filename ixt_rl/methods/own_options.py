@@ -42,6 +42,7 @@ SET_BY = {
     "top_k": "sampling.top_k",
     "min_p": "sampling.min_p",
     "chat_template_kwargs": "template",
+    "jsd_beta": "opsd.beta",
     "feedback_template": "feedback.template",
     "feedback_position": "feedback.position",
     "feedback_dropout": "feedback.dropout",

@@ -8,8 +8,11 @@ ONLINE = "ixt_rl.run.stages.online:run"
 DOCUMENTS = "ixt_rl.run.stages.documents:run"
 
 _TRAINERS = {ONLINE: "ixt_rl.trainers.online:OnlineTrainer"}
+_OF_TRL = ("ixt_rl.trainers.sdpo:SDPOTrainer", "ixt_rl.trainers.sdft:SDFTTrainer")
+"""Those that the online runner trains with, too, and that are on other classes of TRL's."""
 
 
 def needed_trainer(spec: MethodSpec) -> str:
     """`module:Class` that a trainer must be, or derive from, so that the method's runner can train with it."""
-    return _TRAINERS.get(spec.runner, str(spec.trainer))
+    trainer = str(spec.trainer)
+    return trainer if trainer in _OF_TRL else _TRAINERS.get(spec.runner, trainer)

@@ -29,6 +29,9 @@ class Stage(Strict):
     ratio_of_one_network: ClassVar[bool] = False
     """Whether the loss compares two passes of the network, so that dropout would make it noise."""
 
+    in_process_only: ClassVar[str] = ""
+    """Why it samples from the trainer's own model alone; "" where any engine serves."""
+
     @property
     def unread(self) -> list[Unread]:
         """What other choices of the stage leave unread."""

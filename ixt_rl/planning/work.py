@@ -15,6 +15,7 @@ from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.self_distillation import DistilledStage
 from ixt_rl.methods.sip import SipBlock
 from ixt_rl.methods.stage import Stage
 from ixt_rl.methods.star import StarStage
@@ -149,6 +150,8 @@ def _copies(stage: Any) -> tuple[str, ...]:
         return (f"posterior ({told.posterior.source})",)
     if isinstance(stage, StarStage) and stage.star.sampler == "frozen":
         return ("sampler (frozen)",)
+    if isinstance(stage, DistilledStage) and stage.own.teacher.source != "live":
+        return (f"teacher ({stage.own.teacher.source})",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)
     return ()
@@ -172,6 +175,8 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
     told = _told(stage)
     if told is not None:
         tokens["posterior"] = tokens["train"] * (2 if told.tells_wrong else 1)
+    elif isinstance(stage, DistilledStage):
+        tokens["posterior"] = tokens["train"]
     asked = 0 if stage.evaluation is None else stage.evaluation.problems
     return Work(
         stage,
@@ -182,8 +187,14 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
         prompt=prompt,
         new=new,
         longest=longest,
-        notes=("evaluations and rewards are not counted",),
+        notes=("evaluations and rewards are not counted", *_whole_logits(stage)),
     )
+
+
+def _whole_logits(stage: OnlineStage) -> tuple[str, ...]:
+    if not isinstance(stage, DistilledStage):
+        return ()
+    return ("TRL's loss makes whole logits of policy and teacher, and their gradient: not counted here",)
 
 
 def _longest_prompt(data: Any, sampling: SamplingBlock) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import transformers
 import trl
@@ -86,3 +87,40 @@ def test_helpers_for_sharded_models_exist():
     assert "summon_full_params" in inspect.getsource(trl.GRPOTrainer._generate_single_turn)
     assert parameters(prepare_deepspeed) == ["model", "accelerator"]
     assert parameters(prepare_fsdp)[:2] == ["model", "accelerator"]
+
+
+def test_what_is_overridden_in_the_self_distillation_trainers():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*trl.experimental.*")
+        from trl.experimental import sdft, sdpo
+        from trl.experimental.sdft import sdft_trainer
+    for trainer in (sdpo.SDPOTrainer, sdft.SDFTTrainer):
+        assert trainer.loss_is_scaled_for_ga is True
+        assert parameters(trainer._tokenize_prompts) == ["self", "prompts"]
+        assert parameters(trainer._generate) == ["self", "prompt_ids"]
+        assert parameters(trainer._prepare_training_batch) == ["self", "inputs"]
+        assert parameters(trainer._forward_logits) == [
+            "self", "model", "input_ids", "attention_mask", "logits_to_keep",
+        ]  # fmt: skip
+        assert parameters(trainer._compute_rollout_logps)[1:] == [
+            "prompt_ids", "prompt_mask", "completion_ids", "completion_mask",
+        ]  # fmt: skip
+        assert parameters(trainer._get_completion_ids_list) == ["self", "batch"]
+        assert parameters(trainer.log) == ["self", "logs", "start_time"]
+        assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in inspect.getsource(
+            trainer._prepare_inputs
+        )
+        source = inspect.getsource(trainer)
+        for name in ("self._step", "self.teacher_model", "self.temperature", "self.model_kwarg_keys", "self._metrics"):
+            assert f"{name} = " in source, name
+        assert "_generate(" in inspect.getsource(trainer.sample_rollouts)
+    source = inspect.getsource(sdpo.SDPOTrainer)
+    assert parameters(sdpo.SDPOTrainer._calculate_rewards) == [
+        "self", "inputs", "prompts", "completions", "completion_ids_list",
+    ]  # fmt: skip
+    assert parameters(sdpo.SDPOTrainer._tokenize_prompts_untruncated) == ["self", "prompts"]
+    assert "self._record_reward_diagnostics(mode, rewards, rewards_per_func, group_std_rewards)" in source
+    assert "all_rewards[j].item() >= threshold" in source  # NaN is no success, nor is the 0 that TRL makes of it
+    builder = sdft_trainer.DemonstrationTeacherContextBuilder
+    assert parameters(builder._compose_teacher_prompt) == ["self", "prompt", "privileged_context"]
+    assert "self.teacher_context_builder = " in inspect.getsource(sdft.SDFTTrainer)

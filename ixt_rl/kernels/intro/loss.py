@@ -39,6 +39,7 @@ def intro_loss(
     factor: Factor | None = None,
     factor_at: FactorAt | None = None,
     reweigh: Reweigh | None = None,
+    measure: Factor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, IntroStats]:
     """The InTRO loss of N scored positions and its statistics; see the equations at the top of this file.
@@ -65,6 +66,8 @@ def intro_loss(
             `[C, n]`, or in exact mode the entries `[1, v]`.
         reweigh: `(logp [C], slice) -> [C]`: multiplies the weights of the positions `slice` by a number that may
             depend on the taken tokens' log-probs of this very pass (importance correction of the sampler); detached.
+        measure: `(logp, logq) -> x`, elementwise: exact mode with a factor adds it up over the vocabulary, a tile
+            `[C, v]` at a time, into `IntroStats.measured`. Says nothing to the loss.
         chunk: tokens per chunk; the default is set by a memory target. Results do not depend on it.
 
     Returns:
@@ -72,7 +75,8 @@ def intro_loss(
 
     Raises:
         DataError: shapes that do not fit, a factor's too, or a token id outside the vocabulary.
-        ConfigError: `choose` together with exact mode, or `factor` with `factor_at`.
+        ConfigError: `choose` together with exact mode, `factor` with `factor_at`, or `measure` without exact mode or a
+            factor.
     """
     if spec.exact and choose is not None:
         raise ConfigError(
@@ -85,6 +89,12 @@ def intro_loss(
             raise ConfigError("factor= and factor_at=", reason="a weight has one rule", remedy="give one of them")
         plain = factor
         factor_at = lambda logp, logq, at, ids: plain(logp, logq)  # noqa: E731
+    if measure is not None and (factor_at is None or not spec.exact):
+        raise ConfigError(
+            "measure= without candidates='exact' and a factor",
+            reason="only these visit every entry of the vocabulary",
+            remedy="give both, or leave measure out",
+        )
     heads = (head,) if posterior_head is None else (head, posterior_head)
     with gathered_head(*heads) as whole:
         head, posterior_head = whole[0], whole[-1]
@@ -101,7 +111,7 @@ def intro_loss(
                 remedy="select weights by the tokens' mask; use a posterior head of the same vocabulary",
             )
         dtype = head.product_dtype(hidden)
-        walk = Walk(head, posterior_head, spec, choose, factor_at, reweigh, generator, dtype)
+        walk = Walk(head, posterior_head, spec, choose, factor_at, reweigh, generator, dtype, measure)
         loss, columns = GradientsInForward.apply(
             hidden, head.weight, head.bias, posterior_hidden, tokens, token_weights, walk, chunk,
             torch.is_grad_enabled(),

@@ -67,6 +67,7 @@ class IntroStats:
         entropy: `[N]` entropy of the policy, nats.
         kl: `[N]` KL(q || p) over the whole vocabulary, nats.
         candidates: `[N, n]` token ids; None in exact mode.
+        measured: `[N]` sum over the vocabulary of `intro_loss`'s `measure`; None without.
     """
 
     logp: Tensor
@@ -77,3 +78,4 @@ class IntroStats:
     entropy: Tensor
     kl: Tensor
     candidates: Tensor | None
+    measured: Tensor | None = None

@@ -64,6 +64,7 @@ class Walk:
     reweigh: Reweigh | None
     generator: torch.Generator | None
     dtype: torch.dtype  # of the matrix products
+    measure: Factor | None = None
 
     def __call__(
         self,
@@ -96,7 +97,7 @@ class Walk:
         grads = Gradients(hidden, self.head, needs, self.dtype, tiles, chunks.lent + chunks.own)
         own = torch.empty((n_tiles, kept * chunks.own, width), **new)
         apart = not (self.spec.exact or self.head.softcap or rounds_factors(self.dtype, own) or triton_for(own))
-        stats = _Columns(n_tokens, self.spec, new, posterior_hidden is not None)
+        stats = _Columns(n_tokens, self.spec, new, posterior_hidden is not None, self.measure is not None)
         per_token = torch.empty(n_tokens, **new)
         draws = 0 if self.spec.exact or self.choose else int(self.spec.candidates) - self.spec.include_taken
         u = uniform_numbers(n_tokens, draws, device, self.generator)
@@ -254,6 +255,7 @@ class Walk:
         assert rows.cross is not None and rows.gap_top is not None
         logp, logq = self._logs(h, h_q, pieces, rows, taken[:, None])
         scale, clipped = rows.scale_q[:, None].repeat(1, rows.mass.shape[1]), torch.zeros_like(rows.lse_p)
+        measured = torch.zeros_like(clipped)
         if self.factor is not None:
             total, value = torch.zeros_like(clipped), torch.zeros_like(clipped)
             visited = [True] * rows.mass.shape[1]
@@ -271,6 +273,8 @@ class Walk:
                 if self.factor is not None:
                     logq_v = log_tile(a, rows.shift_q[at])
                     clipped[at] += (p * self._above_clip(logp_v, logq_v)).sum(1)
+                    if self.measure is not None:
+                        measured[at] += self.measure(logp_v, logq_v).sum(1)
                     tokens = slice(here.start + at.start, here.start + at.stop)
                     entries = torch.arange(v0, v1, device=a.device)[None]
                     a.copy_(p * self._ratio(logp_v, logq_v, tokens, entries))
@@ -290,6 +294,7 @@ class Walk:
             "factor_taken": self._ratio(logp, logq, here, taken[:, None])[:, 0],
             "factor_sampled": total,
             "clipped": clipped,
+            "measured": measured,
         }
         return value, stats, total, scale
 
@@ -373,9 +378,9 @@ def _push_and_pull(rows: RowTotals, drawn: Drawn, weights: Tensor) -> tuple[Tens
 class _Columns:
     """The columns of `IntroStats`, or without a posterior of `NllStats`, filled chunk by chunk."""
 
-    def __init__(self, n_tokens: int, spec: IntroSpec, new: dict[str, Any], posterior: bool):
+    def __init__(self, n_tokens: int, spec: IntroSpec, new: dict[str, Any], posterior: bool, measured: bool):
         of_both = ("logp", "logq", "factor_taken", "factor_sampled", "clipped", "entropy", "kl")
-        names = of_both if posterior else ("logp", "entropy", "top1")
+        names = (*of_both, *["measured"] * measured) if posterior else ("logp", "entropy", "top1")
         self.columns: dict[str, Tensor | None] = {name: torch.empty(n_tokens, **new) for name in names}
         if not posterior:
             return

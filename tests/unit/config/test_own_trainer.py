@@ -256,7 +256,10 @@ def test_an_installed_class_is_found_by_its_dotted_name(folder):
     assert stage.like == "intro"
 
 
-TRAINERS = ["GRPOConfig", "IXTConfig", "InTROConfig", "PretrainConfig", "RAFTConfig", "SIPConfig", "STaRConfig"]
+TRAINERS = [
+    "GRPOConfig", "IXTConfig", "InTROConfig", "OPSDConfig", "PretrainConfig", "RAFTConfig", "SDFTConfig", "SDPOConfig",
+    "SIPConfig", "STaRConfig",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TRAINERS)

@@ -20,10 +20,16 @@ from ixt_rl.trainers import (
     GRPOTrainer,
     InTROConfig,
     InTROTrainer,
+    OPSDConfig,
+    OPSDTrainer,
     RAFTConfig,
     RAFTTrainer,
     RLOOConfig,
     RLOOTrainer,
+    SDFTConfig,
+    SDFTTrainer,
+    SDPOConfig,
+    SDPOTrainer,
     STaRConfig,
     STaRTrainer,
 )
@@ -38,6 +44,9 @@ METHODS = {
     "rloo": (RLOOTrainer, RLOOConfig),
     "gpg": (GPGTrainer, GPGConfig),
     "star": (STaRTrainer, STaRConfig),
+    "opsd": (OPSDTrainer, OPSDConfig),
+    "sdpo": (SDPOTrainer, SDPOConfig),
+    "sdft": (SDFTTrainer, SDFTConfig),
 }
 WORLD = AdditionWorld("parity")
 

@@ -1,0 +1,87 @@
+"""Stages that distil the told model: what a run file may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from ixt_rl.config.load import load_run
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.methods.registry import spec_of
+
+FILE = """
+name: trial
+model: {new: {}}
+stages:
+  - {name: base, type: pretrain, data: {world: addition}, steps: 2, optim: {lr: 1e-3}}
+  - name: rl
+    type: opsd
+    data: {world: addition, view: parity}
+    steps: 2
+    rollouts_per_step: 8
+    sampling: {max_new_tokens: 34}
+    optim: {lr: 1e-3}
+    rewards: [{type: world}]
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(FILE)
+    return lambda *changes: load_run(file, [f"stages.rl.{change}" for change in changes])
+
+
+def test_type_alone_is_enough_and_says_that_rewards_decide_nothing(load):
+    config = load()
+    stage = config.stages[1]
+    assert spec_of(stage).options(stage)["divergence"] == "jsd"
+    assert spec_of(stage).options(stage)["posterior"] == "frozen"
+    assert any("logged, no more" in line for line in stage.surprises)
+    load("sampling.top_p=0.95", "sampling.top_k=20")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["opsd={divergence: reverse_kl, beta: 0.3}"], "only jsd compares with a mixture"),
+        (["opsd={beta: 1.0}"], "below 1"),
+        (["opsd={posterior: {source: ema}}"], "decay"),
+        (["dynamic_sampling={max_rounds: 2}"], "every rollout is trained"),
+        (["steps_per_generation=2"], "with type: opsd"),
+        (["opsd={divergance: jsd}"], "did you mean"),
+        (["type=sdft", "dynamic_sampling={max_rounds: 2}"], "every group that it samples"),
+        (["type=sdft", "sampling.stop=['.']"], "whole text"),
+        (["type=sdft", "sdft={mode: sampled_token, alpha: 0.5}"], "reverse KL"),
+        (["type=sdft", "sdft={mode: full_logits, topk: 5}"], "likeliest"),
+        (["type=sdft", "sdft={teacher: {source: live, rate: 0.1}}"], "only an average moves"),
+        (["type=sdpo", "lora={}"], "average of adapters"),
+        (["type=sdpo", "sampling.top_p=0.9"], "ratio would be biased"),
+        (["type=sdpo", "sdpo={right_from: 0}"], "above 0"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_before_anything_loads(load, changes, words):
+    with pytest.raises(InvalidConfig, match=words):
+        load(*changes)
+
+
+@pytest.mark.parametrize("method", ["sdpo", "sdft"])
+def test_an_engine_outside_the_process_is_refused(load, tmp_path, method):
+    with pytest.raises(InvalidConfig, match="no engine's log-probs"):
+        load_run(tmp_path / "run.yaml", [f"stages.rl.type={method}", "engine={type: vllm}"])
+
+
+def test_keys_become_options_of_trls(load):
+    def options(*changes):
+        stage = load(*changes).stages[1]
+        return spec_of(stage).options(stage)
+
+    found = options("type=sdft")
+    assert (found["distillation_mode"], found["distillation_topk"]) == ("topk_logits", 100)
+    assert (found["distillation_alpha"], found["teacher_model_kind"]) == (0.5, "base")
+    found = options("type=sdpo", "sdpo={teacher: {source: ema, rate: 0.2, every: 3}}")
+    assert (found["distillation_alpha"], found["teacher_update_rate"], found["teacher_sync_steps"]) == (1.0, 0.2, 3)
+    assert "reprompt_template" not in found
+    found = options("type=sdpo", "sdpo={sees: rollout, mode: full_logits, alpha: 0, right_from: 0.5}")
+    assert found["success_reward_threshold"] == 0.5
+    assert found["distillation_alpha"] == 0
+    assert "{solution}" in found["reprompt_template"]

@@ -1,0 +1,243 @@
+"""SDPO and SDFT by TRL's own classes, on this library's rollouts, told prompts and rewards."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+from ixt_rl.conditioning import encode_prompt
+from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.trainers import SDFTConfig, SDPOConfig
+from ixt_rl.trainers.distillation_seam import REFUSED, TRLSDFTConfig, TRLSDPOConfig
+from ixt_rl.trainers.sdft import TOLD_WHOLE
+from ixt_rl.trainers.sdpo import POLICY_PART
+from tests.unit.trainers.helpers import WORLD, make_trainer, rows, tiny
+from tests.unit.trainers.test_resume import resumed_at_each_update
+
+METHODS = ("sdpo", "sdft")
+FULL = {"distillation_mode": "full_logits", "distillation_topk": None, "distillation_alpha": 0.3}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> str:
+    """A tiny model's folder, from which TRL reads a teacher."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny().save_pretrained(folder)
+    return str(folder)
+
+
+def trainer_of(method, tmp_path, saved, **options):
+    model = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    given = {"teacher_model_kind": "live", "max_completion_length": 6, **options}
+    return make_trainer(method, tmp_path, model, rollouts=EngineRollouts(), **given)
+
+
+def generation(trainer, count: int = 2):
+    """TRL's batch of one generation of `count` prompts, and the rows."""
+    trainer.model.train()
+    given = [{**row} for row in rows(count) for _ in range(trainer.args.num_generations)]
+    return trainer._prepare_training_batch(given), given
+
+
+def own_ids(ids, mask) -> list[list[int]]:
+    return [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+
+
+def kl(logp, logq, alpha: float) -> torch.Tensor:
+    """(T,) Jensen-Shannon from its definition."""
+    p, q = logp.exp(), logq.exp()
+    m = alpha * q + (1 - alpha) * p
+    return (alpha * q * (logq - m.log()) + (1 - alpha) * p * (logp - m.log())).sum(-1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_and_gradient_are_those_of_the_formula_one_rollout_at_a_time(method, tmp_path, saved):
+    trainer = trainer_of(method, tmp_path, saved, **FULL)
+    batch, given = generation(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten().clone() for p in trainer.model.parameters()])
+    completions = own_ids(batch["completion_ids"], batch["completion_mask"])
+    trainer.model.zero_grad()
+    losses = []
+    for row, z in zip(given, completions, strict=True):
+        logs = []
+        for name in ("prompt", "told_prompt"):
+            prompt = list(encode_prompt(WORLD.tokenizer(), row[name]))
+            logits = trainer.model(torch.tensor([[*prompt, *z]])).logits[0, len(prompt) - 1 : -1]
+            logs.append(logits.log_softmax(-1))
+        losses.append(kl(logs[0], logs[1].detach(), 0.3).mean())
+    plain = torch.stack(losses).mean()
+    plain.backward()
+    expected = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+    assert expected.abs().max() > 1e-4
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_teacher_sees_the_told_prompt_and_the_very_ids_that_were_sampled(method, tmp_path, saved):
+    trainer = trainer_of(method, tmp_path, saved)
+    batch, given = generation(trainer)
+    completions = own_ids(batch["completion_ids"], batch["completion_mask"])
+    for name, ids in (
+        ("prompt", own_ids(batch["prompt_ids"], batch["prompt_mask"])),
+        ("told_prompt", own_ids(batch["teacher_input_ids"], batch["teacher_attention_mask"])),
+    ):
+        for row, found, z in zip(given, ids, completions, strict=True):
+            told = list(encode_prompt(WORLD.tokenizer(), row[name]))
+            assert found == (told if name == "prompt" else [*told, *z])
+    counted = trainer.ledger.tokens
+    assert counted["rollout"] == int(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.compute_loss(trainer.model, batch)
+    assert counted["posterior"] == int(batch["teacher_attention_mask"].sum())
+    assert counted["train"] == counted["rollout"]
+
+
+def test_a_right_rollout_of_the_group_is_shown_and_no_undecided_one(tmp_path, saved):
+    """Rollouts 1 of the first group and none of the second are right; one is undecided."""
+    values = [0.0, 1.0, None, 0.0, 0.0, None, 0.0, 0.0]
+
+    def reward(prompts, completions, **kwargs):
+        return values
+
+    templates = {"reprompt_template": "{prompt}{solution}", "solution_template": " {successful_previous_attempt}"}
+    trainer = trainer_of("sdpo", tmp_path, saved, sees="rollout", reward=reward, **templates)
+    batch, given = generation(trainer)
+    assert batch["self_distillation_mask"].tolist() == [1, 0, 1, 1, 0, 0, 0, 0]  # a rollout does not show itself
+    tokenizer, shown = WORLD.tokenizer(), own_ids(batch["completion_ids"], batch["completion_mask"])[1]
+    seen = own_ids(batch["teacher_input_ids"], batch["teacher_attention_mask"])
+    text = given[0]["prompt"] + " " + tokenizer.decode(shown, skip_special_tokens=True)
+    told = list(encode_prompt(tokenizer, text))
+    assert seen[0][: len(told)] == told
+    sums = trainer._sums
+    assert float(sums["rollout/undecided"][0] / sums["rollout/undecided"][1]) == 0.25
+    assert float(sums["reward"][0]) == 1.0
+    assert float(sums["reward"][1]) == 6.0  # those that are decided
+
+
+@pytest.mark.parametrize(("method", "kind"), [("sdpo", "ema"), ("sdft", "base")])
+def test_a_stopped_run_goes_on_to_the_same_weights_logs_and_teacher(method, kind, tmp_path, saved):
+    def make(folder):
+        steps = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+        window = {"steps_per_generation": 2, "per_device_train_batch_size": 4, "learning_rate": 3e-2}
+        return trainer_of(method, folder, saved, teacher_model_kind=kind, **steps, **window)
+
+    trainer = resumed_at_each_update(make, tmp_path)
+    initial = dict(tiny().named_parameters())
+    moved = [not torch.equal(w, initial[n]) for n, w in trainer.teacher_model.named_parameters()]
+    assert any(moved) == (kind == "ema")
+    logged = trainer.state.log_history[0]
+    assert {"reward", "rollout/strict", "rewards/parity_reward/mean", "flops/posterior"} <= set(logged)
+    assert trainer.self_checks.results.keys() == {"engine", "ends"}
+    assert trainer.ledger.tokens["score"] > 0  # rollouts of two updates: TRL weighs them by the policy's ratio
+
+
+def test_left_padding_moves_no_position(tmp_path, saved):
+    trainer = trainer_of("sdft", tmp_path, saved)
+    ids = torch.tensor([[1, 2, 3, 4, 5]])
+    padded = torch.cat([torch.full((1, 3), 12), ids], 1)
+    masks = [torch.ones_like(ids), torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])]
+    trainer.model.eval()
+    with torch.no_grad():
+        alone, beside = (
+            trainer._forward_logits(trainer.model, one, mask, 2) for one, mask in zip([ids, padded], masks, strict=True)
+        )
+    torch.testing.assert_close(alone, beside, rtol=1e-5, atol=1e-5)
+
+
+def test_no_more_entries_are_looked_for_than_there_are(tmp_path, saved):
+    trainer = trainer_of("sdft", tmp_path, saved)
+    assert trainer.args.distillation_mode == "topk_logits"
+    assert trainer.args.distillation_topk == trainer.model.config.vocab_size < 100
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_tell_nothing_are_refused(method, tmp_path, saved):
+    trainer = trainer_of(method, tmp_path, saved)
+    with pytest.raises(DataError, match="told_prompt"):
+        trainer._prepare_training_batch([{**rows(1)[0], "told_prompt": ""}])
+
+
+def test_told_messages_must_be_the_prompts_own_before_the_last(tmp_path, saved):
+    trainer = trainer_of("sdpo", tmp_path, saved)
+    system, user = {"role": "system", "content": "a"}, {"role": "user", "content": "b"}
+    told = {"role": "user", "content": "b, which is c"}
+    assert trainer.privileged({"prompt": [system, user], "told_prompt": [system, told]}) == "b, which is c"
+    with pytest.raises(DataError, match="last message"):
+        trainer.privileged({"prompt": [user], "told_prompt": [system, user]})
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (SDPOConfig, {"use_vllm": True}),
+        (SDPOConfig, {"beta": 0.1}),
+        (SDPOConfig, {"distillation_weight": 0.5}),
+        (SDPOConfig, {"epsilon_high": 0.3}),
+        (SDPOConfig, {"success_reward_threshold": 0.0}),
+        (SDPOConfig, {"reprompt_template": "{prompt}"}),
+        (SDPOConfig, {"sees": "rollout", "include_environment_feedback": True}),
+        (SDPOConfig, {"sees": "nothing"}),
+        (SDFTConfig, {"max_prompt_length": 8}),
+        (SDFTConfig, {"teacher_prompt_template": "{prompt} {privileged_context}"}),
+        (SDFTConfig, {"vllm_mode": "server"}),
+    ],
+    ids=str,
+)
+def test_what_would_do_nothing_is_refused(config, options, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        config(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
+    assert error.value.reason
+    assert error.value.remedy
+
+
+def test_engines_stop_strings_and_averaged_adapters_are_refused_before_a_model_is_touched(tmp_path):
+    from ixt_rl.trainers import SDPOTrainer
+    from tests.unit.trainers.helpers import ScriptedEngine
+
+    args = SDPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    for given in (
+        {"rollouts": EngineRollouts(ScriptedEngine(), parity_limit=math.inf)},
+        {"rollouts": EngineRollouts(stop=["\n"])},
+        {"dynamic_sampling": 2},
+        {"peft_config": object()},
+    ):
+        with pytest.raises(ConfigError):
+            SDPOTrainer("unused", [], args, **given)
+
+
+READ = {
+    "model_init_kwargs", "trust_remote_code", "disable_dropout", "num_generations", "num_generations_eval",
+    "max_completion_length", "ds3_gather_for_generation", "shuffle_dataset", "generation_batch_size",
+    "steps_per_generation", "temperature", "top_p", "top_k", "min_p", "chat_template_kwargs", "num_iterations",
+    "teacher_model_kind", "teacher_update_rate", "teacher_sync_steps", "distillation_alpha", "distillation_mode",
+    "distillation_topk", "distillation_is_clip", "distillation_add_tail",
+}  # fmt: skip
+OF_SDPO = {
+    "mask_truncated_completions", "dont_reprompt_on_self_success", "epsilon_high", "reward_weights", "max_reprompt_len",
+    "use_successful_as_teacher", "success_reward_threshold", "reprompt_template", "solution_template",
+    "feedback_template", "include_environment_feedback", "environment_feedback_only_without_solution",
+    "remove_thinking_from_demonstration", "diagnostics_warning_interval", "diagnostics_flat_tolerance",
+}  # fmt: skip
+OF_SDFT = {"generate_from_teacher", "num_loss_tokens_to_skip"}
+
+
+@pytest.mark.parametrize(
+    ("config", "own", "refused"), [(TRLSDPOConfig, OF_SDPO, POLICY_PART), (TRLSDFTConfig, OF_SDFT, TOLD_WHOLE)]
+)
+def test_every_option_of_trl_is_read_or_refused(config, own, refused):
+    base = {f.name for f in dataclasses.fields(transformers.TrainingArguments)}
+    options = {f.name for f in dataclasses.fields(config)} - base
+    engine = {name for name in options if name.startswith("vllm_")}
+    assert options - engine - {*REFUSED, *refused} == READ | own
+    assert {*REFUSED, *refused} <= options

@@ -96,7 +96,7 @@ class DistillationSeam(RolloutState):
     grader: Callable[[dict[str, Any], Sequence[int]], Grade] | None
     teacher_model: Any
     temperature: float
-    eos_token_ids: list[int]
+    eos_token_ids: Any
     model_kwarg_keys: Any
     checks: ClassVar[tuple[str, ...]] = ("engine", "ends")
     """Self-checks that apply: the head is the model's own, rows are padded, and there is no factor."""
@@ -190,8 +190,8 @@ class DistillationSeam(RolloutState):
     def _prepare_training_batch(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [{**row, "privileged_context": self.privileged(row)} for row in inputs]
         self._rewards = None
-        batch = super()._prepare_training_batch(rows)
-        completions = self._get_completion_ids_list(batch)
+        batch = super()._prepare_training_batch(rows)  # type: ignore[misc]
+        completions = self._get_completion_ids_list(batch)  # type: ignore[attr-defined]
         if self._rewards is None:  # TRL's class asks for none
             self._calculate_rewards(rows, [row["prompt"] for row in rows], self._texts(rows, completions), completions)
         self._observe(rows, completions)
@@ -252,10 +252,10 @@ class DistillationSeam(RolloutState):
         ).logits
         return logits[:, :-1][:, -logits_to_keep:] / self.temperature
 
-    def _compute_rollout_logps(self, **tensors: Tensor) -> Tensor | None:
+    def _compute_rollout_logps(self, *args: Any, **tensors: Any) -> Any:
         self._phase = "score"
         try:
-            return super()._compute_rollout_logps(**tensors)
+            return super()._compute_rollout_logps(*args, **tensors)  # type: ignore[misc]
         finally:
             self._phase = "posterior"
 

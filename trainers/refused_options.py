@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from trl import GRPOConfig, SFTConfig
+from transformers import TrainingArguments
 
 from ixt_rl.errors import ConfigError
 
@@ -124,7 +124,7 @@ PROMPTS: dict[str, str] = {
 """Refused by trainers on streams of prompts; options of `SFTConfig`."""
 
 
-def refuse_options(args: GRPOConfig | SFTConfig, *tables: dict[str, str]) -> None:
+def refuse_options(args: TrainingArguments, *tables: dict[str, str]) -> None:
     """Raises `ConfigError` for the first option that `tables` list and that is not at its default.
 
     `vllm_*` options are refused as well: without `use_vllm` they would do nothing.

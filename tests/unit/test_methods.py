@@ -89,7 +89,7 @@ def house(tmp_path: Path) -> Path:
     table = (ROOT / "ixt_rl" / "methods" / "registry.py").read_text()
     with_line = table.replace("    intro.SPEC,\n", "    intro.SPEC,\n    new.SPEC,\n")
     assert with_line != table
-    (package / "methods" / "registry.py").write_text(with_line.replace("ixt, ", "ixt, new, ", 1))
+    (package / "methods" / "registry.py").write_text(with_line.replace("    ixt,\n", "    ixt,\n    new,\n", 1))
     (package / "methods" / "new.py").write_text(FILE)
     return tmp_path
 

@@ -34,6 +34,7 @@ from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts, check_positions
+from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.head import padded_positions
 from ixt_rl.trainers.refused_options import OWN_ROLLOUTS
 from ixt_rl.trainers.rollout_state import RolloutState
@@ -130,6 +131,8 @@ class DistillationSeam(RolloutState):
         self._dist = DistributedBackend(self.accelerator)
         self.ledger = Ledger(model_size(self.model))
         self._begin_metrics()
+        if args.disable_dropout:  # TRL's does not see attention's own
+            disable_dropout(self.model)
         self.self_checks = SelfChecks(self)
         self.add_callback(self.self_checks)
         if args.distillation_topk is not None:  # torch refuses to look for more than there are

@@ -126,7 +126,8 @@ def test_the_posterior_has_none_where_the_policy_keeps_its_own(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_passes_in_training_are_one_network(method, tmp_path):
-    trainer = make_trainer(method, tmp_path, peft_config=lora(0.2))
+    of_trl = {"teacher_model_kind": "base"} if method in ("sdpo", "sdft") else {}
+    trainer = make_trainer(method, tmp_path, peft_config=lora(0.2), **of_trl)
     trainer.model.train()
     ids = torch.arange(3, 19)[None]
     first, second = (

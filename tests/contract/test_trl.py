@@ -94,6 +94,7 @@ def test_what_is_overridden_in_the_self_distillation_trainers():
         warnings.filterwarnings("ignore", message=".*trl.experimental.*")
         from trl.experimental import sdft, sdpo
         from trl.experimental.sdft import sdft_trainer
+        from trl.experimental.sdpo import sdpo_trainer
     for trainer in (sdpo.SDPOTrainer, sdft.SDFTTrainer):
         assert trainer.loss_is_scaled_for_ga is True
         assert parameters(trainer._tokenize_prompts) == ["self", "prompts"]
@@ -120,7 +121,8 @@ def test_what_is_overridden_in_the_self_distillation_trainers():
     ]  # fmt: skip
     assert parameters(sdpo.SDPOTrainer._tokenize_prompts_untruncated) == ["self", "prompts"]
     assert "self._record_reward_diagnostics(mode, rewards, rewards_per_func, group_std_rewards)" in source
-    assert "all_rewards[j].item() >= threshold" in source  # NaN is no success, nor is the 0 that TRL makes of it
+    shown = inspect.getsource(sdpo_trainer.SuccessfulRolloutTeacherContextBuilder)
+    assert "all_rewards[j].item() >= threshold" in shown  # NaN is no success, nor is the 0 that TRL makes of it
     builder = sdft_trainer.DemonstrationTeacherContextBuilder
     assert parameters(builder._compose_teacher_prompt) == ["self", "prompt", "privileged_context"]
     assert "self.teacher_context_builder = " in inspect.getsource(sdft.SDFTTrainer)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
+    from ixt_rl.trainers.rlcsd import RLCSDConfig, RLCSDTrainer
     from ixt_rl.trainers.rloo import RLOOConfig, RLOOTrainer
+    from ixt_rl.trainers.rlsd import RLSDConfig, RLSDTrainer
     from ixt_rl.trainers.sdft import SDFTConfig, SDFTTrainer
     from ixt_rl.trainers.sdpo import SDPOConfig, SDPOTrainer
     from ixt_rl.trainers.sip import SIPConfig, SIPTrainer
@@ -39,12 +41,16 @@ _HOME = {
     "PretrainTrainer": "pretrain",
     "RAFTConfig": "raft",
     "RAFTTrainer": "raft",
+    "RLCSDConfig": "rlcsd",
+    "RLCSDTrainer": "rlcsd",
     "RLOOConfig": "rloo",
     "RLOOTrainer": "rloo",
     "SDFTConfig": "sdft",
     "SDFTTrainer": "sdft",
     "SDPOConfig": "sdpo",
     "SDPOTrainer": "sdpo",
+    "RLSDConfig": "rlsd",
+    "RLSDTrainer": "rlsd",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
     "STaRConfig": "star",
@@ -70,8 +76,12 @@ __all__ = [
     "PretrainTrainer",
     "RAFTConfig",
     "RAFTTrainer",
+    "RLCSDConfig",
+    "RLCSDTrainer",
     "RLOOConfig",
     "RLOOTrainer",
+    "RLSDConfig",
+    "RLSDTrainer",
     "SDFTConfig",
     "SDFTTrainer",
     "SDPOConfig",

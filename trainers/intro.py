@@ -14,6 +14,11 @@ and gradient. Departures from the paper are options: `candidates="exact"` sums o
 
     w_t^i = min(pi(c_t^i | x (+) y, z_<t) / pi(c_t^i | x (+) y', z_<t), clip)      a third pass, without gradient
 
+With `sign="advantage"` the told model sets the size of an update, and the reward alone its sign: all rationales are
+trained that are better or worse than their group's others, by GRPO's advantage A,
+
+    loss = - 1/K sum_z A / |z| sum_t 1/n sum_i w_t^i log p_t(c_t^i),   w_t^i = min((q / p)^sign(A), clip),   K of all
+
 Shapes: B rows, T tokens, N loss-bearing tokens, D hidden, V vocabulary, n candidates, C tokens of a chunk.
 """
 
@@ -22,7 +27,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +35,7 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from ixt_rl.conditioning import Batch
+from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.head import Head, gathered_head
 from ixt_rl.kernels.intro.loss import intro_loss
@@ -38,8 +44,10 @@ from ixt_rl.kernels.intro.walk import Factor, FactorAt
 from ixt_rl.kernels.logprobs_at import LogprobsAt
 from ixt_rl.rollout.trl_adapter import step_seed
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
+from ixt_rl.trainers.baselines import group_relative
 from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.kept import KeptTrainer
+from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS, RATIO, refuse_options, refuse_reuse
 from ixt_rl.trainers.told import TOLD, WRONG, ToldOptions, ToldPass
 from ixt_rl.trainers.where import Where
@@ -57,6 +65,8 @@ class InTROConfig(ToldOptions, GRPOConfig):
         clip: upper bound of the correction factor; None for no bound.
         contrast: the posterior told a wrong answer takes the policy's place in the denominator of the factor; rows need
             `told_wrong_prompt`.
+        sign: `advantage`: all rationales are trained, each weighed by its group's advantage, and the factor is inverted
+            where that is negative. `keep` then decides nothing but what is logged; reward weights count.
         disable_dropout: no dropout in training, LoRA's included (TRL's default is False). The posterior's pass never
             has any; a policy's pass with it divides by noise, and where q = p the mean factor is above 1.
         importance_ratio: a rollout may serve several updates (`steps_per_generation`, `num_iterations`): its tokens are
@@ -72,6 +82,7 @@ class InTROConfig(ToldOptions, GRPOConfig):
     include_taken: bool = field(default=True)
     clip: float | None = field(default=200.0)
     contrast: bool = field(default=False)
+    sign: Literal["advantage"] | None = field(default=None)
     disable_dropout: bool = field(default=True)
     importance_ratio: bool = field(default=False)
     keep: list[str] | None = field(default=None)
@@ -86,6 +97,12 @@ class InTROConfig(ToldOptions, GRPOConfig):
         refuse_options(self, *self.refused)
         refuse_reuse(self)
         self.check_told()
+        if self.sign not in (None, "advantage"):
+            raise ConfigError(
+                f"sign={self.sign!r}",
+                reason="either the advantage gives an update its sign, or what is kept is made likelier",
+                remedy="write 'advantage' or None",
+            )
         self.spec  # noqa: B018 - validates candidates and clip
 
     @property
@@ -135,7 +152,8 @@ class InTROTrainer(KeptTrainer):
     def factor(self, logp: Tensor, logq: Tensor, where: Where) -> Tensor:
         """Correction factor of each candidate, min(q / p, clip); no gradient flows through it.
 
-        With `contrast` the denominator is not p: `logp` are the log-probs told a wrong answer.
+        With `contrast` the denominator is not p: `logp` are the log-probs told a wrong answer. With `sign`, where the
+        advantage is negative, `logp` and `logq` are exchanged.
 
         Called for chunks of positions, with `candidates="exact"` also for tiles of the vocabulary: a factor may depend
         on what it is given, and on nothing it saw in another call.
@@ -157,6 +175,28 @@ class InTROTrainer(KeptTrainer):
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         super().complete(rows, batch)
         self.told.complete(rows, batch)
+        if self.args.sign is not None:
+            everyone = self.accelerator.gather(batch["rewards"]).view(-1, self.group_size)
+            self.take_advantages(batch, group_relative(everyone, "group").flatten().nan_to_num(nan=0.0))
+
+    def trained(self, inputs: dict[str, Any]) -> Tensor:
+        return super().trained(inputs) if self.args.sign is None else inputs["trained"]
+
+    def rows_total(self, inputs: dict[str, Any]) -> Tensor:
+        """The kept ones, or with `sign` all."""
+        return super().rows_total(inputs) if self.args.sign is None else self.all_rows(inputs)
+
+    def undecided(self, rewards_per_func: Tensor) -> Tensor:
+        if self.args.sign is None:
+            return super().undecided(rewards_per_func)
+        return OnlineTrainer.undecided(self, rewards_per_func)
+
+    @hook
+    def has_signal(self, rewards_per_func: Tensor) -> Tensor:
+        """(groups,) bool: groups with a rationale that is kept, or with `sign` with two different sums."""
+        if self.args.sign is None:
+            return super().has_signal(rewards_per_func)
+        return OnlineTrainer.has_signal(self, rewards_per_func)
 
     def _compute_loss(self, model, inputs):
         kept = self.trained_rows(inputs)
@@ -164,6 +204,8 @@ class InTROTrainer(KeptTrainer):
         posterior_hidden, posterior_head = self.told.hidden(model, inputs, kept)
         wrong_hidden = self.told.hidden(model, inputs, kept, WRONG)[0] if self.args.contrast else None
         weights = self.weights_of(batch, signals)
+        if self.args.sign is not None:
+            weights = weights * signals.advantages[batch.target_rows]
         sampled_N = self.sampled_logps(inputs, [row for row, _, _ in kept], batch)
 
         def head_fn(hidden: Tensor, head: Head) -> tuple[Tensor, IntroStats]:
@@ -202,7 +244,8 @@ class InTROTrainer(KeptTrainer):
         Args:
             wrong: log-probs told a wrong answer, which the factor compares with in the policy's place; None: none.
         """
-        if wrong is None and self._overridden("factor") is None:
+        signed = self.args.sign is not None
+        if wrong is None and not signed and self._overridden("factor") is None:
             return None
         places = batch.loss_mask.cumsum(dim=1) - 1
         rows, positions, taken = (x.to(device) for x in (batch.target_rows, places[batch.loss_mask], batch.target_ids))
@@ -210,6 +253,9 @@ class InTROTrainer(KeptTrainer):
 
         def factor_at(logp: Tensor, logq: Tensor, at: slice, ids: Tensor) -> Tensor:
             compared = logp if wrong is None else wrong(at, ids).to(logp.dtype)
+            if signed:
+                worse = (known.advantages[rows[at]] < 0)[:, None]
+                compared, logq = torch.where(worse, logq, compared), torch.where(worse, compared, logq)
             return self.factor(compared, logq, Where(rows[at], positions[at], ids, taken[at], known))
 
         return factor_at

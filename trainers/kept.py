@@ -24,6 +24,8 @@ from ixt_rl.trainers.trained_rows import TrainedRowsTrainer
 _TOLERANCE = 1e-6
 """By how much of it (or of 1) a reward may miss `keep_reward`: TRL holds rewards in float32."""
 
+_OURS = __name__.rpartition(".")[0] + "."
+
 
 class KeptTrainer(TrainedRowsTrainer):
     """`TrainedRowsTrainer` that trains on kept rationales; subclasses write `_compute_loss`.
@@ -67,7 +69,8 @@ class KeptTrainer(TrainedRowsTrainer):
         Args:
             asker: what asks which groups teach something, for the message.
         """
-        own = {name for name in ("keep", "has_signal") if getattr(type(self), name) is not getattr(KeptTrainer, name)}
+        methods = {name: getattr(type(self), name) for name in ("keep", "has_signal")}
+        own = {name for name, method in methods.items() if not str(method.__module__).startswith(_OURS)}
         if own == {"keep"}:
             raise ConfigError(
                 f"{asker} with {type(self).__name__}.keep",

@@ -23,7 +23,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from trl import GRPOConfig
 
@@ -119,24 +118,9 @@ class PolicyGradientTrainer(TrainedRowsTrainer):
 
     # ---------------------------------------------------------------- the update
 
-    @property
-    def group_size(self) -> int:
-        """G of the rows at hand: in evaluation it may be another."""
-        return self.num_generations if self.model.training else self.num_generations_eval or self.num_generations
-
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         everyone = self.accelerator.gather(batch["rewards"])
-        advantages = self._checked(self.advantages(everyone, batch), everyone)
-        count = len(batch["rewards"])
-        first = self.accelerator.process_index * count
-        batch["advantages"] = own = advantages[first : first + count]
-        batch["trained"] = own != 0
-        batch["rows_total"] = torch.tensor(len(everyone), device=everyone.device)  # 0-d: goes to every micro-batch
-        self.track("rollout/trained", (batch["trained"] & batch["completion_mask"].any(dim=1)).float())
-        logged: Any = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
-        for _ in range(min(len(logged), len(everyone))):
-            logged.pop()
-        logged.extend(advantages.tolist())
+        self.take_advantages(batch, self._checked(self.advantages(everyone, batch), everyone))
 
     def _checked(self, advantages: Any, rewards: Tensor) -> Tensor:
         """What the hook gave, with 0 for what is undecided or has none.
@@ -158,7 +142,7 @@ class PolicyGradientTrainer(TrainedRowsTrainer):
 
     def rows_total(self, inputs: dict[str, Any]) -> Tensor:
         """All; where dynamic sampling found too few groups that teach something, those of the groups it found."""
-        return inputs["rows_total"] * inputs.get("signal_share", 1.0)
+        return self.all_rows(inputs)
 
     def signals_of(self, inputs: dict[str, Any], rows: list[Row]) -> Signals:
         tokens = self.per_update(inputs["num_items_in_batch"])

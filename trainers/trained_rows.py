@@ -60,6 +60,35 @@ class TrainedRowsTrainer(OnlineTrainer):
         """0-d: the rows of the whole generation, of all ranks, that a mean over rows is a mean over."""
         raise NotImplementedError
 
+    # ---------------------------------------------------------------- rows by their advantages
+
+    @property
+    def group_size(self) -> int:
+        """G of the rows at hand: in evaluation it may be another."""
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def take_advantages(self, batch: dict[str, Any], advantages: Tensor) -> None:
+        """Puts a method's own advantages into TRL's dict and logs: those that are not 0 are `trained`.
+
+        Args:
+            batch: of this rank; gets `advantages` and `trained` (B,) and `rows_total`, 0-d.
+            advantages: (B of all ranks,) fp32.
+        """
+        count, everyone = len(batch["rewards"]), len(advantages)
+        first = self.accelerator.process_index * count
+        batch["advantages"] = own = advantages[first : first + count]
+        batch["trained"] = own != 0
+        batch["rows_total"] = torch.tensor(everyone, device=own.device)  # 0-d: goes to every micro-batch
+        self.track("rollout/trained", (batch["trained"] & batch["completion_mask"].any(dim=1)).float())
+        logged = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
+        for _ in range(min(len(logged), everyone)):
+            logged.pop()
+        logged.extend(advantages.tolist())
+
+    def all_rows(self, inputs: dict[str, Any]) -> Tensor:
+        """0-d: all rows after `take_advantages`; with dynamic sampling those of groups that teach something."""
+        return inputs["rows_total"] * inputs.get("signal_share", 1.0)
+
     # ---------------------------------------------------------------- the update
 
     def rows_per_update(self, inputs: dict[str, Any]) -> Tensor:

@@ -127,11 +127,12 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
         rows: the stage's metrics.
     """
     rows = [row for row in rows if row["phase"] == "train"]
-    kept = [row["rollout/kept"] for row in rows if row.get("rollout/kept") is not None]
+    trains = next((name for name in ("rollout/trained", "rollout/kept") if any(name in row for row in rows)), "")
+    kept = [row[trains] for row in rows if row.get(trains) is not None]
     level = [row["frac_reward_zero_std"] for row in rows if row.get("frac_reward_zero_std") is not None]
-    if kept and not any(kept):
+    if kept and not any(kept) and trains == "rollout/kept":
         return ["no rationale was kept in any update: nothing was trained, and the model is the one it started from"]
-    if not kept and level and min(level) == 1:
+    if trains != "rollout/kept" and level and min(level) == 1:
         return ["all completions of each group had the same reward in every update: there was nothing to compare"]
     return []
 

@@ -24,8 +24,12 @@ from ixt_rl.trainers import (
     OPSDTrainer,
     RAFTConfig,
     RAFTTrainer,
+    RLCSDConfig,
+    RLCSDTrainer,
     RLOOConfig,
     RLOOTrainer,
+    RLSDConfig,
+    RLSDTrainer,
     SDFTConfig,
     SDFTTrainer,
     SDPOConfig,
@@ -47,6 +51,8 @@ METHODS = {
     "opsd": (OPSDTrainer, OPSDConfig),
     "sdpo": (SDPOTrainer, SDPOConfig),
     "sdft": (SDFTTrainer, SDFTConfig),
+    "rlsd": (RLSDTrainer, RLSDConfig),
+    "rlcsd": (RLCSDTrainer, RLCSDConfig),
 }
 WORLD = AdditionWorld("parity")
 

@@ -65,7 +65,7 @@ class TrainedRowsTrainer(OnlineTrainer):
     @property
     def group_size(self) -> int:
         """G of the rows at hand: in evaluation it may be another."""
-        return self.num_generations if self.model.training else self.num_generations_eval
+        return self.num_generations if self.model.training else self.num_generations_eval or self.num_generations
 
     def take_advantages(self, batch: dict[str, Any], advantages: Tensor) -> None:
         """Puts a method's own advantages into TRL's dict and logs: those that are not 0 are `trained`.
@@ -80,7 +80,7 @@ class TrainedRowsTrainer(OnlineTrainer):
         batch["trained"] = own != 0
         batch["rows_total"] = torch.tensor(everyone, device=own.device)  # 0-d: goes to every micro-batch
         self.track("rollout/trained", (batch["trained"] & batch["completion_mask"].any(dim=1)).float())
-        logged = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
+        logged: Any = self._logs["advantages"]  # TRL's table of completions shows GRPO's otherwise
         for _ in range(min(len(logged), everyone)):
             logged.pop()
         logged.extend(advantages.tolist())

@@ -32,7 +32,7 @@ from ixt_rl.methods import (
     sft,
     sip,
     star,
-)  # fmt: skip
+)
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.methods.stage import Stage

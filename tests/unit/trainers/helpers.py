@@ -58,11 +58,13 @@ WORLD = AdditionWorld("parity")
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    template = load_template(None, "addition")
+    """Problems, told their parity and the other one."""
+    template, other = load_template(None, "addition"), {"m2 0": "m2 1", "m2 1": "m2 0"}
     out = []
     for row in WORLD.rows("train", count, seed):
         prompt, told = template.render(row["question"], row["answer"])
-        out.append({**row, "prompt": prompt, "told_prompt": told})
+        _, wrong = template.render(row["question"], other[row["answer"]])
+        out.append({**row, "prompt": prompt, "told_prompt": told, "told_wrong_prompt": wrong})
     return out
 
 

@@ -170,8 +170,9 @@ def test_a_factor_of_ones_own_gets_the_wrongly_told_log_probs(tmp_path):
 
 def test_contrast_needs_a_wrong_answer_told(tmp_path):
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), contrast=True)
+    without = [{name: value for name, value in row.items() if name != "told_wrong_prompt"} for row in rows(2)]
     with pytest.raises(DataError, match="add a `told_wrong_prompt` column"):
-        generation_batch(trainer)
+        trainer.prepared(without)
     made = [{**row, "told_wrong_prompt": ""} for row in rows(1)]
     with pytest.raises(DataError, match="told_wrong_prompt='' of the prompt"):
         ToldPass.prepared(trainer.told, made)

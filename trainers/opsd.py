@@ -34,7 +34,8 @@ from ixt_rl.trainers.refused_options import ENGINE, OWN_LOSS
 from ixt_rl.trainers.where import Where
 
 _INTROS = {
-    "candidates": "exact", "include_taken": True, "clip": None, "contrast": False, "keep": None, "keep_reward": 1.0,
+    "candidates": "exact", "include_taken": True, "clip": None, "contrast": False, "sign": None, "keep": None,
+    "keep_reward": 1.0,
 }  # fmt: skip
 """Options of InTRO's that have one value here."""
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 
 CPU_BUFFER_BYTES = 256 * 2**20
-ACCELERATOR_BUFFER_BYTES = 2**30
+ACCELERATOR_BUFFER_BYTES = 2**31  # an accelerator's host launches each operation: fewer, larger ones
 CPU_TILE = 1024
 ACCELERATOR_TILE = 16384
 CPU_BLOCK = 512
-ACCELERATOR_BLOCK = 1024
+ACCELERATOR_BLOCK = 4096
 MAX_CHUNK = 4096
 CPU_GATHERED = 256
 ACCELERATOR_GATHERED = 2048

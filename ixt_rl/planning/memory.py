@@ -24,8 +24,10 @@ from ixt_rl.planning.devices import Strategy
 from ixt_rl.planning.shapes import ModelShape
 
 MIB = 2**20
-CPU_CHUNK, GPU_CHUNK = 120 * MIB, 2**30
+CPU_CHUNK, GPU_CHUNK = 120 * MIB, 2**31
 """What the kernels keep of [tokens, vocabulary] at a time (`ixt_rl.kernels.chunks`, which needs torch)."""
+GPU_TOKENS, GPU_TILE = 4096, 16384
+"""There: most tokens of a chunk, and entries of a tile, whose logits under policy and posterior are there beside it."""
 
 When = Literal["always", "training", "rollout"]
 
@@ -116,9 +118,11 @@ def loss_buffers(job: Training) -> float:
     hidden = 3 * 4 * scored * shape.hidden
     if job.logits:
         chunk = job.logits * scored * shape.vocabulary
+    elif job.cpu or job.chunk is not None:
+        chunk = min(CPU_CHUNK if job.chunk is None else job.chunk, 2 * 4 * scored * shape.vocabulary)
     else:
-        most = job.chunk if job.chunk is not None else CPU_CHUNK if job.cpu else GPU_CHUNK
-        chunk = min(most, 2 * 4 * scored * shape.vocabulary)
+        tokens = min(scored, GPU_TOKENS)
+        chunk = min(GPU_CHUNK, 4 * tokens * shape.vocabulary) + 2 * 4 * tokens * min(GPU_TILE, shape.vocabulary)
     return hidden + chunk + (job.gradients * shape.embedding if job.whole and shape.tied else 0)
 
 

@@ -85,3 +85,15 @@ def test_keys_become_options_of_trls(load):
     assert found["success_reward_threshold"] == 0.5
     assert found["distillation_alpha"] == 0
     assert "{solution}" in found["reprompt_template"]
+
+
+@pytest.mark.parametrize(("base", "fits"), [("SDPOTrainer", True), ("InTROTrainer", False)])
+def test_a_trainer_of_ones_own_like_sdpo_derives_from_it(load, tmp_path, base, fits):
+    own = tmp_path / "own.py"
+    own.write_text(f"from ixt_rl.trainers import {base}\nclass Mine({base}):\n    pass\n")
+    changes = ["type=python", "like=sdpo", f"trainer={own}:Mine"]
+    if fits:
+        assert spec_of(load(*changes).stages[1]).like.type == "sdpo"
+    else:
+        with pytest.raises(InvalidConfig, match="subclass of SDPOTrainer"):
+            load(*changes)

@@ -66,6 +66,7 @@ COLUMNS = (
     Column("told/strict", "told", "strict", "told\nstrict", max),
     Column("told/checked", "told", "checked", "told\nchecked", max),
     Column("told/undecided", "told", "undecided", None, min),
+    Column("told/length", "told", "length", None),
     Column("sampled@worst/strict", "worst prefix, strict", "sampled", "worst\nprefix"),
     Column("greedy@worst/strict", "worst prefix, strict", "greedy", None),
     Column("sampled@none/strict", "no prefix, strict", "sampled", "no\nprefix", max),
@@ -162,7 +163,7 @@ def figure(key: str, value: float | None, spread: float | None = None) -> str:
         return engineering(value)
     if key == "learning_rate":
         return f"{value:.3g}"
-    digits = {"seconds": 0, "sampled/length": 1}.get(key, 3)
+    digits = {"seconds": 0, "sampled/length": 1, "told/length": 1}.get(key, 3)
     text = f"{value:.{digits}f}"
     return text if spread is None else f"{text} ± {spread:.{digits}f}"
 

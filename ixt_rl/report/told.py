@@ -139,12 +139,16 @@ def _divergences(caption: str, found: Mapping[str, Any], stage: StageRecord) -> 
         f"{_number(found.get('right_policy'), 3)}. Tokens of a completion: {_number(found.get('length'), 1)} under the "
         f"true posterior, {_number(found.get('length_told'), 1)} told."
     )
-    return IntervalTable(caption, [("", ["nats"])], rows, [_nearer(_block(found, "gain"))], note)
+    return IntervalTable(
+        caption, [("", ["nats"])], rows, [text for text in [_nearer(_block(found, "gain"))] if text], note
+    )
 
 
 def _nearer(gain: Mapping[str, Any]) -> str:
-    """Whether telling brings the model nearer to the true posterior, as far as the interval decides."""
+    """Whether telling brings the model nearer to the true posterior, as far as the interval decides; "" without."""
     low, high = number(gain.get("low")), number(gain.get("high"))
+    if number(gain.get("value")) is None:
+        return ""
     if low is not None and low > 0:
         return "Told the answer, the model is nearer to the true posterior than told nothing."
     if high is not None and high < 0:

@@ -78,6 +78,7 @@ class ToldCredit(PolicyGradientTrainer):
     def track_factor(self, inputs: dict[str, Any], rows: list[Row], batch: Batch, factor_N: Tensor, at: slice) -> None:
         """Logs factors of the taken tokens `at` of N, where a world grades tokens also by whether they are right."""
         self.track("factor/taken", factor_N)
+        self.told.track_style(factor_N, batch.target_ids[at])
         if "token_right" in inputs:
             right = self.of_tokens(inputs, "token_right", [row for row, _, _ in rows], batch).bool()[at]
             right = right.to(factor_N.device)

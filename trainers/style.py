@@ -47,7 +47,7 @@ def style_shares(factor: Tensor, style: Tensor) -> dict[str, Tensor]:
     if bool(style.all()):
         nothing = factor.new_zeros(0, dtype=torch.float32)
         return {"factor/style_share": nothing, "factor/style_tokens": nothing}
-    moved = (factor.float() - 1).abs()
+    moved = (factor.float() - 1).abs().nan_to_num(0.0, 0.0)  # a token without an advantage has no factor
     share = moved[style].sum() / moved.sum()  # nan, and then not counted, where nothing is moved
     return {"factor/style_share": share[None], "factor/style_tokens": style.float().mean()[None]}
 

@@ -13,6 +13,7 @@ from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.rlsd import FACTOR_ON_TAKEN
 from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
+from ixt_rl.methods.style import STYLE, STYLE_WORDS
 
 
 class RlcsdBlock(ToldBlock):
@@ -77,7 +78,10 @@ SPEC = MethodSpec(
         learns_from="rollouts",
         title="RLCSD's factor",
         caption="By how much the contrast changes the advantage of a token; dotted: 1, where it is GRPO's.",
-        panels=(FACTOR_ON_TAKEN, Panel("share of tokens moved", (("factor/moved", "-", ""),))),
-        glossary={"factor/moved": "share of trained tokens whose advantage the contrast of told answers moves"},
+        panels=(FACTOR_ON_TAKEN, Panel("share of tokens moved", (("factor/moved", "-", ""),)), STYLE),
+        glossary={
+            **STYLE_WORDS,
+            "factor/moved": "share of trained tokens whose advantage the contrast of told answers moves",
+        },
     ),
 )

@@ -11,6 +11,7 @@ from ixt_rl.blocks.told import ContrastBlock, PosteriorBlock, tells, told_option
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.runners import ONLINE
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
+from ixt_rl.methods.style import STYLE, STYLE_WORDS
 
 
 class RlsdBlock(ContrastBlock):
@@ -66,6 +67,7 @@ SPEC = MethodSpec(
         learns_from="rollouts",
         title="RLSD's factor",
         caption="What multiplies the advantage of a token in training; dotted: 1, where it is GRPO's.",
-        panels=(FACTOR_ON_TAKEN, Panel("share of factors clipped", (("factor/clipped", "-", ""),))),
+        panels=(FACTOR_ON_TAKEN, Panel("share of factors clipped", (("factor/clipped", "-", ""),)), STYLE),
+        glossary=STYLE_WORDS,
     ),
 )

@@ -42,6 +42,8 @@ def test_shares_by_hand():
     found = style_shares(factor, style)
     assert float(found["factor/style_share"]) == pytest.approx((1 + 1) / (1 + 0.5 + 0 + 0.5 + 1))
     assert float(found["factor/style_tokens"]) == pytest.approx(2 / 5)
+    none = torch.tensor([2.0, math.nan, math.inf])  # of tokens without an advantage
+    assert float(style_shares(none, torch.tensor([False, True, True]))["factor/style_share"]) == 0.0
 
 
 def test_what_has_no_share_is_not_counted():

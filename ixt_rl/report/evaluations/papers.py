@@ -105,6 +105,8 @@ def _methods(place: RunPlace, config: Mapping[str, Any]) -> list[str]:
     method = _METHODS.get(str(stage.get("type")))
     if method is None or (method == "RAFT++" and not (stage.get("raft") or {}).get("importance_ratio")):
         return []
+    if method == "GRPO" and (stage.get("grpo") or {}).get("preset"):
+        return []
     if method != "InTRO":
         return [method]
     n = (stage.get("intro") or {}).get("candidates", 5)

@@ -65,7 +65,8 @@ class TrainedRowsTrainer(OnlineTrainer):
     @property
     def group_size(self) -> int:
         """G of the rows at hand: in evaluation it may be another."""
-        return self.num_generations if self.model.training else self.num_generations_eval or self.num_generations
+        size: Any = self.num_generations if self.model.training else self.num_generations_eval
+        return size  # TRL types both as if they might be missing
 
     def take_advantages(self, batch: dict[str, Any], advantages: Tensor) -> None:
         """Puts a method's own advantages into TRL's dict and logs: those that are not 0 are `trained`.

@@ -34,9 +34,9 @@ class Gradients:
     ):  # fmt: skip
         self.head, self.dtype, self.tiles = head, dtype, tiles
         self.new: dict[str, Any] = {"dtype": statistics_dtype(dtype), "device": hidden.device}
-        self.hidden = torch.zeros_like(hidden) if needs[0] else None
+        self.hidden = torch.zeros_like(hidden, dtype=self._kept(hidden.dtype)) if needs[0] else None
         # The first thread sums where the result goes, unless that is narrower.
-        self.in_place = hidden.dtype == self.new["dtype"]
+        self.in_place = self._kept(hidden.dtype) == self.new["dtype"]
         sums = tiles.threads - self.in_place if needs[0] else 0
         self.spare = torch.empty((sums, longest, hidden.shape[1]), **self.new)
         # The first chunk writes, the others add: no pass over [V, D] just to clear it.
@@ -116,10 +116,15 @@ class Gradients:
             self.hidden[self.rows] = self.sums[0]
 
     def finish(self) -> tuple[Tensor | None, ...]:
-        """The three gradients in the dtypes of hidden, weight and bias (None where none is needed)."""
+        """The three gradients in the dtypes of hidden, weight and bias, float16's wider (None where none is needed)."""
         head = self.head
         return (
             self.hidden,
-            None if self.weight is None else self.weight.to(head.weight.dtype),
-            None if self.bias is None or head.bias is None else self.bias.to(head.bias.dtype),
+            None if self.weight is None else self.weight.to(self._kept(head.weight.dtype)),
+            None if self.bias is None or head.bias is None else self.bias.to(self._kept(head.bias.dtype)),
         )
+
+    def _kept(self, dtype: torch.dtype) -> torch.dtype:
+        """Dtype of the gradient of something of `dtype` until backward: in float16 it would be 0 without the scale of
+        the loss, which only backward knows."""
+        return self.new["dtype"] if dtype == torch.float16 else dtype

@@ -136,6 +136,7 @@ class GradientsInForward(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, dict[str, Any]]:
         needs = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
+        ctx.dtypes = [None if x is None else x.dtype for x in (hidden, weight, bias)]
         with torch.autocast(hidden.device.type, enabled=False), float32_results(walk.dtype, hidden):
             loss, columns, ctx.grads = walk(hidden, posterior_hidden, tokens, token_weights, chunk, needs)
         return loss, columns
@@ -151,4 +152,5 @@ class GradientsInForward(torch.autograd.Function):
         # To multiply the head's gradient by 1 costs a pass over it; to look costs an accelerator's host a wait.
         if grad_loss.device.type != "cpu" or grad_loss != 1:
             grads = tuple(None if g is None else g.mul_(grad_loss) for g in grads)
+        grads = tuple(None if g is None else g.to(dtype) for g, dtype in zip(grads, ctx.dtypes, strict=True))
         return (*grads, *(None,) * 6)

@@ -138,3 +138,18 @@ def test_what_does_not_fit_is_refused(change):
     p = make_problem(2, 4, 9)
     with pytest.raises(DataError):
         nll_loss(p.hidden, p.head, change.get("tokens", p.tokens), change.get("weights", p.token_weights))
+
+
+def test_float16_gradients_are_scaled_before_they_are_rounded():
+    """As loss scaling needs it: unscaled they are below float16's smallest number."""
+    p = make_problem(37, 24, 301, bias=True, dtype=torch.float16)
+    p64 = p.to(torch.float64)
+    for one in (p, p64):
+        one.token_weights = 1e-8 * one.token_weights
+    loss, _ = nll_loss(p.hidden, p.head, p.tokens, p.token_weights)
+    (2.0**24 * loss).backward()
+    logp, _ = reference.selected_logprobs(p64.hidden, p64.head, p64.tokens)
+    (2.0**24 * -(p64.token_weights * logp).sum()).backward()
+    for mine, theirs in zip(p.grads(), p64.grads(), strict=True):
+        assert mine.dtype == torch.float16
+        assert relative_error(mine, theirs) < 2e-3

@@ -126,7 +126,7 @@ class RLCSDTrainer(ToldCredit):
         advantage_N = signals.advantages[batch.target_rows]
         factor_N = (1 + move_N / advantage_N).clamp(min=0.0)
         self.track("factor/moved", (move_N != 0).float())
-        self.track_factor(inputs, rows, batch, factor_N, slice(None))
+        self.track_factor(inputs, rows, batch, factor_N)
         return lambda logp_C, at: factor_N[at].to(logp_C)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch
@@ -75,12 +76,12 @@ class ToldCredit(PolicyGradientTrainer):
         super().complete(rows, batch)
         self.told.complete(rows, batch)
 
-    def track_factor(self, inputs: dict[str, Any], rows: list[Row], batch: Batch, factor_N: Tensor, at: slice) -> None:
-        """Logs factors of the taken tokens `at` of N, where a world grades tokens also by whether they are right."""
+    def track_factor(self, inputs: dict[str, Any], rows: list[Row], batch: Batch, factor_N: Tensor) -> None:
+        """Logs factors of the trained tokens, where a world grades tokens also by whether they are right."""
         self.track("factor/taken", factor_N)
-        self.told.track_style(factor_N, batch.target_ids[at])
+        self.told.track_style(factor_N, batch.target_ids)
         if "token_right" in inputs:
-            right = self.of_tokens(inputs, "token_right", [row for row, _, _ in rows], batch).bool()[at]
+            right = self.of_tokens(inputs, "token_right", [row for row, _, _ in rows], batch).bool()
             right = right.to(factor_N.device)
             self.track("factor/taken_right", factor_N[right])
             self.track("factor/taken_wrong", factor_N[~right])
@@ -114,14 +115,16 @@ class RLSDTrainer(ToldCredit):
         wrong_N = self.told.logps(model, inputs, rows, WRONG) if self.args.contrast else None
         sign_N = signals.advantages[batch.target_rows].sign()
         low, high = 1 - self.args.factor_epsilon, 1 + self.args.factor_epsilon
+        factor_N = torch.ones_like(told_N)
 
         def factor(logp_C: Tensor, at: slice) -> Tensor:
             told_C, sign_C = told_N[at].to(logp_C), sign_N[at].to(logp_C)
             compared_C = logp_C if wrong_N is None else wrong_N[at].to(logp_C)
             ratio_C = (sign_C * (told_C - compared_C)).exp()
             self.track("factor/clipped", ((ratio_C < low) | (ratio_C > high)).float())
-            factor_C = 1 + self.args.mix * (ratio_C.clamp(low, high) - 1)
-            self.track_factor(inputs, rows, batch, factor_C, at)
+            factor_N[at] = factor_C = 1 + self.args.mix * (ratio_C.clamp(low, high) - 1)
+            if at.stop == len(factor_N):  # the walk's last chunk
+                self.track_factor(inputs, rows, batch, factor_N)
             return factor_C
 
         return factor

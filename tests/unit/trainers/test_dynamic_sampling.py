@@ -54,6 +54,9 @@ LOSSES += [
     ("raft", {}),
     ("rloo", {}),
     ("gpg", {}),
+    ("rlsd", {}),
+    ("rlcsd", {}),
+    ("intro", {"sign": "advantage"}),
 ]
 
 

@@ -29,7 +29,11 @@ def run(out: Path, method: str, ranks: int, per_device: int, accumulation: int):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "split", "metric"),
-    [("intro", (4, 2), "rollout/kept"), ("gpg", (2, 3), "gpg/alpha")],  # of gpg, ranks have one and a half groups each
+    [
+        ("intro", (4, 2), "rollout/kept"),
+        ("gpg", (2, 3), "gpg/alpha"),  # ranks have one and a half groups each
+        pytest.param("rlcsd", (2, 3), "factor/moved", marks=pytest.mark.slow),
+    ],
 )
 def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_path, method, split, metric):
     whole, whole_logs = run(tmp_path / "whole", method, ranks=1, per_device=2 * split[0] * split[1], accumulation=1)

@@ -81,6 +81,18 @@ def test_every_posterior_resumes(tmp_path, posterior):
         assert not torch.equal(average, policy.get_parameter(name))
 
 
+def test_moves_that_were_made_with_a_generation_resume_with_it(tmp_path):
+    """RLCSD's, of a posterior that has moved since, amid a window of rollouts."""
+
+    def make(folder):
+        return make_trainer(
+            "rlcsd", folder, engine=ScriptedEngine(), max_steps=4, posterior_every=1, steps_per_generation=4,
+            gradient_accumulation_steps=2, per_device_train_batch_size=4, learning_rate=3e-2, **STEPS,
+        )  # fmt: skip
+
+    resumed_at_each_update(make, tmp_path)
+
+
 WINDOW = {"steps_per_generation": 6, "num_iterations": 2, "gradient_accumulation_steps": 2}  # 3 updates, twice
 REUSE = {"intro": {"importance_ratio": True}, "raft": {"importance_ratio": True}, "grpo": {}, "rloo": {}}
 

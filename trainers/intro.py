@@ -89,8 +89,7 @@ class InTROConfig(ToldOptions, GRPOConfig):
     keep_reward: float = field(default=1.0)
     self_checks: dict[str, bool] = field(default_factory=dict)
 
-    refused: ClassVar[tuple[dict[str, str], ...]] = (ENGINE, OWN_LOSS, RATIO)
-    """Options of TRL's that are refused, with the reasons."""
+    refused: ClassVar[tuple[dict[str, str], ...]] = (ENGINE, OWN_LOSS, RATIO)  # options of TRL's, with reasons
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -233,7 +232,7 @@ class InTROTrainer(KeptTrainer):
         with self.accelerator.autocast():
             passed = {**self.model_inputs(batch), "head_fn": head_fn}
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
-        self._track_stats(stats, inputs, [row for row, _, _ in kept], batch.target_ids)
+        self._track_stats(stats, inputs, [row for row, _, _ in kept], batch)
         return self._reported(loss, stats, weights) + auxiliary
 
     def _factor_at(
@@ -269,23 +268,16 @@ class InTROTrainer(KeptTrainer):
         """The loss with the value that is reported."""
         return loss
 
-    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], ids_N: Tensor) -> None:
+    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], batch: Batch) -> None:
         self.track("factor/taken", stats.factor_taken)
         self.track("factor/sampled", stats.factor_sampled)
         self.track("factor/clipped", stats.clipped)
-        self.told.track_style(stats.factor_taken, ids_N)
+        self.told.track_style(stats.factor_taken, batch.target_ids)
         self.track("factor/kl", stats.kl)
         self.track("entropy", stats.entropy)
-        if (right_N := self._right(stats, inputs, rows)) is not None:
+        if (right_N := self.right_tokens(inputs, rows, batch)) is not None:
             self.track("factor/taken_right", stats.factor_taken[right_N])
             self.track("factor/taken_wrong", stats.factor_taken[~right_N])
-
-    def _right(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int]) -> Tensor | None:
-        """(N,) bool: the trained tokens that a world says are right; None where none can tell."""
-        if "token_right" not in inputs:
-            return None
-        right = inputs["token_right"][rows].bool()
-        return right[inputs["completion_mask"][rows].bool()] if len(stats.logp) else right.new_zeros(0)
 
     # ---------------------------------------------------------------- checkpoints
 

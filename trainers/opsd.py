@@ -118,14 +118,14 @@ class OPSDTrainer(InTROTrainer):
         """The divergence's value, with the kernel's gradient."""
         return loss - loss.detach() + (weights_N.to(loss.device) * _values(stats)).sum()
 
-    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], ids_N: Tensor) -> None:
+    def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], batch: Batch) -> None:
         gap_N = stats.logq - stats.logp
-        self.told.track_style(gap_N.exp(), ids_N)
+        self.told.track_style(gap_N.exp(), batch.target_ids)
         self.track("teacher/divergence", _values(stats))
         self.track("teacher/log_ratio", gap_N)
         self.track("factor/kl", stats.kl)
         self.track("entropy", stats.entropy)
-        if (right_N := self._right(stats, inputs, rows)) is not None:
+        if (right_N := self.right_tokens(inputs, rows, batch)) is not None:
             self.track("teacher/log_ratio_right", gap_N[right_N])
             self.track("teacher/log_ratio_wrong", gap_N[~right_N])
 

@@ -80,8 +80,8 @@ class ToldCredit(PolicyGradientTrainer):
         """Logs factors of the trained tokens, where a world grades tokens also by whether they are right."""
         self.track("factor/taken", factor_N)
         self.told.track_style(factor_N, batch.target_ids)
-        if "token_right" in inputs:
-            right = self.of_tokens(inputs, "token_right", [row for row, _, _ in rows], batch).bool()
+        right = self.right_tokens(inputs, [row for row, _, _ in rows], batch)
+        if right is not None:
             right = right.to(factor_N.device)
             self.track("factor/taken_right", factor_N[right])
             self.track("factor/taken_wrong", factor_N[~right])

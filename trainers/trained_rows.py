@@ -172,6 +172,10 @@ class TrainedRowsTrainer(OnlineTrainer):
             return torch.zeros(0, device=batch.loss_mask.device)
         return inputs[name][rows][inputs["completion_mask"][rows].bool()]
 
+    def right_tokens(self, inputs: dict[str, Any], rows: list[int], batch: Batch) -> Tensor | None:
+        """(N,) bool: the trained tokens that a world says are right; None where none can tell."""
+        return self.of_tokens(inputs, "token_right", rows, batch).bool() if "token_right" in inputs else None
+
     def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
         """Importance weights from the log-probs of the forward pass that trains.
 

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.hooks import Signals
     from ixt_rl.trainers.intro import InTROConfig, InTROTrainer
     from ixt_rl.trainers.ixt import IXTConfig, IXTTrainer
+    from ixt_rl.trainers.latro import LaTROConfig, LaTROTrainer
     from ixt_rl.trainers.opsd import OPSDConfig, OPSDTrainer
     from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
     from ixt_rl.trainers.pretrain import PretrainConfig, PretrainTrainer
     from ixt_rl.trainers.raft import RAFTConfig, RAFTTrainer
     from ixt_rl.trainers.rlcsd import RLCSDConfig, RLCSDTrainer
     from ixt_rl.trainers.rloo import RLOOConfig, RLOOTrainer
+    from ixt_rl.trainers.rlp import RLPConfig, RLPTrainer
     from ixt_rl.trainers.rlsd import RLSDConfig, RLSDTrainer
     from ixt_rl.trainers.sdft import SDFTConfig, SDFTTrainer
     from ixt_rl.trainers.sdpo import SDPOConfig, SDPOTrainer
@@ -37,6 +39,8 @@ _HOME = {
     "OPSDTrainer": "opsd",
     "PolicyGradientConfig": "policy_gradient",
     "PolicyGradientTrainer": "policy_gradient",
+    "LaTROConfig": "latro",
+    "LaTROTrainer": "latro",
     "PretrainConfig": "pretrain",
     "PretrainTrainer": "pretrain",
     "RAFTConfig": "raft",
@@ -51,6 +55,8 @@ _HOME = {
     "SDPOTrainer": "sdpo",
     "RLSDConfig": "rlsd",
     "RLSDTrainer": "rlsd",
+    "RLPConfig": "rlp",
+    "RLPTrainer": "rlp",
     "SIPConfig": "sip",
     "SIPTrainer": "sip",
     "STaRConfig": "star",
@@ -68,6 +74,8 @@ __all__ = [
     "IXTTrainer",
     "InTROConfig",
     "InTROTrainer",
+    "LaTROConfig",
+    "LaTROTrainer",
     "OPSDConfig",
     "OPSDTrainer",
     "PolicyGradientConfig",
@@ -80,6 +88,8 @@ __all__ = [
     "RLCSDTrainer",
     "RLOOConfig",
     "RLOOTrainer",
+    "RLPConfig",
+    "RLPTrainer",
     "RLSDConfig",
     "RLSDTrainer",
     "SDFTConfig",

@@ -52,17 +52,18 @@ class Reference:
 
     Args:
         trainer: a trainer whose model is not wrapped yet.
+        temperature: of the copy's head.
         sync_steps: the policy's weights are taken over after every so many updates; None: never.
 
     Raises:
         ConfigError: with LoRA, FSDP 1, or ZeRO-3 or FSDP, what is asked for cannot be had.
     """
 
-    def __init__(self, trainer: Any, sync_steps: int | None = None):
+    def __init__(self, trainer: Any, sync_steps: int | None = None, temperature: float = 1.0):
         self.trainer, self.sync_steps = trainer, sync_steps
         self.lora = hasattr(trainer.model, "get_base_model")
         self._refuse()
-        self.model: Any = None if self.lora else prepared_copy(trainer, 1.0)
+        self.model: Any = None if self.lora else prepared_copy(trainer, temperature)
 
     def _refuse(self) -> None:
         trainer = self.trainer

@@ -259,6 +259,7 @@ def test_an_installed_class_is_found_by_its_dotted_name(folder):
 TRAINERS = [
     "GRPOConfig", "IXTConfig", "InTROConfig", "OPSDConfig", "PretrainConfig", "RAFTConfig", "SDFTConfig", "SDPOConfig",
     "SIPConfig", "STaRConfig",
+    "LaTROConfig", "RLPConfig",
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from ixt_rl.trainers import (
     GRPOTrainer,
     InTROConfig,
     InTROTrainer,
+    LaTROConfig,
+    LaTROTrainer,
     OPSDConfig,
     OPSDTrainer,
     RAFTConfig,
@@ -28,6 +30,8 @@ from ixt_rl.trainers import (
     RLCSDTrainer,
     RLOOConfig,
     RLOOTrainer,
+    RLPConfig,
+    RLPTrainer,
     RLSDConfig,
     RLSDTrainer,
     SDFTConfig,
@@ -53,6 +57,8 @@ METHODS = {
     "sdft": (SDFTTrainer, SDFTConfig),
     "rlsd": (RLSDTrainer, RLSDConfig),
     "rlcsd": (RLCSDTrainer, RLCSDConfig),
+    "latro": (LaTROTrainer, LaTROConfig),
+    "rlp": (RLPTrainer, RLPConfig),
 }
 WORLD = AdditionWorld("parity")
 

@@ -110,7 +110,8 @@ class SelfRewardTrainer(PolicyGradientTrainer):
                     reason="the reward is how likely the model finds it",
                     remedy="give each row an `answer`, a text",
                 )
-            text = self.args.target.format(answer=row["answer"])
+            answer = row["answer"] if isinstance(row["answer"], str) else row["answer"][0]  # the first of several
+            text = self.args.target.format(answer=answer)
             ids = [int(token) for token in text_ids(self.processing_class, text)]
             if not ids:
                 raise DataError(
@@ -120,6 +121,16 @@ class SelfRewardTrainer(PolicyGradientTrainer):
                 )
             found.append(ids)
         return found
+
+    def _check_room(self, longest: int) -> None:
+        config = self.accelerator.unwrap_model(self.model).config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is not None and longest > limit:
+            raise DataError(
+                f"prompt, rationale and answer of {longest} tokens",
+                reason=f"the model has {limit} positions",
+                remedy="drop rows with long answers, or shorten prompts or completions",
+            )
 
     def read_after(self, prompt: Sequence[int], rationale: Sequence[int], target: Sequence[int]) -> TokenSequence:
         """[x, z', y], of which y is scored, or trained."""
@@ -158,6 +169,7 @@ class SelfRewardTrainer(PolicyGradientTrainer):
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         targets = self.targets_of(rows)
         prompts, rationales = self.prompt_lists(batch), self.completion_lists(batch)
+        self._check_room(max(sum(map(len, row)) for row in zip(prompts, rationales, targets, strict=True)))
         rewards = self.self_rewards(prompts, rationales, targets, batch)
         read = batch["completion_mask"].any(dim=1)  # what was cut off and is masked is not
         batch["target_ids"], batch["rewards"] = targets, rewards.masked_fill(~read, float("nan"))

@@ -201,7 +201,8 @@ def problems_of_world(value: Any, count: int) -> Any:
 
 
 class PrefixDataBlock(PathDataBlock):
-    """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` reward."""
+    """Prefixes of documents in files; the answer is the suffix (thinking mid-training). Needs a `judge` or
+    `continuation` reward."""
 
     text: str = Field("text", description="field of the document")
     suffix_tokens: Tokens = Field(description="tokens at the end of a document that are to be predicted")

@@ -22,17 +22,24 @@ class KeepBlock(Strict):
     keep: str | list[str] | None = Field(
         None,
         description="rewards, by name or type, that each must reach keep_reward; one undecided excludes. Default: "
-        "those that say right or wrong (world, math, verdict, rewrite; else judge; else python; else format; "
-        "else length)",
+        "those that say right or wrong (world, math, continuation, verdict, rewrite; else judge; else python; "
+        "else format; else length)",
     )
     keep_reward: Finite = Field(1.0, description="a rationale is kept from this value on of each of them, unweighted")
 
 
-_VERIFIERS = ("world", "math", "verdict", "rewrite")
+_VERIFIERS = ("world", "math", "continuation", "verdict", "rewrite")
 _DECIDE = (_VERIFIERS, ("judge",), ("python",), ("format",), ("length",))
 """Types of rewards, the ones that know best what is right first; by default the first kind in a list decides."""
 
-_RANGES = {"world": (0, 1), "math": (0, 1), "format": (0, 1), "judge": (0, 1), "length": (-1, 0)}
+_RANGES = {
+    "world": (0, 1),
+    "math": (0, 1),
+    "continuation": (0, 1),
+    "format": (0, 1),
+    "judge": (0, 1),
+    "length": (-1, 0),
+}
 
 
 def reward_names(rewards: Sequence[RewardBlock]) -> list[str]:

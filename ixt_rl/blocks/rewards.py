@@ -117,6 +117,13 @@ class JudgeRewardBlock(AsksJudgeBlock, RewardBlock):
         return self
 
 
+class ContinuationRewardBlock(RewardBlock):
+    """1 where what is said outside of thoughts is how the row's answer begins, to the character, else 0 (RPT)."""
+
+    type: Literal["continuation"]
+    words: PositiveInt = Field(1, description="fewest words of a prediction; of a shorter answer all of it")
+
+
 class VerdictRewardBlock(RewardBlock):
     """Trains a judge: 1 where its verdict is the row's answer, else 0 (rows of `ixt-rl examples judge`)."""
 
@@ -163,6 +170,7 @@ Reward = Annotated[
     | LengthRewardBlock
     | PythonRewardBlock
     | JudgeRewardBlock
+    | ContinuationRewardBlock
     | VerdictRewardBlock
     | RewriteRewardBlock,
     Field(discriminator="type"),

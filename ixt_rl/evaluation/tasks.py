@@ -285,7 +285,9 @@ def _prefix_task(
         raise ConfigError(
             f"prefixes of {data.called} with " + ("no judge" if judge is None else "a template"),
             reason="how a text goes on is no answer to be computed" if judge is None else "a prefix is its own prompt",
-            remedy="give the stage a {type: judge, ...} reward" if judge is None else "leave template out",
+            remedy="give the stage a {type: judge, ...} or {type: continuation} reward"
+            if judge is None
+            else "leave template out",
         )
     template, (train, held_out) = load_template("plain", "plain"), load_prefixes(data, tokenizer)
     render = _Rendering(template, told, [*train, *held_out])

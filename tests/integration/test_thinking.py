@@ -172,6 +172,21 @@ def test_undecided_is_excluded(tmp_path, thinks, monkeypatch):
     assert (final["sampled/undecided"], final["sampled/checked"]) == (0.75, 0.0)
 
 
+@pytest.mark.parametrize("method", ["grpo", "rlp"])
+def test_prefixes_are_trained_without_a_judge(tmp_path, thinks, method):
+    """RPT: right where the suffix begins so; RLP: by how much likelier a thought makes it."""
+    folder = run_config(on_files(tmp_path, type=method, rewards=[{"type": "continuation"}]))
+    train = [row for row in rows(folder) if row["phase"] == "train"]
+    assert all(0 <= row["rewards/continuation_reward/mean"] <= 1 for row in train)
+    told = [row["self_reward"] for row in train if "self_reward" in row]
+    assert len(told) == (2 if method == "rlp" else 0)
+    assert all(told)
+    final = [row for row in rows(folder) if row["phase"] == "eval"][-1]
+    assert final["sampled/undecided"] == 0
+    begun = weights(folder)["model.norm.weight"]
+    assert (begun != 1).any() or method == "grpo"  # digits of a script are seldom right
+
+
 def test_prefixes_need_a_judge_and_no_template(tmp_path):
     data = PrefixDataBlock.model_validate({"path": "x.jsonl", "suffix_tokens": 3})
     with pytest.raises(ConfigError, match="no judge"):

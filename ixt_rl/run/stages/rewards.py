@@ -15,6 +15,7 @@ from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.blocks.rewards import MathRewardBlock, WorldRewardBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, VerdictReward, load_rubric
+from ixt_rl.judging.continuation import continuation_reward
 from ixt_rl.judging.opening import load_function, open_judge, parse_judge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
@@ -23,7 +24,7 @@ from ixt_rl.rewriting import RewriteReward
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 
-_SAYS_RIGHT = ("math", "python", "judge", "verdict", "rewrite")
+_SAYS_RIGHT = ("math", "python", "judge", "continuation", "verdict", "rewrite")
 _REWRITE_COLUMNS = ("prefix", "suffix", "original", "good")
 
 
@@ -109,6 +110,8 @@ def _function(spec, stage: OnlineStage) -> Callable[..., Any]:
         return length_reward(spec.soft, spec.hard)
     if spec.type == "judge":
         return JudgeReward(started_judge(spec), load_rubric(spec.rubric))
+    if spec.type == "continuation":
+        return continuation_reward(spec.words)
     if spec.type == "verdict":
         _require_columns(stage, "verdict", ())
         return VerdictReward(load_rubric(spec.rubric), unreadable=spec.unreadable, limit=stage.sampling.max_new_tokens)

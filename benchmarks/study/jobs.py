@@ -1,14 +1,14 @@
 """`ixt-rl run` of many files, some at once, each in a process of its own with one thread.
 
 The processes are forked from a server that has imported torch and the trainers once: that takes as long as a fifth of a
-cell. What a run prints goes to a file beside its run file.
+cell. What a run prints goes to a file beside its run file. Where the study itself is killed, the runs under way end by
+themselves, and count.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,6 @@ def run_files(files: Sequence[Path], jobs: int, until: float) -> Iterator[tuple[
 
 def _run(file: str) -> None:
     """The child: `ixt-rl run FILE`, printing to FILE.log."""
-    _end_with_parent()
     log = os.open(Path(file).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -59,12 +58,3 @@ def _run(file: str) -> None:
     from ixt_rl.cli import main
 
     main(["run", file], prog_name="ixt-rl")
-
-
-def _end_with_parent() -> None:
-    """SIGTERM where the server ends, as it does with the study, however that ends (Linux)."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "prctl"):
-        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

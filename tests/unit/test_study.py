@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,8 @@ from store import Store  # noqa: E402
 
 from ixt_rl.config.load import load_run  # noqa: E402
 from ixt_rl.methods.registry import types  # noqa: E402
+from ixt_rl.types import Rollout, SamplingParams  # noqa: E402
+from tests.unit.trainers.helpers import make_trainer  # noqa: E402
 
 BASE = plan.Base("addition", "parity", 1)
 
@@ -52,7 +55,7 @@ def test_every_cell_and_base_is_a_run_file_that_check_passes(tmp_path):
     folder = tmp_path / "bases" / BASE.name / "model"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    pending = {"intro-sign", "intro-lagged", "dr-grpo", "dapo", "gspo"}  # their settings are still to come
+    pending = {"intro-sign", "intro-lagged"}  # their settings are still to come
     known = [arm for arm, block in plan.ARMS.items() if block.keys.get("like", block.keys["type"]) in types()]
     checked = [arm for arm in known if arm not in pending]
     assert {"grpo", "raft", "intro", "intro-tail", "limit"} <= set(checked)
@@ -270,3 +273,59 @@ def test_the_verifiers_posterior_is_the_policy_among_right_tokens():
     assert found.flatten().tolist() == pytest.approx([1.0, 2.0, 1.0, 0.0, 0.0])  # and nothing after a wrong token
     rare = made(VerifierInTRO).factor(torch.tensor([[1e-9]]).log(), logp[:1], where([1], [3], token_right=right))
     assert rare.item() == 200.0
+
+
+def test_the_told_tail_goes_on_from_the_policys_first_token():
+    from told_arms import ToldTail
+
+    asked = []
+
+    class Engine:
+        def __init__(self, completions):
+            self.completions = completions
+
+        def generate(self, prompts, sampling):
+            asked.append((prompts, sampling.max_new_tokens))
+            return [
+                [Rollout(tuple(p), tuple(c), tuple(-float(i) for i in c), "eos" if c[-1] == 1 else "length", 7)]
+                for p, c in zip(prompts, self.completions, strict=True)
+            ]
+
+    class Rollouts:
+        def _sampling(self, trainer, part):
+            return SamplingParams(34, seed=part)
+
+        @contextmanager
+        def _sampled_model(self, trainer):
+            yield "frozen"
+
+        @contextmanager
+        def in_process_engine(self, trainer, model=None):
+            yield Engine([[15], [1]] if model is None else [[3, 4, 1], [9, 9]])
+
+    trainer = object.__new__(ToldTail)
+    trainer.model, trainer.rollouts = SimpleNamespace(training=True), Rollouts()
+    trainer._known, trainer._part, trainer._prompt_ids = None, 0, [[10, 14], [11, 14]]  # told
+    trainer._plain_ids = [[10], [11]]
+    found = trainer._sampled([], trainer)
+    assert asked == [([[10], [11]], 1), ([[10, 14, 15], [11, 14, 1]], 33)]
+    assert found["completion_ids"] == [[15, 3, 4, 1], [1]]  # the second had ended by itself
+    assert found["logprobs"] == [[-15, -3, -4, -1], [-1]]
+    assert found["finish_reason"] == ["eos", "eos"]
+    assert found["prompt_ids"] == [[10, 14], [11, 14]]
+
+
+def test_the_overlap_counts_what_only_the_told_model_finds_likely_by_its_share(tmp_path):
+    from told_arms import ToldOverlap
+
+    trainer = make_trainer("star", tmp_path, trainer_class=ToldOverlap)
+    prompt, completion = [10, 1, 2, 13], [15, 3, 4, 11]
+    batch = trainer.policy_batch([(0, prompt, completion)])
+    ids = torch.tensor([prompt + completion])
+    with torch.no_grad():
+        logits = trainer.model(input_ids=ids).logits.float().log_softmax(-1)[0, len(prompt) - 1 : -1]
+    plain = logits.gather(1, torch.tensor(completion)[:, None]).T
+    more = torch.tensor([[0.0, 2.0, -1.0, 0.5]])  # of the told log-prob over the plain one
+    columns = {"sampling_per_token_logps": plain + more, "completion_mask": torch.ones(1, 4)}
+    found = trainer.token_weights(batch, SimpleNamespace(columns=columns, rows_per_update=torch.tensor(2.0)))
+    assert found.tolist() == pytest.approx((torch.exp(-more.clamp(min=0)) / (4 * 2.0))[0].tolist(), rel=1e-4)

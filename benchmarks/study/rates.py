@@ -29,14 +29,19 @@ def best(tried: dict[float, float]) -> float:
 
 
 class Rates:
-    """The rate of every (world, arm): chosen here, else given."""
+    """The rate of every (world, arm): chosen here, else given.
+
+    Args:
+        given: also those that were not found by the rule.
+    """
 
     def __init__(self, store: Store, given: bool = True):
         self.store, self.file = store, store.out / "rates.json"
         self.table: dict[str, dict[str, Any]] = {}
-        for file in (GIVEN, self.file) if given else (self.file,):
+        for file in (GIVEN, self.file):
             for world, arms in (read_json(file) or {}).items():
-                self.table.setdefault(world, {}).update(arms)
+                chosen = {arm: one for arm, one in arms.items() if given or one.get("from") == "the rule"}
+                self.table.setdefault(world, {}).update(chosen)
 
     def of(self, world: str, arm: str) -> float | None:
         """The rate; None where none is chosen."""

@@ -1,7 +1,7 @@
 """The study of DESIGN.md: makes run files, runs them, collects tables, tests and figures.
 
-    python benchmarks/study/study.py --out runs/study --tune                # all of it, rates by the rule: some five hours
-    python benchmarks/study/study.py --out runs/study --short               # some 90 minutes
+    python benchmarks/study/study.py --out runs/study --tune          # all of it, rates by the rule: some five hours
+    python benchmarks/study/study.py --out runs/study --short         # some 90 minutes
     python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms told-nll grpo --minutes 30
     python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
 

@@ -87,6 +87,7 @@ ARMS: dict[str, Arm] = {
     "intro-sign": _intro(main=True, sign="advantage"),
     "intro-tail": _own_intro("TailInTRO"),
     "told-tail": _own_star("ToldTail"),
+    "told-steps": _own_star("ToldSteps"),
     "told-overlap": _own_star("ToldOverlap"),
     "limit": _own_intro("VerifierInTRO"),
     "intro-untold": _own_intro("UntoldInTRO", main=False),
@@ -108,7 +109,7 @@ ARMS: dict[str, Arm] = {
 MAIN_ARMS = tuple(name for name, arm in ARMS.items() if arm.main)
 RIVALS = ("told-nll", "grpo", "raft")
 """The best of these is what the candidate is held against (question 1)."""
-CANDIDATES = ("intro", "intro-sign", "intro-tail", "told-tail", "told-overlap")
+CANDIDATES = ("intro", "intro-sign", "intro-tail", "told-tail", "told-steps", "told-overlap")
 OPPONENTS = ("told-nll", "rlsd", "grpo", "raft")
 """Of InTRO in question 2."""
 SETTINGS = ("intro", "intro-sign", "intro-tail")

@@ -53,6 +53,14 @@ class ToldTail(STaRTrainer):
         return super().asked(rows, prompt_ids)
 
 
+class ToldSteps(ToldTail):
+    """`ToldTail` whose first token is not trained: the style stays as it is, and only steps are learnt."""
+
+    def token_weights(self, batch: Batch, signals: Signals) -> Tensor:
+        places = batch.loss_mask.cumsum(dim=1)[batch.loss_mask]
+        return super().token_weights(batch, signals) * (places > 1)
+
+
 class ToldOverlap(STaRTrainer):
     """Tokens weigh min(1, p0 / q): what only the told model finds likely counts little.
 

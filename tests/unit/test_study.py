@@ -329,3 +329,12 @@ def test_the_overlap_counts_what_only_the_told_model_finds_likely_by_its_share(t
     columns = {"sampling_per_token_logps": plain + more, "completion_mask": torch.ones(1, 4)}
     found = trainer.token_weights(batch, SimpleNamespace(columns=columns, rows_per_update=torch.tensor(2.0)))
     assert found.tolist() == pytest.approx((torch.exp(-more.clamp(min=0)) / (4 * 2.0))[0].tolist(), rel=1e-4)
+
+
+def test_told_steps_leaves_the_first_token_of_every_rationale_untrained():
+    from told_arms import ToldSteps
+
+    loss_mask = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
+    batch = SimpleNamespace(loss_mask=loss_mask, target_rows=torch.tensor([0, 0, 0, 1, 1]))
+    found = made(ToldSteps).token_weights(batch, SimpleNamespace(rows_per_update=torch.tensor(2.0)))
+    assert found.tolist() == pytest.approx([0, 1 / 6, 1 / 6, 0, 1 / 4])

@@ -23,6 +23,13 @@ class TailInTRO(InTROTrainer):
         return torch.where(where.positions[:, None] == 0, torch.ones_like(found), found)
 
 
+class StepsInTRO(InTROTrainer):
+    """The first token is not trained: the style stays as it is, and only steps are learnt."""
+
+    def factor(self, logp: Tensor, logq: Tensor, where: Where) -> Tensor:
+        return super().factor(logp, logq, where) * (where.positions[:, None] > 0)
+
+
 class UntoldInTRO(InTROTrainer):
     """The posterior is told nothing, in the plain prompt's form: an anchor to the first model, without an answer."""
 

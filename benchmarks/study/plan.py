@@ -86,6 +86,7 @@ ARMS: dict[str, Arm] = {
     "intro": _intro(main=True),
     "intro-sign": _intro(main=True, sign="advantage"),
     "intro-tail": _own_intro("TailInTRO"),
+    "intro-steps": _own_intro("StepsInTRO"),
     "told-tail": _own_star("ToldTail"),
     "told-steps": _own_star("ToldSteps"),
     "told-overlap": _own_star("ToldOverlap"),
@@ -109,10 +110,10 @@ ARMS: dict[str, Arm] = {
 MAIN_ARMS = tuple(name for name, arm in ARMS.items() if arm.main)
 RIVALS = ("told-nll", "grpo", "raft")
 """The best of these is what the candidate is held against (question 1)."""
-CANDIDATES = ("intro", "intro-sign", "intro-tail", "told-tail", "told-steps", "told-overlap")
+CANDIDATES = ("intro", "intro-sign", "intro-tail", "intro-steps", "told-tail", "told-steps", "told-overlap")
 OPPONENTS = ("told-nll", "rlsd", "grpo", "raft")
 """Of InTRO in question 2."""
-SETTINGS = ("intro", "intro-sign", "intro-tail")
+SETTINGS = ("intro", "intro-sign", "intro-tail", "intro-steps")
 CHOSEN = ("slips", "wrong-keys")
 """Worlds named beforehand for question 2."""
 

@@ -46,7 +46,7 @@ from ixt_rl.signals import stoppable
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import machine
 
-SHORT_ARMS = ("told-nll", "grpo", "raft", "rlsd", "intro", "intro-tail", "told-steps", "limit")
+SHORT_ARMS = ("told-nll", "grpo", "raft", "rlsd", "intro", "intro-steps", "told-steps", "limit")
 
 
 class Study:

@@ -256,11 +256,12 @@ def made(trainer):
 
 
 def test_the_tail_keeps_the_factor_from_the_token_that_chooses_the_style():
-    from intro_arms import TailInTRO
+    from intro_arms import StepsInTRO, TailInTRO
 
     logp, logq = torch.tensor([[0.5], [0.5], [0.1]]).log(), torch.tensor([[0.1], [0.1], [0.9]]).log()
-    found = made(TailInTRO).factor(logp, logq, where([0, 1, 2], [15, 3, 4]))
-    assert found.flatten().tolist() == pytest.approx([1.0, 0.2, 9.0])
+    for trainer, first in ((TailInTRO, 1.0), (StepsInTRO, 0.0)):
+        found = made(trainer).factor(logp, logq, where([0, 1, 2], [15, 3, 4]))
+        assert found.flatten().tolist() == pytest.approx([first, 0.2, 9.0])
 
 
 def test_the_verifiers_posterior_is_the_policy_among_right_tokens():

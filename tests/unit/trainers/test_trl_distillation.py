@@ -142,6 +142,23 @@ def test_a_stopped_run_goes_on_to_the_same_weights_logs_and_teacher(method, kind
     assert trainer.ledger.tokens["score"] > 0  # rollouts of two updates: TRL weighs them by the policy's ratio
 
 
+def test_sdft_over_the_whole_vocabulary_is_opsd(tmp_path, saved):
+    """TRL's class and InTRO's walk, from the same seed: the same rollouts, losses and weights."""
+    steps = {"max_steps": 2, "learning_rate": 3e-3}
+    theirs = trainer_of("sdft", tmp_path / "sdft", saved, teacher_model_kind="base", **steps)
+    model = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    ours = make_trainer("opsd", tmp_path / "opsd", model, rollouts=EngineRollouts(), max_completion_length=6, **steps)
+    losses = []
+    for trainer in (ours, theirs):
+        trainer.train()
+        losses.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for name, weight in ours.model.named_parameters():
+        torch.testing.assert_close(weight, theirs.model.get_parameter(name), rtol=1e-3, atol=1e-4)
+    counted = [{name: t.ledger.tokens[name] for name in ("rollout", "posterior", "train")} for t in (ours, theirs)]
+    assert counted[0] == counted[1]
+
+
 def test_left_padding_moves_no_position(tmp_path, saved):
     trainer = trainer_of("sdft", tmp_path, saved)
     ids = torch.tensor([[1, 2, 3, 4, 5]])

@@ -15,7 +15,7 @@ def lora(**changes):
     return peft.LoraConfig(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("method", ["intro", "raft", "grpo"])
+@pytest.mark.parametrize("method", ["intro", "raft", "grpo", "rlsd"])  # of rlsd the posterior is frozen
 def test_only_adapters_move(method, tmp_path):
     trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), peft_config=lora(), max_steps=2)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}

@@ -125,7 +125,7 @@ def test_a_right_rollout_of_the_group_is_shown_and_no_undecided_one(tmp_path, sa
     assert float(sums["reward"][1]) == 6.0  # those that are decided
 
 
-@pytest.mark.parametrize(("method", "kind"), [("sdpo", "ema"), ("sdft", "base")])
+@pytest.mark.parametrize(("method", "kind"), [("sdpo", "ema"), pytest.param("sdft", "base", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_to_the_same_weights_logs_and_teacher(method, kind, tmp_path, saved):
     def make(folder):
         steps = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}

@@ -41,14 +41,16 @@ class VerifierInTRO(InTROTrainer):
     """A perfect posterior, made by the world's verifier: q = the policy among tokens that can still be right.
 
     Of the token taken, q / p is 1 / p where it is right and the only one, 0 where it is wrong or comes after a wrong
-    one. Where several are right (the style; whether the steps are repeated) the policy has next to nothing elsewhere,
-    and q / p is 1. Needs `candidates: 1`, the taken one, and a world's grader.
+    one. Where several are right (whether the steps are repeated) the policy has next to nothing elsewhere, and q / p is
+    1. The first token, where every style is right, is not trained, as in `StepsInTRO`. Needs `candidates: 1`, the taken
+    one, and a world's grader.
     """
 
     def factor(self, logp: Tensor, logq: Tensor, where: Where) -> Tensor:
         still_right = where.signals.columns["token_right"].cumprod(dim=1)[where.rows, where.positions]
-        free = where.positions == 0
+        free = torch.zeros_like(where.taken_ids, dtype=torch.bool)
         for token in ENDS_COLUMNS:
             free = free | (where.taken_ids == token)
         only = (-logp).exp().clamp(max=self.args.spec.limit)
-        return still_right[:, None] * torch.where(free[:, None], torch.ones_like(only), only)
+        found = still_right[:, None] * torch.where(free[:, None], torch.ones_like(only), only)
+        return found * (where.positions[:, None] > 0)

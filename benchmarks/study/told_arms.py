@@ -17,6 +17,9 @@ from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers import STaRTrainer
 from ixt_rl.trainers.hooks import Signals
 
+_REST = 1000
+"""Beside the part of a micro-step: the seed of the tokens after the first."""
+
 
 class ToldTail(STaRTrainer):
     """The first token is the policy's, untold: its style. The rest is the told model's.
@@ -29,13 +32,14 @@ class ToldTail(STaRTrainer):
             return super()._sampled(prompts, trainer)
         rollouts, sampling = self.rollouts, self.rollouts._sampling(self, part=self._part)
         with rollouts.in_process_engine(self) as engine:
-            first = [group[0] for group in engine.generate(self._plain_ids, replace(sampling, max_new_tokens=1))]
-        begun = [[*ids, *one.completion_ids] for ids, one in zip(self._prompt_ids, first, strict=True)]
-        rest_of = replace(sampling, max_new_tokens=sampling.max_new_tokens - 1)
+            first = [group[0] for group in engine.generate(self._prompt_ids, replace(sampling, max_new_tokens=1))]
+        begun = [[*ids, *one.completion_ids] for ids, one in zip(self._asked_ids, first, strict=True)]
+        other_noise = self.rollouts._sampling(self, part=self._part + _REST)
+        rest_of = replace(other_noise, max_new_tokens=sampling.max_new_tokens - 1)
         with rollouts._sampled_model(self) as model, rollouts.in_process_engine(self, model) as engine:
             rest = [group[0] for group in engine.generate(begun, rest_of)]
         ended = [one.finish_reason == "eos" for one in first]
-        return {
+        found = {
             "prompt_ids": [list(ids) for ids in self._prompt_ids],
             "completion_ids": [
                 [*a.completion_ids, *(() if over else b.completion_ids)]
@@ -47,10 +51,9 @@ class ToldTail(STaRTrainer):
             "finish_reason": ["eos" if over else b.finish_reason for b, over in zip(rest, ended, strict=True)],
             "policy_version": [one.policy_version for one in first],
         }
-
-    def asked(self, rows: list[dict[str, Any]], prompt_ids: list[list[int]]) -> list[list[int]]:
-        self._plain_ids = prompt_ids
-        return super().asked(rows, prompt_ids)
+        for tokens in (self._asked_ids, found["completion_ids"]):
+            self.ledger.add("rollout", sum(map(len, tokens)))
+        return found
 
 
 class ToldSteps(ToldTail):

@@ -22,8 +22,12 @@ from stats import corrected, difference, mean_error  # noqa: E402
 from store import Store  # noqa: E402
 
 from ixt_rl.config.load import load_run  # noqa: E402
+from ixt_rl.ledger import Ledger  # noqa: E402
 from ixt_rl.methods.registry import types  # noqa: E402
+from ixt_rl.rollout.transformers_engine import TransformersEngine  # noqa: E402
+from ixt_rl.rollout.trl_adapter import EngineRollouts  # noqa: E402
 from ixt_rl.types import Rollout, SamplingParams  # noqa: E402
+from ixt_rl.worlds.addition.problem import ID  # noqa: E402
 from tests.unit.trainers.helpers import make_trainer  # noqa: E402
 
 BASE = plan.Base("addition", "parity", 1)
@@ -304,14 +308,39 @@ def test_the_told_tail_goes_on_from_the_policys_first_token():
 
     trainer = object.__new__(ToldTail)
     trainer.model, trainer.rollouts = SimpleNamespace(training=True), Rollouts()
-    trainer._known, trainer._part, trainer._prompt_ids = None, 0, [[10, 14], [11, 14]]  # told
-    trainer._plain_ids = [[10], [11]]
+    trainer._known, trainer._part, trainer._prompt_ids = None, 0, [[10], [11]]
+    trainer._asked_ids, trainer.ledger = [[10, 14], [11, 14]], Ledger(1)  # told
     found = trainer._sampled([], trainer)
     assert asked == [([[10], [11]], 1), ([[10, 14, 15], [11, 14, 1]], 33)]
     assert found["completion_ids"] == [[15, 3, 4, 1], [1]]  # the second had ended by itself
     assert found["logprobs"] == [[-15, -3, -4, -1], [-1]]
     assert found["finish_reason"] == ["eos", "eos"]
-    assert found["prompt_ids"] == [[10, 14], [11, 14]]
+    assert found["prompt_ids"] == [[10], [11]]
+
+
+def test_the_told_tail_of_a_real_trainer_is_sampled_told_and_trained_untold(tmp_path, monkeypatch):
+    from told_arms import ToldTail
+
+    asked, trained = [], []
+    generate = TransformersEngine.generate
+
+    def recorded(self, prompts, sampling, *args, **kwargs):
+        asked.append(([list(prompt) for prompt in prompts], sampling.max_new_tokens))
+        return generate(self, prompts, sampling, *args, **kwargs)
+
+    monkeypatch.setattr(TransformersEngine, "generate", recorded)
+    trainer = make_trainer("star", tmp_path, trainer_class=ToldTail, rollouts=EngineRollouts(), max_steps=1)
+    batch_of = trainer.policy_batch
+    monkeypatch.setattr(trainer, "policy_batch", lambda rows: trained.append(rows) or batch_of(rows))
+    trainer.train()
+    (plain, one), (told, rest) = asked[-2:]
+    assert (one, rest) == (1, 33)
+    for untold, begun in zip(plain, told, strict=True):
+        assert ID["<told>"] not in untold
+        place = begun.index(ID["<told>"])
+        assert begun[:place] == untold[:-1]  # both end in `=`; the told one goes on with the first token
+        assert begun[-2] == untold[-1] == ID["="]
+    assert all(ID["<told>"] not in prompt for rows in trained for _, prompt, _ in rows)
 
 
 def test_the_overlap_counts_what_only_the_told_model_finds_likely_by_its_share(tmp_path):

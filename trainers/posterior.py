@@ -28,7 +28,8 @@ LAGGED = "posterior.safetensors"
 
 
 class Posterior:
-    """What `ToldOptions.posterior` names. With LoRA the frozen one is the model without its adapters: no copy.
+    """What `ToldOptions.posterior` names. With LoRA the frozen one is the model without its adapters, and the lagged
+    one the model with earlier adapters, put in for the pass: no copy.
 
     Args:
         trainer: a trainer with `ToldOptions`, whose model is not wrapped yet.
@@ -40,6 +41,7 @@ class Posterior:
     def __init__(self, trainer: Any):
         self.trainer, self.kind = trainer, trainer.args.posterior
         self.model: Any = self._copy()  # None where the policy itself serves
+        self.adapters = WeightAverage(0.0) if self.kind == "lagged" and self.model is None else None  # the last ones
         decay = trainer.args.posterior_decay
         self.average = None if decay is None else WeightAverage(decay)
         if self.average is not None:
@@ -68,9 +70,13 @@ class Posterior:
 
     @contextmanager
     def adapters_off(self) -> Iterator[None]:
-        """The policy is the frozen posterior inside, where that is the model without its adapters."""
+        """The policy is the posterior inside, where that is the model without its adapters, or with earlier ones."""
+        policy = self._unwrapped(self.trainer.model)
         if self.kind == "frozen" and self.model is None:
-            with self._unwrapped(self.trainer.model).disable_adapter():
+            with policy.disable_adapter():
+                yield
+        elif self.adapters is not None and self.adapters.weights:
+            with self.adapters.applied(policy):
                 yield
         else:
             yield
@@ -79,7 +85,9 @@ class Posterior:
         """Writes a posterior that moves into a checkpoint's folder; a frozen one is the run's first model."""
         if self.average is not None:
             self.average.save(folder, self.trainer)
-        if self.kind == "lagged":
+        if self.adapters is not None:
+            self.adapters.save(folder, self.trainer)
+        elif self.kind == "lagged":
             save_weights(self._moving(), folder / self._file())
 
     def load(self, folder: Path) -> None:
@@ -87,12 +95,17 @@ class Posterior:
         if self.average is not None:
             self.average.load(folder, self.trainer.model)
             self.average.put(self._unwrapped(self.model))
-        if self.kind == "lagged":
+        if self.adapters is not None:
+            self.adapters.load(folder, self._unwrapped(self.trainer.model))
+        elif self.kind == "lagged":
             load_weights(self._moving(), folder / self._file())
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """The copy takes over the policy's weights."""
+        """The posterior takes over the policy's weights."""
+        if self.adapters is not None:
+            self.adapters.update(self._unwrapped(self.trainer.model))
+            return
         current = trained(self._unwrapped(self.trainer.model))
         for name, weight in self._moving().items():
             weight.copy_(current[name])
@@ -112,13 +125,17 @@ class Posterior:
     def _copy(self) -> Any:
         trainer = self.trainer
         lora = hasattr(trainer.model, "get_base_model")
-        if self.kind in ("ema", "lagged") and lora:
+        if self.kind == "ema" and lora:
             raise ConfigError(
-                f"posterior={self.kind!r} with LoRA",
-                reason="an average of adapters is not the adapter of an average"
-                if self.kind == "ema"
-                else "the copy would be one of the whole model",
+                "posterior='ema' with LoRA",
+                reason="an average of adapters is not the adapter of an average",
                 remedy="use posterior='frozen' (the adapters are switched off) or 'live'",
+            )
+        if is_zero3(trainer) and self.kind in ("ema", "lagged"):
+            raise ConfigError(
+                f"posterior={self.kind!r} with ZeRO-3",
+                reason="it would have to gather every parameter when it moves",
+                remedy="use ZeRO-2, or posterior='frozen'",
             )
         if self.kind == "live" or lora:
             return None
@@ -127,12 +144,6 @@ class Posterior:
                 f"posterior={self.kind!r} with FSDP 1",
                 reason="FSDP 1 frees the copy's head after its forward, and the loss reads it later",
                 remedy="set fsdp_version: 2, or posterior='live'",
-            )
-        if is_zero3(trainer) and self.kind in ("ema", "lagged"):
-            raise ConfigError(
-                f"posterior={self.kind!r} with ZeRO-3",
-                reason="it would have to gather every parameter when it moves",
-                remedy="use ZeRO-2, or posterior='frozen'",
             )
         return prepared_copy(trainer, trainer.temperature)
 
@@ -159,6 +170,10 @@ class _RefreshesPosterior(TrainerCallback):
 
     def __init__(self, posterior: Posterior, every: int):
         self.posterior, self.every = posterior, every
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.posterior.adapters is not None and not self.posterior.adapters.weights:
+            self.posterior.refresh()
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step % self.every == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tests.unit.trainers.helpers import ScriptedEngine, generation_batch, loss_and_gradient, make_trainer
 
@@ -55,3 +56,47 @@ def test_ema_with_lora_is_refused(tmp_path):
         make_trainer(
             "intro", tmp_path, engine=ScriptedEngine(), peft_config=lora(), posterior="ema", posterior_decay=0.9
         )
+
+
+class Remembers(TrainerCallback):
+    def __init__(self, trainer):
+        self.trainer, self.steps = trainer, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps.append(adapters(self.trainer))
+
+
+def adapters(trainer):
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if "lora_" in name}
+
+
+def equal(some, others):
+    return all(torch.equal(some[name], weight) for name, weight in others.items())
+
+
+def test_a_lagged_posterior_is_the_model_with_earlier_adapters(tmp_path):
+    """After every second update; the policy has its own again after the pass, to the bit, also when resumed."""
+
+    def made(folder, **options):
+        return make_trainer(
+            "intro", tmp_path / folder, engine=ScriptedEngine(), peft_config=lora(), max_steps=3, learning_rate=1e-1,
+            save_strategy="steps", save_steps=1, **options,
+        )  # fmt: skip
+
+    lagged = {"posterior": "lagged", "posterior_every": 2}
+    trainer = made("lagged", **lagged)
+    seen = Remembers(trainer)
+    trainer.add_callback(seen)
+    trainer.train()
+    _, earlier, own = seen.steps
+    assert equal(trainer.posterior.adapters.weights, earlier) and not equal(own, earlier)
+    batch = generation_batch(trainer)
+    rows = trainer.trained_rows(batch)
+    told = trainer.told.logps(trainer.model, batch, rows)
+    assert equal(adapters(trainer), own)
+    live = made("live", posterior="live")
+    live.model.load_state_dict(earlier, strict=False)
+    torch.testing.assert_close(told, live.told.logps(live.model, batch, rows))
+    again = made("again", **lagged)
+    again.train(resume_from_checkpoint=str(tmp_path / "lagged" / "checkpoint-2"))
+    assert equal(adapters(again), own) and equal(again.posterior.adapters.weights, earlier)

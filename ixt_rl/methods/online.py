@@ -22,6 +22,7 @@ from ixt_rl.blocks.strict import (
     PositiveInt,
 )
 from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_columns, renders_chats
+from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.methods.measured import check_held_out
 from ixt_rl.methods.stage import Stage, Unread
@@ -98,6 +99,13 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
     def kept_by(self) -> KeepBlock | None:
         """The block that says which rationales are trained; None for methods that compare weighted sums."""
         return self.own if self.block and isinstance(self.own, KeepBlock) else None
+
+    @property
+    def copy_that_moves(self) -> str:
+        """The setting by which a second model follows the policy's weights as they change; "" where there is none."""
+        told = self.own if self.block and isinstance(self.own, ToldBlock) else None
+        moves = told is not None and told.posterior.source in ("ema", "lagged")
+        return f"{self.block}.posterior.source={told.posterior.source}" if told is not None and moves else ""
 
     @property
     def max_rounds(self) -> int:
@@ -214,6 +222,22 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
                 + (f"without {key}" if key else f"with type: {self.type}"),
                 reason="rollouts would be reused after the policy has moved, uncorrected",
                 remedy=(f"set {key}: true, or " if key else "") + "use each rollout for one update",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_weights(self) -> OnlineStage:
+        if self.lora is not None and self.copy_that_moves:
+            raise ConfigError(
+                f"{self.copy_that_moves} with lora",
+                reason="adapters alone are trained: an average of them is not the adapter of an average, and a copy "
+                "that is brought up to date would be one of the whole model",
+                remedy="leave lora out"
+                + (
+                    f", or set {self.block}.posterior: {{source: frozen}} (the model without its adapters) or live"
+                    if "posterior" in self.copy_that_moves
+                    else ""
+                ),
             )
         return self
 

@@ -29,6 +29,10 @@ class RlpStage(SelfRewardStage):
     rlp: RlpBlock = RlpBlock()
     block: ClassVar[str] = "rlp"
 
+    @property
+    def copy_that_moves(self) -> str:
+        return f"type: {self.type}, whose average is one of all weights,"
+
 
 def options(stage: RlpStage) -> dict[str, Any]:
     """`RLPConfig`'s."""

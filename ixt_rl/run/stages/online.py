@@ -121,19 +121,26 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
 
 
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
-    """A note where no update had anything to learn from: no rationale kept, or no group with two different rewards.
+    """A note where no update had anything to learn from: no rationale kept, no group with two different rewards, or no
+    reward decided.
 
     Args:
         rows: the stage's metrics.
     """
-    rows = [row for row in rows if row["phase"] == "train"]
-    trains = next((name for name in ("rollout/trained", "rollout/kept") if any(name in row for row in rows)), "")
-    kept = [row[trains] for row in rows if row.get(trains) is not None]
-    level = [row["frac_reward_zero_std"] for row in rows if row.get("frac_reward_zero_std") is not None]
-    if kept and not any(kept) and trains == "rollout/kept":
+
+    def values(name: str) -> list[float]:
+        return [row[name] for row in rows if row["phase"] == "train" and row.get(name) is not None]
+
+    trained, kept, level = (values(name) for name in ("rollout/trained", "rollout/kept", "frac_reward_zero_std"))
+    undecided = values("rollout/undecided")
+    if any(trained) or (any(kept) and not trained):
+        return []
+    if kept and not trained:
         return ["no rationale was kept in any update: nothing was trained, and the model is the one it started from"]
-    if trains != "rollout/kept" and level and min(level) == 1:
-        return ["all completions of each group had the same reward in every update: there was nothing to compare"]
+    if (trained or level) and undecided and min(undecided) == 1:
+        return ["the rewards of all completions were undecided in every update: there was nothing to compare"]
+    if trained or (level and min(level) == 1):  # a method may have rewards of its own: `level` is that of the stage's
+        return ["no two completions of a group had different rewards in any update: there was nothing to compare"]
     return []
 
 

@@ -81,6 +81,17 @@ def test_sources_have_names_that_differ():
         ([{"rollout/kept": 0.0}, {"rollout/kept": 0.25}], None),
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 1.0}], "nothing to compare"),
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.5}], None),
+        (
+            [{"rollout/trained": 0.0, "rollout/undecided": 1.0, "frac_reward_zero_std": 0.0}],
+            "undecided in every update",
+        ),
+        ([{"rollout/undecided": 1.0, "frac_reward_zero_std": 0.0}], "undecided in every update"),
+        ([{"rollout/trained": 0.0, "rollout/undecided": 0.5, "frac_reward_zero_std": 0.0}], "nothing to compare"),
+        # with rewards of the method's own, or all rationales trained, the stage's rewards may well be equal
+        ([{"rollout/trained": 1.0, "rollout/undecided": 0.0, "frac_reward_zero_std": 1.0}], None),
+        ([{"rollout/kept": 1.0, "rollout/undecided": 1.0, "frac_reward_zero_std": 1.0}], None),
+        ([{"rollout/kept": 0.0, "rollout/trained": 0.5}], None),
+        ([{"rollout/undecided": 1.0}], None),
         ([{"loss": 1.0}], None),
     ],
 )

@@ -272,7 +272,7 @@ class InTROTrainer(KeptTrainer):
         self.track("factor/taken", stats.factor_taken)
         self.track("factor/sampled", stats.factor_sampled)
         self.track("factor/clipped", stats.clipped)
-        self.told.track_style(stats.factor_taken, batch.target_ids)
+        self.told.track_style(inputs, stats.factor_taken, batch.target_ids)
         self.track("factor/kl", stats.kl)
         self.track("entropy", stats.entropy)
         if (right_N := self.right_tokens(inputs, rows, batch)) is not None:

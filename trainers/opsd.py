@@ -120,7 +120,7 @@ class OPSDTrainer(InTROTrainer):
 
     def _track_stats(self, stats: IntroStats, inputs: dict[str, Any], rows: list[int], batch: Batch) -> None:
         gap_N = stats.logq - stats.logp
-        self.told.track_style(gap_N.exp(), batch.target_ids)
+        self.told.track_style(inputs, gap_N.exp(), batch.target_ids)
         self.track("teacher/divergence", _values(stats))
         self.track("teacher/log_ratio", gap_N)
         self.track("factor/kl", stats.kl)

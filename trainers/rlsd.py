@@ -79,7 +79,7 @@ class ToldCredit(PolicyGradientTrainer):
     def track_factor(self, inputs: dict[str, Any], rows: list[Row], batch: Batch, factor_N: Tensor) -> None:
         """Logs factors of the trained tokens, where a world grades tokens also by whether they are right."""
         self.track("factor/taken", factor_N)
-        self.told.track_style(factor_N, batch.target_ids)
+        self.told.track_style(inputs, factor_N, batch.target_ids)
         right = self.right_tokens(inputs, [row for row, _, _ in rows], batch)
         if right is not None:
             right = right.to(factor_N.device)

@@ -56,8 +56,13 @@ class RolloutState(ResumableTrainer):
         of all micro-batches and ranks since the last log. NaN elements do not count."""
         values = values.detach().double().flatten()
         valid = values[~values.isnan()]
+        self.track_share(name, valid.sum(), torch.tensor(float(valid.numel()), device=valid.device))
+
+    def track_share(self, name: str, part: Tensor, whole: Tensor) -> None:
+        """Logs `part` (0-d) over `whole` (0-d), each summed over all micro-batches and ranks since the last log; NaN
+        where the whole is 0."""
         sums = self._sums if self.model.training else self._eval_sums
-        sums[name] += torch.stack([valid.sum(), torch.tensor(float(valid.numel()), device=valid.device)]).cpu()
+        sums[name] += torch.stack([part.detach().double(), whole.detach().double()]).cpu()
 
     # ---------------------------------------------------------------- rewards
 

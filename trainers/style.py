@@ -7,8 +7,9 @@
 the total variation between told and plain distribution. A told prompt that mostly changes how rationales begin, are
 laid out or end, and not their numbers, moves `style_share` far above `style_tokens` (the drift of arXiv 2606.11709).
 
-That numbers are what rationales are about is true of sums and of most mathematics, and of little else: where no trained
-token of a micro-batch carries a digit, there is no share.
+Both are sums over all updates between two logs, so that they do not depend on how an update is split. That numbers are
+what rationales are about is true of sums and of most mathematics, and of little else: a generation in which no token
+carries a digit is not counted.
 
 Shapes: N trained tokens, V vocabulary.
 """
@@ -34,22 +35,18 @@ def without_digits(tokenizer: Any, vocabulary: int) -> Tensor:
     return style
 
 
-def style_shares(factor: Tensor, style: Tensor) -> dict[str, Tensor]:
-    """`factor/style_share` and `factor/style_tokens`, one value each; none where no token carries a digit.
+def style_shares(factor: Tensor, style: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """`factor/style_share` and `factor/style_tokens`, each as (the part, the whole): 0-d fp32.
 
     Args:
         factor: (N,) the factor of each trained token.
         style: (N,) bool, which tokens are style.
-
-    Returns:
-        fp32 (1,) each, or (0,); the first is (0,) also where the factor is 1 everywhere.
     """
-    if bool(style.all()):
-        nothing = factor.new_zeros(0, dtype=torch.float32)
-        return {"factor/style_share": nothing, "factor/style_tokens": nothing}
     moved = (factor.float() - 1).abs().nan_to_num(0.0, 0.0)  # a token without an advantage has no factor
-    share = moved[style].sum() / moved.sum()  # nan, and then not counted, where nothing is moved
-    return {"factor/style_share": share[None], "factor/style_tokens": style.float().mean()[None]}
+    return {
+        "factor/style_share": (moved[style].sum(), moved.sum()),
+        "factor/style_tokens": (style.float().sum(), style.new_tensor(len(style), dtype=torch.float32)),
+    }
 
 
 def _has_digit(token: str) -> bool:

@@ -82,9 +82,12 @@ class ToldPass:
         return rows
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
-        """Adds the ids of the told prompts to TRL's dict, in place."""
+        """Adds the ids of the told prompts to TRL's dict, in place, and whether some token of all ranks carries a digit
+        (`numbers`, 0-d)."""
         for column in self.columns:
             batch[f"{column}_ids"] = [row[f"{column}_ids"] for row in rows]
+        digit = ~self._style[batch["completion_ids"].to(self._style.device)] & batch["completion_mask"].bool()
+        batch["numbers"] = self.trainer.accelerator.gather(digit.any()).any()  # 0-d: goes to every micro-batch
 
     def hidden(
         self, model: Any, inputs: dict[str, Any], rows: list[tuple[int, list[int], list[int]]], column: str = TOLD
@@ -119,16 +122,18 @@ class ToldPass:
         size = self.trainer.model.config.get_text_config().vocab_size
         return without_digits(self.trainer.processing_class, size).to(self.trainer.accelerator.device)
 
-    def track_style(self, factor_N: Tensor, ids_N: Tensor) -> None:
+    def track_style(self, inputs: dict[str, Any], factor_N: Tensor, ids_N: Tensor) -> None:
         """Logs how much of a factor's work is done on tokens without digits; see `style.py`.
 
         Args:
+            inputs: the micro-batch, with what `complete` has added.
             factor_N: (N,) of the taken tokens.
             ids_N: (N,) these tokens.
         """
         style_N = self._style[ids_N.to(self._style.device)].to(factor_N.device)
-        for name, share in style_shares(factor_N, style_N).items():
-            self.trainer.track(name, share)
+        counts = inputs["numbers"].to(factor_N.device)
+        for name, (part, whole) in style_shares(factor_N, style_N).items():
+            self.trainer.track_share(name, part * counts, whole * counts)
 
     def save(self, folder: Path) -> None:
         """Writes a posterior that moves into a checkpoint's folder."""

@@ -40,30 +40,49 @@ def test_shares_by_hand():
     factor = torch.tensor([2.0, 0.5, 1.0, 1.5, 0.0])
     style = torch.tensor([True, False, False, False, True])
     found = style_shares(factor, style)
-    assert float(found["factor/style_share"]) == pytest.approx((1 + 1) / (1 + 0.5 + 0 + 0.5 + 1))
-    assert float(found["factor/style_tokens"]) == pytest.approx(2 / 5)
+    assert [float(x) for x in found["factor/style_share"]] == [1 + 1, 1 + 0.5 + 0 + 0.5 + 1]
+    assert [float(x) for x in found["factor/style_tokens"]] == [2, 5]
     none = torch.tensor([2.0, math.nan, math.inf])  # of tokens without an advantage
-    assert float(style_shares(none, torch.tensor([False, True, True]))["factor/style_share"]) == 0.0
+    assert float(style_shares(none, torch.tensor([False, True, True]))["factor/style_share"][0]) == 0.0
+    nothing = style_shares(torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    assert all(float(x) == 0 for pair in nothing.values() for x in pair)
 
 
-def test_what_has_no_share_is_not_counted():
-    none = style_shares(torch.tensor([2.0, 3.0]), torch.tensor([True, True]))  # no numbers: it says nothing
-    assert all(not len(value) for value in none.values())
-    assert all(not len(value) for value in style_shares(torch.zeros(0), torch.zeros(0, dtype=torch.bool)).values())
-    unmoved = style_shares(torch.ones(2), torch.tensor([True, False]))
-    assert math.isnan(float(unmoved["factor/style_share"])) and float(unmoved["factor/style_tokens"]) == 0.5
+def logged(trainer, parts) -> dict[str, float]:
+    """What an update logs of style; NaN where there is no share."""
+    trainer._sums.clear()
+    loss_and_gradient(trainer, parts)
+    sums = {name: trainer._sums[f"factor/style_{name}"].tolist() for name in ("share", "tokens")}
+    return {name: part / whole if whole else math.nan for name, (part, whole) in sums.items()}
 
 
 def test_an_update_logs_both_shares(tmp_path):
     trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), candidates=1)
     tracked = {}
-    trainer.track = lambda name, values: tracked.setdefault(name, values)
-    batch = generation_batch(trainer)
-    (part,) = split(batch, 1)
-    loss_and_gradient(trainer, [part])
+    before = trainer.track
+    trainer.track = lambda name, values: (tracked.setdefault(name, values), before(name, values))
+    (part,) = split(generation_batch(trainer), 1)
+    found = logged(trainer, [part])
     ids = torch.tensor([token for row, _, z in trainer.trained_rows(part) for token in z])
     style = ids > 9
-    assert float(tracked["factor/style_tokens"]) == pytest.approx(float(style.float().mean()))
+    assert found["tokens"] == pytest.approx(float(style.float().mean()))
     moved = (tracked["factor/taken"] - 1).abs()
-    assert float(tracked["factor/style_share"]) == pytest.approx(float(moved[style].sum() / moved.sum()), abs=1e-5)
-    assert 0 < float(tracked["factor/style_share"]) < 1
+    assert found["share"] == pytest.approx(float(moved[style].sum() / moved.sum()), abs=1e-5)
+    assert 0 < found["share"] < 1
+
+
+@pytest.mark.parametrize("method", ["intro", "rlsd", "opsd"])
+def test_shares_do_not_depend_on_how_an_update_is_split(tmp_path, method):
+    """Micro-batches have unequal numbers of trained tokens, or none."""
+    options = {"candidates": 1} if method == "intro" else {}
+    trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), **options)
+    batch = generation_batch(trainer)
+    whole, halves = (logged(trainer, split(batch, parts)) for parts in (1, 4))
+    assert halves == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_generation_without_a_number_is_not_counted(tmp_path):
+    trainer = make_trainer("intro", tmp_path, engine=ScriptedEngine(), candidates=1)
+    trainer.told._style.fill_(True)
+    found = logged(trainer, split(generation_batch(trainer), 1))
+    assert all(math.isnan(value) for value in found.values())

@@ -13,9 +13,12 @@ from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
 from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.latro import LatroStage
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.rlp import RlpStage
 from ixt_rl.methods.self_distillation import DistilledStage
+from ixt_rl.methods.self_reward import SelfRewardStage
 from ixt_rl.methods.sip import SipBlock
 from ixt_rl.methods.stage import Stage
 from ixt_rl.methods.star import StarStage
@@ -136,7 +139,7 @@ def _job(
         numbers=numbers_of(model),
         states=_STATES[stage.optim.name],
         copies=() if lora is not None else _copies(stage),
-        averages=int(getattr(stage, "ema", None) is not None),
+        averages=int(getattr(stage, "ema", None) is not None or isinstance(stage, RlpStage)),
         checkpointing=getattr(stage, "gradient_checkpointing", False),
         masked=masked and model.attention != "flash_attention_2",
         cpu=cpu,
@@ -152,6 +155,8 @@ def _copies(stage: Any) -> tuple[str, ...]:
         return ("sampler (frozen)",)
     if isinstance(stage, DistilledStage) and stage.own.teacher.source != "live":
         return (f"teacher ({stage.own.teacher.source})",)
+    if isinstance(stage, LatroStage) and stage.latro.kl:
+        return ("reference (frozen)",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)
     return ()
@@ -169,9 +174,12 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
     new = assumed.completion(sampling.max_new_tokens)
     longest = _longest_prompt(stage.data, sampling) + sampling.max_new_tokens
     rows = stage.micro_batch_size or rollouts
-    job = _job(stage, model, shape, rows, longest, sampling.max_new_tokens, True, cpu)
+    twice = 2 if isinstance(stage, LatroStage) else 1  # a rationale is a row, and once more with its answer
+    job = _job(stage, model, shape, twice * rows, longest, sampling.max_new_tokens, True, cpu)
     trained = rollouts if stage.kept_by is None else round(rollouts * assumed.kept)
-    tokens = {"train": trained * (prompt + new)}
+    tokens = {"train": twice * trained * (prompt + new)}
+    if isinstance(stage, SelfRewardStage):
+        tokens["score"] = _scored(stage, rollouts, prompt, new)
     told = _told(stage)
     if told is not None:
         tokens["posterior"] = tokens["train"] * (2 if told.tells_wrong else 1)
@@ -189,6 +197,15 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
         longest=longest,
         notes=("evaluations and rewards are not counted", *_whole_logits(stage)),
     )
+
+
+def _scored(stage: SelfRewardStage, rollouts: int, prompt: int, new: int) -> int:
+    """Tokens of the passes that reward, before an update; what follows a rationale is left out."""
+    rows = rollouts * (prompt + new)
+    if isinstance(stage, LatroStage) and stage.latro.kl:
+        rows *= 3  # the penalty has one of the policy, and one of the initial model
+    untold = prompt * rollouts // stage.group_size if isinstance(stage, RlpStage) else 0
+    return math.ceil((rows + untold) / stage.num_iterations)
 
 
 def _whole_logits(stage: OnlineStage) -> tuple[str, ...]:

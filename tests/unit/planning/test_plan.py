@@ -54,6 +54,23 @@ def test_intro_has_a_posterior_pass_on_what_is_kept():
     assert all_kept.seconds["sampling"] == live.seconds["sampling"]
 
 
+def test_what_a_model_that_rewards_itself_costs():
+    """LaTRO: each rationale trained twice, scored by three passes; RLP: by one, and one of the prompts for a group."""
+    grpo, *_ = planned("intro/math", "stages.train.type=grpo")
+    latro, *_ = planned("intro/math", "stages.train.type=latro")
+    assert latro.seconds["train"] == pytest.approx(2 * grpo.seconds["train"])
+    assert latro.seconds["score"] * 8 * 0.5 == pytest.approx(3 * grpo.seconds["train"] * 2 * 0.4)  # 6 N and 2 N again
+    assert bytes_of(latro)["reference (frozen)"] == bytes_of(latro)["weights"]
+    assert bytes_of(latro)["activations"] == pytest.approx(2 * bytes_of(grpo)["activations"])
+    free, *_ = planned("intro/math", "stages.train.type=latro", "stages.train.latro.kl=0.0")
+    assert "reference (frozen)" not in bytes_of(free)
+    assert free.seconds["score"] == pytest.approx(latro.seconds["score"] / 3)
+    rlp, *_ = planned("intro/math", "stages.train.type=rlp")
+    assert rlp.seconds["train"] == grpo.seconds["train"]
+    assert free.seconds["score"] < rlp.seconds["score"] < 2 * free.seconds["score"]
+    assert bytes_of(rlp)["moving average"] > 0
+
+
 def test_grpo_trains_all_rollouts_without_a_posterior():
     intro, grpo = planned("intro/math")[0], planned("intro/math", "stages.train.type=grpo")[0]
     assert "posterior" not in grpo.seconds

@@ -101,11 +101,10 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
         return self.own if self.block and isinstance(self.own, KeepBlock) else None
 
     @property
-    def copy_that_moves(self) -> str:
-        """The setting by which a second model follows the policy's weights as they change; "" where there is none."""
+    def averages(self) -> str:
+        """The setting by which a moving average of the policy's weights is kept; "" where there is none."""
         told = self.own if self.block and isinstance(self.own, ToldBlock) else None
-        moves = told is not None and told.posterior.source in ("ema", "lagged")
-        return f"{self.block}.posterior.source={told.posterior.source}" if told is not None and moves else ""
+        return f"{self.block}.posterior.source=ema" if told is not None and told.posterior.source == "ema" else ""
 
     @property
     def max_rounds(self) -> int:
@@ -227,17 +226,12 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
 
     @model_validator(mode="after")
     def _whole_weights(self) -> OnlineStage:
-        if self.lora is not None and self.copy_that_moves:
+        if self.lora is not None and self.averages:
+            others = f", or set {self.block}.posterior.source: frozen, lagged or live" if "=" in self.averages else ""
             raise ConfigError(
-                f"{self.copy_that_moves} with lora",
-                reason="adapters alone are trained: an average of them is not the adapter of an average, and a copy "
-                "that is brought up to date would be one of the whole model",
-                remedy="leave lora out"
-                + (
-                    f", or set {self.block}.posterior: {{source: frozen}} (the model without its adapters) or live"
-                    if "posterior" in self.copy_that_moves
-                    else ""
-                ),
+                f"{self.averages} with lora",
+                reason="an average of adapters is not the adapter of an average",
+                remedy=f"leave lora out{others}",
             )
         return self
 

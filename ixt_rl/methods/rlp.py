@@ -30,8 +30,8 @@ class RlpStage(SelfRewardStage):
     block: ClassVar[str] = "rlp"
 
     @property
-    def copy_that_moves(self) -> str:
-        return f"type: {self.type}, whose average is one of all weights,"
+    def averages(self) -> str:
+        return "type: rlp"
 
 
 def options(stage: RlpStage) -> dict[str, Any]:

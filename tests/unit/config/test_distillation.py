@@ -55,11 +55,10 @@ def test_type_alone_is_enough_and_says_that_rewards_decide_nothing(load):
         (["type=sdft", "sdft={mode: full_logits, topk: 5}"], "likeliest"),
         (["type=sdft", "sdft={teacher: {source: live, rate: 0.1}}"], "only an average moves"),
         (["type=sdpo", "lora={}"], "average of adapters"),
-        (["lora={}", "opsd={posterior: {source: lagged, every: 3}}"], "leave lora out, or set opsd.posterior"),
+        (["lora={}", "opsd={posterior: {source: ema, decay: 0.9}}"], "leave lora out, or set opsd.posterior"),
         (["type=intro", "lora={}", "intro={posterior: {source: ema, decay: 0.9}}"], "adapter of an average"),
         (["type=rlsd", "lora={}", "rlsd={posterior: {source: ema, decay: 0.9}}"], "adapter of an average"),
-        (["type=rlcsd", "lora={}"], "rlcsd.posterior.source=lagged with lora"),
-        (["type=rlp", "lora={}"], "average is one of all weights, with lora"),
+        (["type=rlp", "lora={}"], "type: rlp with lora"),
         (["type=sdpo", "sampling.top_p=0.9"], "ratio would be biased"),
         (["type=sdpo", "sdpo={right_from: 0}"], "above 0"),
     ],
@@ -69,17 +68,16 @@ def test_what_has_no_meaning_is_refused_before_anything_loads(load, changes, wor
         load(*changes)
 
 
-def test_a_posterior_that_stays_goes_with_adapters(load):
-    load("type=rlcsd", "lora={}", "rlcsd={posterior: {source: frozen}}")
-    load("type=rlsd", "lora={}")
-    load("type=rlsd", "lora={}", "rlcsd={posterior: {source: lagged, every: 3}}")  # a block that is not read
+def test_a_posterior_that_is_no_average_goes_with_adapters(load):
+    load("type=rlcsd", "lora={}")
+    load("type=rlsd", "lora={}", "intro={posterior: {source: ema, decay: 0.9}}")  # a block that is not read
 
 
 def test_a_method_of_ones_own_is_refused_what_the_one_it_is_like_is_refused(load, tmp_path):
     own = tmp_path / "own.py"
-    own.write_text("from ixt_rl.trainers import RLCSDTrainer\nclass Mine(RLCSDTrainer):\n    pass\n")
-    with pytest.raises(InvalidConfig, match=r"rlcsd\.posterior\.source=lagged with lora"):
-        load("type=python", "like=rlcsd", f"trainer={own}:Mine", "lora={}")
+    own.write_text("from ixt_rl.trainers import RLPTrainer\nclass Mine(RLPTrainer):\n    pass\n")
+    with pytest.raises(InvalidConfig, match="with lora"):
+        load("type=python", "like=rlp", f"trainer={own}:Mine", "lora={}")
 
 
 @pytest.mark.parametrize("method", ["sdpo", "sdft"])

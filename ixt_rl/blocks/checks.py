@@ -10,7 +10,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -143,16 +143,17 @@ def positions_of(config: Any) -> int | None:
     return found if type(found) is int and found > 0 else None
 
 
-def check_asked_model(name: str, info: ValidationInfo) -> str:
-    """Who is asked as a judge or rewriter: `world`, or a kind and what it is of, which exists."""
-    if name == "world":
+def check_asked_model(name: str, info: ValidationInfo, words: Sequence[str] = ("world",)) -> str:
+    """Who is asked as a judge or rewriter: one of `words`, or a kind and what it is of, which exists."""
+    if name in words:
         return name
     kind, colon, target = name.partition(":")
     if not colon or not target or kind not in ("python", "openai", "hf", "vllm"):
         raise ConfigError(
             repr(name),
-            reason="it is neither `world` nor a kind and a target",
-            remedy="write world, python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER",
+            reason=f"it is neither {' nor '.join(f'`{word}`' for word in words)} nor a kind and a target",
+            remedy=f"{did_you_mean(name, list(words))}write {', '.join(words)}, python:FILE.py:FUNCTION, "
+            "openai:MODEL, hf:FOLDER or vllm:FOLDER",
         )
     if kind == "python":
         return f"python:{check_python_name(target, info)}"
@@ -168,7 +169,7 @@ def check_asked_model(name: str, info: ValidationInfo) -> str:
 
 def check_choosing_model(name: str, info: ValidationInfo) -> str:
     """As `check_asked_model`; `random` reads nothing."""
-    return name if name == "random" else check_asked_model(name, info)
+    return check_asked_model(name, info, ("world", "random"))
 
 
 def check_asked(name: str, options: Mapping[str, Any], max_new_tokens: int, role: str, info: ValidationInfo) -> None:
@@ -230,15 +231,23 @@ def _question_files(kind: Literal["rubrics", "prompts"]) -> dict[str, Path]:
 
 
 @cache
+def _of_conditioning(file: str) -> dict[str, dict]:
+    """A file of `conditioning/`, read as a file: importing that package would import torch."""
+    return yaml.safe_load((Path(ixt_rl.__file__).parent / "conditioning" / file).read_text(encoding="utf-8"))
+
+
 def _templates() -> dict[str, dict]:
-    """`conditioning/templates.yaml`, read as a file: importing that package would import torch."""
-    file = Path(ixt_rl.__file__).parent / "conditioning" / "templates.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return _of_conditioning("templates.yaml")
 
 
 def template_names() -> tuple[str, ...]:
     """Names of the shipped templates."""
     return tuple(_templates())
+
+
+def feedback_template_names() -> tuple[str, ...]:
+    """Names of the shipped templates of feedback; those that worlds have of their own bear the same names."""
+    return tuple(_of_conditioning("feedback.yaml")["templates"])
 
 
 def is_chat_template(name: str) -> bool:

@@ -27,7 +27,7 @@ from ixt_rl.blocks.strict import (
 )
 from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.blocks.template import ShippedTemplateName, TemplateBlock, TemplateName
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, did_you_mean
 
 Level = Annotated[int, Field(ge=1, le=5)]
 
@@ -136,9 +136,19 @@ class FeedbackFormatBlock(Strict):
 
 
 def _check_feedback_template(name: str, info: ValidationInfo) -> str:
-    """What `python:` names is there; other names are known where the data are."""
+    """What `python:` names is there, and so is a template of any other name."""
     kind, colon, named = name.partition(":")
-    return f"python:{check_python_name(named, info, 'NAME')}" if colon and kind == "python" else name
+    if colon and kind == "python":
+        return f"python:{check_python_name(named, info, 'NAME')}"
+    known = [*checks.feedback_template_names(), TAG]
+    if name not in known:
+        raise ConfigError(
+            repr(name),
+            reason="no template of feedback has that name",
+            remedy=f"{did_you_mean(name, known)}known: {', '.join(known)}; or python:FILE.py:NAME, or write one here: "
+            "{levels: [five texts, worst first], ...}",
+        )
+    return name
 
 
 FeedbackTemplateName = Annotated[str, AfterValidator(_check_feedback_template)]

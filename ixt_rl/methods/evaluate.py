@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -22,8 +23,19 @@ class TruePosteriorBlock(Strict):
     problems: Rows = Field(50, description="the first of those measured")
     samples: BatchSize = Field(64, description="completions drawn of each problem, plain and as many told the answer")
     least_effective: PositiveFloat = Field(
-        16.0, description="effective sample size below which a problem is undecided; see docs/evaluation.md"
+        16.0, description="effective sample size below which a problem is undecided; see docs/told.md"
     )
+
+    @model_validator(mode="after")
+    def _decides(self) -> TruePosteriorBlock:
+        if 2 * self.samples < self.least_effective:
+            raise ConfigError(
+                f"samples={self.samples} with least_effective={self.least_effective:g}",
+                reason="an effective sample size is at most that of all samples, plain and told: no problem could be "
+                "decided",
+                remedy=f"set samples to {4 * ceil(self.least_effective)} or more, or lower least_effective",
+            )
+        return self
 
 
 class EvaluateStage(Stage):

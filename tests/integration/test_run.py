@@ -20,7 +20,7 @@ def test_every_stage_type_runs_and_the_folder_is_complete(tmp_path):
     run = config(
         tmp_path,
         [
-            *(base(), gap(posterior={"problems": 2, "samples": 4})),
+            *(base(), gap(posterior={"problems": 2, "samples": 8})),
             *(online("intro"), online("grpo", type="grpo"), online("raft", type="raft")),
         ],
         seeds=[1, 2],

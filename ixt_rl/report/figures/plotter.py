@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -31,6 +32,8 @@ from ixt_rl.report.run_folder import RunRecord, StageRecord, cost, number, uniqu
 # again.
 _PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999", "#6B4C1E", "#332288")
 _FIXED = {"GRPO": "#0072B2", "RAFT": "#D55E00"}
+TITLE_CHARACTERS = 36
+"""Of a line above a panel of the least width."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _PHASES = {
@@ -128,17 +131,18 @@ class Plotter:
                 for stage in stages:
                     for key, dash, _ in panel.lines:
                         self.line(ax, stage, "train", "rollouts", plain(key), dash=dash)
-                ax.set_title(panel.title)
+                ax.set_title(fill(panel.title, TITLE_CHARACTERS))
                 x_axis(ax, "rollouts")
+                if "share" in panel.title:
+                    share_axis(ax)
                 if panel.reference is not None:
                     ax.axhline(panel.reference, color=INK, linewidth=0.9, linestyle=":", zorder=1)
                 named = [_sample(dash, name) for _, dash, name in panel.lines if name]
                 if named:
                     low, high = ax.get_ylim()
-                    ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
+                    ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
+                    ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend, and no share above 1 beside it
                     ax.legend(handles=named, fontsize=8, loc="upper right", ncols=len(named))
-                if "share" in panel.title:
-                    share_axis(ax)
             legend(fig, [self.handle(stage.label, marker=False) for stage in stages])
             caption = f"{spec.report.caption} {self.smoothing(stages)}".strip()
             return self.save(fig, f"{spec.type}-{view}", f"{spec.report.title}, view {view}", caption)

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ixt_rl.blocks.checks import feedback_template_names
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.judge_options import OPTIONS, check_options
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
@@ -16,6 +17,7 @@ from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.judging.endpoint import Endpoint
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.run.stages.wishes import wished
+from ixt_rl.worlds import WORLDS
 
 MODEL = {"new": {"tokenizer": "bytes"}}
 OPTIM = {"lr": 1e-3}
@@ -146,6 +148,25 @@ IXT = {
 }  # fmt: skip
 PROBLEMS = {"path": "some/problems", "eval_rows": 4}
 OWN = {"levels": list("abcde"), "scores": True}
+
+
+@pytest.mark.parametrize("data", [IXT["data"], {"world": "chain"}], ids=["files", "world"])
+def test_a_template_of_feedback_that_nobody_has_is_refused(data, tmp_path):
+    stage = {**IXT, "data": data, "evaluation": None}
+    refused(
+        tmp_path, {**stage, "feedback": {"template": "tga"}}, "'tga'", "did you mean `tag`", "levels, tokens, critique"
+    )
+
+
+def test_templates_of_worlds_bear_known_names():
+    """A world's own template stands for the shipped one of that name, so that names are known before a world is."""
+    own = {name for world in WORLDS.values() for name in getattr(world, "feedback_templates", {})}
+    assert own and own <= set(feedback_template_names())
+
+
+@pytest.mark.parametrize(("key", "near"), [("judge", "random"), ("rewriter", "world")])
+def test_who_is_asked_by_a_name_that_nobody_has(key, near, tmp_path):
+    refused(tmp_path, {**SIP, key: {"model": near[:-2] + near[-1]}}, f"did you mean `{near}`?")
 
 
 @pytest.mark.parametrize("template", ["critique", OWN])

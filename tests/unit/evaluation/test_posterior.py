@@ -309,6 +309,13 @@ def test_a_truncated_distribution_is_refused():
         EvaluateStage.model_validate({**block, "sampling": {"max_new_tokens": 4, "top_p": 0.9}})
 
 
+def test_samples_that_could_decide_no_problem_are_refused():
+    block = {"name": "m", "type": "evaluate", "data": {"world": "addition"}, "sampling": {"max_new_tokens": 4}}
+    with pytest.raises(ValidationError, match=r"samples=7 with least_effective=16"):
+        EvaluateStage.model_validate({**block, "posterior": {"samples": 7}})
+    EvaluateStage.model_validate({**block, "posterior": {"samples": 7, "least_effective": 14}})
+
+
 def test_settings_of_before_are_written_as_before():
     block = {"name": "m", "type": "evaluate", "data": {"world": "addition"}, "sampling": {"max_new_tokens": 4}}
     settings = EvaluateStage.model_validate(block).model_dump(mode="json")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from textwrap import fill
 
+import matplotlib
 import pytest
 
+from ixt_rl.methods.registry import find, types
+from ixt_rl.pages.drawing import RC, grid
 from ixt_rl.pages.numbers import engineering
-from ixt_rl.report.figures.plotter import Plotter, looks
+from ixt_rl.report.figures.plotter import TITLE_CHARACTERS, Plotter, looks
 from ixt_rl.report.figures.series import mean_series, rolling_mean, window
 from ixt_rl.report.results import results
 from ixt_rl.report.run_folder import make_stages, number, read_run
@@ -29,6 +34,21 @@ def test_methods_keep_their_colours():
     few, many = looks(["GRPO", "RAFT"]), looks(["InTRO n=1", "InTRO n=5", "RAFT", "GRPO"])
     assert few["GRPO"].colour == many["GRPO"].colour and few["RAFT"].colour == many["RAFT"].colour
     assert len({look.colour for look in many.values()}) == len({look.marker for look in many.values()}) == 4
+
+
+PANELS = [panel for name in types() if (spec := find(name, lambda key: None)) for panel in spec.report.panels]
+
+
+@pytest.mark.parametrize("title", sorted({panel.title for panel in PANELS}))
+def test_titles_of_panels_fit_above_them(title):
+    with matplotlib.rc_context(RC):
+        fig, [axes] = grid(1, 5)
+        for ax in axes:
+            ax.set_title(fill(title, TITLE_CHARACTERS))
+        fig.canvas.draw()
+        boxes = [ax.title.get_window_extent() for ax in axes]
+    assert boxes[0].x0 >= 0 and boxes[-1].x1 <= fig.bbox.x1
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize("value", [None, "x", True, float("nan"), float("inf"), [1]])
@@ -95,3 +115,27 @@ def test_training_health_shows_rewards_and_groups_where_they_are_logged(make_run
     before, after = drawn
     assert after.keys() - before.keys() == {"mean reward", "share of groups of equal rewards"}
     assert set(after["mean reward"]) == {0.25} and set(after["share of groups of equal rewards"]) == {0.5}
+
+
+@pytest.mark.parametrize("shares", [(0.17, 0.19), (0.9, 1.0), (0.0, 0.0)])
+def test_no_line_runs_through_the_legend_of_a_panel(make_run, tmp_path, monkeypatch, shares):
+    folder = make_run(seeds=(1,))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    style = dict(zip(("factor/style_share", "factor/style_tokens"), shares, strict=True))
+    rows = [row | (style if row["phase"] == "train" else {}) for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = []
+
+    def measure(self, fig, *words):
+        fig.canvas.draw()
+        for axes in fig.axes:
+            lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+            highest = max(axes.transData.transform(line.get_xydata())[:, 1].max() for line in lines)
+            if axes.get_legend() is not None:
+                seen.append(axes.get_title())
+                assert highest < axes.get_legend().get_window_extent().y0, axes.get_title()
+            assert "share" not in axes.get_title() or max(axes.get_yticks()) <= 1.02
+
+    monkeypatch.setattr(Plotter, "save", measure)
+    Plotter(read_run(folder), tmp_path / "plots").method(find("intro", lambda key: None), "parity")
+    assert "share on tokens without digits" in seen

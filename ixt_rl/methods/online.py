@@ -243,7 +243,7 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
                 reason="truncated sampling renormalises over the tokens it keeps, the loss does not: "
                 "every ratio would be biased",
                 remedy="train with top_p: 1.0, top_k: 0 and min_p: 0.0 (evaluation.top_p may be lower), "
-                "or use type: raft without importance_ratio",
+                "or use a type whose loss forms no ratio: gpg, opsd, or raft without importance_ratio",
             )
         return self
 

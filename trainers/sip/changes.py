@@ -14,7 +14,8 @@ CHANGES = ("corpus/changed", "corpus/length", "corpus/vocabulary", "corpus/new_t
 
 
 def changes(items: Sequence[PrefixSuffix], examples: Sequence[Example | None]) -> dict[str, list[float]]:
-    """One value by metric of an update, over its prompts that train one text (of a pair, the chosen); else none.
+    """One value by metric of an update, over its prompts that train one text (of a pair, the chosen); none
+    where these texts, or the suffixes that stood there, have no tokens.
 
         corpus/changed      share of prompts whose text is not the document's own suffix
         corpus/length       tokens of the texts, over those of the suffixes
@@ -31,15 +32,15 @@ def changes(items: Sequence[PrefixSuffix], examples: Sequence[Example | None]) -
         for item, example in zip(items, examples, strict=True)
         if example is not None and not example.advantages
     ]
-    if not pairs:
-        return {name: [] for name in CHANGES}
     texts, suffixes = [ids for _, ids in pairs], [tuple(item.suffix_ids) for item, _ in pairs]
     known = [{*item.prefix_ids, *item.suffix_ids} for item, _ in pairs]
-    length = sum(map(len, texts))
+    length, before = sum(map(len, texts)), sum(map(len, suffixes))
+    if not length or not before:
+        return {name: [] for name in CHANGES}
     new = sum(token not in seen for ids, seen in zip(texts, known, strict=True) for token in ids)
     return {
         "corpus/changed": [sum(a != b for a, b in zip(texts, suffixes, strict=True)) / len(pairs)],
-        "corpus/length": [length / sum(map(len, suffixes))],
+        "corpus/length": [length / before],
         "corpus/vocabulary": [len({*sum(texts, ())}) / len({*sum(suffixes, ())})],
         "corpus/new_tokens": [new / length],
     }

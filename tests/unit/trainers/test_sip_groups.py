@@ -205,5 +205,7 @@ def test_changes_of_the_corpus_by_hand():
         "corpus/vocabulary": [5 / 4],  # 1 3 7 8 9 over 1 2 3 9
         "corpus/new_tokens": [2 / 7],  # 8 twice; 7 stands in the prefix
     }
-    assert set(changes(items, [None] * 4)) == set(CHANGES)
-    assert not any(changes(items, [None] * 4).values())
+    empty = merge([Proposed(Candidate("rewrite", (), ""))])[0]
+    for nothing in ([None] * 4, [Example((), (empty,)), None, None, None]):
+        assert set(changes(items, nothing)) == set(CHANGES)
+        assert not any(changes(items, nothing).values())

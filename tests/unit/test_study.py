@@ -92,6 +92,17 @@ def test_a_cell_is_done_by_the_run_file_of_now_and_no_other(tmp_path):
     assert not Store(tmp_path, steps=50).is_done(cell)
 
 
+def test_a_cell_of_another_checkout_is_done(tmp_path):
+    store, cell = Store(tmp_path), plan.Cell("shortcut", "intro-steps", 1e-4, 1, 1)
+    finished(store, cell, [evaluation(100, 0.7)])
+    file = store.file_of(cell)
+    assert str(plan.HERE) in file.read_text()  # its trainer is one of the study's
+    file.write_text(file.read_text().replace(str(plan.HERE), "/elsewhere/benchmarks/study"))
+    assert store.is_done(cell)
+    file.write_text(file.read_text().replace("intro_arms.py", "other_arms.py"))
+    assert not store.is_done(cell)
+
+
 # ----------------------------------------------------------------------------------------------- rates
 
 

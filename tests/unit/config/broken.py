@@ -210,7 +210,7 @@ BROKEN = [
         "{max_new_tokens: 8, top_p: 0.9}",
         "stages.rl",
         "top_p=0.9",
-        ("biased", "type: raft"),
+        ("biased", "forms no ratio"),
     ),
     Broken(
         "truncated top-k",

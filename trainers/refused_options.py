@@ -162,3 +162,19 @@ def refuse_reuse(args: Any) -> None:
             reason=ON_POLICY["num_iterations"],
             remedy=("set importance_ratio=True, or " if weighed is False else "") + "use each rollout for one update",
         )
+
+
+def check_ranges(args: Any, reason: str, *ranges: tuple[str, bool, str]) -> None:
+    """Refuses numbers outside of what they may be.
+
+    Args:
+        args: has them.
+        reason: why they may not.
+        ranges: of each its name, whether it fits, and what is allowed, in words.
+
+    Raises:
+        ConfigError: one does not fit.
+    """
+    for name, fits, allowed in ranges:
+        if not fits:
+            raise ConfigError(f"{name}={getattr(args, name)}", reason=reason, remedy=f"choose a number {allowed}")

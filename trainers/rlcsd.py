@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch
-from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.hooks import Signals
 from ixt_rl.trainers.policy_gradient import PolicyGradientConfig
+from ixt_rl.trainers.refused_options import check_ranges
 from ixt_rl.trainers.rlsd import ToldCredit
 from ixt_rl.trainers.surrogate import TokenFactor
 from ixt_rl.trainers.told import TOLD, WRONG, ToldOptions
@@ -57,18 +57,14 @@ class RLCSDConfig(ToldOptions, PolicyGradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_told()
-        for name, fits, allowed in (
+        check_ranges(
+            self,
+            "no advantage would be moved by a contrast, or against it",
             ("tau", self.tau > 0, "above 0"),
             ("strength", self.strength > self.threshold, "above the threshold"),
             ("threshold", self.threshold >= 0, "of 0 or more"),
             ("eta", self.eta >= 0, "of 0 or more"),
-        ):
-            if not fits:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)}",
-                    reason="no advantage would be moved by a contrast, or against it",
-                    remedy=f"choose a number {allowed}",
-                )
+        )
 
 
 class RLCSDTrainer(ToldCredit):

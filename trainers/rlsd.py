@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch
-from ixt_rl.errors import ConfigError
 from ixt_rl.trainers.hooks import Signals
 from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
+from ixt_rl.trainers.refused_options import check_ranges
 from ixt_rl.trainers.surrogate import TokenFactor
 from ixt_rl.trainers.told import TOLD, WRONG, ToldOptions, ToldPass
 from ixt_rl.trainers.trained_rows import Row
@@ -49,16 +49,12 @@ class RLSDConfig(ToldOptions, PolicyGradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_told()
-        for name, fits, allowed in (
+        check_ranges(
+            self,
+            "the factor is to set the size of an advantage, and never its sign",
             ("factor_epsilon", 0 < self.factor_epsilon < 1, "between 0 and 1, both excluded"),
             ("mix", 0 <= self.mix <= 1, "from 0 to 1"),
-        ):
-            if not fits:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)}",
-                    reason="the factor is to set the size of an advantage, and never its sign",
-                    remedy=f"choose a number {allowed}",
-                )
+        )
 
 
 class ToldCredit(PolicyGradientTrainer):

@@ -164,6 +164,27 @@ def tiny(seed: int = 0):
     return new_model(spec, WORLD.tokenizer())
 
 
+def trls(trainer_class, config_class, ours, model, **options):
+    """TRL's own trainer of the same sizes, data and tokenizer as `ours`, in training mode."""
+    names = ("output_dir", "max_steps", "per_device_train_batch_size", "num_generations", "max_completion_length")
+    theirs = trainer_class(
+        model,
+        [lambda **_: [0.0]],
+        config_class(
+            **{name: getattr(ours.args, name) for name in names},
+            **options,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+        ),
+        train_dataset=ours.train_dataset,
+        processing_class=WORLD.tokenizer(),
+    )
+    theirs.model.train()
+    return theirs
+
+
 def generation_batch(trainer, count: int = 2) -> dict[str, Any]:
     """TRL's dict of one generation of `count` prompts, with this library's signals in it."""
     trainer.model.train()

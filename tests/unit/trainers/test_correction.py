@@ -9,7 +9,14 @@ import torch
 import trl
 
 from ixt_rl.kernels.correction import Correction
-from tests.unit.trainers.helpers import WORLD, ScriptedEngine, generation_batch, loss_and_gradient, make_trainer, tiny
+from tests.unit.trainers.helpers import (
+    ScriptedEngine,
+    generation_batch,
+    loss_and_gradient,
+    make_trainer,
+    tiny,
+    trls,
+)
 
 CORRECTIONS = [
     Correction(level, mode, cap) for level, cap in (("token", 1.1), ("sequence", 0.9)) for mode in ("truncate", "mask")
@@ -49,22 +56,7 @@ def test_grpo_equals_trl_with_its_vllm_correction(tmp_path, correction, loss_typ
     assert 0 < over.sum() < over.numel()
     ratio = ratio.clamp(max=correction.cap) if correction.mode == "truncate" else ratio.masked_fill(over, 0.0)
     theirs_batch |= {"importance_sampling_ratio": ratio, "old_per_token_logps": batch["old_per_token_logps"]}
-    names = ("output_dir", "max_steps", "per_device_train_batch_size", "num_generations", "max_completion_length")
-    theirs = trl.GRPOTrainer(
-        copy.deepcopy(model),
-        [lambda **_: [0.0]],
-        trl.GRPOConfig(
-            **{name: getattr(ours.args, name) for name in names},
-            loss_type=loss_type,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-        ),
-        train_dataset=ours.train_dataset,
-        processing_class=WORLD.tokenizer(),
-    )
-    theirs.model.train()
+    theirs = trls(trl.GRPOTrainer, trl.GRPOConfig, ours, copy.deepcopy(model), loss_type=loss_type)
     theirs.use_vllm = theirs.vllm_importance_sampling_correction = True
     theirs._metrics["train"].clear()
     mine, expected = (loss_and_gradient(t, [b]) for t, b in ((ours, batch), (theirs, theirs_batch)))

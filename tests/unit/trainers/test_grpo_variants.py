@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.methods.grpo import SPEC, GrpoBlock
-from tests.unit.trainers.helpers import WORLD, ScriptedEngine, generation_batch, loss_and_gradient, make_trainer, tiny
+from tests.unit.trainers.helpers import (
+    ScriptedEngine,
+    generation_batch,
+    loss_and_gradient,
+    make_trainer,
+    tiny,
+    trls,
+)
 from tests.unit.trainers.test_policy_gradient import close, older, with_own_logps
 
 LONGEST = 34
@@ -78,22 +85,7 @@ SETTINGS: list[dict[str, Any]] = [
 def test_a_setting_is_trls(keys, tmp_path):
     model, given = tiny(), options(**keys)
     ours = make_trainer("grpo", tmp_path, copy.deepcopy(model), engine=ScriptedEngine(), **given)
-    names = ("output_dir", "max_steps", "per_device_train_batch_size", "num_generations", "max_completion_length")
-    theirs = trl.GRPOTrainer(
-        copy.deepcopy(model),
-        [lambda **_: [0.0]],
-        trl.GRPOConfig(
-            **{name: getattr(ours.args, name) for name in names},
-            **given,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-        ),
-        train_dataset=ours.train_dataset,
-        processing_class=WORLD.tokenizer(),
-    )
-    theirs.model.train()
+    theirs = trls(trl.GRPOTrainer, trl.GRPOConfig, ours, copy.deepcopy(model), **given)
     batch = batch_of(ours)
     close(loss_and_gradient(ours, [batch]), loss_and_gradient(theirs, [batch]))
 

@@ -15,7 +15,14 @@ from ixt_rl.kernels.correction import Correction
 from ixt_rl.trainers import PolicyGradientConfig, PolicyGradientTrainer
 from ixt_rl.trainers.baselines import group_relative, leave_one_out, less_the_mean
 from tests.unit.trainers import helpers
-from tests.unit.trainers.helpers import WORLD, ScriptedEngine, generation_batch, loss_and_gradient, make_trainer, tiny
+from tests.unit.trainers.helpers import (
+    ScriptedEngine,
+    generation_batch,
+    loss_and_gradient,
+    make_trainer,
+    tiny,
+    trls,
+)
 
 NAN = math.nan
 
@@ -110,23 +117,7 @@ def test_rloo_is_trls(tmp_path, spread, epsilon_high):
     """Rollouts of this policy, and of an older one, some of whose ratios are clipped."""
     model, options = tiny(), {"epsilon": 0.1, "epsilon_high": epsilon_high}
     ours = make_trainer("rloo", tmp_path, copy.deepcopy(model), engine=ScriptedEngine(), **options)
-    names = ("output_dir", "max_steps", "per_device_train_batch_size", "num_generations", "max_completion_length")
-    theirs = trl.RLOOTrainer(
-        copy.deepcopy(model),
-        [lambda **_: [0.0]],
-        trl.RLOOConfig(
-            **{name: getattr(ours.args, name) for name in names},
-            **options,
-            beta=0.0,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-        ),
-        train_dataset=ours.train_dataset,
-        processing_class=WORLD.tokenizer(),
-    )
-    theirs.model.train()
+    theirs = trls(trl.RLOOTrainer, trl.RLOOConfig, ours, copy.deepcopy(model), **options, beta=0.0)
     batch = with_own_logps(ours, generation_batch(ours))
     if spread:
         batch = older(batch, spread)

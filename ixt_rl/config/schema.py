@@ -14,6 +14,7 @@ from ixt_rl.blocks.data import FileDataBlock, ProblemMixtureBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.blocks.save import SaveBlock
 from ixt_rl.blocks.strict import (
@@ -65,6 +66,7 @@ class RunConfig(Strict):
         description="CPU threads of torch; default: torch's own choice, within the CPU quota, less the cores on which "
         "engines sample ahead",
     )
+    launch: LaunchBlock = LaunchBlock()
     engine: EngineBlock = EngineBlock()
     model: ModelBlock
     self_checks: SelfChecksBlock = SelfChecksBlock()

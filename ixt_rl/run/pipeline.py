@@ -53,6 +53,12 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         BackendFailed: the hub did not take the model (`save.push_to_hub`), which is kept.
     """
     refuse_launcher()
+    if config.launch.ranks > 1:
+        raise ConfigError(
+            f"launch.ranks={config.launch.ranks}",
+            reason="a run is one process for now, and its folder has one writer",
+            remedy="leave launch.ranks at 1, or launch your own script with the trainers of ixt_rl.trainers",
+        )
     folder = RunFolder(Path(config.output_dir), config.name)
     try:
         with folder.held():
@@ -200,7 +206,9 @@ def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: R
     from ixt_rl.run.stages.context import StageRun
 
     spec = spec_of(stage)
-    at = StageRun(seed, origin, config.model, config.engine, config.self_checks, engines, folder, console)
+    at = StageRun(
+        seed, origin, config.model, config.engine, config.launch, config.self_checks, engines, folder, console
+    )
     held: AbstractContextManager[None] = nullcontext()
     if spec.shared:  # other runs may be making the same base
         held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))

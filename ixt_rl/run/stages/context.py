@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import StageFolder
@@ -21,6 +22,7 @@ class StageRun:
         origin: folder or hub id of the model that it starts from.
         model: the run's `model` block: dtype, attention.
         engine: the run's `engine` block: what samples.
+        launch: the run's `launch` block; `ranks` is how many processes there are.
         self_checks: what is compared before the first update.
         engines: engines outside the trainer's model, shared by the run's stages.
         folder: where files go.
@@ -31,6 +33,7 @@ class StageRun:
     origin: str
     model: ModelBlock
     engine: EngineBlock
+    launch: LaunchBlock
     self_checks: SelfChecksBlock
     engines: Engines
     folder: StageFolder

@@ -1,0 +1,205 @@
+"""examples/cluster on one machine: the batch script, with stand-ins for Slurm's commands and for what it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration import cluster_commands
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "examples" / "cluster"
+
+pytestmark = pytest.mark.skipif(not shutil.which("ip"), reason="no iproute2")
+
+
+class Job:
+    """A job that Slurm would start: its batch shell runs a copy of the script, with what sbatch tells it."""
+
+    def __init__(self, folder: Path, nodes: int, words: tuple[str, ...] = (), **variables: str):
+        self.calls_file = folder / "calls"
+        bin_folder = folder / "venv" / "bin"
+        bin_folder.mkdir(parents=True)
+        for name in ("srun", "scontrol", "torchrun", "ray", "python"):
+            command = bin_folder / name
+            command.write_text(f'#!/bin/sh\nexec {sys.executable} {cluster_commands.__file__} {name} "$@"\n')
+            command.chmod(0o755)
+        (bin_folder / "activate").write_text(f"PATH={bin_folder}:$PATH\n")
+        copy = folder / "slurm_script"
+        copy.write_text((FOLDER / "slurm.sh").read_text())
+        told = {
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NODELIST": ",".join(f"gpu{index}" for index in range(nodes)),
+            "SLURM_SUBMIT_DIR": str(ROOT),
+            "SLURM_PROCID": "0",  # Slurm says so in the batch shell, whatever the tasks will be told
+            "SLURM_NODEID": "0",
+            "SLURM_GPUS_ON_NODE": "8",
+            "VENV": str(folder / "venv"),
+            "CALLS": str(self.calls_file),
+            "IFNAME": "lo",
+            "PORT": str(free_ports()),
+            "READY_SECONDS": "20",
+        }
+        self.process = subprocess.Popen(
+            ["bash", str(copy), *(words or ("intro/math",))], env=os.environ | told | variables, cwd="/",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def end(self, seconds: float = 60) -> tuple[int, str]:
+        """Exit status and what was said; nothing of the job is left."""
+        try:
+            said = self.process.communicate(timeout=seconds)[0]
+        finally:
+            self.kill()
+        return self.process.returncode, said
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def calls(self, who: str) -> list[dict[str, Any]]:
+        rows = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        found = [row for row in map(json.loads, rows) if row["who"] == who]
+        return sorted(found, key=lambda row: row["env"].get("NODE_RANK", ""))
+
+    def wait_for(self, who: str, count: int) -> None:
+        end = time.monotonic() + 30
+        while len(self.calls(who)) < count:
+            assert time.monotonic() < end, f"{who} was not called {count} times"
+            time.sleep(0.05)
+
+
+def free_ports() -> int:
+    """The first of two neighbours, below those that systems hand out by themselves."""
+    for port in range(21000 + os.getpid() % 5000, 32000, 2):
+        try:
+            for each in (port, port + 1):
+                socket.create_server(("127.0.0.1", each)).close()
+            return port
+        except OSError:
+            continue
+    raise RuntimeError("no two free ports")
+
+
+@pytest.fixture
+def job(tmp_path):
+    jobs: list[Job] = []
+
+    def start(nodes: int, *words: str, **variables: str) -> Job:
+        jobs.append(Job(tmp_path, nodes, words, **variables))
+        return jobs[-1]
+
+    yield start
+    for each in jobs:
+        each.kill()
+
+
+def asked(call: dict[str, Any]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in call["words"] if word.startswith("--") and "=" in word)
+
+
+def test_every_node_has_its_own_rank_and_all_have_one_meeting_place(job):
+    run = job(3, "intro/math", "seeds=[1, 2]")
+    status, said = run.end()
+    assert status == 0, said
+    calls = run.calls("torchrun")
+    assert [asked(call)["--node-rank"] for call in calls] == ["0", "1", "2"]
+    assert [call["env"]["SLURMD_NODENAME"] for call in calls] == ["gpu0", "gpu1", "gpu2"]
+    for call in calls:
+        here = asked(call)
+        assert here["--nnodes"] == "3" and here["--nproc-per-node"] == "8"
+        assert here["--master-addr"] == "127.0.0.1" and here["--master-port"] == asked(calls[0])["--master-port"]
+        assert call["words"][-5:] == ["-m", "ixt_rl", "run", "intro/math", "seeds=[1, 2]"]
+        assert call["env"]["NCCL_SOCKET_IFNAME"] == "=lo" and call["env"]["GLOO_SOCKET_IFNAME"] == "lo"
+        assert "RAY_ADDRESS" not in call["env"]
+    assert run.calls("ray") == []
+
+
+def test_the_last_nodes_have_engines_and_end_after_training(job):
+    run = job(3, TRAIN_NODES="1")
+    status, said = run.end()
+    assert status == 0, said
+    (trained,), rays = run.calls("torchrun"), run.calls("ray")
+    assert asked(trained)["--nnodes"] == "1"
+    head, *others = rays
+    assert {"--head", "--num-gpus=0", "--num-cpus=0"} <= set(head["words"])
+    address = trained["env"]["RAY_ADDRESS"]
+    assert address == f"127.0.0.1:{asked(head)['--port']}"
+    assert [asked(each)["--address"] for each in others] == [address, address]
+    (waited,) = run.calls("wait_for_ray")
+    assert waited["words"][:2] == [address, "2"]
+    tokens = {each["env"][cluster_commands.SECRET] for each in (trained, *rays)}
+    assert len(tokens) == 1 and re.fullmatch(r"[0-9a-f]{64}", next(iter(tokens)))
+    assert all(each["env"]["RAY_AUTH_MODE"] == "token" for each in rays)
+    assert not any(next(iter(tokens)) in word for each in rays for word in each["words"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"TRAINING": "3"}, "the launcher ended with 3"),
+        ({"TRAINING": "wait", "ENGINE": "9"}, "Ray has ended on this node"),
+        ({"ENGINES_COME": "1"}, "the engines' nodes are not there"),
+    ],
+    ids=["training fails", "an engine's node fails", "an engine's node does not come"],
+)
+def test_the_job_ends_when_a_part_does(job, variables, said):
+    run = job(2, TRAIN_NODES="1", **variables)
+    status, text = run.end()
+    assert status != 0 and said in text, text
+    assert run.calls("scontrol") == []  # what fails by itself would fail again
+
+
+def test_a_node_that_waits_in_vain_says_for_whom(job):
+    run = job(2, TRAIN_NODES="2", TRAINING="wait", TRAINING_SECONDS="30", READY_SECONDS="0")
+    status, text = run.end()
+    assert status != 0
+    assert re.search(r"node 1 \(.*\): waited 0 s for the launcher of node 0, at 127.0.0.1:\d+, in vain", text), text
+
+
+def test_time_that_is_nearly_up_ends_the_run_and_queues_it_again(job):
+    run = job(2, TRAINING="wait", TRAINING_SECONDS="0")
+    run.wait_for("torchrun", 1)
+    time.sleep(0.5)
+    os.kill(run.process.pid, signal.SIGUSR1)
+    status, text = run.end()
+    assert status == 143, text
+    assert [call["words"] for call in run.calls("scontrol")] == [["requeue", "4711"]]
+
+
+def test_a_job_that_is_cancelled_is_not_queued_again(job):
+    run = job(1, TRAINING="wait", TRAINING_SECONDS="0")
+    run.wait_for("torchrun", 1)
+    time.sleep(0.5)
+    os.kill(run.process.pid, signal.SIGTERM)
+    status, text = run.end()
+    assert status == 143, text
+    assert run.calls("scontrol") == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"HEAD": "127.0.0.1", "IFNAME": ""}, "HEAD=127.0.0.1 is every node itself"),
+        ({"HEAD": "no-address"}, "no route to HEAD=no-address"),
+        ({"IFNAME": "none0"}, "the first node's address is not to be found"),
+        ({"TRAIN_NODES": "3"}, "TRAIN_NODES=3 of NODES=2"),
+    ],
+    ids=["loopback", "no address", "no interface", "nodes"],
+)
+def test_what_would_hang_is_refused(job, variables, said):
+    run = job(2, **variables)
+    status, text = run.end()
+    assert status != 0 and said in text, text
+    assert run.calls("torchrun") == []

@@ -14,8 +14,9 @@
 # A run on Slurm's nodes. Submit from the folder of the checkout; words after the file's name are those of `ixt-rl run`,
 # and sbatch's own options come before it:
 #
-#     sbatch --nodes=4 examples/cluster/slurm.sh intro/math checkpoint_every=20
-#     TRAIN_NODES=2 sbatch --nodes=4 examples/cluster/slurm.sh intro/math engine.type=ray-vllm engine.pool.engines=16
+#     sbatch --nodes=4 examples/cluster/slurm.sh intro/math stages.train.checkpoint_every=20
+#     TRAIN_NODES=2 sbatch --nodes=4 examples/cluster/slurm.sh intro/math engine.type=ray-vllm \
+#         engine.pool.engines=16 engine.pool.address=auto
 #
 # Of several nodes the first TRAIN_NODES train (default: all); the others are left to engines. The variables that
 # node.sh reads (RANKS, IFNAME, PORT, READY_SECONDS) pass through. VENV is the environment to activate.

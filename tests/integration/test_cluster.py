@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -15,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 
+from ixt_rl.backends import BACKENDS
+from ixt_rl.config.load import load_run
+from ixt_rl.config.schema import RunConfig
 from tests.integration import cluster_commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,3 +210,48 @@ def test_what_would_hang_is_refused(job, variables, said):
     status, text = run.end()
     assert status != 0 and said in text, text
     assert run.calls("torchrun") == []
+
+
+def loaded(words: str) -> RunConfig:
+    """The run that `ixt-rl run` makes of a command's words."""
+    file, *overrides = shlex.split(words)
+    return load_run(file, overrides)
+
+
+def test_the_scripts_parse():
+    for script in FOLDER.glob("*.sh"):
+        subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_kuberay_has_as_many_gpus_as_the_run_asks_for():
+    job = yaml.safe_load((FOLDER / "kuberay.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    run = loaded(job["spec"]["entrypoint"].removeprefix("ixt-rl run "))
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    (workers,) = cluster["workerGroupSpecs"]
+    (worker,) = workers["template"]["spec"]["containers"]
+    gpus = [int(each["resources"]["limits"]["nvidia.com/gpu"]) for each in (head, worker)]
+    assert run.launch.ranks == gpus[0]
+    assert run.engine.pool.engines == workers["replicas"] * gpus[1] and run.engine.pool.address == "auto"
+    assert head["image"] == worker["image"]
+    assert cluster["rayVersion"] in SpecifierSet(BACKENDS["ray"].versions)
+
+
+def test_skypilot_has_as_many_nodes_as_the_run_asks_for():
+    task = yaml.safe_load((FOLDER / "skypilot.yaml").read_text())
+    run = loaded(re.search(r"node\.sh (.*)", task["run"].replace("\\\n", " "))[1])
+    train, gpus = int(task["envs"]["TRAIN_NODES"]), int(task["resources"]["accelerators"].split(":")[1])
+    assert run.engine.pool.engines == (task["num_nodes"] - train) * gpus
+    assert f"{run.output_dir}" in task["volumes"]
+
+
+def test_the_image_has_all_that_the_package_consists_of():
+    copied = re.findall(r"^COPY (.+) \S+$", (FOLDER / "Containerfile").read_text(), re.MULTILINE)
+    sources = {name for line in copied for name in line.split()}
+    assert all((ROOT / name).exists() for name in sources)
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    folders = {line.split(" = ")[1] for line in settings["options"]["package_dir"].strip().splitlines()}
+    assert folders | {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= sources
+    extras = re.search(r'"\.\[(.+?)\]"', (FOLDER / "Containerfile").read_text())[1].split(",")
+    assert set(extras) <= set(settings["options.extras_require"])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -184,9 +185,17 @@ def _gloo(meeting: Meeting, store: dist.Store, rank: int, world_size: int) -> An
     make: Any = dist.ProcessGroupGloo
     options = make._Options()
     options._timeout = timedelta(seconds=meeting.timeout)
-    on_loopback = meeting.host == LOOPBACK  # else at the address that this machine's name stands for
-    options._devices = [make.create_device(hostname=LOOPBACK) if on_loopback else make.create_default_device()]
+    options._devices = [_gloo_device(make, meeting.host)]
     return make(store, rank, world_size, options)
+
+
+def _gloo_device(make: Any, host: str) -> Any:
+    """Loopback where all ranks are; else the interface that `$GLOO_SOCKET_IFNAME` names, as for torch's own groups, or
+    the address that this machine's name stands for."""
+    if host == LOOPBACK:
+        return make.create_device(hostname=LOOPBACK)
+    interface = os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
+    return make.create_device(interface=interface) if interface else make.create_default_device()
 
 
 def _store(meeting: Meeting) -> dist.Store:

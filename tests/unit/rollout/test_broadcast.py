@@ -227,3 +227,11 @@ ARGUMENTS = [
     "storage_handle", "storage_size_bytes", "storage_offset_bytes", "requires_grad", "ref_counter_handle",
     "ref_counter_offset", "event_handle", "event_sync_required",
 ]  # fmt: skip
+
+
+def test_gloo_takes_the_interface_that_it_is_told(monkeypatch):
+    """As it does in torch's own groups; on one machine it stays on loopback."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "none0")
+    with pytest.raises(RuntimeError, match="none0"):
+        Sender("127.0.0.2", HERE, 1, LIMIT).join("cpu")
+    assert broadcast._gloo_device(torch.distributed.ProcessGroupGloo, "127.0.0.1") is not None

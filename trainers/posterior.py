@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.head import Head
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.ema import WeightAverage, trained
-from ixt_rl.trainers.head import model_head
+from ixt_rl.trainers.head import model_head, plain_model
 from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
 from ixt_rl.trainers.shared_prompts import as_the_policy
 from ixt_rl.trainers.weight_files import load_weights, save_weights
@@ -50,14 +51,17 @@ class Posterior:
             trainer.add_callback(_RefreshesPosterior(self, trainer.args.posterior_every))
 
     def hidden(self, policy: Any, inputs: dict[str, Any]) -> tuple[Tensor, Head | None]:
-        """Hidden states (N, D) without gradient and without dropout, and the posterior's own head if it has one.
+        """Hidden states (N, D) without gradient and without dropout, and the posterior's own head if it has one: of
+        its copy, or as it was before `modules_to_save` trained it.
 
         Args:
             policy: the wrapped model of the forward pass that trains.
             inputs: of a forward pass with a head function, but for that.
         """
         found = self.run(policy, inputs, lambda hidden, head: hidden)
-        return found, None if self.model is None else model_head(self._unwrapped(self.model), self.trainer.temperature)
+        if self.model is not None:
+            return found, model_head(self._unwrapped(self.model), self.trainer.temperature)
+        return found, self._earlier_head()
 
     def run(self, policy: Any, inputs: dict[str, Any], head_fn: Callable[[Tensor, Head], Tensor]) -> Tensor:
         """`head_fn` of the pass's hidden states (N, D) and head; arguments as in `hidden`."""
@@ -67,6 +71,20 @@ class Posterior:
             as_the_policy(self._unwrapped(model), self.trainer),
         ):  # fmt: skip
             return model(**inputs, head_fn=head_fn)
+
+    def _earlier_head(self) -> Head | None:
+        """The head as it is inside `adapters_off`; None where that is the policy's."""
+        policy, temperature = plain_model(self.trainer), self.trainer.temperature
+        current = model_head(policy, temperature)
+        if self.kind == "frozen":
+            with self.adapters_off():
+                head = model_head(policy, temperature)
+            return None if head.weight is current.weight else head
+        if self.adapters is None or not self.adapters.weights or not current.weight.requires_grad:
+            return None
+        with self.adapters_off():  # the same tensors hold the policy's again afterwards
+            bias = None if current.bias is None else current.bias.detach().clone()
+            return replace(current, weight=current.weight.detach().clone(), bias=bias)
 
     @contextmanager
     def adapters_off(self) -> Iterator[None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import operator
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationInfo,
     model_validator,
@@ -103,15 +105,81 @@ class SelfChecksBlock(Strict):
     factor: bool = Field(True, description="InTRO's factor, told what the plain prompt says, with 1")
 
 
+ADAPTER = "adapter"
+"""Folder of a stage with `lora`: the adapter, beside the model that it is merged into."""
+
+Init = Literal["default", "gaussian"]
+
+_QUANTIZED = ("quantize", "quantization", "load_in_4bit", "load_in_8bit")
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva", "orthogonal")
+"""Initialisations of peft after which the base, or the model at the first step, is not the model that was loaded."""
+
+
+def _check_init(name: object) -> object:
+    if isinstance(name, str) and name.startswith(_CHANGES_BASE):
+        raise ConfigError(
+            repr(name),
+            reason="it changes the weights below the adapters or starts away from them: the model without its "
+            "adapters, which a frozen posterior or reference is, would not be the model that the stage starts from",
+            remedy="use init: default or gaussian, whose adapters start at 0",
+        )
+    return name
+
+
 class LoraBlock(Strict):
-    """Train low-rank adapters in place of all weights (needs the `peft` extra)."""
+    """Train low-rank adapters in place of all weights (needs the `peft` extra).
+
+    A matrix W of (out, in) becomes `W + s B A`, of rank `r`; `s = alpha / r`, with `rslora` `alpha / sqrt(r)`. With
+    `dora` it becomes `m (W + s B A) / |W + s B A|`, row by row, and the magnitudes m are trained, too.
+    """
 
     r: Annotated[int, Field(gt=0, le=2**16)] = 16
     alpha: PositiveInt = 32
     dropout: Share = 0.0
     target_modules: str | list[str] = "all-linear"
+    rslora: bool = Field(
+        False, exclude_if=operator.not_, description="scale by alpha / sqrt(r) (arXiv 2312.03732), for large ranks"
+    )
+    dora: bool = Field(
+        False, exclude_if=operator.not_, description="train the magnitudes of rows apart (DoRA, arXiv 2402.09353)"
+    )
+    modules_to_save: list[str] = Field(
+        [],
+        exclude_if=operator.not_,
+        description="modules that are trained whole beside the adapters, by the ends of their names: lm_head, norm",
+    )
+    init: Annotated[Init, BeforeValidator(_check_init)] = Field(
+        "default",
+        exclude_if=lambda value: value == "default",
+        description="of A: default (Kaiming, uniform) or gaussian; B starts at 0",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_quantized(cls, value: Any) -> Any:
+        asked = [key for key in _QUANTIZED if isinstance(value, dict) and value.get(key)]
+        if asked:
+            raise ConfigError(
+                f"{asked[0]}: {value[asked[0]]}",
+                reason="QLoRA, adapters on a base in 4 bits, is not supported: its kernels (bitsandbytes) are those of "
+                "GPUs, and the weights that are merged or sent to engines would not be those of the forward pass",
+                remedy=f"leave {asked[0]} out: LoRA trains on a whole base; `ixt-rl plan` says whether that fits",
+            )
+        return value
 
     @model_validator(mode="after")
     def _installed(self, info: ValidationInfo) -> LoraBlock:
         checks.needs_backend("peft", "lora", info)
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> LoraBlock:
+        both = [name for name in self.modules_to_save if name in self.target_modules]
+        if both and not isinstance(self.target_modules, str):
+            raise ConfigError(
+                f"{both[0]} in target_modules and in modules_to_save",
+                reason="a module has adapters or is trained whole, not both",
+                remedy="leave it out of one of them",
+            )
         return self

@@ -15,6 +15,7 @@ from ixt_rl.cli import run_files
 from ixt_rl.cli.contamination import contamination
 from ixt_rl.cli.evaluate import evaluate
 from ixt_rl.cli.lm_eval import lm_eval
+from ixt_rl.cli.merge import merge
 from ixt_rl.cli.model import model
 from ixt_rl.cli.plan import plan
 from ixt_rl.cli.shell import readable_errors, require_core, say
@@ -41,6 +42,7 @@ def main() -> None:
       ixt-rl lm-eval MODEL --tasks gsm8k --out DIR
                                        the same model in EleutherAI's lm-evaluation-harness
       ixt-rl model smollm2 DIR         a small released model to start from
+      ixt-rl merge runs/mine OUT       a run's adapter and its base as one ordinary model
       ixt-rl suites                    benchmarks, and the ways of asking them
       ixt-rl contamination train.jsonl --suite gsm8k --data DIR
                                        which of a benchmark's questions stand in training files
@@ -53,7 +55,7 @@ def main() -> None:
     keep_to_quota()
 
 
-for _command in (*run_files.COMMANDS, plan, evaluate, lm_eval, model, suites, contamination):
+for _command in (*run_files.COMMANDS, plan, evaluate, lm_eval, model, merge, suites, contamination):
     main.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -117,8 +118,16 @@ class ModelShape:
             return self.parameters
         wanted = lora.target_modules
         names = list(self.linears) if isinstance(wanted, str) else [name for name in self.linears if name in wanted]
-        per_layer = sum(lora.r * sum(self.linears[name]) for name in names)
-        return self.layers * per_layer * max(1, self.experts)
+        per_layer = sum(lora.r * sum(self.linears[name]) + lora.dora * self.linears[name][1] for name in names)
+        return self.layers * per_layer * max(1, self.experts) + sum(map(self._whole, lora.modules_to_save))
+
+    def _whole(self, name: str) -> int:
+        """Parameters of what `modules_to_save` names; of what is not counted here, 0."""
+        if name in ("lm_head", "embed_tokens"):
+            return self.embedding
+        if name in self.linears:
+            return self.layers * math.prod(self.linears[name]) * max(1, self.experts)
+        return (self.layers * self.norms + 1) * self.hidden if name == "norm" else 0
 
     def size(self, lora: LoraBlock | None = None) -> ModelSize:
         """What the ledger counts by; of trained experts those that a token meets."""

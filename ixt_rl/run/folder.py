@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.errors import DataError
@@ -161,11 +162,11 @@ class StageFolder:
         """Says that the stage is done, and what it made."""
         for passing in (self.checkpoints, self.path / BEST):
             shutil.rmtree(passing, ignore_errors=True)
-        files = [(f"model/{name}", file) for name, file in folder_files(self.model)] if self.model.is_dir() else []
+        folders = [self.path / name for name in ("model", ADAPTER) if (self.path / name).is_dir()]
+        files = [(f"{folder.name}/{name}", file) for folder in folders for name, file in folder_files(folder)]
         files += [(name, self.path / name) for name in (LEDGER, CONTINUATIONS) if (self.path / name).is_file()]
-        if self.rows.is_dir():
-            found = [*self.rows.glob("part-*"), *self.rows.glob("*.json")]  # the page is for readers alone
-            files += [(f"{ROWS_FOLDER}/{file.name}", file) for file in sorted(found)]
+        found = [*self.rows.glob("part-*"), *self.rows.glob("*.json")]  # the page is for readers alone
+        files += [(f"{ROWS_FOLDER}/{file.name}", file) for file in sorted(found)]
         made = {name: [file.stat().st_size, self._hashes.of(file)] for name, file in files}
         rows = {name: len(read_rows(self.path / name)) for name in ROWS}
         done = {"fingerprint": self.fingerprint, "ingredients": self.depends_on, "made": made, "rows": rows}

@@ -77,3 +77,23 @@ def weights(folder: Path) -> dict:
     from safetensors.torch import load_file
 
     return load_file(folder / "model" / "model.safetensors")
+
+
+def check_adapter(base: Path, folder: Path) -> None:
+    """The adapter that a run's last stage left computes with plain peft, on `base`, what its merged model does."""
+    import pytest
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    peft = pytest.importorskip("peft")
+    ids = torch.arange(8)[None]
+    stage = (folder / "model").resolve().parent
+    with torch.no_grad():
+        merged = AutoModelForCausalLM.from_pretrained(stage / "model").eval()(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(base).eval()
+        begun = plain(ids).logits
+        adapted = peft.PeftModel.from_pretrained(plain, str(stage / "adapter")).eval()(ids).logits
+    torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(merged, begun, rtol=1e-4, atol=1e-5)
+    made = json.loads((stage / "done.json").read_text())["made"]
+    assert {"adapter/adapter_model.safetensors", "adapter/base.json", "model/model.safetensors"} <= made.keys()

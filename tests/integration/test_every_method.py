@@ -14,7 +14,7 @@ from ixt_rl.config.load import load_run
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import SPECS
 from ixt_rl.run import run_config
-from tests.integration.run_helpers import rows, weights
+from tests.integration.run_helpers import check_adapter, rows, weights
 
 TYPES = [spec.type for spec in SPECS if issubclass(spec.stage, OnlineStage)]
 
@@ -57,6 +57,17 @@ def test_a_method_trains_by_its_type_alone(method, file):
     assert all(math.isfinite(loss) for loss in losses)
     begun, ended = load_file(folder / "initial" / "model.safetensors"), weights(folder)
     assert any(not torch.equal(begun[name], ended[name]) for name in begun)
+
+
+AVERAGING = ("rlp", "sdpo")  # by default; an average of adapters is refused
+ADAPTED = [pytest.param(m, marks=[pytest.mark.slow] if m != "intro" else []) for m in TYPES if m not in AVERAGING]
+
+
+@pytest.mark.parametrize("method", ADAPTED)
+def test_a_method_trains_adapters_that_plain_peft_loads(method, file):
+    lora = "stages.rl.lora={r: 3, alpha: 4, rslora: true, dora: true, modules_to_save: [norm]}"
+    folder = run_config(load_run(file, [f"name={method}-lora", f"stages.rl.type={method}", lora]))
+    check_adapter(folder / "initial", folder)
 
 
 @pytest.mark.parametrize("method", TYPES)

@@ -43,14 +43,15 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     - FSDP2, ZeRO-3: one whole parameter exists at a time (with LoRA also the adapter of that parameter). FSDP1: the
       parameters of one FSDP unit, which cannot be gathered apart.
-    - LoRA: `W + sum over active adapters of scaling * B A`, computed beside W and rounded once, to W's dtype.
+    - LoRA: `W + sum over active adapters of scaling * B A`, computed beside W and rounded once, to W's dtype. With
+      DoRA an adapter adds `m (W + scaling * B A) / |W + scaling * B A| - W` instead, norms being those of the rows.
     - Tensors are detached, in the parameter's own dtype and on its device. Each is valid until the next is asked for:
       copy what has to last.
     - Gathering is collective: every rank takes every tensor, and does not run the model in between.
 
     Raises:
-        ConfigError: an adapter whose result is not a plain `W + delta` of one weight (DoRA, adapters merged in place,
-            quantised or tied weights, methods other than LoRA). Nothing has been gathered by then, FSDP1 aside.
+        ConfigError: an adapter that comes to no other weight in W's place (adapters merged in place, quantised or tied
+            weights, methods other than LoRA and DoRA). Nothing has been gathered by then, FSDP1 aside.
     """
     walk, saved = _Walk([("", model)]), _saved_form(model)
     while walk.units:
@@ -58,8 +59,7 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         with _fsdp1_whole(unit):
             for slot in walk.slots_of_unit(prefix, unit):
                 with zero3_gathered(slot.tensor, *slot.adapter_parameters()), torch.no_grad():
-                    tensor = slot.merged()
-                    yield from saved(slot.name, tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor)
+                    yield from saved(slot.name, _whole(slot.merged()))
 
 
 def _saved_form(model: nn.Module) -> Callable[[str, Tensor], list[tuple[str, Tensor]]]:
@@ -105,8 +105,25 @@ class _Slot:
         tensor = self.tensor.detach()
         if not self.adapters:
             return tensor
-        delta = sum(self.lora.get_delta_weight(adapter) for adapter in self.adapters)
-        return (tensor + delta).to(tensor.dtype)
+        deltas = {adapter: self.lora.get_delta_weight(adapter) for adapter in self.adapters}
+        if not any(adapter in self.lora.lora_variant for adapter in self.adapters):
+            return (tensor + sum(deltas.values())).to(tensor.dtype)
+        whole = _whole(tensor)
+        changed = [self._alone(adapter, whole, _whole(delta)) for adapter, delta in deltas.items()]
+        return (changed[0] + sum(other - whole for other in changed[1:])).to(tensor.dtype)
+
+    def _alone(self, adapter: str, weight: Tensor, delta: Tensor) -> Tensor:
+        """What one adapter makes of a whole weight, in float32 where delta is."""
+        if adapter not in self.lora.lora_variant:
+            return weight + delta
+        turned = self.lora.fan_in_fan_out
+        rows = (weight + delta).T if turned else weight + delta  # (out, in)
+        rows = rows * (_whole(self.lora.lora_magnitude_vector[adapter].weight) / rows.norm(dim=1))[:, None]
+        return rows.T if turned else rows
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 class _Walk:
@@ -188,7 +205,7 @@ def _active_adapters(prefix: str, lora: Any, weight: Tensor) -> tuple[str, ...]:
         return ()
     active = tuple(a for a in lora.active_adapters if a in lora.lora_A or a in lora.lora_embedding_A)
     for adapter in active:
-        if adapter in lora.lora_variant:
+        if adapter in lora.lora_variant and type(lora.lora_variant[adapter]).__name__ != "DoraLinearVariant":
             raise _refusal(prefix, f"adapter {adapter!r} is a {type(lora.lora_variant[adapter]).__name__}")
         if lora.lora_bias[adapter]:
             raise _refusal(prefix, f"adapter {adapter!r} has lora_bias=True")
@@ -209,7 +226,7 @@ def _refusal(name: str, reason: str) -> ConfigError:
     return ConfigError(
         f"cannot give {name.rstrip('.')} of the adapted policy to a rollout engine",
         reason=reason,
-        remedy="use plain LoRA (no DoRA, no lora_bias) on weights that are neither tied nor quantised, "
+        remedy="use LoRA or DoRA (no lora_bias) on linear weights that are neither tied nor quantised, "
         "or train all weights",
     )
 

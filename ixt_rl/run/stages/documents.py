@@ -29,6 +29,7 @@ from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
+from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.sources import (
     _passed_over,
@@ -42,7 +43,6 @@ from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.suites import SuitesInTraining, engine_of, suites_of
 from ixt_rl.run.stages.train import (
     ends_notes,
-    lora_config,
     passes_note,
     planned_steps,
     save_model,
@@ -68,7 +68,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     model = load_model(at.origin, at.model, train=True)
     trainer_of = trainer_class(stage)
     args = configured(stage, trainer_of, **_options(stage, at, template, shown))
-    trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora))
+    trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora, model))
     trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
     evaluator, loss = None, None
     if held is not None:

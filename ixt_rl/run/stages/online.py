@@ -17,6 +17,7 @@ from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
+from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -26,7 +27,6 @@ from ixt_rl.run.stages.suites import SuitesInTraining, engine_of, suites_of, wit
 from ixt_rl.run.stages.train import (
     correction,
     ends_notes,
-    lora_config,
     save_model,
     train,
     training_arguments,
@@ -57,7 +57,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         train_dataset=exact_dataset(prompts.rows, prompts.order),
         processing_class=tokenizer,
         grader=task.grader,
-        peft_config=lora_config(stage.lora),
+        peft_config=lora_config(stage.lora, model),
         rollouts=EngineRollouts(
             engine_of(at, stage.sampling, eos_ids(model, tokenizer), stage.evaluation_stop, suites),
             sampling.batch_size,

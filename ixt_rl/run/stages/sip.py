@@ -35,13 +35,13 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
+from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
 from ixt_rl.run.stages.sources import sources
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.train import (
     correction,
-    lora_config,
     passes_note,
     planned_steps,
     save_model,
@@ -86,7 +86,7 @@ def run(stage: SipStage, at: StageRun) -> None:
             ),
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
-            peft_config=lora_config(stage.lora),
+            peft_config=lora_config(stage.lora, model),
             **({"filters": candidate_filters(stage.filters)} if stage.filters else {}),
         )
         trainer.ledger = trainer.scoring.ledger = Ledger(

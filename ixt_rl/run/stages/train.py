@@ -11,12 +11,13 @@ from transformers import PrinterCallback
 
 from ixt_rl.blocks.duration import DurationBlock
 from ixt_rl.blocks.engine import EngineBlock
-from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.files import read_json
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
+from ixt_rl.pretrained.adapters import save_adapter
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
@@ -88,21 +89,6 @@ def correction(section: EngineBlock) -> Correction | None:
     return Correction(**section.correction.model_dump())
 
 
-def lora_config(section: LoraBlock | None):
-    """peft's config of a `lora` block; None without one."""
-    if section is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=section.r,
-        lora_alpha=section.alpha,
-        lora_dropout=section.dropout,
-        target_modules=section.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
 def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
     """Trains, from the last checkpoint where the stage was stopped after one."""
     trainer.remove_callback(PrinterCallback)
@@ -127,7 +113,7 @@ def save_model(
     best: BestModel | None = None,
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """The model as an ordinary Hugging Face folder; adapters are merged into it.
+    """The model as an ordinary Hugging Face folder; adapters are merged into it, and kept beside it as they are.
 
     Args:
         best: has the model that is handed on, where it is not the last.
@@ -136,6 +122,8 @@ def save_model(
     restored = best is not None and best.restore()
     with nullcontext() if restored else averaged():
         if hasattr(trainer.model, "merge_and_unload"):
+            save_adapter(trainer.model, folder.path / ADAPTER, trainer.is_world_process_zero())
+            tokenizer.save_pretrained(folder.path / ADAPTER)
             trainer.model.merge_and_unload().save_pretrained(folder.model)
         else:
             trainer.save_model(str(folder.model))

@@ -55,6 +55,16 @@ BROKEN = [
         "kept_share",
         ("write rollout/kept",),
     ),
+    Broken("QLoRA", "steps: 3", "steps: 3\n    lora: {quantize: nf4}", "stages.rl.lora", "nf4", ("bitsandbytes",)),
+    Broken("PiSSA", "steps: 3", "steps: 3\n    lora: {init: pissa}", "stages.rl.lora.init", "pissa", ("gaussian",)),
+    Broken(
+        "adapted and whole",
+        "steps: 3",
+        "steps: 3\n    lora: {target_modules: [q_proj], modules_to_save: [q_proj]}",
+        "stages.rl.lora",
+        "q_proj",
+        ("not both",),
+    ),
     Broken("TRL's name", "lr: 5e-7", "learning_rate: 1", "stages.rl.optim.learning_rate", "1", ("`lr`",)),
     Broken("key one level up", "group_size: 4", "lr: 4", "stages.rl.lr", "4", ("did you mean `optim.lr`",)),
     Broken(

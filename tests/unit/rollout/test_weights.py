@@ -39,7 +39,9 @@ def lora(model: nn.Module, **changes):
     adapted = peft.get_peft_model(model, peft.LoraConfig(**settings | changes))
     g = torch.Generator().manual_seed(1)
     for name, parameter in adapted.named_parameters():
-        if "lora_" in name or "modules_to_save" in name:
+        if "lora_magnitude" in name:
+            parameter.data.mul_(1 + 0.3 * torch.rand(parameter.shape, generator=g))
+        elif "lora_" in name or "modules_to_save" in name:
             parameter.data.normal_(generator=g).mul_(0.3)
     return adapted
 
@@ -116,6 +118,39 @@ def test_lora_on_transposed_weights_and_untied_embeddings():
     assert_same(collect(model), copy.deepcopy(model).merge_and_unload().state_dict())
 
 
+@pytest.mark.parametrize("changes", [{"use_dora": True}, {"use_dora": True, "use_rslora": True, "r": 3}])
+def test_dora_gives_what_the_forward_pass_computes(changes):
+    """Log-probs of a plain model with the tensors are those of the model with the adapters, whose magnitudes moved."""
+    model = lora(tiny(), **changes).eval()
+    tensors = collect(model)
+    assert_same(tensors, copy.deepcopy(model).merge_and_unload().state_dict(), rtol=1e-6, atol=1e-7)
+    ids, engine = torch.randint(64, (2, 9)), tiny()
+    engine.load_state_dict(tensors)
+    with torch.no_grad():
+        of_engine, of_policy, of_base = (m(ids).logits.log_softmax(-1) for m in (engine, model, tiny()))
+    torch.testing.assert_close(of_engine, of_policy, rtol=0, atol=1e-5)
+    assert (of_policy - of_base).abs().max() > 0.01
+
+
+def test_dora_on_transposed_weights_and_two_doras():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=40, n_positions=16, n_embd=8, n_layer=1, n_head=2, tie_word_embeddings=False, pad_token_id=0
+    )
+    changes = {"target_modules": ["c_attn"], "fan_in_fan_out": True, "use_dora": True}
+    model = lora(GPT2LMHeadModel(config), **changes).eval()
+    other = peft.LoraConfig(r=2, init_lora_weights=False, **changes)
+    plain, ids = GPT2LMHeadModel(config).eval(), torch.randint(40, (2, 9))
+    for both in (False, True):
+        if both:
+            model.add_adapter("other", other)
+            model.base_model.set_adapter(["default", "other"])
+        plain.load_state_dict(collect(model))
+        with torch.no_grad():
+            torch.testing.assert_close(plain(ids).logits, model(ids).logits, rtol=0, atol=1e-5)
+
+
 def test_two_adapters_add_up_and_a_disabled_one_adds_nothing():
     peft = pytest.importorskip("peft")
     model = lora(tiny())
@@ -133,7 +168,7 @@ def test_two_adapters_add_up_and_a_disabled_one_adds_nothing():
 @pytest.mark.parametrize(
     ("tied", "changes", "why"),
     [
-        (True, {"use_dora": True}, "Dora"),
+        (False, {"use_dora": True, "target_modules": ["embed_tokens"]}, "DoraEmbedding"),
         (True, {"lora_bias": True, "target_modules": ["c"]}, "lora_bias"),
         (True, {"target_modules": ["embed_tokens"]}, "tied"),
         (True, {"modules_to_save": ["embed_tokens"]}, "tied"),
@@ -215,7 +250,7 @@ def worker(mode: str) -> None:
     torch.set_num_threads(1)
     if mode != "zero3":
         torch.distributed.init_process_group("gloo")
-    for adapted in [False] + [True] * is_installed("peft"):
+    for adapted in ["", *["lora", "dora"] * is_installed("peft")]:
         compare_with_one_process(mode, adapted)
     print(f"{mode}: tensors equal", flush=True)
     end_rank()
@@ -250,15 +285,15 @@ class LosesWeightsOnce:
             raise WeightsLost("an engine failed")
 
 
-def compare_with_one_process(mode: str, adapted: bool) -> None:
+def compare_with_one_process(mode: str, adapted: str) -> None:
     ids = torch.randint(64, (2, 9), generator=torch.Generator().manual_seed(2))
-    plain, model = ((lora(tiny()) if adapted else tiny()) for _ in range(2))
+    plain, model = ((lora(tiny(), use_dora=adapted == "dora") if adapted else tiny()) for _ in range(2))
     if mode == "zero3":
         run = zero3_engine(model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1), rows=2)
     else:
         run = wrapped(mode, model)
     merged = copy.deepcopy(plain).merge_and_unload() if adapted else plain
-    fresh = check(mode, run, model, merged.state_dict(), exact=True)
+    fresh = check(mode, run, model, merged.state_dict(), exact=adapted != "dora")
 
     loss = run(input_ids=ids, labels=ids).loss
     if mode == "zero3":

@@ -46,6 +46,35 @@ def test_the_frozen_posterior_is_the_model_without_its_adapters(tmp_path):
     assert float(trainer._sums["factor/kl"][0]) > 0.1
 
 
+@pytest.mark.parametrize("posterior", ["frozen", "lagged"])
+def test_a_posterior_has_the_head_of_its_time(posterior, tmp_path):
+    """With the head in `modules_to_save`: what it was before training, or at the last refresh."""
+    every = {"posterior_every": 2} if posterior == "lagged" else {}
+    trainer = make_trainer(
+        "intro", tmp_path, engine=ScriptedEngine(), peft_config=lora(modules_to_save=["lm_head"]), posterior=posterior,
+        candidates=1, **every,
+    )  # fmt: skip
+    batch = generation_batch(trainer)
+    rows = trainer.trained_rows(batch)
+    if posterior == "lagged":
+        trainer.posterior.refresh()
+    before = trainer.told.logps(trainer.model, batch, rows)
+    (head,) = (p for name, p in trainer.model.named_parameters() if "modules_to_save" in name)
+    with torch.no_grad():
+        head.normal_()
+    moved = head.detach().clone()
+    hidden, found = trainer.told.hidden(trainer.model, batch, rows)
+    logits = hidden @ found.weight.T / found.temperature
+    targets = trainer.policy_batch(rows).target_ids
+    logps = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    torch.testing.assert_close(logps, before)
+    torch.testing.assert_close(trainer.told.logps(trainer.model, batch, rows), before)
+    assert torch.equal(head, moved) and head.requires_grad
+    trainer._sums.clear()
+    loss_and_gradient(trainer, [batch])
+    assert float(trainer._sums["factor/kl"][0]) > 0.1  # the policy has the new head, the posterior the old one
+
+
 def test_an_adapter_on_the_head_is_refused(tmp_path):
     with pytest.raises(ValueError, match="lm_head"):
         make_trainer("intro", tmp_path, engine=ScriptedEngine(), peft_config=lora(target_modules=["lm_head"]))

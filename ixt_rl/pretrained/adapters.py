@@ -1,0 +1,89 @@
+"""An adapter as peft saves it, and beside it which weights it was trained on.
+
+    adapter/  adapter_config.json  adapter_model.safetensors  base.json  tokenizer
+
+`base.json` has a hash of the model below the adapters, by value: a base that is stored in bfloat16, or in other
+shards, is the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ixt_rl.blocks.model import ADAPTER
+from ixt_rl.errors import ConfigError
+from ixt_rl.files import write_json
+from ixt_rl.kernels.head import zero3_gathered
+from ixt_rl.rollout.weights.policy import policy_tensors
+
+BASE = "base.json"
+"""File beside an adapter: the base it belongs to."""
+
+CONFIG = "adapter_config.json"
+
+
+def weights_hash(model: nn.Module) -> str:
+    """sha256 of a model's weights by name, shape and value in float32; of an adapted model as its forward pass is now.
+
+    Collective where weights are sharded.
+    """
+    digests = {name: _digest(tensor) for name, tensor in policy_tensors(model)}
+    whole = hashlib.sha256()
+    for name in sorted(digests):
+        whole.update(name.encode() + digests[name])
+    return whole.hexdigest()
+
+
+def _digest(tensor: Tensor) -> bytes:
+    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(str(tuple(values.shape)).encode() + values.numpy().tobytes()).digest()
+
+
+def save_adapter(model: Any, folder: Path, writes: bool = True) -> None:
+    """Writes a model's adapters so that plain peft loads them on the model they were trained on.
+
+    Collective where weights are sharded.
+
+    Args:
+        model: a `peft.PeftModel`, not wrapped further.
+        folder: where to.
+        writes: whether this process does; the others of a sharded model only take part.
+    """
+    with model.disable_adapter():
+        base = weights_hash(model)
+    trained = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            with zero3_gathered(parameter):
+                whole: Any = parameter.detach()
+                trained[name] = (whole.full_tensor() if hasattr(whole, "full_tensor") else whole).to("cpu", copy=True)
+    if not writes:
+        return
+    config = model.peft_config["default"]
+    name = config.base_model_name_or_path
+    if name and Path(name).is_dir():
+        config.base_model_name_or_path = str(Path(name).resolve())
+    model.save_pretrained(folder, state_dict=trained, save_embedding_layers=False)
+    write_json(folder / BASE, {"base": config.base_model_name_or_path, "sha256": base})
+
+
+def find_adapter(place: Path) -> Path:
+    """The folder of an adapter: itself, that of a stage, or that of a run's last stage.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    last = (place / "model").resolve().parent
+    for folder in (place, place / ADAPTER, last / ADAPTER):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise ConfigError(
+        f"{place}: no adapter",
+        reason=f"neither it nor the stage that a run ends with has an {CONFIG}",
+        remedy="name the folder of an adapter, of a stage with `lora` (RUN/stages/NAME), or of a run that ends so",
+    )

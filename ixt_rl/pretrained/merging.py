@@ -1,0 +1,153 @@
+"""`W + s B A`, or what DoRA makes of it, as ordinary weights: an adapter merged into the base it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ixt_rl.errors import ConfigError, SelfCheckError
+from ixt_rl.files import read_json, write_json
+from ixt_rl.pretrained.adapters import BASE, find_adapter, weights_hash
+from ixt_rl.pretrained.folder import SOURCE, appearing
+
+TOLERANCE = 1e-3
+"""Nats by which float32 log-probs of the merged model may differ from those of base and adapter."""
+
+
+def merge_adapter(
+    source: Path, out: Path, base: str | None = None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Merges an adapter in float32, compares log-probs, and writes the model in the dtype of its base.
+
+    Args:
+        source: folder of an adapter, a stage, or a run.
+        out: folder of the merged model; not there yet, or empty.
+        base: folder or hub id of the base; None: what the adapter names.
+        say: is told what goes on.
+
+    Returns:
+        What `source.json` of the folder says: adapter, base, dtype, and the largest differences of log-probs, in nats:
+        `merging`, in float32, and `rounding` to that dtype.
+
+    Raises:
+        ConfigError: there is no adapter or no base, or the base is not the one the adapter was trained on.
+        SelfCheckError: the merged model computes something else. Nothing is written.
+    """
+    adapter = find_adapter(source)
+    _check_free(out)
+    origin = base or _named_base(adapter)
+    say(f"merging {adapter} into {origin} ...")
+    adapted, dtype, verified = _adapted(adapter, origin)
+    if not verified:
+        say(f"note: {adapter} has no {BASE}: its names and shapes fit {origin}, the weights below it are unverified")
+    ids = _probe(adapted)
+    expected = _logprobs(adapted, ids)
+    merged = adapted.merge_and_unload()
+    found = {"merging": _largest(_logprobs(merged, ids), expected)}
+    if not found["merging"] <= TOLERANCE:
+        raise SelfCheckError(
+            f"merged log-probs differ by {found['merging']:.3g} nats from those with the adapter",
+            reason=f"at most {TOLERANCE} is rounding",
+            remedy="use the adapter as it is, and report its adapter_config.json",
+        )
+    if merged.get_output_embeddings().weight is not merged.get_input_embeddings().weight:
+        merged.config.tie_word_embeddings = False  # a tied head that was trained whole is a matrix of its own now
+    merged.to(dtype)
+    found["rounding"] = _largest(_logprobs(merged.float(), ids), expected)
+    said = {"adapter": str(adapter), "base": origin, "base_verified": verified}
+    said |= {"dtype": str(dtype).removeprefix("torch."), "logprob_differences": found}
+    with appearing(out) as part:
+        merged.to(dtype).save_pretrained(part)
+        _tokenizer(adapter, origin).save_pretrained(part)
+        write_json(part / SOURCE, said, indent=2)
+    return said
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"folder {out}", reason="it holds something already", remedy="name another, or delete it")
+
+
+def _named_base(adapter: Path) -> str:
+    from peft import PeftConfig
+
+    name = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    if not name:
+        raise ConfigError(
+            f"{adapter}: its base", reason="its adapter_config.json names none", remedy="name it with --base"
+        )
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise ConfigError(
+            f"{adapter}: its base {name}", reason="there is no such folder (any more)", remedy="name it with --base"
+        )
+    return name
+
+
+def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
+    """Base and adapter in float32, the base's own dtype, and whether the base is known to be the adapter's."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = PeftConfig.from_pretrained(str(adapter))
+    if config.peft_type != "LORA":
+        raise ConfigError(
+            f"{adapter}: an adapter of {getattr(config.peft_type, 'value', config.peft_type)}",
+            reason="what is merged and compared here is LoRA and its kin (rsLoRA, DoRA)",
+            remedy="merge it with peft itself",
+        )
+    try:
+        dtype = AutoConfig.from_pretrained(origin).dtype or torch.float32
+        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"base {origin}", reason=f"it cannot be read: {error}", remedy="name another with --base"
+        ) from error
+    known = read_json(adapter / BASE)
+    if known is not None and known.get("sha256") != weights_hash(model):
+        raise _other_base(adapter, origin, f"its weights are not those of {known.get('base')}, below the adapter")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (RuntimeError, ValueError) as error:
+        raise _other_base(adapter, origin, str(error).splitlines()[-1].strip()) from error
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+        missed = set(file.keys()) ^ get_peft_model_state_dict(adapted).keys()
+    if missed:
+        raise _other_base(adapter, origin, f"one of the two has no {min(missed)}")
+    return adapted, dtype, known is not None
+
+
+def _other_base(adapter: Path, origin: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"base {origin} is not that of {adapter}",
+        reason=reason,
+        remedy="name with --base the model that the adapter was trained on",
+    )
+
+
+def _probe(model: Any) -> Tensor:
+    """(2, T) ids of the vocabulary, the same at every call."""
+    config = model.config.get_text_config()
+    length = min(32, getattr(config, "max_position_embeddings", 32))
+    return torch.randint(config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def _logprobs(model: Any, ids: Tensor) -> Tensor:
+    """(2, T, V) float32."""
+    logits: Tensor = model(input_ids=ids).logits.float().log_softmax(-1)
+    return logits
+
+
+def _largest(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _tokenizer(adapter: Path, origin: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(adapter) if (adapter / "tokenizer_config.json").is_file() else origin)

@@ -15,7 +15,7 @@ DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
 DIR ?= models/smollm2
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test check format house clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test test-all check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
@@ -24,7 +24,8 @@ help:
 	@echo 'make model       a real small model to start from: SmolLM2-135M-Instruct, as models/smollm2 (DIR=...)'
 	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: twelve minutes, one table'
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
-	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run all tests (ARGS="-m '"'not slow'"'" for the fast ones)'
+	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run the tests (ARGS="-m '"'not slow'"'" for the fast ones)'
+	@echo 'make test-all    and those of minutes, whose kind another test covers'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
 	@echo 'make setup-docs  .venv with what builds the site and runs examples/notebooks'
 	@echo 'make check       ruff, format check, type check'
@@ -88,8 +89,9 @@ bench: $(STAMP)
 
 # Two processes, one of which has all tests that start a pool of engines (tests/conftest.py); ARGS="-n 0" for one.
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
-test: $(ENGINES_STAMP) $(DOCS_STAMP)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --session-timeout=4500 --durations=25 $(ARGS)
+test: WHICH := -m 'not long'
+test test-all: $(ENGINES_STAMP) $(DOCS_STAMP)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --session-timeout=4500 --durations=60 --durations-min=5 $(WHICH) $(ARGS)
 
 check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .

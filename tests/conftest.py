@@ -39,6 +39,14 @@ def pytest_configure(config):
         config.pluginmanager.register(FailuresAtOnce(config))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    """What is long is slow."""
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker("slow")
+
+
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
 def pytest_xdist_make_scheduler(config, log):
     """With several workers: a file's tests on one, so that fixtures are made once, and all pools on one."""

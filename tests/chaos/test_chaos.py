@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long("tests/integration/test_chaos.py", "tests/integration/test_run_state.py")
 @pytest.mark.timeout(900)
 def test_disturbed_runs_end_as_undisturbed_ones(tmp_path):
     """In a process of its own: what forks should have no threads of a test runner."""

@@ -7,11 +7,15 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from ixt_rl.backends import BACKENDS
+from ixt_rl.cli.main import main
 from ixt_rl.methods.registry import described, types
 from tests.unit.config.broken import GOOD
 
@@ -251,11 +255,18 @@ def test_report_of_a_folder_that_does_not_exist(tmp_path):
     assert "does not exist" in result.stderr
 
 
-@pytest.mark.slow
-def test_doctor_finds_the_core_usable():
-    result = ixt_rl("doctor", COLUMNS="200")
-    assert result.returncode == 0, result.stdout + result.stderr
-    rows = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if "│" in line}
+@pytest.mark.parametrize(
+    "optional",
+    [False, pytest.param(True, marks=pytest.mark.long("tests/cli/test_cli.py::test_doctor_finds_the_core_usable"))],
+)
+def test_doctor_finds_the_core_usable(optional: bool, monkeypatch):
+    """With the optional packages as they are, or all of them missing: their imports take a minute."""
+    for name, backend in BACKENDS.items():
+        if not (optional or backend.core):
+            monkeypatch.setitem(BACKENDS, name, replace(backend, module="no_such_module"))
+    done = CliRunner().invoke(main, ["doctor"], env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    rows = {line.split("│")[1].strip(): line for line in done.output.splitlines() if "│" in line}
     for name in ("torch", "transformers", "trl", "math-verify", "pydantic"):
         assert "yes" in rows[name]
     assert "vllm (optional)" in rows

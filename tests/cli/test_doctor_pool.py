@@ -25,7 +25,10 @@ def test_a_working_pool_passes_every_step():
     assert "no process left" in done.output
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/cli/test_doctor_pool.py::test_a_working_pool_passes_every_step",
+    "tests/integration/test_pool_training.py::test_a_planted_stale_head_is_refused",
+)
 @needs_pool
 def test_an_engine_that_keeps_its_old_weights_is_found_out(monkeypatch):
     from ixt_rl.rollout.pool.ray_pool import RayPool

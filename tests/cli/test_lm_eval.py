@@ -169,7 +169,10 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch
     assert [file.name for file in (tmp_path / "cache/ixt-rl").iterdir()] == ["lock"]
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/cli/test_lm_eval.py::test_a_failure_of_lm_eval_is_one_of_the_command",
+    "tests/cli/test_lm_eval.py::test_an_environment_that_cannot_be_made_leaves_nothing",
+)
 def test_the_real_lm_eval_in_an_environment_made_for_it(ixt_rl, place, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -17,7 +17,7 @@ def test_a_wrong_name_costs_no_download(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long("tests/unit/pretrained/test_folder.py", "tests/unit/pretrained/test_gguf.py")
 @pytest.mark.timeout(900)
 def test_smollm2_is_a_folder_that_answers(tmp_path):
     from ixt_rl.blocks.model import ModelBlock

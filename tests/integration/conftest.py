@@ -1,4 +1,4 @@
-"""What the tests of both kinds of weight transfer share: a model on disk, and what one undisturbed engine samples."""
+"""Reports without figures; a model on disk, and what one undisturbed engine samples, for tests of weight transfer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from ixt_rl.pages.drawing import Drawing
+from ixt_rl.report.figures.plotter import Plotter
 from tests.integration.rollout_helpers import ENGINE, GROUP, LENGTH, PROMPTS, new_model, records, sampling, save
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Drawing takes most of a small run's time. Runs of a module's fixtures have figures, as tests/unit/report has."""
+
+    def named(plotter, fig, name, title, caption):
+        return Drawing(name, title, caption, svg="")
+
+    monkeypatch.setattr(Plotter, "save", named)
 
 
 @pytest.fixture(scope="session")

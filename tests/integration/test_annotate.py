@@ -198,7 +198,10 @@ def test_transformers_judge_in_the_process(tmp_path, random_model):
     assert shards(tmp_path / "out") == before
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/integration/test_annotate.py::test_on_ray_data_errors_and_work_come_back",
+    "tests/integration/test_annotate.py::test_garbage_of_a_random_model_ends_undecided_and_is_counted",
+)
 @needs_vllm
 @needs_ray
 def test_on_ray_data_the_output_is_the_same(tmp_path, random_model):

@@ -129,6 +129,10 @@ def test_an_engine_killed_while_weights_are_broadcast(pool, model, monkeypatch):
     assert {r.policy_version for r in flat(answers)} == {1}
 
 
+@pytest.mark.long(
+    "tests/integration/test_ray_pool.py::test_an_engine_that_hangs_is_replaced_after_the_deadline",
+    "tests/integration/test_broadcast_pool.py::test_an_engine_killed_while_weights_are_broadcast",
+)
 def test_an_engine_that_hangs_while_weights_are_broadcast(pool, model, monkeypatch):
     count = restarts(pool)
     with monkeypatch.context() as patch:  # of this group alone: a new engine needs longer to start
@@ -157,6 +161,10 @@ def test_tensors_that_cannot_be_read_are_the_callers_error(pool, model, undistur
     assert records(sampled(pool)) == undisturbed
 
 
+@pytest.mark.long(
+    "tests/integration/test_ray_pool.py::test_an_engine_killed_while_it_generates",
+    "tests/integration/test_broadcast_pool.py::test_an_engine_killed_while_weights_are_broadcast",
+)
 def test_while_one_engine_is_replaced_the_other_does_its_work_and_without_any_the_weights_are_asked_for(
     pool, model, undisturbed
 ):

@@ -9,9 +9,13 @@ import torch
 
 from tests.integration.chaos import Nursery, disturbed
 
+LONG = pytest.mark.long("tests/unit/trainers/test_ixt.py", "tests/unit/trainers/test_sip_resume.py")
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "seed"), [("intro", 1), ("ixt", 2), ("sip", 3)])
+@pytest.mark.parametrize(
+    ("job", "seed"), [("intro", 1), *(pytest.param(*case, marks=LONG) for case in (("ixt", 2), ("sip", 3)))]
+)
 def test_a_training_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, job, seed):
     with Nursery("tests.integration.chaos_jobs", tmp_path) as nursery:
         seconds = nursery.run(f"{job}('straight')")

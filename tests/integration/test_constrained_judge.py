@@ -103,6 +103,10 @@ def test_logprobs_are_those_under_the_grammar(engine, tokenizer):
     assert min(free.logprobs) < -0.1
 
 
+@pytest.mark.long(
+    "tests/integration/test_constrained_judge.py::test_a_constrained_answer_does_not_depend_on_its_batch",
+    "tests/integration/test_ray_pool.py::test_two_engines_sample_what_one_does",
+)
 @pytest.mark.skipif(not is_installed("ray"), reason="ray is not installed")
 def test_a_pool_constrains_and_seeds_as_one_engine_does(engine, folder, tokenizer):
     from ixt_rl.rollout.pool.ray_pool import RayPool

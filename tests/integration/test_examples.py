@@ -15,7 +15,7 @@ from ixt_rl.backends import is_installed
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long("tests/integration/test_pool_training.py::test_logprobs_agree_after_every_large_update")
 @pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray")
 def test_plain_trl_learns_on_the_pool():
     done = subprocess.run(

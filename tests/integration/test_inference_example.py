@@ -14,7 +14,7 @@ from ixt_rl.backends import is_installed
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long("tests/unit/rollout/test_guidance.py", "tests/integration/test_vllm_engine.py")
 def test_the_ways_agree():
     done = subprocess.run(
         [sys.executable, "examples/ixt_inference.py"],

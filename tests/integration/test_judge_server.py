@@ -184,6 +184,7 @@ def test_a_prompt_that_is_too_long_is_refused(server):
     assert (judge.tally.refused, judge.tally.retries) == (1, 0)
 
 
+@pytest.mark.long("tests/unit/judging/test_endpoint.py", "tests/unit/judging/test_client.py")
 def test_a_killed_server_stops_the_job_and_the_cache_carries_it_on(server, tmp_path):
     cache = JudgeCache(tmp_path / "cache.sqlite")
     judge = Judge(server.backend(concurrency=4, retries=2), SAMPLING, cache=cache, patience=6)

@@ -47,8 +47,13 @@ def test_marimo_opens_them(folder):
     run(folder, "-m", "marimo", "check", "--strict", *(f"notebooks/{name}.py" for name in SAYS))
 
 
+LONG = pytest.mark.long("tests/integration/test_annotate.py", "tests/integration/test_document_stages.py")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(SAYS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if name == "04_annotate_and_train" else ()) for name in SAYS]
+)
 def test_it_runs_as_a_script(folder, name):
     said = run(folder, f"notebooks/{name}.py")
     for text in SAYS[name]:

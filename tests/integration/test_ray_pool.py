@@ -165,6 +165,7 @@ def test_an_engine_killed_while_it_generates(pool, undisturbed):
     assert all(len(rollouts) == 2 for rollouts in pool.probe(PROMPTS[:2], sampling()))  # the new one serves
 
 
+@pytest.mark.long("tests/integration/test_ray_pool.py::test_an_engine_killed_while_it_generates")
 def test_an_engine_killed_while_idle(pool, undisturbed):
     count = restarts(pool)
     os.kill(pids(pool)[1], signal.SIGKILL)
@@ -172,7 +173,10 @@ def test_an_engine_killed_while_idle(pool, undisturbed):
     assert restarts(pool) == count + 1
 
 
-@pytest.mark.parametrize("moment", ["stage", "commit"])
+COMMIT = pytest.mark.long("tests/integration/test_ray_pool.py::test_an_engine_killed_during_an_update")
+
+
+@pytest.mark.parametrize("moment", ["stage", pytest.param("commit", marks=COMMIT)])
 def test_an_engine_killed_during_an_update(pool, model, moment, monkeypatch):
     count = restarts(pool)
     ask = pool._dispatcher.ask
@@ -207,7 +211,10 @@ def script(what: str, folder: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+CTRL_C = pytest.mark.long("tests/integration/test_broadcast_pool.py::test_ctrl_c_amid_an_update_leaves_nothing_behind")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=CTRL_C)])
 def test_a_driver_that_ends_leaves_nothing_behind(folder, how):
     driver = script("run_until_ended", folder)
     watchdog = threading.Timer(240, driver.kill)

@@ -116,8 +116,11 @@ def compare_zero3(loss: str) -> None:
         (single(*batch()) / RANKS).backward()
 
 
+LONG = pytest.mark.long("tests/unit/kernels/test_distributed.py::test_gradients_equal_one_process")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["ddp", "fsdp2", "fsdp2, head apart"])
+@pytest.mark.parametrize("mode", [pytest.param("ddp", marks=LONG), "fsdp2", "fsdp2, head apart"])
 def test_gradients_equal_one_process(mode):
     outputs = run_ranks(__name__, f"worker({mode!r})", RANKS)
     assert all(f"{mode}: gradients equal" in output for output in outputs)

@@ -317,8 +317,11 @@ def compare_with_one_process(mode: str, adapted: str) -> None:
     torch.testing.assert_close(loss_after, plain(input_ids=ids, labels=ids).loss, rtol=1e-5, atol=1e-5)
 
 
+LONG = pytest.mark.long("tests/unit/rollout/test_weights.py::test_what_two_ranks_hold_is_what_one_process_does")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["ddp", "fsdp1", "fsdp2", "zero3"])
+@pytest.mark.parametrize("mode", [*(pytest.param(mode, marks=LONG) for mode in ("ddp", "fsdp1")), "fsdp2", "zero3"])
 def test_what_two_ranks_hold_is_what_one_process_does(mode):
     if mode == "zero3" and not is_installed("deepspeed"):
         pytest.skip("DeepSpeed is not installed")

@@ -26,13 +26,18 @@ def run(out: Path, method: str, ranks: int, per_device: int, accumulation: int):
     return torch.load(out / "weights.pt"), torch.load(out / "logs.pt")
 
 
+LONG = pytest.mark.long(
+    "tests/unit/trainers/test_ranks.py::test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "split", "metric"),
     [
         ("intro", (4, 2), "rollout/kept"),
         ("gpg", (2, 3), "gpg/alpha"),  # ranks have one and a half groups each
-        pytest.param("rlcsd", (2, 3), "factor/moved", marks=pytest.mark.slow),
+        pytest.param("rlcsd", (2, 3), "factor/moved", marks=LONG),
     ],
 )
 def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_path, method, split, metric):

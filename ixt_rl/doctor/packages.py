@@ -8,8 +8,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.markup import escape
 from rich.table import Table
@@ -105,6 +107,11 @@ def _visibly_wrong(backend: Backend) -> str:
     version = backend.version()
     if version is not None and not SpecifierSet(backend.versions).contains(version, prereleases=True):
         return f"version {version} is outside {backend.versions}"
+    if backend.beside:
+        other = Requirement(backend.beside)
+        found = metadata.version(other.name)
+        if not other.specifier.contains(found, prereleases=True):
+            return f"{other.name} {found} beside it is outside {other.specifier}"
     return ""
 
 

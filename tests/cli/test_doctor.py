@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,15 @@ def test_a_version_outside_the_range_is_not_usable(package):
     finding = examine_backend(package("", "3.1"), timeout_s=60)
     assert not finding.usable
     assert "3.1 is outside >=2,<3" in finding.reason
+
+
+def test_a_package_beside_one_that_it_does_not_fit_is_not_usable(package):
+    backend = replace(package("", "2.5"), beside="packaging<2")
+    finding = examine_backend(backend, timeout_s=60)
+    assert not finding.usable
+    assert finding.reason == f"packaging {metadata.version('packaging')} beside it is outside <2"
+    assert finding.repair.endswith('install "patient>=2,<3" "packaging<2"')
+    assert examine_backend(replace(backend, beside="packaging>=2"), timeout_s=60).usable
 
 
 def test_a_package_that_is_not_there(monkeypatch):

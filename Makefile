@@ -7,15 +7,17 @@ OMP_NUM_THREADS ?= 1
 LOCK := locks/cpu-py311.txt
 ENGINES_LOCK := locks/cpu-py311-engines.txt
 DOCS_LOCK := locks/cpu-py311-docs.txt
+NEWEST_LOCK := locks/newest-py311.txt
 VENV_PYTHON := .venv/bin/python
 KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(KEY)
 ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-engines
+NEWEST_STAMP := .venv-newest/installed-$(shell { cat $(NEWEST_LOCK) setup.cfg; pwd; } | cksum | cut -d ' ' -f 1)
 DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
 DIR ?= models/smollm2
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test test-all check format house clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test test-all test-newest check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
@@ -26,12 +28,13 @@ help:
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
 	@echo 'make test        set up .venv, engines (vLLM, Ray, DeepSpeed) included, and run the tests (ARGS="-m '"'not slow'"'" for the fast ones)'
 	@echo 'make test-all    and those of minutes, whose kind another test covers'
+	@echo 'make test-newest the fast ones with the newest torch, transformers and datasets, in .venv-newest'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
 	@echo 'make setup-docs  .venv with what builds the site and runs examples/notebooks'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
 	@echo 'make house       folders, what they import from each other, circles'
-	@echo 'make clean       remove what tools left behind; keeps .venv, runs and cached models'
+	@echo 'make clean       remove what tools left behind; keeps .venv, .venv-newest, runs and cached models'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python for .venv; ARGS passes on key=value (demo) or pytest options (test)'
 
@@ -93,6 +96,16 @@ test: WHICH := -m 'not long'
 test test-all: $(ENGINES_STAMP) $(DOCS_STAMP)
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder --session-timeout=4500 --durations=60 --durations-min=5 $(WHICH) $(ARGS)
 
+# docs/versions.md says what is known of it.
+test-newest: $(NEWEST_STAMP)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 .venv-newest/bin/python -m pytest -n 2 -m 'not slow' --session-timeout=4500 $(ARGS)
+
+$(NEWEST_STAMP):
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --no-compile --retries 2 --extra-index-url $(TORCH_INDEX) -r $(NEWEST_LOCK)
+	.venv-newest/bin/python -m pip install --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
 check: $(ENGINES_STAMP) .typing
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
@@ -113,4 +126,4 @@ house:
 
 clean:
 	rm -rf .typing .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

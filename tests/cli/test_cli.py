@@ -264,7 +264,7 @@ def test_doctor_finds_the_core_usable(optional: bool, monkeypatch):
     for name, backend in BACKENDS.items():
         if not (optional or backend.core):
             monkeypatch.setitem(BACKENDS, name, replace(backend, module="no_such_module"))
-    done = CliRunner().invoke(main, ["doctor"], env={"COLUMNS": "200"}, catch_exceptions=False)
+    done = CliRunner().invoke(main, ["doctor", "--timeout", "250"], env={"COLUMNS": "200"}, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     rows = {line.split("│")[1].strip(): line for line in done.output.splitlines() if "│" in line}
     for name in ("torch", "transformers", "trl", "math-verify", "pydantic"):

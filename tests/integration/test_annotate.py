@@ -61,7 +61,10 @@ def finish(process: subprocess.Popen[str], timeout: float = 280) -> str:
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/integration/test_rewrite.py::test_kill_9_at_ten_moments_changes_nothing_and_repeats_next_to_nothing",
+    "tests/unit/annotation/test_annotate.py",
+)
 def test_kill_9_at_ten_moments_changes_nothing_and_repeats_next_to_nothing(tmp_path):
     """5,000 documents; every process but the last is killed, somewhere between its start and a tenth of the work."""
     documents = [{"id": row, "text": f"document {row} " + "x" * (row % 41)} for row in range(5000)]

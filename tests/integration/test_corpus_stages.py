@@ -264,7 +264,7 @@ def test_thoughts_are_put_into_documents_and_trained(place):
 
 @pytest.mark.long(
     "tests/integration/test_corpus_stages.py::test_a_stopped_stage_goes_on",
-    "tests/integration/test_annotate.py::test_kill_9_at_ten_moments_changes_nothing_and_repeats_next_to_nothing",
+    "tests/integration/test_rewrite.py::test_kill_9_at_ten_moments_changes_nothing_and_repeats_next_to_nothing",
 )
 def test_the_shipped_pipeline_is_killed_and_goes_on_to_the_same_model(place):
     """The whole of it, as a process that is killed while the judge is asked, and here."""

@@ -28,7 +28,11 @@ from ixt_rl.types import SamplingParams
 from tests.integration.judge_model import POSITIONS, save_judge
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long(
+        "tests/unit/judging/test_endpoint.py",
+        "tests/unit/judging/test_client.py",
+        "tests/integration/test_constrained_judge.py",
+    ),
     pytest.mark.skipif(not (is_installed("vllm") and is_installed("openai")), reason="needs vllm and openai"),
 ]
 START = 400.0  # seconds; about 40 on two idle cores, far more beside other work
@@ -184,7 +188,6 @@ def test_a_prompt_that_is_too_long_is_refused(server):
     assert (judge.tally.refused, judge.tally.retries) == (1, 0)
 
 
-@pytest.mark.long("tests/unit/judging/test_endpoint.py", "tests/unit/judging/test_client.py")
 def test_a_killed_server_stops_the_job_and_the_cache_carries_it_on(server, tmp_path):
     cache = JudgeCache(tmp_path / "cache.sqlite")
     judge = Judge(server.backend(concurrency=4, retries=2), SAMPLING, cache=cache, patience=6)

@@ -187,7 +187,7 @@ def toy(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "coin")
 
 
-@pytest.mark.slow
+@pytest.mark.long("tests/integration/test_judge_training.py::test_two_updates_of_a_judge")
 def test_a_judge_learns_the_right_verdict(tmp_path):
     toy(tmp_path)
     folder = run_config(

@@ -47,13 +47,16 @@ def test_marimo_opens_them(folder):
     run(folder, "-m", "marimo", "check", "--strict", *(f"notebooks/{name}.py" for name in SAYS))
 
 
-LONG = pytest.mark.long("tests/integration/test_annotate.py", "tests/integration/test_document_stages.py")
+LONG = pytest.mark.long(
+    "tests/integration/test_notebooks.py::test_it_runs_as_a_script",
+    "tests/integration/test_run.py",
+    "tests/integration/test_document_stages.py",
+)
+FAST = ("02_your_own_factor", "03_your_own_judge")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=LONG if name == "04_annotate_and_train" else ()) for name in SAYS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else LONG) for name in SAYS])
 def test_it_runs_as_a_script(folder, name):
     said = run(folder, f"notebooks/{name}.py")
     for text in SAYS[name]:

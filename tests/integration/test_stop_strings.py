@@ -13,7 +13,9 @@ from tests.integration.rollout_helpers import ENGINE, EOS, TOLERANCE, VOCAB, fla
 from tests.unit.rollout.stop_tokenizers import byte_tokenizer_of, stopped_at
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long(
+        "tests/unit/rollout/test_stops.py", "tests/integration/test_run_engines.py::test_a_run_with_another_engine"
+    ),
     pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed"),
 ]
 STOPS = [("a",), ("END", "b\n", "D"), ("答", "éa"), ("<done>",), (" a", "x1", "c d")]

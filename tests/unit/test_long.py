@@ -17,8 +17,11 @@ def marks(tree: ast.AST) -> list[ast.Call]:
 
 
 def functions(path: Path) -> dict[str, ast.FunctionDef]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    """The functions of a file that is not long as a whole."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    whole = [node for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"]
+    assert not any(marks(node) for node in whole), f"{path.name} is left out too"
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
 def wholly_long(test: ast.FunctionDef) -> bool:

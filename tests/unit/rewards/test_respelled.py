@@ -37,7 +37,10 @@ def test_respellings_of_all_kinds_of_golds_are_right():
     assert missed == []
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/rewards/test_respelled.py::test_respellings_of_all_kinds_of_golds_are_right",
+    "tests/unit/rewards/test_math_reward.py::test_accepts_all_gold_solutions_of_math500",
+)
 def test_respellings_of_all_golds_of_math(benchmark):
     golds = [row["answer"] for row in benchmark("math500.jsonl")]
     golds += [final_answer(row["solution"], "boxed") for row in benchmark("math_rest.jsonl")]

@@ -100,7 +100,11 @@ def test_windows_and_chunks_are_those_of_each_document(model_type, attention):
     assert (packed_logprobs(model, batch) - torch.cat(order)).abs().max() < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/trainers/test_architectures.py::test_windows_and_chunks_are_those_of_each_document",
+    "tests/unit/trainers/test_head.py",
+    "tests/unit/rollout/test_slots.py",
+)
 def test_every_architecture_is_equal_or_refused():
     transformers.logging.set_verbosity_error()
     found: dict[str, set[str]] = {name: set() for name in ("head", "no head", "packed", "not packed", "different")}

@@ -36,7 +36,7 @@ LONG = pytest.mark.long(
     ("method", "split", "metric"),
     [
         ("intro", (4, 2), "rollout/kept"),
-        ("gpg", (2, 3), "gpg/alpha"),  # ranks have one and a half groups each
+        pytest.param("gpg", (2, 3), "gpg/alpha", marks=LONG),  # ranks have one and a half groups each
         pytest.param("rlcsd", (2, 3), "factor/moved", marks=LONG),
     ],
 )

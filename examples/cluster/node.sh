@@ -46,7 +46,7 @@ IFNAME=${IFNAME:-$(ip -4 -o addr show | awk -v own="$OWN" 'index($4, own "/") ==
 export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$IFNAME} GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$IFNAME}
 export VLLM_HOST_IP=$OWN
 [ "$ENGINE_NODES" = 0 ] || export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 # by default engines would give way to any other program
 
 parts=()
 # shellcheck disable=SC2329 # the traps call it

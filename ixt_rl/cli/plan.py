@@ -26,9 +26,7 @@ TOO_LARGE = 1
 @click.option(
     "--strategy",
     type=click.Choice(["ddp", "zero1", "zero2", "zero3", "fsdp2"]),
-    default="ddp",
-    show_default=True,
-    help="What each of several training devices holds.",
+    help="What each of several training devices holds.  [default: the file's launch.strategy]",
 )
 @click.option(
     "--prompt-tokens",
@@ -53,6 +51,7 @@ def plan(file: str, overrides: tuple[str, ...], gpus: str | None, strategy: Any,
       ixt-rl plan demo/addition
       ixt-rl plan intro/math --gpus H100
       ixt-rl plan intro/math model.path=Qwen/Qwen2.5-7B --gpus H100x8 --strategy zero3
+      ixt-rl plan intro/math --gpus A10x8 launch.ranks=8 launch.strategy=fsdp2 launch.offload=true
     """
     from ixt_rl.config.load import load_run
     from ixt_rl.planning.advice import nearest
@@ -61,13 +60,16 @@ def plan(file: str, overrides: tuple[str, ...], gpus: str | None, strategy: Any,
     from ixt_rl.planning.shapes import shape_of
     from ixt_rl.planning.work import Assumed
 
-    machine = machine_of(gpus, strategy)
     config = load_run(file, overrides)
+    launch = config.launch
+    machine = machine_of(gpus, strategy or launch.strategy, launch.offload, launch.ranks)
     assumed = Assumed(**{key: value for key, value in means.items() if value is not None})
     shape, plans = shape_of(config.model), plan_run(config, machine, assumed)
     say(f"{machine.described}; model of {shape.parameters / 1e9:.3g} B parameters")
     for found in plans:
         _show(found)
+        if found.planned and launch.ranks not in (1, found.ranks):
+            say(f"  launch.ranks={launch.ranks}, and this is a plan for {found.ranks} training devices", "yellow")
     reach = machine.device.efficiency
     say(
         f"\ntimes take for given: {reach.train:.0%} of the device's FLOP/s in training, {reach.forward:.0%} in passes "
@@ -130,4 +132,4 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.3g} s"
 
 
-_WHEN = {"always": "", "training": "while it trains", "rollout": "while it samples"}
+_WHEN = {"always": "", "training": "while it trains", "rollout": "while it samples", "host": "in the host's memory"}

@@ -90,29 +90,38 @@ class Machine:
         device: one of them.
         count: how many.
         strategy: what each training rank holds; with one rank all strategies are one.
+        offload: what the strategy shares lies in the host's memory (weights: of zero3 and fsdp2).
     """
 
     device: Device
     count: int = 1
     strategy: Strategy = "ddp"
+    offload: bool = False
 
     def with_ranks(self, count: int) -> Machine:
         return replace(self, count=count)
 
     @property
     def described(self) -> str:
-        """`H100x8, zero3`."""
-        return self.device.name + (f"x{self.count}, {self.strategy}" if self.count > 1 else "")
+        """`H100x8, zero3, offloaded`."""
+        if self.count == 1:
+            return self.device.name
+        how = f"{self.strategy}, offloaded" if self.offload else self.strategy
+        return (
+            f"{self.count} ranks of {self.device.name}, {how}"
+            if self.device.cpu
+            else f"{self.device.name}x{self.count}, {how}"
+        )
 
 
-def machine(text: str | None, strategy: Strategy = "ddp") -> Machine:
-    """`H100x8` -> eight of them; None -> this machine's cores and memory.
+def machine(text: str | None, strategy: Strategy = "ddp", offload: bool = False, ranks: int = 1) -> Machine:
+    """`H100x8` -> eight of them; None -> this machine's cores and memory, divided by the ranks.
 
     Raises:
         ConfigError: no such GPU is known.
     """
     if text is None:
-        return Machine(this_cpu())
+        return Machine(this_cpu(ranks), ranks, strategy, offload)
     match = re.fullmatch(r"(.+?)(?:x(\d{1,4}))?", text.strip())
     names = {name.upper(): name for name in GPUS}
     name = match[1].upper() if match else ""
@@ -122,12 +131,20 @@ def machine(text: str | None, strategy: Strategy = "ddp") -> Machine:
             reason="no such GPU is known",
             remedy=did_you_mean(name, list(names)) + f"write NAME or NAMExCOUNT, such as H100x8; {', '.join(GPUS)}",
         )
-    return Machine(GPUS[names[name]], int(match[2] or 1), strategy)
+    return Machine(GPUS[names[name]], int(match[2] or 1), strategy, offload)
 
 
-def this_cpu() -> Device:
-    """The cores and the memory of this machine as one device."""
-    cores = usable_cores()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def this_cpu(ranks: int = 1) -> Device:
+    """A rank's part of this machine's cores and memory, as a device."""
+    cores = usable_cores() / ranks
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
     flops = {2: 2 * _CORE_FLOPS * cores, 4: _CORE_FLOPS * cores}
-    return Device(f"{cores} CPU cores", memory, flops, _CORE_BANDWIDTH * cores, 0.6 * GIB, True, _CPU_EFFICIENCY)
+    return Device(
+        f"{cores:g} CPU core{'' if cores == 1 else 's'}",
+        memory,
+        flops,
+        _CORE_BANDWIDTH * cores,
+        0.6 * GIB,
+        True,
+        _CPU_EFFICIENCY,
+    )

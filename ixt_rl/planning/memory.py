@@ -3,10 +3,11 @@
     always      process, weights, optimizer, copies (posterior, reference, average), an engine in the process
     training    gradients, half-precision copies of weights, activations, the loss's buffers
     rollout     keys and values of what is being sampled
+    host        what `launch.offload` keeps in the host's memory
 
-The peak is what is always there and the larger of the other two. Activations of a layer are counted tensor by tensor as
-autograd saves them in transformers' Llama, Qwen and Gemma under sdpa; T tokens of a micro-batch, h hidden, q and k
-widths of queries and keys, f intermediate, b bytes of the passes' numbers, w of the weights':
+The peak of a device is what is always there and the larger of the next two. Activations of a layer are counted tensor
+by tensor as autograd saves them in transformers' Llama, Qwen and Gemma under sdpa; T tokens of a micro-batch, h hidden,
+q and k widths of queries and keys, f intermediate, b bytes of the passes' numbers, w of the weights':
 
     norms       (4 + w + b) h each         input in float32, normalized, output
     attention   b (q + 2 q) + 2 b q        queries, keys and values (for all heads where there is a mask), output
@@ -29,7 +30,11 @@ CPU_CHUNK, GPU_CHUNK = 120 * MIB, 2**31
 GPU_TOKENS, GPU_TILE = 4096, 16384
 """There: most tokens of a chunk, and entries of a tile, whose logits under policy and posterior are there beside it."""
 
-When = Literal["always", "training", "rollout"]
+_STATES = ("optimizer", "master weights", "gradients")
+_OFFLOADED = {"o": _STATES[:2], "og": _STATES, "ogw": ("weights", *_STATES)}
+"""What `launch.offload` moves to the host, of what a strategy shares; frozen copies stay."""
+
+When = Literal["always", "training", "rollout", "host"]
 
 
 class Part(NamedTuple):
@@ -126,9 +131,10 @@ def loss_buffers(job: Training) -> float:
     return hidden + chunk + (job.gradients * shape.embedding if job.whole and shape.tied else 0)
 
 
-def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1) -> list[Part]:
+def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1, offload: bool = False) -> list[Part]:
     """Parts of a training process on one of `ranks` devices, its own overhead and engines apart.
 
+    `offload`: what the strategy shares is in the host's memory, as `launch.offload` has it; a CPU is its own host.
     With DeepSpeed's stages weights are kept in the passes' numbers, beside float32 ones that belong to the optimizer.
     """
     zero = strategy.startswith("zero") and ranks > 1
@@ -163,7 +169,8 @@ def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1) ->
         parts.append(Part("weights in half precision", job.numbers * kept, "training"))
     parts.append(Part("activations", activations(job), "training"))
     parts.append(Part("loss buffers", loss_buffers(job), "training"))
-    return parts
+    away = _OFFLOADED.get(shared, ()) if offload and not job.cpu else ()
+    return [part._replace(when="host") if part.name in away else part for part in parts]
 
 
 def peak(parts: list[Part]) -> float:

@@ -89,7 +89,10 @@ def plan_stage(config: RunConfig, index: int, machine: Machine, assumed: Assumed
         said = "it makes rows" if spec_of(stage).makes_rows else "it only measures"
         return StagePlan(stage.name, stage.type, notes=(f"not planned: {said}",))
     ranks = _training_ranks(config.engine, work, machine)
-    parts = [Part("process", device.process, "always"), *training_parts(work.job, machine.strategy, ranks)]
+    parts = [
+        Part("process", device.process, "always"),
+        *training_parts(work.job, machine.strategy, ranks, machine.offload),
+    ]
     beside: list[Part] = []
     limit = (1 - RESERVE) * device.memory
     if work.rollouts:
@@ -136,7 +139,7 @@ def engine_parts(
         return [Part("keys and values", tokens * shape.kv_bytes(numbers), "rollout")], []
     weights = numbers * shape.parameters / engine.vllm.tensor_parallel
     if device.cpu:
-        count = engine.pool.engines if engine.type == "ray-vllm" else 1
+        count = engine.pool.engines / machine.count if engine.type == "ray-vllm" else 1  # the ranks' memory is one
         cache = (engine.vllm.kv_cache_gib or _CPU_CACHE) * GIB
         return [
             Part("engine's process", count * (device.process + _ENGINE_OVERHEAD / 2), "always"),
@@ -192,7 +195,7 @@ def _seconds(
 def _misfits(found: StagePlan) -> tuple[str, ...]:
     said = []
     if found.peak > found.limit:
-        largest = max(found.parts, key=lambda part: part.bytes)
+        largest = max((part for part in found.parts if part.when != "host"), key=lambda part: part.bytes)
         said.append(
             f"{found.name} takes {found.peak / GIB:.1f} GiB of a device that has {found.limit / GIB:.1f} for it; "
             f"most of it: {largest.name}, {largest.bytes / GIB:.1f} GiB"

@@ -47,6 +47,25 @@ def test_ranks_divide_what_their_strategy_shares(strategy, weights, gradients, s
     assert ("gathered weights" in shared) == (strategy in ("zero3", "fsdp2"))
 
 
+@pytest.mark.parametrize(
+    ("strategy", "away"),
+    [
+        ("zero1", {"optimizer"}),
+        ("zero2", {"optimizer", "gradients"}),
+        ("zero3", {"optimizer", "gradients", "weights"}),
+        ("fsdp2", {"optimizer", "gradients", "weights"}),
+    ],
+)
+def test_what_is_offloaded_is_what_the_strategy_shares(strategy, away):
+    job, on_cpus = replace(JOB, cpu=False), replace(JOB, cpu=True)
+    here, there = training_parts(job, strategy, 4), training_parts(job, strategy, 4, offload=True)
+    assert {part.name for part in there if part.when == "host"} == away
+    assert [part._replace(when="always") for part in there] == [part._replace(when="always") for part in here]
+    assert peak(there) < peak(here)
+    assert training_parts(job, strategy, 1, offload=True) == training_parts(job)
+    assert training_parts(on_cpus, strategy, 4, offload=True) == training_parts(on_cpus, strategy, 4)
+
+
 def test_with_one_rank_all_strategies_are_one():
     assert len({tuple(training_parts(JOB, name, 1)) for name in ("ddp", "zero1", "zero2", "zero3", "fsdp2")}) == 1
 

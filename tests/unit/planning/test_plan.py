@@ -142,6 +142,28 @@ def test_this_machine_is_the_default():
     assert plan_run(load_run("demo/addition"), here)[0].misfits == ()
 
 
+def test_ranks_of_this_machine_share_its_cores_and_memory():
+    here, both = machine(None), machine(None, "zero2", ranks=2)
+    assert both.count == 2 and both.device.memory == here.device.memory / 2
+    assert both.device.flops[4] == here.device.flops[4] / 2
+    config = load_run("demo/addition")
+    alone, shared = (plan_run(config, each)[2] for each in (here, both))
+    assert shared.ranks == 2 and shared.limit == alone.limit / 2
+    assert shared.seconds["train"] == pytest.approx(alone.seconds["train"])
+
+
+def test_the_launch_block_says_what_each_device_holds():
+    words = ["plan", "intro/math", "--gpus", "H100x8", "launch.ranks=8", "launch.strategy=fsdp2"]
+    held = CliRunner().invoke(main, words)
+    assert "H100x8, fsdp2;" in held.output and "gathered weights" in held.output
+    away = CliRunner().invoke(main, [*words, "launch.offload=true"])
+    assert "fsdp2, offloaded" in away.output and "in the host's memory" in away.output
+    other = CliRunner().invoke(main, [*words, "--strategy", "ddp"])
+    assert "gradient buckets" in other.output
+    fewer = CliRunner().invoke(main, [*words, "engine.type=ray-vllm", "engine.pool.engines=4"])
+    assert "launch.ranks=8, and this is a plan for 4 training devices" in fewer.output
+
+
 @pytest.mark.parametrize(("text", "said"), [("H10", "H100"), ("H100x0", "NAMExCOUNT"), ("", "RTX4090")])
 def test_unknown_devices_are_refused(text, said):
     with pytest.raises(ConfigError, match=said):

@@ -39,7 +39,10 @@ class ModelSize(NamedTuple):
 
 
 def model_size(model: Any) -> ModelSize:
-    """Counts a torch model's parameters, before or after it is wrapped; under ZeRO-3 by the sizes of the whole ones."""
+    """Counts a torch model's parameters, before or after it is wrapped; under ZeRO-3 by the sizes of the whole ones.
+
+    Of what peft's `modules_to_save` train, their copies, which compute in place of the originals.
+    """
     config = model.config.get_text_config()
     experts, routed = (
         next((getattr(config, n) for n in names if _is_int(config, n)), 0) for names in (_EXPERTS, _ROUTED)
@@ -47,6 +50,8 @@ def model_size(model: Any) -> ModelSize:
     share = routed / experts if experts and 0 < routed < experts else 1.0
     active = trained = 0.0
     for name, parameter in model.named_parameters():
+        if "original_module" in name.split("."):
+            continue
         size = getattr(parameter, "ds_numel", prod(parameter.shape)) * (share if "experts" in name.split(".") else 1.0)
         active += size
         trained += size if parameter.requires_grad else 0.0

@@ -131,8 +131,11 @@ class ModelShape:
 
     def size(self, lora: LoraBlock | None = None) -> ModelSize:
         """What the ledger counts by; of trained experts those that a token meets."""
-        trained = self.active if lora is None else self.trained(lora) * max(1, self.routed) // max(1, self.experts)
-        return ModelSize(self.active + (trained if lora else 0), trained)
+        if lora is None:
+            return ModelSize(self.active, self.active)
+        whole = sum(map(self._whole, lora.modules_to_save))
+        added = (self.trained(lora) - whole) * max(1, self.routed) // max(1, self.experts)
+        return ModelSize(self.active + added, added + whole)
 
     def kv_bytes(self, number: int) -> int:
         """Bytes of keys and values of one token, in numbers of so many bytes."""

@@ -98,6 +98,57 @@ def test_a_mixture_of_experts_gets_the_policys_weights(adapted, tmp_path):
         engine.close()
 
 
+def test_under_dora_the_engine_samples_what_the_forward_pass_computes(engine, model):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules="all-linear", use_dora=True, init_lora_weights=False)
+    policy = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "magnitude" in name:
+                parameter.mul_(torch.linspace(0.5, 1.5, len(parameter)))
+    engine.update_weights(policy_tensors(policy), 1)
+    rollouts = flat(engine.generate(prompts(4), sampling(8)))
+    assert gap(policy, rollouts) < TOLERANCE
+    assert gap(model, rollouts) > 10 * TOLERANCE
+
+
+def test_vllm_serves_the_adapter_that_a_stage_keeps(tmp_path):
+    """LoRA and rsLoRA as they are on disk; DoRA it refuses by itself."""
+    peft = pytest.importorskip("peft")
+    from vllm import LLM
+    from vllm import SamplingParams as VLLMSamplingParams
+    from vllm.lora.request import LoRARequest
+
+    from ixt_rl.pretrained.adapters import save_adapter
+
+    folder, ids = save(new_model("qwen3"), tmp_path / "base"), list(range(5, 25))
+    llm = LLM(
+        folder, skip_tokenizer_init=True, enable_lora=True, max_lora_rank=8, max_loras=1, enforce_eager=True,
+        dtype="float32", max_model_len=64, kv_cache_memory_bytes=2**26, block_size=32, enable_chunked_prefill=False,
+        use_tqdm_on_load=False,
+    )  # fmt: skip
+    asked = VLLMSamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+    for number, changes in enumerate(({}, {"use_rslora": True}, {"use_dora": True}), 1):
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        config = peft.LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False, **changes)
+        policy = peft.get_peft_model(base, config).eval()
+        save_adapter(policy, tmp_path / str(number))
+        request = LoRARequest(str(number), number, str(tmp_path / str(number)))
+        prompt = [{"prompt_token_ids": ids}]
+        if "use_dora" in changes:
+            with pytest.raises(ValueError, match="DoRA"):
+                llm.generate(prompt, asked, lora_request=request, use_tqdm=False)
+            continue
+        (served,) = llm.generate(prompt, asked, lora_request=request, use_tqdm=False)
+        found = [entry[token].logprob for entry, token in zip(served.prompt_logprobs[1:], ids[1:], strict=True)]
+        with torch.no_grad():
+            expected = policy(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+            plain = new_model("qwen3")(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+        at = (range(len(ids) - 1), ids[1:])
+        assert (torch.tensor(found) - expected[at]).abs().max() < TOLERANCE
+        assert (torch.tensor(found) - plain[at]).abs().max() > 10 * TOLERANCE
+
+
 def test_vllm_is_given_nothing_but_what_is_asked_for(engine):
     """Of its own parameters, those that are not at their defaults, and the defaults of those that change logits."""
     import vllm

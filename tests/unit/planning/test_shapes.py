@@ -76,6 +76,7 @@ def test_lora_is_counted_as_peft_counts_it(tmp_path):
     adapted = peft.get_peft_model(AutoModelForCausalLM.from_config(config), dora)
     both = LoraBlock(r=4, dora=True, modules_to_save=["embed_tokens", "norm"])
     assert shape.trained(both) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert shape.size(both) == model_size(adapted)
     some = LoraBlock(r=4, target_modules=["q_proj", "v_proj"])
     assert shape.trained(some) == 2 * 4 * (32 + 32 + 32 + 16)
 

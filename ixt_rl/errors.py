@@ -56,6 +56,10 @@ class WeightsLost(BackendFailed):
     """No rollout engine holds the policy's weights any more; they can be sent again."""
 
 
+class RankFailed(IxtRlError, RuntimeError):
+    """A rank ended, or did not come where the others waited for it, so that the run cannot go on."""
+
+
 class RewardError(IxtRlError, RuntimeError):
     """Rewards failed more often than their error budget allows."""
 

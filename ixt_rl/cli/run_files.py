@@ -112,6 +112,7 @@ def run(file: str, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> No
       ixt-rl run mine.yaml --dry-run
       ixt-rl run demo/addition name=three-seeds 'seeds=[1, 2, 3]'
       ixt-rl run demo/addition stages.0.optim.lr=1e-3
+      ixt-rl run demo/addition launch.ranks=2
     """
     _run(file, overrides, dry_run, fresh)
 
@@ -137,9 +138,11 @@ def demo(overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
 
 def _run(file: str, overrides: Sequence[str], dry_run: bool, fresh: bool) -> None:
     from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
+    from ixt_rl.run.ranks.place import follows, place
 
     config = load_run(file, overrides)
-    for note in notes(config):
+    starts = config.launch.ranks > 1 and place().size == 1 and not dry_run
+    for note in [] if starts or follows() else notes(config):  # rank 0 says them
         say(f"note: {note}", "yellow", stderr=True)
     if dry_run:
         from ixt_rl.run.plan import plan
@@ -149,9 +152,15 @@ def _run(file: str, overrides: Sequence[str], dry_run: bool, fresh: bool) -> Non
             say(line, stderr=True)
         return
     require_core()
+    if starts:
+        from ixt_rl.run.ranks.start import start_ranks
+
+        sys.exit(start_ranks(["run", file, *overrides, *(["--fresh"] if fresh else [])], config.launch.ranks))
     from ixt_rl.run import run_config
 
-    say(f"run folder: {run_config(config, fresh=fresh)}")
+    folder = run_config(config, fresh=fresh)
+    if not follows():
+        say(f"run folder: {folder}")
 
 
 @click.command()

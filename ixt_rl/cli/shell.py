@@ -36,8 +36,10 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
             with stoppable():
                 command(*args, **kwargs)
         except KeyboardInterrupt as stop:
+            follower = int(os.environ.get("RANK", "0")) > 0  # of a run's ranks the first one speaks
             goes_on = "; the same command goes on from here" if command.__name__ in _GO_ON else ""
-            say(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
+            if not follower:
+                say(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
             sys.exit(stop.status if isinstance(stop, Stopped) else 130)
         except (IxtRlError, OSError) as error:
             if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):

@@ -28,6 +28,7 @@ from ixt_rl.config.first_rows import check_first_rows
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.positions import check_positions, model_positions
+from ixt_rl.config.ranks import check_ranks
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
 from ixt_rl.config.suites_of_stages import check_suites
 from ixt_rl.errors import ConfigError, did_you_mean
@@ -103,6 +104,11 @@ class RunConfig(Strict):
                     reason="which prompts come next is known only when those before are judged",
                     remedy="set staleness: 0, or leave dynamic_sampling out",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks(self) -> RunConfig:
+        check_ranks(self.launch.ranks, self.engine, self.stages)
         return self
 
     @model_validator(mode="after")

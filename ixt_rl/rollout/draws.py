@@ -18,10 +18,20 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ixt_rl.rollout.engine import MAX_SEED
 from ixt_rl.types import SamplingParams
 
 _BLOCK = 256
 """Tokens whose probabilities are added up before the block that is drawn is looked into."""
+
+
+def row_seeds(rows: int, seed: int | None) -> list[int]:
+    """A seed for each of B rows, drawn from torch's generator, which `seed` sets for this call alone."""
+    if seed is None:
+        return torch.randint(MAX_SEED, (rows,)).tolist()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.randint(MAX_SEED, (rows,)).tolist()
 
 
 def warpers(sampling: SamplingParams) -> list[LogitsProcessor]:

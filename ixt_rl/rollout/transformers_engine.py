@@ -15,8 +15,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, 
 
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.continuous import ContinuousDecoding, RunningRow
-from ixt_rl.rollout.draws import InverseDraw, row_uniforms, warpers
-from ixt_rl.rollout.engine import MAX_SEED, check_prompt, check_schema, check_seeds, check_stop
+from ixt_rl.rollout.draws import InverseDraw, row_seeds, row_uniforms, warpers
+from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.rollout.slots import decodes_in_slots
 from ixt_rl.rollout.stops import StopWatch
@@ -179,7 +179,7 @@ class TransformersEngine:
         if rows:
             own = seeds or [0] * len(rows)
             if seeds is None and sampling.temperature > 0:
-                own = torch.randint(MAX_SEED, (len(rows),)).tolist()
+                own = row_seeds(len(rows), None)
             decoding = ContinuousDecoding(
                 self.model, self.eos_ids, self.pad_id, sampling, self.batch_size, self.tokenizer
             )

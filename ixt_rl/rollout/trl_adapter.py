@@ -24,6 +24,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
 from ixt_rl.errors import ConfigError, DataError, WeightsLost
+from ixt_rl.rollout.draws import row_seeds
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
 from ixt_rl.rollout.sync import send_policy, until_weights_last
@@ -42,11 +43,11 @@ def call_seed(*parts: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def step_seed(trainer: Any, purpose: int, ahead: int = 0) -> int:
-    """A seed for this micro-step and rank, or for the one `ahead` steps later; a resumed run gets those of the
-    straight run."""
+def step_seed(trainer: Any, purpose: int, ahead: int = 0, *, of_all: bool = False) -> int:
+    """A seed for this micro-step and rank, or for the one `ahead` steps later, `of_all`: the same on all ranks; a
+    resumed run gets those of the straight run."""
     micro_step = 0 if ahead else trainer._step % trainer.args.gradient_accumulation_steps
-    rank = trainer.accelerator.process_index
+    rank = 0 if of_all else trainer.accelerator.process_index
     return call_seed(trainer.args.seed, trainer.state.global_step + ahead, micro_step, rank, purpose)
 
 
@@ -54,7 +55,8 @@ class EngineRollouts:
     """Calls an engine for TRL: prompts in, ids with log-probs out.
 
     TRL hands over this process's prompts with each one already repeated `num_generations` times. Sampling is
-    seeded by (seed, step, micro-step, rank), so a resumed run draws what the straight run drew. Without an engine the
+    seeded by (seed, step, micro-step), so a resumed run draws what the straight run drew, and several ranks draw what
+    one process would, where rows draw from generators of their own (`decodes_in_slots`). Without an engine the
     trainer's own model samples, in process, and its log-probs are compared with the trainer's once, before it samples.
     An engine outside it belongs to the main process; its weights follow the policy's, whatever wraps the model, and
     after each update its log-probs are compared.
@@ -71,6 +73,8 @@ class EngineRollouts:
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         stop: texts that end a completion (`ixt_rl.rollout.stops`). What this library's trainers show to rewards ends
             before them; TRL's own decodes all ids.
+        shared: how ranks share an evaluation with engines in their processes: called by all with (engine, measure);
+            None: each measures by itself.
 
     Raises:
         ConfigError: staleness with an engine that cannot sample in the background, or a stop string that is none.
@@ -85,6 +89,7 @@ class EngineRollouts:
         parity_limit: float | None = None,
         max_prompt_tokens: int | None = None,
         stop: Sequence[str] = (),
+        shared: Callable[[RolloutEngine, Callable[[RolloutEngine], Any]], Any] | None = None,
     ):
         check_stop_strings(stop)
         if staleness and not hasattr(engine, "submit"):
@@ -99,6 +104,7 @@ class EngineRollouts:
         self.parity_limit = parity_limit
         self.max_prompt_tokens = max_prompt_tokens
         self.stop = tuple(stop)
+        self._shared = shared
         self.upcoming: list[list[list[int]]] = []
         """Prompt ids of this process's next batches, set by the trainer when `staleness` is above 0."""
         self._ahead: dict[int, tuple[list[list[int]], Any]] = {}  # step -> prompts of all ranks, ticket
@@ -149,7 +155,9 @@ class EngineRollouts:
         if not compared and getattr(trainer.args, "self_checks", {}).get("engine", True):
             self.compare(ids, trainer)
         with self._sampled_model(trainer) as model, self.in_process_engine(trainer, model) as engine:
-            return [group[0] for group in engine.generate(ids, self._sampling(trainer, part=part))]
+            sampling = self._sampling(trainer, part=part)
+            seeds = _seeds_of_rank(len(ids), sampling, trainer)
+            return [group[0] for group in engine.generate(ids, sampling, seeds=seeds)]
 
     def compare(self, ids: list[list[int]], trainer: Any) -> float:
         """Samples a few prompts in process and compares the log-probs with the trainer's; all ranks call it.
@@ -172,7 +180,7 @@ class EngineRollouts:
         main process only, unless in process."""
         if self.in_process:
             with self.in_process_engine(trainer) as engine:
-                return measure(engine)
+                return measure(engine) if self._shared is None else self._shared(engine, measure)
 
         def measured() -> T:
             self.sync(trainer)
@@ -275,7 +283,7 @@ class EngineRollouts:
 
     def _sampling(self, trainer: Any, ahead: int = 0, part: int = 0) -> SamplingParams:
         args = trainer.args
-        seed = step_seed(trainer, int(trainer.model.training), ahead)
+        seed = step_seed(trainer, int(trainer.model.training), ahead, of_all=True)
         return SamplingParams(
             max_new_tokens=args.max_completion_length,
             temperature=args.temperature,
@@ -339,6 +347,15 @@ class EngineRollouts:
                 return rollouts
             self._synced = started = None
             self._follow(trainer)
+
+
+def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> list[int] | None:
+    """Of several ranks, the seeds that this one's rows have among those of all; None in one process."""
+    if trainer.accelerator.num_processes == 1 or not sampling.temperature:
+        return None
+    counts = gather_object([rows])
+    first = sum(counts[: trainer.accelerator.process_index])
+    return row_seeds(sum(counts), sampling.seed)[first : first + rows]
 
 
 def _sampler(trainer: Any) -> Any:

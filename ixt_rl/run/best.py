@@ -19,7 +19,8 @@ from typing import Any
 from ixt_rl.blocks.best import BestBlock, EarlyStoppingBlock, KeepBestBlock
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.files import read_rows, write_rows
-from ixt_rl.run.folder import BEST, CONTINUATIONS, SAMPLES, StageFolder
+from ixt_rl.run.folder import CONTINUATIONS, SAMPLES, StageFolder
+from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.trainers.checkpoints import checkpoints, remove, step_of
 
 
@@ -60,6 +61,7 @@ class BestModel:
         trainer: has the model.
         averaged: a `with` in which the model has the weights that are measured and handed on.
         begins_without: the evaluation before training does not measure all.
+        ranks: of the run; all call each method, the first decides.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class BestModel:
         trainer: Any,
         averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
         begins_without: bool = False,
+        ranks: Ranks = ALONE,
     ):
+        self.ranks = ranks
         self.keep, self.early, self.folder, self.trainer = keep, early, folder, trainer
         self.averaged, self.begins_without = averaged, begins_without
         self.standing = Standing(keep)
@@ -78,13 +82,17 @@ class BestModel:
 
     def recall(self, step: int) -> None:
         """Goes on from a checkpoint: forgets models of later evaluations, and takes the rows up to it."""
+        self.standing, self.at = self.ranks.decided(lambda: self._recalled(step)), step
+
+    def _recalled(self, step: int) -> Standing:
         for path in self._kept():
             if step_of(path) > step:
                 remove(path)
-        self.standing, self.at = Standing(self.keep), step
+        standing = Standing(self.keep)
         for row in self.folder.metrics():
             if row["phase"] == "eval" and (row["step"] or self.keep.metric in row):
-                self.standing.add(row["step"], row.get(self.keep.metric))
+                standing.add(row["step"], row.get(self.keep.metric))
+        return standing
 
     def evaluated(self, step: int, metrics: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
         """Keeps the model if its evaluation is the best.
@@ -102,9 +110,11 @@ class BestModel:
                 reason="the evaluation of this stage has no metric of that name",
                 remedy=did_you_mean(self.keep.metric, known) + f"one of: {', '.join(known)}",
             )
-        if self.standing.add(step, metrics[self.keep.metric]):
+        value = self.ranks.decided(lambda: metrics[self.keep.metric])
+        if self.standing.add(step, value):
             self._write(step, samples)
-            self._forget_older()
+            if self.ranks.leads:
+                self._forget_older()
 
     @property
     def exhausted(self) -> bool:
@@ -118,15 +128,19 @@ class BestModel:
         if step is None:
             return False
         path = self._path(step)
+        if self.ranks.leads:
+            self._restore_files(step, path)
+        if step == self.at:
+            return False
+        self.trainer._load_from_checkpoint(str(path))
+        return True
+
+    def _restore_files(self, step: int, path: Path) -> None:
         if all(row["step"] != step for row in self.folder.samples()):
             rows = read_rows(path / SAMPLES)
             self.folder.add_samples(step, rows)
         if (path / CONTINUATIONS).is_file():
             write_rows(self.folder.path / CONTINUATIONS, read_rows(path / CONTINUATIONS))
-        if step == self.at:
-            return False
-        self.trainer._load_from_checkpoint(str(path))
-        return True
 
     def result(self) -> dict[str, Any]:
         """What the stage's result says of it."""
@@ -146,11 +160,13 @@ class BestModel:
     def _write(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         path = self._path(step)
         part = path.with_name(f"{path.name}.part")
-        for old in (part, path):
+        for old in (part, path) if self.ranks.leads else ():
             if old.exists():
                 shutil.rmtree(old)  # of a run that was killed
         with self.averaged():
-            self.trainer.save_model(str(part))
+            self.trainer.save_model(str(part))  # all ranks: the first has gathered what is spread over them
+        if not self.ranks.leads:
+            return
         write_rows(part / SAMPLES, samples)
         if (self.folder.path / CONTINUATIONS).is_file():
             shutil.copyfile(self.folder.path / CONTINUATIONS, part / CONTINUATIONS)
@@ -166,10 +182,10 @@ class BestModel:
                 remove(path)
 
     def _path(self, step: int) -> Path:
-        return self.folder.path / BEST / f"checkpoint-{step}"
+        return self.folder.best / f"checkpoint-{step}"
 
     def _kept(self) -> list[Path]:
-        return checkpoints(self.folder.path / BEST)
+        return checkpoints(self.folder.best)
 
 
 def best_model(
@@ -178,8 +194,9 @@ def best_model(
     trainer: Any,
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
     begins_without: bool = False,
+    ranks: Ranks = ALONE,
 ) -> BestModel | None:
     """What keeps the best model of a stage; None where its block does not ask for it. See `BestModel`."""
     if stage.keep_best is None:
         return None
-    return BestModel(stage.keep_best, stage.early_stopping, folder, trainer, averaged, begins_without)
+    return BestModel(stage.keep_best, stage.early_stopping, folder, trainer, averaged, begins_without, ranks)

@@ -40,10 +40,14 @@ _SHOWN = (
 
 
 class RunConsole:
-    """Prints to stderr, so that stdout stays free for data."""
+    """Prints to stderr, so that stdout stays free for data.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    Args:
+        quiet: prints nothing, on ranks that do not lead.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
 
     def reused(self, stage, seed: int | None, folder) -> None:
         self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")

@@ -42,7 +42,6 @@ ROWS = ("metrics.jsonl", SAMPLES)
 ROWS_FOLDER = "rows"
 """Folder of a stage that makes rows: the files that a job on a corpus writes, and nothing else."""
 BEST = "best"
-"""Folder of a stage that keeps its best model, until it is done."""
 
 BASES = "bases.json"
 """File of a run: what the pretrained bases depended on that it used last."""
@@ -103,6 +102,11 @@ class StageFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def best(self) -> Path:
+        """Models of the best evaluations, until the stage is done."""
+        return self.path / BEST
+
     # ------------------------------------------------------------------------------- is it done?
 
     def is_done(self) -> bool:
@@ -160,7 +164,7 @@ class StageFolder:
 
     def finish(self) -> None:
         """Says that the stage is done, and what it made."""
-        for passing in (self.checkpoints, self.path / BEST):
+        for passing in (self.checkpoints, self.best):
             shutil.rmtree(passing, ignore_errors=True)
         folders = [self.path / name for name in ("model", ADAPTER) if (self.path / name).is_dir()]
         files = [(f"{folder.name}/{name}", file) for folder in folders for name, file in folder_files(folder)]
@@ -211,7 +215,8 @@ class StageFolder:
                 write_rows(self.path / name, rows)
         if (self.path / FAILURES).is_file():  # their step is the number of updates before them
             failed = read_rows(self.path / FAILURES)
-            write_rows(self.path / FAILURES, [row for row in failed if not _is_from(row.get("step"), step)])
+            later = [isinstance(row.get("step"), int) and row["step"] >= step for row in failed]
+            write_rows(self.path / FAILURES, [row for row, gone in zip(failed, later, strict=True) if not gone])
 
     def metrics(self) -> list[dict[str, Any]]:
         return self._rows("metrics.jsonl")
@@ -386,10 +391,6 @@ class RunFolder:
 def stage_fingerprint(config: RunConfig, stage: AnyStage, seed: int | None, origin: str) -> str:
     """Hash of all that decides a stage's outcome: config, contents of files, model, seed, library versions and code."""
     return fingerprint(ingredients(config, stage, seed, origin, Hashes()))
-
-
-def _is_from(number: Any, step: int) -> bool:
-    return isinstance(number, int) and number >= step
 
 
 def remove(path: Path) -> None:

@@ -4,12 +4,12 @@
 
 A finished stage is kept by the fingerprint of what made it (its config, the contents of what that names, its model,
 the code) and not run again; a pretrained base is kept beside all runs, so that runs share it. A stage that was stopped
-goes on from its last checkpoint. A run's folder, and a base that is being made, have one process.
+goes on from its last checkpoint. A run's folder, and a base that is being made, have one process: of several ranks the
+first one, which tells the others what to do (`run/ranks`).
 """
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from ixt_rl.blocks.rows import with_folders
 from ixt_rl.config.load import dump_yaml, resolved
+from ixt_rl.config.ranks import with_ranks
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.errors import ConfigError, DataError, IxtRlError
+from ixt_rl.errors import DataError, IxtRlError
 from ixt_rl.files import readable, write_text
 from ixt_rl.import_path import load
 from ixt_rl.locks import locked
@@ -29,6 +30,8 @@ from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.ranks.orders import Begin, TakePart
+from ixt_rl.run.ranks.team import Ranks, joined
 from ixt_rl.run.summary import summarise
 from ixt_rl.run.trackers import About, reporting
 from ixt_rl.signals import Stopped
@@ -46,31 +49,36 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         fresh: forget what an earlier run of this name left (a cached base model stays).
 
     Raises:
-        ConfigError: another process is running in the folder.
+        ConfigError: another process is running in the folder, or there are not as many ranks as the run file says.
+        RankFailed: another rank ended, or did not come in time.
         FileError: a file cannot be read or written; the same run goes on when it can.
         PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
         RewardError: rewards failed beyond their budget; what was computed is kept.
         BackendFailed: the hub did not take the model (`save.push_to_hub`), which is kept.
     """
-    refuse_launcher()
-    if config.launch.ranks > 1:
-        raise ConfigError(
-            f"launch.ranks={config.launch.ranks}",
-            reason="a run is one process for now, and its folder has one writer",
-            remedy="leave launch.ranks at 1, or launch your own script with the trainers of ixt_rl.trainers",
-        )
-    folder = RunFolder(Path(config.output_dir), config.name)
+    with joined(config.launch) as ranks:
+        config = with_ranks(config, ranks.size)
+        folder = RunFolder(Path(config.output_dir), config.name)
+        if ranks.leads:
+            _lead(config, folder, fresh, ranks)
+        else:
+            from ixt_rl.run.ranks.follow import follow
+
+            follow(config, ranks)
+    return folder.path
+
+
+def _lead(config: RunConfig, folder: RunFolder, fresh: bool, ranks: Ranks) -> None:
     try:
         with folder.held():
-            with offline(not asks_hub(config)), _threads(config, folder, fresh):
-                config = _run_held(config, folder, fresh)
+            with offline(not asks_hub(config)), _threads(config, folder, fresh) as threads:
+                config = _run_held(config, folder, fresh, threads, ranks)
             _save(config, folder)
     except Exception as error:
         found = readable(error)
         if found is None:
             raise
         raise found from error
-    return folder.path
 
 
 def _threads(config: RunConfig, folder: RunFolder, fresh: bool) -> AbstractContextManager[int]:
@@ -92,7 +100,7 @@ def _save(config: RunConfig, folder: RunFolder) -> None:
         RunConsole().note(f"pushed to {pushed(config, folder, config.save.push_to_hub)}")
 
 
-def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> RunConfig:
+def _run_held(config: RunConfig, folder: RunFolder, fresh: bool, threads: int, ranks: Ranks) -> RunConfig:
     """Runs the stages; returns the run as it was, with the dtype that `auto` became."""
     import transformers
 
@@ -113,8 +121,9 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool) -> RunConfig:
     for said in spinning_note():
         console.note(said)
     started = time.monotonic()
+    ranks.tell(Begin(config.model.dtype, threads))
     try:
-        _run_stages(config, folder, console)
+        _run_stages(config, folder, console, ranks)
     except BaseException as error:  # what was computed is kept and reported, however the run ended
         try:
             _tell(config, folder, console, _why(error), started)
@@ -154,32 +163,17 @@ def _why(error: BaseException) -> str:
     return str(known) if isinstance(known, IxtRlError | Stopped) else redacted(f"{type(error).__name__}: {error}")
 
 
-def refuse_launcher() -> None:
-    """Several processes would write, and clear, the same run folder.
-
-    Raises:
-        ConfigError: the process was started by a distributed launcher.
-    """
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks > 1:
-        raise ConfigError(
-            f"`ixt-rl run` started {ranks} times by a distributed launcher",
-            reason="a run is one process, and its folder has one writer",
-            remedy="launch your own script with the trainers of ixt_rl.trainers; they run under accelerate",
-        )
-
-
-def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole) -> None:
+def _run_stages(config: RunConfig, folder: RunFolder, console: RunConsole, ranks: Ranks) -> None:
     from ixt_rl.run.stages.engines import Engines
 
     engines = Engines(config.engine, config.model.dtype)
     try:
-        _run_all(config, folder, console, engines)
+        _run_all(config, folder, console, engines, ranks)
     finally:
         engines.close()
 
 
-def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines) -> None:
+def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines, ranks: Ranks) -> None:
     from ixt_rl.run.initial_model import initial_model
 
     initial = initial_model(config, folder)
@@ -193,7 +187,7 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
             stage_folder = folder.stage(config, stage, seed, origin)
             folder.hashes.save()
             models[(stage.name, seed)] = _run_stage(
-                config, with_folders(stage, rows), seed, origin, stage_folder, console, engines
+                config, with_folders(stage, rows), seed, origin, stage_folder, console, engines, ranks
             )
             folder.remember(stage_folder)
         if not spec_of(stage).makes_rows:
@@ -202,12 +196,14 @@ def _run_all(config: RunConfig, folder: RunFolder, console: RunConsole, engines)
     folder.hashes.save()
 
 
-def _run_stage(config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines) -> str:
+def _run_stage(
+    config, stage, seed, origin: str, folder: StageFolder, console: RunConsole, engines, ranks: Ranks
+) -> str:
     from ixt_rl.run.stages.context import StageRun
 
     spec = spec_of(stage)
     at = StageRun(
-        seed, origin, config.model, config.engine, config.launch, config.self_checks, engines, folder, console
+        seed, origin, config.model, config.engine, config.launch, config.self_checks, engines, folder, console, ranks
     )
     held: AbstractContextManager[None] = nullcontext()
     if spec.shared:  # other runs may be making the same base
@@ -229,8 +225,14 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig
         return
     folder.start(console.note)
     console.again(stage, at.seed, why, folder.goes_on_from())
-    with reporting(config.report_to, _about(config, at), console.note) as folder.reporting:
-        runner(stage, at)
+    with reporting(config.report_to, _about(config, at), console.note) as folder.reporting, at.ranks.named():
+        if spec_of(stage).makes_rows:  # a job on a corpus has workers of its own
+            runner(stage, at)
+        else:
+            checkpoint = folder.last_checkpoint()
+            at.ranks.tell(TakePart(stage.name, at.seed, at.origin, folder.path, folder.fingerprint, checkpoint))
+            runner(stage, at)
+            at.ranks.together()
     folder.finish()
 
 

@@ -14,6 +14,7 @@ from torch import get_num_threads, set_num_threads
 import ixt_rl
 from ixt_rl.files import read_json, write_json
 from ixt_rl.run.folder import RunFolder
+from ixt_rl.run.ranks.place import place
 from ixt_rl.threads import SPIN_BOUNDS, allowed_cores, usable_cores
 
 KEPT = "threads.json"
@@ -29,13 +30,15 @@ def torch_threads(said: int | None, beside: int, say: Callable[[str], None] | No
     Args:
         said: as many as the run file says, or its folder. None: torch's own choice (the physical cores that the process
             is bound to, or `OMP_NUM_THREADS`), but no more than the quota keeps busy, less `beside`, and where
-            `OMP_NUM_THREADS` says nothing no more than other programs leave free.
+            `OMP_NUM_THREADS` says nothing no more than other programs leave free; ranks on this machine share them.
         beside: cores of this machine on which engines compute meanwhile; one is left to the trainer.
         say: is told where other programs leave fewer.
     """
     before = get_num_threads()
-    threads = said or max(1, min(before, usable_cores() - beside))
-    if not said and threads > 1 and "OMP_NUM_THREADS" not in os.environ and (free := free_cores()) < threads:
+    sharing = place().local_size
+    threads = said or max(1, min(before, (usable_cores() - beside) // sharing))
+    asked = not said and threads > 1 and "OMP_NUM_THREADS" not in os.environ
+    if asked and (free := max(1, free_cores() // sharing)) < threads:
         if say is not None:
             say(
                 f"{free} of {threads} threads: other programs keep cores busy, and a thread that waits for one "

@@ -189,8 +189,9 @@ def test_file_data_with_math_rewards(tmp_path, data_suffix):
     assert {"told/checked_lower", "told/undecided"} <= measured["mean"].keys()
 
 
-def test_a_distributed_launcher_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="distributed launcher"):
-        run_config(config(tmp_path, [base(2)]))
+def test_another_number_of_ranks_than_the_launchers_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="started 2 times"):
+        run_config(config(tmp_path, [base(2)], launch={"ranks": 4}))
     assert not (tmp_path / "runs").exists()

@@ -10,6 +10,7 @@ from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.ranks.team import Ranks
 from ixt_rl.run.stages.engines import Engines
 
 
@@ -27,6 +28,7 @@ class StageRun:
         engines: engines outside the trainer's model, shared by the run's stages.
         folder: where files go.
         console: what the terminal shows.
+        ranks: the processes of the run, of which this is one.
     """
 
     seed: int | None
@@ -38,6 +40,7 @@ class StageRun:
     engines: Engines
     folder: StageFolder
     console: RunConsole
+    ranks: Ranks
 
 
 class StageRunner(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
+from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.sources import (
@@ -46,6 +47,7 @@ from ixt_rl.run.stages.train import (
     passes_note,
     planned_steps,
     save_model,
+    share_of_batch,
     train,
     training_arguments,
 )
@@ -79,8 +81,8 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     if stage.evaluation is not None:
         engine = None if task is None and suites is None else _engine(stage, at, trainer, suites)
         whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
-        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites)
-    best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True)
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites, at.ranks)
+    best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True, ranks=at.ranks)
     passes = passes_note(stage, trainer, at.console.note)
     with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
@@ -114,11 +116,9 @@ def run(stage: DocumentStage, at: StageRun) -> None:
 
 def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTemplate) -> dict[str, Any]:
     """`IXTConfig`'s; `template` of the feedback, `shown`: how prompts are."""
-    micro_batch = stage.micro_batch_size or stage.batch_size
     return {
         **training_arguments(stage.optim, planned_steps(stage, at.folder), at.seed or 0, at, stage.checkpoint_every),
-        "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": stage.batch_size // micro_batch,
+        **share_of_batch(stage.batch_size, stage.micro_batch_size, at.launch.ranks),
         "gradient_checkpointing": stage.gradient_checkpointing,
         "feedback_template": template,
         "feedback_position": stage.feedback.position,
@@ -167,6 +167,7 @@ class Evaluator:
         heldout: held-out documents. At step 0, before training, they alone are measured.
         whole: every evaluation measures what else only the last one does.
         suites: benchmarks that are measured beside the rest; None: none.
+        ranks: of the run, which share the sampling; all call the evaluator.
     """
 
     def __init__(
@@ -179,7 +180,9 @@ class Evaluator:
         heldout: HeldOutLoss | None = None,
         whole: bool = False,
         suites: SuitesInTraining | None = None,
+        ranks: Ranks = ALONE,
     ):
+        self.ranks = ranks
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
         self.heldout, self.whole, self.suites = heldout, whole, suites
         self.rows = (
@@ -202,14 +205,27 @@ class Evaluator:
                 loss = self._heldout_loss(model)
                 if loss and trainer.state.global_step == 0:
                     return loss, []
-                metrics, samples = ({}, []) if self.task is None else self._measure(model, self.task, rows, last)
-                suites = self.suites
-                if suites is not None:
-                    more, read = until_weights_last(lambda: suites(self._ready(model)))
-                    metrics, samples = {**metrics, **more}, [*samples, *read]
+                if self.engine is None:
+                    own = self._in_process(model)
+                    metrics, samples = self.ranks.shared(own, lambda engine: self._sampled(engine, model, rows, last))
+                else:
+                    metrics, samples = self._sampled(None, model, rows, last)
                 return {**metrics, **loss}, samples
         finally:
             model.train(training)
+
+    def _sampled(self, own: RolloutEngine | None, model, rows: Sequence[dict[str, Any]], last: bool):
+        """Metrics and samples of the task and the suites; `own`: an engine in process, None: the one outside."""
+
+        def ready() -> RolloutEngine:
+            return own or self._outside(model)
+
+        metrics, samples = ({}, []) if self.task is None else self._measure(ready, model, self.task, rows, last)
+        suites = self.suites
+        if suites is not None:
+            more, read = until_weights_last(lambda: suites(ready()))
+            metrics, samples = {**metrics, **more}, [*samples, *read]
+        return metrics, samples
 
     def _heldout_loss(self, model) -> dict[str, float]:
         if self.heldout is None:
@@ -218,7 +234,9 @@ class Evaluator:
         with self.trainer.accelerator.autocast():
             return self.heldout(model, model.config._attn_implementation, rows)
 
-    def _measure(self, model, task: Task, rows: Sequence[dict[str, Any]], last: bool):
+    def _measure(
+        self, ready: Callable[[], RolloutEngine], model, task: Task, rows: Sequence[dict[str, Any]], last: bool
+    ):
         temperatures = self.section.temperatures if last else [0.0, 1.0]
         wishes = list(self.section.wishes)[: None if last else 1]
         prompts = {name: self._prompts(task, rows, name) for name in wishes}
@@ -227,9 +245,7 @@ class Evaluator:
             for index, name in enumerate(wishes)
             for mode in self._modes(prompts[name], temperatures, name if index else "")
         ]
-        metrics, samples = until_weights_last(
-            lambda: evaluate_modes(self._ready(model), self.tokenizer, task, rows, modes)
-        )
+        metrics, samples = until_weights_last(lambda: evaluate_modes(ready(), self.tokenizer, task, rows, modes))
         guidance = self.section.guidance
         if last and guidance is not None:
             good, bad = prompts[wishes[0]], prompts[guidance.against]
@@ -248,10 +264,13 @@ class Evaluator:
             metrics, samples = {**metrics, **more}, [*samples, *found]
         return metrics, samples
 
-    def _ready(self, model) -> RolloutEngine:
-        if self.engine is None:
-            ends = eos_ids(model, self.tokenizer)
-            return TransformersEngine(model, ends, self.tokenizer.pad_token_id, tokenizer=self.tokenizer)
+    def _in_process(self, model) -> RolloutEngine:
+        ends = eos_ids(model, self.tokenizer)
+        return TransformersEngine(model, ends, self.tokenizer.pad_token_id, tokenizer=self.tokenizer)
+
+    def _outside(self, model) -> RolloutEngine:
+        """The engine outside the trainer's model, with its weights."""
+        assert self.engine is not None
         self.evaluations += 1
         send_policy(self.engine, model, self.evaluations)
         return self.engine

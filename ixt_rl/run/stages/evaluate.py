@@ -14,6 +14,7 @@ from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import load_tokenizer, tokenizer_notes
+from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -22,11 +23,21 @@ from ixt_rl.run.stages.starting_engine import starting_engine
 
 
 def run(stage: EvaluateStage, at: StageRun) -> None:
-    """Measures a model on held-out problems."""
+    """Measures a model on held-out problems; ranks share what is sampled."""
     started = time.perf_counter()
     tokenizer = load_tokenizer(at.origin, at.model)
     task, untold = _task(stage, tokenizer)
     engine = starting_engine(at, stage.sampling, tokenizer)
+
+    def measured(engine: RolloutEngine) -> None:
+        _measure(stage, at, task, [*task.notes, *untold, *tokenizer_notes(tokenizer)], engine, tokenizer, started)
+
+    at.ranks.shared(engine, measured)
+
+
+def _measure(
+    stage: EvaluateStage, at: StageRun, task: Task, notes: list[str], engine: RolloutEngine, tokenizer, started: float
+) -> None:
     section = with_room(stage.sampling, at.model)
     rows, audit = fitting(task, task.eval_rows(stage.problems), section, tokenizer)
     plan = EvaluationPlan(
@@ -37,7 +48,6 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
         chat_template_kwargs=task.chat_template_kwargs,
         stop=tuple(section.stop),
     )
-    notes = [*task.notes, *untold, *tokenizer_notes(tokenizer)]
     for note in notes:
         at.console.note(note)
     with at.console.stage(stage, at.seed, 1) as progress:

@@ -17,6 +17,7 @@ from ixt_rl.rewriting import Rewriter, load_rewrite
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.ranks.place import follows
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 
@@ -86,7 +87,7 @@ def _backend(
     section: AskedModelBlock, function: Callable[..., Any], folder: StageFolder, name: str
 ) -> Iterator[tuple[JudgeBackend, JudgeCache | None]]:
     """What answers, and where answers are kept: nowhere for a world's function, which is faster than a look-up."""
-    if section.model == WORLD:
+    if section.model == WORLD or follows():  # rank 0 asks for all
         yield FunctionBackend(function, name=f"{WORLD} {name}"), None
         return
     spec = parse_judge(section.model, section.options)

@@ -28,6 +28,7 @@ from ixt_rl.run.stages.train import (
     correction,
     ends_notes,
     save_model,
+    share_of_batch,
     train,
     training_arguments,
     uncounted_note,
@@ -38,7 +39,7 @@ from ixt_rl.run.trainers import configured, trainer_class
 def run(stage: OnlineStage, at: StageRun) -> None:
     """A method on the policy's own rollouts; writes the model, rows, samples and failures."""
     started, folder = time.perf_counter(), at.folder
-    rewards = open_rewards(stage, folder.path)
+    rewards = open_rewards(stage, folder.path, at.ranks)
     tokenizer = load_tokenizer(at.origin, at.model)
     data = reading_rates(stage.data, stage.difficulty)
     task = make_task(data, stage.template, rewards.measure, tokenizer, told=stage.tells)
@@ -65,6 +66,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             parity_limit=at.engine.parity_limit,
             max_prompt_tokens=prompt_limit(sampling),
             stop=sampling.stop,
+            shared=at.ranks.shared,
         ),
         correction=correction(at.engine),
         **({"dynamic_sampling": stage.max_rounds} if stage.max_rounds else {}),
@@ -75,7 +77,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
     trainer.ledger.tokens.update(prompts.spent)  # a checkpoint has it among its own
-    best = best_model(stage, folder, trainer)
+    best = best_model(stage, folder, trainer, ranks=at.ranks)
     with at.console.stage(stage, at.seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
@@ -100,13 +102,12 @@ def run(stage: OnlineStage, at: StageRun) -> None:
 def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
     """Options of the trainer's config class: those of all online trainers, and the method's own."""
     assert stage.steps is not None  # `lasting` has counted epochs
-    micro_batch = stage.micro_batch_size or stage.rollouts_per_step
+    here = share_of_batch(stage.rollouts_per_step, stage.micro_batch_size, at.launch.ranks)
     return {
         **training_arguments(stage.optim, stage.steps, at.seed or 0, at, stage.checkpoint_every),
         **spec_of(stage).options(stage),
-        "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": stage.rollouts_per_step // micro_batch,
-        "steps_per_generation": stage.steps_per_generation * stage.rollouts_per_step // micro_batch,
+        **here,
+        "steps_per_generation": stage.steps_per_generation * here["gradient_accumulation_steps"],
         "num_iterations": stage.num_iterations,
         "reward_weights": [reward.weight for reward in stage.rewards],
         "num_generations": stage.group_size,

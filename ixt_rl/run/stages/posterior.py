@@ -15,6 +15,7 @@ from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import load_model
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.run.ranks.split_engine import SplitEngine
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.types import SamplingParams
 
@@ -68,8 +69,9 @@ def posterior_metrics(found: PosteriorSummary | None) -> dict[str, float]:
 
 def _model(at: StageRun, engine: RolloutEngine) -> Any:
     """The model that an engine in this process has, or one more where it is elsewhere."""
-    if isinstance(engine, TransformersEngine):
-        return engine.model
+    own = engine.whole if isinstance(engine, SplitEngine) else engine
+    if isinstance(own, TransformersEngine):
+        return own.model
     model = load_model(at.origin, at.model, train=False)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return model.to(device or "cpu")  # type: ignore[arg-type]  # transformers wraps `to` for its type

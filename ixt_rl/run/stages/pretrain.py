@@ -10,6 +10,7 @@ from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.train import (
     save_model,
+    share_of_batch,
     train,
     training_arguments,
 )
@@ -27,7 +28,7 @@ def run(stage: PretrainStage, at: StageRun) -> None:
         stage,
         trainer_of,
         **training_arguments(stage.optim, stage.steps, stage.seed, at, checkpoint_every=None),
-        per_device_train_batch_size=stage.batch_size,
+        **share_of_batch(stage.batch_size, None, at.launch.ranks),
         gradient_checkpointing=False,
     )
     trainer = trainer_of(model, args, documents, tokenizer)

@@ -78,9 +78,11 @@ def _chosen(
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     with generators_kept(device or torch.device("cpu")):  # as without what was measured before
-        return measured(
-            stage, rows, rewards, at.folder.path, tokenizer, engine, at.seed or 0, at.console.note,
-            prompt_limit(sampling), task.chat_template_kwargs,
+        return at.ranks.decided(
+            lambda: measured(
+                stage, rows, rewards, at.folder.path, tokenizer, engine, at.seed or 0, at.console.note,
+                prompt_limit(sampling), task.chat_template_kwargs,
+            )
         )  # fmt: skip
 
 

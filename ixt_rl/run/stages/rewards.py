@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,16 @@ from ixt_rl.blocks.judges import AsksJudgeBlock
 from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.blocks.rewards import MathRewardBlock, WorldRewardBlock
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging import AnswerOpinion, Judge, JudgeReward, Reply, VerdictReward, load_rubric
+from ixt_rl.judging import AnswerOpinion, FunctionBackend, Judge, JudgeReward, Reply, VerdictReward, load_rubric
 from ixt_rl.judging.continuation import continuation_reward
 from ixt_rl.judging.opening import load_function, open_judge, parse_judge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.rewriting import RewriteReward
+from ixt_rl.run.ranks.place import follows
+from ixt_rl.run.ranks.reward import AskedByRankZero
+from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 
@@ -49,12 +52,16 @@ class Rewards:
         return sum(reward.failures for reward in failed), [*notes, *judges_notes(self.functions)]
 
 
-def open_rewards(stage: OnlineStage, folder: Path) -> Rewards:
-    """The stage's rewards, their judges started; samples that fail are written to files in `folder`."""
+def open_rewards(stage: OnlineStage, folder: Path, ranks: Ranks = ALONE) -> Rewards:
+    """The stage's rewards, their judges started (on rank 0 alone); samples that fail go to files in `folder`."""
     functions = reward_functions(stage)
+    behind: list[Any] = guarded(stage, functions, folder / "reward_failures.jsonl")
+    if ranks.size > 1:
+        asking = [bool(judges([function])) for function in functions]
+        behind = [AskedByRankZero(one, ranks) if asks else one for one, asks in zip(behind, asking, strict=True)]
     return Rewards(
         functions,
-        guarded(stage, functions, folder / "reward_failures.jsonl"),
+        behind,
         measuring(stage, functions, folder / "evaluation_failures.jsonl"),
     )
 
@@ -149,10 +156,16 @@ def started_judge(section: AsksJudgeBlock, repeats: int = 1) -> Judge:
     """
     sampling = SamplingParams(section.max_new_tokens, section.temperature, seed=0)
     spec = parse_judge(section.judge, section.options, parameters=section.judge_parameters)
+    if follows():
+        return Judge(FunctionBackend(_not_asked, name=section.judge), sampling, repeats=repeats)
     spec.check(sampling)
     opened = open_judge(spec, sampling)
     atexit.register(opened.__exit__)
     return Judge(opened.backend, sampling, repeats=repeats, parameters=spec.model_parameters())
+
+
+def _not_asked(fields: Mapping[str, str]) -> None:
+    """Stands where rank 0 asks for all."""
 
 
 def count_judges(functions: Sequence[Callable[..., Any]], ledger: Ledger) -> None:

@@ -35,6 +35,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
+from ixt_rl.run.ranks.place import follows
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
@@ -45,6 +46,7 @@ from ixt_rl.run.stages.train import (
     passes_note,
     planned_steps,
     save_model,
+    share_of_batch,
     train,
     training_arguments,
     uncounted_note,
@@ -83,6 +85,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                 stage.sampling.batch_size,
                 parity_limit=at.engine.parity_limit,
                 stop=stage.sampling.stop,
+                shared=at.ranks.shared,
             ),
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
@@ -92,7 +95,7 @@ def run(stage: SipStage, at: StageRun) -> None:
         trainer.ledger = trainer.scoring.ledger = Ledger(
             trainer.ledger.size, judge_parameters(stage), spent_before(at.origin)
         )
-        best = best_model(stage, folder, trainer)
+        best = best_model(stage, folder, trainer, ranks=at.ranks)
         passes = passes_note(stage, trainer, at.console.note)
         with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
             callback = StageCallback(
@@ -123,7 +126,6 @@ def run(stage: SipStage, at: StageRun) -> None:
 
 
 def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> SIPConfig:
-    micro_batch = stage.micro_batch_size or stage.batch_size
     return configured(
         stage,
         trainer_of,
@@ -141,8 +143,7 @@ def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> S
         top_p=stage.sampling.top_p,
         top_k=stage.sampling.top_k,
         min_p=stage.sampling.min_p,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=stage.batch_size // micro_batch,
+        **share_of_batch(stage.batch_size, stage.micro_batch_size, at.launch.ranks),
         gradient_checkpointing=stage.gradient_checkpointing,
     )
 
@@ -282,7 +283,7 @@ def _measure(
 def _opponent(stage: SipStage, folder: StageFolder) -> dict[str, list[str]] | None:
     """The final continuations of the stage to compare with, by mode, of the same seed; None: compare with originals."""
     assert stage.evaluation is not None
-    if stage.evaluation.against is None:
+    if stage.evaluation.against is None or follows():  # rank 0 measures
         return None
     place: Path = folder.path.parent.parent / stage.evaluation.against / folder.path.name / CONTINUATIONS
     texts: dict[str, list[str]] = {}

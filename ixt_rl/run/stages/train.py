@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,6 +22,7 @@ from ixt_rl.pretrained.adapters import save_adapter
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.ranks.place import follows
 from ixt_rl.run.stages.context import StageRun
 
 LOG_EVERY = 5  # optimizer steps
@@ -35,6 +37,8 @@ def training_arguments(
     bf16 = at.model.dtype == "bfloat16"
     # transformers refuses bf16 without a GPU unless it is told that the CPU is meant
     on_cpu = {"use_cpu": True} if bf16 and not torch.accelerator.is_available() else {}
+    if at.launch.ranks > 1 and not torch.accelerator.is_available():
+        on_cpu = {"use_cpu": True, "ddp_backend": "gloo"}
     return {
         **named,
         **on_cpu,
@@ -61,6 +65,13 @@ def training_arguments(
         "dataloader_pin_memory": False,
         "self_checks": at.self_checks.model_dump(),
     }
+
+
+def share_of_batch(batch: int, micro_batch: int | None, ranks: int) -> dict[str, int]:
+    """A rank's rows in one forward pass, at most `micro_batch`, and its passes in an update of `batch` rows of all."""
+    rows = batch // ranks
+    at_once = math.gcd(rows, micro_batch or rows)
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": rows // at_once}
 
 
 def planned_steps(stage: DurationBlock, folder: StageFolder) -> int:
@@ -124,10 +135,13 @@ def save_model(
         if hasattr(trainer.model, "merge_and_unload"):
             save_adapter(trainer.model, folder.path / ADAPTER, trainer.is_world_process_zero())
             tokenizer.save_pretrained(folder.path / ADAPTER)
-            trainer.model.merge_and_unload().save_pretrained(folder.model)
+            merged = trainer.model.merge_and_unload()
+            if not follows():
+                merged.save_pretrained(folder.model)
         else:
             trainer.save_model(str(folder.model))
-    tokenizer.save_pretrained(folder.model)
+    if not follows():
+        tokenizer.save_pretrained(folder.model)
 
 
 def ends_notes(trainer) -> list[str]:

@@ -1,0 +1,105 @@
+"""What a rank does that another one leads: the stages it is told to take part in, and nothing to the run's folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import set_num_threads
+
+from ixt_rl.blocks.rows import with_folders
+from ixt_rl.config.schema import RunConfig
+from ixt_rl.import_path import load
+from ixt_rl.methods.registry import spec_of
+from ixt_rl.offline import offline
+from ixt_rl.run.console import RunConsole
+from ixt_rl.run.folder import RunFolder, StageFolder
+from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.precision import with_dtype
+from ixt_rl.run.ranks.orders import Begin, End, TakePart
+from ixt_rl.run.ranks.team import Ranks
+from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.engines import Engines
+
+
+class OtherRanksFolder(StageFolder):
+    """A stage's folder on ranks that do not lead: model and checkpoints are the stage's, whatever else is written goes
+    into a folder of this rank's own.
+
+    Args:
+        order: which stage.
+        type: of the stage.
+        own: the folder of this rank.
+    """
+
+    def __init__(self, order: TakePart, type: str, own: Path):
+        super().__init__(own, order.stage, type, order.seed or 0, order.fingerprint)
+        self.whole, self._checkpoint = order.folder, order.checkpoint
+
+    @property
+    def model(self) -> Path:
+        return self.whole / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.whole / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.whole / super().best.name
+
+    def last_checkpoint(self, say: Callable[[str], None] = str) -> Path | None:
+        """As rank 0 has found it."""
+        return self._checkpoint
+
+
+def follow(config: RunConfig, ranks: Ranks) -> None:
+    """Takes part in the stages of the run that rank 0 leads, until it is over.
+
+    Args:
+        config: the same on all ranks.
+
+    Raises:
+        RankFailed: rank 0 has met an error, or ended.
+    """
+    order = ranks.hear()
+    if isinstance(order, End):
+        return
+    assert isinstance(order, Begin), order
+    config = with_dtype(config, order.dtype)
+    set_num_threads(order.threads)
+    _quiet()
+    with offline(not asks_hub(config)):
+        while isinstance(order := ranks.hear(), TakePart):
+            with tempfile.TemporaryDirectory(prefix="ixt-rl-rank-") as own:
+                _take_part(config, order, Path(own), ranks)
+    assert isinstance(order, End), order
+
+
+def _take_part(config: RunConfig, order: TakePart, own: Path, ranks: Ranks) -> None:
+    stage = with_folders(config.named[order.stage], RunFolder(Path(config.output_dir), config.name).rows_of(config))
+    spec = spec_of(stage)
+    at = StageRun(
+        order.seed,
+        order.origin,
+        config.model,
+        config.engine,
+        config.launch,
+        config.self_checks,
+        Engines(config.engine, config.model.dtype),
+        OtherRanksFolder(order, stage.type, own),
+        RunConsole(quiet=True),
+        ranks,
+    )
+    with ranks.named():
+        load(spec.runner)(stage, at)
+        ranks.together()
+
+
+def _quiet() -> None:
+    """What libraries print is rank 0's to show."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

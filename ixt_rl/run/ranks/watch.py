@@ -1,0 +1,172 @@
+"""Where every rank is, known to all of them: a beat a second of each, through the launcher's store.
+
+A rank that waits for the others longer than the deadline gets torch's error of its process group, which says neither
+who is missing nor where. The beats do. At a deadline every rank writes the stacks of its threads to stderr.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch.distributed import DistError, PrefixStore, Store
+
+from ixt_rl.errors import IxtRlError, RankFailed
+
+BEAT = 1.0
+"""Seconds between two beats."""
+
+LOST = 4.0
+"""Seconds without a beat after which a rank is taken for lost, when another has met an error."""
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+_OURS = (str(_PACKAGE), str(_PACKAGE.parent / "trainers"), str(_PACKAGE.parent / "rewards"))
+_STACKS = "stacks"
+_OF_THE_GROUP = re.compile(r"gloo|nccl|processgroup|c10d|tcpstore", re.IGNORECASE)
+_LATE = re.compile(r"timed? ?out", re.IGNORECASE)
+
+
+class Watch:
+    """Says where this rank is, and asks where the others are.
+
+    Args:
+        store: of all ranks; the beats use a connection of their own.
+        rank, size: of this rank.
+        parent: the process without which this one ends; None: none.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int, parent: int | None = None):
+        self.rank, self.size, self.parent = rank, size, parent
+        self._asked = PrefixStore("watch", store)
+        self._own = PrefixStore("watch", store.clone())
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="beats", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join(timeout=2 * BEAT)
+
+    def beats(self) -> dict[int, dict[str, Any]]:
+        """The last beat of each rank: `beat`, its number; `place`, where the main thread was; `since`, for how many
+        seconds. A rank that has not begun has none."""
+        keys = [str(rank) for rank in range(self.size)]
+        return {int(key): json.loads(self._asked.get(key)) for key in keys if self._asked.check([key])}
+
+    def explained(self, error: BaseException) -> RankFailed | None:
+        """What an error of the process group comes from, once it is known who is missing; None for another error.
+
+        Writes the stacks of all ranks where it was a deadline.
+        """
+        if isinstance(error, IxtRlError) or not isinstance(error, RuntimeError):
+            return None
+        if not isinstance(error, DistError) and not _OF_THE_GROUP.search(str(error)):
+            return None
+        late = _LATE.search(str(error)) is not None
+        where = _waited_at(error)
+        try:
+            if late:
+                self._asked.set(_STACKS, "asked for")
+            before = self.beats()
+            time.sleep(LOST)
+            now = self.beats()
+        except RuntimeError:  # the store went with the rank, or the launcher, that had it
+            return RankFailed(
+                f"rank {self.rank} lost the other ranks at {where}",
+                reason="the process that joined them, rank 0 or its launcher, has ended",
+                remedy="what it wrote last says why; the same command goes on from the last checkpoint",
+            )
+        lost = [rank for rank in range(self.size) if rank not in now or now[rank]["beat"] == before[rank]["beat"]]
+        if lost:
+            return RankFailed(
+                f"no sign of life from {_ranks(lost)}",
+                reason=f"rank {self.rank} waited for {'it' if len(lost) == 1 else 'them'} at {where}",
+                remedy="what was written last says why; the same command goes on from the last checkpoint",
+            )
+        if not late:
+            return None
+        others = [f"rank {rank} is at {at['place']} for {at['since']:.0f} s" for rank, at in sorted(now.items())
+                  if rank != self.rank]  # fmt: skip
+        return RankFailed(
+            f"rank {self.rank} waited longer than launch.deadline at {where}",
+            reason="; ".join(others),
+            remedy="the stacks of all ranks are above. Where one was still working, raise launch.deadline; the same "
+            "command goes on from the last checkpoint",
+        )
+
+    # ---------------------------------------------------------------- the thread
+
+    def _beat(self) -> None:
+        main = threading.main_thread().ident
+        number, place, since, told = 0, "", time.monotonic(), False
+        while not self._end.wait(BEAT if number else 0):
+            number += 1
+            frames = sys._current_frames()
+            found = place_of(frames.get(main or 0))
+            if found != place:
+                place, since = found, time.monotonic()
+            said = {"beat": number, "place": place, "since": time.monotonic() - since}
+            try:
+                self._own.set(str(self.rank), json.dumps(said))
+                if not told and self._own.check([_STACKS]):
+                    told = True
+                    self._write_stacks()
+            except RuntimeError:  # the store has ended: so do waits on it, in the main thread
+                return
+            if self.parent is not None and os.getppid() != self.parent:
+                self._end_orphan()
+
+    def _write_stacks(self) -> None:
+        print(f"\nstacks of rank {self.rank}, pid {os.getpid()}:", file=sys.__stderr__, flush=True)
+        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+
+    def _end_orphan(self) -> None:
+        """Ends this process, whose launcher was killed and can no longer do it."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        self._end.wait(5 * LOST)
+        os._exit(128 + signal.SIGTERM)
+
+
+def place_of(frame: FrameType | None) -> str:
+    """Where a thread is: the innermost line of this library, and what it calls."""
+    innermost = frame
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_OURS):
+            inside = "" if frame is innermost or innermost is None else f", in {innermost.f_code.co_qualname}"
+            return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) + inside
+        frame = frame.f_back
+    if innermost is None:
+        return "its end"
+    return _line(innermost.f_code.co_filename, innermost.f_lineno, innermost.f_code.co_name)
+
+
+def _waited_at(error: BaseException) -> str:
+    """The innermost line of this library's own that an error went through."""
+    trace, found = error.__traceback__, "a wait of torch's"
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(_OURS):
+            found = _line(code.co_filename, trace.tb_lineno, code.co_name)
+        trace = trace.tb_next
+    return found
+
+
+def _line(file: str, number: int, name: str) -> str:
+    path = Path(file)
+    shown = path.relative_to(_PACKAGE.parent) if path.is_relative_to(_PACKAGE.parent) else Path(*path.parts[-2:])
+    return f"{shown}:{number} in {name}"
+
+
+def _ranks(numbers: list[int]) -> str:
+    return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(map(str, numbers))

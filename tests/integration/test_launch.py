@@ -1,0 +1,145 @@
+"""Runs over two ranks: as one process, one writer, and killed and gone on with; ranks that `ixt-rl run` starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ixt_rl.config.load import dump_yaml
+from tests.integration.run_helpers import base, online, rows, sip, weights
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+REWARD = '''
+import os, signal
+
+def reward(prompts, completions, completion_ids, trainer_state, **columns):
+    """Half of all completions; the process that is told to dies at its update."""
+    if os.environ.get("KILLED_AT") == str(trainer_state.global_step):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [float(sum(ids) % 2) for ids in completion_ids]
+'''
+PASSING = ("seconds", "rss_gib")  # of a row
+
+
+def forked(folder: Path, stages: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> list[list[int | None]]:
+    """The exit statuses of the ranks of runs of these stages, see `tests.integration.forked_ranks`."""
+    file = folder / "run.yaml"
+    model = {"new": {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 64}}
+    launch = {"deadline": 60.0}
+    value = {"name": "run", "output_dir": str(folder / "runs"), "model": model, "launch": launch, "stages": stages}
+    file.write_text(dump_yaml(value), encoding="utf-8")
+    command = [sys.executable, "-m", "tests.integration.forked_ranks", str(file), json.dumps(jobs)]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def log(folder: Path, rank: int) -> str:
+    return (folder / f"rank{rank}.log").read_text(encoding="utf-8")
+
+
+def train_rows(folder: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in PASSING} for row in rows(folder)]
+
+
+def named(name: str, ranks: int = 2, **job: Any) -> dict[str, Any]:
+    return {"ranks": ranks, "set": [f"name={name}"], **job}
+
+
+@pytest.fixture(scope="module")
+def online_runs(tmp_path_factory):
+    """In one process, on two ranks, and on two ranks of which one is killed three times."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    rl = online(
+        "rl", rewards=[{"type": "python", "path": f"{folder}/reward.py:reward"}], intro={"candidates": "exact"},
+        checkpoint_every=2, sampling={"max_new_tokens": 12}, evaluation={"every": 2, "problems": 5},
+    )  # fmt: skip
+    gap = {"name": "gap", "type": "evaluate", "data": {"world": "addition"}, "sampling": {"max_new_tokens": 8},
+           "problems": 5}  # fmt: skip
+    struck = [named("struck", kill=kill) for kill in ([1, 1], [0, 3], [1, 2])]
+    jobs = [named("one", 1), named("two"), *struck, named("struck")]
+    return folder, forked(folder, [base(4), rl, gap], jobs)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_what_one_process_trains(online_runs):
+    folder, statuses = online_runs
+    assert statuses[:2] == [[0], [0, 0]], log(folder, 0) + log(folder, 1)
+    one, two = folder / "runs" / "one", folder / "runs" / "two"
+    learnt = weights(one / "stages" / "rl" / "seed1")
+    started = weights(next((folder / "runs" / ".cache").iterdir()))
+    assert any(not torch.equal(value, started[name]) for name, value in learnt.items())
+    for name, value in weights(two / "stages" / "rl" / "seed1").items():
+        torch.testing.assert_close(value, learnt[name], rtol=0, atol=1e-5, msg=name)
+    for expected, row in zip(train_rows(one), train_rows(two), strict=True):
+        assert row.keys() == expected.keys()
+        for name in row.keys() & {"loss", "rollout/kept", "entropy", "grad_norm", "greedy/strict", "sampled/length"}:
+            assert row[name] == pytest.approx(expected[name], abs=1e-4), (row["stage"], row["step"], name)
+
+
+@pytest.mark.slow
+def test_one_rank_writes(online_runs):
+    folder, _ = online_runs
+    one, two = ({p.relative_to(root) for p in root.rglob("*")} for root in (folder / "runs/one", folder / "runs/two"))
+    assert two == one
+    assert len(rows(folder / "runs" / "two", "samples.jsonl")) == len(rows(folder / "runs" / "one", "samples.jsonl"))
+
+
+@pytest.mark.slow
+def test_killed_ranks_end_the_others_and_the_same_command_goes_on_to_the_same_weights(online_runs):
+    folder, statuses = online_runs
+    assert statuses[2:] == [[1, -9], [-9, 1], [1, -9], [0, 0]]
+    assert "RankFailed: no sign of life from rank 1" in log(folder, 0)
+    assert "rank 0 waited for it at" in log(folder, 0)
+    assert "RankFailed" in log(folder, 1)
+    straight, struck = (folder / "runs" / name / "stages" / "rl" / "seed1" for name in ("two", "struck"))
+    for name, value in weights(straight).items():
+        assert torch.equal(weights(struck)[name], value), name
+    assert train_rows(struck) == train_rows(straight)
+
+
+@pytest.mark.slow
+def test_documents_and_suffixes_on_two_ranks(tmp_path):
+    wishes = {"wishes": {"best": 5, "none": None}, "temperatures": [0.0, 1.0], "problems": 5, "max_new_tokens": 8}
+    docs = {"name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 100}, "steps": 4,
+            "packing": {"capacity": 128}, "feedback": {"dropout": 0.2}, "batch_size": 4, "optim": {"lr": 1e-3},
+            "evaluation": {"every": 2, **wishes}, "keep_best": {"metric": "greedy/length", "mode": "min"}}  # fmt: skip
+    statuses = forked(tmp_path, [docs, sip("suffixes")], [named("one", 1), named("two")])
+    assert statuses == [[0], [0, 0]], log(tmp_path, 0) + log(tmp_path, 1)
+    for stage in ("docs", "suffixes"):
+        one, two = (tmp_path / "runs" / name / "stages" / stage / "seed1" for name in ("one", "two"))
+        expected = weights(one)
+        for name, value in weights(two).items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
+
+
+@pytest.mark.slow
+def test_the_command_starts_the_ranks_and_leaves_none(tmp_path):
+    file = tmp_path / "run.yaml"
+    value = {"name": "run", "output_dir": str(tmp_path / "runs"), "model": {"new": {"layers": 1, "hidden_size": 32}},
+             "launch": {"ranks": 2}, "stages": [base(2)]}  # fmt: skip
+    file.write_text(dump_yaml(value), encoding="utf-8")
+    command = [sys.executable, "-m", "ixt_rl", "run", str(file)]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 1
+    assert done.stderr.count("base (pretrain)") == 1
+    assert json.loads((tmp_path / "runs/run/summary.json").read_text())["status"] == "finished"
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(file).encode() in _read(p)]
+    assert left == []
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

@@ -1,0 +1,123 @@
+"""Ranks of a run: who leads, what is shared, and what is said of one that ends or does not come."""
+
+from __future__ import annotations
+
+import pytest
+
+from ixt_rl.blocks.launch import LaunchBlock
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.config.ranks import with_ranks
+from ixt_rl.errors import ConfigError, RankFailed
+from ixt_rl.run.ranks.place import Place, follows, place
+from ixt_rl.run.ranks.start import _status
+from ixt_rl.run.ranks.team import ALONE, joined
+from ixt_rl.run.stages.train import share_of_batch
+from tests.integration.run_helpers import base, config, online
+from tests.unit.distributed import run_ranks
+
+WORKER = "tests.unit.run.ranks_worker"
+LAUNCHED = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+
+
+def launched(monkeypatch, **environment: str) -> None:
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_what_launchers_say(monkeypatch):
+    launched(monkeypatch)
+    assert (place(), follows()) == (Place(), False)
+    launched(monkeypatch, **LAUNCHED)
+    assert (place(), follows()) == (Place(3, 4, 1, 2), True)
+    launched(monkeypatch, RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # accelerate's simple launcher: one machine
+    assert place() == Place(1, 2, 1, 2)
+    launched(monkeypatch, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    assert place() == Place()
+
+
+def test_one_process_alone_leads(monkeypatch):
+    launched(monkeypatch)
+    with joined(LaunchBlock()) as ranks:
+        assert ranks is ALONE
+        assert (ranks.leads, ranks.size, ranks.decided(lambda: 5)) == (True, 1, 5)
+        assert ranks.shared("an engine", lambda engine: [engine]) == ["an engine"]  # type: ignore[arg-type]
+
+
+def test_a_launcher_and_the_run_file_must_agree(monkeypatch):
+    launched(monkeypatch, **LAUNCHED)
+    with pytest.raises(ConfigError, match=r"launch\.ranks=2, started 4 times"), joined(LaunchBlock(ranks=2)):
+        pass
+
+
+def test_a_run_takes_the_launchers_number(tmp_path):
+    found = with_ranks(config(tmp_path, [base(), online("rl")]), 2)
+    assert (found.launch.ranks, found.launch.strategy) == (2, "ddp")
+    with pytest.raises(ConfigError, match=r"rollouts_per_step=16 of stage rl with launch\.ranks=3"):
+        with_ranks(config(tmp_path, [{**base(), "batch_size": 3}, online("rl")]), 3)
+    with pytest.raises(ConfigError, match="run of one process"):
+        with_ranks(config(tmp_path, [base()], launch={"ranks": 2}), 1)
+
+
+@pytest.mark.parametrize(
+    ("launch", "said"),
+    [
+        ({"ranks": 3}, "batch_size=16 of stage base with launch.ranks=3"),
+        ({"ranks": 0}, "launch.ranks"),
+        ({"ranks": 2, "offload": True}, "offload with strategy: ddp"),
+        ({"rank": 2}, "did you mean `ranks`"),
+        ({"ranks": 2, "strategy": "zero"}, "zero2"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused_before_anything_loads(tmp_path, launch, said):
+    with pytest.raises(InvalidConfig) as error:
+        config(tmp_path, [base()], launch=launch)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "ranks", "rows", "passes"),
+    [(16, None, 1, 16, 1), (16, 4, 1, 4, 4), (16, None, 2, 8, 1), (16, 8, 4, 4, 1), (12, 4, 2, 2, 3)],
+)
+def test_a_batch_is_the_same_whatever_the_ranks(batch, micro, ranks, rows, passes):
+    found = share_of_batch(batch, micro, ranks)
+    assert found == {"per_device_train_batch_size": rows, "gradient_accumulation_steps": passes}
+    assert rows * passes * ranks == batch
+
+
+def test_how_ranks_ended():
+    with pytest.raises(RankFailed, match=r"rank 1 of 2 was ended by SIGKILL"):
+        _status({0: 1, 1: -9}, 2)
+    assert _status({0: 2}, 2) == 2  # it has said why
+    assert _status({0: -15, 1: 1}, 2) == 1  # the first to fail, and one that was stopped for it
+
+
+def test_ranks_share_what_one_finds_measures_and_asks():
+    assert all("met" in output for output in run_ranks(WORKER, "meet()", timeout_s=240))
+
+
+def test_a_rank_that_hangs_is_named_with_the_stacks_of_all(tmp_path):
+    first, second = run_ranks(WORKER, f"hang({str(tmp_path)!r})", timeout_s=240)
+    assert "rank 0 waited longer than launch.deadline at" in first
+    assert "rank 1 is at" in first
+    for rank, output in enumerate((first, second)):
+        assert f"stacks of rank {rank}, pid" in output
+    assert "in late" in second
+
+
+def test_a_rank_that_ended_is_named():
+    first, _ = run_ranks(WORKER, "leave()", timeout_s=240)
+    assert "no sign of life from rank 1" in first
+    assert "rank 0 waited for it at" in first
+
+
+def test_ranks_end_with_one_that_gives_up():
+    first, second = run_ranks(WORKER, "give_up()", timeout_s=240)
+    assert (first.split()[-1], second.split()[-1]) == ("ZeroDivisionError", "RankFailed")
+
+
+@pytest.mark.slow
+def test_ranks_do_not_wait_for_a_leader_without_life():
+    _, second = run_ranks(WORKER, "follow_a_leader_that_left()", timeout_s=240)
+    assert "no sign of life from rank 0 for 3 s" in second

@@ -32,20 +32,20 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        follower = int(os.environ.get("RANK", "0"))
         try:
             with stoppable():
                 command(*args, **kwargs)
         except KeyboardInterrupt as stop:
-            follower = int(os.environ.get("RANK", "0")) > 0  # of a run's ranks the first one speaks
             goes_on = "; the same command goes on from here" if command.__name__ in _GO_ON else ""
-            if not follower:
+            if not follower:  # of a run's ranks the first one speaks
                 say(f"{stop if isinstance(stop, Stopped) else 'stopped'}{goes_on}", "yellow", stderr=True)
             sys.exit(stop.status if isinstance(stop, Stopped) else 130)
         except (IxtRlError, OSError) as error:
             if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):
                 raise
             known = error if isinstance(error, IxtRlError) else readable(error)
-            say(f"{type(known).__name__}: {known}", "red", stderr=True)
+            say((f"rank {follower}: " if follower else "") + f"{type(known).__name__}: {known}", "red", stderr=True)
             sys.exit(BAD_INPUT if isinstance(known, ConfigError | DataError | BackendMissing) else 1)
 
     return wrapped

@@ -112,10 +112,21 @@ class JoinedRanks(Ranks):
         except RuntimeError as error:
             raise self.watch.explained(error) or error from error
         if isinstance(order, GiveUp):
+            self._let_rank_0_end()
             raise RankFailed(
                 f"rank {self.rank} ends with rank 0", reason="rank 0 met an error", remedy="it says what to do"
             )
         return order
+
+    def _let_rank_0_end(self) -> None:
+        """Waits until rank 0 has reported its error and shows no more life: a launcher ends all ranks with the first."""
+        beat = -1
+        try:
+            while (now := self.watch.beats()[0]["beat"]) != beat:
+                beat = now
+                time.sleep(self.watch.lost)
+        except RuntimeError:  # the store went with it
+            return
 
     def _wait_for(self, key: str) -> None:
         looks, beat, since = 0, -1, time.monotonic()

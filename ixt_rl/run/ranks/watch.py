@@ -45,7 +45,7 @@ class Watch:
     """
 
     def __init__(self, store: Store, rank: int, size: int, parent: int | None = None):
-        self.rank, self.size, self.parent = rank, size, parent
+        self.rank, self.size, self.parent, self.lost = rank, size, parent, LOST
         self._asked = PrefixStore("watch", store)
         self._own = PrefixStore("watch", store.clone())
         self._end = threading.Event()
@@ -79,7 +79,7 @@ class Watch:
             if late:
                 self._asked.set(_STACKS, "asked for")
             before = self.beats()
-            time.sleep(LOST)
+            time.sleep(self.lost)
             now = self.beats()
         except RuntimeError:  # the store went with the rank, or the launcher, that had it
             return RankFailed(
@@ -134,7 +134,7 @@ class Watch:
     def _end_orphan(self) -> None:
         """Ends this process, whose launcher was killed and can no longer do it."""
         os.kill(os.getpid(), signal.SIGTERM)
-        self._end.wait(5 * LOST)
+        self._end.wait(5 * self.lost)
         os._exit(128 + signal.SIGTERM)
 
 

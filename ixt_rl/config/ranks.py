@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ixt_rl.config.schema import RunConfig
 
 _BATCHES = ("rollouts_per_step", "batch_size")
 
@@ -37,21 +34,3 @@ def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
                     reason="each rank has an equal part of every batch",
                     remedy=f"set {key}: {max(1, round(batch / ranks)) * ranks}, or other ranks",
                 )
-
-
-def with_ranks(config: RunConfig, ranks: int) -> RunConfig:
-    """The run as so many ranks have it, which a launcher has started.
-
-    Raises:
-        ConfigError: the run file says more than one, and nobody has started the others; or see `check_ranks`.
-    """
-    if config.launch.ranks == ranks:
-        return config
-    if ranks == 1:
-        raise ConfigError(
-            f"launch.ranks={config.launch.ranks} in a run of one process",
-            reason="the other ranks have to be started",
-            remedy="run it by `ixt-rl run FILE`, which starts them, or by torchrun",
-        )
-    check_ranks(ranks, config.engine, config.stages)
-    return config.model_copy(update={"launch": config.launch.model_copy(update={"ranks": ranks})})

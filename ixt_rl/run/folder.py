@@ -41,7 +41,6 @@ SAMPLES = "samples.jsonl"
 ROWS = ("metrics.jsonl", SAMPLES)
 ROWS_FOLDER = "rows"
 """Folder of a stage that makes rows: the files that a job on a corpus writes, and nothing else."""
-BEST = "best"
 
 BASES = "bases.json"
 """File of a run: what the pretrained bases depended on that it used last."""
@@ -105,7 +104,7 @@ class StageFolder:
     @property
     def best(self) -> Path:
         """Models of the best evaluations, until the stage is done."""
-        return self.path / BEST
+        return self.path / "best"
 
     # ------------------------------------------------------------------------------- is it done?
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from ixt_rl.blocks.rows import with_folders
 from ixt_rl.config.load import dump_yaml, resolved
-from ixt_rl.config.ranks import with_ranks
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import DataError, IxtRlError
 from ixt_rl.files import readable, write_text
@@ -30,6 +29,7 @@ from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.orders import Begin, TakePart
 from ixt_rl.run.ranks.team import Ranks, joined
 from ixt_rl.run.summary import summarise

@@ -10,7 +10,7 @@ LAUNCHER = "IXT_RL_LAUNCHER"
 
 
 @dataclass(frozen=True)
-class Place:
+class RankPlace:
     """One of a run's ranks.
 
     Args:
@@ -26,13 +26,13 @@ class Place:
     local_size: int = 1
 
 
-def place() -> Place:
+def place() -> RankPlace:
     """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say; alone without them."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Place()
+        return RankPlace()
     local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
-    return Place(int(os.environ["RANK"]), size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+    return RankPlace(int(os.environ["RANK"]), size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
 
 def follows() -> bool:

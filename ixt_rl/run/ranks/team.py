@@ -119,7 +119,7 @@ class JoinedRanks(Ranks):
         return order
 
     def _let_rank_0_end(self) -> None:
-        """Waits until rank 0 has reported its error and shows no more life: a launcher ends all ranks with the first."""
+        """Waits until rank 0 has reported its error and shows no more life: launchers end all ranks with the first."""
         beat = -1
         try:
             while (now := self.watch.beats()[0]["beat"]) != beat:

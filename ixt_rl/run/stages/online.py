@@ -59,14 +59,8 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         processing_class=tokenizer,
         grader=task.grader,
         peft_config=lora_config(stage.lora, model),
-        rollouts=EngineRollouts(
-            engine_of(at, stage.sampling, eos_ids(model, tokenizer), stage.evaluation_stop, suites),
-            sampling.batch_size,
-            staleness=at.engine.staleness,
-            parity_limit=at.engine.parity_limit,
-            max_prompt_tokens=prompt_limit(sampling),
-            stop=sampling.stop,
-            shared=at.ranks.shared,
+        rollouts=_rollouts(
+            at, sampling, engine_of(at, stage.sampling, eos_ids(model, tokenizer), stage.evaluation_stop, suites)
         ),
         correction=correction(at.engine),
         **({"dynamic_sampling": stage.max_rounds} if stage.max_rounds else {}),
@@ -97,6 +91,18 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         with folder.recording(result):
             train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best)
+
+
+def _rollouts(at: StageRun, sampling: SamplingBlock, engine: RolloutEngine | None) -> EngineRollouts:
+    return EngineRollouts(
+        engine,
+        sampling.batch_size,
+        staleness=at.engine.staleness,
+        parity_limit=at.engine.parity_limit,
+        max_prompt_tokens=prompt_limit(sampling),
+        stop=sampling.stop,
+        shared=at.ranks.shared,
+    )
 
 
 def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:

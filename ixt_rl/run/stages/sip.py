@@ -86,7 +86,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                 parity_limit=at.engine.parity_limit,
                 stop=stage.sampling.stop,
                 shared=at.ranks.shared,
-            ),
+            ),  # fmt: skip
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
             peft_config=lora_config(stage.lora, model),

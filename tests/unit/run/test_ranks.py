@@ -6,9 +6,9 @@ import pytest
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import InvalidConfig
-from ixt_rl.config.ranks import with_ranks
 from ixt_rl.errors import ConfigError, RankFailed
-from ixt_rl.run.ranks.place import Place, follows, place
+from ixt_rl.run.ranks.number import with_ranks
+from ixt_rl.run.ranks.place import RankPlace, follows, place
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
 from ixt_rl.run.stages.train import share_of_batch
@@ -28,13 +28,13 @@ def launched(monkeypatch, **environment: str) -> None:
 
 def test_what_launchers_say(monkeypatch):
     launched(monkeypatch)
-    assert (place(), follows()) == (Place(), False)
+    assert (place(), follows()) == (RankPlace(), False)
     launched(monkeypatch, **LAUNCHED)
-    assert (place(), follows()) == (Place(3, 4, 1, 2), True)
+    assert (place(), follows()) == (RankPlace(3, 4, 1, 2), True)
     launched(monkeypatch, RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # accelerate's simple launcher: one machine
-    assert place() == Place(1, 2, 1, 2)
+    assert place() == RankPlace(1, 2, 1, 2)
     launched(monkeypatch, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    assert place() == Place()
+    assert place() == RankPlace()
 
 
 def test_one_process_alone_leads(monkeypatch):

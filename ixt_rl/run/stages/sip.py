@@ -11,6 +11,7 @@ from typing import Any
 
 from ixt_rl.blocks.judges import WORLD
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
+from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
 from ixt_rl.data.in_memory import Repeated
@@ -80,13 +81,7 @@ def run(stage: SipStage, at: StageRun) -> None:
             tokenizer,
             judge=judge,
             rewriter=rewriter,
-            rollouts=EngineRollouts(
-                at.engines.get(stage.sampling, at.origin, eos_ids(model, tokenizer)),
-                stage.sampling.batch_size,
-                parity_limit=at.engine.parity_limit,
-                stop=stage.sampling.stop,
-                shared=at.ranks.shared,
-            ),  # fmt: skip
+            rollouts=_rollouts(stage.sampling, at, eos_ids(model, tokenizer)),
             correction=correction(at.engine) if stage.objective == "grpo" else None,
             verifier=_verifier(stage),
             peft_config=lora_config(stage.lora, model),
@@ -123,6 +118,16 @@ def run(stage: SipStage, at: StageRun) -> None:
                 train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
+
+
+def _rollouts(sampling: SamplingBlock, at: StageRun, ends: tuple[int, ...]) -> EngineRollouts:
+    return EngineRollouts(
+        at.engines.get(sampling, at.origin, ends),
+        sampling.batch_size,
+        parity_limit=at.engine.parity_limit,
+        stop=sampling.stop,
+        shared=at.ranks.shared,
+    )
 
 
 def _arguments(stage: SipStage, trainer_of: type[SIPTrainer], at: StageRun) -> SIPConfig:

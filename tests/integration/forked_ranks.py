@@ -8,6 +8,7 @@ one is killed: that they end is what tests look for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,16 +19,25 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import ixt_rl.report.build
 import ixt_rl.run.ranks.follow
 import ixt_rl.run.stages.documents
 import ixt_rl.run.stages.evaluate
 import ixt_rl.run.stages.online
-import ixt_rl.run.stages.pretrain  # noqa: F401 - all that the runs load
+import ixt_rl.run.stages.pretrain
+import ixt_rl.run.stages.sip
+import ixt_rl.trainers.intro
+import ixt_rl.trainers.ixt
+import ixt_rl.trainers.pretrain
+import ixt_rl.trainers.sip.trainer  # noqa: F401 - all that the runs load
 from ixt_rl.config.load import load_run
 from ixt_rl.errors import IxtRlError
 from ixt_rl.run import run_config
 
-PATIENCE = 200.0
+with contextlib.suppress(ImportError):
+    import deepspeed  # noqa: F401 - accelerate would import it in every process
+
+PATIENCE = 1200.0
 """Seconds after which what is left of a run is killed, and its status is None."""
 
 

@@ -34,7 +34,7 @@ def forked(folder: Path, stages: list[dict[str, Any]], jobs: list[dict[str, Any]
     """The exit statuses of the ranks of runs of these stages, see `tests.integration.forked_ranks`."""
     file = folder / "run.yaml"
     model = {"new": {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 64}}
-    launch = {"deadline": 60.0}
+    launch = {"deadline": 600.0}
     value = {"name": "run", "output_dir": str(folder / "runs"), "model": model, "launch": launch, "stages": stages}
     file.write_text(dump_yaml(value), encoding="utf-8")
     command = [sys.executable, "-m", "tests.integration.forked_ranks", str(file), json.dumps(jobs)]

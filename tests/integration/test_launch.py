@@ -27,7 +27,7 @@ def reward(prompts, completions, completion_ids, trainer_state, **columns):
         os.kill(os.getpid(), signal.SIGKILL)
     return [float(sum(ids) % 2) for ids in completion_ids]
 '''
-PASSING = ("seconds", "rss_gib")  # of a row
+PASSING = ("seconds", "step_time", "rss_gib")  # of a row
 
 
 def forked(folder: Path, stages: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> list[list[int | None]]:

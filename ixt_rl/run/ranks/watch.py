@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch.distributed import DistError, PrefixStore, Store
+from torch.distributed import DistError, PrefixStore
 
 from ixt_rl.errors import IxtRlError, RankFailed
 
@@ -44,7 +44,7 @@ class Watch:
         parent: the process without which this one ends; None: none.
     """
 
-    def __init__(self, store: Store, rank: int, size: int, parent: int | None = None):
+    def __init__(self, store: Any, rank: int, size: int, parent: int | None = None):
         self.rank, self.size, self.parent, self.lost = rank, size, parent, LOST
         self._asked = PrefixStore("watch", store)
         self._own = PrefixStore("watch", store.clone())

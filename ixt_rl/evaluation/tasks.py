@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from ixt_rl.blocks.data import PrefixDataBlock, ProblemMixtureBlock, WorldDataBl
 from ixt_rl.blocks.rows import source_names
 from ixt_rl.conditioning.own_template import OwnPromptTemplate
 from ixt_rl.conditioning.prompts import OF_MESSAGES, PromptTemplate, load_template
-from ixt_rl.conditioning.told import COLUMNS, IsWrong, Telling, differs, told_others
+from ixt_rl.conditioning.told import COLUMNS, IsWrong, NothingToTell, Telling, differs, told_others
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.mixture import alike, interleaved
 from ixt_rl.data.prefixes import load_prefixes
@@ -215,12 +216,17 @@ def _mixture_task(
         DataError: prompts are text in one source and messages in another: a batch is either.
     """
     names = source_names(data.sources)
-    made = [_file_task(source, template_spec, judge, measured_only, told) for source in data.sources]
-    tasks = [task for task, _ in made]
-    train, held_out = (
-        [[{**row, "source": name} for row in rows] for name, rows in zip(names, of_tasks, strict=True)]
-        for of_tasks in ([task.train_rows(0, 0) for task in tasks], [task.eval_rows(None) for task in tasks])
-    )
+    tasks: list[Task] = []
+    renderings: list[Template] = []
+    train: list[list[dict[str, Any]]] = []
+    held_out: list[list[dict[str, Any]]] = []
+    for name, source in zip(names, data.sources, strict=True):
+        with _naming(name):
+            task, rendering = _file_task(source, template_spec, judge, measured_only, told)
+            train.append([{**row, "source": name} for row in task.train_rows(0, 0)])
+            held_out.append([{**row, "source": name} for row in task.eval_rows(None)])
+        tasks.append(task)
+        renderings.append(rendering)
     chats = [isinstance([*rows, *aside][0]["prompt"], list) for rows, aside in zip(train, held_out, strict=True)]
     if any(chats) and not all(chats):
         raise DataError(
@@ -238,7 +244,18 @@ def _mixture_task(
         notes=[f"{name}: {note}" for name, task in zip(names, tasks, strict=True) for note in task.notes],
         sources=names,
     )
-    return task, made[0][1]
+    return task, renderings[0]
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Where a row of a source has nothing to be told, the error says of which."""
+    try:
+        yield
+    except NothingToTell as error:
+        raise NothingToTell(
+            error.kind, f"source {source}: {error.what}", reason=error.reason, remedy=error.remedy
+        ) from error
 
 
 def _together(golds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def test_a_method_trains_by_its_type_alone(method, file):
 
 
 AVERAGING = ("rlp", "sdpo")  # by default; an average of adapters is refused
-ADAPTED = [pytest.param(m, marks=[pytest.mark.slow] if m != "intro" else []) for m in TYPES if m not in AVERAGING]
+COVERED = pytest.mark.long("tests/integration/test_lora_stages.py")
+ADAPTED = [pytest.param(m, marks=[COVERED] if m != "intro" else []) for m in TYPES if m not in AVERAGING]
 
 
 @pytest.mark.parametrize("method", ADAPTED)

@@ -110,6 +110,13 @@ def test_prompts_of_both_kinds_are_refused(tmp_path):
         make_task(ProblemMixtureBlock.model_validate(data), None)
 
 
+def test_a_source_whose_answers_are_all_equal_is_named_where_a_wrong_one_is_told(tmp_path):
+    data = mixture(tmp_path)
+    write(tmp_path / "hard.jsonl", [{"problem": f"{n} * 7", "solution": "so\n#### 7"} for n in range(5)])
+    with pytest.raises(DataError, match="source school: no wrong answer"):
+        make_task(data, "plain", told=["wrong"])
+
+
 def test_a_field_of_a_row_s_own_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match="a `source` of its own"):
         mixture(tmp_path, columns=["source"])

@@ -15,7 +15,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.report.run_folder import read_run, unfinished
 from ixt_rl.run import run_config
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.folder import BEST, CONTINUATIONS
+from ixt_rl.run.folder import CONTINUATIONS
 from tests.integration.run_helpers import config, online, rows, sip, weights
 from tests.integration.test_document_stages import on_chain
 
@@ -107,7 +107,7 @@ def test_the_best_evaluation_decides_what_is_handed_on(tmp_path, script, rl):
     summary = json.loads((folder / "summary.json").read_text())["stages"][0]
     assert summary["mean"]["scripted"] == 0.6
     assert sorted({row["step"] for row in rows(folder, "samples.jsonl")}) == [0, 2]
-    assert not (folder / "stages" / "rl" / "seed1" / BEST).exists()
+    assert not (folder / "stages" / "rl" / "seed1" / "best").exists()
 
 
 @pytest.mark.parametrize("best", [1, 3])
@@ -131,7 +131,7 @@ def test_only_what_a_checkpoint_needs_stays_beside_the_best(tmp_path, script, rl
     script({0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5}, kill_after=3)
     with pytest.raises(Killed):
         run_config(config(tmp_path, [rl(checkpoint_every=2)]))
-    kept = tmp_path / "runs" / "run" / "stages" / "rl" / "seed1" / BEST
+    kept = tmp_path / "runs" / "run" / "stages" / "rl" / "seed1" / "best"
     assert sorted(path.name for path in kept.iterdir()) == ["checkpoint-2", "checkpoint-3"]
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ixt_rl.cli.shell import BAD_INPUT, readable_errors, require_core, say
 from ixt_rl.errors import ConfigError
+from ixt_rl.place import follows, place
 from ixt_rl.redaction import without_secrets
 
 
@@ -138,7 +139,6 @@ def demo(overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
 
 def _run(file: str, overrides: Sequence[str], dry_run: bool, fresh: bool) -> None:
     from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
-    from ixt_rl.run.ranks.place import follows, place
 
     config = load_run(file, overrides)
     starts = config.launch.ranks > 1 and place().size == 1 and not dry_run

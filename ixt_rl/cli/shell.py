@@ -14,6 +14,7 @@ from rich.text import Text
 from ixt_rl import backends
 from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
 from ixt_rl.files import readable
+from ixt_rl.place import place
 from ixt_rl.signals import Stopped, stoppable
 
 _GO_ON = ("run", "demo", "annotate", "rewrite", "evaluate")  # commands that can be stopped at any moment
@@ -32,7 +33,7 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        follower = int(os.environ.get("RANK", "0"))
+        follower = place().rank
         try:
             with stoppable():
                 command(*args, **kwargs)

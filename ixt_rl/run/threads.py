@@ -13,8 +13,8 @@ from torch import get_num_threads, set_num_threads
 
 import ixt_rl
 from ixt_rl.files import read_json, write_json
+from ixt_rl.place import place
 from ixt_rl.run.folder import RunFolder
-from ixt_rl.run.ranks.place import place
 from ixt_rl.threads import SPIN_BOUNDS, allowed_cores, usable_cores
 
 KEPT = "threads.json"

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 
 from ixt_rl.errors import RankFailed
-from ixt_rl.run.ranks.place import LAUNCHER
+from ixt_rl.place import LAUNCHER
 
 GRACE = 30
 """Seconds that ranks have to end in good order."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import ConfigError, RankFailed
+from ixt_rl.place import launcher, place
 from ixt_rl.run.ranks.orders import End, GiveUp, Order, Sample, Take
-from ixt_rl.run.ranks.place import launcher, place
 
 if TYPE_CHECKING:  # a dry run loads no torch
     from ixt_rl.rollout.engine import RolloutEngine

@@ -13,11 +13,11 @@ from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, JudgeBackend,
 from ixt_rl.judging.opening import open_judge, parse_judge
 from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.methods.sip import SipStage
+from ixt_rl.place import follows
 from ixt_rl.rewriting import Rewriter, load_rewrite
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.run.folder import StageFolder
-from ixt_rl.run.ranks.place import follows
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 

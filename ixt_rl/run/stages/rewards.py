@@ -19,9 +19,9 @@ from ixt_rl.judging.continuation import continuation_reward
 from ixt_rl.judging.opening import load_function, open_judge, parse_judge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
+from ixt_rl.place import follows
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.rewriting import RewriteReward
-from ixt_rl.run.ranks.place import follows
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.types import SamplingParams

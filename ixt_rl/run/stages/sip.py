@@ -30,13 +30,13 @@ from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.sip import SipStage, SuffixEvaluationBlock
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.place import follows
 from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
-from ixt_rl.run.ranks.place import follows
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter

@@ -18,11 +18,11 @@ from ixt_rl.files import read_json
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
+from ixt_rl.place import follows
 from ixt_rl.pretrained.adapters import save_adapter
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
-from ixt_rl.run.ranks.place import follows
 from ixt_rl.run.stages.context import StageRun
 
 LOG_EVERY = 5  # optimizer steps

@@ -11,6 +11,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import Adafactor
 
+from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.config.problems import InvalidConfig
@@ -32,7 +33,10 @@ from tests.integration.run_helpers import base, config, online
 )
 def test_an_optimizer_is_the_one_of_its_name(name, kind, tmp_path):
     at = SimpleNamespace(
-        folder=SimpleNamespace(checkpoints=tmp_path), model=ModelBlock(path="x"), self_checks=SelfChecksBlock()
+        folder=SimpleNamespace(checkpoints=tmp_path),
+        model=ModelBlock(path="x"),
+        self_checks=SelfChecksBlock(),
+        launch=LaunchBlock(),
     )
     given = training_arguments(OptimBlock(name=name, lr=0.25), 3, 0, at, None)
     del given["self_checks"]

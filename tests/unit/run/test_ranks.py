@@ -7,8 +7,8 @@ import pytest
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError, RankFailed
+from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.run.ranks.number import with_ranks
-from ixt_rl.run.ranks.place import RankPlace, follows, place
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
 from ixt_rl.run.stages.train import share_of_batch

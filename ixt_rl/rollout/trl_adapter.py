@@ -156,8 +156,8 @@ class EngineRollouts:
             self.compare(ids, trainer)
         with self._sampled_model(trainer) as model, self.in_process_engine(trainer, model) as engine:
             sampling = self._sampling(trainer, part=part)
-            seeds = _seeds_of_rank(len(ids), sampling, trainer)
-            return [group[0] for group in engine.generate(ids, sampling, seeds=seeds)]
+            own = _seeds_of_rank(len(ids), sampling, trainer)
+            return [group[0] for group in engine.generate(ids, sampling, **own)]
 
     def compare(self, ids: list[list[int]], trainer: Any) -> float:
         """Samples a few prompts in process and compares the log-probs with the trainer's; all ranks call it.
@@ -349,13 +349,13 @@ class EngineRollouts:
             self._follow(trainer)
 
 
-def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> list[int] | None:
-    """Of several ranks, the seeds that this one's rows have among those of all; None in one process."""
+def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> dict[str, list[int]]:
+    """Of several ranks, the `seeds` that this one's rows have among those of all; nothing in one process."""
     if trainer.accelerator.num_processes == 1 or not sampling.temperature:
-        return None
+        return {}
     counts = gather_object([rows])
     first = sum(counts[: trainer.accelerator.process_index])
-    return row_seeds(sum(counts), sampling.seed)[first : first + rows]
+    return {"seeds": row_seeds(sum(counts), sampling.seed)[first : first + rows]}
 
 
 def _sampler(trainer: Any) -> Any:

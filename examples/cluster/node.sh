@@ -48,19 +48,20 @@ export VLLM_HOST_IP=$OWN
 [ "$ENGINE_NODES" = 0 ] || export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 export RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 # by default engines would give way to any other program
 
-parts=()
+parts=() told=
 # shellcheck disable=SC2329 # the traps call it
 finish() { # the launcher before Ray, which its engines need to end in order
     trap - EXIT
     trap '' TERM INT
     for ((i = ${#parts[@]} - 1; i >= 0; i--)); do
-        kill -TERM "${parts[i]}" 2>/dev/null || true
+        # Slurm signals all processes of a step by itself, and a launcher that is told twice leaves its ranks behind.
+        [ -n "$told" ] && [ -n "${SLURM_STEP_ID:-}" ] || kill -TERM "${parts[i]}" 2>/dev/null || true
         wait "${parts[i]}" || true
     done
 }
 trap finish EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
+trap 'told=1; exit 143' TERM
+trap 'told=1; exit 130' INT
 
 alive() { kill -0 "$1" 2>/dev/null; }
 pause() { # a signal is heard at once, not when sleep is over

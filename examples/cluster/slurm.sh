@@ -14,8 +14,8 @@
 # A run on Slurm's nodes. Submit from the folder of the checkout; words after the file's name are those of `ixt-rl run`,
 # and sbatch's own options come before it:
 #
-#     sbatch --nodes=4 examples/cluster/slurm.sh intro/math stages.train.checkpoint_every=20
-#     TRAIN_NODES=2 sbatch --nodes=4 examples/cluster/slurm.sh intro/math engine.type=ray-vllm \
+#     sbatch --nodes=4 examples/cluster/slurm.sh intro/math launch.strategy=zero2
+#     TRAIN_NODES=1 RANKS=1 sbatch --nodes=3 examples/cluster/slurm.sh intro/math engine.type=ray-vllm \
 #         engine.pool.engines=16 engine.pool.address=auto
 #
 # Of several nodes the first TRAIN_NODES train (default: all); the others are left to engines. The variables that

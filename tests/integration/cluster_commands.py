@@ -65,6 +65,7 @@ def srun(words: list[str]) -> int:
     tasks = []
     for rank, host in enumerate(hosts()):
         own = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "SLURM_LOCALID": "0", "SLURMD_NODENAME": host}
+        own["SLURM_STEP_ID"] = "0"
         tasks.append(subprocess.Popen(asked.command, env=os.environ | own, start_new_session=True))
 
     def to_all(number: int) -> None:

@@ -32,16 +32,22 @@ pytestmark = pytest.mark.skipif(not shutil.which("ip"), reason="no iproute2")
 
 
 class Job:
-    """A job that Slurm would start: its batch shell runs a copy of the script, with what sbatch tells it."""
+    """A job that Slurm would start: its batch shell runs a copy of the script, with what sbatch tells it.
 
-    def __init__(self, folder: Path, nodes: int, words: tuple[str, ...] = (), **variables: str):
+    `real`: torchrun is torch's.
+    """
+
+    def __init__(self, folder: Path, nodes: int, words: tuple[str, ...] = (), real: bool = False, **variables: str):
         self.calls_file = folder / "calls"
         bin_folder = folder / "venv" / "bin"
-        bin_folder.mkdir(parents=True)
-        for name in ("srun", "scontrol", "torchrun", "ray", "python"):
-            command = bin_folder / name
-            command.write_text(f'#!/bin/sh\nexec {sys.executable} {cluster_commands.__file__} {name} "$@"\n')
-            command.chmod(0o755)
+        bin_folder.mkdir(parents=True, exist_ok=True)
+        stand_in = f"{sys.executable} {cluster_commands.__file__}"
+        commands = {name: f"{stand_in} {name}" for name in ("srun", "scontrol", "torchrun", "ray", "python")}
+        if real:
+            commands["torchrun"] = f"{sys.executable} -m torch.distributed.run"
+        for name, command in commands.items():
+            (bin_folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            (bin_folder / name).chmod(0o755)
         (bin_folder / "activate").write_text(f"PATH={bin_folder}:$PATH\n")
         copy = folder / "slurm_script"
         copy.write_text((FOLDER / "slurm.sh").read_text())
@@ -103,8 +109,8 @@ def free_ports() -> int:
 def job(tmp_path):
     jobs: list[Job] = []
 
-    def start(nodes: int, *words: str, **variables: str) -> Job:
-        jobs.append(Job(tmp_path, nodes, words, **variables))
+    def start(nodes: int, *words: str, real: bool = False, **variables: str) -> Job:
+        jobs.append(Job(tmp_path, nodes, words, real, **variables))
         return jobs[-1]
 
     yield start
@@ -237,11 +243,12 @@ def test_kuberay_has_as_many_gpus_as_the_run_asks_for():
     assert cluster["rayVersion"] in SpecifierSet(BACKENDS["ray"].versions)
 
 
-def test_skypilot_has_as_many_nodes_as_the_run_asks_for():
+def test_skypilot_has_as_many_ranks_as_rows_can_be_divided_by():
     task = yaml.safe_load((FOLDER / "skypilot.yaml").read_text())
-    run = loaded(re.search(r"node\.sh (.*)", task["run"].replace("\\\n", " "))[1])
-    train, gpus = int(task["envs"]["TRAIN_NODES"]), int(task["resources"]["accelerators"].split(":")[1])
-    assert run.engine.pool.engines == (task["num_nodes"] - train) * gpus
+    run = loaded(re.search(r"node\.sh (.*)", task["run"])[1])
+    assert int(task["envs"]["TRAIN_NODES"]) == task["num_nodes"]
+    assert task["envs"]["RANKS"] == task["resources"]["accelerators"].split(":")[1]
+    assert run.stages[0].rollouts_per_step % (task["num_nodes"] * int(task["envs"]["RANKS"])) == 0
     assert f"{run.output_dir}" in task["volumes"]
 
 

@@ -160,7 +160,7 @@ def test_the_launch_block_says_what_each_device_holds():
     assert "fsdp2, offloaded" in away.output and "in the host's memory" in away.output
     other = CliRunner().invoke(main, [*words, "--strategy", "ddp"])
     assert "gradient buckets" in other.output
-    fewer = CliRunner().invoke(main, [*words, "engine.type=ray-vllm", "engine.pool.engines=4"])
+    fewer = CliRunner().invoke(main, ["plan", "intro/math", "--gpus", "H100x4", *words[4:]])
     assert "launch.ranks=8, and this is a plan for 4 training devices" in fewer.output
 
 

@@ -169,7 +169,7 @@ def _continued(encode: Callable[[list[str]], list[list[int]]], text: str, anchor
 
 def control_ids(tokenizer) -> frozenset[int]:
     """Special tokens, and added tokens that the chat template writes around the messages of past turns."""
-    found = special_ids(tokenizer) - _unknown(tokenizer)
+    found = special_ids(tokenizer)
     added = getattr(tokenizer, "added_tokens_decoder", {})
     frame = chat_frame(tokenizer) if any(not entry.special for entry in added.values()) else None
     if frame is not None:
@@ -184,12 +184,6 @@ def _marks(content: str, contents: set[str]) -> bool:
     """Whether an added token marks turns: it is not white space, and no tag of a text such as `<think>`, `</think>`."""
     tag = content.startswith("<") and {content.replace("</", "<"), content.replace("</", "<").replace("<", "</")}
     return not content.isspace() and not (tag and tag <= contents)
-
-
-def _unknown(tokenizer) -> set[int]:
-    """What stands for words that are in no vocabulary: any text may hold it."""
-    token = getattr(tokenizer.backend_tokenizer.model, "unk_token", None) if tokenizer.is_fast else None
-    return set() if token is None else {tokenizer.convert_tokens_to_ids(token)}
 
 
 def _flagged(backend: Tokenizer, tokens: set[int]) -> Tokenizer:
@@ -221,7 +215,8 @@ _KNOWN: WeakKeyDictionary[Any, tuple[Any, ControlTokens]] = WeakKeyDictionary()
 
 def control_of(tokenizer) -> ControlTokens:
     """The `ControlTokens` of a tokenizer, made again where its tokens or its chat template have changed."""
-    state = (tokenizer.__len__(), str(getattr(tokenizer, "chat_template", None)), tuple(tokenizer.all_special_ids))
+    added = getattr(tokenizer, "added_tokens_decoder", {})  # not len(tokenizer), which copies the whole vocabulary
+    state = (len(added), str(getattr(tokenizer, "chat_template", None)), tuple(tokenizer.all_special_ids))
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
         known = _KNOWN[tokenizer] = state, ControlTokens(tokenizer)

@@ -15,12 +15,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ixt_rl.errors import DataError
 
 _ASKED, _REPLIED, _AGAIN = "qprobe", "aprobe", "zprobe"  # words no template writes by itself
+_EVERY_BYTE = " ".join(  # a word, and characters whose UTF-8 has every byte that text may have
+    [_ASKED, *map(chr, chain(range(0xC0), range(0xC0, 0x800, 0x40), range(0x800, 0xD800, 0x800)))]
+    + [*map(chr, chain(range(0xE000, 0x10000, 0x1000), range(0x10000, 0x110000, 0x30000)))]
+)
 
 
 @dataclass(frozen=True)
@@ -173,10 +178,21 @@ def _controls(tokenizer, text: str, known: set[int | None]) -> list[int]:
 
 
 def special_ids(tokenizer) -> set[int]:
-    """Ids of the tokens flagged as special; the one for unknown words is not among them."""
+    """Ids of the tokens flagged as special; one that stands for unknown words is not among them."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     found = {*tokenizer.all_special_ids, *(token for token, entry in added.items() if entry.special)}
-    return found - {tokenizer.unk_token_id}
+    return found - unknown_ids(tokenizer)
+
+
+def unknown_ids(tokenizer) -> set[int]:
+    """What stands for words that are in no vocabulary: any text may hold it.
+
+    None where every text has tokens: byte-level tokenizers name a token for the unknown too, and never write it. GPT-2's
+    and SmolLM2's is `<|endoftext|>`, which ends documents.
+    """
+    model = getattr(tokenizer.backend_tokenizer.model, "unk_token", None) if tokenizer.is_fast else None
+    named = {tokenizer.unk_token_id, None if model is None else tokenizer.convert_tokens_to_ids(model)} - {None}
+    return named & {*_ids(tokenizer, _EVERY_BYTE)} if named else set()
 
 
 def _openers(tokenizer, frame: Frame | None) -> set[int]:

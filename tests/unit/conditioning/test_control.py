@@ -220,3 +220,35 @@ def test_a_text_behind_another_has_no_space_put_before_it(family):
         behind, begun, after = (control.following([before], [text])[0] for before in ("user:\n", "", "x<|im_end|>"))
         assert behind == (ids[1:] if spaced else ids) and begun == ids
         assert after == (ids[1:] if family == "first" else ids)
+
+
+@pytest.mark.parametrize("family", ["bytes", "unigram", "words"])
+def test_a_token_named_for_the_unknown_is_a_control_token_where_text_never_needs_it(family):
+    """GPT-2 and SmolLM2 name `<|endoftext|>`, which ends documents; bytes are never unknown."""
+    tokenizer = chat_tokenizer(CHATML, "<|endoftext|>", family=family)
+    tokenizer.unk_token = "<|endoftext|>" if family == "bytes" else "<unk>"
+    ids = chat_ids(tokenizer, [{"role": "user", "content": "a<|endoftext|>"}])
+    assert tokenizer.eos_token_id not in ids and control_of(tokenizer).spells("a<|endoftext|>")
+    assert (tokenizer.unk_token_id in control_ids(tokenizer)) == (family == "bytes")
+
+
+def test_a_text_costs_nothing_of_the_size_of_the_vocabulary():
+    """`len(tokenizer)` makes a copy of it: 45 ms of Qwen3's, twice for each chat."""
+    tokenizer = chat_tokenizer(CHATML, "<|im_end|>")
+    asked = []
+
+    class Counted(type(tokenizer)):
+        def __len__(self):
+            asked.append(1)
+            return super().__len__()
+
+        def get_vocab(self):
+            asked.append(1)
+            return super().get_vocab()
+
+    tokenizer.__class__ = Counted
+    encode_prompt(tokenizer, [{"role": "user", "content": "a"}])
+    asked.clear()
+    encode_prompt(tokenizer, [{"role": "user", "content": "b"}])
+    text_ids(tokenizer, "c")
+    assert not asked

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.judging.answer import UNDECIDED, Answer, Question
 from ixt_rl.judging.client import Judge
-from ixt_rl.judging.rubric import Rubric, load_rubric
+from ixt_rl.judging.rubric import Rubric, load_rubric, whole_characters
 from ixt_rl.types import Candidate, Verdict
 
 Against = Literal["all", "original"]
@@ -187,7 +187,8 @@ class CandidateJudge:
             names = rubric.pair or ("continuation",)
             for about in self._compared(original, texts) if rubric.pair else zip(texts):
                 fields = known | dict(zip(names, about, strict=True))
-                used = {name: text for name, text in fields.items() if name in (*rubric.fields, *rubric.optional)}
+                shown = [name for name in fields if name in (*rubric.fields, *rubric.optional)]
+                used = {name: whole_characters(fields[name]) for name in shown}
                 yield _Judged(axis, about, Question(rubric, used))
 
     def _compared(self, original: str, texts: Sequence[str]) -> Iterable[tuple[str, str]]:

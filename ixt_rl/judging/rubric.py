@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.types import UNKNOWN_CHARACTER
 from ixt_rl.yaml_io import parse_yaml
 
 Message = dict[str, str]
@@ -225,6 +226,17 @@ R = TypeVar("R", bound=Rubric)
 def well_formed(text: str) -> str:
     """`text` without lone surrogates, which no file and no request takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def whole_characters(text: str) -> str:
+    """A text cut in token space, without what is left of a character at its ends: bytes that decode to U+FFFD.
+
+    Some characters are several tokens. A document's own suffix never ends within one; a rollout at its limit may, and
+    a prefix that lost its beginning may begin so.
+    """
+    for _ in range(3):  # of a character's four bytes
+        text = text.removeprefix(UNKNOWN_CHARACTER)
+    return text.removesuffix(UNKNOWN_CHARACTER)
 
 
 def shipped_rubrics() -> dict[str, Path]:

@@ -18,7 +18,7 @@ from tokenizers import decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ixt_rl import backends
-from ixt_rl.conditioning.ends import find_ends
+from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.offline import offline
 
@@ -71,13 +71,12 @@ def convert(file: Path) -> Converted:
     with offline():
         try:
             model, loading = load(file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, padding_side="left")
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
     _check_whole(file, model, loading, tensors)
     _check_positions(file, architecture, fields, model)
-    notes = _cut_as_the_file_says(tokenizer, fields)
-    notes += _name_special_tokens(model, tokenizer, fields)
+    tokenizer, ends, notes = read_tokenizer(file, fields)
+    _name_ends(model, tokenizer, ends)
     return Converted(
         model.eval(),
         tokenizer,
@@ -86,6 +85,27 @@ def convert(file: Path) -> Converted:
         sha256_of(file),
         notes,
     )
+
+
+def read_tokenizer(file: Path, fields: Mapping[str, Any]) -> tuple[PreTrainedTokenizerBase, Ends, list[str]]:
+    """The tokenizer alone: (tokenizer, its ends, what was set otherwise than transformers reads it).
+
+    Args:
+        file: the GGUF file.
+        fields: its fields, but for long lists.
+
+    Raises:
+        ConfigError: transformers cannot read it.
+    """
+    with offline():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, padding_side="left")
+        except Exception as error:  # whatever transformers trips over
+            raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
+    notes = _cut_as_the_file_says(tokenizer, fields)
+    ends, further = _name_special_tokens(tokenizer, fields)
+    tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
+    return tokenizer, ends, notes + further
 
 
 def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -164,7 +184,7 @@ def _cut_as_the_file_says(tokenizer: PreTrainedTokenizerBase, fields: Mapping[st
     ]
 
 
-def _name_special_tokens(model: Any, tokenizer: Any, fields: Mapping[str, Any]) -> list[str]:
+def _name_special_tokens(tokenizer: Any, fields: Mapping[str, Any]) -> tuple[Ends, list[str]]:
     """Sets special tokens as the file names them, and ends by the rule of `conditioning.ends`."""
     notes = []
     for theirs, ours in SPECIAL.items():
@@ -181,6 +201,10 @@ def _name_special_tokens(model: Any, tokenizer: Any, fields: Mapping[str, Any]) 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"padding is {tokenizer.pad_token}: the file names none")
+    return ends, notes
+
+
+def _name_ends(model: Any, tokenizer: Any, ends: Ends) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     stops = ends.stops[0] if len(ends.stops) == 1 else list(ends.stops)
     ids = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
@@ -188,5 +212,3 @@ def _name_special_tokens(model: Any, tokenizer: Any, fields: Mapping[str, Any]) 
         setattr(model.config, name, value)
     model.generation_config = GenerationConfig(**ids)
     vars(model.config).pop("_model_name_or_path", None)  # the file's title, and no place
-    tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
-    return notes

@@ -17,6 +17,7 @@ from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.judging.answer import Tally
 from ixt_rl.judging.backend import JudgeBackend, Reply, Request
 from ixt_rl.judging.cache import JudgeCache
+from ixt_rl.judging.rubric import whole_characters
 from ixt_rl.rewriting.prompt import COPY, RewritePrompt, read_rewrite
 from ixt_rl.types import Candidate, SamplingParams
 
@@ -114,7 +115,7 @@ class Rewriter:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def _request(self, prefix: str, suffix: str) -> Request:
-        fields = {"prefix": prefix, "suffix": suffix}
+        fields = {"prefix": whole_characters(prefix), "suffix": suffix}
         messages = self.prompt.messages(fields, as_json=self.backend.constrained)
         return Request(tuple(messages), self.prompt, fields, self.sampling)
 

@@ -71,6 +71,23 @@ def test_a_total_order_gives_its_ranks():
     assert one.judge.tally.requests == 20  # both orders
 
 
+def test_what_is_left_of_a_character_is_shown_to_no_judge():
+    """A rollout at its limit may end within a character of several tokens; the original never does."""
+    asked = []
+
+    def record(fields):
+        asked.append(dict(fields))
+        return "tie"
+
+    texts = ("\u5b57\ufffd", "\ufffd\ufffd\ufffd is", "in \ufffd it", "\ufffd" * 6)
+    judged = ask(judge(record), group(*texts), prefix="\ufffd\ufffdp")
+    assert [candidate.text for candidate in judged] == list(texts)
+    assert {fields["prefix"] for fields in asked} == {"p"}
+    assert {text for fields in asked for text in (fields["a"], fields["b"])} == {
+        "\u5b57", " is", "in \ufffd it", "\ufffd\ufffd"
+    }  # fmt: skip
+
+
 def test_ties_are_halves():
     one = judge()
     assert scores(ask(one, group("aa", "bb", "c"))) == [0.75, 0.75, 0.0]

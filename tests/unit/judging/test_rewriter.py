@@ -86,6 +86,13 @@ def test_rewrites_are_cut_and_end_as_the_suffix_does():
     assert half([item(suffix="old")])[0].text == "a\ufffd"
 
 
+def test_what_is_left_of_a_prefixs_first_character_is_not_shown():
+    shown = []
+    cut = PrefixSuffix((BOS, *ids("漢p")[1:]), ids(" old"), "k")
+    rewriter(lambda fields: shown.append(fields["prefix"]) or "COPY")([cut])
+    assert shown == ["p"]
+
+
 TEXTS = [
     "two\nlines",
     'a "quote", and {"rewrite": "x"}',

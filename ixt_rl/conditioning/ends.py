@@ -22,9 +22,12 @@ from typing import Any
 from ixt_rl.errors import DataError
 
 _ASKED, _REPLIED, _AGAIN = "qprobe", "aprobe", "zprobe"  # words no template writes by itself
-_EVERY_BYTE = " ".join(  # a word, and characters whose UTF-8 has every byte that text may have
-    [_ASKED, *map(chr, chain(range(0xC0), range(0xC0, 0x800, 0x40), range(0x800, 0xD800, 0x800)))]
-    + [*map(chr, chain(range(0xE000, 0x10000, 0x1000), range(0x10000, 0x110000, 0x30000)))]
+_EVERY_SCRIPT = " ".join(  # a word, and characters whose UTF-8 has every byte of ordinary text
+    [
+        _ASKED,
+        *map(chr, chain(range(0x21, 0x7F), range(0xA0, 0x800, 0x1F), range(0x800, 0xD800, 0x3F))),
+        "\ufb01\uff0c🙂",
+    ]
 )
 
 
@@ -187,12 +190,12 @@ def special_ids(tokenizer) -> set[int]:
 def unknown_ids(tokenizer) -> set[int]:
     """What stands for words that are in no vocabulary: any text may hold it.
 
-    None where every text has tokens: byte-level tokenizers name a token for the unknown too, and never write it. GPT-2's
-    and SmolLM2's is `<|endoftext|>`, which ends documents.
+    None where ordinary text never needs it: byte-level tokenizers name a token too, and write it for stray control
+    characters at most. GPT-2's and SmolLM2's is `<|endoftext|>`, which ends documents.
     """
     model = getattr(tokenizer.backend_tokenizer.model, "unk_token", None) if tokenizer.is_fast else None
     named = {tokenizer.unk_token_id, None if model is None else tokenizer.convert_tokens_to_ids(model)} - {None}
-    return named & {*_ids(tokenizer, _EVERY_BYTE)} if named else set()
+    return named & {*_ids(tokenizer, _EVERY_SCRIPT)} if named else set()
 
 
 def _openers(tokenizer, frame: Frame | None) -> set[int]:

@@ -19,6 +19,9 @@ import json
 import re
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
+
+from tokenizers import models
 
 _CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = (
@@ -77,14 +80,21 @@ def cuts_are_exact(backend) -> bool:
     Args:
         backend: a `tokenizers.Tokenizer`.
     """
-    settings = json.loads(backend.to_str())
-    splitter, model, normalizer = settings["pre_tokenizer"], settings["model"], settings["normalizer"]
-    if model["type"] != "BPE" or model["dropout"] or (normalizer and normalizer["type"] != "NFC"):
+    model, splitter, normalizer = backend.model, _settings(backend.pre_tokenizer), _settings(backend.normalizer)
+    if not isinstance(model, models.BPE) or model.dropout or (normalizer and normalizer["type"] != "NFC"):
         return False
-    if normalizer and not all(token["content"].isascii() for token in settings["added_tokens"]):
+    added = backend.get_added_tokens_decoder().values()
+    if normalizer and not all(token.content.isascii() for token in added):
         return False
-    steps = splitter["pretokenizers"] if splitter and splitter["type"] == "Sequence" else [splitter]
-    return bool(splitter) and all(map(_keeps_cuts, steps)) and any(map(_splits_words, steps))
+    if splitter is None:
+        return False
+    steps = splitter["pretokenizers"] if splitter["type"] == "Sequence" else [splitter]
+    return all(map(_keeps_cuts, steps)) and any(map(_splits_words, steps))
+
+
+def _settings(part: Any) -> dict[str, Any] | None:
+    """A part of a tokenizer as its file has it, without writing out the whole file."""
+    return None if part is None else json.loads(part.__getstate__())
 
 
 def _splits_words(step: dict) -> bool:

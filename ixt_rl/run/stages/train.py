@@ -134,9 +134,9 @@ def save_model(
     with nullcontext() if restored else averaged():
         if hasattr(trainer.model, "merge_and_unload"):
             save_adapter(trainer.model, folder.path / ADAPTER, trainer.is_world_process_zero())
-            tokenizer.save_pretrained(folder.path / ADAPTER)
             merged = trainer.model.merge_and_unload()
             if not follows():
+                tokenizer.save_pretrained(folder.path / ADAPTER)
                 merged.save_pretrained(folder.model)
         else:
             trainer.save_model(str(folder.model))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
+import tempfile
 import weakref
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
+from ixt_rl.pretrained.adapters import save_adapter, weights_hash
 from ixt_rl.rollout.sync import send_policy
 from ixt_rl.rollout.weights.manifest import Manifest, _odd_weights, checksum, describe
 from ixt_rl.rollout.weights.policy import policy_tensors
@@ -189,8 +194,6 @@ def test_adapters_that_are_not_a_plain_delta_are_refused(tied, changes, why):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_mixture_of_experts_has_the_names_of_its_checkpoint(adapted, tmp_path):
     """Fused experts come one by one, with what the default adapters do to them, as saving the merged model writes."""
-    from safetensors.torch import load_file
-
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_config("qwen3_moe"))
     if adapted:
@@ -315,6 +318,24 @@ def compare_with_one_process(mode: str, adapted: str) -> None:
         assert_same({name: engine.tensors[name] for name in stepped}, stepped)
     loss_after = run(input_ids=ids, labels=ids).loss  # the wrapper still works
     torch.testing.assert_close(loss_after, plain(input_ids=ids, labels=ids).loss, rtol=1e-5, atol=1e-5)
+    if adapted and mode != "fsdp1":  # whose parameters have no names of their own
+        check_kept_adapter(model, plain)
+
+
+def check_kept_adapter(model: nn.Module, plain: nn.Module) -> None:
+    """All ranks take part, the first one writes what one process would."""
+    from peft import get_peft_model_state_dict
+
+    first = torch.distributed.get_rank() == 0
+    with tempfile.TemporaryDirectory() as name:
+        save_adapter(model, Path(name), writes=first)
+        if first:
+            kept = load_file(Path(name) / "adapter_model.safetensors")
+            expected = get_peft_model_state_dict(plain)
+            assert_same(dict(sorted(kept.items())), dict(sorted(expected.items())), rtol=1e-5, atol=1e-6)
+            assert json.loads((Path(name) / "base.json").read_text())["sha256"] == weights_hash(tiny())
+        else:
+            assert not any(Path(name).iterdir())
 
 
 LONG = pytest.mark.long("tests/unit/rollout/test_weights.py::test_what_two_ranks_hold_is_what_one_process_does")

@@ -218,6 +218,13 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     deadline = timedelta(seconds=launch.deadline)
     backend = "gloo"
     if torch.accelerator.is_available():
+        if here.local_rank >= torch.accelerator.device_count():
+            raise ConfigError(
+                f"rank {here.rank} is number {here.local_rank + 1} on this machine, which has "
+                f"{torch.accelerator.device_count()} devices",
+                reason="each rank trains on a device of its own",
+                remedy="set launch.ranks to the number of devices, or start fewer ranks on each machine",
+            )
         torch.accelerator.set_device_index(here.local_rank)
         device = torch.accelerator.current_accelerator()
         assert device is not None

@@ -113,7 +113,8 @@ def test_documents_and_suffixes_on_two_ranks(tmp_path):
     wishes = {"wishes": {"best": 5, "none": None}, "temperatures": [0.0, 1.0], "problems": 5, "max_new_tokens": 8}
     docs = {"name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 100}, "steps": 4,
             "packing": {"capacity": 128}, "feedback": {"template": "levels", "dropout": 0.2}, "batch_size": 4,
-            "optim": {"lr": 1e-3}, "evaluation": {"every": 2, **wishes}, "keep_best": {"metric": "greedy/length", "mode": "min"}}  # fmt: skip
+            "optim": {"lr": 1e-3}, "evaluation": {"every": 2, **wishes},
+            "keep_best": {"metric": "greedy/length", "mode": "min"}}  # fmt: skip
     statuses = forked(tmp_path, [docs, sip("suffixes")], [named("one", 1), named("two")])
     assert statuses == [[0], [0, 0]], log(tmp_path, 0) + log(tmp_path, 1)
     for stage in ("docs", "suffixes"):

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from packaging.specifiers import SpecifierSet
 
 from ixt_rl.backends import BACKENDS
-from ixt_rl.config.load import load_run
+from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.schema import RunConfig
 from tests.integration import cluster_commands
+from tests.integration.run_helpers import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "cluster"
@@ -216,6 +218,48 @@ def test_what_would_hang_is_refused(job, variables, said):
     status, text = run.end()
     assert status != 0 and said in text, text
     assert run.calls("torchrun") == []
+
+
+@pytest.mark.long(
+    "tests/integration/test_cluster.py::test_every_node_has_its_own_rank_and_all_have_one_meeting_place",
+    "tests/integration/test_cluster.py::test_time_that_is_nearly_up_ends_the_run_and_queues_it_again",
+    "tests/unit/trainers/test_ranks.py",
+)
+@pytest.mark.timeout(1800)
+def test_two_nodes_train_one_model_and_go_on_after_their_time_was_up(job, tmp_path):
+    """torch's launcher and a run of documents, a rank a node: once straight, once in two jobs."""
+    file = tmp_path / "run.yaml"
+    stage = {"name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 100},
+             "feedback": {"template": "levels"}, "packing": {"capacity": 128}, "batch_size": 4, "steps": 40,
+             "checkpoint_every": 2, "optim": {"lr": 1e-3}}  # fmt: skip
+    model = {"new": {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 64}}
+    run = {"name": "run", "output_dir": str(tmp_path / "runs"), "model": model, "stages": [stage]}
+    file.write_text(dump_yaml(run), encoding="utf-8")
+
+    def start(name: str) -> Job:
+        return job(2, str(file), f"name={name}", real=True, SLURM_GPUS_ON_NODE="1", READY_SECONDS="600",
+                   PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")  # fmt: skip
+
+    status, text = start("straight").end(1200)
+    assert status == 0, text
+    broken = start("broken")
+    checkpoints = tmp_path / "runs" / "broken" / "stages" / "docs" / "seed1" / "checkpoints"
+    end = time.monotonic() + 600
+    while not list(checkpoints.glob("checkpoint-*")):
+        assert time.monotonic() < end and broken.process.poll() is None
+        time.sleep(0.2)
+    os.kill(broken.process.pid, signal.SIGUSR1)
+    status, text = broken.end(300)
+    assert status != 0 and len(broken.calls("scontrol")) == 1, text
+    assert not (checkpoints.parent / "done.json").exists()
+    status, text = start("broken").end(1200)
+    assert status == 0 and "goes on from checkpoint-" in text, text
+    straight, gone_on = (
+        weights(tmp_path / "runs" / name / "stages" / "docs" / "seed1") for name in ("straight", "broken")
+    )
+    assert {name: torch.equal(value, gone_on[name]) for name, value in straight.items()} == dict.fromkeys(
+        straight, True
+    )
 
 
 def loaded(words: str) -> RunConfig:

@@ -8,6 +8,7 @@ LOCK := locks/cpu-py311.txt
 ENGINES_LOCK := locks/cpu-py311-engines.txt
 DOCS_LOCK := locks/cpu-py311-docs.txt
 NEWEST_LOCK := locks/newest-py311.txt
+OPENRLHF_LOCK := locks/openrlhf.txt
 VENV_PYTHON := .venv/bin/python
 KEY := $(shell { cat $(LOCK) setup.cfg pyproject.toml; pwd; $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(KEY)
@@ -15,9 +16,11 @@ ENGINES_STAMP := $(STAMP)-$(shell cksum < $(ENGINES_LOCK) | cut -d ' ' -f 1)-eng
 NEWEST_STAMP := .venv-newest/installed-$(shell { cat $(NEWEST_LOCK) setup.cfg; pwd; } | cksum | cut -d ' ' -f 1)
 DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 
+OPENRLHF_STAMP := .openrlhf-env/installed-$(shell { cat $(OPENRLHF_LOCK) setup.cfg; pwd; } | cksum | cut -d ' ' -f 1)
+
 DIR ?= models/smollm2
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs test test-all test-newest check format house clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs openrlhf-env test test-all test-newest check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
@@ -31,6 +34,7 @@ help:
 	@echo 'make test-newest the fast ones with the newest torch, transformers and datasets, in .venv-newest'
 	@echo 'make setup-engines  .venv with the engines, for the commands that use them'
 	@echo 'make setup-docs  .venv with what builds the site and runs examples/notebooks'
+	@echo 'make openrlhf-env  .openrlhf-env with OpenRLHF and its pins, for stages with backend: openrlhf (CPU; 3 GB)'
 	@echo 'make check       ruff, format check, type check'
 	@echo 'make format      rewrite the code as `make check` wants it'
 	@echo 'make house       folders, what they import from each other, circles'
@@ -68,6 +72,16 @@ setup-docs: $(DOCS_STAMP)
 
 $(DOCS_STAMP): $(STAMP)
 	$(VENV_PYTHON) -m pip install --no-deps --no-compile -r $(DOCS_LOCK)
+	@touch $@
+
+# OpenRLHF pins transformers, Ray and DeepSpeed: its environment is beside .venv. On a GPU see docs/openrlhf.md.
+openrlhf-env: $(OPENRLHF_STAMP)
+
+$(OPENRLHF_STAMP):
+	$(PYTHON) -m venv --clear .openrlhf-env
+	.openrlhf-env/bin/python -m pip install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' $(OPENRLHF_LOCK))"
+	.openrlhf-env/bin/python -m pip install --no-deps -r $(OPENRLHF_LOCK)
+	.openrlhf-env/bin/python -m pip install --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
 docs: $(DOCS_STAMP)

@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 _TINY = 1e-4  # as TRL's
+_TOLERANCE = 1e-6  # by how much of it (or of 1) a reward may miss `keep_reward`: rewards are held in float32
+
+
+def least_kept(keep_reward: float) -> float:
+    """The least reward of a rationale that is kept."""
+    return keep_reward - _TOLERANCE * max(1.0, abs(keep_reward))
 
 
 def less_the_mean(rewards: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ SEAL = "complete.json"
 CURSOR = "cursor.json"
 """File of a checkpoint of a trainer on a stream: where the stream stands after the checkpoint's updates."""
 
+OPENRLHF = "openrlhf.json"
+"""File of a checkpoint that OpenRLHF has written: which folder of it is DeepSpeed's."""
+
 STATE = "state-{rank}.pt"
 """File of a checkpoint: what each rank of a trainer of this library knows beside transformers' files."""
 
@@ -80,7 +83,8 @@ def damage(checkpoint: Path) -> DataError | None:
         return _damaged(checkpoint, f"no {SEAL}", "it was being written when its process ended, or is not ours")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _damaged(checkpoint, f"{SEAL} cannot be read", "it is damaged")
-    for name in ("trainer_state.json", "optim", "rng_state"):
+    needed = ["trainer_state.json", "optim", *([] if OPENRLHF in listed else ["rng_state"])]  # it draws anew
+    for name in needed:
         if not any(name in of_file for of_file, _, _ in rows):
             return _damaged(checkpoint, f"no {'optimizer' if name == 'optim' else name}", _lost(name))
     for name, size, digest in rows:

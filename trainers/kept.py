@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.trainers.baselines import least_kept
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.trained_rows import TrainedRowsTrainer
-
-_TOLERANCE = 1e-6
-"""By how much of it (or of 1) a reward may miss `keep_reward`: TRL holds rewards in float32."""
 
 _OURS = __name__.rpartition(".")[0] + "."
 
@@ -86,7 +84,7 @@ class KeptTrainer(TrainedRowsTrainer):
 
     @property
     def _least(self) -> float:
-        return self.args.keep_reward - _TOLERANCE * max(1.0, abs(self.args.keep_reward))
+        return least_kept(self.args.keep_reward)
 
     def undecided(self, rewards_per_func: Tensor) -> Tensor:
         """(B,) bool: a reward that decides is undecided."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch
+from ixt_rl.kernels.told_factor import told_factor
 from ixt_rl.trainers.hooks import Signals
 from ixt_rl.trainers.policy_gradient import PolicyGradientConfig, PolicyGradientTrainer
 from ixt_rl.trainers.refused_options import check_ranges
@@ -110,15 +111,14 @@ class RLSDTrainer(ToldCredit):
         told_N = self.told.logps(model, inputs, rows)
         wrong_N = self.told.logps(model, inputs, rows, WRONG) if self.args.contrast else None
         sign_N = signals.advantages[batch.target_rows].sign()
-        low, high = 1 - self.args.factor_epsilon, 1 + self.args.factor_epsilon
         factor_N = torch.ones_like(told_N)
 
         def factor(logp_C: Tensor, at: slice) -> Tensor:
             told_C, sign_C = told_N[at].to(logp_C), sign_N[at].to(logp_C)
             compared_C = logp_C if wrong_N is None else wrong_N[at].to(logp_C)
-            ratio_C = (sign_C * (told_C - compared_C)).exp()
-            self.track("factor/clipped", ((ratio_C < low) | (ratio_C > high)).float())
-            factor_N[at] = factor_C = 1 + self.args.mix * (ratio_C.clamp(low, high) - 1)
+            factor_C, clipped_C = told_factor(compared_C, told_C, sign_C, self.args.factor_epsilon, self.args.mix)
+            self.track("factor/clipped", clipped_C.float())
+            factor_N[at] = factor_C
             if at.stop == len(factor_N):  # the walk's last chunk
                 self.track_factor(inputs, rows, batch, factor_N)
             return factor_C

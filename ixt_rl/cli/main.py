@@ -282,6 +282,7 @@ def doctor(timeout: float, pool: bool) -> None:
     """
     from ixt_rl.doctor import packages as findings_of
     from ixt_rl.doctor.machine import machine_table
+    from ixt_rl.doctor.openrlhf import openrlhf_table
 
     console = Console()
     if pool:
@@ -296,6 +297,8 @@ def doctor(timeout: float, pool: bool) -> None:
         findings = findings_of.examine(timeout)
     console.print(findings_of.table(findings))
     console.print(machine_table())
+    if (openrlhf := openrlhf_table()) is not None:
+        console.print(openrlhf)
     for finding in findings:
         if finding.repair:
             say(f"{finding.name}: {finding.repair}")

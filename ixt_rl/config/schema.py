@@ -112,6 +112,25 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _elsewhere(self) -> RunConfig:
+        for stage in self.stages:
+            if getattr(stage, "backend", None) is None:
+                continue
+            if self.model.dtype != "bfloat16":
+                raise ConfigError(
+                    f"model.dtype={self.model.dtype} with backend: {stage.backend} of stage {stage.name}",
+                    reason="its engines compute in bfloat16, whatever they are asked for, and take weights in it alone",
+                    remedy="set model.dtype: bfloat16",
+                )
+            if self.launch.ranks > 1:
+                raise ConfigError(
+                    f"launch.ranks={self.launch.ranks} with backend: {stage.backend} of stage {stage.name}",
+                    reason="OpenRLHF starts the processes that train",
+                    remedy="leave launch out, and set openrlhf.actors of the stage",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_save(self) -> RunConfig:
         if self.save is not None and not any(spec_of(stage).makes_model for stage in self.stages):
             raise ConfigError(

@@ -14,6 +14,7 @@ from ixt_rl.blocks.difficulty import DifficultyBlock
 from ixt_rl.blocks.duration import DurationBlock
 from ixt_rl.blocks.keeping import KeepBlock, check_keep, keep_notes
 from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.openrlhf import BackendBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.rewards import Reward, RewardErrorsBlock
 from ixt_rl.blocks.sampling import DynamicSamplingBlock, EvaluationBlock, SamplingBlock
@@ -25,10 +26,11 @@ from ixt_rl.blocks.template import TemplateBlock, TemplateName, check_template_c
 from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.methods.measured import check_held_out
+from ixt_rl.methods.openrlhf import check_openrlhf
 from ixt_rl.methods.stage import Stage, Unread
 
 
-class OnlineStage(DurationBlock, BestBlock, Stage):
+class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
     """Online training on the policy's own rollouts; `type` alone chooses the method."""
 
     type: str
@@ -210,6 +212,12 @@ class OnlineStage(DurationBlock, BestBlock, Stage):
                 self.rollouts_until(self.steps) // self.group_size,
                 f"steps={self.steps} with rollouts_per_step={self.rollouts_per_step}, group_size={self.group_size}",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _elsewhere(self) -> OnlineStage:
+        if self.backend == "openrlhf":
+            check_openrlhf(self)
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from ixt_rl.files import readable, write_text
 from ixt_rl.import_path import load
 from ixt_rl.locks import locked
 from ixt_rl.methods.registry import AnyStage, spec_of
+from ixt_rl.methods.runners import runner_of
 from ixt_rl.offline import offline
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
@@ -209,7 +210,7 @@ def _run_stage(
     if spec.shared:  # other runs may be making the same base
         held = locked(folder.path, "making this base", wait=partial(console.waiting, stage, seed))
     with held:
-        _run_unless_done(stage, at, load(spec.runner), config)
+        _run_unless_done(stage, at, load(runner_of(spec, stage)), config)
     if spec.precondition is not None:
         load(spec.precondition)(stage, folder)
     return str(folder.model) if spec.makes_model else origin

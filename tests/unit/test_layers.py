@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "data", "rollout"},
     {"judging"},
     {"rewriting", "worlds", "trainers"},
-    {"evaluation", "pretrained", "planning"},
+    {"evaluation", "pretrained", "planning", "integrations"},
     {"corpus", "report"},
     {"run"},
     {"cli", "doctor", "__main__"},
@@ -49,6 +49,7 @@ ONLY_IN = {
     "vllm": ("ixt_rl/rollout/",),
     "ray": ("ixt_rl/rollout/pool/", "ixt_rl/doctor/pool.py"),
     "openai": ("ixt_rl/judging/",),
+    "openrlhf": ("ixt_rl/integrations/openrlhf/",),
     "click": ("ixt_rl/cli/",),
 }
 """Where a package may be imported at all; vllm, ray and openai only inside functions."""

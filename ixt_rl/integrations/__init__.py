@@ -1,0 +1,1 @@
+"""Other projects' engines, with the methods of this library in them."""

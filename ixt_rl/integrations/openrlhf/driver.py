@@ -1,0 +1,68 @@
+"""The main process of a job, in the Python of OpenRLHF's environment: `python -m ... JOB.json`.
+
+It starts Ray (or joins the cluster that RAY_ADDRESS names), puts our actors in the place of OpenRLHF's, and runs its
+`train_ppo_ray` as it is. When the process that started it ends, it ends, and with it all of Ray that it started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+_PASSED_ON = ("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DEBUG", "VLLM_CPU_KVCACHE_SPACE")
+
+
+def main(path: str) -> None:
+    """Runs the job in a file; raises what OpenRLHF raises."""
+    _end_with_parent()
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    os.environ.setdefault("RAY_ENABLE_ZERO_COPY_TORCH_TENSORS", "1")
+    if "RAY_ADDRESS" not in os.environ:  # alone on this machine: only then does Ray listen on loopback alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import openrlhf.trainer.ppo_trainer as ppo_trainer
+    import openrlhf.trainer.ray.ppo_actor as ppo_actor
+    import openrlhf.utils as utils
+
+    from ixt_rl.integrations.openrlhf import actors
+
+    _start_ray(ppo_actor.ray)
+    strategy_of = utils.get_strategy
+
+    def with_job(args: Any) -> Any:
+        args.ixt_rl = job  # the arguments reach every actor
+        return strategy_of(args)
+
+    utils.get_strategy = with_job
+    ppo_actor.PolicyModelActor = actors.policy_class()
+    ppo_trainer.PPOTrainer = actors.trainer_class()
+    sys.argv = ["train_ppo_ray", *job["command"]]
+    runpy.run_module("openrlhf.cli.train_ppo_ray", run_name="__main__")
+    ppo_actor.ray.shutdown()
+
+
+def _start_ray(ray: Any) -> None:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(runtime_env={"env_vars": passed})
+    else:
+        ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False)
+
+
+def _end_with_parent() -> None:
+    """Linux: this process gets SIGTERM when its parent ends, however that ends."""
+    parent = os.getppid()
+    set_signal = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
+    if set_signal is not None:
+        set_signal(1, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended in between
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

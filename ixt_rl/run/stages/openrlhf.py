@@ -1,0 +1,226 @@
+"""Stages on rollouts that OpenRLHF trains (`backend: openrlhf`): measured here before and after, trained there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ixt_rl.blocks.keeping import deciding, reward_names
+from ixt_rl.errors import BackendFailed, ConfigError
+from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
+from ixt_rl.integrations.openrlhf.flags import command_line, flags_of
+from ixt_rl.integrations.openrlhf.job import LOGGED, JobFolder, label, ordered, restore, run_job
+from ixt_rl.ledger import Ledger, model_size
+from ixt_rl.methods.online import OnlineStage
+from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
+from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.difficulty import reading_rates
+from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
+from ixt_rl.run.stages.online import nothing_learnt
+from ixt_rl.run.stages.prompts import Prompts, prompts_of
+from ixt_rl.run.stages.rewards import open_rewards
+from ixt_rl.run.stages.starting_engine import starting_engine
+from ixt_rl.trainers.checkpoints import step_of
+
+_OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
+"""Keys of the methods' blocks that its actors read."""
+
+_AGENT = '''"""Samples and rewards for one stage; written by ixt-rl."""
+
+from ixt_rl.integrations.openrlhf.executor import executor
+from ixt_rl.run.stages.openrlhf_rewards import rewards_of_job
+
+AgentExecutor = executor(*rewards_of_job({path!r}))
+'''
+
+
+def run(stage: OnlineStage, at: StageRun) -> None:
+    """A method on the policy's own rollouts, in OpenRLHF; writes the model, rows, samples and failures."""
+    started, folder = time.perf_counter(), at.folder
+    assert stage.openrlhf is not None
+    python = openrlhf_python(stage.openrlhf.python)
+    notes = check_environment(python)
+    _check_code(at)
+    rewards = open_rewards(stage, folder.path)
+    tokenizer = load_tokenizer(at.origin, at.model)
+    task = make_task(
+        reading_rates(stage.data, stage.difficulty), stage.template, rewards.measure, tokenizer, told=stage.tells
+    )
+    sampling = with_room(stage.sampling, at.model)
+    prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
+    stage = prompts.stage
+    notes += [*task.notes, *prompts.notes]
+    for note in notes:
+        at.console.note(note)
+    measure = _evaluator(stage, task, tokenizer)
+    job = JobFolder(folder.path.resolve() / "openrlhf")
+    checkpoint = folder.last_checkpoint()
+    if checkpoint is not None:
+        folder.drop_rows_after(step_of(checkpoint))
+    rows = _Rows(stage, at, prompts, started)
+    restore(folder.checkpoints, checkpoint)
+    eos = checkpoint_eos_ids(at.origin, at.model, tokenizer)
+    job.write(_groups(prompts, at.seed or 0), _AGENT.format(path=str(job.job)), _job(stage, at, job, checkpoint, eos))
+    with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
+        if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
+            rows.evaluated(0, progress, *measure(at))
+        at.engines.close()  # OpenRLHF needs their devices
+        with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
+            run_job(job, python, lambda row: rows.trained(row, progress))
+            if rows.step != stage.steps or not (job.model / "config.json").is_file():
+                raise BackendFailed(
+                    f"OpenRLHF ended after {rows.step} of {stage.steps} updates",
+                    reason="it said so with status 0, and without an error",
+                    remedy=f"its log is {job.log}",
+                )
+            shutil.rmtree(folder.model, ignore_errors=True)  # of one that was stopped right here
+            job.model.rename(folder.model)
+            if stage.evaluation is not None:
+                rows.evaluated(rows.step, progress, *measure(replace(at, origin=str(folder.model))))
+
+
+def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | None, eos: tuple[int, ...]) -> dict:
+    assert stage.openrlhf is not None
+    flags = flags_of(
+        stage,
+        model=_absolute(at.origin),
+        attention=at.model.attention,
+        seed=at.seed or 0,
+        prompts=job.prompts,
+        agent=job.agent,
+        checkpoints=at.folder.checkpoints.resolve(),
+        model_out=job.model,
+        resume=checkpoint is not None,
+    )
+    correction = stage.openrlhf.correction
+    method = {
+        "type": stage.type,
+        "group_size": stage.group_size,
+        "weights": [reward.weight for reward in stage.rewards],
+        "correction": None if correction is None else correction.model_dump(),
+        "posterior": stage.own.posterior.source,
+        "frozen_model": _absolute(at.origin),
+        **stage.own.model_dump(include=_OPTIONS),
+    }
+    if stage.kept_by is not None:
+        method["deciding"] = deciding(stage.rewards, stage.kept_by.keep)
+    return {
+        "command": command_line(flags),
+        "method": method,
+        "reward_names": reward_names(stage.rewards),
+        "logged": list(LOGGED[stage.type]),
+        "seed": at.seed or 0,
+        "steps": stage.steps,
+        "eos_ids": list(eos),
+        "stage": stage.model_dump(mode="json", exclude=set(stage.other_blocks)),
+        "failures": str((at.folder.path / "reward_failures.jsonl").resolve()),
+    }
+
+
+def _groups(prompts: Prompts, seed: int) -> list[dict[str, Any]]:
+    """A row for each group of all updates."""
+    stage, rows = prompts.stage, prompts.rows
+    at_once = stage.rollouts_per_step // stage.group_size
+    draws = np.random.default_rng(seed)
+    order = None if prompts.order is None else prompts.order.tolist()
+    places = ordered(
+        len(rows), (stage.steps or 0) * at_once, at_once, order, lambda: draws.permutation(len(rows)).tolist()
+    )
+    return [{"prompt": str(rows[place]["question"]), "label": label(rows[place])} for place in places]
+
+
+class _Rows:
+    """The stage's rows of metrics, out of OpenRLHF's and of evaluations."""
+
+    def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts, started: float):
+        self.stage, self.folder, self.prompts, self.started = stage, at.folder, prompts, started
+        self.ledger = Ledger(model_size(load_model(at.origin, at.model, train=False)))
+        self.ledger.tokens.update(prompts.spent)
+        before = [row for row in at.folder.metrics() if row["phase"] == "train"]
+        self.flops_before = before[-1]["flops"] if before else 0.0
+        self.step = before[-1]["step"] if before else 0
+
+    def trained(self, row: dict[str, Any], progress: Any) -> None:
+        row = dict(row)
+        self.step = row.pop("step")
+        row.pop("seconds", None)
+        for phase in ("rollout", "posterior", "train"):
+            self.ledger.add(phase, row.pop(f"tokens/{phase}"))
+        self._add("train", row)
+        progress.step(self.step)
+
+    def evaluated(self, step: int, progress: Any, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
+        self.step = step
+        self._add("eval", {name: value if np.isfinite(value) else None for name, value in metrics.items()})
+        self.folder.add_samples(step, samples)
+        progress.evaluation(step, metrics)
+
+    def _add(self, phase: str, metrics: dict[str, Any]) -> None:
+        rollouts = self.prompts.sampled + self.stage.rollouts_until(self.step)
+        flops, seconds = self.flops_before + self.ledger.total(), time.perf_counter() - self.started
+        self.folder.add_metrics(phase, self.step, rollouts, flops, seconds, metrics)
+
+
+def _evaluator(stage: OnlineStage, task: Task, tokenizer: Any) -> Callable[[StageRun], tuple[Any, Any]]:
+    """Measures the model that a `StageRun` starts from."""
+
+    def measured(at: StageRun) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        section = stage.evaluation
+        assert section is not None
+        sampling = with_room(stage.sampling, at.model)
+        rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
+        plan = EvaluationPlan(
+            sampling.max_new_tokens,
+            section.temperature,
+            section.top_p,
+            samples=section.samples,
+            max_prompt_tokens=prompt_limit(sampling),
+            chat_template_kwargs=task.chat_template_kwargs,
+            stop=tuple(stage.evaluation_stop),
+        )
+        return evaluate(
+            starting_engine(at, stage.sampling, tokenizer, stage.evaluation_stop), tokenizer, task, rows, plan
+        )
+
+    return measured
+
+
+def _result(started: float, notes: list[str], prompts: Prompts, task: Task, folder: Any, rewards: Any) -> dict:
+    failures = folder.path / "reward_failures.jsonl"
+    failed = len(failures.read_text(encoding="utf-8").splitlines()) if failures.is_file() else 0
+    return {
+        "seconds": time.perf_counter() - started,
+        "reward_errors": failed,
+        "notes": [*notes, *rewards.result()[1], *nothing_learnt(folder.metrics())],
+        "prompt_lengths": prompts.audit.summary(),
+        **task.gold_kinds,
+    }
+
+
+def _check_code(at: StageRun) -> None:
+    """Raises ConfigError for a model that brings code: OpenRLHF runs it unasked (`trust_remote_code=True`)."""
+    if at.model.trust_remote_code or not Path(at.origin).is_dir():
+        return
+    for name in ("config.json", "tokenizer_config.json"):
+        file = Path(at.origin) / name
+        if file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            raise ConfigError(
+                f"{file} with backend: openrlhf",
+                reason="it names code of the model's own, which OpenRLHF runs without asking",
+                remedy="set model.trust_remote_code: true if you trust it, or leave backend out",
+            )
+
+
+def _absolute(origin: str) -> str:
+    """A local folder as every process finds it; a hub id as it is."""
+    return os.path.abspath(origin) if Path(origin).is_dir() else origin

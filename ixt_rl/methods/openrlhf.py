@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ixt_rl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ixt_rl.methods.online import OnlineStage
 
 METHODS = ("intro", "rlsd")
 """Types of stages whose loss is there for OpenRLHF's actors."""
 
 
-def check_openrlhf(stage: OnlineStage) -> None:
-    """Raises ConfigError for what OpenRLHF, or the method in it, cannot honour."""
+def check_openrlhf(stage: Any) -> None:
+    """Raises ConfigError for what OpenRLHF, or the method in it, cannot honour.
+
+    Args:
+        stage: an `OnlineStage` with `backend: openrlhf`.
+    """
     if stage.type not in METHODS:
         raise ConfigError(
             f"backend: openrlhf with type: {stage.type}",

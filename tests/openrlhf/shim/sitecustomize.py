@@ -28,6 +28,20 @@ def _ray(ray):
     ray.init = with_devices
 
 
+def _node(module):
+    """Ray gives its processes 30 seconds to start; on a busy machine that is too short."""
+    clock = module.time
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(clock, name)
+
+        def monotonic(self):
+            return clock.monotonic() / 20
+
+    module.time = Slow()
+
+
 def _replay_buffer(module):
     torch = module.torch
 
@@ -100,6 +114,7 @@ def _worker(module):
 _CHANGES = {
     "torch": _torch,
     "ray": _ray,
+    "ray._private.node": _node,
     "openrlhf.trainer.ppo_utils.replay_buffer": _replay_buffer,
     "openrlhf.utils.deepspeed.deepspeed": _strategy,
     "openrlhf.utils.distributed_util": _weight_sync,

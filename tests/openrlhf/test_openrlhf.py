@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -86,6 +87,49 @@ def test_the_tables_name_every_flag_of_its_parser():
             written = ast.unparse(node.args[0])
             names |= {eval(written, {"prefix": prefix})[2:] for prefix in ("actor", "critic")}
     assert names == {*SET, *FREE, *REFUSED}
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory) -> Path:
+    from ixt_rl.blocks.model import NewModelBlock
+    from ixt_rl.models import new_model
+    from ixt_rl.worlds import AdditionWorld
+
+    folder, tokenizer = tmp_path_factory.mktemp("model"), AdditionWorld("sum").tokenizer()
+    new_model(NewModelBlock(layers=2, hidden_size=64, heads=2), tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["intro", "rlsd"])
+def test_an_update_on_two_ranks_is_the_plain_one(tmp_path, small_model, method):
+    """Of DeepSpeed and OpenRLHF's own actor trainer, in bfloat16: four micro-batches on two ranks, in one pass here."""
+    shared = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent / 'shim'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    script, out = Path(__file__).parent / "actor_step.py", tmp_path / "out.json"
+    assert PYTHON is not None
+    command = [PYTHON, str(script), str(small_model), method, str(out)]
+    ranks = [
+        subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL)
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [rank.wait(1200) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    found = json.loads(out.read_text())
+    status, plain = found["status"], found["plain"]
+    assert status["factor/taken"] == pytest.approx(plain["factor"], abs=1e-4)
+    assert status["policy_loss"] == pytest.approx(plain["loss"], abs=1e-4)
+    assert status["actor_grad_norm"] == pytest.approx(plain["norm"], rel=5e-3)  # its gradients are bfloat16
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def test_intro_learns_on_two_actors_and_goes_on_after_a_kill(tmp_path):

@@ -7,6 +7,7 @@ Shapes: B rollouts of a micro-batch, T tokens.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -176,9 +177,10 @@ def trainer_class() -> Any:
 class _TokenWeighted:
     def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> None:
         inherited: Any = super().init_model_from_pretrained  # type: ignore[misc]
-        # Ray sends OpenRLHF's class by value, so that its names are no longer its module's
-        inherited.__func__.__globals__["ActorPPOTrainer"] = TokenWeightedTrainer
+        # Ray wraps methods, and sends OpenRLHF's class by value, so that its names are no longer its module's
+        inspect.unwrap(inherited.__func__).__globals__["ActorPPOTrainer"] = TokenWeightedTrainer
         inherited(*args, **kwargs)
+        assert isinstance(self.trainer, TokenWeightedTrainer)  # type: ignore[attr-defined]
 
 
 def method_of(method: dict[str, Any]) -> Method:

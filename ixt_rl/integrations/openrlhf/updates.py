@@ -129,7 +129,8 @@ def _intro(
     sampled_N: Tensor | None,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    assert method.intro is not None
+    spec = method.intro
+    assert spec is not None
     posterior = told.forward(**_inputs(beside), head_fn=lambda hidden, head: hidden)
     logged: dict[str, Tensor] = {}
 
@@ -140,7 +141,7 @@ def _intro(
             head,
             batch.target_ids,
             weights,
-            method.intro,
+            spec,
             posterior_head=None if told.head is None else told.head(),
             generator=generator,
             reweigh=_reweigh(hidden, head, batch, sampled_N, method.correction, logged),
@@ -151,7 +152,7 @@ def _intro(
             "factor/kl": stats.kl,
             "entropy": stats.entropy,
         })  # fmt: skip
-        if method.intro != IntroSpec(1, True, method.intro.clip if method.intro else None):
+        if spec.exact or spec.candidates != 1 or not spec.include_taken:  # else none is drawn
             logged["factor/sampled"] = stats.factor_sampled
         return loss
 

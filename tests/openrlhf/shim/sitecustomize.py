@@ -67,6 +67,10 @@ def _strategy(module):
     module.get_train_ds_config = with_torch_adam
 
 
+def _comm(module):
+    module.build_shm_op = lambda: None  # compiled for minutes; without it gloo is used
+
+
 def _weight_sync(module):
     def group(address, port, rank, world_size, device):
         from vllm.distributed.utils import StatelessProcessGroup
@@ -115,6 +119,7 @@ _CHANGES = {
     "torch": _torch,
     "ray": _ray,
     "ray._private.node": _node,
+    "deepspeed.comm.torch": _comm,
     "openrlhf.trainer.ppo_utils.replay_buffer": _replay_buffer,
     "openrlhf.utils.deepspeed.deepspeed": _strategy,
     "openrlhf.utils.distributed_util": _weight_sync,

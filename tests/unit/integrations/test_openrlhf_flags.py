@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
 from ixt_rl.blocks.openrlhf_flags import FREE, REFUSED, SET
 from ixt_rl.config.load import load_run
+from ixt_rl.doctor.openrlhf import openrlhf_table
 from ixt_rl.errors import BackendFailed, BackendMissing, ConfigError, DataError
 from ixt_rl.files import append_rows
 from ixt_rl.integrations.openrlhf.environment import FOLDER, PINS, VARIABLE, check_environment, openrlhf_python
@@ -186,3 +188,23 @@ def test_engines_make_the_rewards_of_the_stage_again(tmp_path):
     assert rewards[1](**given, answer=["7", "7"]) == [1.0, 0.0]
     with pytest.raises(DataError, match="no such file"):
         rewards_of_job(str(tmp_path / "elsewhere.json"))
+
+
+def test_the_lock_has_the_versions_that_were_tried():
+    lines = (Path(__file__).resolve().parents[3] / "locks" / "openrlhf.txt").read_text().splitlines()
+    written = [line.partition(";")[0].strip() for line in lines if line and not line.startswith("#")]
+    locked = dict(line.split("==") for line in written)
+    assert {name: locked.get(name, locked.get(f"{name}-cpu")) for name in PINS} == PINS
+    assert written == sorted(written, key=lambda line: line.partition("==")[0].lower())
+
+
+def test_doctor_shows_the_environment_where_there_is_one(tmp_path, monkeypatch):
+    there = {**PINS, "ray": "2.60.0"}
+    monkeypatch.setenv(VARIABLE, python(tmp_path, f"echo '{json.dumps(there)}'"))
+    table = openrlhf_table()
+    assert table is not None
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[0][1:] == [*PINS]
+    assert [cell == "[yellow]no[/]" for cell in cells[3][1:]] == [name == "ray" for name in PINS]
+    monkeypatch.setenv(VARIABLE, sys.executable)
+    assert openrlhf_table() is None

@@ -85,7 +85,10 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
 
     @property
     def unread(self) -> list[Unread]:
-        return [(self, key, key, f"type: {self.type}") for key in self.other_blocks]
+        found: list[Unread] = [(self, key, key, f"type: {self.type}") for key in self.other_blocks]
+        if self.backend is not None and self.evaluation is not None:
+            found.append((self.evaluation, "every", "evaluation.every", f"backend: {self.backend}"))
+        return found
 
     @property
     def own(self) -> Any:

@@ -17,7 +17,7 @@ Role = Literal["system", "feedback", "prompt", "answer", "document", "completion
 ROLES: tuple[Role, ...] = ("system", "feedback", "prompt", "answer", "document", "completion")
 """Every role a token can have; its index is the token's role id."""
 
-FinishReason = Literal["eos", "stop", "length"]
+FinishReason = Literal["eos", "stop", "length", "looped"]
 
 UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """What bytes that are no text, or not yet, decode to."""
@@ -87,6 +87,8 @@ class SamplingParams:
             then those under the grammar and not the policy's: such completions are not for training.
         stop: texts that end a completion: with the first token with which its text holds one, which stays among its ids
             (`ixt_rl.rollout.stops`).
+        cut_loops: whether completions end where they loop (`ixt_rl.rollout.loops`): for who is asked, never for the
+            policy, which is trained on what it says.
 
     Raises:
         ConfigError: a value out of its range, which engines would take for different things.
@@ -100,6 +102,7 @@ class SamplingParams:
     json_schema: str | None = None
     min_p: float = 0.0
     stop: tuple[str, ...] = ()
+    cut_loops: bool = False
 
     def __post_init__(self) -> None:
         check_stop_strings(self.stop)
@@ -122,7 +125,10 @@ class SamplingParams:
     def settings(self) -> dict[str, Any]:
         """As settings and keys of caches are written; what came later is left out where it changes nothing, so that
         folders and replies of before are known again."""
-        return {name: value for name, value in asdict(self).items() if name not in ("min_p", "stop") or value}
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value}
+
+
+_LATER = ("min_p", "stop", "cut_loops")
 
 
 def check_stop_strings(stop: Any) -> None:
@@ -152,8 +158,8 @@ class Rollout:
         completion_ids: sampled ids, the ending EOS, or the token that completed a stop string, included.
         logprobs: log-probability of each completion token under the distribution it was sampled
             from (after temperature and truncation), fp32, same length.
-        finish_reason: `eos`; `stop`, with a stop string; or `length` when `max_new_tokens` cut it. An EOS whose text
-            completes a stop string is `eos`, a last token that does is `stop`.
+        finish_reason: `eos`; `stop`, with a stop string; `length` when `max_new_tokens` cut it; `looped` when it was
+            cut because it looped. An EOS whose text completes a stop string is `eos`, a last token that does is `stop`.
         policy_version: number of weight updates the sampling policy had seen.
     """
 

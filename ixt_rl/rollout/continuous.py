@@ -20,8 +20,9 @@ from transformers import DynamicCache, LogitsProcessor
 from ixt_rl.rollout.draws import draw, row_uniforms, warpers
 from ixt_rl.rollout.recorded_step import RecordedStep, records_steps
 from ixt_rl.rollout.slots import SlotCache, attention_in_slots
-from ixt_rl.rollout.stops import StopWatch
+from ixt_rl.rollout.stops import Early, EndWatch, ends_early
 from ixt_rl.types import SamplingParams
+from ixt_rl.under_way import UnderWay, WatchUnderWay
 
 _PREFILL_TOKENS = 8192
 """Tokens of one prefill, padding included: more would not be faster, and take memory."""
@@ -35,15 +36,15 @@ class RunningRow:
         index: its place in the call.
         length: tokens whose keys are in its slot.
         uniforms: in [0, 1), a number a step; None: greedy.
-        watch: reads it for stop strings; None: there are none.
-        stopped: its tokens, once a stop string ended it.
+        watch: reads it for what ends it early; None: nothing does.
+        early: what did.
     """
 
     index: int
     length: int
     uniforms: list[float] | None
-    watch: StopWatch | None = None
-    stopped: int | None = None
+    watch: EndWatch | None = None
+    early: Early | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -58,13 +59,21 @@ class ContinuousDecoding:
         sampling: how to sample.
         slots: most rows at a time.
         tokenizer: reads completions for stop strings, where `sampling` has some.
+        watch: told of every step.
     """
 
     def __init__(
-        self, model: Any, eos_ids: Sequence[int], pad_id: int, sampling: SamplingParams, slots: int, tokenizer: Any
+        self,
+        model: Any,
+        eos_ids: Sequence[int],
+        pad_id: int,
+        sampling: SamplingParams,
+        slots: int,
+        tokenizer: Any,
+        watch: WatchUnderWay | None = None,
     ):
         self.model, self.pad_id, self.sampling, self.slots = model, pad_id, sampling, slots
-        self.tokenizer = tokenizer
+        self.tokenizer, self.watch = tokenizer, watch
         self.ends = frozenset(eos_ids)
         self.warpers: list[LogitsProcessor] = warpers(sampling)
 
@@ -88,12 +97,16 @@ class ContinuousDecoding:
         recorded = records_steps(self.model, self.sampling.max_new_tokens)
         self.recorded = RecordedStep(self.model, self.cache) if recorded else None
         self.active: list[RunningRow] = []
+        self.begun = self.written = 0
         while waiting or self.active:
             if waiting and self._has_room(len(waiting[0][1])):
                 for group in self._admitted(waiting):
                     self._prefill(group, seeds)
             if self.active:
                 self._step()
+            if self.watch is not None:
+                going, begun = len(self.active), self.begun
+                self.watch(UnderWay(going, len(prompts) - begun, begun - going, self.written))
 
     def _by_prompt(self, prompts: Sequence[tuple[int, ...]]) -> deque[tuple[tuple[int, ...], list[int]]]:
         rows: dict[tuple[int, ...], list[int]] = {}
@@ -145,8 +158,9 @@ class ContinuousDecoding:
             slots.append([len(self.active) + i for i in range(len(rows))])
             for index in rows:
                 uniforms = row_uniforms([seeds[index]], steps)[0].tolist() if self.sampling.temperature > 0 else None
-                watch = StopWatch(self.tokenizer, self.sampling.stop) if self.sampling.stop else None
+                watch = EndWatch(self.tokenizer, self.sampling) if ends_early(self.sampling) else None
                 self.active.append(RunningRow(index, len(prompt), uniforms, watch))
+        self.begun += sum(map(len, slots))
         self.cache.fill(cache, slots, [len(prompt) for prompt, _ in groups])
         counts = torch.tensor([len(rows) for _, rows in groups], device=device)
         self._take(logits.repeat_interleave(counts, dim=0), first)
@@ -180,6 +194,7 @@ class ContinuousDecoding:
             each = [row.uniforms[len(row.tokens)] for row in rows]  # type: ignore[index]
             numbers = torch.tensor(each, dtype=torch.float64)
         tokens, logprobs = (drawn.tolist() for drawn in draw(scores, numbers))
+        self.written += len(rows)
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.tokens.append(token)
             row.logprobs.append(logprob)
@@ -190,12 +205,12 @@ class ContinuousDecoding:
                 self._free(slot)
 
     def _ended(self, row: RunningRow) -> bool:
-        """Whether its last token ended it: an end, a stop string, or the limit."""
+        """Whether its last token ended it: an end, a stop string, a loop, or the limit."""
         if row.tokens[-1] in self.ends:
             return True
-        if row.watch is not None and row.watch.add(row.tokens[-1]):
-            row.stopped = len(row.tokens)
-        return row.stopped is not None or len(row.tokens) == self.sampling.max_new_tokens
+        if row.watch is not None:
+            row.early = row.watch.add(row.tokens[-1])
+        return row.early is not None or len(row.tokens) == self.sampling.max_new_tokens
 
     def _free(self, slot: int) -> None:
         """The last active row moves into a slot that became free."""

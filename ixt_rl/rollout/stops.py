@@ -1,4 +1,6 @@
-"""Stop strings: a completion ends with the first token with which its text holds one. No model.
+"""What ends a completion before its EOS and its limit: a stop string, or a loop (`loops.py`). No model.
+
+Stop strings: a completion ends with the first token with which its text holds one.
 
 The token, and so the stop string, perhaps with a tail, stays among the ids, because that is what was sampled; the text
 that rewards and judges read ends before it. One `StopWatch` a completion decides for every engine, so that equal ids
@@ -10,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
-from ixt_rl.types import UNKNOWN_CHARACTER
+from ixt_rl.rollout.loops import EVERY, find_period
+from ixt_rl.types import UNKNOWN_CHARACTER, SamplingParams
+
+Early = Literal["stop", "looped"]
 
 
 class StopWatch:
@@ -45,6 +50,34 @@ class StopWatch:
             self._begin, self._read = self._read, len(self._ids)
             self._tail = text[max(0, len(text) - self._longest + 1) :]
         return False
+
+
+class EndWatch:
+    """Reads one completion token by token, and says what ends it early.
+
+    Args:
+        tokenizer: of the policy; only stop strings need it.
+        sampling: has some, or cuts loops: `ends_early`.
+    """
+
+    def __init__(self, tokenizer: Any, sampling: SamplingParams):
+        self._stop = StopWatch(tokenizer, sampling.stop) if sampling.stop else None
+        self._loops, self._ids = sampling.cut_loops, list[int]()
+
+    def add(self, token: int) -> Early | None:
+        """What this token, which is no EOS, ends it with."""
+        if self._stop is not None and self._stop.add(token):
+            return "stop"
+        if self._loops:
+            self._ids.append(token)
+            if len(self._ids) % EVERY == 0 and find_period(self._ids):
+                return "looped"
+        return None
+
+
+def ends_early(sampling: SamplingParams) -> bool:
+    """Whether something besides an EOS and the limit may end completions."""
+    return bool(sampling.stop or sampling.cut_loops)
 
 
 def plain_text(tokenizer: Any, ids: Sequence[int]) -> str:

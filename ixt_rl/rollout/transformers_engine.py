@@ -5,8 +5,9 @@ Rows are decoded by `continuous.py` where the architecture is known to be right 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ from ixt_rl.rollout.draws import InverseDraw, row_seeds, row_uniforms, warpers
 from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.rollout.slots import decodes_in_slots
-from ixt_rl.rollout.stops import StopWatch
+from ixt_rl.rollout.stops import Early, EndWatch, ends_early
 from ixt_rl.rollout.weights.manifest import whole_set
 from ixt_rl.types import FinishReason, Rollout, SamplingParams
+from ixt_rl.under_way import UnderWay, WatchUnderWay
 
 
 class LogprobRecorder(LogitsProcessor):
@@ -54,33 +56,46 @@ class LogprobRecorder(LogitsProcessor):
         return torch.stack(self.logprobs, dim=1)
 
 
+Ended = tuple[int, Early]
+"""Tokens of a completion that something ended early, and what did."""
+
+
 class StopCriteria(StoppingCriteria):
-    """Ends each row at its EOS, or with the token with which its completion holds a stop string.
+    """Ends each row at its EOS, or where a stop string or a loop ends its completion.
 
     Args:
-        tokenizer: of the model.
-        stop: the stop strings.
+        tokenizer: of the model; only stop strings need it.
+        sampling: may have some.
         rows: B, rows of the batch.
         eos_ids: ids that end a completion by themselves.
+        step: called after every step with (rows going on, tokens written).
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], rows: int, eos_ids: Sequence[int]):
-        self.watches = [StopWatch(tokenizer, stop) for _ in range(rows)]
+    def __init__(
+        self,
+        tokenizer: Any,
+        sampling: SamplingParams,
+        rows: int,
+        eos_ids: Sequence[int],
+        step: Callable[[int, int], None] = lambda going, written: None,
+    ):
+        self.watches = [EndWatch(tokenizer, sampling) for _ in range(rows)]
         self.eos_ids = frozenset(eos_ids)
         self.done = [False] * rows
-        self.lengths: list[int | None] = [None] * rows
-        """Tokens of each completion that ended with a stop string."""
-        self._steps = 0
+        self.early: list[Ended | None] = [None] * rows
+        self._step, self._most, self._steps, self._written = step, sampling.max_new_tokens, 0, 0
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
         self._steps += 1
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if self.done[row]:
                 continue
+            self._written += 1
             if token in self.eos_ids:
                 self.done[row] = True
-            elif self.watches[row].add(token):
-                self.done[row], self.lengths[row] = True, self._steps
+            elif early := self.watches[row].add(token):
+                self.done[row], self.early[row] = True, (self._steps, early)
+        self._step(self.done.count(False) if self._steps < self._most else 0, self._written)
         return torch.tensor(self.done, device=input_ids.device)
 
 
@@ -102,6 +117,9 @@ class TransformersEngine:
     continuous = True
     """Rows come and go one by one, where the model allows it; False: batches of `generate`."""
 
+    watch: WatchUnderWay | None = None
+    """Told of every step."""
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -116,6 +134,7 @@ class TransformersEngine:
         self.pad_id = pad_id
         self.batch_size = batch_size
         self.policy_version = 0
+        self._before = UnderWay()  # of the call, without the batch under way
 
     def generate(
         self,
@@ -174,14 +193,16 @@ class TransformersEngine:
         done: dict[int, Rollout] = {}
 
         def keep(row: RunningRow) -> None:
-            done[row.index] = self._rollout(rows[row.index], row.tokens, row.logprobs, row.stopped)
+            done[row.index] = self._rollout(
+                rows[row.index], row.tokens, row.logprobs, row.early and (len(row.tokens), row.early)
+            )
 
         if rows:
             own = seeds or [0] * len(rows)
             if seeds is None and sampling.temperature > 0:
                 own = row_seeds(len(rows), None)
             decoding = ContinuousDecoding(
-                self.model, self.eos_ids, self.pad_id, sampling, self.batch_size, self.tokenizer
+                self.model, self.eos_ids, self.pad_id, sampling, self.batch_size, self.tokenizer, self.watch
             )
             decoding.run(rows, own, keep)
         return done
@@ -194,6 +215,8 @@ class TransformersEngine:
         for start in range(0, len(order), self.batch_size):
             picked = order[start : start + self.batch_size]
             own = None if seeds is None else [seeds[i] for i in picked]
+            written = sum(len(rollout.completion_ids) for rollout in done.values())
+            self._before = UnderWay(queued=len(order) - start - len(picked), ended=start, tokens=written)
             done.update(zip(picked, self._generate_batch([rows[i] for i in picked], sampling, own), strict=True))
         return done
 
@@ -212,8 +235,8 @@ class TransformersEngine:
         sampling: SamplingParams,
         uniforms: Tensor | None,
         first: Sequence[LogitsProcessor] = (),
-    ) -> tuple[list[list[int]], list[list[float]], list[int | None]]:
-        """Completions and their log-probs, both [B][T], and [B] lengths of those that a stop string ended.
+    ) -> tuple[list[list[int]], list[list[float]], list[Ended | None]]:
+        """Completions and their log-probs, both [B][T], and [B] where those end that something ended early.
 
         What stands behind a row's end is padding.
 
@@ -228,7 +251,9 @@ class TransformersEngine:
         attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         recorder = LogprobRecorder(width)
         draw = [] if uniforms is None else [InverseDraw(uniforms, width)]
-        stops = StopCriteria(self.tokenizer, sampling.stop, len(rows), self.eos_ids) if sampling.stop else None
+        stops = None
+        if ends_early(sampling) or self.watch is not None:
+            stops = StopCriteria(self.tokenizer, sampling, len(rows), self.eos_ids, partial(self._tell, len(rows)))
         generate: Any = self.model.generate
         with checkpoint_defaults_off(self.model):
             sequences = generate(
@@ -240,8 +265,15 @@ class TransformersEngine:
                 logits_processor=LogitsProcessorList([*first, *warpers(sampling), recorder, *draw]),
                 stopping_criteria=StoppingCriteriaList([] if stops is None else [stops]),
             )
-        lengths: list[int | None] = [None] * len(rows) if stops is None else stops.lengths
-        return sequences[:, width:].tolist(), recorder.finish(sequences).tolist(), lengths
+        early: list[Ended | None] = [None] * len(rows) if stops is None else stops.early
+        return sequences[:, width:].tolist(), recorder.finish(sequences).tolist(), early
+
+    def _tell(self, rows: int, going: int, written: int) -> None:
+        """One step of a batch of `generate` is done."""
+        if self.watch is not None:
+            before = self._before
+            ended = before.ended + rows - going
+            self.watch(UnderWay(going, before.queued, ended, (before.tokens or 0) + written))
 
     def _check_prompt(self, name: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
         config = self.model.config.get_text_config()
@@ -249,12 +281,14 @@ class TransformersEngine:
         check_prompt(name, prompt, sampling.max_new_tokens, positions, config.vocab_size)
 
     def _rollout(
-        self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float], stopped: int | None
+        self, prompt: tuple[int, ...], completion: list[int], logprobs: list[float], early: Ended | None
     ) -> Rollout:
-        """The completion up to its end; `stopped` is its length where a stop string ended it."""
+        """The completion up to its end, whatever ended it."""
         end = next((i + 1 for i, token in enumerate(completion) if token in self.eos_ids), None)
-        reason: FinishReason = "stop" if stopped else "eos" if end else "length"
-        length = stopped or end or len(completion)
+        reason: FinishReason = "eos" if end else "length"
+        length = end or len(completion)
+        if early is not None:
+            length, reason = early
         return Rollout(
             prompt_ids=prompt,
             completion_ids=tuple(completion[:length]),

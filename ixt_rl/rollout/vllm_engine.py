@@ -20,11 +20,13 @@ from torch import Tensor
 from ixt_rl.backends import require
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout import vllm_worker
+from ixt_rl.rollout.stops import ends_early
 from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
-from ixt_rl.rollout.vllm_stops import watch_stops
+from ixt_rl.rollout.vllm_stops import watch_ends, written
 from ixt_rl.rollout.weights.broadcast import Meeting
 from ixt_rl.rollout.weights.manifest import TensorEntry, whole_set
 from ixt_rl.types import FinishReason, Rollout, SamplingParams
+from ixt_rl.under_way import UnderWay, WatchUnderWay
 
 CPU_KV_CACHE_GIB = 1.0
 """KV cache on a machine without a GPU, where vLLM would take 90 % of the memory."""
@@ -59,9 +61,13 @@ class VLLMEngine:
         tokenizer: folder of the model's tokenizer. `SamplingParams.json_schema` and `stop` need it, and nothing else
             does; with it, `constrains` is True.
 
+    `watch`, where it is set, is told of every step of `generate`.
+
     Raises:
         BackendMissing: vLLM is not installed.
     """
+
+    watch: WatchUnderWay | None = None
 
     def __init__(
         self,
@@ -145,6 +151,8 @@ class VLLMEngine:
                 self.add(request)
             while self.outstanding:
                 done.update(self.step())
+                if self.watch is not None:
+                    self.watch(self._under_way(done.values()))
         return [done[index] for index in range(len(prompts))]
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -189,8 +197,8 @@ class VLLMEngine:
         self._running[name] = request
         prompt = tokens_input(list(request.prompt_ids), cache_salt=f"v{self.policy_version}")
         self._engine.add_request(name, prompt, self._vllm_params(request))
-        if request.sampling.stop:
-            watch_stops(self._engine, name, request.sampling.stop)
+        if ends_early(request.sampling):
+            watch_ends(self._engine, name, request.sampling)
 
     def step(self) -> list[tuple[int, list[Rollout]]]:
         """Decodes one token of every running sequence; the groups that are now complete, under their keys."""
@@ -275,6 +283,12 @@ class VLLMEngine:
         if self.outstanding:
             raise RuntimeError(f"weights change between generations; {self.outstanding} groups are unfinished")
 
+    def _under_way(self, done: Iterable[Sequence[Rollout]]) -> UnderWay:
+        """What the call that finished `done` writes."""
+        ended = [rollout for group in done for rollout in group]
+        begun, queued, tokens = written(self._engine)
+        return UnderWay(begun, queued, len(ended), tokens + sum(len(one.completion_ids) for one in ended))
+
     def _vllm_params(self, request: VllmRequest) -> Any:
         from vllm import SamplingParams as VLLMSamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -300,7 +314,8 @@ class VLLMEngine:
 
     def _rollout(self, request: VllmRequest, completion: Any) -> Rollout:
         ids = tuple(completion.token_ids)
-        stopped: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
+        early = "looped" if completion.stop_reason == "looped" else "stop"
+        stopped: FinishReason = early if completion.finish_reason == "stop" else "length"
         return Rollout(
             prompt_ids=request.prompt_ids,
             completion_ids=ids,

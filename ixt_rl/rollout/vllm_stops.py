@@ -1,4 +1,4 @@
-"""Stop strings in vLLM: our `StopWatch` in the place of its detokenizer.
+"""What ends completions early in vLLM: our `EndWatch` in the place of its detokenizer; and what is under way there.
 
 vLLM's own `stop` reads other texts than rewards do: it decodes in the prompt's context, so that a completion's first
 token keeps the space that decoding the completion alone drops, and without special tokens. A completion that it ended
@@ -7,25 +7,33 @@ too early could not go on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ixt_rl.rollout.stops import StopWatch
+from ixt_rl.rollout.stops import Early, EndWatch
+from ixt_rl.types import SamplingParams
 
 
-def watch_stops(engine: Any, request: str, stop: Sequence[str]) -> None:
-    """Ends the samples of a request that was just added to vLLM's `LLMEngine` at stop strings.
+def watch_ends(engine: Any, request: str, sampling: SamplingParams) -> None:
+    """Ends the samples of a request that was just added to vLLM's `LLMEngine` at stop strings, and where they loop.
 
     Args:
-        engine: with a tokenizer, and one new token a sample and step, as it is without speculative decoding.
+        engine: with one new token a sample and step, as it is without speculative decoding; for stop strings, with a
+            tokenizer.
         request: its id.
-        stop: at least one text.
+        sampling: of the request: `ends_early`.
     """
     processor = engine.output_processor
     for name in processor.external_req_ids[request]:
-        watch = StopWatch(engine.get_tokenizer(), stop)
+        watch = EndWatch(engine.get_tokenizer() if sampling.stop else None, sampling)
         processor.request_states[name].detokenizer = _detokenizer()(watch)
+
+
+def written(engine: Any) -> tuple[int, int, int]:
+    """(samples begun, not begun, tokens of them) of vLLM's `LLMEngine`, without those that ended."""
+    states = engine.output_processor.request_states.values()
+    counts = [state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None]
+    return sum(map(bool, counts)), counts.count(0), sum(counts)
 
 
 @cache
@@ -34,9 +42,9 @@ def _detokenizer() -> Any:
     from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
     class Watched(IncrementalDetokenizer):
-        """Keeps a sample's ids, writes no text, and says when a stop string has come."""
+        """Keeps a sample's ids, writes no text, and says what ends it early: vLLM takes that for a stop string."""
 
-        def __init__(self, watch: StopWatch):
+        def __init__(self, watch: EndWatch):
             super().__init__()
             self.watch = watch
 
@@ -44,6 +52,7 @@ def _detokenizer() -> Any:
             super().update(new_token_ids, stop_terminated)
             if stop_terminated:  # the last one is an EOS
                 return None
-            return "stop" if [token for token in new_token_ids if self.watch.add(token)] else None
+            found: list[Early | None] = [self.watch.add(token) for token in new_token_ids]
+            return next(filter(None, found), None)
 
     return Watched

@@ -6,6 +6,7 @@ import pytest
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError
+from ixt_rl.rollout.loops import find_period
 from ixt_rl.rollout.stops import StopWatch
 from ixt_rl.rollout.transformers_engine import TransformersEngine
 from ixt_rl.types import SamplingParams
@@ -96,3 +97,26 @@ def test_vllms_own_stop_would_end_elsewhere(served):
             ended.append(output.outputs[0].finish_reason == "stop")
     assert any(watched)
     assert not any(ended)
+
+
+def test_vllm_ends_loops_and_tells_what_is_under_way(served, monkeypatch):
+    """Greedy, with small numbers in place of those that are meant for texts."""
+    for name, value in (("LEAST", 8), ("TIMES", 3)):
+        monkeypatch.setattr(f"ixt_rl.rollout.loops.{name}", value)
+    monkeypatch.setattr("ixt_rl.rollout.stops.EVERY", 4)
+    engine, _, _ = served
+    free = flat(engine.generate(prompts(12), SamplingParams(40, 0.0), 1))
+    told = []
+    engine.watch = told.append
+    cut = flat(engine.generate(prompts(12), SamplingParams(40, 0.0, cut_loops=True), 1))
+    engine.watch = None
+    for before, after in zip(free, cut, strict=True):
+        ids = before.completion_ids
+        end = next((n for n in range(4, len(ids) + 1, 4) if find_period(ids[:n])), None)
+        by_eos = before.finish_reason == "eos" and end == len(ids)
+        assert after.completion_ids == ids[:end]
+        assert after.finish_reason == (before.finish_reason if end is None or by_eos else "looped")
+    assert "looped" in {rollout.finish_reason for rollout in cut}
+    assert all(state.replies + state.queued + state.ended == 12 for state in told)
+    assert (told[-1].ended, told[-1].tokens) == (12, sum(len(rollout.completion_ids) for rollout in cut))
+    assert len({state.tokens for state in told}) > 5

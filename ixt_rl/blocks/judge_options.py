@@ -43,7 +43,12 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "extra_body": Option(dict, null=True),
         "api_key_env": Option(str),
     },
-    "hf": {"dtype": Option(str), "batch_size": _COUNT, "chat_template_kwargs": Option(dict)},
+    "hf": {
+        "dtype": Option(str),
+        "batch_size": _COUNT,
+        "chat_template_kwargs": Option(dict),
+        "cut_loops": Option(bool),
+    },
     "vllm": {
         "constrain": Option(bool),
         "dtype": Option(str),
@@ -55,6 +60,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "kv_cache_gib": Option(float, _ABOVE_0),
         "enforce_eager": Option(bool),
         "chat_template_kwargs": Option(dict),
+        "cut_loops": Option(bool),
     },
     "python": {},
     "world": {},

@@ -107,6 +107,8 @@ class Tally:
         cached: answered from the cache, or together with an equal request under way.
         failed: requests whose transport failed after all retries, or whose function raised.
         refused: requests that cannot be answered.
+        truncated: replies cut at `max_new_tokens`.
+        looped: replies cut early, because they looped.
         retries: further attempts.
         repairs: answers sent back to be written again.
         repaired: those after which fewer axes were undecided.
@@ -124,6 +126,8 @@ class Tally:
     cached: int = 0
     failed: int = 0
     refused: int = 0
+    truncated: int = 0
+    looped: int = 0
     retries: int = 0
     repairs: int = 0
     repaired: int = 0
@@ -139,6 +143,8 @@ class Tally:
         self.requests += 1
         self.failed += reply.finish == "failed"
         self.refused += reply.finish == "refused"
+        self.truncated += reply.finish == "length"
+        self.looped += reply.finish == "looped"
         self.retries += reply.retries
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens

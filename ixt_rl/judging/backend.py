@@ -9,8 +9,12 @@ from typing import Any, Literal, Protocol
 
 from ixt_rl.judging.rubric import Message, Rubric
 from ixt_rl.types import SamplingParams
+from ixt_rl.under_way import WatchUnderWay
 
-Finish = Literal["stop", "length", "refused", "failed"]
+Finish = Literal["stop", "length", "looped", "refused", "failed"]
+
+WRITTEN: tuple[Finish, ...] = ("stop", "length", "looped")
+"""Of replies that are there, usable or not: they are kept, and may be sent back to be repaired."""
 
 MOST_TOKENS = 100_000_000
 """More than any model reads or writes in one request: a larger count is none."""
@@ -55,12 +59,13 @@ class Reply:
 
     Args:
         text: the answer as written, thinking included.
-        finish: `stop`: the judge ended it; `length`: cut at `max_new_tokens`; `refused`: this request cannot be
-            answered (too long, filtered), others can; `failed`: transport, after all retries, or a function raised.
+        finish: `stop`: the judge ended it; `length`: cut at `max_new_tokens`; `looped`: cut early, because it looped
+            (`ixt_rl.rollout.loops`); `refused`: this request cannot be answered (too long, filtered), others can;
+            `failed`: transport, after all retries, or a function raised.
         prompt_tokens: tokens read, over all attempts that were answered.
         completion_tokens: tokens written.
         seconds: wall time: of the request at an endpoint, retries included; an equal share of its batch in an engine.
-        error: why it was refused or failed.
+        error: why it was refused or failed, or how it looped.
         retries: attempts before the last.
     """
 
@@ -88,11 +93,14 @@ class JudgeBackend(Protocol):
         capacity: requests worth having under way at once.
         constrained: whether answers are decoded under the rubric's schema.
         converses: whether it reads messages, so that it can be asked to repair an answer.
+        watch: told what is being written, as far as it is known, and and `NOTHING` when nothing is; None:
+            nobody listens.
     """
 
     capacity: int
     constrained: bool
     converses: bool
+    watch: WatchUnderWay | None
 
     @property
     def name(self) -> str: ...

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import readable
-from ixt_rl.judging.backend import LARGEST_REPLY, Reply, Request, counted
+from ixt_rl.judging.backend import LARGEST_REPLY, WRITTEN, Reply, Request, counted
 
 _FORMAT = 1
 _PATIENCE = 60.0  # seconds to wait for another process's write
@@ -24,8 +24,8 @@ class JudgeCache:
 
     Each reply is its own transaction in a write-ahead log: after `kill -9`, those that `put` had returned for are
     there, and one half-written is ignored and written over. A reply is never changed: the first one of a key stays.
-    Only replies that the judge ended or that were cut at the limit are kept, never failures. The file has to lie on a
-    local disk, because SQLite's log needs shared memory.
+    Only replies that the judge ended or that were cut, at the limit or in a loop, are kept, never failures. The
+    file has to lie on a local disk, because SQLite's log needs shared memory.
 
     Args:
         file: created if it is not there; its folder too.
@@ -65,7 +65,7 @@ class JudgeCache:
 
     def put(self, key: bytes, reply: Reply) -> None:
         """Keeps a reply; does nothing if the key has one, or if it is a failure, a refusal, or larger than any."""
-        if reply.finish in ("stop", "length") and len(reply.text) <= LARGEST_REPLY:
+        if reply.finish in WRITTEN and len(reply.text) <= LARGEST_REPLY:
             with self._readable_errors():
                 if self._moment is not None:  # first, so that no reply is without it
                     self._connect().execute("INSERT OR IGNORE INTO moments VALUES (?, ?)", (key, self._moment))
@@ -134,7 +134,7 @@ def _restored(row: bytes) -> Reply | None:
         kept = Reply(**json.loads(row))
     except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(kept.text, str) or kept.finish not in ("stop", "length"):
+    if not isinstance(kept.text, str) or kept.finish not in WRITTEN:
         return None
     return replace(
         kept,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ixt_rl.errors import BackendFailed
 from ixt_rl.judging.answer import Answer, Question, Tally, Vote, combine
-from ixt_rl.judging.backend import JudgeBackend, Reply, Request
+from ixt_rl.judging.backend import WRITTEN, JudgeBackend, Reply, Request
 from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.judging.parse import Reading, parse_answer, strip_thinking, undecided
 from ixt_rl.judging.rubric import VERDICT, Rubric
@@ -182,7 +182,7 @@ class Judge:
         rubric = asking.request.rubric
         reading = _reading(reply, rubric)
         first = asking.reading
-        if first is None and reading.undecided and self.backend.converses and reply.finish in ("stop", "length"):
+        if first is None and reading.undecided and self.backend.converses and reply.finish in WRITTEN:
             asking.reading = reading
             asking.request = _repair(asking.request, reply, reading, self.backend.constrained)
             self.tally.repairs += 1
@@ -208,7 +208,7 @@ class Judge:
 
 
 def _reading(reply: Reply, rubric: Rubric) -> Reading:
-    if reply.finish in ("refused", "failed"):
+    if reply.finish in ("refused", "failed", "looped"):
         return undecided(rubric, f"{reply.finish}: {reply.error}")
     if reply.finish == "length":  # the verdict comes last, so what is there is a draft
         return undecided(rubric, f"cut off: after {reply.completion_tokens} tokens")

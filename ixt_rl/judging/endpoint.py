@@ -23,10 +23,12 @@ from ixt_rl.judging.backend import LARGEST_REPLY, Finish, Reply, Request
 from ixt_rl.judging.completion import NotACompletion, ReplyTooLarge, ServerError, read_completion
 from ixt_rl.judging.dialect import Dialect, too_long
 from ixt_rl.redaction import keep_secret, redacted
+from ixt_rl.under_way import NOTHING, UnderWay, WatchUnderWay
 
 _HOPELESS = {401: "the key is refused", 404: "there is no such model or address"}
 _OF_THE_TEXT = re.compile(r"flagged|moderat|polic(?:y|ies)|safety|unsafe|inappropriate|violat|prohibited|filter", re.I)
 _FORBIDDEN = 16  # 403s in a row, after which the key is to blame and not the texts
+_TOLD_EVERY = 1.0  # seconds
 _BACKOFF = (0.5, 30.0)  # seconds before the first retry, doubled each time, and the most
 
 
@@ -115,6 +117,7 @@ class EndpointBackend:
         self.capacity = endpoint.concurrency
         self.constrained = endpoint.constrain
         self.uncounted = 0
+        self.watch: WatchUnderWay | None = None
         self._dialect = Dialect()
         self._sent = self._forbidden = 0
         self._answered = False
@@ -127,6 +130,7 @@ class EndpointBackend:
         )
         self._finished: queue.Queue[tuple[int, Reply | Exception]] = queue.Queue()
         self._under_way: dict[int, Future] = {}
+        self._asked: dict[int, float] = {}  # when
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._next_start = 0.0
         self._loop = asyncio.new_event_loop()
@@ -144,28 +148,44 @@ class EndpointBackend:
         return ", ".join(filter(None, parts))
 
     def submit(self, ticket: int, request: Request) -> None:
+        self._asked[ticket] = time.monotonic()
         self._under_way[ticket] = asyncio.run_coroutine_threadsafe(
             self._answer(ticket, request, self._finished), self._loop
         )
 
     def collect(self) -> list[tuple[int, Reply]]:
         """See `JudgeBackend`."""
-        done = [self._finished.get()]
+        done = [self._first()]
         while not self._finished.empty():
             done.append(self._finished.get())
         replies = []
         for ticket, outcome in done:
-            del self._under_way[ticket]
+            del self._under_way[ticket], self._asked[ticket]
             if isinstance(outcome, Exception):
                 raise outcome
             replies.append((ticket, outcome))
         return replies
 
+    def _first(self) -> tuple[int, Reply | Exception]:
+        """The next that is answered; until then, `watch` is told how many are not, and how long."""
+        while True:
+            if self.watch is not None:
+                most = self.endpoint.concurrency
+                waiting, since = len(self._asked), time.monotonic() - min(self._asked.values())
+                self.watch(UnderWay(min(waiting, most), max(0, waiting - most), tokens=None, oldest=since))
+            try:
+                return self._finished.get(timeout=None if self.watch is None else _TOLD_EVERY)
+            except queue.Empty:
+                continue
+
     def drop(self) -> None:
         """Cancels what is under way."""
+        if self.watch is not None:
+            self.watch(NOTHING)
         for future in self._under_way.values():
             future.cancel()
         self._under_way.clear()
+        self._asked.clear()
         self._finished = queue.Queue()  # what is still on its way goes to the old one
 
     def close(self) -> None:

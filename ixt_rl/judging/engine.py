@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from ixt_rl.conditioning.prompts import encode_prompt
 from ixt_rl.errors import ConfigError
-from ixt_rl.judging.backend import Reply, Request
+from ixt_rl.judging.backend import Finish, Reply, Request
 from ixt_rl.judging.rubric import Message
+from ixt_rl.rollout.loops import before_repeats, find_period
 from ixt_rl.rollout.stops import text_before_stop
+from ixt_rl.under_way import NOTHING, UnderWay, WatchUnderWay, watched
 
 if TYPE_CHECKING:
     from ixt_rl.rollout.engine import RolloutEngine
     from ixt_rl.types import Rollout, SamplingParams
 
+_FINISHES: dict[str, Finish] = {"length": "length", "looped": "looped"}
 _OPEN_THINKING = ("<think>", "<thinking>", "[THINK]")
 
 
@@ -36,6 +39,7 @@ class EngineBackend:
         constrain: decode under the rubric's JSON schema. A thinking model then cannot think: its first token already
             belongs to the JSON object.
         chat_template_kwargs: variables of the chat template, such as `enable_thinking`; part of the judge's name.
+        cut_loops: end replies that loop early; see `ixt_rl.rollout.loops`.
 
     Raises:
         ConfigError: `constrain`, and the engine cannot.
@@ -53,6 +57,7 @@ class EngineBackend:
         max_prompt_tokens: int,
         constrain: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        cut_loops: bool = True,
     ):
         if constrain and not getattr(engine, "constrains", False):
             raise ConfigError(
@@ -65,6 +70,8 @@ class EngineBackend:
         self.tokenizer = tokenizer
         self.capacity = batch_size
         self.max_prompt_tokens = max_prompt_tokens
+        self.cut_loops = cut_loops
+        self.watch: WatchUnderWay | None = None
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._name = name
         self._waiting: list[tuple[int, Request]] = []
@@ -73,7 +80,7 @@ class EngineBackend:
     def name(self) -> str:
         name = f"{self._name}, weights {self.engine.policy_version}" + (", constrained" if self.constrained else "")
         shown = [f"{key}={value!r}" for key, value in sorted(self.chat_template_kwargs.items())]
-        return ", ".join([name, *shown])
+        return ", ".join([name, *shown, *([] if self.cut_loops else ["loops go on"])])
 
     def submit(self, ticket: int, request: Request) -> None:
         if self.constrained:
@@ -114,8 +121,15 @@ class EngineBackend:
             return 0.0, []
         seeds = [request.seed for request in requests if request.seed is not None] or None
         started = time.monotonic()
-        groups = self.engine.generate(prompts, sampling, 1, seeds)
+        self._tell(UnderWay(len(prompts), tokens=None))
+        with watched(self.engine, self.watch):
+            groups = self.engine.generate(prompts, replace(sampling, cut_loops=self.cut_loops), 1, seeds)
+        self._tell(NOTHING)
         return (time.monotonic() - started) / len(prompts), [group[0] for group in groups]
+
+    def _tell(self, under_way: UnderWay) -> None:
+        if self.watch is not None:
+            self.watch(under_way)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         if getattr(self.tokenizer, "chat_template", None) is not None:
@@ -124,16 +138,21 @@ class EngineBackend:
 
     def _reply(self, rollout: Rollout, seconds: float, stop: Sequence[str]) -> Reply:
         ids = rollout.completion_ids[:-1] if rollout.finish_reason == "eos" else rollout.completion_ids
+        looped = ""
+        if rollout.finish_reason == "looped" and (period := find_period(ids)):
+            ids = tuple(before_repeats(ids, period))
+            looped = f"{period} tokens again and again, from token {len(ids)} to {len(rollout.completion_ids)}"
         # Special tokens are kept: in some vocabularies the tags of thinking are such.
         text = text_before_stop(self.tokenizer, ids, stop, skip_special_tokens=False)
         tail = self.tokenizer.decode(rollout.prompt_ids[-8:], skip_special_tokens=False).rstrip()
         opened = next((tag for tag in _OPEN_THINKING if tail.endswith(tag)), "")
         return Reply(
             text=opened + text,
-            finish="length" if rollout.finish_reason == "length" else "stop",
+            finish=_FINISHES.get(rollout.finish_reason, "stop"),
             prompt_tokens=len(rollout.prompt_ids),
             completion_tokens=len(rollout.completion_ids),
             seconds=seconds,
+            error=looped,
         )
 
     def _too_long(self, prompt: list[int]) -> Reply:

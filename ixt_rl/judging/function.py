@@ -17,6 +17,7 @@ from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.rubric import Axis, Rubric
 from ixt_rl.redaction import redacted
 from ixt_rl.types import Verdict
+from ixt_rl.under_way import NOTHING, UnderWay, WatchUnderWay
 
 
 class FunctionBackend:
@@ -34,6 +35,7 @@ class FunctionBackend:
     """
 
     constrained = True  # there is nothing to parse around
+    watch: WatchUnderWay | None = None
     converses = False
     capacity = 64
 
@@ -51,7 +53,14 @@ class FunctionBackend:
 
     def collect(self) -> list[tuple[int, Reply]]:
         waiting, self._waiting = self._waiting, []
-        return [(ticket, self._call(request)) for ticket, request in waiting]
+        replies: list[tuple[int, Reply]] = []
+        for ticket, request in waiting:
+            if self.watch is not None:
+                self.watch(UnderWay(1, len(waiting) - len(replies) - 1, len(replies), tokens=None))
+            replies.append((ticket, self._call(request)))
+        if self.watch is not None:
+            self.watch(NOTHING)
+        return replies
 
     def drop(self) -> None:
         self._waiting = []

@@ -25,7 +25,7 @@ AnyFunction = Callable[[Mapping[str, str]], Any]
 
 FORMS = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
 
-_ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len", "chat_template_kwargs")
+_ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len", "chat_template_kwargs", "cut_loops")
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     tokenizer: Any = AutoTokenizer.from_pretrained(spec.target)
     options = dict(spec.options)
     batch, constrain = options.pop("batch_size", 256), bool(options.pop("constrain", False))
-    shown = options.pop("chat_template_kwargs", None)
+    shown, cut_loops = options.pop("chat_template_kwargs", None), bool(options.pop("cut_loops", True))
     if constrain:
         options["tokenizer"] = spec.target
     engine = _vllm(spec, tokenizer, options) if spec.kind == "vllm" else _transformers(spec, tokenizer, options, batch)
@@ -226,6 +226,7 @@ def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
         max_prompt_tokens=limit,
         constrain=constrain,
         chat_template_kwargs=shown,
+        cut_loops=cut_loops,
     )
     return OpenJudge(backend, engine.close)
 

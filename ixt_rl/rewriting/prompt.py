@@ -98,13 +98,14 @@ def read_rewrite(reply: Reply, as_json: bool) -> tuple[str | None, str]:
     The text is `COPY`, or the rewrite without white space around it. Of marked blocks the last outside of thinking
     counts, with all that stands in it. Without a mark, what follows the thinking that the answer begins with is the
     rewrite, unless its last line is `COPY`; with further tags of thinking in it, it may be either, and is `unreadable`.
-    The reasons are of few kinds: `refused`, `failed`, `cut off`, `empty`, `unfinished` and `unreadable`.
+    The reasons are of few kinds: `refused`, `failed`, `cut off`, `looped`, `empty`, `unfinished` and
+    `unreadable`.
 
     Args:
         reply: the rewriter's.
         as_json: whether it was asked for a JSON object.
     """
-    if reply.finish in ("refused", "failed"):
+    if reply.finish in ("refused", "failed", "looped"):
         return None, reply.finish
     if reply.finish == "length":
         return None, "cut off"

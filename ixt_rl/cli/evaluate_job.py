@@ -23,7 +23,8 @@ from ixt_rl.cli.sampled_model import (
     sampled_block,
 )
 from ixt_rl.contents import Hashes
-from ixt_rl.corpus.terminal import Terminal, duration
+from ixt_rl.corpus.terminal import Terminal, writing
+from ixt_rl.corpus.time_left import time_left
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.records.folder import SETTINGS, EvaluationFolder
 from ixt_rl.evaluation.records.job import AskedSuite, EngineFacts, EvaluationState, evaluate_suites
@@ -192,11 +193,15 @@ def _room(asked: Sequence[AskedSuite], batch: int) -> SamplingBlock:
 
 
 def _words(state: EvaluationState) -> str:
-    """Rate and time left, beside the bar."""
-    if not state.fresh or not state.seconds:
+    """Answers under way, rate and time left, beside the bar."""
+    if not state.seconds:
         return ""
-    left = duration((state.total - state.done) * state.seconds / state.fresh)
-    return f"{state.tokens / state.seconds:,.0f} tokens/s, {left} left"
+    under_way = state.under_way
+    tokens = state.tokens + (under_way.tokens or 0)
+    left = state.total - state.done - under_way.ended
+    parts = [writing(under_way), f"{tokens / state.seconds:,.0f} tokens/s" if tokens else ""]
+    parts.append(str(time_left(state.seconds, tokens, state.fresh + under_way.ended, left, state.longest) or ""))
+    return ", ".join(filter(None, parts))
 
 
 def _nothing(model: str | None) -> ConfigError:

@@ -53,6 +53,10 @@ class Asker(ABC):
             BackendFailed: the backend answers nothing any more; what it answered is in the cache.
         """
 
+    def replies(self, question: Any) -> int:
+        """How many replies a question takes, repairs aside."""
+        return 1
+
     def again(self, source: CorpusRows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks about rows once more, where a job can be checked that way; JSON."""
         raise NotImplementedError
@@ -90,6 +94,11 @@ class BatchJob(ABC):
     @abstractmethod
     def backend(self) -> JudgeSpec:
         """Who is asked."""
+
+    @property
+    @abstractmethod
+    def longest_reply(self) -> int:
+        """Most tokens of a reply."""
 
     @property
     @abstractmethod

@@ -47,7 +47,7 @@ class OpenJob(Generic[AnyJob]):
     ):
         self.job, self.source, self.folder = job, source, folder
         self.shards = -(-source.rows // job.shard_rows)
-        self._session = Progress(folder, source.rows, watch)
+        self._session = Progress(folder, source.rows, watch, job.longest_reply)
         self._team = Workers(job, spec, folder.path, ray, self._session)
 
     def fill(self, *, retry_failed: bool = False) -> None:

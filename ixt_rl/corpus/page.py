@@ -37,6 +37,12 @@ def figures(summary: Mapping[str, Any], parameters: int | None) -> list[tuple[st
         ("failed, refused", f"{grouped(spent['failed'])}, {grouped(spent['refused'])}", "requests without an answer"),
         ("cost", f"{spent['cost']:.4g}", "in the currency of the prices given"),
     ]  # fmt: skip
+    for name, meaning in (
+        ("truncated", "replies that reached the most tokens of one: undecided, unless a second one was better"),
+        ("looped", "replies that said the same again and again and were cut early: undecided likewise"),
+    ):
+        if spent[name]:
+            rows.append((name, grouped(spent[name]), meaning))
     if spent["uncounted"]:
         rows.append(
             ("uncounted", grouped(spent["uncounted"]), "answers whose tokens the server did not count, or wrongly")

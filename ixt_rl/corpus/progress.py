@@ -9,9 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.corpus.time_left import TimeLeft, time_left
 from ixt_rl.errors import DataError
+from ixt_rl.under_way import NOTHING, UnderWay
 
 _SAVE_EVERY = 5.0  # seconds between two writes of the session's counts
+
+
+@dataclass
+class TakenUp:
+    """What a worker has taken up.
+
+    Args:
+        rows: read, done or not.
+        replies: that these take, repairs aside.
+        under_way: what is being written.
+    """
+
+    rows: int = 0
+    replies: int = 0
+    under_way: UnderWay = NOTHING
 
 
 @dataclass
@@ -25,6 +42,8 @@ class ProgressState:
         counts: of this session.
         seconds: since this session's backend was up.
         working: whether rows are passing.
+        begun: what is being answered.
+        longest: most tokens of a reply.
     """
 
     phase: str
@@ -33,6 +52,27 @@ class ProgressState:
     counts: JobCounts
     seconds: float
     working: bool = False
+    begun: TakenUp = field(default_factory=TakenUp)
+    longest: int = 0
+
+    @property
+    def written(self) -> float:
+        """Tokens that replies have, those under way included."""
+        return self.counts.spent["completion_tokens"] + (self.begun.under_way.tokens or 0)
+
+    @property
+    def left(self) -> TimeLeft | None:
+        """Until the last row: rows that were not read yet take as many replies each as those that were, and as many of
+        these have to be repaired."""
+        spent, begun = self.counts.spent, self.begun
+        rows = self.total - self.done + self.counts.documents  # of this session
+        asked = spent["requests"] + begun.under_way.ended
+        first = asked - spent["repairs"]
+        if not begun.rows or first < 0:
+            return None
+        left = rows * begun.replies / begun.rows - first - spent["cached"]
+        again = asked / first if first else 1.0
+        return time_left(self.seconds, self.written, asked, max(left * again, begun.under_way.replies), self.longest)
 
 
 Watch = Callable[[ProgressState], None]
@@ -45,11 +85,12 @@ class Progress:
         folder: keeps them.
         total: rows of the job.
         watch: told of every step.
+        longest: most tokens of a reply.
     """
 
-    def __init__(self, folder: Folder, total: int, watch: Watch):
-        self._folder, self._total, self._watch = folder, total, watch
-        self._counts = JobCounts()
+    def __init__(self, folder: Folder, total: int, watch: Watch, longest: int = 0):
+        self._folder, self._total, self._watch, self._longest = folder, total, watch, longest
+        self._counts, self._begun = JobCounts(), TakenUp()
         self._before = self._last_save = 0.0
         self._phase = self._next = ""
         self._file: Path | None = None
@@ -63,12 +104,14 @@ class Progress:
             before: rows that earlier sessions have done.
             then: the phase in which rows pass.
         """
-        self._before, self._phase, self._next = before, phase, then
+        self._before, self._phase, self._next, self._begun = before, phase, then, TakenUp()
         self._tell()
 
-    def add(self, counts: JobCounts) -> None:
+    def add(self, counts: JobCounts, begun: TakenUp | None = None) -> None:
+        """What was done since the last call, and what is being done now, where that is told."""
         self._phase = self._next or self._phase
         self._counts.add(counts)
+        self._begun = begun or self._begun
         self._tell()
         if time.monotonic() - self._last_save > _SAVE_EVERY:
             self.save()
@@ -90,7 +133,8 @@ class Progress:
     def _tell(self) -> None:
         done = int(self._before) + self._counts.documents
         working = bool(self._next) and self._phase == self._next
-        self._watch(ProgressState(self._phase, self._total, done, self._counts, self._seconds, working))
+        how = (self._counts, self._seconds, working, self._begun, self._longest)
+        self._watch(ProgressState(self._phase, self._total, done, *how))
 
 
 def spending(folder: Folder, parameters: int | None) -> dict[str, Any]:
@@ -125,7 +169,8 @@ def _damaged(folder: Folder) -> DataError:
 
 
 COUNTED = (
-    "requests", "cached", "failed", "refused", "retries", "prompt_tokens", "completion_tokens", "seconds", "cost",
+    "requests", "cached", "failed", "refused", "truncated", "looped", "retries", "repairs", "prompt_tokens",
+    "completion_tokens", "seconds", "cost",
 )  # fmt: skip
 """What is summed over sessions; see `Tally`."""
 

@@ -33,13 +33,20 @@ class ShardFiller:
         folder: where shards go.
         asker: asked about every row.
         advanced: called with (rows passed, those of them undecided) as they pass.
+        read: called with (rows, replies that they take) when those of a shard are read.
     """
 
     def __init__(
-        self, job: BatchJob, source: CorpusRows, folder: Folder, asker: Asker, advanced: Callable[[int, int], None]
+        self,
+        job: BatchJob,
+        source: CorpusRows,
+        folder: Folder,
+        asker: Asker,
+        advanced: Callable[[int, int], None],
+        read: Callable[[int, int], None] = lambda rows, replies: None,
     ):
         self.job, self.source, self.folder, self.asker = job, source, folder, asker
-        self._advanced = advanced
+        self._advanced, self._read = advanced, read
         self._places: dict[int, tuple[_Open, int]] = {}
         self._types = job.types
 
@@ -64,6 +71,7 @@ class ShardFiller:
             found = self.asker.questions(piece)
             rows = [entry.columns if isinstance(entry, Answered) else None for entry in found]
             shard = _Open(number, piece, rows, rows.count(None))
+            self._read(len(rows), sum(self.asker.replies(one) for one in found if not isinstance(one, Answered)))
             self._advanced(len(rows) - shard.left, 0)
             self._finish(shard)
             for row, question in enumerate(found):

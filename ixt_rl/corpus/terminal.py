@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ixt_rl.corpus.progress import ProgressState
+from ixt_rl.corpus.time_left import duration
+from ixt_rl.under_way import UnderWay
 
 _LINE_EVERY = 30.0  # seconds between lines of a log file
 _REFRESH = 0.1
@@ -75,28 +77,39 @@ class Terminal:
 
 
 def said(state: ProgressState) -> str:
-    """Rate, undecided share, tokens, cost and time left, as far as there are any."""
+    """Rate, undecided share, replies cut, replies under way, tokens, cost and time left, as far as there are any."""
     counts = state.counts
-    if not state.working or not counts.documents or not state.seconds:
-        return ""
-    rate = counts.documents / state.seconds
-    parts = [f"{rate:,.0f} documents/s" if rate >= 10 else f"{rate:.2g} documents/s"]
+    if not state.working or not state.seconds:
+        return writing(state.begun.under_way)
+    parts = []
+    if rate := counts.documents / state.seconds:
+        parts.append(f"{rate:,.0f} documents/s" if rate >= 10 else f"{rate:.2g} documents/s")
     if counts.undecided:
         parts.append(f"{counts.undecided / counts.documents:.1%} undecided")
-    tokens = counts.spent["prompt_tokens"] + counts.spent["completion_tokens"]
-    if tokens:
+    for name in ("truncated", "looped"):
+        if counts.spent[name]:
+            parts.append(f"{counts.spent[name]:,.0f} {name}")
+    parts.append(writing(state.begun.under_way))
+    if tokens := counts.spent["prompt_tokens"] + state.written:
         parts.append(f"{tokens:,.0f} tokens")
+    if state.written:
+        parts.append(f"{state.written / state.seconds:,.0f} written/s")
     if counts.spent["cost"]:
         parts.append(f"cost {counts.spent['cost']:.4g}")
-    parts.append(f"{duration((state.total - state.done) / rate)} left")
-    return ", ".join(parts)
+    if left := state.left:
+        parts.append(str(left))
+    elif rate:
+        parts.append(f"{duration((state.total - state.done) / rate)} left")
+    return ", ".join(filter(None, parts))
 
 
-def duration(seconds: float) -> str:
-    """75 -> `1 min 15 s`, 7500 -> `2 h 5 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def writing(under_way: UnderWay) -> str:
+    """`12 replies under way`, where there are some; where they come one by one, also for how long."""
+    replies = under_way.replies
+    if not replies:
+        return ""
+    said = f"{replies:,} {'reply' if replies == 1 else 'replies'} under way"
+    return said + (f", the oldest for {duration(under_way.oldest)}" if under_way.oldest >= 1 else "")
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -109,8 +122,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def remarks(spent: Mapping[str, Any]) -> str:
-    """Lines below it: answers without token counts, and what the server does not take."""
+    """Lines below it: answers without token counts, replies that were cut, and what the server does not take."""
     found = list(spent["notes"])
     if spent["uncounted"]:
         found.append(f"{spent['uncounted']:,.0f} answers came without token counts: tokens, cost and FLOPs lack them")
+    for name, why in (("truncated", "reached the most tokens of one"), ("looped", "looped and were cut early")):
+        if spent[name]:
+            found.append(f"{spent[name]:,.0f} replies {why}: undecided, unless a second one was better")
     return "".join(f"note: {each}\n" for each in found)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,16 @@ from typing import Any
 from ixt_rl.corpus.job import BatchJob
 from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.jsonlines import Index
-from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, JobCounts, Progress
+from ixt_rl.corpus.progress import COUNTED, UNCOUNTED, JobCounts, Progress, TakenUp
 from ixt_rl.corpus.rows import SourceSpec, open_source
 from ixt_rl.corpus.shards import ShardFiller
 from ixt_rl.errors import DataError
 from ixt_rl.files import read_json
 from ixt_rl.judging.cache import JudgeCache
+from ixt_rl.under_way import NOTHING, UnderWay
+
+Advanced = Callable[[JobCounts, TakenUp], None]
+_TOLD_EVERY = 0.2  # seconds
 
 
 class Worker:
@@ -37,23 +43,51 @@ class Worker:
         self._cache = JudgeCache(job.cache or self.folder.job / "cache.sqlite")
         self._asker = job.asker(self._opened.backend, self._cache)
         self._told = self._spent()
+        self._rows = self._replies = 0
+        self._under_way = NOTHING
 
-    def shards(self, numbers: Sequence[int], advanced: Callable[[JobCounts], None]) -> None:
+    def shards(self, numbers: Sequence[int], advanced: Advanced) -> None:
         """Fills and writes shards; `advanced` is called with what was done since its last call."""
 
         def tell(documents: int, undecided: int) -> None:
-            advanced(JobCounts(documents, undecided, self._new(), self._notes()))
+            advanced(JobCounts(documents, undecided, self._new(), self._notes()), self._begun())
 
-        ShardFiller(self.job, self.source, self.folder, self._asker, tell).run(numbers)
+        def read(rows: int, replies: int) -> None:
+            self._rows, self._replies = self._rows + rows, self._replies + replies
 
-    def again(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], JobCounts]:
+        with self._telling(advanced):
+            ShardFiller(self.job, self.source, self.folder, self._asker, tell, read).run(numbers)
+
+    def again(self, rows: Sequence[int], advanced: Advanced) -> tuple[list[dict[str, Any]], JobCounts]:
         """Asks about rows once more; see `Asker.again`."""
-        found = self._asker.again(self.source, rows)
+        with self._telling(advanced):
+            found = self._asker.again(self.source, rows)
         return found, JobCounts(spent=self._new(), notes=self._notes())
 
     def close(self) -> None:
         self._opened.__exit__()
         self._cache.close()
+
+    @contextmanager
+    def _telling(self, advanced: Advanced) -> Iterator[None]:
+        """For the time of a `with`, `advanced` is called with what is being written, a few times a second."""
+        last = -math.inf
+
+        def tell(under_way: UnderWay) -> None:
+            nonlocal last
+            self._under_way = under_way
+            if under_way.replies and time.monotonic() - last >= _TOLD_EVERY:
+                last = time.monotonic()
+                advanced(JobCounts(0, 0, self._new(), self._notes()), self._begun())
+
+        self._opened.backend.watch = tell
+        try:
+            yield
+        finally:
+            self._opened.backend.watch = None
+
+    def _begun(self) -> TakenUp:
+        return TakenUp(self._rows, self._replies, self._under_way)
 
     def _spent(self) -> dict[str, float]:
         spent = {name: getattr(self._asker.tally, name) for name in COUNTED}
@@ -80,10 +114,10 @@ class RayWorker:
     def __call__(self, item: str) -> str:
         wanted = json.loads(item)
         if "again" in wanted:
-            found, counts = self._worker.again(wanted["again"])
+            found, counts = self._worker.again(wanted["again"], lambda counts, begun: None)
             return json.dumps({"counts": asdict(counts), "found": found})
         counts = JobCounts()
-        self._worker.shards([wanted["shard"]], counts.add)
+        self._worker.shards([wanted["shard"]], lambda new, begun: counts.add(new))
         return json.dumps({"counts": asdict(counts)})
 
 
@@ -145,7 +179,7 @@ class Workers:
         if not rows:
             return []
         if self._ray is None:
-            found, counts = self._local().again(rows)
+            found, counts = self._local().again(rows, self._session.add)
             self._session.add(counts)
             return found
         found = []

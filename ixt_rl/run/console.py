@@ -18,8 +18,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ixt_rl.run.asked_line import AskedLine
 from ixt_rl.run.folder import NOT_RUN
 
+_STEPS = "steps"
 _SHOWN = (
     "greedy/checked",
     "greedy/strict",
@@ -48,6 +50,7 @@ class RunConsole:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
+        self._stage: StageProgress | None = None
 
     def reused(self, stage, seed: int | None, folder) -> None:
         self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
@@ -80,7 +83,15 @@ class RunConsole:
         with Progress(
             *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True
         ) as bar:
-            yield StageProgress(self.console, bar, bar.add_task("steps", total=total), total)
+            self._stage = StageProgress(self.console, bar, bar.add_task(_STEPS, total=total), total)
+            try:
+                yield self._stage
+            finally:
+                self._stage = None
+
+    def asking(self, role: str) -> AskedLine:
+        """Shows what a judge or rewriter writes while it is waited for."""
+        return AskedLine(role, lambda said: self._stage is not None and self._stage.beside(said), self.note)
 
     def finish(self, table: Table, report: Path) -> None:
         self.console.print()
@@ -99,6 +110,11 @@ class StageProgress:
         self.bar.update(self.task, completed=done)
         if not self.console.is_terminal and done and done % self.every == 0:
             self.console.print(f"  step {done:>5} of {self.total}", highlight=False)
+
+    def beside(self, said: str) -> bool:
+        """Shows a text in the bar's place for words; whether there is a terminal to show it."""
+        self.bar.update(self.task, description=said or _STEPS)
+        return self.console.is_terminal
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
         wanted = r"source/[^/]+/greedy/checked|suite/[^/]+/checked"

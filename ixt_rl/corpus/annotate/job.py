@@ -80,6 +80,10 @@ class AnnotationJob(BatchJob):
         return self.judge
 
     @property
+    def longest_reply(self) -> int:
+        return self.sampling.max_new_tokens
+
+    @property
     def reason(self) -> str:
         return f"{self.prefix}_reason"
 
@@ -171,6 +175,9 @@ class JudgeAsker(Asker):
     def stream(self, questions: Iterable[Question]) -> Iterator[tuple[int, Answered]]:
         for index, answer in self._judge.stream(questions):
             yield index, Answered(answer_columns(self.job, answer), answer.verdict.score is None)
+
+    def replies(self, question: Question) -> int:
+        return self.job.repeats * (2 if question.rubric.pair else 1)
 
     def again(self, source: CorpusRows, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Asks once more than before, with another sample number; see `compare_again`."""

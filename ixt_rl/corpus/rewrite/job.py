@@ -55,6 +55,10 @@ class RewritingJob(BatchJob):
         return self.rewriter
 
     @property
+    def longest_reply(self) -> int:
+        return self.sampling.max_new_tokens
+
+    @property
     def reason(self) -> str:
         return f"{self.column}_reason"
 

@@ -18,6 +18,7 @@ from ixt_rl.judging.backend import JudgeBackend
 from ixt_rl.judging.cache import JudgeCache
 from ixt_rl.judging.rubric import well_formed
 from ixt_rl.rewriting.reply_stream import Thought, ThoughtStream
+from ixt_rl.rewriting.thinker import chunks
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class ThoughtAsker(Asker):
     def stream(self, questions: Iterable[str]) -> Iterator[tuple[int, Answered]]:
         for index, thought in self._teacher.stream(questions):
             yield index, Answered(self._columns(thought), thought.woven.text is None)
+
+    def replies(self, question: str) -> int:
+        return len(chunks(question, self.job.chunk_characters))
 
     def _question(self, text: str | None) -> str | Answered:
         if text is not None and text.strip():

@@ -20,6 +20,7 @@ from ixt_rl.evaluation.suites import Graded
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.types import Rollout, SamplingParams
+from ixt_rl.under_way import NOTHING, UnderWay, watched
 
 Grade = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Sequence[Graded]]
 """(B rows, B texts) -> B verdicts: `SuiteGrader.__call__`."""
@@ -104,6 +105,8 @@ class EvaluationState:
         fresh: samples of this session.
         tokens: of them.
         seconds: since the engine of this session was up.
+        longest: most tokens of a sample.
+        under_way: samples that are being written.
     """
 
     phase: str
@@ -112,6 +115,8 @@ class EvaluationState:
     fresh: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    longest: int = 0
+    under_way: UnderWay = NOTHING
 
     @property
     def working(self) -> bool:
@@ -137,7 +142,7 @@ def evaluate_suites(
         engine: opens the engine; called once, if there is something to sample. The caller closes it.
         facts: of that engine.
         tokenizer: decodes completions.
-        watch: told of every chunk.
+        watch: told of every chunk, and of every step of an engine that tells.
         harnesses: whose rules the results have beside ours.
 
     Raises:
@@ -170,10 +175,17 @@ def _sample(
     """Samples, grades and writes chunk after chunk."""
     watch(EvaluationState("starting the engine", done, total))
     opened, before, tokens, began = engine(), done, 0, time.perf_counter()
+    longest = max(suite.sampling.max_new_tokens for suite, _ in parts)
+
+    def tell(under_way: UnderWay) -> None:
+        seconds = time.perf_counter() - began
+        watch(EvaluationState(suite.name, done, total, done - before, tokens, seconds, longest, under_way))
+
     for suite, chunk in parts:
-        watch(EvaluationState(suite.name, done, total, done - before, tokens, time.perf_counter() - began))
+        tell(NOTHING)
         started = time.perf_counter()
-        records = sample_chunk(suite, chunk, opened, facts, tokenizer)
+        with watched(opened, tell):
+            records = sample_chunk(suite, chunk, opened, facts, tokenizer)
         written = sum(record.length for record in records)
         spent = {
             "suite": suite.name,
@@ -186,7 +198,7 @@ def _sample(
         }
         folder.append(records, spent)
         done, tokens = done + len(records), tokens + written
-        watch(EvaluationState(suite.name, done, total, done - before, tokens, time.perf_counter() - began))
+        tell(NOTHING)
 
 
 def sample_chunk(

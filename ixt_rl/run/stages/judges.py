@@ -17,7 +17,7 @@ from ixt_rl.place import follows
 from ixt_rl.rewriting import Rewriter, load_rewrite
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import call_seed
-from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.stages.context import StageRun
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
 
@@ -29,21 +29,17 @@ _PATIENCE = 1  # a request that failed after its retries is waited for by the tr
 
 
 @contextmanager
-def candidate_judge(
-    stage: SipStage, section: JudgeBlock, folder: StageFolder, seed: int
-) -> Iterator[CandidateJudge | RandomJudge]:
+def candidate_judge(stage: SipStage, section: JudgeBlock, at: StageRun) -> Iterator[CandidateJudge | RandomJudge]:
     """The judge of a `judge` block; a model's replies are kept in the stage's folder, so that none is asked twice."""
     if section.model == RANDOM:
-        yield RandomJudge(call_seed(section.seed, seed))
+        yield RandomJudge(call_seed(section.seed, at.seed or 0))
         return
-    with stage_judge(stage, section, folder) as judge:
+    with stage_judge(stage, section, at) as judge:
         yield CandidateJudge(judge, section.axes, against=section.against)
 
 
 @contextmanager
-def suffix_rewriter(
-    stage: SipStage, tokenizer: Any, seed: int, folder: StageFolder
-) -> Iterator[Rewriter | StoredRewrites]:
+def suffix_rewriter(stage: SipStage, tokenizer: Any, at: StageRun) -> Iterator[Rewriter | StoredRewrites]:
     """The rewriter of a stage."""
     section = stage.rewriter
     assert section is not None
@@ -53,10 +49,10 @@ def suffix_rewriter(
     function: Callable[..., Any] = _no_function
     if section.model == WORLD:
         assert isinstance(stage.data, WorldPassagesBlock)
-        function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, seed))
+        function = partial(_rewritten, WORLDS[stage.data.world]().rewriter(section.error, at.seed or 0))
     tokens = stage.data.suffix_tokens if isinstance(stage.data, SuffixCorpusBlock) else stage.sampling.max_new_tokens
     parameters = rewriter_parameters(stage)
-    with _backend(section, function, folder, "rewriter") as (backend, cache):
+    with _backend(section, function, at, "rewriter") as (backend, cache):
         yield Rewriter(
             backend,
             _sampling(section),
@@ -70,12 +66,13 @@ def suffix_rewriter(
 
 
 @contextmanager
-def stage_judge(stage: SipStage, section: JudgeBlock, folder: StageFolder) -> Iterator[Judge]:
+def stage_judge(stage: SipStage, section: JudgeBlock, at: StageRun) -> Iterator[Judge]:
+    """A judge whose replies are kept in the stage's folder; the console shows what it writes."""
     function: Callable[..., Any] = _no_function
     if section.model == WORLD:
         assert isinstance(stage.data, WorldPassagesBlock)
         function = partial(_by_axis, WORLDS[stage.data.world]().judge_functions)
-    with _backend(section, function, folder, "judge") as (backend, cache):
+    with _backend(section, function, at, "judge") as (backend, cache):
         yield Judge(
             backend, _sampling(section), repeats=section.repeats, cache=cache, patience=_PATIENCE,
             parameters=_parameters(section, stage.judge_parameters),
@@ -84,7 +81,10 @@ def stage_judge(stage: SipStage, section: JudgeBlock, folder: StageFolder) -> It
 
 @contextmanager
 def _backend(
-    section: AskedModelBlock, function: Callable[..., Any], folder: StageFolder, name: str
+    section: AskedModelBlock,
+    function: Callable[..., Any],
+    at: StageRun,
+    name: str,
 ) -> Iterator[tuple[JudgeBackend, JudgeCache | None]]:
     """What answers, and where answers are kept: nowhere for a world's function, which is faster than a look-up."""
     if section.model == WORLD or follows():  # rank 0 asks for all
@@ -92,9 +92,10 @@ def _backend(
         return
     spec = parse_judge(section.model, section.options)
     spec.check(_sampling(section))
-    cache = JudgeCache(folder.path / f"{name}.sqlite")
+    cache = JudgeCache(at.folder.path / f"{name}.sqlite")
     try:
         with open_judge(spec, _sampling(section)) as backend:
+            backend.watch = at.console.asking(name)
             yield backend, cache
     finally:
         cache.close()

@@ -39,7 +39,7 @@ from ixt_rl.run.trainers import configured, trainer_class
 def run(stage: OnlineStage, at: StageRun) -> None:
     """A method on the policy's own rollouts; writes the model, rows, samples and failures."""
     started, folder = time.perf_counter(), at.folder
-    rewards = open_rewards(stage, folder.path, at.ranks)
+    rewards = open_rewards(stage, folder.path, at.ranks, at.console.asking("judge"))
     tokenizer = load_tokenizer(at.origin, at.model)
     data = reading_rates(stage.data, stage.difficulty)
     task = make_task(data, stage.template, rewards.measure, tokenizer, told=stage.tells)

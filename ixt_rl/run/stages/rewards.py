@@ -25,6 +25,7 @@ from ixt_rl.rewriting import RewriteReward
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.types import SamplingParams
+from ixt_rl.under_way import WatchUnderWay
 from ixt_rl.worlds import WORLDS
 
 _SAYS_RIGHT = ("math", "python", "judge", "continuation", "verdict", "rewrite")
@@ -52,9 +53,12 @@ class Rewards:
         return sum(reward.failures for reward in failed), [*notes, *judges_notes(self.functions)]
 
 
-def open_rewards(stage: OnlineStage, folder: Path, ranks: Ranks = ALONE) -> Rewards:
-    """The stage's rewards, their judges started (on rank 0 alone); samples that fail go to files in `folder`."""
+def open_rewards(stage: OnlineStage, folder: Path, ranks: Ranks = ALONE, watch: WatchUnderWay | None = None) -> Rewards:
+    """The stage's rewards, their judges started (on rank 0 alone); samples that fail go to files in `folder`, and
+    `watch` is told what the judges write."""
     functions = reward_functions(stage)
+    for judge in judges(functions):
+        judge.backend.watch = watch
     behind: list[Any] = guarded(stage, functions, folder / "reward_failures.jsonl")
     if ranks.size > 1:
         asking = [bool(judges([function])) for function in functions]
@@ -182,8 +186,11 @@ def judges(functions: Sequence[Callable[..., Any]]) -> list[Judge]:
 
 
 def judges_notes(functions: Sequence[Callable[..., Any]]) -> list[str]:
-    """What their servers do not take."""
-    return [note for judge in judges(functions) for note in getattr(judge.backend, "notes", [])]
+    """What their servers do not take, and how many of their replies looped."""
+    found = judges(functions)
+    loops = sum(judge.tally.looped for judge in found)
+    notes = [note for judge in found for note in getattr(judge.backend, "notes", [])]
+    return [*notes, *([f"judge: {loops} replies looped and were cut early: undecided"] if loops else [])]
 
 
 def _count(ledger: Ledger, judge: Judge, reply: Reply) -> None:

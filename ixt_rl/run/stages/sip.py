@@ -69,9 +69,9 @@ def run(stage: SipStage, at: StageRun) -> None:
     with ExitStack() as stack:
         tokenizer = load_tokenizer(at.origin, at.model)
         items = passages(stage.data, tokenizer, seed, stage.epochs)
-        judge = stack.enter_context(candidate_judge(stage, stage.judge, folder, seed)) if stage.judge else None
-        rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, seed, folder)) if stage.rewriter else None
-        evaluator = stack.enter_context(_evaluator(stage, seed, tokenizer, folder)) if stage.evaluation else None
+        judge = stack.enter_context(candidate_judge(stage, stage.judge, at)) if stage.judge else None
+        rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, at)) if stage.rewriter else None
+        evaluator = stack.enter_context(_evaluator(stage, tokenizer, at)) if stage.evaluation else None
         model = load_model(at.origin, at.model, train=True)
         trainer_of = trainer_class(stage)
         trainer = trainer_of(
@@ -219,6 +219,8 @@ def _notes(
         notes.append(f"judge or rewriter was down: asked again {scoring.retries} times, waited {scoring.waited:.0f} s")
     for asked in (getattr(judge, "judge", None), rewriter):
         notes += getattr(getattr(asked, "backend", None), "notes", [])
+    if isinstance(judge, CandidateJudge) and judge.judge.tally.looped:
+        notes.append(f"judge: {judge.judge.tally.looped} replies looped and were cut early: undecided")
     if isinstance(judge, CandidateJudge) and judge.tally.undecided:
         notes.append(
             f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"
@@ -235,8 +237,8 @@ Evaluate = Callable[[SIPTrainer], tuple[dict[str, float], list[dict[str, Any]]]]
 
 
 @contextmanager
-def _evaluator(stage: SipStage, seed: int, tokenizer: Any, folder: StageFolder) -> Iterator[Evaluate]:
-    section = stage.evaluation
+def _evaluator(stage: SipStage, tokenizer: Any, at: StageRun) -> Iterator[Evaluate]:
+    section, folder = stage.evaluation, at.folder
     assert section is not None
     with ExitStack() as stack:
         examiner: Examiner
@@ -244,7 +246,7 @@ def _evaluator(stage: SipStage, seed: int, tokenizer: Any, folder: StageFolder) 
             assert isinstance(stage.data, WorldPassagesBlock)
             examiner = WorldExaminer(WORLDS[stage.data.world]())
         else:
-            judge = stack.enter_context(stage_judge(stage, section.judge, folder))
+            judge = stack.enter_context(stage_judge(stage, section.judge, at))
             points = {axis: weight for axis, weight in section.judge.axes.items() if axis != QUALITY}
             examiner = JudgeExaminer(
                 CandidateJudge(judge, points) if points else None,

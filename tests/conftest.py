@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -71,6 +72,16 @@ def nothing_listens_beyond_loopback(request):
     with watched() as found:
         yield
     assert not found, f"open to other machines: {sorted(found)}"
+
+
+@pytest.fixture(autouse=True)
+def run_files_may_name_engines(monkeypatch):
+    """Checks of run files do not depend on whether vLLM and Ray are installed where the tests run."""
+    from ixt_rl.backends import BACKENDS, is_installed
+
+    for name in ("vllm", "ray"):
+        if not is_installed(name):
+            monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], module="ixt_rl"))
 
 
 @pytest.fixture(scope="session")

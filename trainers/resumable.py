@@ -39,6 +39,7 @@ class ResumableTrainer(Base):
     ledger: Ledger
     model: Any
     _metrics: Any  # TRL's, by mode and name
+    _initial_global_step: int
     _resumed: Path | None = None  # the checkpoint of a resumed run, until its first batches are read
 
     # ---------------------------------------------------------------- for subclasses
@@ -212,6 +213,7 @@ class _Resumed(TrainerCallback):
         trainer._skip_epochs(int(state.epoch))
         trainer._tr_loss = torch.tensor(saved["loss"], device=args.device)
         trainer._total_loss_scalar = saved["total_loss"]
+        trainer._initial_global_step = 0  # newer transformers divide that sum by the updates since
         trainer._globalstep_last_logged = saved["since"]
         trainer._metrics["train"].clear()
         trainer._metrics["train"].update(saved["metrics"])

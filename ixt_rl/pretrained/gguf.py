@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -70,7 +71,9 @@ def convert(file: Path) -> Converted:
     load: Any = AutoModelForCausalLM.from_pretrained  # gives two things where it is asked for both
     with offline():
         try:
-            model, loading = load(file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True)
+            model, loading = load(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True, **_widened()
+            )
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
     _check_whole(file, model, loading, tensors)
@@ -106,6 +109,12 @@ def read_tokenizer(file: Path, fields: Mapping[str, Any]) -> tuple[PreTrainedTok
     ends, further = _name_special_tokens(tokenizer, fields)
     tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
     return tokenizer, ends, notes + further
+
+
+def _widened() -> dict[str, Any]:
+    """With these transformers leaves no weight in the blocks of the file, nor says that it did; old ones never do."""
+    known = getattr(transformers, "GgufConfig", None)
+    return {} if known is None else {"quantization_config": known(dequantize=True)}
 
 
 def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:

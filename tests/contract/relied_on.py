@@ -118,3 +118,6 @@ ATTRIBUTES = {
     "_tr_loss": {"Trainer"},
 }
 """Private attributes that are read or set -> the classes that set them."""
+
+NEWER = {"_initial_global_step": {"Trainer"}}
+"""Those that only newer versions of transformers have."""

@@ -14,7 +14,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_g
 
 from ixt_rl.backends import BACKENDS
 from tests.contract import touched
-from tests.contract.relied_on import ATTRIBUTES, CALLED, OVERRIDDEN, RETURNED, TESTED
+from tests.contract.relied_on import ATTRIBUTES, CALLED, NEWER, OVERRIDDEN, RETURNED, TESTED
 
 VERSIONS = f"TRL {trl.__version__}, transformers {transformers.__version__}"
 BUFFERED = "self._buffered_inputs[self._step % self.args.steps_per_generation]"
@@ -77,11 +77,16 @@ def test_attributes_are_set_where_they_were(name):
     assert readers, f"nothing reads {name} any more: take it out of tests/contract/relied_on.py"
 
 
+@pytest.mark.parametrize("name", NEWER)
+def test_attributes_of_newer_versions_are_set_there_or_nowhere(name):
+    assert touched.private_names().get(name, NEWER[name]) == NEWER[name]
+
+
 def test_nothing_else_is_touched():
     """A new override or use, or a class of TRL's that now defines what it inherited: it belongs into the tables."""
     new = {".".join(key): sorted(files) for key, files in touched.overridden().items()}
     assert {name: new[name] for name in sorted(set(new) - set(OVERRIDDEN))} == {}, "not in relied_on.OVERRIDDEN"
-    known = {name.partition(".")[2] for name in [*OVERRIDDEN, *CALLED]} | set(ATTRIBUTES)
+    known = {name.partition(".")[2] for name in [*OVERRIDDEN, *CALLED]} | {*ATTRIBUTES, *NEWER}
     read = touched.read()
     assert {name: sorted(read[name]) for name in sorted(set(read) - known)} == {}, "not in relied_on.py"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from ixt_rl.errors import ConfigError, DataError
 from tests.unit.pretrained.tiny_gguf import SPECIAL, tiny_llama, write
@@ -19,8 +20,13 @@ def llama():
 
 
 @pytest.fixture(scope="module")
-def converted(llama, tmp_path_factory):
-    return convert(write(tmp_path_factory.mktemp("gguf") / "tiny.gguf", llama))
+def file(llama, tmp_path_factory):
+    return write(tmp_path_factory.mktemp("gguf") / "tiny.gguf", llama)
+
+
+@pytest.fixture(scope="module")
+def converted(file):
+    return convert(file)
 
 
 def test_weights_and_logits_are_those_of_the_model_that_was_written(llama, converted):
@@ -33,13 +39,15 @@ def test_weights_and_logits_are_those_of_the_model_that_was_written(llama, conve
         torch.testing.assert_close(converted.model(ids).logits, llama(ids).logits, rtol=1e-5, atol=1e-5)
 
 
-def test_ends_are_set_where_the_tokenizer_was_read_wrongly(converted):
-    """transformers reads eos 1, which opens turns, and no padding."""
+def test_ends_are_set_where_the_tokenizer_was_read_wrongly(file, converted):
+    """transformers reads eos 1, which opens turns, and no padding; newer ones read eos 2."""
     tokenizer = converted.tokenizer
     assert [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token] == [SPECIAL[1], SPECIAL[2], SPECIAL[2]]
     assert converted.model.generation_config.eos_token_id == converted.model.config.eos_token_id == 2
     assert converted.model.generation_config.pad_token_id == 2
-    assert any("eos is <|im_end|>, as the file says; transformers reads <|im_start|>" in n for n in converted.notes)
+    read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).eos_token
+    noted = any("eos is <|im_end|>, as the file says; transformers reads <|im_start|>" in n for n in converted.notes)
+    assert (read, noted) in [("<|im_start|>", True), ("<|im_end|>", False)]
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert chat == "<|im_start|>user\nhi<|im_end|>\n"
 

@@ -156,7 +156,7 @@ class EngineRollouts:
             self.compare(ids, trainer)
         with self._sampled_model(trainer) as model, self.in_process_engine(trainer, model) as engine:
             sampling = self._sampling(trainer, part=part)
-            own = _seeds_of_rank(len(ids), sampling, trainer)
+            own: dict[str, Any] = _seeds_of_rank(len(ids), sampling, trainer)
             return [group[0] for group in engine.generate(ids, sampling, **own)]
 
     def compare(self, ids: list[list[int]], trainer: Any) -> float:

@@ -49,7 +49,7 @@ class OtherRanksFolder(StageFolder):
     def best(self) -> Path:
         return self.whole / super().best.name
 
-    def last_checkpoint(self, say: Callable[[str], None] = str) -> Path | None:
+    def last_checkpoint(self, say: Callable[[str], object] = str) -> Path | None:
         """As rank 0 has found it."""
         return self._checkpoint
 

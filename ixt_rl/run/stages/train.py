@@ -36,7 +36,7 @@ def training_arguments(
     named = {} if optim.name == "adamw" else {"optim": optim.name}  # transformers knows which AdamW is the fastest
     bf16 = at.model.dtype == "bfloat16"
     # transformers refuses bf16 without a GPU unless it is told that the CPU is meant
-    on_cpu = {"use_cpu": True} if bf16 and not torch.accelerator.is_available() else {}
+    on_cpu: dict[str, Any] = {"use_cpu": True} if bf16 and not torch.accelerator.is_available() else {}
     if at.launch.ranks > 1 and not torch.accelerator.is_available():
         on_cpu = {"use_cpu": True, "ddp_backend": "gloo"}
     return {

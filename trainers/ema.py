@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ixt_rl.trainers.pieces import piece, resharded, written
 from ixt_rl.trainers.weight_files import load_weights, save_weights
 
 FILE = "weight_average.safetensors"
@@ -31,21 +32,21 @@ class WeightAverage:
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Starts at `weights`; those in float32 are averaged in place, which spares a copy."""
-        self.weights = {name: weight.detach().float() for name, weight in weights.items()}
+        self.weights = {name: piece(weight).float() for name, weight in weights.items()}
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
         """One update has changed the model."""
         for name, weight in trained(model).items():
             if name not in self.weights:
-                self.weights[name] = weight.detach().float().clone()
+                self.weights[name] = piece(weight).float().clone()
             else:
-                self.weights[name].lerp_(weight.float(), 1 - self.decay)
+                self.weights[name].lerp_(piece(weight).float(), 1 - self.decay)
 
     @contextmanager
     def applied(self, model: torch.nn.Module) -> Iterator[None]:
         """The model has the averaged weights inside, its own again afterwards."""
-        own = {name: weight.detach().clone() for name, weight in trained(model).items() if name in self.weights}
+        own = {name: piece(weight).clone() for name, weight in trained(model).items() if name in self.weights}
         try:
             self.put(model)
             yield
@@ -77,15 +78,18 @@ class WeightAverage:
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The weights that training changes, by name."""
+    """The weights that training changes, by name; of those that are sharded, this rank's pieces are in place."""
+    resharded(model)
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 @torch.no_grad()
 def _put(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    resharded(model)
     for name, weight in model.named_parameters():
         if name in weights:
-            weight.copy_(weights[name])
+            piece(weight).copy_(weights[name])
+            written(weight)
 
 
 def _file(rank: int) -> str:

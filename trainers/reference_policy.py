@@ -30,10 +30,10 @@ def prepared_copy(trainer: Any, temperature: float) -> Any:
     """A frozen copy of the trainer's model as it is now, wrapped as the trainer's own, with its head at `temperature`.
 
     Args:
-        trainer: one whose model is not wrapped yet. With ZeRO-3 the copy is read from the model's folder.
+        trainer: one whose model is not wrapped yet; where ZeRO-3 loaded it in parts, the copy is read from its folder.
         temperature: see `add_head_function`.
     """
-    if is_zero3(trainer):  # a partitioned model cannot be copied
+    if any(hasattr(weight, "ds_id") for weight in trainer.model.parameters()):  # cannot be copied
         made = type(trainer.model).from_pretrained(trainer.model.config._name_or_path, dtype=trainer.model.dtype)
     else:
         made = copy.deepcopy(trainer.model)

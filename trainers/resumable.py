@@ -26,6 +26,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal
+from ixt_rl.trainers.cpu_ranks import strategies_on_cpus
 
 if TYPE_CHECKING:
     Base = Trainer
@@ -59,6 +60,12 @@ class ResumableTrainer(Base):
 
     def read_files(self, folder: Path) -> None:
         """Reads what `write_files` wrote."""
+
+    # ---------------------------------------------------------------- ranks
+
+    def create_accelerator_and_postprocess(self) -> None:
+        with strategies_on_cpus(self.args):
+            super().create_accelerator_and_postprocess()
 
     # ---------------------------------------------------------------- checkpoints
 

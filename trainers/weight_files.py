@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import DataError
+from ixt_rl.trainers.pieces import piece
 
 
 def save_weights(weights: Mapping[str, Tensor], file: Path) -> None:
     """Writes named tensors; of a sharded one, the piece that this rank holds."""
     from safetensors.torch import save_file
 
-    save_file({name: _piece(weight).contiguous() for name, weight in weights.items()}, file)
+    save_file({name: piece(weight).contiguous() for name, weight in weights.items()}, file)
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def load_weights(weights: Mapping[str, Tensor], file: Path) -> None:
     from safetensors.torch import load_file
 
     saved = load_file(file) if file.is_file() else {}
-    shapes = {name: _piece(weight).shape for name, weight in weights.items()}
+    shapes = {name: piece(weight).shape for name, weight in weights.items()}
     if {name: weight.shape for name, weight in saved.items()} != shapes:
         raise DataError(
             f"{file.parent}: {f'other weights in {file.name}' if saved else f'no {file.name}'}",
@@ -36,9 +37,4 @@ def load_weights(weights: Mapping[str, Tensor], file: Path) -> None:
             remedy="resume with the options of the run that wrote it, or train anew",
         )
     for name, weight in weights.items():
-        _piece(weight).copy_(saved[name])
-
-
-def _piece(weight: Tensor) -> Tensor:
-    weight = weight.detach()
-    return weight.to_local() if hasattr(weight, "to_local") else weight  # a DTensor of FSDP 2
+        piece(weight).copy_(saved[name])

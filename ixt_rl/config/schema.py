@@ -30,6 +30,7 @@ from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.ranks import check_ranks
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
+from ixt_rl.config.strategies import check_strategy
 from ixt_rl.config.suites_of_stages import check_suites
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.methods.registry import AnyStage, spec_of
@@ -109,6 +110,7 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _ranks(self) -> RunConfig:
         check_ranks(self.launch.ranks, self.engine, self.stages)
+        check_strategy(self.launch, self.stages)
         return self
 
     @model_validator(mode="after")

@@ -17,13 +17,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import AttentionInterface, Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from ixt_rl.kernels.head import product_dtype
+from ixt_rl.rollout.weights.gathered import gathers_in_passes
 
 _NAME = "ixt_slots"
 _ROOM = 64
@@ -49,15 +47,13 @@ def decodes_in_slots(model: Any) -> bool:
     kind: Any = type(base)
     plain = kind.prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
     layers = DynamicCache(config=base.config).layers
-    sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model)
     return (
         plain
         and base.config._attn_implementation in ("sdpa", "eager")
         and not any(adapter.is_prompt_learning for adapter in adapters)
         and len(layers) > 0
         and all(type(layer) is DynamicLayer for layer in layers)
-        and not sharded
-        and not any(isinstance(parameter, DTensor) for parameter in model.parameters())
+        and not gathers_in_passes(model)
     )
 
 

@@ -44,6 +44,8 @@ def send_policy(engine: RolloutEngine | None, model: nn.Module, version: int) ->
             except WeightsLost:  # it costs the engine's fault budget, so this ends
                 again = True
         if dist.is_available() and dist.is_initialized():
+            for _ in tensors:  # what the engine left: the other ranks wait for it
+                pass
             everyone = [again]
             dist.broadcast_object_list(everyone, src=0)
             again = everyone[0]

@@ -21,6 +21,7 @@ from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.rollout.slots import decodes_in_slots
 from ixt_rl.rollout.stops import Early, EndWatch, ends_early
+from ixt_rl.rollout.weights.gathered import gathers_in_passes
 from ixt_rl.rollout.weights.manifest import whole_set
 from ixt_rl.types import FinishReason, Rollout, SamplingParams
 from ixt_rl.under_way import UnderWay, WatchUnderWay
@@ -264,6 +265,7 @@ class TransformersEngine:
                 ),
                 logits_processor=LogitsProcessorList([*first, *warpers(sampling), recorder, *draw]),
                 stopping_criteria=StoppingCriteriaList([] if stops is None else [stops]),
+                synced_gpus=gathers_in_passes(self.model),  # by default also where ZeRO-3's weights are gathered
             )
         early: list[Ended | None] = [None] * len(rows) if stops is None else stops.early
         return sequences[:, width:].tolist(), recorder.finish(sequences).tolist(), early

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
-from trl.models.utils import unwrap_model_for_generation
+from trl.distributed import DistributedBackend
+from trl.models.utils import add_hooks, remove_hooks, unwrap_model_for_generation
 
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
 from ixt_rl.errors import ConfigError, DataError, WeightsLost
@@ -29,6 +30,7 @@ from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
 from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.rollout.transformers_engine import TransformersEngine
+from ixt_rl.rollout.weights.gathered import whole_on_every_rank
 from ixt_rl.types import Rollout, SamplingParams, check_stop_strings
 
 T = TypeVar("T")
@@ -212,14 +214,7 @@ class EngineRollouts:
         wrapped, version = trainer.model_wrapped, trainer.state.global_step
         if model is not None:
             wrapped, version = model, 0
-        unwrapped = unwrap_model_for_generation(
-            wrapped,
-            trainer.accelerator,
-            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
-            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
-        )
-        whole = trainer._dist.summon_full_params(wrapped, recurse=False)  # FSDP 1
-        with unwrapped as model, whole, trainer.accelerator.autocast():
+        with whole_model(trainer, wrapped) as model, trainer.accelerator.autocast():
             engine = self.engine
             if not isinstance(engine, TransformersEngine):
                 tokenizer = trainer.processing_class
@@ -349,13 +344,24 @@ class EngineRollouts:
             self._follow(trainer)
 
 
-def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> dict[str, list[int]]:
+def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> dict[str, Any]:
     """Of several ranks, the `seeds` that this one's rows have among those of all; nothing in one process."""
     if trainer.accelerator.num_processes == 1 or not sampling.temperature:
         return {}
     counts = gather_object([rows])
     first = sum(counts[: trainer.accelerator.process_index])
     return {"seeds": row_seeds(sum(counts), sampling.seed)[first : first + rows]}
+
+
+@contextmanager
+def whole_model(trainer: Any, wrapped: Any) -> Iterator[Any]:
+    """The plain model of a `wrapped` one with all weights in this process: passes through it wait for no other rank."""
+    accelerator, kwargs = trainer.accelerator, trainer.args.gradient_checkpointing_kwargs
+    # ZeRO-3 is gathered before: all weights at once could be read on CPUs before they have come
+    unwrapped = unwrap_model_for_generation(wrapped, accelerator, False, gradient_checkpointing_kwargs=kwargs)
+    fsdp1 = DistributedBackend(accelerator).summon_full_params(wrapped, recurse=False)
+    with whole_on_every_rank(wrapped, remove_hooks, add_hooks), unwrapped as model, fsdp1:
+        yield model
 
 
 def _sampler(trainer: Any) -> Any:

@@ -125,6 +125,29 @@ def test_documents_and_suffixes_on_two_ranks(tmp_path):
 
 
 @pytest.mark.slow
+def test_every_strategy_trains_what_one_process_trains(tmp_path):
+    pytest.importorskip("deepspeed")
+    (tmp_path / "reward.py").write_text(REWARD, encoding="utf-8")
+    docs = {"name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 60}, "steps": 3,
+            "packing": {"capacity": 128}, "feedback": {"template": "critique"}, "batch_size": 4, "optim": {"lr": 1e-3},
+            "ema": 0.9, "evaluation": {"problems": 3, "max_new_tokens": 8, "temperatures": [0.0]}}  # fmt: skip
+    rl = online(
+        "rl", init="docs", data={"world": "chain"}, intro={"candidates": "exact"}, lora={"r": 4},
+        rewards=[{"type": "python", "path": f"{tmp_path}/reward.py:reward"}], sampling={"max_new_tokens": 12},
+        evaluation={"every": 2, "problems": 5},
+    )  # fmt: skip
+    strategies = ("zero2", "zero3", "fsdp2")
+    shared = [{"ranks": 2, "set": [f"name={name}", f"launch.strategy={name}"]} for name in strategies]
+    statuses = forked(tmp_path, [docs, rl], [named("one", 1), *shared])
+    assert statuses == [[0], *[[0, 0]] * 3], log(tmp_path, 0) + log(tmp_path, 1)
+    for name in strategies:
+        for stage in ("docs", "rl"):
+            one, two = (weights(tmp_path / "runs" / run / "stages" / stage / "seed1") for run in ("one", name))
+            for key, value in one.items():  # DeepSpeed and FSDP write a tied head, too
+                torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=f"{name}, {stage}: {key}")
+
+
+@pytest.mark.slow
 def test_the_command_starts_the_ranks_and_leaves_none(tmp_path):
     file = tmp_path / "run.yaml"
     value = {"name": "run", "output_dir": str(tmp_path / "runs"), "model": {"new": {"layers": 1, "hidden_size": 32}},

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -43,6 +47,53 @@ def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) ->
             process.kill()
     assert [process.returncode for process in processes] == [0] * ranks, "\n".join(o[-3000:] for o in outputs)
     return outputs
+
+
+def run_forked(module: str, call: str, folder: Path, ranks: int = 2, timeout_s: float = 280) -> list[str]:
+    """As `run_ranks`; one process imports `module` and forks into the ranks, which spares their imports.
+
+    Args:
+        module, call, ranks, timeout_s: see `run_ranks`; importing `module` may start no thread.
+        folder: gets what each rank printed.
+    """
+    name = call.partition("(")[0]
+    code = (
+        f"from {module} import {name}; from tests.unit.distributed import fork_ranks; "
+        f"fork_ranks(lambda: {call}, {ranks}, {str(folder)!r})"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True)
+    try:
+        status = parent.wait(timeout=timeout_s)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+    outputs = [(folder / f"rank-{rank}.txt").read_text(encoding="utf-8") for rank in range(ranks)]
+    assert status == 0, "\n".join(output[-3000:] for output in outputs)
+    return outputs
+
+
+def fork_ranks(call: Callable[[], None], ranks: int, folder: str) -> None:
+    """Runs `call` in as many forks of this process, and ends it with the sum of their statuses."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    forks = []
+    for rank in range(ranks):
+        forks.append(os.fork())
+        if forks[-1] == 0:
+            with open(Path(folder, f"rank-{rank}.txt"), "w", encoding="utf-8") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            try:
+                call()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    sys.exit(int(any(os.waitpid(fork, 0)[1] for fork in forks)))
 
 
 def end_rank() -> None:

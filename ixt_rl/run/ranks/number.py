@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ixt_rl.config.ranks import check_ranks
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.strategies import check_strategy
 from ixt_rl.errors import ConfigError
 
 
@@ -21,5 +22,7 @@ def with_ranks(config: RunConfig, ranks: int) -> RunConfig:
             reason="the other ranks have to be started",
             remedy="run it by `ixt-rl run FILE`, which starts them, or by torchrun",
         )
+    launch = config.launch.model_copy(update={"ranks": ranks})
     check_ranks(ranks, config.engine, config.stages)
-    return config.model_copy(update={"launch": config.launch.model_copy(update={"ranks": ranks})})
+    check_strategy(launch, config.stages)
+    return config.model_copy(update={"launch": launch})

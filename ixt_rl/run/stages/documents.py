@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.sync import send_policy, until_weights_last
+from ixt_rl.rollout.trl_adapter import whole_model
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
@@ -52,6 +54,7 @@ from ixt_rl.run.stages.train import (
     training_arguments,
 )
 from ixt_rl.run.stages.wishes import GUIDED, mode_name, wished
+from ixt_rl.run.strategy import is_sharded
 from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import IXTTrainer
 from ixt_rl.types import SamplingParams
@@ -201,7 +204,8 @@ class Evaluator:
         training = model.training
         model.eval()
         try:
-            with trainer.averaged(), torch.no_grad():
+            whole = whole_model(trainer, trainer.model_wrapped) if is_sharded(trainer) else nullcontext()
+            with trainer.averaged(), whole, torch.no_grad():
                 loss = self._heldout_loss(model)
                 if loss and trainer.state.global_step == 0:
                     return loss, []

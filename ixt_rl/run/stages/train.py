@@ -24,6 +24,8 @@ from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.strategy import is_sharded, save_merged, strategy_arguments
+from ixt_rl.trainers.checkpoints import last_whole_checkpoint, step_of
 
 LOG_EVERY = 5  # optimizer steps
 
@@ -37,11 +39,10 @@ def training_arguments(
     bf16 = at.model.dtype == "bfloat16"
     # transformers refuses bf16 without a GPU unless it is told that the CPU is meant
     on_cpu: dict[str, Any] = {"use_cpu": True} if bf16 and not torch.accelerator.is_available() else {}
-    if at.launch.ranks > 1 and not torch.accelerator.is_available():
-        on_cpu = {"use_cpu": True, "ddp_backend": "gloo"}
     return {
         **named,
         **on_cpu,
+        **strategy_arguments(at.launch),
         "output_dir": str(at.folder.checkpoints),
         "max_steps": steps,
         "seed": seed,
@@ -112,8 +113,15 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
             callback.best.recall(step)
         over = callback.best is not None and callback.best.exhausted
         if step >= trainer.args.max_steps or over:  # stopped after its last update, before the model was written
-            trainer.take(checkpoint)
-            return
+            if not is_sharded(trainer):
+                trainer.take(checkpoint)
+                return
+            # its ranks have the model while they train: they make the last updates again, to the same weights
+            checkpoint = last_whole_checkpoint(checkpoint.parent, lambda said: None, up_to=step - 1)
+            step = -1 if checkpoint is None else step_of(checkpoint)
+            folder.drop_rows_after(step)
+            if callback.best is not None:
+                callback.best.recall(step)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
@@ -133,11 +141,13 @@ def save_model(
     restored = best is not None and best.restore()
     with nullcontext() if restored else averaged():
         if hasattr(trainer.model, "merge_and_unload"):
-            save_adapter(trainer.model, folder.path / ADAPTER, trainer.is_world_process_zero())
-            merged = trainer.model.merge_and_unload()
+            save_adapter(trainer.model, folder.path / ADAPTER, not follows())
+            if is_sharded(trainer):
+                save_merged(trainer.model, folder.model, not follows())
+            elif not follows():
+                trainer.model.merge_and_unload().save_pretrained(folder.model)
             if not follows():
                 tokenizer.save_pretrained(folder.path / ADAPTER)
-                merged.save_pretrained(folder.model)
         else:
             trainer.save_model(str(folder.model))
     if not follows():

@@ -1,0 +1,98 @@
+"""Tokens a second of training on documents: one rank on one core, and several ranks on a core each.
+
+    ixt-rl model smollm2 models/smollm2
+    python benchmarks/ranks.py --model models/smollm2 --out runs/ranks
+
+Each arm is `--updates` updates of packed rows, after one that is not counted, with as many rows a rank in every arm
+(`--rows`): two ranks train on twice the tokens in an update. Needs as many free cores as ranks; anything else that runs
+is measured with it. Writes ranks.json and ranks.md to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ARMS = {"alone": 1, "ddp": 2, "zero2": 2, "zero3": 2, "fsdp2": 2}
+
+
+def worker(args: argparse.Namespace) -> None:
+    """One rank: trains, and rank 0 prints the tokens a second of all ranks."""
+    rank, ranks = int(os.environ.get("RANK", 0)), ARMS[args.worker]
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+    from ixt_rl.blocks.launch import LaunchBlock
+    from ixt_rl.run.strategy import strategy_arguments
+    from ixt_rl.trainers import IXTConfig, IXTTrainer
+    from ixt_rl.types import Document
+
+    class Clock(TrainerCallback):
+        began = 0.0
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                self.began = time.perf_counter()
+
+    torch.set_num_threads(1)
+    model, tokenizer = (kind.from_pretrained(args.model) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    texts = [Document(f"Line {n}. " + "The quick brown fox jumps over the lazy dog. " * 60) for n in range(64)]
+    launch = LaunchBlock(ranks=ranks, strategy="ddp" if ranks == 1 else args.worker)
+    config = IXTConfig(
+        str(args.out / args.worker), max_steps=args.updates + 1, per_device_train_batch_size=args.rows,
+        max_length=args.tokens, report_to="none", save_strategy="no", learning_rate=1e-6, disable_tqdm=True,
+        logging_steps=args.updates + 1, buffer_rows=2 * args.rows * ranks, gradient_checkpointing=False, bf16=False,
+        **({"use_cpu": True} | strategy_arguments(launch)), self_checks={"packing": False},
+    )  # fmt: skip
+    trainer, clock = IXTTrainer(model, config, texts, tokenizer), Clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    seconds = time.perf_counter() - clock.began
+    if rank == 0:
+        print("tokens/s", args.updates * args.rows * args.tokens * ranks / seconds, flush=True)
+    if ranks > 1:
+        torch.distributed.barrier()
+        os._exit(0)  # tearing gloo down at interpreter exit now and then aborts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a folder of a causal language model")
+    parser.add_argument("--arms", nargs="+", default=[*ARMS], choices=[*ARMS])
+    parser.add_argument("--rows", type=int, default=2, help="of a rank in an update")
+    parser.add_argument("--tokens", type=int, default=512, help="of a row")
+    parser.add_argument("--updates", type=int, default=5)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("runs/ranks"))
+    args = parser.parse_args()
+    if args.worker:
+        worker(args)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    words = [f"--{key}={getattr(args, key)}" for key in ("model", "rows", "tokens", "updates", "out")]
+    found: dict[str, float] = {}
+    for arm in args.arms:
+        many = (
+            [] if ARMS[arm] == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm]}"]
+        )
+        command = [sys.executable, *many, __file__, *words, f"--worker={arm}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found[arm] = next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("tokens/s"))
+        print(f"{arm}: {found[arm]:.0f} tokens/s", flush=True)
+    rows = [
+        f"| {arm} | {ARMS[arm]} | {rate:.0f} | {rate / found.get('alone', rate):.2f} |" for arm, rate in found.items()
+    ]
+    head = ["| arm | ranks | tokens/s | times one rank |", "|---" * 4 + "|"]
+    (args.out / "ranks.md").write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
+    (args.out / "ranks.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

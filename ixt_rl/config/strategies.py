@@ -1,0 +1,60 @@
+"""What a model that is spread over ranks cannot do, by strategy, refused before anything loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ixt_rl.blocks.launch import LaunchBlock
+from ixt_rl.errors import ConfigError
+
+SHARDED = ("zero3", "fsdp2")
+"""Strategies under which no rank has all weights."""
+
+
+def check_strategy(launch: LaunchBlock, stages: Sequence[Any]) -> None:
+    """Refuses what a stage asks of weights that its ranks do not have whole.
+
+    Raises:
+        ConfigError: names the stage and its key.
+    """
+    if launch.ranks == 1:
+        return
+    for stage in stages:
+        for key, value, strategies, reason, remedy in _refused(stage):
+            if launch.strategy in strategies:
+                raise ConfigError(
+                    f"{key}{value} of stage {stage.name} with launch.strategy: {launch.strategy}",
+                    reason=reason,
+                    remedy=f"{remedy}, or launch.strategy: {'ddp' if 'zero2' in strategies else 'zero2 or ddp'}",
+                )
+
+
+def _refused(stage: Any) -> Iterator[tuple[str, str, Sequence[str], str, str]]:
+    """(key, its value, strategies that cannot have it, reason, remedy) of what a stage asks for."""
+    if getattr(stage, "keep_best", None) is not None:
+        yield (
+            "keep_best", "", ("zero2", *SHARDED),
+            "the best model is read back into the trainer, past DeepSpeed's and FSDP's own copies of its weights",
+            "leave keep_best out (the last model is handed on)",
+        )  # fmt: skip
+    if getattr(stage, "reference", None) == "synced":
+        yield (
+            "reference", ": synced", SHARDED,
+            "a checkpoint holds the policy, and not the pieces of a reference that has moved",
+            "set reference: frozen",
+        )  # fmt: skip
+    block = getattr(stage, "block", None)
+    source = getattr(getattr(stage.own if block else None, "posterior", None), "source", None)
+    if source in ("ema", "lagged"):
+        yield (
+            f"{block}.posterior.source", f": {source}", ("zero3",),
+            "it would have to gather every parameter when it moves",
+            f"set {block}.posterior.source: frozen or live",
+        )  # fmt: skip
+    if stage.type == "rlp":
+        yield (
+            "type", ": rlp", ("zero3",),
+            "its average of the weights would have to gather every parameter when it moves",
+            "use another method",
+        )  # fmt: skip

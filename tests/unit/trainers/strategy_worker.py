@@ -1,0 +1,168 @@
+"""Trains methods on two ranks under one strategy, and compares loss, gradient norm and weights with one process."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from ixt_rl.blocks.launch import LaunchBlock
+from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.rollout.weights.policy import policy_tensors
+from ixt_rl.run.strategy import save_merged, strategy_arguments
+from ixt_rl.types import SamplingParams
+from tests.unit.distributed import end_rank
+from tests.unit.trainers import helpers, ixt_helpers, sip_helpers
+
+UPDATES = 5
+COMMON: dict[str, Any] = {
+    "max_steps": UPDATES, "learning_rate": 1e-2, "adam_epsilon": 1e-3, "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.5, "logging_steps": 1, "save_strategy": "no",
+}  # fmt: skip
+SPLIT = {1: (16, 1), 2: (4, 2)}  # ranks: rows of a micro-batch, micro-batches of an update
+
+
+def lora():
+    from peft import LoraConfig
+
+    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+
+
+def online(name: str, folder: Path, options: dict[str, Any], peft_config=None, **own: Any):
+    return helpers.make_trainer(
+        name, folder, engine=helpers.ScriptedEngine(), data=helpers.rows(16), peft_config=peft_config,
+        **{**options, **own},
+    )  # fmt: skip
+
+
+def ixt(folder: Path, options: dict[str, Any], **own: Any):
+    return ixt_helpers.make_trainer(folder, ixt_helpers.documents(40), feedback_dropout=0.2, **{**options, **own})
+
+
+def sip(folder: Path, options: dict[str, Any], **own: Any):
+    return sip_helpers.make_trainer(folder, config={**options, "sources": ["original", "rollout"], **own})
+
+
+METHODS = {
+    "intro": lambda *at: online("intro", *at, candidates="exact"),
+    "intro-frozen": lambda *at: online("intro", *at, candidates="exact", posterior="frozen"),
+    "intro-lora": lambda *at: online("intro", *at, candidates="exact", posterior="frozen", peft_config=lora()),
+    "grpo": lambda *at: online("grpo", *at),
+    "rlsd": lambda *at: online("rlsd", *at),
+    "ixt": lambda *at: ixt(*at),
+    "ixt-ema": lambda *at: ixt(*at, ema_decay=0.9),
+    "dpo": lambda *at: sip(*at),
+    "nll": lambda *at: sip(*at, objective="rf-nll"),
+}
+
+
+def _rows() -> dict[str, int]:
+    rows, accumulation = SPLIT[int(os.environ.get("WORLD_SIZE", 1))]
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+
+
+def trained(method: str, folder: Path, **options: Any):
+    """A trainer after its updates."""
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    trainer = METHODS[method](folder / f"{method}-{ranks}", {**COMMON, **_rows(), **options})
+    trainer.train()
+    return trainer
+
+
+def found(trainer) -> dict[str, Any]:
+    """What is compared: whole weights, also averaged ones, and what was logged."""
+    tensors = {name: tensor.clone() for name, tensor in policy_tensors(trainer.model)}
+    if getattr(trainer, "average", None) is not None:
+        with trainer.averaged():
+            tensors |= {f"average/{name}": tensor.clone() for name, tensor in policy_tensors(trainer.model)}
+    logs = [{k: row[k] for k in ("loss", "grad_norm")} for row in trainer.state.log_history if "loss" in row]
+    return {"tensors": tensors, "logs": logs}
+
+
+def alone(method: str, folder: Path) -> None:
+    """The same in this process, to compare with."""
+    torch.save(found(trained(method, folder)), folder / f"{method}.pt")
+
+
+def cells(cells: list[tuple[str, str]], folder: str) -> None:
+    """One rank: runs (strategy, what) one after the other, and says how each went; later ones run all the same."""
+    torch.set_num_threads(1)
+    for strategy, what in cells:
+        for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):  # accelerate's, of the strategy before
+            os.environ.pop(name, None)
+        options = strategy_arguments(LaunchBlock(ranks=2, strategy=strategy))
+        try:
+            if what in METHODS:
+                here = found(trained(what, Path(folder, strategy), **options))
+                compare(here, torch.load(Path(folder, f"{what}.pt"), weights_only=False))
+            else:
+                CHECKS[what](Path(folder, strategy), options)
+        except Exception:
+            traceback.print_exc()
+            print(f"{strategy} {what}: failed", flush=True)
+        else:
+            print(f"{strategy} {what}: right", flush=True)
+    end_rank()
+
+
+def compare(here: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert len(here["logs"]) == len(expected["logs"]) == UPDATES
+    for row, other in zip(here["logs"], expected["logs"], strict=True):
+        for name in row:
+            assert abs(row[name] - other[name]) <= 1e-5 * max(1.0, abs(other[name])), (name, row, other)
+    same(here["tensors"], expected["tensors"], 1e-5)
+
+
+def same(tensors: dict[str, Any], expected: dict[str, Any], limit: float = 0.0) -> None:
+    assert tensors.keys() == expected.keys()
+    apart = {name: float((tensor - expected[name]).abs().max()) for name, tensor in tensors.items()}
+    assert max(apart.values()) <= limit, {name: most for name, most in apart.items() if most > limit}
+
+
+def samples(folder: Path, options: dict[str, Any]) -> None:
+    """The model itself samples, at different lengths, by the log-probs that the trainer scores."""
+    trainer = helpers.make_trainer(
+        "intro", folder / "samples", rollouts=EngineRollouts(), data=helpers.rows(16),
+        **{**COMMON, **_rows(), **options, "max_steps": 2, "max_completion_length": 8},
+    )  # fmt: skip
+    trainer.train()
+    assert isinstance(trainer.self_checks.results["engine"], float)
+    before = {name: tensor.clone() for name, tensor in policy_tensors(trainer.model)}
+    own = 3 + 2 * trainer.accelerator.process_index  # passes of each rank
+    with trainer.rollouts.in_process_engine(trainer) as engine:
+        for row in helpers.rows(own):
+            ids = trainer.processing_class(row["prompt"])["input_ids"]
+            engine.generate([ids], SamplingParams(max_new_tokens=own, temperature=1.0, seed=own))
+    same({name: tensor.clone() for name, tensor in policy_tensors(trainer.model)}, before)
+
+
+def resumes(folder: Path, options: dict[str, Any]) -> None:
+    """Stopped after two of four updates, a run ends with the very weights, averages and logs of the straight one."""
+    for method in ("ixt-ema", "intro"):
+        place = folder / f"resumes-{method}"
+        saving = {**options, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+        straight = found(trained(method, place, **saving))
+        again = METHODS[method](place / f"{method}-2", {**COMMON, **_rows(), **saving})
+        again.train(resume_from_checkpoint=str(place / f"{method}-2" / "checkpoint-2"))
+        ended = found(again)
+        same(ended["tensors"], straight["tensors"])
+        assert ended["logs"] == straight["logs"]
+
+
+def saves(folder: Path, options: dict[str, Any]) -> None:
+    """What is saved is an ordinary folder with the weights that were trained, adapters merged."""
+    trainer = trained("ixt", folder / "saves", **options)
+    trainer.save_model(str(folder / "whole"))
+    adapted = trained("intro-lora", folder / "saves", **options)
+    save_merged(adapted.model, folder / "merged", adapted.is_world_process_zero())
+    torch.distributed.barrier()
+    for one, place in ((trainer, "whole"), (adapted, "merged")):
+        saved = AutoModelForCausalLM.from_pretrained(folder / place, dtype=torch.float32)
+        same(dict(policy_tensors(saved)), {name: tensor.clone() for name, tensor in policy_tensors(one.model)}, 1e-6)
+
+
+CHECKS = {"samples": samples, "resumes": resumes, "saves": saves}

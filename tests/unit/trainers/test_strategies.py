@@ -1,0 +1,45 @@
+"""Two CPU ranks under each strategy: five updates are those of one process, to 1e-5; sampling, resume and saving."""
+
+from __future__ import annotations
+
+import pytest
+
+from ixt_rl.backends import is_installed
+from tests.unit.distributed import run_forked
+from tests.unit.trainers.strategy_worker import CHECKS, METHODS, alone
+
+STRATEGIES = ("ddp", "fsdp2", *(("zero2", "zero3") if is_installed("deepspeed") else ()))
+FAST = [(strategy, "intro") for strategy in STRATEGIES]
+ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
+if not is_installed("peft"):
+    ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "saves")]
+
+
+def outcomes(cells, folder) -> list[set[str]]:
+    """What each rank says of its cells, which run one after the other in the same two processes."""
+    for method in dict.fromkeys(what for _, what in cells if what in METHODS):
+        alone(method, folder)
+    outputs = run_forked("tests.unit.trainers.strategy_worker", f"cells({cells!r}, {str(folder)!r})", folder, 2, 600)
+    print(*(output[-8000:] for output in outputs))
+    return [set(output.splitlines()) for output in outputs]
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    return outcomes(FAST, tmp_path_factory.mktemp("fast"))
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return outcomes([cell for cell in ALL if cell not in FAST], tmp_path_factory.mktemp("slow"))
+
+
+@pytest.mark.parametrize(("strategy", "method"), FAST)
+def test_two_ranks_reach_the_weights_of_one_process(fast, strategy, method):
+    assert all(f"{strategy} {method}: right" in said for said in fast)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "what"), [cell for cell in ALL if cell not in FAST])
+def test_every_method_and_what_runs_need(slow, strategy, what):
+    assert all(f"{strategy} {what}: right" in said for said in slow)

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 OMP_NUM_THREADS ?= 1
+# Where this is set, as in many containers, every process compiles torch, transformers and vLLM anew: 5 seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 LOCK := locks/cpu-py311.txt
 ENGINES_LOCK := locks/cpu-py311-engines.txt
 DOCS_LOCK := locks/cpu-py311-docs.txt

@@ -314,7 +314,7 @@ class VLLMEngine:
 
     def _rollout(self, request: VllmRequest, completion: Any) -> Rollout:
         ids = tuple(completion.token_ids)
-        early = "looped" if completion.stop_reason == "looped" else "stop"
+        early: FinishReason = "looped" if completion.stop_reason == "looped" else "stop"
         stopped: FinishReason = early if completion.finish_reason == "stop" else "length"
         return Rollout(
             prompt_ids=request.prompt_ids,

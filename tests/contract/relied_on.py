@@ -77,6 +77,7 @@ OVERRIDDEN = {
     "Trainer._evaluate": "(self, trial, ignore_keys_for_eval, skip_scheduler=False)",
     "Trainer._load_optimizer_and_scheduler": "(self, checkpoint)",
     "Trainer._save_checkpoint": "(self, model, trial)",
+    "Trainer.create_accelerator_and_postprocess": "(self)",
     "Trainer.evaluate": EVALUATE,
     "Trainer.evaluation_loop": (
         "(self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix='eval')"

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ixt_rl.corpus.job_folder import Folder
 from ixt_rl.corpus.time_left import TimeLeft, time_left
 from ixt_rl.errors import DataError
 from ixt_rl.under_way import NOTHING, UnderWay
+
+if TYPE_CHECKING:
+    from ixt_rl.corpus.job_folder import Folder
 
 _SAVE_EVERY = 5.0  # seconds between two writes of the session's counts
 

@@ -112,6 +112,8 @@ class Watch:
         number, place, since, told = 0, "", time.monotonic(), False
         while not self._end.wait(BEAT if number else 0):
             number += 1
+            if self.parent is not None and os.getppid() != self.parent:
+                self._end_orphan()
             frames = sys._current_frames()
             found = place_of(frames.get(main or 0))
             if found != place:
@@ -124,8 +126,6 @@ class Watch:
                     self._write_stacks()
             except RuntimeError:  # the store has ended: so do waits on it, in the main thread
                 return
-            if self.parent is not None and os.getppid() != self.parent:
-                self._end_orphan()
 
     def _write_stacks(self) -> None:
         print(f"\nstacks of rank {self.rank}, pid {os.getpid()}:", file=sys.__stderr__, flush=True)

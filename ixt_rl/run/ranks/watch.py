@@ -124,7 +124,10 @@ class Watch:
                 if not told and self._own.check([_STACKS]):
                     told = True
                     self._write_stacks()
-            except RuntimeError:  # the store has ended: so do waits on it, in the main thread
+            except RuntimeError:  # the store has ended, with rank 0 or the launcher
+                self._end.wait(BEAT)
+                if self.parent is not None and os.getppid() != self.parent:
+                    self._end_orphan()
                 return
 
     def _write_stacks(self) -> None:

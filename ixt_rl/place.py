@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from ixt_rl.errors import ConfigError
+
 LAUNCHER = "IXT_RL_LAUNCHER"
 """Variable of ranks that `ixt-rl` started: the process that did, without which they end."""
 
@@ -27,12 +29,35 @@ class RankPlace:
 
 
 def place() -> RankPlace:
-    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say; alone without them."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say; alone without them.
+
+    Raises:
+        ConfigError: there are several ranks, and the environment does not say which of them this is.
+    """
+    size = _said("WORLD_SIZE", 1)
     if size == 1:
         return RankPlace()
-    local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
-    return RankPlace(int(os.environ["RANK"]), size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+    rank = _said("RANK")
+    here = RankPlace(rank, size, _said("LOCAL_RANK", rank), _said("LOCAL_WORLD_SIZE", size))
+    if not (0 <= here.rank < here.size and 0 <= here.local_rank < here.local_size <= here.size):
+        raise _unclear(f"{here} in the environment")
+    return here
+
+
+def _said(name: str, default: int | None = None) -> int:
+    value = os.environ.get(name) or ("" if default is None else str(default))
+    if not value.strip().isdecimal():
+        raise _unclear(f"{name}={value!r}" if value else f"WORLD_SIZE={os.environ['WORLD_SIZE']} without {name}")
+    return int(value)
+
+
+def _unclear(what: str) -> ConfigError:
+    return ConfigError(
+        what,
+        reason="a launcher says by RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE which of the ranks a process is",
+        remedy="start `ixt-rl run` by torchrun; where a platform sets WORLD_SIZE for its nodes, unset it: "
+        "env -u WORLD_SIZE ixt-rl ...",
+    )
 
 
 def follows() -> bool:

@@ -33,8 +33,9 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        follower = place().rank
+        follower = 0
         try:
+            follower = place().rank
             with stoppable():
                 command(*args, **kwargs)
         except KeyboardInterrupt as stop:

@@ -37,6 +37,23 @@ def test_what_launchers_say(monkeypatch):
     assert place() == RankPlace()
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"RANK": None}, "WORLD_SIZE=4 without RANK"),
+        ({"RANK": "first"}, "RANK='first'"),
+        ({"WORLD_SIZE": "all"}, "WORLD_SIZE='all'"),
+        ({"RANK": "4"}, "rank=4, size=4"),
+        ({"LOCAL_RANK": "2"}, "local_rank=2, local_size=2"),
+        ({"WORLD_SIZE": "0"}, "size=0"),
+    ],
+)
+def test_an_environment_that_does_not_say_which_rank_is_refused(changed, said, monkeypatch):
+    launched(monkeypatch, **{name: value for name, value in (LAUNCHED | changed).items() if value is not None})
+    with pytest.raises(ConfigError, match=said):
+        place()
+
+
 def test_one_process_alone_leads(monkeypatch):
     launched(monkeypatch)
     with joined(LaunchBlock()) as ranks:

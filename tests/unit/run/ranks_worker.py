@@ -141,6 +141,7 @@ def follow_a_leader_that_left() -> None:
 
 def give_up() -> None:
     with joined(LaunchBlock(deadline=60.0)) as ranks:
+        ranks.together()
         try:
             ranks.decided(lambda: 1 // 0)
         except (ZeroDivisionError, RankFailed) as error:

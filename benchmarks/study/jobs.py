@@ -1,6 +1,6 @@
 """`ixt-rl run` of many files, some at once, each in a process of its own with one thread.
 
-The processes are forked from a server that has imported torch and the trainers once: that takes as long as a fifth of a
+The processes are forked from a server that has imported torch and the trainers once: that takes as long as a
 cell. What a run prints goes to a file beside its run file. Where the study itself is killed, the runs under way end by
 themselves, and count.
 """
@@ -12,12 +12,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 _PRELOAD = ["ixt_rl.cli", "ixt_rl.run.pipeline", "ixt_rl.run.stages.online", "ixt_rl.run.stages.pretrain"]
 _PRELOAD += ["ixt_rl.run.stages.evaluate", "ixt_rl.trainers.intro", "ixt_rl.trainers.raft", "ixt_rl.trainers.grpo"]
+_PRELOAD += ["ixt_rl.run.initial_model", "ixt_rl.run.threads", "page"]
+if find_spec("deepspeed"):
+    _PRELOAD += ["deepspeed"]  # accelerate imports it where it is installed
 
 
 def run_files(files: Sequence[Path], jobs: int, until: float) -> Iterator[tuple[Path, int, float]]:
@@ -56,5 +60,7 @@ def _run(file: str) -> None:
         stream.flush()
         os.dup2(log, stream.fileno())
     from ixt_rl.cli import main
+    from ixt_rl.run import pipeline
 
+    pipeline._tell = lambda *_: None  # no page for each of a thousand runs: drawing takes a fifth of one
     main(["run", file], prog_name="ixt-rl")

@@ -68,9 +68,9 @@ def _intro(candidates: int | str = 1, posterior: Mapping[str, Any] = FROZEN, mai
     return Arm({"type": "intro", "intro": {"candidates": candidates, "posterior": dict(posterior), **keys}}, main)
 
 
-def _own_intro(trainer: str, main: bool = True) -> Arm:
+def _own_intro(trainer: str, main: bool = True, **intro: Any) -> Arm:
     keys = {"type": "python", "trainer": f"{HERE / 'intro_arms.py'}:{trainer}", "like": "intro"}
-    return Arm({**keys, "intro": {"candidates": 1, "posterior": FROZEN}}, main)
+    return Arm({**keys, "intro": {"candidates": 1, "posterior": FROZEN, **intro}}, main)
 
 
 def _own_star(trainer: str) -> Arm:
@@ -87,6 +87,7 @@ ARMS: dict[str, Arm] = {
     "intro-sign": _intro(main=True, sign="advantage"),
     "intro-tail": _own_intro("TailInTRO"),
     "intro-steps": _own_intro("StepsInTRO"),
+    "intro-sign-tail": _own_intro("TailInTRO", sign="advantage"),
     "told-tail": _own_star("ToldTail"),
     "told-steps": _own_star("ToldSteps"),
     "told-overlap": _own_star("ToldOverlap"),
@@ -111,9 +112,10 @@ MAIN_ARMS = tuple(name for name, arm in ARMS.items() if arm.main)
 RIVALS = ("told-nll", "grpo", "raft")
 """The best of these is what the candidate is held against (question 1)."""
 CANDIDATES = ("intro", "intro-sign", "intro-tail", "intro-steps", "told-tail", "told-steps", "told-overlap")
+CANDIDATES += ("intro-sign-tail",)
 OPPONENTS = ("told-nll", "rlsd", "grpo", "raft")
 """Of InTRO in question 2."""
-SETTINGS = ("intro", "intro-sign", "intro-tail", "intro-steps")
+SETTINGS = ("intro", "intro-sign", "intro-tail", "intro-steps", "intro-sign-tail")
 CHOSEN = ("slips", "wrong-keys")
 """Worlds named beforehand for question 2."""
 

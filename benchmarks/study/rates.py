@@ -13,6 +13,10 @@ from ixt_rl.files import read_json, write_json
 GIVEN = HERE / "rates.json"
 """Chosen before: what the study was tuned to, or what its pilot took from elsewhere, with the source."""
 
+BY_RULE = "the rule"
+Table = dict[str, dict[str, Any]]
+"""World -> arm -> rate, where it comes from, and what was tried."""
+
 
 def trials(world: str, arm: str, tried: dict[float, float]) -> list[Cell]:
     """Cells that the rule asks for next, given strict shares by rate; empty where the rate is found."""
@@ -40,7 +44,7 @@ class Rates:
         self.table: dict[str, dict[str, Any]] = {}
         for file in (GIVEN, self.file):
             for world, arms in (read_json(file) or {}).items():
-                chosen = {arm: one for arm, one in arms.items() if given or one.get("from") == "the rule"}
+                chosen = {arm: one for arm, one in arms.items() if given or one.get("from") == BY_RULE}
                 self.table.setdefault(world, {}).update(chosen)
 
     def of(self, world: str, arm: str) -> float | None:
@@ -60,7 +64,7 @@ class Rates:
                 cells += asked
             else:
                 said = {f"{rate:g}": share for rate, share in sorted(tried.items())}
-                self.table.setdefault(world, {})[arm] = {"rate": best(tried), "strict": said, "from": "the rule"}
+                self.table.setdefault(world, {})[arm] = {"rate": best(tried), "strict": said, "from": BY_RULE}
                 self.save()
         return cells
 
@@ -72,7 +76,7 @@ class Rates:
 
     def save(self) -> None:
         chosen = {
-            world: {arm: one for arm, one in arms.items() if one.get("from") == "the rule"}
+            world: {arm: one for arm, one in arms.items() if one.get("from") == BY_RULE}
             for world, arms in self.table.items()
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -84,17 +88,15 @@ class Rates:
         return {rate: share for rate, share in found.items() if share is not None}
 
 
-def candidate(store: Store, rates: Rates, candidates: Iterable[str], rivals: Iterable[str]) -> tuple[str, dict] | None:
-    """(arm, margins of all) by the rule of DESIGN.md, from tuning cells alone; None before all of these are there."""
+def candidate(table: Table, candidates: Iterable[str], rivals: Iterable[str]) -> tuple[str, dict] | None:
+    """(arm, margins of all) by the rule of DESIGN.md, from what was tried on the tuning base alone; None where one of
+    these has a rate that was not found by the rule."""
     margins: dict[str, dict[str, float]] = {}
     for world in ("clean", "shortcut"):
-        shares = {}
-        for arm in {*candidates, *rivals}:
-            rate = rates.of(world, arm)
-            share = None if rate is None else store.strict_at_end(Cell(world, arm, rate, TUNING, TUNING))
-            if share is None:
-                return None
-            shares[arm] = share
+        found = {arm: _tuned(table, world, arm) for arm in {*candidates, *rivals}}
+        shares = {arm: share for arm, share in found.items() if share is not None}
+        if len(shares) < len(found):
+            return None
         against = max(shares[rival] for rival in rivals)
         for arm in candidates:
             margins.setdefault(arm, {})[world] = shares[arm] - against
@@ -102,6 +104,12 @@ def candidate(store: Store, rates: Rates, candidates: Iterable[str], rivals: Ite
     return chosen, margins
 
 
-def source(table: dict[str, dict[str, Any]], world: str, arm: str) -> str:
+def _tuned(table: Table, world: str, arm: str) -> float | None:
+    """The strict share that an arm's rate was chosen for; None where it was not chosen by the rule."""
+    one = table.get(world, {}).get(arm, {})
+    return max(one["strict"].values()) if one.get("from") == BY_RULE else None
+
+
+def source(table: Table, world: str, arm: str) -> str:
     """Where a rate comes from, in words."""
     return str(table.get(world, {}).get(arm, {}).get("from", ""))

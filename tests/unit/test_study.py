@@ -123,14 +123,14 @@ def test_the_rule_for_rates_tries_three_and_one_beyond_an_end():
 def test_rates_are_chosen_on_the_tuning_base_and_kept(tmp_path):
     store = Store(tmp_path)
     table = rates.Rates(store, given=False)
-    assert len(table.untuned([("clean", "grpo")])) == 3
-    assert table.of("clean", "grpo") is None
+    assert len(table.untuned([("clean", "gpg")])) == 3
+    assert table.of("clean", "gpg") is None
     for rate, strict in ((1e-4, 0.3), (2e-4, 0.7), (4e-4, 0.5)):
-        cell = plan.Cell("clean", "grpo", rate, plan.TUNING, plan.TUNING)
+        cell = plan.Cell("clean", "gpg", rate, plan.TUNING, plan.TUNING)
         finished(store, cell, [evaluation(100, strict)])
-    finished(store, plan.Cell("clean", "grpo", 4e-4, 1, 1), [evaluation(100, 0.99)])  # reported: it chooses nothing
-    assert table.untuned([("clean", "grpo")]) == []
-    assert table.of("clean", "grpo") == rates.Rates(store, given=False).of("clean", "grpo") == 2e-4
+    finished(store, plan.Cell("clean", "gpg", 4e-4, 1, 1), [evaluation(100, 0.99)])  # reported: it chooses nothing
+    assert table.untuned([("clean", "gpg")]) == []
+    assert table.of("clean", "gpg") == rates.Rates(store, given=False).of("clean", "gpg") == 2e-4
 
 
 def test_given_rates_say_where_they_come_from():
@@ -142,23 +142,20 @@ def test_given_rates_say_where_they_come_from():
             assert one["from"]
 
 
-def test_the_candidate_has_the_best_worst_margin(tmp_path):
-    store = Store(tmp_path)
-    table = rates.Rates(store, given=False)
+def test_the_candidate_has_the_best_worst_margin():
     shares = {"clean": {"a": 0.8, "b": 0.7, "r": 0.75}, "shortcut": {"a": 0.2, "b": 0.5, "r": 0.5}}
-    for world, arms in shares.items():
-        for arm in arms:
-            table.table.setdefault(world, {})[arm] = {"rate": 1e-4}
-
-    class Known:
-        def strict_at_end(self, cell):
-            return shares[cell.world].get(cell.arm)
-
-    chosen, margins = rates.candidate(Known(), table, ["a", "b"], ["r"])
+    table = {
+        world: {
+            arm: {"rate": 1e-4, "strict": {"0.0001": share, "0.0002": 0.1}, "from": "the rule"}
+            for arm, share in arms.items()
+        }
+        for world, arms in shares.items()
+    }
+    chosen, margins = rates.candidate(table, ["a", "b"], ["r"])
     assert chosen == "b"  # at worst -.05, where a is at worst -.3
     assert margins["a"] == {"clean": pytest.approx(0.05), "shortcut": pytest.approx(-0.3)}
-    del shares["shortcut"]["b"]
-    assert rates.candidate(Known(), table, ["a", "b"], ["r"]) is None
+    table["shortcut"]["b"]["from"] = "a guess"
+    assert rates.candidate(table, ["a", "b"], ["r"]) is None
 
 
 # ----------------------------------------------------------------------------------------------- tests

@@ -87,12 +87,41 @@ def load_model(path: str, spec: ModelBlock, *, train: bool) -> PreTrainedModel:
     For training the weights are float32 whatever `spec.dtype` says: passes then compute in that dtype
     by autocast. (A learning rate of 5e-7 changes no bfloat16 weight.)
     """
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=torch.float32 if train else getattr(torch, spec.dtype),
         attn_implementation=spec.attention,
         trust_remote_code=spec.trust_remote_code,
     )
+    make_savable(model)
+    return model
+
+
+def make_savable(model: PreTrainedModel) -> None:
+    """Takes out of a model's generation config what transformers loads, and refuses to save.
+
+    Released checkpoints have a `temperature` that nothing reads without `do_sample`, or a `pad_token_id` of -1:
+    training on them would end at the first save.
+    """
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return
+    for name, default in vars(GenerationConfig()).items():
+        if (before := _unsavable(config)) is None:
+            return
+        value = getattr(config, name, default)
+        setattr(config, name, default)
+        if _unsavable(config) == before:  # it was not this one
+            setattr(config, name, value)
+
+
+def _unsavable(config: GenerationConfig) -> str | None:
+    """Why transformers would not save a generation config."""
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def load_tokenizer(path: str, spec: ModelBlock) -> PreTrainedTokenizerBase:

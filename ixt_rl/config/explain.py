@@ -302,8 +302,10 @@ def _unknown_key(spot: _Spot, data: Any) -> str:
         return f"it is called `{now}` now" + _renamed_inside(spot, now, data)
     if spot.model is not None and issubclass(spot.model, Stage):
         owners = _stage_types_with(key)
+        own = _value_at(data, (*spot.path[:-1], "type"))
+        if own in owners:  # a type of two kinds: `pretrain` on a world's pairs has fewer keys than on documents
+            return f"`{key}` belongs to stages of type {own} on other data; remove it, or change data"
         if owners:
-            own = _value_at(data, (*spot.path[:-1], "type"))
             return f"`{key}` belongs to stages of type {', '.join(owners)}, not {own}; remove it or change type"
     wanted = TRL_NAMES.get(key, key)
     if wanted in known:

@@ -82,8 +82,13 @@ def find_adapter(place: Path) -> Path:
     for folder in (place, place / ADAPTER, last / ADAPTER):
         if (folder / CONFIG).is_file():
             return folder
+    stage = place.parent if place.name == "model" else place
+    layouts = ("", "*/", "stages/*/", "stages/*/*/")  # of a stage, of its seeds, of a run
+    below = sorted(str(file.parent) for at in layouts for file in stage.glob(f"{at}{ADAPTER}/{CONFIG}"))
     raise ConfigError(
         f"{place}: no adapter",
         reason=f"neither it nor the stage that a run ends with has an {CONFIG}",
-        remedy="name the folder of an adapter, of a stage with `lora` (RUN/stages/NAME), or of a run that ends so",
+        remedy=f"name one of: {', '.join(below)}"
+        if below
+        else "name the folder of an adapter, of a stage with `lora` (RUN/stages/NAME), or of a run that ends so",
     )

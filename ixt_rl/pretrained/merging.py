@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.files import read_json, write_json
+from ixt_rl.models import make_savable
 from ixt_rl.pretrained.adapters import BASE, find_adapter, weights_hash
 from ixt_rl.pretrained.folder import SOURCE, appearing
 
@@ -56,8 +57,10 @@ def merge_adapter(
         )
     if merged.get_output_embeddings().weight is not merged.get_input_embeddings().weight:
         merged.config.tie_word_embeddings = False  # a tied head that was trained whole is a matrix of its own now
-    merged.to(dtype)
-    found["rounding"] = _largest(_logprobs(merged.float(), ids), expected)
+    with torch.no_grad():
+        for parameter in merged.parameters():  # alone: positions are computed in float32 from any folder
+            parameter.copy_(parameter.to(dtype))
+    found["rounding"] = _largest(_logprobs(merged, ids), expected)
     said = {"adapter": str(adapter), "base": origin, "base_verified": verified}
     said |= {"dtype": str(dtype).removeprefix("torch."), "logprob_differences": found}
     with appearing(out) as part:
@@ -70,6 +73,12 @@ def merge_adapter(
 def _check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"folder {out}", reason="it holds something already", remedy="name another, or delete it")
+    if out.exists() and out.samefile("."):
+        raise ConfigError(
+            f"folder {out}",
+            reason="the command runs in it, and the merged folder replaces it as a whole",
+            remedy="name a folder below it",
+        )
 
 
 def _named_base(adapter: Path) -> str:
@@ -89,8 +98,7 @@ def _named_base(adapter: Path) -> str:
 
 def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
     """Base and adapter in float32, the base's own dtype, and whether the base is known to be the adapter's."""
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = PeftConfig.from_pretrained(str(adapter))
@@ -107,6 +115,7 @@ def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
         raise ConfigError(
             f"base {origin}", reason=f"it cannot be read: {error}", remedy="name another with --base"
         ) from error
+    make_savable(model)
     known = read_json(adapter / BASE)
     if known is not None and known.get("sha256") != weights_hash(model):
         raise _other_base(adapter, origin, f"its weights are not those of {known.get('base')}, below the adapter")
@@ -114,8 +123,7 @@ def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
         adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
     except (RuntimeError, ValueError) as error:
         raise _other_base(adapter, origin, str(error).splitlines()[-1].strip()) from error
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        missed = set(file.keys()) ^ get_peft_model_state_dict(adapted).keys()
+    missed = load_peft_weights(str(adapter), device="cpu").keys() ^ get_peft_model_state_dict(adapted).keys()
     if missed:
         raise _other_base(adapter, origin, f"one of the two has no {min(missed)}")
     return adapted, dtype, known is not None

@@ -76,6 +76,14 @@ BROKEN = [
         ("belongs to stages of type intro, grpo, raft, ", ", not pretrain"),
     ),
     Broken(
+        "key of the same type on other data",
+        "    steps: 10",
+        "    steps: 10\n    ema: 0.9",
+        "stages.base.ema",
+        "0.9",
+        ("belongs to stages of type pretrain on other data",),
+    ),
+    Broken(
         "abbreviated key",
         "rollouts_per_step",
         "rollouts_per",

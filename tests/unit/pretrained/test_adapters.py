@@ -9,12 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.cli.main import main
 from ixt_rl.errors import ConfigError
 from ixt_rl.models import byte_tokenizer
+from ixt_rl.pretrained import merging
 from ixt_rl.pretrained.adapters import find_adapter, save_adapter, weights_hash
 from ixt_rl.pretrained.merging import merge_adapter
 from ixt_rl.run.stages.adapters import lora_config
@@ -143,6 +145,43 @@ def test_the_command_takes_a_run_a_stage_or_an_adapter(base, tmp_path):
     refused = CliRunner().invoke(main, ["merge", str(base), str(tmp_path / "other")])
     assert refused.exit_code == 2
     assert "no adapter" in refused.output
+
+
+def test_of_a_stage_with_seeds_the_adapters_are_named(base, tmp_path, monkeypatch):
+    run = tmp_path / "mine"
+    for seed in ("seed1", "seed2"):
+        save_adapter(trained(base, target_modules=["q_proj"]), run / "stages" / "rl" / seed / "adapter")
+        (run / "stages" / "rl" / seed / "model").mkdir()
+    for place in (run, run / "stages" / "rl"):
+        with pytest.raises(ConfigError, match=r"name one of: .*rl/seed1/adapter, .*rl/seed2/adapter"):
+            find_adapter(place)
+    one = run / "stages" / "rl" / "seed1"
+    with pytest.raises(ConfigError, match=r"name one of: .*rl/seed1/adapter$"):
+        find_adapter(one / "model")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ConfigError, match="the command runs in it"):
+        merge_adapter(one, Path("."))
+
+
+def test_what_released_models_and_adapters_come_with(tmp_path):
+    """Weights of adapters in a .bin file; a generation config that transformers loads and does not save."""
+    base = base_model(tmp_path / "base", hidden_size=32, initializer_range=0.3)
+    said = {"temperature": 0.6, "top_p": 0.9, "pad_token_id": -1, "eos_token_id": [257, 258], "max_length": 64}
+    (base / "generation_config.json").write_text(json.dumps(said))
+    model = trained(base, target_modules=["q_proj"])
+    model.save_pretrained(tmp_path / "adapter")
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    torch.save(weights, tmp_path / "adapter" / "adapter_model.bin")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    found = merge_adapter(tmp_path / "adapter", tmp_path / "merged")["logprob_differences"]
+    kept = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert kept["eos_token_id"] == [257, 258] and kept["max_length"] == 64
+    assert not {"temperature", "top_p", "pad_token_id"} & kept.keys()
+    ids = merging._probe(model)
+    with torch.no_grad():  # what rounding moves is what the folder computes
+        one, other = (each(input_ids=ids).logits.log_softmax(-1) for each in (loaded(tmp_path / "merged"), model))
+    assert found["rounding"] == pytest.approx(float((one - other).abs().max()), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ class RankFailed(IxtRlError, RuntimeError):
     """A rank ended, or did not come where the others waited for it, so that the run cannot go on."""
 
 
+class EndsWithLeader(RankFailed):
+    """Rank 0 met an error, which it reports: the rank that raises this has nothing to add."""
+
+
 class RewardError(IxtRlError, RuntimeError):
     """Rewards failed more often than their error budget allows."""
 

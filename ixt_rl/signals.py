@@ -56,6 +56,12 @@ def kept() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
+def end_anyway() -> None:
+    """A first SIGTERM is not heard any more, by a process that ends by an error and has to say it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _stop:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _stop(number: int, frame: object) -> None:
     for each in _SIGNALS:
         if signal.getsignal(each) is _stop:

@@ -20,6 +20,7 @@ DEADLINE_S = 1800.0
 """Seconds that a reward may take for a batch: enough for a slow judge, and less than a night."""
 
 _CALLABLES = ("log_extra", "log_metric")
+_Part = tuple[int, list[dict[str, Any]], str]  # of a batch: its samples, those that failed as rows, the last error
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class GuardedReward:
             completion, exception, message.
         deadline_s: seconds for a batch; see `ixt_rl.rewards.deadline` for what that means in the main thread and in
             others.
+        of_all: what every rank gives, in the order of the ranks, where several have a part of a batch each; all call
+            it, once a batch. The budget is that of the whole batch.
+        writes: whether this rank appends to `failures_path`.
 
     `failures` and `samples` count over the run; `last_error` describes the last failure.
     """
@@ -73,6 +77,8 @@ class GuardedReward:
         budget: RewardBudget,
         failures_path: str | Path,
         deadline_s: float = DEADLINE_S,
+        of_all: Callable[[_Part], list[_Part]] = lambda own: [own],
+        writes: bool = True,
     ):
         if not 0 < deadline_s < math.inf:
             raise ConfigError(f"deadline_s={deadline_s}", reason="it is a number above 0", remedy="give seconds")
@@ -81,6 +87,7 @@ class GuardedReward:
         self.__name__ = name  # TRL logs a reward under its __name__
         self.decides = getattr(func, "decides", True)  # whether it says what InTRO and RAFT keep
         self.failures, self.samples, self.last_error = 0, 0, ""
+        self._of_all, self._writes = of_all, writes
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, for a checkpoint."""
@@ -102,7 +109,7 @@ class GuardedReward:
         """
         columns = {"prompts": prompts, "completions": completions, **kwargs}
         size = len(completions)
-        self.samples += size
+        records, said = [], ""
         try:
             rewards, logged = self._attempt(columns, size, self.deadline_s)
         except Exception as error:  # any exception of user code is this boundary's business
@@ -110,10 +117,9 @@ class GuardedReward:
                 rewards, failed, logged = [None], [(0, error)], _Logged()
             else:
                 rewards, failed, logged = self._one_by_one(columns, size)
-            self._save(columns, failed)
-            if not failed:
-                self.last_error = f"only as a batch: {_describe(error)}"
-            self._check_budget(len(failed), size)
+            records = self._records(columns, failed)
+            said = _describe(failed[-1][1]) if failed else f"only as a batch: {_describe(error)}"
+        self._count(self._of_all((size, records, said)))
         logged.replay(kwargs)
         return rewards
 
@@ -146,14 +152,9 @@ class GuardedReward:
                 rows.append(None)
         return rewards, failed, _merge(rows)
 
-    def _save(self, columns: dict[str, Any], failed: list[tuple[int, Exception]]) -> None:
-        if not failed:
-            return
-        self.failures += len(failed)
-        self.last_error = _describe(failed[-1][1])
+    def _records(self, columns: dict[str, Any], failed: list[tuple[int, Exception]]) -> list[dict[str, Any]]:
         step = getattr(columns.get("trainer_state"), "global_step", None)
-        self.failures_path.parent.mkdir(parents=True, exist_ok=True)
-        records = [
+        return [
             {
                 "reward": self.__name__,
                 "step": step,
@@ -164,7 +165,20 @@ class GuardedReward:
             }
             for row, error in failed
         ]
-        append_rows(self.failures_path, records, default=repr)
+
+    def _count(self, parts: list[_Part]) -> None:
+        """Counts a batch of all ranks, saves what failed, and stops the run beyond the budget."""
+        size = sum(part[0] for part in parts)
+        records = [record for part in parts for record in part[1]]
+        self.samples += size
+        self.failures += len(records)
+        self.last_error = next((part[2] for part in reversed(parts) if part[2]), self.last_error)
+        if not records:
+            return
+        if self._writes:
+            self.failures_path.parent.mkdir(parents=True, exist_ok=True)
+            append_rows(self.failures_path, records, default=repr)
+        self._check_budget(len(records), size)
 
     def _check_budget(self, failed: int, size: int) -> None:
         share = failed / size

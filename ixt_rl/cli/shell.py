@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ixt_rl import backends
-from ixt_rl.errors import BackendMissing, ConfigError, DataError, IxtRlError
+from ixt_rl.errors import BackendMissing, ConfigError, DataError, EndsWithLeader, IxtRlError
 from ixt_rl.files import readable
 from ixt_rl.place import place
 from ixt_rl.signals import Stopped, stoppable
@@ -47,6 +47,8 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
             if os.environ.get("IXT_RL_TRACEBACK") == "1" or isinstance(error, BrokenPipeError):
                 raise
             known = error if isinstance(error, IxtRlError) else readable(error)
+            if isinstance(known, EndsWithLeader):
+                sys.exit(1)
             say((f"rank {follower}: " if follower else "") + f"{type(known).__name__}: {known}", "red", stderr=True)
             sys.exit(BAD_INPUT if isinstance(known, ConfigError | DataError | BackendMissing) else 1)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch.distributed as dist
-
 from ixt_rl.run.ranks.team import Ranks
 
 _OF_ONE_RANK = ("log_extra", "log_metric")  # what TRL would log for one rank's rows
@@ -32,8 +30,7 @@ class AskedByRankZero:
         columns = {name: list(value) for name, value in kwargs.items() if isinstance(value, list | tuple)}
         columns |= {"prompts": list(prompts), "completions": list(completions)}
         others = {name: value for name, value in kwargs.items() if name not in (*columns, *_OF_ONE_RANK)}
-        parts: list[Any] = [None] * self._ranks.size
-        dist.all_gather_object(parts, columns)
+        parts = self._ranks.gathered(columns)
         counts = [len(part["completions"]) for part in parts]
 
         def asked() -> list[float | None]:

@@ -69,8 +69,7 @@ class SplitEngine:
                 found = {place: group[0] for place, group in zip(places, groups, strict=True)}
         except Exception as error:  # raised by rank 0, which reports it
             found = error
-        parts: list[Any] = [None] * self._ranks.size
-        dist.all_gather_object(parts, found)
+        parts: list[Any] = self._ranks.gathered(found)
         failed = next((part for part in parts if isinstance(part, Exception)), None)
         if failed is not None and self._ranks.leads:
             raise failed

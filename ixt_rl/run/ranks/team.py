@@ -20,9 +20,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ixt_rl.blocks.launch import LaunchBlock
-from ixt_rl.errors import ConfigError, RankFailed
+from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
 from ixt_rl.place import launcher, place
 from ixt_rl.run.ranks.orders import End, GiveUp, Order, Sample, Take
+from ixt_rl.signals import Stopped, end_anyway
 
 if TYPE_CHECKING:  # a dry run loads no torch
     from ixt_rl.rollout.engine import RolloutEngine
@@ -62,12 +63,16 @@ class Ranks:
         """
         return measure(engine)
 
+    def gathered(self, own: T) -> list[T]:
+        """What each rank gives, in their order. All ranks call this."""
+        return [own]
+
     def together(self) -> None:
         """Waits until all ranks have come here."""
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Within it, an error of a wait for other ranks says who is missing.
+        """Within it, an error of a wait for other ranks says who is missing, and any other is told to them.
 
         Raises:
             RankFailed: in place of torch's error.
@@ -92,6 +97,7 @@ class JoinedRanks(Ranks):
         self.rank, self.size, self.deadline, self.watch = rank, size, deadline, watch
         self._store = store
         self._orders = 0
+        self._told = False
 
     def tell(self, order: Order) -> None:
         assert self.leads
@@ -112,21 +118,14 @@ class JoinedRanks(Ranks):
         except RuntimeError as error:
             raise self.watch.explained(error) or error from error
         if isinstance(order, GiveUp):
-            self._let_rank_0_end()
-            raise RankFailed(
-                f"rank {self.rank} ends with rank 0", reason="rank 0 met an error", remedy="it says what to do"
-            )
+            raise self._ended_with_rank_0()
         return order
 
-    def _let_rank_0_end(self) -> None:
-        """Waits until rank 0 has reported its error and shows no more life: launchers end all ranks with the first."""
-        beat = -1
-        try:
-            while (now := self.watch.beats()[0]["beat"]) != beat:
-                beat = now
-                time.sleep(self.watch.lost)
-        except RuntimeError:  # the store went with it
-            return
+    def _ended_with_rank_0(self) -> EndsWithLeader:
+        self.watch.let_rank_0_end()
+        return EndsWithLeader(
+            f"rank {self.rank} ends with rank 0", reason="rank 0 met an error", remedy="it says what to do"
+        )
 
     def _wait_for(self, key: str) -> None:
         looks, beat, since = 0, -1, time.monotonic()
@@ -169,6 +168,13 @@ class JoinedRanks(Ranks):
         assert isinstance(order, Take), order
         return self._broadcast(None)
 
+    def gathered(self, own: T) -> list[T]:
+        import torch.distributed as dist
+
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, own)
+        return parts
+
     def together(self) -> None:
         import torch.distributed as dist
 
@@ -178,11 +184,24 @@ class JoinedRanks(Ranks):
     def named(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:
-            found = self.watch.explained(error)
-            if found is None:
-                raise
-            raise found from error
+        except (Exception, Stopped) as error:
+            found = self._explained(error)
+            if found is not None:
+                if self.leads:
+                    end_anyway()  # the launcher's SIGTERM says nothing new, and a summary is to be written
+                raise found from error
+            if not isinstance(error, RankFailed) and not self._told:
+                self._told = True
+                self.watch.tell(error)
+                if not self.leads and not isinstance(error, Stopped) and self.watch.rank_0_meets_one():
+                    raise self._ended_with_rank_0() from error
+            raise
+
+    def _explained(self, error: BaseException) -> RankFailed | None:
+        try:
+            return self.watch.explained(error)
+        except Stopped as stop:  # the launcher was faster
+            return self.watch.explained(stop)
 
     def _broadcast(self, value: Any) -> Any:
         import torch.distributed as dist
@@ -233,15 +252,13 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     watch = Watch(store, rank, size, launcher())
     watch.start()
     ranks = JoinedRanks(rank, size, dist.PrefixStore("orders", store), launch.deadline, watch)
-    try:
-        with ranks.named():
-            dist.init_process_group(
-                backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=deadline
-            )
-            yield ranks
-            if ranks.leads:
-                ranks.tell(End())
-            ranks.together()
-        dist.destroy_process_group()
-    finally:
-        watch.stop()
+    with ranks.named():  # an error leaves the beats: the others let this process end before them
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=deadline
+        )
+        yield ranks
+        if ranks.leads:
+            ranks.tell(End())
+        ranks.together()
+    dist.destroy_process_group()
+    watch.stop()

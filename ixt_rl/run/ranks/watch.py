@@ -14,19 +14,26 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from torch.distributed import DistError, PrefixStore
 
-from ixt_rl.errors import IxtRlError, RankFailed
+from ixt_rl.errors import EndsWithLeader, IxtRlError, RankFailed
+from ixt_rl.files import readable
+from ixt_rl.redaction import redacted
+from ixt_rl.signals import Stopped
 
 BEAT = 1.0
 """Seconds between two beats."""
 
 LOST = 4.0
 """Seconds without a beat after which a rank is taken for lost, when another has met an error."""
+
+BOTH = 20.0
+"""Seconds, at most, that a rank with an error waits to see whether rank 0 meets the same one, which then says it."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _OURS = (str(_PACKAGE), str(_PACKAGE.parent / "trainers"), str(_PACKAGE.parent / "rewards"))
@@ -64,11 +71,46 @@ class Watch:
         keys = [str(rank) for rank in range(self.size)]
         return {int(key): json.loads(self._asked.get(key)) for key in keys if self._asked.check([key])}
 
+    def tell(self, error: BaseException) -> None:
+        """Tells the other ranks what this one met, before it ends."""
+        known = readable(error) or error
+        what = known.what if isinstance(known, IxtRlError) else redacted(str(error))
+        with suppress(RuntimeError):  # the store went with the rank, or the launcher, that had it
+            self._asked.set(f"met/{self.rank}", "" if isinstance(error, Stopped) else f"{type(known).__name__}: {what}")
+
+    def told(self) -> dict[int, str]:
+        """What other ranks met that have ended or are about to, by rank; "" where a signal stopped it."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        return {rank: self._asked.get(f"met/{rank}").decode() for rank in others if self._asked.check([f"met/{rank}"])}
+
+    def rank_0_meets_one(self) -> bool:
+        """Whether rank 0 meets an error, too; waits as long as it may, at most `BOTH` seconds."""
+        end = time.monotonic() + BOTH
+        with suppress(RuntimeError):
+            while 0 not in self.told():
+                waits = self.beats().get(0, {}).get("since", 0.0) > self.lost  # for this rank
+                if waits or time.monotonic() > end:
+                    return False
+                time.sleep(BEAT / 5)
+            return True
+        return False
+
+    def let_rank_0_end(self) -> None:
+        """Waits until rank 0 has reported its error and shows no more life: launchers end all ranks with the first."""
+        beat = -1
+        with suppress(RuntimeError):  # the store went with it
+            while (now := self.beats()[0]["beat"]) != beat:
+                beat = now
+                time.sleep(self.lost)
+
     def explained(self, error: BaseException) -> RankFailed | None:
-        """What an error of the process group comes from, once it is known who is missing; None for another error.
+        """What an error of the process group, or the launcher's SIGTERM on rank 0, comes from, once it is known who is
+        missing; None for another error.
 
         Writes the stacks of all ranks where it was a deadline.
         """
+        if isinstance(error, Stopped):
+            return self._why_stopped(error) if self.rank == 0 and error.number == signal.SIGTERM else None
         if isinstance(error, IxtRlError) or not isinstance(error, RuntimeError):
             return None
         if not isinstance(error, DistError) and not _OF_THE_GROUP.search(str(error)):
@@ -76,6 +118,8 @@ class Watch:
         late = _LATE.search(str(error)) is not None
         where = _waited_at(error)
         try:
+            if (met := self._met_by_another()) is not None:
+                return met
             if late:
                 self._asked.set(_STACKS, "asked for")
             before = self.beats()
@@ -87,13 +131,9 @@ class Watch:
                 reason="the process that joined them, rank 0 or its launcher, has ended",
                 remedy="what it wrote last says why; the same command goes on from the last checkpoint",
             )
-        lost = [rank for rank in range(self.size) if rank not in now or now[rank]["beat"] == before[rank]["beat"]]
+        lost = _silent(before, now, self.size)
         if lost:
-            return RankFailed(
-                f"no sign of life from {_ranks(lost)}",
-                reason=f"rank {self.rank} waited for {'it' if len(lost) == 1 else 'them'} at {where}",
-                remedy="what was written last says why; the same command goes on from the last checkpoint",
-            )
+            return self._no_life(lost, where)
         if not late:
             return None
         others = [f"rank {rank} is at {at['place']} for {at['since']:.0f} s" for rank, at in sorted(now.items())
@@ -103,6 +143,43 @@ class Watch:
             reason="; ".join(others),
             remedy="the stacks of all ranks are above. Where one was still working, raise launch.deadline; the same "
             "command goes on from the last checkpoint",
+        )
+
+    def _met_by_another(self) -> RankFailed | None:
+        met = {rank: what for rank, what in sorted(self.told().items()) if what}
+        if not met:
+            return None
+        rank, what = next(iter(met.items()))
+        if self.rank > 0:
+            self.let_rank_0_end()
+            return EndsWithLeader(f"rank {self.rank} ends with rank {rank}", reason=what)
+        return RankFailed(
+            f"rank {rank} of {self.size} met an error",
+            reason=what,
+            remedy=f"rank {rank} says what to do; the same command goes on from the last checkpoint",
+        )
+
+    def _why_stopped(self, stop: Stopped) -> RankFailed | None:
+        """Whom the launcher stopped this rank for: it sends SIGTERM to all when one ends badly, or when it is sent
+        one."""
+        where, end = _waited_at(stop), time.monotonic() + self.lost
+        with suppress(RuntimeError):
+            before = self.beats()
+            while time.monotonic() < end:
+                if (met := self._met_by_another()) is not None:
+                    return met
+                if len(self.told()) == self.size - 1:  # all were sent it
+                    return None
+                time.sleep(BEAT / 5)
+            lost = [rank for rank in _silent(before, self.beats(), self.size) if rank not in self.told()]
+            return self._no_life(lost, where) if lost else None
+        return None
+
+    def _no_life(self, lost: list[int], where: str) -> RankFailed:
+        return RankFailed(
+            f"no sign of life from {_ranks(lost)}",
+            reason=f"rank {self.rank} waited for {'it' if len(lost) == 1 else 'them'} at {where}",
+            remedy="what was written last says why; the same command goes on from the last checkpoint",
         )
 
     # ---------------------------------------------------------------- the thread
@@ -152,6 +229,11 @@ def place_of(frame: FrameType | None) -> str:
     if innermost is None:
         return "its end"
     return _line(innermost.f_code.co_filename, innermost.f_lineno, innermost.f_code.co_name)
+
+
+def _silent(before: dict[int, dict[str, Any]], now: dict[int, dict[str, Any]], size: int) -> list[int]:
+    """Ranks without a beat between two looks."""
+    return [rank for rank in range(size) if rank not in now or now[rank]["beat"] == before.get(rank, {}).get("beat")]
 
 
 def _waited_at(error: BaseException) -> str:

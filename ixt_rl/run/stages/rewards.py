@@ -22,6 +22,7 @@ from ixt_rl.methods.online import OnlineStage
 from ixt_rl.place import follows
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
 from ixt_rl.rewriting import RewriteReward
+from ixt_rl.run.folder import FAILURES
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.types import SamplingParams
@@ -59,10 +60,9 @@ def open_rewards(stage: OnlineStage, folder: Path, ranks: Ranks = ALONE, watch: 
     functions = reward_functions(stage)
     for judge in judges(functions):
         judge.backend.watch = watch
-    behind: list[Any] = guarded(stage, functions, folder / "reward_failures.jsonl")
+    behind: list[Any] = guarded(stage, functions, folder / FAILURES, ranks)
     if ranks.size > 1:
-        asking = [bool(judges([function])) for function in functions]
-        behind = [AskedByRankZero(one, ranks) if asks else one for one, asks in zip(behind, asking, strict=True)]
+        behind = [AskedByRankZero(r, ranks) if judges([f]) else r for r, f in zip(behind, functions, strict=True)]
     return Rewards(
         functions,
         behind,
@@ -75,13 +75,19 @@ def reward_functions(stage: OnlineStage) -> list[Callable[..., Any]]:
     return [_function(spec, stage) for spec in stage.rewards]
 
 
-def guarded(stage: OnlineStage, functions: list[Callable[..., Any]], failures_path: Path) -> list[GuardedReward]:
-    """Each function behind the guard; failed samples go to `failures_path`."""
+def guarded(
+    stage: OnlineStage, functions: list[Callable[..., Any]], failures_path: Path, ranks: Ranks = ALONE
+) -> list[GuardedReward]:
+    """Each function behind the guard; failed samples go to `failures_path`, those of all `ranks` by the first of them.
+    Where a judge is asked, the first rank alone calls."""
     budget = RewardBudget(stage.reward_errors.max_share, stage.reward_errors.max_total)
     return [
-        GuardedReward(function, name, budget, failures_path, stage.reward_errors.deadline_s)
+        GuardedReward(
+            function, name, budget, failures_path, stage.reward_errors.deadline_s,
+            of_all=(ALONE if judges([function]) else ranks).gathered, writes=ranks.leads,
+        )
         for function, name in zip(functions, reward_names(stage.rewards), strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callable[..., Any] | None:

@@ -53,6 +53,23 @@ def test_a_sample_that_raises_is_excluded_counted_and_saved(tmp_path):
     }  # fmt: skip
 
 
+def test_the_budget_is_of_the_batch_of_all_ranks_and_one_rank_writes(tmp_path):
+    said = [(6, [], "")]  # of rank 0, where nothing fails
+
+    def of_all(own):
+        return [*said, own]
+
+    path = tmp_path / "failures.jsonl"
+    second = GuardedReward(length_or_raise, "length", RewardBudget(0.25, 9), path, of_all=of_all, writes=False)
+    second(prompts=["p"] * 2, completions=["bad", "a"], answer=[1, 2])  # one of eight; of its own, a half
+    assert (second.failures, second.samples, path.exists()) == (1, 8, False)
+    first = GuardedReward(length_or_raise, "length", RewardBudget(0.25, 9), path, of_all=lambda own: [own, other])
+    other = (2, [{"completion": "bad"}] * 2, "ZeroDivisionError: on rank 1")
+    with pytest.raises(RewardError, match=r"failed on 2 of 4 samples(.|\n)*on rank 1(.|\n)*failures\.jsonl"):
+        first(prompts=["p"] * 2, completions=["a", "a"], answer=[1, 2])
+    assert len(path.read_text().splitlines()) == 2
+
+
 def test_a_run_that_goes_on_counts_what_had_failed_before(tmp_path):
     before = guarded(length_or_raise, tmp_path)
     before(prompts=["p"] * 38, completions=["a"] * 38, answer=[1] * 38)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import torch.distributed as dist
 
 from ixt_rl.blocks.launch import LaunchBlock
-from ixt_rl.errors import RankFailed
+from ixt_rl.errors import DataError, RankFailed
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import JoinedRanks, joined
+from ixt_rl.signals import Stopped, stoppable
 from ixt_rl.types import Rollout, SamplingParams
 
 
@@ -123,6 +125,25 @@ def leave() -> None:
         except RankFailed as error:
             print(error)
             os._exit(0)
+
+
+def fail(on_both: bool, how: str) -> None:
+    """An error of rank 1, which rank 0 meets too, or waits through; `how` it learns of it."""
+    with joined(LaunchBlock(deadline=60.0)) as ranks, stoppable():
+        ranks.together()
+        try:
+            with ranks.named():
+                if on_both or not ranks.leads:
+                    raise DataError("row 7 has no answer")
+                if how == "signal":
+                    time.sleep(2.0)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(60)
+                ranks.together()
+        except (DataError, RankFailed, Stopped) as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+        time.sleep(3.0 if ranks.leads else 0.0)  # its store, and a summary to write
+        os._exit(0)
 
 
 def follow_a_leader_that_left() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch.distributed import DistError, PrefixStore
 
+from ixt_rl import signals
 from ixt_rl.errors import EndsWithLeader, IxtRlError, RankFailed
 from ixt_rl.files import readable
 from ixt_rl.redaction import redacted
@@ -237,11 +238,11 @@ def _silent(before: dict[int, dict[str, Any]], now: dict[int, dict[str, Any]], s
 
 
 def _waited_at(error: BaseException) -> str:
-    """The innermost line of this library's own that an error went through."""
+    """The innermost line of this library's own that an error went through, handlers of signals aside."""
     trace, found = error.__traceback__, "a wait of torch's"
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename.startswith(_OURS):
+        if code.co_filename.startswith(_OURS) and code.co_filename != signals.__file__:
             found = _line(code.co_filename, trace.tb_lineno, code.co_name)
         trace = trace.tb_next
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from ixt_rl.blocks.launch import LaunchBlock
@@ -11,7 +13,9 @@ from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
+from ixt_rl.run.ranks.watch import _waited_at
 from ixt_rl.run.stages.train import share_of_batch
+from ixt_rl.signals import Stopped, stoppable
 from tests.integration.run_helpers import base, config, online
 from tests.unit.distributed import run_ranks
 
@@ -127,6 +131,12 @@ def test_a_rank_that_ended_is_named():
     first, _ = run_ranks(WORKER, "leave()", timeout_s=240)
     assert "no sign of life from rank 1" in first
     assert "rank 0 waited for it at" in first
+
+
+def test_a_signal_is_not_where_a_rank_waited():
+    with pytest.raises(Stopped) as stopped, stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    assert _waited_at(stopped.value) == "a wait of torch's"
 
 
 @pytest.mark.parametrize("how", ["connection", "signal"])

@@ -35,6 +35,9 @@ _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _FILE_ENDING = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|ya?ml|gz|zst|zip)$", re.IGNORECASE)
 _WEIGHT_ENDING = re.compile(r"\.(safetensors|bin|gguf|pt|pth)$", re.IGNORECASE)
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""File of a folder that holds an adapter of peft."""
+
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """Names of a model's positions in config.json; the later ones are GPT-2's and MPT's."""
 
@@ -115,12 +118,28 @@ def check_model_path(path: str, info: ValidationInfo) -> str:
     if not local.exists():
         raise missing_path(path)
     if not (local / "config.json").is_file():
+        refuse_adapter(local)
         raise ConfigError(
             repr(path),
             reason="it holds no config.json" if local.is_dir() else "a model is a folder, this is a file",
             remedy="name the folder that save_pretrained wrote (config.json, weights, tokenizer)",
         )
     return str(local)
+
+
+def refuse_adapter(path: str | Path) -> None:
+    """Raises ConfigError for a folder that holds an adapter; for those without a config.json."""
+    folder = Path(path).expanduser()
+    if (folder / ADAPTER_CONFIG).is_file():
+        beside = folder.parent / "model"
+        at_hand = (
+            f"name {beside}, the stage's model with it merged in, or " if (beside / "config.json").is_file() else ""
+        )
+        raise ConfigError(
+            str(path),
+            reason="it holds an adapter, which is no model without its base",
+            remedy=f"{at_hand}merge the two: ixt-rl merge {path} OUT",
+        )
 
 
 def folder_positions(folder: str) -> int | None:
@@ -158,6 +177,7 @@ def check_asked_model(name: str, info: ValidationInfo, words: Sequence[str] = ("
     if kind == "python":
         return f"python:{check_python_name(target, info)}"
     if kind in ("hf", "vllm") and not off(info) and not (Path(target).expanduser() / "config.json").is_file():
+        refuse_adapter(target)
         raise ConfigError(
             repr(name), reason="there is no folder with a config.json", remedy="download the model and name its folder"
         )

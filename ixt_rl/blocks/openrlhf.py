@@ -13,6 +13,8 @@ from ixt_rl.errors import ConfigError, did_you_mean, show
 
 Flag = bool | int | float | str
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
 
 def _flags(value: dict[str, Flag]) -> dict[str, Flag]:
     for name, given in value.items():
@@ -27,6 +29,13 @@ def _flags(value: dict[str, Flag]) -> dict[str, Flag]:
                 what,
                 reason="train_ppo_ray of OpenRLHF 0.11 has no such flag that may be set here",
                 remedy=did_you_mean(name, list(FREE)) + f"set some of: {', '.join(FREE)}",
+            )
+        wanted = FREE[name]
+        if type(given) is not wanted and not (wanted is float and type(given) is int):
+            raise ConfigError(
+                what,
+                reason="train_ppo_ray would not take that value",
+                remedy=f"write {_KINDS[wanted]}",
             )
     return value
 

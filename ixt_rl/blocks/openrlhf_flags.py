@@ -46,22 +46,22 @@ SET: dict[str, str] = {
 }
 """Flag -> the key of a run file that sets it."""
 
-FREE = (
-    "actor.adam.eps",
-    "actor.gradient_checkpointing_reentrant",
-    "ds.adam_offload",
-    "ds.experts_implementation",
-    "ds.grad_accum_dtype",
-    "ds.overlap_comm",
-    "ds.zpg",
-    "vllm.enable_prefix_caching",
-    "vllm.enforce_eager",
-    "vllm.gpu_memory_utilization",
-    "vllm.sync_backend",
-    "vllm.sync_with_ray",
-    "vllm.tensor_parallel_size",
-)
-"""Flags of memory, speed and devices: `openrlhf.flags` may have them."""
+FREE: dict[str, type] = {
+    "actor.adam.eps": float,
+    "actor.gradient_checkpointing_reentrant": bool,
+    "ds.adam_offload": bool,
+    "ds.experts_implementation": str,
+    "ds.grad_accum_dtype": str,
+    "ds.overlap_comm": bool,
+    "ds.zpg": int,
+    "vllm.enable_prefix_caching": bool,
+    "vllm.enforce_eager": bool,
+    "vllm.gpu_memory_utilization": float,
+    "vllm.sync_backend": str,
+    "vllm.sync_with_ray": bool,
+    "vllm.tensor_parallel_size": int,
+}
+"""Flags of memory, speed and devices, which `openrlhf.flags` may have -> what they take."""
 
 _LOSS = "the stage's method has its own loss, and would not read it"
 _ADVANTAGE = "the stage's method forms its own advantages, and would not read it"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ixt_rl.backends import require
+from ixt_rl.blocks.checks import refuse_adapter
 from ixt_rl.blocks.judge_options import check_options
 from ixt_rl.errors import ConfigError
 from ixt_rl.import_path import load_named
@@ -82,6 +83,7 @@ class JudgeSpec:
             require(needed, used_for=f"the {self.role} {self.kind}:{self.target}")
             folder = Path(self.target)
             if not (folder / "config.json").is_file():
+                refuse_adapter(folder)
                 raise ConfigError(
                     f"{self.role} {self.kind}:{self.target}",
                     reason="there is no folder with a config.json",

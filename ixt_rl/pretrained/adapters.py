@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ixt_rl.blocks.checks import ADAPTER_CONFIG
 from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.errors import ConfigError
 from ixt_rl.files import write_json
@@ -23,8 +24,6 @@ from ixt_rl.rollout.weights.policy import policy_tensors
 
 BASE = "base.json"
 """File beside an adapter: the base it belongs to."""
-
-CONFIG = "adapter_config.json"
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -80,14 +79,14 @@ def find_adapter(place: Path) -> Path:
     """
     last = (place / "model").resolve().parent
     for folder in (place, place / ADAPTER, last / ADAPTER):
-        if (folder / CONFIG).is_file():
+        if (folder / ADAPTER_CONFIG).is_file():
             return folder
     stage = place.parent if place.name == "model" else place
     layouts = ("", "*/", "stages/*/", "stages/*/*/")  # of a stage, of its seeds, of a run
-    below = sorted(str(file.parent) for at in layouts for file in stage.glob(f"{at}{ADAPTER}/{CONFIG}"))
+    below = sorted(str(file.parent) for at in layouts for file in stage.glob(f"{at}{ADAPTER}/{ADAPTER_CONFIG}"))
     raise ConfigError(
         f"{place}: no adapter",
-        reason=f"neither it nor the stage that a run ends with has an {CONFIG}",
+        reason=f"neither it nor the stage that a run ends with has an {ADAPTER_CONFIG}",
         remedy=f"name one of: {', '.join(below)}"
         if below
         else "name the folder of an adapter, of a stage with `lora` (RUN/stages/NAME), or of a run that ends so",

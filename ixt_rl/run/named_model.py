@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_rl.blocks.checks import written_as_local
+from ixt_rl.blocks.checks import refuse_adapter, written_as_local
 from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.errors import ConfigError
 
@@ -52,6 +52,7 @@ def named_model(text: str) -> NamedModel:
             reason="it was trained once a seed",
             remedy=f"name one of them: {', '.join(str(seed) for seed in seeds)}",
         )
+    refuse_adapter(text)
     raise ConfigError(f"{text}: a folder without a model", reason="it holds no config.json", remedy=_instead(folder))
 
 

@@ -8,18 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.model import LoraBlock, ModelBlock
+from ixt_rl.blocks.python_name import ON_THIS_MACHINE
 from ixt_rl.cli.main import main
 from ixt_rl.errors import ConfigError
+from ixt_rl.judging.opening import parse_judge
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.pretrained import merging
 from ixt_rl.pretrained.adapters import find_adapter, save_adapter, weights_hash
 from ixt_rl.pretrained.merging import merge_adapter
+from ixt_rl.run.named_model import named_model
 from ixt_rl.run.stages.adapters import lora_config
+from ixt_rl.types import SamplingParams
 from tests.unit.architectures import tiny_config
 
 peft = pytest.importorskip("peft")
@@ -162,6 +167,24 @@ def test_of_a_stage_with_seeds_the_adapters_are_named(base, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ConfigError, match="the command runs in it"):
         merge_adapter(one, Path("."))
+
+
+@pytest.mark.parametrize("role", ["model", "evaluated", "judge"])
+def test_an_adapter_is_not_taken_for_a_model(role, base, tmp_path):
+    folder = tmp_path / "rl" / "adapter"
+    save_adapter(trained(base, target_modules=["q_proj"]), folder)
+    said = f"merge the two: ixt-rl merge {folder} OUT"
+    with pytest.raises((ConfigError, ValidationError), match=said):
+        if role == "model":
+            ModelBlock.model_validate({"path": str(folder)}, context=ON_THIS_MACHINE)
+        elif role == "evaluated":
+            named_model(str(folder))
+        else:
+            parse_judge(f"hf:{folder}", {}).check(SamplingParams(8))
+    (tmp_path / "rl" / "model").mkdir()
+    (tmp_path / "rl" / "model" / "config.json").touch()
+    with pytest.raises(ConfigError, match=f"name {tmp_path}/rl/model, the stage's model"):
+        named_model(str(folder))
 
 
 def test_what_released_models_and_adapters_come_with(tmp_path):

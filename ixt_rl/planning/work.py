@@ -195,7 +195,7 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
         prompt=prompt,
         new=new,
         longest=longest,
-        notes=("evaluations and rewards are not counted", *_whole_logits(stage)),
+        notes=("evaluations and rewards are not counted", *_whole_logits(stage), *_other_devices(stage)),
     )
 
 
@@ -212,6 +212,15 @@ def _whole_logits(stage: OnlineStage) -> tuple[str, ...]:
     if not isinstance(stage, DistilledStage):
         return ()
     return ("TRL's loss makes whole logits of policy and teacher, and their gradient: not counted here",)
+
+
+def _other_devices(stage: OnlineStage) -> tuple[str, ...]:
+    if stage.openrlhf is None:
+        return ()
+    return (
+        "backend: openrlhf: planned as this library trains and samples; what its actors and engines hold, on "
+        "devices of their own, is not counted",
+    )
 
 
 def _longest_prompt(data: Any, sampling: SamplingBlock) -> int:

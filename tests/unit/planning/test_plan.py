@@ -77,6 +77,13 @@ def test_grpo_trains_all_rollouts_without_a_posterior():
     assert grpo.seconds["train"] == pytest.approx(2 * intro.seconds["train"])
 
 
+def test_what_openrlhf_holds_is_said_to_be_uncounted():
+    name = next(stage.name for stage in load_run("intro/gsm8k").stages if stage.type == "intro")
+    for asked in ([], ["model.dtype=bfloat16", f"stages.{name}.backend=openrlhf"]):
+        (plan,) = (plan for plan in planned("intro/gsm8k", *asked) if plan.name == name)
+        assert any("its actors and engines" in note for note in plan.notes) is bool(asked)
+
+
 def test_hours_are_of_all_devices():
     one, eight = planned("intro/math")[0], planned("intro/math", gpus="H100x8", strategy="zero2")[0]
     assert one.device_hours == pytest.approx(300 * one.update / 3600)

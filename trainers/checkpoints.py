@@ -71,6 +71,13 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / SEAL, {"files": listed})
 
 
+def spread_by(checkpoint: Path) -> str:
+    """What had the model in pieces while it was saved, as transformers and accelerate name its files: FSDP, DeepSpeed;
+    "" where each rank had it whole."""
+    files = {"FSDP": "pytorch_model_fsdp*", "DeepSpeed": "global_step*"}
+    return next((name for name, pattern in files.items() if any(checkpoint.glob(pattern))), "")
+
+
 def damage(checkpoint: Path) -> DataError | None:
     """Why a run cannot go on from a checkpoint, ready to be raised; None if it is whole.
 

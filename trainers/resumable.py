@@ -25,7 +25,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.ledger import Ledger
-from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal
+from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal, spread_by
 from ixt_rl.trainers.cpu_ranks import strategies_on_cpus
 
 if TYPE_CHECKING:
@@ -143,10 +143,23 @@ class ResumableTrainer(Base):
                 )
             else:
                 found = damage(Path(named)) or Path(named)
+            if isinstance(found, Path):
+                found = self._of_another_strategy(found) or found
         found = broadcast_object_list([found])[0]
         if isinstance(found, IxtRlError):
             raise found
         return found
+
+    def _of_another_strategy(self, folder: Path) -> ConfigError | None:
+        was = spread_by(folder)
+        now = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else ""
+        if was == now:
+            return None
+        return ConfigError(
+            f"{folder}: saved {_under(was)}, resumed {_under(now)}",
+            reason="each strategy writes its own pieces of model and optimizer",
+            remedy="resume with the strategy it began with, or train anew",
+        )
 
     def _read(self, folder: Path) -> dict[str, Any]:
         written = len(list(folder.glob(STATE.format(rank="*"))))
@@ -241,6 +254,10 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _under(spread: str) -> str:
+    return f"under {spread}" if spread else "by ranks that have the model whole (ddp, one process)"
 
 
 def _plain(value: Any) -> int | float:

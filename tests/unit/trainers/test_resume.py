@@ -267,6 +267,19 @@ def test_a_checkpoint_of_more_processes_is_refused(saved):
         make().train(resume_from_checkpoint=True)
 
 
+@pytest.mark.parametrize(
+    ("file", "said"), [("pytorch_model_fsdp.bin", "saved under FSDP"), ("global_step3/x.pt", "saved under DeepSpeed")]
+)
+def test_a_checkpoint_of_another_strategy_is_refused(saved, file, said):
+    folder, make = saved
+    piece = folder / "checkpoint-3" / file
+    piece.parent.mkdir(exist_ok=True)
+    piece.write_bytes(b"a rank's piece")
+    seal(folder / "checkpoint-3")
+    with pytest.raises(ConfigError, match=f"{said}, resumed by ranks that have the model whole"):
+        make().train(resume_from_checkpoint=True)
+
+
 def resume_on_ranks(folder: str) -> None:
     """Each rank samples and draws dropout by itself, and goes on with its own state."""
 

@@ -163,7 +163,7 @@ class Watch:
     def _why_stopped(self, stop: Stopped) -> RankFailed | None:
         """Whom the launcher stopped this rank for: it sends SIGTERM to all when one ends badly, or when it is sent
         one."""
-        where, end = _waited_at(stop), time.monotonic() + self.lost
+        where, end = _waited_at(stop.__context__ or stop), time.monotonic() + self.lost
         with suppress(RuntimeError):
             before = self.beats()
             while time.monotonic() < end:

@@ -12,6 +12,7 @@ the deadline of `launch`; those for orders have none of their own.
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -233,6 +234,8 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     import torch.distributed as dist
 
     from ixt_rl.run.ranks.watch import Watch
+
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(here.local_size))  # accelerate would write a 1 there, on CPUs
 
     deadline = timedelta(seconds=launch.deadline)
     backend = "gloo"

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import torch.distributed as dist
+from accelerate import PartialState
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import DataError, RankFailed
+from ixt_rl.place import place
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import JoinedRanks, joined
 from ixt_rl.signals import Stopped, stoppable
@@ -38,6 +40,8 @@ def meet() -> None:
     with joined(LaunchBlock(deadline=60.0)) as ranks:
         assert isinstance(ranks, JoinedRanks)
         assert (ranks.rank, ranks.size, ranks.leads) == (dist.get_rank(), 2, dist.get_rank() == 0)
+        PartialState(cpu=True)  # writes LOCAL_WORLD_SIZE=1 where a launcher has not said it
+        assert place().local_size == 2
         assert ranks.decided(lambda: ["found by", ranks.rank]) == ["found by", 0]
         _split(ranks)
         _asked(ranks)

@@ -48,7 +48,7 @@ def test_what_launchers_say(monkeypatch):
         ({"RANK": "first"}, "RANK='first'"),
         ({"WORLD_SIZE": "all"}, "WORLD_SIZE='all'"),
         ({"RANK": "4"}, "rank=4, size=4"),
-        ({"LOCAL_RANK": "2"}, "local_rank=2, local_size=2"),
+        ({"LOCAL_RANK": "-"}, "LOCAL_RANK='-'"),
         ({"WORLD_SIZE": "0"}, "size=0"),
     ],
 )

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
 from ixt_rl.errors import DataError
+from ixt_rl.kernels.correction import reweigh_at_level
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.walk import Reweigh
-from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.trainers.hooks import Signals, hook
 from ixt_rl.trainers.online import OnlineTrainer
 from ixt_rl.trainers.shared_prompts import scored_inputs
@@ -177,14 +177,9 @@ class TrainedRowsTrainer(OnlineTrainer):
         return self.of_tokens(inputs, "token_right", rows, batch).bool() if "token_right" in inputs else None
 
     def _reweigh(self, hidden: Tensor, head: Head, batch: Batch, sampled_N: Tensor) -> Reweigh:
-        """Importance weights from the log-probs of the forward pass that trains.
-
-        A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product
-        with the head, on the same hidden states.
-        """
-        if self.correction is not None and self.correction.level == "sequence":
-            with torch.no_grad():
-                logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
-            weights_N = self.correction_weights(logp_N, sampled_N, batch.target_rows)
-            return lambda logp_C, rows: weights_N[rows]
-        return lambda logp_C, rows: self.correction_weights(logp_C, sampled_N[rows], batch.target_rows[rows])
+        """Importance weights, from the log-probs of the forward pass that trains."""
+        level = "token" if self.correction is None else self.correction.level
+        return reweigh_at_level(
+            level, hidden, head, batch.target_ids,
+            lambda logp_C, at: self.correction_weights(logp_C, sampled_N[at], batch.target_rows[at]),
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from ixt_rl.corpus.progress import ProgressState
 from ixt_rl.corpus.time_left import duration
 from ixt_rl.under_way import UnderWay
 
-_LINE_EVERY = 30.0  # seconds between lines of a log file
+LINE_EVERY = 30.0  # seconds between lines of a log file
 _REFRESH = 0.1
 
 
@@ -70,7 +70,7 @@ class Terminal:
             self._bar.update(
                 self._task, description=state.phase, completed=state.done, total=state.total, said=self.words(state)
             )
-        elif now - self._line >= _LINE_EVERY or fresh:
+        elif now - self._line >= LINE_EVERY or fresh:
             self._line = now
             share = f"{state.done:,} of {state.total:,}" if state.working else ""
             self.console.print(f"{state.phase} {share}  {self.words(state)}".rstrip(), highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ Shapes: N sampled tokens of all rows, in any order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import ConfigError
+from ixt_rl.kernels.head import Head
+from ixt_rl.kernels.intro.walk import Reweigh
+from ixt_rl.kernels.logprobs import selected_logprobs
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,25 @@ class Correction:
     def changed(self, log_ratio_N: Tensor, rows_N: Tensor) -> Tensor:
         """(N,) bool: truncated or masked."""
         return self.ratio(log_ratio_N, rows_N) > self.cap
+
+
+def reweigh_at_level(
+    level: str, hidden: Tensor, head: Head, target_ids: Tensor, weights: Callable[[Tensor, slice], Tensor]
+) -> Reweigh:
+    """Importance weights from the log-probs of the forward pass that trains, as the kernels ask for them.
+
+    A token's own ratio is known as the kernel walks. A sequence's needs all its tokens first: one more product with the
+    head, on the same hidden states.
+
+    Args:
+        level: see `Correction`.
+        hidden: (N, D) of the pass that trains.
+        target_ids: (N,) the tokens that were sampled.
+        weights: of the tokens in a slice of the N, from their fp32 log-probs under the policy.
+    """
+    if level != "sequence":
+        return weights
+    with torch.no_grad():
+        logp_N, _ = selected_logprobs(hidden, head, target_ids)
+    weights_N = weights(logp_N, slice(None))
+    return lambda logp_C, at: weights_N[at]

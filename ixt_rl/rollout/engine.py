@@ -83,6 +83,11 @@ def check_prompt(name: str, ids: Sequence[int], max_new_tokens: int, limit: int 
         )
 
 
+def sample_seeds(seeds: Sequence[int] | None, n: int) -> list[int] | None:
+    """One seed a sample, of those of the prompts: the k-th sample of a prompt has `seed + k`."""
+    return None if seeds is None else [seed + k for seed in seeds for k in range(n)]
+
+
 def check_seeds(seeds: Sequence[int] | None, prompts: int) -> None:
     """Refuses seeds that are not one a prompt, or that no generator takes.
 

@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, 
 from ixt_rl.errors import WeightMismatch
 from ixt_rl.rollout.continuous import ContinuousDecoding, RunningRow
 from ixt_rl.rollout.draws import InverseDraw, row_seeds, row_uniforms, warpers
-from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop
+from ixt_rl.rollout.engine import check_prompt, check_schema, check_seeds, check_stop, sample_seeds
 from ixt_rl.rollout.generation import checkpoint_defaults_off, plain_generation
 from ixt_rl.rollout.slots import decodes_in_slots
 from ixt_rl.rollout.stops import Early, EndWatch, ends_early
@@ -159,7 +159,7 @@ class TransformersEngine:
         for index, prompt in enumerate(prompts):
             self._check_prompt(f"prompt {index}", prompt, sampling)
         rows = [tuple(prompt) for prompt in prompts for _ in range(n)]
-        own = None if seeds is None else [seed + k for seed in seeds for k in range(n)]
+        own = sample_seeds(seeds, n)
         with _eval_mode(self.model), _seeded(sampling.seed), torch.no_grad():
             in_slots = self.continuous and decodes_in_slots(self.model)
             done = (self._in_slots if in_slots else self._in_batches)(rows, sampling, own)

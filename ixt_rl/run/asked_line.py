@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ixt_rl.corpus.terminal import writing
+from ixt_rl.corpus.terminal import LINE_EVERY, writing
 from ixt_rl.under_way import UnderWay
 
 _PATIENCE = 1.0  # seconds of a call before anything is shown
 _REFRESH = 0.2
-_LINE_EVERY = 30.0  # seconds between lines of a log file
 
 
 class AskedLine:
@@ -41,7 +40,7 @@ class AskedLine:
             return
         self._shown = now
         said = self._said(under_way, seconds)
-        if not self._bar(said) and now - self._printed >= _LINE_EVERY:
+        if not self._bar(said) and now - self._printed >= LINE_EVERY:
             self._printed = now
             self._line(said)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.conditioning import Batch, pad, prompt_completion
-from ixt_rl.kernels.correction import Correction
+from ixt_rl.kernels.correction import Correction, reweigh_at_level
 from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.loss import intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec
@@ -208,18 +208,11 @@ def _reweigh(
     """Weights by the ratio to the sampler, which is logged; None where there is nothing to correct."""
     if sampled_N is None or correction is None:
         return None
-    rows_N, how = batch.target_rows, correction
     logged["sampler/logp_abs"] = apart = torch.zeros_like(sampled_N)
-    if correction.level == "sequence":  # a row's ratio needs all its tokens before the first
-        with torch.no_grad():
-            logp_N, _ = selected_logprobs(hidden, head, batch.target_ids)
-        apart.copy_((logp_N - sampled_N).abs())
-        weights_N = correction.weights(logp_N - sampled_N, rows_N)
-        return lambda logp_C, at: weights_N[at]
 
-    def of_tokens(logp_C: Tensor, at: slice) -> Tensor:
+    def weights(logp_C: Tensor, at: slice) -> Tensor:
         log_ratio_C = (logp_C - sampled_N[at]).float()
         apart[at] = log_ratio_C.abs()
-        return how.weights(log_ratio_C, rows_N[at])
+        return correction.weights(log_ratio_C, batch.target_rows[at])
 
-    return of_tokens
+    return reweigh_at_level(correction.level, hidden, head, batch.target_ids, weights)

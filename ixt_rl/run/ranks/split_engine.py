@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ixt_rl.rollout.draws import row_seeds
-from ixt_rl.rollout.engine import RolloutEngine, check_seeds
+from ixt_rl.rollout.engine import RolloutEngine, check_seeds, sample_seeds
 from ixt_rl.run.ranks.orders import Sample
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -47,7 +47,7 @@ class SplitEngine:
         """
         check_seeds(seeds, len(prompts))
         rows = len(prompts) * n
-        own = None if seeds is None else [seed + k for seed in seeds for k in range(n)]
+        own = sample_seeds(seeds, n)
         if own is None and sampling.temperature > 0:
             own = row_seeds(rows, sampling.seed)
         self._ranks.tell(Sample())

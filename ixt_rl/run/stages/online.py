@@ -151,6 +151,21 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
     return []
 
 
+def evaluation_plan(stage: OnlineStage, task: Task, sampling: SamplingBlock) -> EvaluationPlan:
+    """What the stage's `evaluation` samples, with the limits of `sampling`."""
+    section = stage.evaluation
+    assert section is not None
+    return EvaluationPlan(
+        sampling.max_new_tokens,
+        section.temperature,
+        section.top_p,
+        samples=section.samples,
+        max_prompt_tokens=prompt_limit(sampling),
+        chat_template_kwargs=task.chat_template_kwargs,
+        stop=tuple(stage.evaluation_stop),
+    )
+
+
 def _evaluator(
     stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer, tokenizer, suites: SuitesInTraining | None
 ):
@@ -160,15 +175,7 @@ def _evaluator(
     rows = task.eval_rows(section.problems)
     if rows or suites is None:
         rows, _ = fitting(task, rows, sampling, tokenizer)
-    plan = EvaluationPlan(
-        sampling.max_new_tokens,
-        section.temperature,
-        section.top_p,
-        samples=section.samples,
-        max_prompt_tokens=prompt_limit(sampling),
-        chat_template_kwargs=task.chat_template_kwargs,
-        stop=tuple(stage.evaluation_stop),
-    )
+    plan = evaluation_plan(stage, task, sampling)
 
     def measured(engine: RolloutEngine) -> tuple[dict[str, float], list[dict[str, Any]]]:
         metrics, samples = evaluate(engine, tokenizer, task, rows, plan) if rows else ({}, [])

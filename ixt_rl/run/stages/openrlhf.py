@@ -15,7 +15,7 @@ import numpy as np
 
 from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.errors import BackendFailed, ConfigError
-from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.evaluate import evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
 from ixt_rl.integrations.openrlhf.flags import command_line, flags_of
@@ -25,8 +25,8 @@ from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
-from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
-from ixt_rl.run.stages.online import nothing_learnt
+from ixt_rl.run.stages.fitting import fitting, with_room
+from ixt_rl.run.stages.online import evaluation_plan, nothing_learnt
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
 from ixt_rl.run.stages.rewards import open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
@@ -179,18 +179,8 @@ def _evaluator(stage: OnlineStage, task: Task, tokenizer: Any) -> Callable[[Stag
         assert section is not None
         sampling = with_room(stage.sampling, at.model)
         rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
-        plan = EvaluationPlan(
-            sampling.max_new_tokens,
-            section.temperature,
-            section.top_p,
-            samples=section.samples,
-            max_prompt_tokens=prompt_limit(sampling),
-            chat_template_kwargs=task.chat_template_kwargs,
-            stop=tuple(stage.evaluation_stop),
-        )
-        return evaluate(
-            starting_engine(at, stage.sampling, tokenizer, stage.evaluation_stop), tokenizer, task, rows, plan
-        )
+        engine = starting_engine(at, stage.sampling, tokenizer, stage.evaluation_stop)
+        return evaluate(engine, tokenizer, task, rows, evaluation_plan(stage, task, sampling))
 
     return measured
 

@@ -14,6 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What launchers say in the environment, and accelerate and DeepSpeed write there for one process."""
+
 POOLS = (
     *("tests/cli/test_doctor_pool.py", "tests/integration/test_broadcast_pool.py"),
     *("tests/integration/test_pool_training.py", "tests/integration/test_ray_pool.py"),
@@ -82,6 +85,14 @@ def run_files_may_name_engines(monkeypatch):
     for name in ("vllm", "ray"):
         if not is_installed(name):
             monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], module="ixt_rl"))
+
+
+@pytest.fixture(autouse=True)
+def no_test_says_which_rank_the_next_is():
+    """What a test starts inherits the environment, and with it what libraries wrote there in an earlier test."""
+    yield
+    for name in LAUNCHERS:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

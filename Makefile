@@ -21,13 +21,18 @@ DOCS_STAMP := $(STAMP)-$(shell cksum < $(DOCS_LOCK) | cut -d ' ' -f 1)-docs
 OPENRLHF_STAMP := .openrlhf-env/installed-$(shell { cat $(OPENRLHF_LOCK) setup.cfg; pwd; } | cksum | cut -d ' ' -f 1)
 
 DIR ?= models/smollm2
+DATA ?= $(or $(IXT_RL_DATA),../shared/data)
+# Run files on a real model, in this order, with the folders they write.
+REAL := $(foreach name,ixt sip intro,$(wildcard configs/real/$(name).yaml))
+REAL_RUNS := $(REAL:configs/real/%.yaml=runs/real-%)
 
-.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds model bench docs openrlhf-env test test-all test-newest check format house clean
+.PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds demo-real model bench docs openrlhf-env test test-all test-newest check format house clean
 
 help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
+	@echo 'make demo-real   IXT, SIP and InTRO on a real small model and real text, half an hour: DIR=... (model), DATA=... (files)'
 	@echo 'make model       a real small model to start from: SmolLM2-135M-Instruct, as models/smollm2 (DIR=...)'
 	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: twelve minutes, one table'
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'
@@ -97,6 +102,14 @@ demo-ixt: $(STAMP)
 
 demo-seeds: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl run configs/demo/addition.yaml 'seeds=[1, 2, 3]' $(ARGS)
+
+# Run files name their files as data/NAME: a link to DATA, unless there is a folder of that name.
+demo-real: $(STAMP)
+	@test -d data -a ! -L data || ln -sfn $(abspath $(DATA)) data
+	@for file in $(REAL); do $(VENV_PYTHON) -m ixt_rl check $$file || exit 1; done
+	@test -e $(DIR)/config.json || $(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)
+	@for file in $(REAL); do $(VENV_PYTHON) -m ixt_rl run $$file model.path=$(DIR) $(ARGS) || exit 1; done
+	$(VENV_PYTHON) -m ixt_rl report $(REAL_RUNS) --out runs/real.html
 
 model: $(STAMP)
 	$(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)

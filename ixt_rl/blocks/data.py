@@ -37,8 +37,12 @@ VIEWS = {
     "almanac": ("full",),
     "thoughts": ("problems", "prefixes"),
     "thoughts-annotated": ("problems", "prefixes"),
+    "word-problems": ("full",),
 }
 """Views of each world, the default first."""
+
+WORLDS_OF_TEXT: tuple[str, ...] = ("word-problems",)
+"""Worlds without a vocabulary: their prompts and replies are for any model's tokenizer."""
 
 _OWN_COLUMNS = ("question", "answer", "prompt", "told_prompt", "completion") + tuple(
     f"told_{kind}_prompt" for kind in ("wrong", "random", "form")
@@ -49,12 +53,12 @@ _OWN_COLUMNS = ("question", "answer", "prompt", "told_prompt", "completion") + t
 class WorldDataBlock(Strict):
     """Problems made by code, with a verifier that knows every step."""
 
-    world: Literal[AdditionName, "chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
+    world: Literal[AdditionName, "chain", "facts", "almanac", "thoughts", "thoughts-annotated", "word-problems"]
     view: Literal["sum", "parity", "mod5", "full", "uncovered", "covered", "problems", "prefixes"] = Field(
         "sum",
         description="addition worlds: what the reward checks, the whole sum or only its digit sum mod 2 / mod 5; "
-        "chain, almanac: full; facts: whether good documents cover the facts asked for; thoughts: problems, or "
-        "prefixes of documents",
+        "chain, almanac, word-problems: full; facts: whether good documents cover the facts asked for; "
+        "thoughts: problems, or prefixes of documents",
     )
 
     @model_validator(mode="before")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import Data, problems_of_world
+from ixt_rl.blocks.data import WORLDS_OF_TEXT, Data, problems_of_world
 from ixt_rl.blocks.duration import PassesBlock
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.rows import TakesRowsBlock
@@ -35,7 +35,7 @@ Level = Annotated[int, Field(ge=1, le=5)]
 class WorldCorpusBlock(Strict):
     """Documents of mixed quality, written by code, with a verifier as their judge."""
 
-    world: Literal["chain", "facts", "almanac", "thoughts", "thoughts-annotated"]
+    world: Literal["chain", "facts", "almanac", "thoughts", "thoughts-annotated", "word-problems"]
     documents: Rows = Field(20_000, description="size of the corpus; it is read again when it ends")
     judge: Literal["verifier", "matched"] = Field(
         "verifier", description="who wrote the feedback: one that knows all (late-stage), or a weaker one (matched)"
@@ -269,7 +269,7 @@ class DocumentBlock(PassesBlock):
     template: ShippedTemplateName | TemplateBlock | None = Field(
         None,
         description="sft: how prompts are shown, as the RL stages show them (its `prompt`); without `chat` no chat "
-        "template is needed. Default: the prompt is the user's message",
+        "template is needed. Default: the prompt is the user's message; of a world, the world's own",
     )
     train_turns: Literal["all", "last"] = Field(
         "all", description="sft on conversations: which of the assistant's replies are trained"
@@ -293,7 +293,8 @@ class DocumentBlock(PassesBlock):
     @model_validator(mode="after")
     def _judged_world(self) -> DocumentBlock:
         world = getattr(self.data, "world", "")
-        if world.startswith("thoughts") and (self.feedback.template is not None or self.data.keep_levels):
+        judged = not (world.startswith("thoughts") or world in WORLDS_OF_TEXT)
+        if not judged and (self.feedback.template is not None or self.data.keep_levels):
             raise ConfigError(
                 f"feedback or keep_levels with world: {world}",
                 reason="no judge reads that world's documents",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import FileDataBlock, ProblemMixtureBlock
+from ixt_rl.blocks.data import WORLDS_OF_TEXT, FileDataBlock, ProblemMixtureBlock
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
@@ -231,6 +231,13 @@ class RunConfig(Strict):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",
                     reason="a world's vocabulary cannot write the text of a file",
+                    remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
+                )
+            world = getattr(getattr(stage, "data", None), "world", None)
+            if self.model.new and self.model.new.tokenizer == "world" and world in WORLDS_OF_TEXT:
+                raise ConfigError(
+                    f"model.new.tokenizer=world with stage {stage.name!r} on world: {world}",
+                    reason="its problems and documents are text: it has no vocabulary of its own",
                     remedy="set model.new.tokenizer: bytes, or start from a checkpoint (model.path)",
                 )
         for expectation in [*self.expect, *self.claims]:

@@ -260,7 +260,7 @@ class SourceReader:
                 )
             if template is not None and template.system is not None and before[0]["role"] != "system":
                 before = [{"role": "system", "content": template.system}, *before]
-            return last["content"], "", _turns(before)
+            return last["content"], "", as_turns(before)
         text, prompt = said[0], said[1] if source.prompt else ""
         if isinstance(prompt, list):
             prompt = as_question(prompt, f"{key}: {source.prompt}")
@@ -277,7 +277,7 @@ class SourceReader:
                 value.encode()  # half a surrogate pair is no text
         if template is not None and prompt:
             prompt = template.ask(prompt)
-        return (text, prompt, ()) if isinstance(prompt, str) else (text, "", _turns(prompt))
+        return (text, prompt, ()) if isinstance(prompt, str) else (text, "", as_turns(prompt))
 
 
 def _reply(messages: list[Any], place: str) -> str:
@@ -292,5 +292,6 @@ def _reply(messages: list[Any], place: str) -> str:
     return reply["content"]
 
 
-def _turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+def as_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Messages as the `turns` of a document."""
     return tuple((message["role"], message["content"]) for message in messages)

@@ -21,6 +21,7 @@ from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import target_of
+from ixt_rl.worlds.text_grade import grader_of
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.data import FileDataBlock
@@ -88,7 +89,8 @@ def make_task(
         data: a world, a file of problems or several, or prefixes of documents.
         template: prompts; None for the world's, `math`, or for prefixes the text as it is.
         judge: reward function that measures completions of file data; default: `MathReward()`. Prefixes need one.
-        tokenizer: the policy's; prefixes are cut in its tokens, and templates may not spell out its control tokens.
+        tokenizer: the policy's; prefixes are cut in its tokens, completions graded in a world of text, and templates
+            may not spell out its control tokens.
         measured_only: no row of the data is trained on, so that a file with `eval_rows: 0` is measured whole.
         told: kinds of further told prompts that rows shall have: told a `wrong` answer, a `random` one, or nothing in
             the told prompt's `form` (columns `told_wrong_prompt`, ...; see `conditioning.told`).
@@ -101,7 +103,7 @@ def make_task(
     if isinstance(data, PrefixDataBlock):
         task, rendering = _prefix_task(data, template, judge, tokenizer, told)
     elif isinstance(data, WorldDataBlock):
-        task, rendering = _world_task(data, template, told)
+        task, rendering = _world_task(data, template, tokenizer, told)
     elif isinstance(data, ProblemMixtureBlock):
         task, rendering = _mixture_task(data, template, judge, measured_only, told)
     else:
@@ -138,13 +140,14 @@ class _Rendering:
         return rendered
 
 
-def _world_task(data: WorldDataBlock, template_spec, told: Sequence[Telling]) -> tuple[Task, Template]:
+def _world_task(data: WorldDataBlock, template_spec, tokenizer: Any, told: Sequence[Telling]) -> tuple[Task, Template]:
     world = WORLDS[data.world](data.view)
+    grade = grader_of(world, tokenizer)
     template = load_template(template_spec, world.template)
     render = _Rendering(template, told, world.rows("train", TOLD_POOL, EVAL_SEED) if told else [])
 
     def grader(row: dict[str, Any], completion_ids: Sequence[int]) -> Grade:
-        return world.grade(row["question"], completion_ids)
+        return grade(row["question"], completion_ids)
 
     def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
         grade = grader(row, completion_ids)

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.cooldown import cooldown_updates
-from ixt_rl.blocks.data import problem_files
+from ixt_rl.blocks.data import WORLDS_OF_TEXT, problem_files
 from ixt_rl.blocks.documents import (
     PROBLEM_KEYS,
     TAG,
@@ -83,6 +83,11 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
         """Raises ConfigError where documents and feedback are not what the method is for."""
 
     @property
+    def of_replies(self) -> bool:
+        """Whether the documents are a world's replies to prompts."""
+        return getattr(self.data, "world", None) in WORLDS_OF_TEXT
+
+    @property
     def conversations(self) -> bool:
         """Whether some source holds conversations."""
         return isinstance(self.data, FileCorpusBlock) and any(source.messages for source in self.data.sources)
@@ -90,6 +95,12 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         self.check_kind()
+        if self.of_replies and not self.replies:
+            raise ConfigError(
+                f"world: {getattr(self.data, 'world', '')} with type: {self.type}",
+                reason="its documents are replies to prompts, which are not trained",
+                remedy="set type: sft",
+            )
         for_chats = ("template", "train_turns", "chat_template_kwargs")
         asked = [key for key in for_chats if getattr(self, key) != type(self).model_fields[key].default]
         if not self.replies and (self.conversations or asked):

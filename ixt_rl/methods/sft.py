@@ -21,11 +21,11 @@ class SftStage(DocumentStage):
     @property
     def is_chat(self) -> bool:
         """Whether documents are chats: yes, but for a template that is plain text."""
-        return self.template is None or renders_chats(self.template)
+        return renders_chats(self.template) or (self.template is None and not self.of_replies)
 
     def check_kind(self) -> None:
         sources = self.data.sources if isinstance(self.data, FileCorpusBlock) else []
-        if not (sources and all(source.prompt or source.messages for source in sources)):
+        if not self.of_replies and not (sources and all(source.prompt or source.messages for source in sources)):
             raise ConfigError(
                 "type: sft on documents without prompts",
                 reason="it trains replies, and there is nothing they reply to",

@@ -13,6 +13,7 @@ from ixt_rl.worlds.almanac.world import AlmanacWorld
 from ixt_rl.worlds.chain.world import ChainWorld
 from ixt_rl.worlds.facts.world import FactsWorld
 from ixt_rl.worlds.thoughts.world import AnnotatedThoughtsWorld, ThoughtsWorld
+from ixt_rl.worlds.word_problems.world import WordProblemsWorld
 
 WORLDS = {
     "addition": AdditionWorld,
@@ -27,6 +28,7 @@ WORLDS = {
     "almanac": AlmanacWorld,
     "thoughts": ThoughtsWorld,
     "thoughts-annotated": AnnotatedThoughtsWorld,
+    "word-problems": WordProblemsWorld,
 }
 
 __all__ = [
@@ -37,4 +39,5 @@ __all__ = [
     "ChainWorld",
     "FactsWorld",
     "ThoughtsWorld",
+    "WordProblemsWorld",
 ]

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ixt_rl.conditioning import PromptTemplate
 from ixt_rl.conditioning.feedback import AnyFeedbackTemplate, TagTemplate
 from ixt_rl.conditioning.shares import share
+from ixt_rl.data.document_source import as_turns
 from ixt_rl.types import Document, Feedback
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.passages import chance
@@ -64,6 +66,27 @@ def world_documents(
         Document(text, feedback=found, key=f"{world.name} {index}", judged_tokens=cost)
         for index, (text, found, cost) in enumerate(zip(texts, feedback, costs, strict=True))
     ]
+
+
+def reply_documents(world: Any, count: int, seed: int, template: PromptTemplate) -> list[Document]:
+    """`count` replies of a world of text, behind the template's plain or told prompt.
+
+    Args:
+        world: one with `replies`.
+        count, seed: of the replies.
+        template: how prompts are shown, as the stages that sample show them.
+    """
+    documents = []
+    for index, one in enumerate(world.replies(count, seed)):
+        plain, told = template.render(one.question, one.told or "")
+        shown = plain if one.told is None else told
+        key = f"{world.name} {index}"
+        if isinstance(shown, str):
+            documents.append(Document(one.reply, shown, key=key))
+        else:
+            turns = as_turns(shown)
+            documents.append(Document(one.reply, key=key, turns=turns, context=len(turns)))
+    return documents
 
 
 def site(world: Any, text: str) -> str:

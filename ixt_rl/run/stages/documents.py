@@ -69,7 +69,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     documents = corpus(stage, seed, template, held)
     shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
     shown.check(tokenizer)
-    task = _task(stage)
+    task = _task(stage, tokenizer)
     model = load_model(at.origin, at.model, train=True)
     trainer_of = trainer_class(stage)
     args = configured(stage, trainer_of, **_options(stage, at, template, shown))
@@ -139,7 +139,7 @@ def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTem
     }
 
 
-def _task(stage: DocumentStage) -> Task | None:
+def _task(stage: DocumentStage, tokenizer: Any) -> Task | None:
     evaluation = stage.evaluation
     if evaluation is None:
         return None
@@ -147,7 +147,8 @@ def _task(stage: DocumentStage) -> Task | None:
         return make_task(evaluation.data, evaluation.template, measured_only=True)
     if isinstance(stage.data, FileCorpusBlock):
         return None
-    return make_task(WorldDataBlock.model_validate({"world": stage.data.world}), evaluation.template)
+    data = WorldDataBlock.model_validate({"world": stage.data.world})
+    return make_task(data, evaluation.template or stage.template, tokenizer=tokenizer if stage.of_replies else None)
 
 
 def _engine(

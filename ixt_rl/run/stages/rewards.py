@@ -21,6 +21,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.place import follows
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
+from ixt_rl.rewards.math.verifier import completion_text
 from ixt_rl.rewriting import RewriteReward
 from ixt_rl.run.folder import FAILURES
 from ixt_rl.run.ranks.reward import AskedByRankZero
@@ -28,6 +29,7 @@ from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.types import SamplingParams
 from ixt_rl.under_way import WatchUnderWay
 from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.text_grade import is_of_text
 
 _SAYS_RIGHT = ("math", "python", "judge", "continuation", "verdict", "rewrite")
 _REWRITE_COLUMNS = ("prefix", "suffix", "original", "good")
@@ -150,9 +152,12 @@ def math_reward(spec: MathRewardBlock) -> MathReward:
 
 def world_reward(data: WorldDataBlock) -> Callable[..., list[float]]:
     """1 where the world finds the answer right in the stage's view, else 0."""
-    world = WORLDS[data.world](data.view)
+    world: Any = WORLDS[data.world](data.view)
 
     def reward(prompts, completions, completion_ids, question, **kwargs) -> list[float]:
+        if is_of_text(world):
+            texts = map(completion_text, completions)
+            return [float(world.grade_text(q, text).checked) for q, text in zip(question, texts, strict=True)]
         return [float(world.grade(q, ids).checked) for q, ids in zip(question, completion_ids, strict=True)]
 
     return reward

@@ -21,7 +21,7 @@ from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.run.folder import ROWS_FOLDER
 from ixt_rl.worlds import WORLDS
-from ixt_rl.worlds.documents import world_documents
+from ixt_rl.worlds.documents import reply_documents, world_documents
 
 ANNOTATION = "annotation.json"
 """What `ixt-rl annotate` writes beside its rows."""
@@ -59,7 +59,12 @@ def corpus(
     """The stage's documents but those held out, with what judging them cost."""
     levels = stage.data.keep_levels
     documents: Documents
-    if isinstance(stage.data, WorldCorpusBlock):
+    if stage.of_replies:
+        shown = prompt_template(stage)
+        assert isinstance(stage.data, WorldCorpusBlock) and shown is not None
+        made = reply_documents(WORLDS[stage.data.world](), stage.data.documents, seed, shown)
+        documents = MemoryCorpus(made, seed, stage.epochs)
+    elif isinstance(stage.data, WorldCorpusBlock):
         if (template is None or stage.shows_tags) and not levels:  # nobody reads them
             fraction = 0.0
         else:
@@ -83,9 +88,10 @@ def corpus(
 
 def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
     """How the stage's prompts are shown; None: as they are."""
-    if stage.template is None:
+    if stage.template is None and not stage.of_replies:
         return None
-    found = load_template(stage.template, "plain")
+    world: Any = WORLDS[stage.data.world] if isinstance(stage.data, WorldCorpusBlock) else None
+    found = load_template(stage.template, world.template if world else "plain")
     assert isinstance(found, PromptTemplate)  # the block takes no other
     return found
 

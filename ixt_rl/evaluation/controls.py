@@ -54,7 +54,7 @@ def told_modes(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[ToldMode]
         values: of `Answers`: by mode and metric, float64 [Q, n], nan where undecided.
     """
     means = {
-        mode: {name: _over_samples(found) for name, found in values[mode].items() if name in (*METRICS, "length")}
+        mode: {name: over_samples(found) for name, found in values[mode].items() if name in (*METRICS, "length")}
         for mode in MODES
         if mode in values
     }
@@ -79,7 +79,7 @@ def as_data(found: list[ToldMode]) -> list[dict[str, object]]:
     return [asdict(one) for one in found]
 
 
-def _over_samples(values: np.ndarray) -> np.ndarray:
+def over_samples(values: np.ndarray) -> np.ndarray:
     """[Q, n] -> [Q], the mean of what is decided; nan where nothing is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)

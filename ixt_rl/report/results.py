@@ -184,10 +184,21 @@ def _checked(item: dict[str, Any], verdicts: dict[bool | None, str]) -> dict[str
     return {
         "text": str(item.get("text", "")),
         "bound": str(item.get("bound", "")),
-        "value": DASH if (value := number(item.get("value"))) is None else f"{value:.3g}",
+        "value": _with_interval(item),
         "note": str(item.get("note") or ""),
         "verdict": verdicts.get(item.get("holds"), verdicts[None]),
     }
+
+
+def _with_interval(item: dict[str, Any]) -> str:
+    """The measured value, and in brackets its interval and p-value where it has them."""
+    value, low, high, p = (number(item.get(name)) for name in ("value", "low", "high", "p"))
+    if value is None:
+        return DASH
+    if low is None or high is None:
+        return f"{value:.3g}"
+    chance = "" if p is None else f", p = {p:.2g}"
+    return f"{value:.3g} ({low:.3g} to {high:.3g}{chance})"
 
 
 def status(run: RunRecord) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from ixt_rl.config.expectations import ExpectationBlock
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_folder import RunRecord
+from ixt_rl.run.answered import interval_of
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder
 
@@ -41,9 +42,21 @@ def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> 
         "text": text,
         "value": value,
         "note": note,
+        **(_interval(expectation, folder) if value is not None else {}),
         "bound": " and ".join(bound for bound, _ in given),
         "holds": None if value is None else all(holds for _, holds in given),
     }
+
+
+def _interval(expectation: ExpectationBlock, folder: RunFolder) -> dict[str, float]:
+    """`low`, `high` and, of a difference, `p`, where the last evaluations kept what they found of each problem."""
+    if expectation.over is not None or expectation.at_step is not None:
+        return {}
+    stages, others = (
+        [f for f in folder.stages if f.stage == name and f.path.is_dir()]
+        for name in (expectation.stage, expectation.minus)
+    )
+    return interval_of(expectation.metric, stages, others)
 
 
 def _measured(expectation: ExpectationBlock, stage: str, folder: RunFolder, run: RunRecord) -> tuple[float | None, str]:

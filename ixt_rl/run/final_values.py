@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from ixt_rl.run.answered import intervals
 from ixt_rl.run.folder import StageFolder
 
 _TAIL = 0.4  # training metrics are averaged over the last 40% of steps
@@ -16,7 +17,8 @@ _TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/annotate")
 def final_values(folder: StageFolder) -> dict[str, float]:
     """The last evaluation, training metrics averaged over the last 40% of steps, and how far `chosen*` have risen.
 
-    `rise/chosen/rollout` is that average minus the one over the first 20% of steps.
+    `rise/chosen/rollout` is that average minus the one over the first 20% of steps; `sampled/strict_low` and `_high` an
+    interval of the last evaluation, where it kept what it found of each problem.
     """
     rows = folder.metrics()
     last = max((row["step"] for row in rows), default=0)
@@ -26,7 +28,7 @@ def final_values(folder: StageFolder) -> dict[str, float]:
     chosen = [name for name in values if name.startswith("chosen") and name in start]
     values |= {f"rise/{name}": values[name] - start[name] for name in chosen}
     evaluation = {k: v for k, v in folder.final_metrics().items() if k not in ROW_KEYS and v is not None}
-    return values | evaluation | _totals(rows)
+    return values | evaluation | intervals(folder.path) | _totals(rows)
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

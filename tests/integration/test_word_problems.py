@@ -27,20 +27,29 @@ def replies(**changes: Any) -> dict[str, Any]:
 def online(name: str, **changes: Any) -> dict[str, Any]:
     stage = {"name": name, "type": "intro", "init": "replies", "data": WORLD, "steps": 1, "rollouts_per_step": 4}
     stage |= {"sampling": {"max_new_tokens": 6}, "optim": {"lr": 1e-3}, "rewards": [{"type": "world"}]}
-    return {**stage, "group_size": 2, "evaluation": {"problems": 3, "at_start": False}, **changes}
+    return {**stage, "group_size": 2, "evaluation": {"problems": 4, "at_start": False}, **changes}
 
 
 def test_a_run_from_replies_to_rollouts(tmp_path):
     gap = {"name": "gap", "type": "evaluate", "data": WORLD, "sampling": {"max_new_tokens": 6}, "problems": 4}
     evaluation = {"problems": 2, "max_new_tokens": 6, "temperatures": [0.0]}
     trained = online("trained", rewards=[{"type": "world"}, {"type": "math", "weight": 0.5}])
-    folder = run_config(config(tmp_path, [replies(evaluation=evaluation), gap, trained], model=BYTES))
-    found = {stage["name"]: stage["mean"] for stage in read_json(folder / "summary.json")["stages"]}
+    claim = {"says": "trained", "metric": "greedy/strict", "stage": "trained", "minus": "gap", "at_least": 0.0}
+    claims = [claim, {**claim, "metric": "sampled/length"}]
+    folder = run_config(config(tmp_path, [replies(evaluation=evaluation), gap, trained], model=BYTES, claims=claims))
+    summary = read_json(folder / "summary.json")
+    found = {stage["name"]: stage["mean"] for stage in summary["stages"]}
     assert {"greedy/strict", "greedy/checked"} <= set(found["replies"])
     modes = ("greedy", "sampled", "told", "told_form", "told_random", "told_wrong")
     assert {f"{mode}/{metric}" for mode in modes for metric in ("strict", "checked", "reasoned")} <= set(found["gap"])
     assert 0 <= found["trained"]["sampled/strict"] <= found["trained"]["sampled/checked"] <= 1
     assert "rollout/kept" in found["trained"]
+    # four problems, none solved before or after: a difference of 0 whose interval is not 0 wide, as the base's own
+    strict, length = summary["claims"]
+    assert strict["value"] == 0
+    assert -1 <= strict["low"] < 0 < strict["high"] <= 1 and strict["p"] == pytest.approx(1)
+    assert not {"low", "high", "p"} & set(length)
+    assert found["gap"]["told/strict_low"] == 0 < found["gap"]["told/strict_high"] < 1
 
 
 def test_documents_stand_behind_the_prompts_that_samples_have():

@@ -15,6 +15,7 @@ from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import load_tokenizer, tokenizer_notes
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.run.answered import write_answered
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -59,6 +60,7 @@ def _measure(
     seconds = time.perf_counter() - started
     at.folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     at.folder.add_samples(0, answers.samples)
+    write_answered(at.folder.path, answers, rows)
     result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
     told: dict[str, Any] = {"told": as_data(told_modes(answers.values))} if task.told_columns else {}
     if posterior is not None:

@@ -8,13 +8,14 @@ from typing import Any
 from ixt_rl.blocks.data import ProblemMixtureBlock
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.data.questions import LengthAudit, exact_dataset
-from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
+from ixt_rl.run.answered import write_answered
 from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.stages.adapters import lora_config
@@ -78,7 +79,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
             progress,
             flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
             rollouts=lambda step: prompts.sampled + stage.rollouts_until(step) + trainer.drawn_again,
-            evaluate=_evaluator(stage, task, sampling, trainer, tokenizer, suites),
+            evaluate=_evaluator(stage, at, task, sampling, trainer, tokenizer, suites),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
             best=best,
@@ -167,7 +168,13 @@ def evaluation_plan(stage: OnlineStage, task: Task, sampling: SamplingBlock) -> 
 
 
 def _evaluator(
-    stage: OnlineStage, task: Task, sampling: SamplingBlock, trainer, tokenizer, suites: SuitesInTraining | None
+    stage: OnlineStage,
+    at: StageRun,
+    task: Task,
+    sampling: SamplingBlock,
+    trainer,
+    tokenizer,
+    suites: SuitesInTraining | None,
 ):
     section = stage.evaluation
     if section is None:
@@ -178,8 +185,12 @@ def _evaluator(
     plan = evaluation_plan(stage, task, sampling)
 
     def measured(engine: RolloutEngine) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        metrics, samples = evaluate(engine, tokenizer, task, rows, plan) if rows else ({}, [])
-        return with_suites(metrics, samples, suites, engine)
+        if not rows:
+            return with_suites({}, [], suites, engine)
+        answers = answer(engine, tokenizer, task, rows, modes_of(tokenizer, rows, plan))
+        if at.ranks.leads and stage.keep_best is None:  # else the last evaluation is not the one that counts
+            write_answered(at.folder.path, answers, rows)
+        return with_suites(answers.metrics(), answers.samples, suites, engine)
 
     def run() -> tuple[dict[str, float], list[dict[str, Any]]]:
         with trainer.ledger.paused():  # the judge of a reward grades here too

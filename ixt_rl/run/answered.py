@@ -1,0 +1,101 @@
+"""What the last evaluation found problem by problem, kept beside a stage's metrics: intervals and paired differences.
+
+answered.json     questions: hash of the problems, in order
+                  values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixt_rl.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ixt_rl.evaluation.evaluate import Answers
+    from ixt_rl.run.folder import StageFolder
+
+ANSWERED = "answered.json"
+METRICS = ("strict", "checked")
+
+
+def write_answered(folder: Path, answers: Answers, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keeps the values of `METRICS` of every problem, in place of those of an evaluation before."""
+    from ixt_rl.evaluation.controls import over_samples
+
+    values = {
+        f"{mode}/{name}": [None if math.isnan(value) else value for value in over_samples(found[name]).tolist()]
+        for mode, found in answers.values.items()
+        for name in METRICS
+        if name in found
+    }
+    questions = json.dumps([[row["question"], row["answer"]] for row in rows], default=str)
+    write_json(folder / ANSWERED, {"questions": sha256(questions.encode()).hexdigest(), "values": values})
+
+
+def intervals(folder: Path) -> dict[str, float]:
+    """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems (Wilson); nothing where nothing is."""
+    found: dict[str, float] = {}
+    for name in (read_json(folder / ANSWERED) or {}).get("values", {}):
+        interval = _interval([folder], name)
+        if interval is not None:
+            found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+    return found
+
+
+def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[StageFolder]) -> dict[str, float]:
+    """`low` and `high` of a metric's mean over seeds, of a difference with its two-sided p-value as `p`.
+
+    Over problems: 95 %. A difference is paired by problem, and has no interval where the two were measured on others.
+
+    Args:
+        metric: `<mode>/<metric>`.
+        stages: folders of a stage, one a seed.
+        others: of the stage that is subtracted; empty: none is.
+    """
+    paths = [folder.path for folder in stages]
+    if not others:
+        found = _interval(paths, metric)
+        return {} if found is None else {"low": found[0], "high": found[1]}
+    both = [_values(where, metric) for where in (paths, [folder.path for folder in others])]
+    if both[0] is None or both[1] is None or both[0][0] != both[1][0]:
+        return {}
+    import numpy as np
+
+    from ixt_rl.evaluation.statistics import paired_values
+
+    own, other = both[0][1], both[1][1]
+    if np.isnan(own - other).all():
+        return {}
+    difference = paired_values(own, other)
+    given = {"low": difference.low, "high": difference.high, "p": difference.p_value}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _interval(paths: Sequence[Path], metric: str) -> tuple[float, float] | None:
+    from ixt_rl.evaluation.statistics import estimate
+
+    found = _values(paths, metric)
+    if found is None:
+        return None
+    measured = estimate(found[1])
+    return None if measured.low is None or measured.high is None else (measured.low, measured.high)
+
+
+def _values(paths: Sequence[Path], metric: str) -> tuple[str, np.ndarray] | None:
+    """(hash of the problems, float64 [Q]: means over seeds); None where some seed has none, or other problems."""
+    import numpy as np
+
+    kept = [read_json(path / ANSWERED) or {} for path in paths]
+    if not kept or len({one.get("questions") for one in kept}) > 1:
+        return None
+    values = [one.get("values", {}).get(metric) for one in kept]
+    if not all(values):
+        return None
+    return kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0)

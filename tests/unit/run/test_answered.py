@@ -1,0 +1,68 @@
+"""What evaluations found problem by problem: intervals as the statistics give them, paired differences."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ixt_rl.evaluation.evaluate import Answers
+from ixt_rl.evaluation.statistics import estimate, paired_values
+from ixt_rl.run.answered import interval_of, intervals, write_answered
+
+ROWS = [{"question": f"q{i}", "answer": str(i)} for i in range(12)]
+RNG = np.random.default_rng(0)
+OWN, OTHER = (RNG.integers(0, 2, (12, 2)).astype(float) for _ in range(2))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Keeps values of `sampled/strict` in a new folder, as of a stage."""
+
+    def keep(name, values, rows=ROWS):
+        (tmp_path / name).mkdir()
+        found = {"sampled": {"strict": values, "length": values * 9}}
+        write_answered(tmp_path / name, Answers(found, [], []), rows)
+        return SimpleNamespace(path=tmp_path / name)
+
+    return keep
+
+
+def test_an_interval_is_of_the_problems_means(kept):
+    stage, expected = kept("a", OWN), estimate(OWN.mean(axis=1))
+    found = {"sampled/strict_low": expected.low, "sampled/strict_high": expected.high}
+    assert intervals(stage.path) == pytest.approx(found)
+    assert interval_of("sampled/strict", [stage], []) == pytest.approx({"low": expected.low, "high": expected.high})
+    assert interval_of("sampled/length", [stage], []) == {}
+
+
+def test_a_difference_is_paired_by_problem(kept):
+    found = interval_of("sampled/strict", [kept("a", OWN)], [kept("b", OTHER)])
+    expected = paired_values(OWN.mean(axis=1), OTHER.mean(axis=1))
+    assert found == pytest.approx({"low": expected.low, "high": expected.high, "p": expected.p_value})
+
+
+def test_of_seeds_it_is_the_mean_of_each_problem(kept):
+    found = interval_of("sampled/strict", [kept("a1", OWN), kept("a2", OTHER)], [kept("b1", OWN), kept("b2", OWN)])
+    expected = paired_values((OWN + OTHER).mean(axis=1) / 2, OWN.mean(axis=1))
+    assert found["low"] == pytest.approx(expected.low)
+
+
+def test_undecided_problems_are_left_out(kept):
+    some = OWN.copy()
+    some[3] = np.nan
+    some[4, 0] = np.nan
+    found = interval_of("sampled/strict", [kept("a", some)], [kept("b", OTHER)])
+    own = np.array([*some[:3].mean(axis=1), np.nan, some[4, 1], *some[5:].mean(axis=1)])
+    assert found["high"] == pytest.approx(paired_values(own, OTHER.mean(axis=1)).high)
+    none = kept("c", np.full((12, 2), np.nan))
+    assert intervals(none.path) == interval_of("sampled/strict", [none], [none]) == {}
+
+
+def test_other_problems_and_stages_that_kept_nothing_have_none(kept, tmp_path):
+    (tmp_path / "empty").mkdir()
+    empty, own = SimpleNamespace(path=tmp_path / "empty"), kept("a", OWN)
+    assert interval_of("sampled/strict", [own], [kept("b", OTHER, ROWS[::-1])]) == {}
+    assert interval_of("sampled/strict", [own], [empty]) == interval_of("sampled/strict", [empty], []) == {}
+    assert interval_of("sampled/strict", [own, empty], []) == intervals(empty.path) == {}

@@ -74,6 +74,14 @@ def told_modes(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[ToldMode]
     return found
 
 
+def gap_of(found: list[ToldMode]) -> dict[str, float]:
+    """`told/gap`: told the right answer minus plain, strict in a world, else checked; `_low` and `_high`: 95 %."""
+    over = next((mode.over_plain for mode in found if mode.mode == TOLD), {})
+    gap = next((over[name] for name in METRICS if name in over), MeanValue(None))
+    given = {"told/gap": gap.value, "told/gap_low": gap.low, "told/gap_high": gap.high}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def as_data(found: list[ToldMode]) -> list[dict[str, object]]:
     """Plain values, as a stage's result has them."""
     return [asdict(one) for one in found]

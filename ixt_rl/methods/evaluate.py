@@ -100,6 +100,7 @@ SPEC = MethodSpec(
         label=label,
         role="measured",
         glossary={
+            "told/gap": "told the right answer minus plain, both sampled: strict in a world, else checked",
             "posterior/kl": "KL divergence of the true posterior of a problem from the model told its answer, in nats "
             "a completion",
             "posterior/kl_policy": "the same from the model that is told nothing",

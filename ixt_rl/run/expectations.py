@@ -56,6 +56,9 @@ def _interval(expectation: ExpectationBlock, folder: RunFolder) -> dict[str, flo
         [f for f in folder.stages if f.stage == name and f.path.is_dir()]
         for name in (expectation.stage, expectation.minus)
     )
+    if expectation.minus is None and len(stages) == 1:  # a metric may come with an interval of its own
+        values, name = final_values(stages[0]), expectation.metric
+        return {end: values[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in values}
     return interval_of(expectation.metric, stages, others)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.conditioning.told import NothingToTell, Telling
 from ixt_rl.errors import PreconditionError
-from ixt_rl.evaluation.controls import as_data, told_modes
+from ixt_rl.evaluation.controls import as_data, gap_of, told_modes
 from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.evaluate import EvaluateStage
@@ -55,14 +55,15 @@ def _measure(
         modes = modes_of(tokenizer, rows, plan, task.told_columns)
         answers = answer(engine, tokenizer, task, rows, modes)
         posterior = measured_posterior(stage, at, engine, tokenizer, task, rows, plan)
-        metrics = {**answers.metrics(), **posterior_metrics(posterior)}
+        modes_found = told_modes(answers.values)
+        metrics = {**answers.metrics(), **gap_of(modes_found), **posterior_metrics(posterior)}
         progress.evaluation(0, metrics)
     seconds = time.perf_counter() - started
     at.folder.add_metrics("eval", 0, 0, 0.0, seconds, metrics)
     at.folder.add_samples(0, answers.samples)
     write_answered(at.folder.path, answers, rows)
     result = {"seconds": seconds, "notes": notes, "prompt_lengths": audit.summary()}
-    told: dict[str, Any] = {"told": as_data(told_modes(answers.values))} if task.told_columns else {}
+    told: dict[str, Any] = {"told": as_data(modes_found)} if task.told_columns else {}
     if posterior is not None:
         told["posterior"] = asdict(posterior)
     at.folder.write_result({**result, **told, **task.gold_kinds})

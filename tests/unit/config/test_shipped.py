@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,22 @@ from ixt_rl.config.shipped import DEMO, folder, names, run_file, shipped
 from ixt_rl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-BROUGHT = ("preference_pairs", "wiki", "gsm8k_train")
-"""Files of `data/`, which run files on real text read and the library does not bring."""
+BROUGHT = (
+    "data/preference_pairs",
+    "data/wiki",
+    "data/gsm8k_train",
+    "runs/gsm8k_easiest",
+    "runs/gsm8k_easiest_solutions",
+)
+"""JSON lines that run files on real text read and the library does not bring."""
 
 
 @pytest.fixture
 def brought(tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
     for name in BROUGHT:
-        (tmp_path / "data" / f"{name}.jsonl").touch()
+        file = tmp_path / f"{name}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(dict.fromkeys(("question", "answer", "solution", "text"), "1")) + "\n")
     monkeypatch.chdir(tmp_path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ixt_rl.blocks.data import FileDataBlock
-from ixt_rl.evaluation.controls import as_data, told_modes
+from ixt_rl.evaluation.controls import as_data, gap_of, told_modes
 from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.models import byte_tokenizer
@@ -38,6 +38,9 @@ def test_differences_are_those_of_the_same_problems():
     gap = told.over_plain["strict"]
     assert gap.value == pytest.approx(0.4) and 0.32 < gap.low < 0.4 < gap.high < 0.48
     assert found["told_wrong"].over_told["checked"].value == pytest.approx(-0.7)
+    gained = gap_of(told_modes(values))
+    assert gained == {"told/gap": gap.value, "told/gap_low": gap.low, "told/gap_high": gap.high}
+    assert gap_of(told_modes({"sampled": values["sampled"]})) == {}
     assert told.longer.value == 2 and (told.longer.low, told.longer.high) == (2, 2)
     assert not found["sampled"].over_plain and not told.over_told
     assert json.loads(json.dumps(as_data(told_modes(values))))[1]["over_plain"]["strict"]["value"] == pytest.approx(0.4)

@@ -175,9 +175,13 @@ def expectations(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def claims(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The paper's claims (`says`) with `verdict`: `reproduced`, `not reproduced` or `not measured`."""
+    """The paper's claims (`says`) with `verdict`: `reproduced`, `not reproduced` or `not measured`; `undecided` where the
+    interval reaches over the bound."""
     verdicts = {True: "reproduced", False: "not reproduced", None: "not measured"}
-    return [{**_checked(item, verdicts), "says": str(item.get("says", ""))} for item in summary.get("claims") or []]
+    items = summary.get("claims") or []
+    unsure = [{"verdict": "undecided"} if item.get("sure") is False else {} for item in items]
+    found = [{**_checked(item, verdicts), "says": str(item.get("says", ""))} for item in items]
+    return [{**claim, **verdict} for claim, verdict in zip(found, unsure, strict=True)]
 
 
 def _checked(item: dict[str, Any], verdicts: dict[bool | None, str]) -> dict[str, Any]:

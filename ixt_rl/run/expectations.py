@@ -14,7 +14,10 @@ from ixt_rl.run.folder import RunFolder
 
 
 def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> dict[str, Any]:
-    """The expectation with its measured value and whether it holds; None where it was not measured."""
+    """The expectation with its measured value and whether it holds; None where it was not measured.
+
+    With an interval, `sure` says whether its ends are on the value's side of the bounds.
+    """
     value, note = _measured(expectation, expectation.stage, folder, run)
     if expectation.minus is not None and value is not None:
         other, note = _measured(expectation, expectation.minus, folder, run)
@@ -22,15 +25,14 @@ def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> 
     if expectation.over is not None and value is not None:
         other, note = _measured(expectation, expectation.over, folder, run)
         value = value / other if other else None
-    bounds = [
-        (f">= {expectation.at_least:g}", None if value is None else value >= expectation.at_least)
-        if expectation.at_least is not None
-        else None,
-        (f"<= {expectation.at_most:g}", None if value is None else value <= expectation.at_most)
-        if expectation.at_most is not None
-        else None,
-    ]
-    given = [bound for bound in bounds if bound is not None]
+    least, most = expectation.at_least, expectation.at_most
+    bounds = [*([] if least is None else [f">= {least:g}"]), *([] if most is None else [f"<= {most:g}"])]
+
+    def within(number: float) -> bool:
+        return (least is None or number >= least) and (most is None or number <= most)
+
+    interval = {} if value is None else _interval(expectation, folder)
+    ends = {within(interval[end]) for end in ("low", "high") if end in interval}
     text = f"{expectation.stage}: {expectation.metric}"
     if expectation.minus is not None:
         text += f", minus {expectation.minus}"
@@ -42,9 +44,10 @@ def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> 
         "text": text,
         "value": value,
         "note": note,
-        **(_interval(expectation, folder) if value is not None else {}),
-        "bound": " and ".join(bound for bound, _ in given),
-        "holds": None if value is None else all(holds for _, holds in given),
+        **interval,
+        **({"sure": ends == {within(value)}} if ends and value is not None else {}),
+        "bound": " and ".join(bounds),
+        "holds": None if value is None else within(value),
     }
 
 

@@ -7,13 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ixt_rl.config.expectations import ClaimBlock
 from ixt_rl.evaluation.evaluate import Answers
 from ixt_rl.evaluation.statistics import estimate, paired_values
+from ixt_rl.report.results import claims
+from ixt_rl.report.run_folder import RunRecord
 from ixt_rl.run.answered import interval_of, intervals, write_answered
+from ixt_rl.run.expectations import _check
 
 ROWS = [{"question": f"q{i}", "answer": str(i)} for i in range(12)]
 RNG = np.random.default_rng(0)
 OWN, OTHER = (RNG.integers(0, 2, (12, 2)).astype(float) for _ in range(2))
+
+RUN = RunRecord("run", {}, "", [], [], {}, [], [])
 
 
 @pytest.fixture
@@ -66,3 +72,26 @@ def test_other_problems_and_stages_that_kept_nothing_have_none(kept, tmp_path):
     assert interval_of("sampled/strict", [own], [kept("b", OTHER, ROWS[::-1])]) == {}
     assert interval_of("sampled/strict", [own], [empty]) == interval_of("sampled/strict", [empty], []) == {}
     assert interval_of("sampled/strict", [own, empty], []) == intervals(empty.path) == {}
+
+
+def test_a_claim_whose_interval_reaches_over_the_bound_is_undecided(kept):
+    def verdict(bound, **bounds):
+        block = ClaimBlock(says="so", metric="sampled/strict", stage="a", minus="b", **(bounds or {"at_least": bound}))
+        item = {**_check(block, folder, RUN), "says": "so"}
+        (claim,) = claims({"claims": [item]})
+        assert claim["value"].endswith(")") and "p = " in claim["value"]
+        return claim["verdict"]
+
+    own, other = kept("a", np.ones((12, 1))), kept("b", np.array([[0.0]] * 9 + [[1.0]] * 3))
+    for stage, name, value in ((own, "a", 1.0), (other, "b", 0.25)):
+        stage.stage = name
+        row = {"phase": "eval", "step": 1, "sampled/strict": value}
+        stage.metrics, stage.final_metrics = (lambda row=row: [row]), (lambda row=row: row)
+    folder = SimpleNamespace(stages=[own, other])
+    low, high = (interval_of("sampled/strict", [own], [other])[end] for end in ("low", "high"))
+    assert low < 0.75 < high
+    assert verdict(low - 0.01) == "reproduced"
+    assert verdict(0.7) == verdict(0.8) == "undecided"
+    assert verdict(high + 0.001) == "not reproduced" or high == 1
+    assert verdict(None, at_least=0.7, at_most=0.8) == "undecided"
+    assert verdict(None, at_most=0.1) == "not reproduced"

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ixt_rl.trainers.dpo import DPOConfig, DPOTrainer
     from ixt_rl.trainers.gpg import GPGConfig, GPGTrainer
     from ixt_rl.trainers.grpo import GRPOConfig, GRPOTrainer
     from ixt_rl.trainers.hooks import Signals
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ixt_rl.trainers.where import Where
 
 _HOME = {
+    "DPOConfig": "dpo",
+    "DPOTrainer": "dpo",
     "GPGConfig": "gpg",
     "GPGTrainer": "gpg",
     "GRPOConfig": "grpo",
@@ -66,6 +69,8 @@ _HOME = {
 }
 
 __all__ = [
+    "DPOConfig",
+    "DPOTrainer",
     "GPGConfig",
     "GPGTrainer",
     "GRPOConfig",

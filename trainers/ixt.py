@@ -58,6 +58,7 @@ class IXTConfig(SFTConfig):
         chat: SFT: the document replies to its prompt, feedback is the masked system message.
         train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
         chat_template_kwargs: variables of the chat template, such as `enable_thinking`.
+        max_reply_tokens: longer replies to prompts are cut, and not trained to end.
         max_length: tokens of a row (TRL's name); longer documents are cut into pieces.
         pack: several documents a row.
         buffer_rows: rows packed together; more fill better, shuffle wider and take longer to resume.
@@ -74,6 +75,7 @@ class IXTConfig(SFTConfig):
     chat: bool = field(default=False)
     train_turns: Literal["all", "last"] = field(default="all")
     chat_template_kwargs: dict[str, Any] | None = field(default=None)
+    max_reply_tokens: int | None = field(default=None)
     max_length: int | None = field(default=2048)
     pack: bool = field(default=True)
     buffer_rows: int = field(default=256)
@@ -102,6 +104,7 @@ class IXTConfig(SFTConfig):
             self.chat,
             self.train_turns,
             self.chat_template_kwargs or {},
+            self.max_reply_tokens,
         )
 
     @property
@@ -111,8 +114,7 @@ class IXTConfig(SFTConfig):
         Raises:
             ConfigError: see `cooldown_updates`.
         """
-        shows = self.feedback_template is not None
-        name = "feedback_cooldown"
+        shows, name = self.feedback_template is not None, "feedback_cooldown"
         return cooldown_updates(self.feedback_cooldown, self.max_steps, shows=shows, chat=self.chat, name=name)
 
 

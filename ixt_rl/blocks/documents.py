@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.data import WORLDS_OF_TEXT, Data, problems_of_world
 from ixt_rl.blocks.duration import PassesBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock, PairsBlock
 from ixt_rl.blocks.python_name import check_python_name
 from ixt_rl.blocks.rows import TakesRowsBlock
 from ixt_rl.blocks.sampling import StopStrings
@@ -118,11 +119,14 @@ class FileCorpusBlock(Strict):
 
 def _corpus_tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", {})
-    return "world" if "world" in keys else "files"
+    return "world" if "world" in keys else "pairs" if "pairs" in keys else "files"
 
 
 Corpus = Annotated[
-    Annotated[WorldCorpusBlock, Tag("world")] | Annotated[FileCorpusBlock, Tag("files")], Discriminator(_corpus_tag)
+    Annotated[WorldCorpusBlock, Tag("world")]
+    | Annotated[FileCorpusBlock, Tag("files")]
+    | Annotated[PairCorpusBlock, Tag("pairs")],
+    Discriminator(_corpus_tag),
 ]
 
 
@@ -175,7 +179,7 @@ class FeedbackBlock(Strict):
         description="last share of the updates, which show no feedback (MeCo: 0.1), so that inference needs none",
     )
     train: bool | None = Field(None, description="feedback tokens in the loss; default: yes, and no for sft")
-    shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds only)")
+    shuffle: bool = Field(False, description="control: every document gets another's feedback (worlds and pairs)")
 
 
 class GuidanceBlock(Strict):
@@ -217,11 +221,21 @@ class DocumentEvaluationBlock(Strict):
     suites: SuitesBlock | None = Field(
         None, exclude_if=lambda value: value is None, description="suites of benchmarks, measured beside the rest"
     )
+    pairs: PairsBlock | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="preference pairs: by how much the better reply is likelier than the worse, under each wish",
+    )
+
+    @property
+    def beside(self) -> str | None:
+        """What is measured that needs no problems; None: nothing."""
+        return next((name for name in ("holdout", "suites", "pairs") if getattr(self, name) is not None), None)
 
     @model_validator(mode="before")
     @classmethod
     def _problems(cls, value: Any) -> Any:
-        beside = isinstance(value, dict) and (value.get("holdout") is not None or value.get("suites") is not None)
+        beside = isinstance(value, dict) and any(value.get(name) is not None for name in ("holdout", "suites", "pairs"))
         alone = beside and value.get("data") is None
         return value if alone else problems_of_world(value, WORLD_PROBLEMS)
 

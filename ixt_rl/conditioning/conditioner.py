@@ -130,13 +130,14 @@ class Conditioner:
 
     def _document(self, feedback: Sequence[int], text: Sequence[int], prompt: Sequence[int]) -> list[Segment]:
         said = prompt or text  # may be written in a chat template, with BOS and the end in it
+        cut, text = self._cut(text) if prompt else (False, text)
         return document_segments(
             feedback,
             text,
             prompt=prompt,
             separator=self._separator,
             bos=() if self._bos and tuple(said[: len(self._bos)]) == self._bos else self._bos,
-            eos=() if text and text[-1] == self.ends.document else (self.ends.document,),
+            eos=() if cut or (text and text[-1] == self.ends.document) else (self.ends.document,),
             position=self.conditioning.position,
             train_feedback=self.conditioning.train_feedback,
         )
@@ -177,9 +178,19 @@ class Conditioner:
         prompts = self._control.following(ends, [rest for _, rest in begun], guarded=True)
         texts = self._control.following(asked, [self._gap + document.text for document in documents])
         return [
-            [*earlier, *reply_segments(prompt, text, self.ends, with_feedback=role == "system" and not earlier)]
+            [*earlier, *self._reply(prompt, text, with_feedback=role == "system" and not earlier)]
             for (earlier, _), prompt, text, role in zip(begun, prompts, texts, roles, strict=True)
         ]
+
+    def _reply(self, prompt: Sequence[int], text: Sequence[int], with_feedback: bool) -> list[Segment]:
+        cut, text = self._cut(text)
+        segments = reply_segments(prompt, text, self.ends, with_feedback=with_feedback)
+        return segments[:2] if cut else segments
+
+    def _cut(self, reply: Sequence[int]) -> tuple[bool, Sequence[int]]:
+        """Whether a reply is longer than replies may be, and what is left of it."""
+        most = self.conditioning.max_reply_tokens
+        return (True, reply[:most]) if most is not None and len(reply) > most else (False, reply)
 
     def _earlier(
         self, chat: list[dict[str, str]], markup: str, document: Document, role: Role

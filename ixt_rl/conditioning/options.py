@@ -29,6 +29,7 @@ class Conditioning:
         chat: feedback is the system message, and only the reply is trained (SFT).
         train_turns: of a conversation, `all` of the assistant's replies are trained, or the `last`.
         chat_template_kwargs: variables of the chat template, such as `enable_thinking`.
+        max_reply_tokens: longer replies to prompts are cut, and have no end; None: none is.
 
     Raises:
         ConfigError: a share outside [0, 1], an unknown position, or a chat with feedback after the reply.
@@ -42,6 +43,7 @@ class Conditioning:
     chat: bool = False
     train_turns: Turns = "all"
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_reply_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("dropout", "fraction"):

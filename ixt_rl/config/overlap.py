@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.blocks.rows import WorldRowsBlock
 from ixt_rl.errors import ConfigError
 
@@ -47,6 +48,8 @@ def _measured(stage: AnyStage) -> Any:
 def _sources(data: Any) -> Sequence[Any]:
     if isinstance(data, FileCorpusBlock):
         return data.sources
+    if isinstance(data, PairDataBlock):
+        return [data.pairs]
     return [data] if isinstance(data, PrefixDataBlock) else problem_files(data)
 
 

@@ -16,6 +16,7 @@ from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock, SelfChecksBlock
+from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.blocks.save import SaveBlock
 from ixt_rl.blocks.strict import (
     Name,
@@ -226,7 +227,10 @@ class RunConfig(Strict):
             if (
                 self.model.new
                 and self.model.new.tokenizer == "world"
-                and isinstance(getattr(stage, "data", None), FileDataBlock | ProblemMixtureBlock | FileCorpusBlock)
+                and isinstance(
+                    getattr(stage, "data", None),
+                    FileDataBlock | ProblemMixtureBlock | FileCorpusBlock | PairDataBlock,
+                )
             ):
                 raise ConfigError(
                     f"stage {stage.name!r} reads files with model.new.tokenizer=world",

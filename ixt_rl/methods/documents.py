@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import model_validator
@@ -19,6 +20,7 @@ from ixt_rl.blocks.documents import (
 )
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock, check_apart
 from ixt_rl.blocks.template import check_template_columns
 from ixt_rl.blocks.wishes import check_wishes
 from ixt_rl.errors import ConfigError
@@ -64,8 +66,9 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
     def _unread_of_evaluation(self) -> list[Unread]:
         if self.evaluation is None or self.measures_problems:
             return []
-        why = f"evaluation.{'holdout' if self.evaluation.holdout else 'suites'} without evaluation.data"
-        return [(self.evaluation, key, f"evaluation.{key}", why) for key in PROBLEM_KEYS]
+        why = f"evaluation.{self.evaluation.beside} without evaluation.data"
+        read = ("wishes",) if self.evaluation.pairs is not None else ()
+        return [(self.evaluation, key, f"evaluation.{key}", why) for key in PROBLEM_KEYS if key not in read]
 
     @property
     def trains_feedback(self) -> bool:
@@ -122,6 +125,7 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
                 reason="the control needs the whole corpus at hand, which only a world's is",
                 remedy="leave shuffle out",
             )
+        self._check_pairs()
         if self.batch_size % (self.micro_batch_size or 1):
             raise ConfigError(
                 f"batch_size={self.batch_size} with micro_batch_size={self.micro_batch_size}",
@@ -132,9 +136,7 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
         if evaluation is not None and evaluation.data is not None:
             check_measurable(evaluation.data, "evaluation.data")
             if problem_files(evaluation.data):
-                template = self.feedback.template
-                fields = template.model_dump() if isinstance(template, FeedbackFormatBlock) else template
-                check_wishes(evaluation.wishes, fields)
+                self._check_wishes(evaluation.wishes)
                 levels = [name for name, wish in evaluation.wishes.items() if self.shows_tags and isinstance(wish, int)]
                 if levels:
                     raise ConfigError(
@@ -144,14 +146,20 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
                     )
         if (
             evaluation is not None
-            and isinstance(self.data, FileCorpusBlock)
-            and not (evaluation.data or evaluation.holdout or evaluation.suites)
+            and not isinstance(self.data, WorldCorpusBlock)
+            and not (evaluation.data or evaluation.beside)
         ):
             raise ConfigError(
                 "evaluation without evaluation.data",
                 reason="files of documents hold no problems to evaluate on",
                 remedy="give evaluation.data a file of problems, set some documents aside with evaluation.holdout, "
                 "or set evaluation: null",
+            )
+        if evaluation is not None and evaluation.holdout and isinstance(self.data, PairCorpusBlock):
+            raise ConfigError(
+                f"evaluation.holdout={evaluation.holdout:g} with data.pairs",
+                reason="it sets documents of sources aside, and one reply of a pair without the other says little",
+                remedy="set data.pairs.holdout, and measure with evaluation.pairs: its perplexity is held out",
             )
         if evaluation is not None and evaluation.holdout and isinstance(self.data, WorldCorpusBlock):
             raise ConfigError(
@@ -162,3 +170,30 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
         if evaluation is not None:
             check_template_columns(evaluation.template, evaluation.data or self.data)
         return self
+
+    def _check_wishes(self, wishes: Mapping[str, int | str | None]) -> None:
+        template = self.feedback.template
+        check_wishes(wishes, template.model_dump() if isinstance(template, FeedbackFormatBlock) else template)
+
+    def _check_pairs(self) -> None:
+        """What `data.pairs` and `evaluation.pairs` ask of the rest of the stage."""
+        trained = self.data.pairs if isinstance(self.data, PairCorpusBlock) else None
+        measured = None if self.evaluation is None else self.evaluation.pairs
+        if (trained or measured) and not self.replies:
+            raise ConfigError(
+                f"{'data' if trained else 'evaluation'}.pairs with type: {self.type}",
+                reason="pairs are replies to prompts",
+                remedy="set type: sft, or leave pairs out",
+            )
+        if trained is not None and trained.longest >= self.packing.capacity:
+            raise ConfigError(
+                f"packing.capacity={self.packing.capacity} with pairs of up to {trained.longest} tokens",
+                reason="a reply that is cut off from its prompt would be trained without it",
+                remedy="raise packing.capacity above max_prompt_tokens and max_reply_tokens together, with room for "
+                "the feedback, or lower these",
+            )
+        if measured is not None:
+            assert self.evaluation is not None
+            self._check_wishes(self.evaluation.wishes)
+            if trained is not None:
+                check_apart(measured, trained)

@@ -15,6 +15,7 @@ from pydantic import Discriminator, Tag, create_model
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods import (
     annotate,
+    dpo,
     evaluate,
     gpg,
     grpo,
@@ -108,6 +109,7 @@ SPECS: tuple[MethodSpec, ...] = _with_installed((
     latro.SPEC,
     rlp.SPEC,
     sip.SPEC,
+    dpo.SPEC,
     annotate.SPEC,
     rewrite.SPEC,
 ))  # fmt: skip

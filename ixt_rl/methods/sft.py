@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.blocks.template import renders_chats
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.documents import DocumentStage
@@ -25,7 +26,8 @@ class SftStage(DocumentStage):
 
     def check_kind(self) -> None:
         sources = self.data.sources if isinstance(self.data, FileCorpusBlock) else []
-        if not self.of_replies and not (sources and all(source.prompt or source.messages for source in sources)):
+        given = self.of_replies or isinstance(self.data, PairCorpusBlock)
+        if not given and not (sources and all(source.prompt or source.messages for source in sources)):
             raise ConfigError(
                 "type: sft on documents without prompts",
                 reason="it trains replies, and there is nothing they reply to",

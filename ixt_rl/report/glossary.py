@@ -44,6 +44,13 @@ GLOSSARY = {
     "heldout/loss": "mean negative log-likelihood, in nats a token, of documents that are not trained, shown without "
     "feedback; with a name in between, of one source",
     "heldout/perplexity": "e to the power of that loss",
+    "pairs/margin": "by how much the better reply to an unseen prompt is likelier than the worse, in nats, both cut to "
+    "the shorter one's length; a mean over pairs, under the wish behind the @ (without one the arm's own); in brackets "
+    "its interval, 95 %, over conversations",
+    "pairs/accuracy": "share of unseen pairs with a margin above 0",
+    "pairs/perplexity": "of the better replies to unseen prompts, as far as they are measured",
+    "pairs@none/drop": "by how much that margin is lower than under the wish before; `drop_p` is its two-sided p-value",
+    "pairs@worst/drop": "the same under the worst wish",
     "rollout/kept": "share of the training rollouts that are trained on: the rewards that decide reach keep_reward",
     "rollout/trained": "share of the training rollouts that are trained on: those with an advantage that is not 0",
     "rollout/drawn_again": "groups of rollouts that a batch took beyond its own, in place of those that teach nothing",

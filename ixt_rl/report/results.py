@@ -71,6 +71,17 @@ COLUMNS = (
     Column("greedy@worst/strict", "worst prefix, strict", "greedy", None),
     Column("sampled@none/strict", "no prefix, strict", "sampled", "no\nprefix", max),
     Column("greedy@none/strict", "no prefix, strict", "greedy", None, max),
+    Column("pairs/margin", "preference pairs", "margin, nats", "pairs\nmargin", max),
+    Column("pairs/margin_per_token", "preference pairs", "margin a token", None, max),
+    Column("pairs/accuracy", "preference pairs", "chosen ahead", "chosen\nahead", max),
+    Column("pairs/perplexity", "preference pairs", "perplexity", None, min),
+    Column("pairs@none/margin", "no prefix, pairs", "margin, nats", "no prefix\nmargin", max),
+    Column("pairs@none/accuracy", "no prefix, pairs", "chosen ahead", None, max),
+    Column("pairs@none/perplexity", "no prefix, pairs", "perplexity", None, min),
+    Column("pairs@none/drop", "no prefix, pairs", "below the wish before", None),
+    Column("pairs@worst/margin", "worst prefix, pairs", "margin, nats", "worst\nmargin"),
+    Column("pairs@worst/accuracy", "worst prefix, pairs", "chosen ahead", None),
+    Column("pairs@worst/drop", "worst prefix, pairs", "below the wish before", None),
     Column("heldout/loss", "held-out documents", "loss", "held-out\nloss", min),
     Column("heldout/perplexity", "held-out documents", "perplexity", None, min),
     Column("tokens", "per seed", "trained tokens", "tokens", measured=False),
@@ -270,7 +281,11 @@ def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
         value = metric(values, column.key)
         key = "sampled/reasoned" if column.key == "sampled/unreasoned" else column.key
         spread = number(spreads.get(key)) if column.measured and value is not None else None
-        cells[column.key] = Cell(value, spread, figure(column.key, value, spread))
+        text = figure(column.key, value, spread)
+        low, high = (number(values.get(f"{column.key}_{end}")) for end in ("low", "high"))
+        if spread is None and low is not None and high is not None:
+            text += f" ({figure(column.key, low)} to {figure(column.key, high)})"
+        cells[column.key] = Cell(value, spread, text)
     return cells
 
 

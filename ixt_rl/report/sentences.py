@@ -128,6 +128,8 @@ def _chooses(stage: StageRecord) -> str:
 def _sees(stage: StageRecord) -> str:
     kept, data = kept_levels(stage.config), stage.config.get("data") or {}
     said = f"only documents of level {listed([str(level) for level in kept])}" if kept else "every document"
+    if data.get("pairs"):
+        said = "of each pair the chosen reply" if kept else "both replies of each pair"
     if not shows_feedback(stage.config):
         return f"{said}, without feedback"
     feedback: dict[str, Any] = stage.config["feedback"]

@@ -20,6 +20,7 @@ _OF_SUFFIXES = (
 )
 _OF_DOCUMENTS = (
     *("sampled/strict", "greedy/strict", "sampled@worst/strict", "sampled@none/strict", "heldout/loss"),
+    *("pairs/margin", "pairs/accuracy", "pairs@none/margin", "pairs@worst/margin"),
     *COUNTS,
     "seconds",
 )
@@ -68,7 +69,7 @@ def _columns(groups: list[ViewTable]) -> list[Column]:
 
 def _cell(column: Column, cell: Cell) -> Text:
     """The value; its spread only in the first column of all, to fit a terminal of 80 columns."""
-    text = cell.text.replace(" ± 0", "±") if column.key == _SPREAD_IN else cell.text.split(" ± ")[0]
+    text = cell.text.replace(" ± 0", "±") if column.key == _SPREAD_IN else cell.text.split(" ± ")[0].split(" (")[0]
     return Text(text, style="bold" if cell.best else "", no_wrap=True)
 
 

@@ -23,6 +23,10 @@ from ixt_rl.run.folder import NOT_RUN
 
 _STEPS = "steps"
 _SHOWN = (
+    "pairs/margin",
+    "pairs/accuracy",
+    "pairs@none/margin",
+    "pairs@worst/margin",
     "greedy/checked",
     "greedy/strict",
     "sampled/checked",

@@ -18,6 +18,7 @@ from typing import Any
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.blocks.rows import with_folders
 from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.config.schema import RunConfig
@@ -90,7 +91,14 @@ def overlap_notes(result: dict[str, Any] | None) -> list[str]:
 
 def _trains(stage: AnyStage) -> bool:
     data = getattr(stage, "data", None)
-    return spec_of(stage).makes_model and (bool(problem_files(data)) or isinstance(data, FileCorpusBlock))
+    return spec_of(stage).makes_model and bool(problem_files(data) or _document_paths(data))
+
+
+def _document_paths(data: Any) -> list[str]:
+    """Where documents and preference pairs come from; empty for what is neither."""
+    if isinstance(data, PairDataBlock):
+        return [data.pairs.path] if data.pairs.path is not None else []
+    return [path for source in data.sources for path in source.paths] if isinstance(data, FileCorpusBlock) else []
 
 
 @dataclass(frozen=True)
@@ -147,18 +155,14 @@ def _texts(stage: AnyStage) -> Iterator[TrainingText]:
             yield TrainingText(block.called, number, block.question, question_text(row["question"]))
             answers = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
             yield from (TrainingText(block.called, number, block.answer, answer) for answer in answers)
-    if isinstance(stage.data, FileCorpusBlock):
-        for source in stage.data.sources:
-            for path in source.paths:
-                if _is_here(path):
-                    yield from training_texts([path])
+    for path in _document_paths(stage.data):
+        if _is_here(path):
+            yield from training_texts([path])
 
 
 def _unread(stage: AnyStage) -> list[str]:
     """Sources of documents that are datasets of the hub, which would be fetched a second time."""
-    if not isinstance(stage.data, FileCorpusBlock):
-        return []
-    return [path for source in stage.data.sources for path in source.paths if not _is_here(path)]
+    return [path for path in _document_paths(stage.data) if not _is_here(path)]
 
 
 def _is_here(path: str) -> bool:
@@ -172,8 +176,7 @@ def _key(lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]], named: dict
     paths = [path for questions in sets for path in questions.files]
     for data in trained:
         paths += [path for block in problem_files(data) for path in block.files]
-        sources = data.sources if isinstance(data, FileCorpusBlock) else []
-        paths += [file for source in sources for path in source.paths for file in data_files(path)]
+        paths += [file for path in _document_paths(data) for file in data_files(path)]
     states = {path: state_of(Path(path).stat()) for path in paths if Path(path).is_file()}
     plain = [[questions.name, questions.block.model_dump(mode="json")] for questions in sets]
     plain += [["", data.model_dump(mode="json")] for data in trained]

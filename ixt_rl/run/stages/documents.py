@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ixt_rl.blocks.data import WorldDataBlock
-from ixt_rl.blocks.documents import WORLD_PROBLEMS, DocumentEvaluationBlock, FileCorpusBlock
+from ixt_rl.blocks.documents import WORLD_PROBLEMS, DocumentEvaluationBlock, FileCorpusBlock, WorldCorpusBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.blocks.rows import source_names
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import (
@@ -30,10 +31,11 @@ from ixt_rl.rollout.sync import send_policy, until_weights_last
 from ixt_rl.rollout.trl_adapter import whole_model
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.folder import LEDGER
+from ixt_rl.run.folder import LEDGER, StageFolder
 from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.preferences import MeasuredPairs
 from ixt_rl.run.stages.sources import (
     _passed_over,
     annotators,
@@ -66,7 +68,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     tokenizer = load_tokenizer(at.origin, at.model)
     template = feedback_template(stage)
     held = holdout(stage)
-    documents = corpus(stage, seed, template, held)
+    documents = corpus(stage, seed, template, tokenizer, held)
     shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
     shown.check(tokenizer)
     task = _task(stage, tokenizer)
@@ -81,10 +83,11 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         names = source_names(stage.data.sources)
         loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
     suites = suites_of(stage.evaluation, model, tokenizer)
+    pairs = measured_pairs(stage, trainer, folder)
     if stage.evaluation is not None:
         engine = None if task is None and suites is None else _engine(stage, at, trainer, suites)
         whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
-        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites, at.ranks)
+        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites, at.ranks, pairs)
     best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True, ranks=at.ranks)
     passes = passes_note(stage, trainer, at.console.note)
     with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
@@ -108,6 +111,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         *([f"cooldown: the last {plain} of {trainer.args.max_steps} updates showed no feedback"] if plain else []),
         *(task.notes if task else ()),
         *(suites.notes if suites else ()),
+        *(pairs.notes if pairs else ()),
         *_passed_over(documents),
         *ends_notes(trainer),
     ]
@@ -132,11 +136,19 @@ def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTem
         "chat": stage.is_chat,
         "train_turns": stage.train_turns,
         "chat_template_kwargs": {**shown.chat_template_kwargs, **stage.chat_template_kwargs} or None,
+        "max_reply_tokens": stage.data.pairs.max_reply_tokens if isinstance(stage.data, PairCorpusBlock) else None,
         "max_length": stage.packing.capacity,
         "pack": stage.packing.packed,
         "buffer_rows": max(16, 2 * stage.batch_size),
         "ema_decay": stage.ema,
     }
+
+
+def measured_pairs(stage: DocumentStage, trainer: IXTTrainer, folder: StageFolder) -> MeasuredPairs | None:
+    """The preference pairs of a stage's evaluation; None where it has none."""
+    if stage.evaluation is None or stage.evaluation.pairs is None:
+        return None
+    return MeasuredPairs(stage.evaluation, trainer, trainer.conditioner, folder, prompt_template(stage))
 
 
 def _task(stage: DocumentStage, tokenizer: Any) -> Task | None:
@@ -145,7 +157,7 @@ def _task(stage: DocumentStage, tokenizer: Any) -> Task | None:
         return None
     if evaluation.data is not None:
         return make_task(evaluation.data, evaluation.template, measured_only=True)
-    if isinstance(stage.data, FileCorpusBlock):
+    if not isinstance(stage.data, WorldCorpusBlock):
         return None
     data = WorldDataBlock.model_validate({"world": stage.data.world})
     return make_task(data, evaluation.template or stage.template, tokenizer=tokenizer if stage.of_replies else None)
@@ -172,6 +184,7 @@ class Evaluator:
         whole: every evaluation measures what else only the last one does.
         suites: benchmarks that are measured beside the rest; None: none.
         ranks: of the run, which share the sampling; all call the evaluator.
+        pairs: preference pairs that are measured at every evaluation; None: none.
     """
 
     def __init__(
@@ -185,10 +198,11 @@ class Evaluator:
         whole: bool = False,
         suites: SuitesInTraining | None = None,
         ranks: Ranks = ALONE,
+        pairs: MeasuredPairs | None = None,
     ):
         self.ranks = ranks
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
-        self.heldout, self.whole, self.suites = heldout, whole, suites
+        self.heldout, self.whole, self.suites, self.pairs = heldout, whole, suites, pairs
         self.rows = (
             [] if task is None else task.eval_rows(section.problems or (WORLD_PROBLEMS if task.grader else None))
         )
@@ -210,6 +224,8 @@ class Evaluator:
                 loss = self._heldout_loss(model)
                 if loss and trainer.state.global_step == 0:
                     return loss, []
+                if self.pairs is not None:
+                    loss = {**loss, **self.pairs()}
                 if self.engine is None:
                     own = self._in_process(model)
                     metrics, samples = self.ranks.shared(own, lambda engine: self._sampled(engine, model, rows, last))

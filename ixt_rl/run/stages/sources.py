@@ -7,6 +7,7 @@ from typing import Any
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.documents import FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.conditioning import (
     PromptTemplate,
     load_feedback_template,
@@ -19,7 +20,9 @@ from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.dpo import DpoStage
 from ixt_rl.run.folder import ROWS_FOLDER
+from ixt_rl.run.stages.preferences import PairDocuments
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import reply_documents, world_documents
 
@@ -28,8 +31,11 @@ ANNOTATION = "annotation.json"
 
 
 def _passed_over(documents: Documents) -> list[str]:
-    """How often a row of files held nothing to train on, in every pass anew, in words; nothing if none did."""
+    """How often a row of files held nothing to train on, in every pass anew, in words; nothing if none did. Of pairs,
+    how many there are."""
     stream = documents.documents if isinstance(documents, LevelFilter) else documents
+    if isinstance(stream, PairDocuments):
+        return stream.notes
     empty = stream.empty if isinstance(stream, DocumentStream) else 0
     return [f"{empty} times a row without text, or without a prompt, was passed over"] if empty else []
 
@@ -54,7 +60,7 @@ def holdout(stage: DocumentStage) -> Holdout | None:
 
 
 def corpus(
-    stage: DocumentStage, seed: int, template: dict[str, Any] | str | None, held: Holdout | None = None
+    stage: DocumentStage, seed: int, template: dict[str, Any] | str | None, tokenizer: Any, held: Holdout | None = None
 ) -> Documents:
     """The stage's documents but those held out, with what judging them cost."""
     levels = stage.data.keep_levels
@@ -79,6 +85,8 @@ def corpus(
             shuffle=stage.feedback.shuffle,
         )
         documents = MemoryCorpus(made, seed, stage.epochs)
+    elif isinstance(stage.data, PairCorpusBlock):
+        documents = PairDocuments(stage, tokenizer, seed, prompt_template(stage))
     else:
         read = (template is not None and not stage.shows_tags) or bool(levels)
         found = sources(stage.data, read_feedback=read, template=prompt_template(stage), tags=stage.shows_tags)
@@ -86,7 +94,7 @@ def corpus(
     return LevelFilter(documents, levels) if levels else documents
 
 
-def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
+def prompt_template(stage: DocumentStage | DpoStage) -> PromptTemplate | None:
     """How the stage's prompts are shown; None: as they are."""
     if stage.template is None and not stage.of_replies:
         return None

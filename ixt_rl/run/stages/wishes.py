@@ -39,15 +39,30 @@ def wished(
         return [encode_prompt(tokenizer, row["prompt"], None, task.chat_template_kwargs) for row in rows]
     prompts = []
     for row in rows:
-        feedback: Feedback | None = None
-        if isinstance(wish, int):
-            feedback = Feedback(wish) if task.target is None else task.target(row["question"], wish)
-        elif wish is not None:
-            feedback = wished_feedback(conditioner.conditioning.template, wish)
-        if feedback is not None and task.target is None:
-            _check_complete(conditioner.conditioning.template, feedback, wish)
+        if isinstance(wish, int) and task.target is not None:
+            feedback: Feedback | None = task.target(row["question"], wish)
+        else:
+            feedback = wished_feedback_of(conditioner, wish, complete=task.target is None)
         prompts.append(conditioner.prompt(row["prompt"], feedback))
     return prompts
+
+
+def wished_feedback_of(conditioner: Conditioner, wish: int | str | None, complete: bool = True) -> Feedback | None:
+    """A wish on texts of files as feedback; None where none is wished for, or none is ever shown.
+
+    Args:
+        complete: whether it has to say all that the template writes.
+
+    Raises:
+        ConfigError: see `wished`.
+    """
+    template = conditioner.conditioning.template
+    if wish is None or template is None:
+        return None
+    feedback = Feedback(wish) if isinstance(wish, int) else wished_feedback(template, wish)
+    if complete:
+        _check_complete(template, feedback, wish)
+    return feedback
 
 
 def _check_complete(template: AnyFeedbackTemplate | None, feedback: Feedback, wish: int | str | None) -> None:

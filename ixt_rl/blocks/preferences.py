@@ -1,0 +1,62 @@
+"""Preference pairs: rows with a prompt, a better and a worse reply to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ixt_rl.blocks.rows import FileRowsBlock
+from ixt_rl.blocks.strict import Strict, Tokens
+from ixt_rl.errors import ConfigError
+
+
+class PairsBlock(FileRowsBlock):
+    """Rows with a prompt and two replies, of which one was preferred."""
+
+    prompt: str = Field("prompt", description="field of the prompt, as text or as messages")
+    chosen: str = Field("chosen", description="field of the better reply")
+    rejected: str = Field("rejected", description="field of the worse one")
+    max_prompt_tokens: Tokens = Field(1024, description="pairs with a longer prompt are left out, and counted")
+    max_reply_tokens: Tokens = Field(1024, description="longer replies are cut, and then not trained to end")
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="share of the conversations, by a hash of how they begin, that no training on these pairs sees and "
+        "that `evaluation.pairs` measures; null: all are trained, or measured",
+    )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt and its reply, at most."""
+        return self.max_prompt_tokens + self.max_reply_tokens
+
+
+class PairDataBlock(Strict):
+    """Preference pairs to train on."""
+
+    pairs: PairsBlock
+
+
+class PairCorpusBlock(PairDataBlock):
+    """Both replies of preference pairs as documents: of the best level what was chosen, of the worst the other."""
+
+    keep_levels: list[Literal[1, 5]] = Field([], description="[5]: train what was chosen alone; empty: both")
+
+
+def check_apart(measured: PairsBlock, trained: PairsBlock) -> None:
+    """Refuses a measurement on pairs that are trained.
+
+    Args:
+        measured: the stage's `evaluation.pairs`.
+        trained: the pairs in its `data`.
+
+    Raises:
+        ConfigError: the same rows, and not the same part of them set aside.
+    """
+    read: list[Any] = [(block.path, block.from_, block.name, block.split) for block in (measured, trained)]
+    if read[0] == read[1] and (measured.holdout is None or measured.holdout != trained.holdout):
+        raise ConfigError(
+            f"evaluation.pairs.holdout={measured.holdout} with data.pairs.holdout={trained.holdout}",
+            reason="both are the same rows, and what is trained would be measured",
+            remedy="set the same holdout in both, 0.2 say, or measure another file",
+        )

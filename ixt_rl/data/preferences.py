@@ -1,0 +1,98 @@
+"""Preference pairs of files: a better and a worse reply to one prompt, and which of them no training sees.
+
+    rows --a DocumentSource for each reply--> pairs --begin(prompt) hashed--> trained | held out
+
+Conversations are told apart by how they begin, up to the first message of the user: those that begin alike stay on one
+side, whatever a run sets otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.preferences import PairsBlock
+from ixt_rl.conditioning.prompts import PromptTemplate
+from ixt_rl.conditioning.shares import share
+from ixt_rl.data.document_source import DocumentSource, SourceReader
+from ixt_rl.errors import DataError
+from ixt_rl.types import Document, Feedback
+
+BEST, WORST = 5, 1
+"""Levels of what was chosen and of what was rejected."""
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """Two replies to one prompt.
+
+    Args:
+        chosen: the better one; its prompt is that of `rejected`.
+        rejected: the worse one.
+    """
+
+    chosen: Document
+    rejected: Document
+
+    @property
+    def begins(self) -> tuple[str, ...]:
+        """What the conversation begins with, to tell it from others: all up to the first message of the user."""
+        turns = self.chosen.turns
+        first = next((place for place, (role, _) in enumerate(turns) if role == "user"), len(turns) - 1)
+        return tuple(content for _, content in turns[: first + 1]) or (self.chosen.prompt,)
+
+
+def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> list[PreferencePair]:
+    """All pairs of a block's files; rows that lack a prompt or a reply are passed over.
+
+    Args:
+        template: how prompts are shown; None: as they are.
+
+    Raises:
+        DataError: a file or a row that cannot be used, or no pair.
+    """
+    assert block.path is not None, "a run knows the folder of a stage's rows"
+    sides = []
+    for column in (block.chosen, block.rejected):
+        files = tuple(data_files(block.path))
+        source = DocumentSource(
+            files, column, block.prompt, None, name=block.name, split=block.split, template=template
+        )
+        reader = SourceReader(source)
+        reader.check()
+        found: dict[str, Document] = {}
+        while (document := reader.next()) is not None:
+            found[document.key] = document
+        sides.append(found)
+    pairs = [PreferencePair(one, sides[1][key]) for key, one in sides[0].items() if key in sides[1]]
+    if not pairs:
+        raise DataError(
+            f"{block.path}: no pair",
+            reason=f"no row has a {block.prompt}, a {block.chosen} and a {block.rejected}",
+            remedy="name other fields with prompt, chosen and rejected",
+        )
+    return pairs
+
+
+def set_aside(pairs: Sequence[PreferencePair], part: float | None) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(pairs to train on, pairs that are held out); without a share all are both."""
+    if part is None:
+        return [*pairs], [*pairs]
+    held = [share("pairs", *pair.begins) < part for pair in pairs]
+    trained = [pair for pair, out in zip(pairs, held, strict=True) if not out]
+    return trained, [pair for pair, out in zip(pairs, held, strict=True) if out]
+
+
+def as_documents(pairs: Sequence[PreferencePair], seed: int, shuffle: bool = False) -> list[Document]:
+    """Both replies of every pair, with the level that the preference gives them.
+
+    Args:
+        seed: of the shuffling.
+        shuffle: every reply gets the level of another one, as a control.
+    """
+    sides = [(reply, level) for pair in pairs for reply, level in ((pair.chosen, BEST), (pair.rejected, WORST))]
+    order = np.random.default_rng([seed, 1]).permutation(len(sides)) if shuffle else range(len(sides))
+    return [replace(reply, feedback=Feedback(sides[place][1])) for (reply, _), place in zip(sides, order, strict=True)]

@@ -1,0 +1,147 @@
+"""Preference pairs of a stage: those that fit, what is trained and what is held out, and how they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ixt_rl.blocks.preferences import PairCorpusBlock, PairsBlock
+from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate
+from ixt_rl.data.in_memory import MemoryCorpus
+from ixt_rl.data.preferences import PreferencePair, as_documents, read_pairs, set_aside
+from ixt_rl.errors import DataError
+from ixt_rl.evaluation.margins import PairMargins
+from ixt_rl.evaluation.posterior_pass import SequenceScorer
+from ixt_rl.files import write_rows
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.place import follows
+from ixt_rl.rollout.trl_adapter import whole_model
+from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.stages.wishes import wished_feedback_of
+from ixt_rl.run.strategy import is_sharded
+from ixt_rl.trainers.head import plain_model
+
+PAIRS = "pairs.jsonl"
+"""In a stage's folder: the log-probs of each measured pair, at the last evaluation."""
+
+
+@dataclass(frozen=True)
+class FittingPairs:
+    """Pairs whose prompt is not too long.
+
+    Args:
+        trained, held: see `set_aside`.
+        read: how many there were, whatever their length.
+        longest: tokens that a prompt may have.
+    """
+
+    trained: list[PreferencePair]
+    held: list[PreferencePair]
+    read: int
+    longest: int
+
+    @property
+    def left_out(self) -> list[str]:
+        """What a stage notes of pairs with longer prompts; nothing where there are none."""
+        lacking = self.read - len({id(pair) for pair in (*self.trained, *self.held)})
+        said = f"{lacking} of {self.read} pairs have a prompt of more than {self.longest} tokens and are left out"
+        return [said] if lacking else []
+
+
+def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptTemplate | None) -> FittingPairs:
+    """The pairs of a block that fit.
+
+    Args:
+        conditioner: shows their prompts.
+        template: how prompts are shown; None: as they are.
+
+    Raises:
+        DataError: see `read_pairs`; or a part of them is empty.
+    """
+    pairs = read_pairs(block, template)
+    fits = [pair for pair in pairs if len(_prompt(pair, conditioner)) <= block.max_prompt_tokens]
+    trained, held = set_aside(fits, block.holdout)
+    if not trained or not held:
+        raise DataError(
+            f"{block.path}: {len(trained)} pairs to train on, {len(held)} held out",
+            reason=f"of {len(pairs)} pairs {len(fits)} have a prompt of at most {block.max_prompt_tokens} tokens",
+            remedy="change pairs.holdout, raise pairs.max_prompt_tokens, or give more pairs",
+        )
+    return FittingPairs(trained, held, len(pairs), block.max_prompt_tokens)
+
+
+def _prompt(pair: PreferencePair, conditioner: Conditioner) -> Sequence[int]:
+    asked = pair.chosen
+    messages = [{"role": role, "content": content} for role, content in asked.turns]
+    return conditioner.prompt(messages or asked.prompt, None)
+
+
+class PairDocuments(MemoryCorpus):
+    """Replies of the pairs that a stage trains on, as documents.
+
+    Args:
+        stage: with `data.pairs`.
+        tokenizer: of the model.
+        seed: of the run.
+        template: how prompts are shown; None: as they are.
+    """
+
+    def __init__(self, stage: DocumentStage, tokenizer: Any, seed: int, template: PromptTemplate | None):
+        assert isinstance(stage.data, PairCorpusBlock)
+        shown = Conditioning(chat=stage.is_chat, chat_template_kwargs=stage.chat_template_kwargs)
+        found = fitting_pairs(stage.data.pairs, Conditioner(tokenizer, shown), template)
+        super().__init__(as_documents(found.trained, seed, stage.feedback.shuffle), seed, stage.epochs)
+        self.notes = [*found.left_out, f"{len(found.trained)} preference pairs to train on"]
+
+
+class MeasuredPairs:
+    """The held-out pairs of a stage, measured on a trainer's model; their log-probs go into the stage's folder.
+
+    Args:
+        evaluation: of the stage, with `pairs` and the `wishes` under which they are measured.
+        trainer: whose model is measured.
+        conditioner: the trainer's.
+        folder: the stage's.
+        template: how prompts are shown; None: as they are.
+    """
+
+    def __init__(
+        self,
+        evaluation: Any,
+        trainer: Any,
+        conditioner: Conditioner,
+        folder: StageFolder,
+        template: PromptTemplate | None,
+    ):
+        block: PairsBlock = evaluation.pairs
+        alone: Any = {
+            "dropout": 0.0,
+            "fraction": 1.0,
+            "train_turns": "last",
+            "max_reply_tokens": block.max_reply_tokens,
+        }
+        shown = Conditioner(conditioner.tokenizer, replace(conditioner.conditioning, **alone), ends=conditioner.ends)
+        found = fitting_pairs(block, shown, template)
+        asked = {name: wished_feedback_of(shown, wish) for name, wish in evaluation.wishes.items()}
+        self.trainer, self.folder = trainer, folder
+        self.margins = PairMargins(found.held, shown, asked)
+        self.notes = [*found.left_out, f"measured on {len(found.held)} preference pairs"]
+        self._scorer: SequenceScorer | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """See `PairMargins`; the model is in evaluation mode, with the weights that are measured."""
+        if self._scorer is None:
+            self._scorer = SequenceScorer(plain_model(self.trainer), 1.0, self.trainer.processing_class.pad_token_id)
+        with self.trainer.accelerator.autocast():
+            found = self.margins(self._scorer)
+        if not follows():
+            write_rows(self.folder.path / PAIRS, self.margins.rows)
+        return found
+
+    def evaluated(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """An evaluation that measures nothing else; no samples."""
+        trainer = self.trainer
+        with whole_model(trainer, trainer.model_wrapped) if is_sharded(trainer) else nullcontext():
+            return self(), []

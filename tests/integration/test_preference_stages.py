@@ -1,0 +1,163 @@
+"""Stages on preference pairs: SFT with levels, DPO, margins of pairs that are held out, and what is refused before."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ixt_rl.config.load import load_run, notes
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.errors import DataError
+from ixt_rl.files import read_json, read_rows
+from ixt_rl.report.build import build_report
+from ixt_rl.run import run_config
+from tests.integration.run_helpers import rows
+
+RUN = """
+name: NAME
+output_dir: FOLDER/runs
+model: {new: {tokenizer: bytes, hidden_size: 16, heads: 2, intermediate_size: 32, layers: 1}}
+stages:
+  - &plain
+    name: plain
+    type: sft
+    init: model
+    template: {prompt: "Q: {question}\\nA: ", told: "Q: {question} ({answer})\\nA: "}
+    data:
+      pairs: &pairs {path: FOLDER/pairs.jsonl, holdout: 0.3, max_prompt_tokens: 40, max_reply_tokens: 8}
+    packing: {capacity: 96}
+    steps: 2
+    batch_size: 2
+    optim: {lr: 1e-2}
+    evaluation: {every: 1, pairs: *pairs, wishes: &wishes {best: 5, none: null, worst: 1}}
+  - <<: *plain
+    name: levels
+    feedback: {template: levels, dropout: 0.1}
+  - <<: *plain
+    name: filtered
+    data: {pairs: *pairs, keep_levels: [5]}
+  - <<: *plain
+    name: shuffled
+    feedback: {template: levels, shuffle: true}
+  - name: dpo
+    type: dpo
+    init: model
+    template: {prompt: "Q: {question}\\nA: ", told: "Q: {question} ({answer})\\nA: "}
+    data: {pairs: *pairs}
+    epochs: 1
+    batch_size: 4
+    micro_batch_size: 2
+    optim: {lr: 1e-2}
+    checkpoint_every: 2
+    evaluation: {every: 100, pairs: *pairs}
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("preferences")
+    pairs = [{"prompt": f"what is {n}", "chosen": f"it is {n}, sir", "rejected": "no idea, go away"} for n in range(30)]
+    pairs += [{"prompt": "long " * 20, "chosen": "a", "rejected": "b"}]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    (folder / "run.yaml").write_text(RUN.replace("FOLDER", str(folder)))
+    return folder / "run.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(file) -> Path:
+    return run_config(load_run(file, ["name=all"]))
+
+
+def folder_of(run: Path, stage: str) -> Path:
+    (found,) = (run / "stages" / stage).iterdir()
+    return found
+
+
+def last(run: Path, stage: str) -> dict:
+    return [row for row in rows(run) if row["stage"] == stage and row["phase"] == "eval"][-1]
+
+
+def test_every_arm_is_measured_on_the_same_unseen_pairs(run):
+    begun = {}
+    for stage in ("plain", "levels", "filtered", "shuffled", "dpo"):
+        measured = read_rows(folder_of(run, stage) / "pairs.jsonl")
+        begun[stage] = [row["begins"] for row in measured]
+        assert all(row["tokens"] == 8 for row in measured)
+        found = last(run, stage)
+        margins = [row["logp"]["best" if stage != "dpo" else "none"] for row in measured]
+        assert found["pairs/margin"] == pytest.approx(sum(a - b for a, b in margins) / len(margins))
+        assert found["pairs/margin_low"] < found["pairs/margin"] < found["pairs/margin_high"]
+    assert len({tuple(names) for names in begun.values()}) == 1
+    assert 3 <= len(begun["plain"]) <= 16
+    assert last(run, "plain")["pairs@worst/margin"] == last(run, "plain")["pairs/margin"]  # no prefix
+    assert last(run, "levels")["pairs@worst/margin"] != last(run, "levels")["pairs/margin"]
+
+
+def test_what_is_left_out_is_said(run):
+    summary = read_json(run / "summary.json")
+    for stage in summary["stages"]:
+        said = " ".join(stage["notes"])
+        assert "1 of 31 pairs have a prompt of more than 40 tokens" in said
+        held = len(read_rows(folder_of(run, stage["name"]) / "pairs.jsonl"))
+        assert f"measured on {held} preference pairs" in said
+        assert f"{30 - held} preference pairs to train on" in said
+
+
+def test_dpo_starts_at_log_2_and_moves_away(run):
+    """Its reference is the model that it starts from; and the margin grows on what it learns."""
+    trained = [row for row in rows(run) if row["stage"] == "dpo" and row["phase"] == "train"]
+    assert trained[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert trained[-1]["loss"] < 0.6
+    assert trained[-1]["rewards/margins"] > 0
+    assert last(run, "dpo")["pairs/margin"] > last(run, "plain")["pairs/margin"]
+    assert read_json(folder_of(run, "dpo") / "ledger.json")["tokens"]["score"] > 0
+    begun = load_file(run / "initial" / "model.safetensors")
+    moved = load_file(folder_of(run, "dpo") / "model" / "model.safetensors")
+    assert any(not torch.equal(begun[name], moved[name]) for name in begun)
+
+
+def test_the_page_has_the_pairs(run):
+    page = build_report(run).read_text()
+    assert "preference pairs" in page
+    assert "DPO" in page
+    assert "pairs/accuracy" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["stages.plain.evaluation.pairs.holdout=null"], "what is trained would be measured"),
+        (["stages.plain.evaluation.pairs.holdout=0.2"], "set the same holdout in both"),
+        (["stages.dpo.evaluation.pairs.holdout=null"], "what is trained would be measured"),
+        (["stages.plain.type=pretrain", "stages.plain.template=null"], "pairs are replies to prompts"),
+        (["stages.plain.packing.capacity=48"], "raise packing.capacity"),
+        (["stages.plain.evaluation.holdout=2"], "set data.pairs.holdout"),
+        (["stages.levels.feedback.template=critique"], "a level alone is a prefix"),
+        (["stages.dpo.data.pairs.chosn=x"], "did you mean `chosen`"),
+        (["stages.dpo.micro_batch_size=3"], "make batch_size a multiple of 3"),
+        (["stages.dpo.dpo.beta=0"], "above 0"),
+        (["stages.dpo.data.pairs.path=nowhere.jsonl"], "no such file"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_a_model_loads(file, changes, says):
+    with pytest.raises(InvalidConfig) as error:
+        load_run(file, changes)
+    assert says in str(error.value)
+
+
+def test_pairs_of_which_none_fits_are_refused_with_their_number(file):
+    short = [f"stages.dpo.data.pairs.max_prompt_tokens={n}" for n in (3,)]
+    config = load_run(file, ["name=short", *short, "stages.dpo.evaluation=null"])
+    only = config.model_copy(update={"stages": [config.named["dpo"]]})
+    with pytest.raises(DataError, match="of 31 pairs 0 have a prompt of at most 3 tokens"):
+        run_config(only)
+
+
+def test_wishes_are_read_where_pairs_are_measured(file):
+    assert not [note for note in notes(load_run(file)) if "wishes" in note]
+    assert [note for note in notes(load_run(file, ["stages.plain.evaluation.problems=5"])) if "problems" in note]

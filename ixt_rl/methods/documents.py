@@ -197,3 +197,10 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
             self._check_wishes(self.evaluation.wishes)
             if trained is not None:
                 check_apart(measured, trained)
+            sources = self.data.sources if isinstance(self.data, FileCorpusBlock) else []
+            if measured.path is not None and any(measured.path in source.paths for source in sources):
+                raise ConfigError(
+                    f"evaluation.pairs.path={measured.path!r}, which data.sources read, too",
+                    reason="what is trained would be measured",
+                    remedy="train it with data.pairs, which leaves out what is held out, or measure another file",
+                )

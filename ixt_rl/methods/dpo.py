@@ -95,6 +95,7 @@ SPEC = MethodSpec(
     runner="ixt_rl.run.stages.dpo:run",
     trainer="ixt_rl.trainers.dpo:DPOTrainer",
     options=options,
+    block="dpo",
     report=MethodReport(
         label=label,
         learns_from="documents",

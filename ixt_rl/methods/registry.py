@@ -119,7 +119,7 @@ SPECS: tuple[MethodSpec, ...] = _with_installed((
 def _stages(specs: tuple[MethodSpec, ...]) -> tuple[type[Stage], ...]:
     """Each method's stage; an online one takes the blocks of the others, too, and does not read them."""
     blocks = {s.block: (s.stage.model_fields[s.block].annotation, s.stage.model_fields[s.block].default)
-              for s in specs if s.block}  # fmt: skip
+              for s in specs if s.block and issubclass(s.stage, OnlineStage)}  # fmt: skip
     return tuple(_with_others(spec, blocks) if issubclass(spec.stage, OnlineStage) else spec.stage for spec in specs)
 
 

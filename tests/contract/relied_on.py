@@ -17,6 +17,15 @@ FORWARD = "(self, model, input_ids, attention_mask, logits_to_keep)"
 
 OVERRIDDEN = {
     "DemonstrationTeacherContextBuilder._compose_teacher_prompt": "(self, prompt, privileged_context)",
+    "DPOTrainer.__init__": (
+        "(self, model, ref_model=None, args=None, data_collator=None, train_dataset=None, eval_dataset=None, "
+        "processing_class=None, compute_metrics=None, callbacks=None, optimizers=(None, None), "
+        "quantization_config=None, peft_config=None)"
+    ),
+    "DPOTrainer._prepare_dataset": "(self, dataset, processing_class, args, dataset_name)",
+    "DPOTrainer._save_checkpoint": "(self, model, trial)",
+    "DPOTrainer.compute_loss": "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
+    "DPOTrainer.evaluate": EVALUATE,
     "GRPOTrainer.__init__": (
         "(self, model, reward_funcs=None, args=None, train_dataset=None, eval_dataset=None, processing_class=None, "
         "reward_processing_classes=None, callbacks=None, optimizers=(None, None), quantization_config=None, "
@@ -109,13 +118,13 @@ ATTRIBUTES = {
     "_buffered_inputs": SAMPLERS,
     "_dist": {"GRPOTrainer"},
     "_globalstep_last_logged": {"Trainer"},
-    "_is_vlm": {"GRPOTrainer", "SFTTrainer"},
+    "_is_vlm": {"DPOTrainer", "GRPOTrainer", "SFTTrainer"},
     "_logs": {"GRPOTrainer"},
-    "_metrics": {*SAMPLERS, "SFTTrainer"},
+    "_metrics": {*SAMPLERS, "DPOTrainer", "SFTTrainer"},
     "_pending_extra_logs": {"GRPOTrainer"},
     "_step": SAMPLERS,
     "_total_loss_scalar": {"Trainer"},
-    "_total_train_tokens": {"GRPOTrainer", "SFTTrainer"},
+    "_total_train_tokens": {"DPOTrainer", "GRPOTrainer", "SFTTrainer"},
     "_tr_loss": {"Trainer"},
 }
 """Private attributes that are read or set -> the classes that set them."""

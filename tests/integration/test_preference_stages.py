@@ -134,6 +134,10 @@ def test_the_page_has_the_pairs(run):
         (["stages.plain.evaluation.pairs.holdout=null"], "what is trained would be measured"),
         (["stages.plain.evaluation.pairs.holdout=0.2"], "set the same holdout in both"),
         (["stages.dpo.evaluation.pairs.holdout=null"], "what is trained would be measured"),
+        (
+            ["stages.plain.data={sources: [{path: FOLDER/pairs.jsonl, prompt: prompt, text: chosen}]}"],
+            "train it with data.pairs",
+        ),
         (["stages.plain.type=pretrain", "stages.plain.template=null"], "pairs are replies to prompts"),
         (["stages.plain.packing.capacity=48"], "raise packing.capacity"),
         (["stages.plain.evaluation.holdout=2"], "set data.pairs.holdout"),
@@ -146,7 +150,7 @@ def test_the_page_has_the_pairs(run):
 )
 def test_what_cannot_be_right_is_refused_before_a_model_loads(file, changes, says):
     with pytest.raises(InvalidConfig) as error:
-        load_run(file, changes)
+        load_run(file, [change.replace("FOLDER", str(file.parent)) for change in changes])
     assert says in str(error.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, find_ends
+from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, find_ends, load_template
 from ixt_rl.files import write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.dpo import DpoStage
@@ -17,7 +17,6 @@ from ixt_rl.run.folder import LEDGER
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.preferences import MeasuredPairs, fitting_pairs
-from ixt_rl.run.stages.sources import prompt_template
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.train import ends_notes, save_model, share_of_batch, train, training_arguments
 from ixt_rl.run.trainers import configured, trainer_class
@@ -26,7 +25,7 @@ from ixt_rl.run.trainers import configured, trainer_class
 def run(stage: DpoStage, at: StageRun) -> None:
     """DPO on preference pairs; writes the model, rows, margins of held-out pairs and the ledger."""
     started, folder = time.perf_counter(), at.folder
-    tokenizer, template = load_tokenizer(at.origin, at.model), prompt_template(stage)
+    tokenizer, template = load_tokenizer(at.origin, at.model), _template(stage)
     model = load_model(at.origin, at.model, train=True)
     conditioner = _conditioner(stage, tokenizer, model, template)
     pairs = fitting_pairs(stage.data.pairs, conditioner, template)
@@ -62,6 +61,15 @@ def run(stage: DpoStage, at: StageRun) -> None:
     notes = [f"{len(pairs.trained)} preference pairs to train on", *(measured.notes if measured else pairs.left_out)]
     notes += [*ends_notes(trainer), *(best.notes() if best else ())]
     folder.write_result({"seconds": time.perf_counter() - started, "notes": notes, **(best.result() if best else {})})
+
+
+def _template(stage: DpoStage) -> PromptTemplate | None:
+    """How prompts are shown; None: as the user's message."""
+    if stage.template is None:
+        return None
+    found = load_template(stage.template, "plain")
+    assert isinstance(found, PromptTemplate)  # the block takes no other
+    return found
 
 
 def _conditioner(stage: DpoStage, tokenizer: Any, model: Any, template: PromptTemplate | None) -> Conditioner:

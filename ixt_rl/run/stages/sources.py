@@ -20,7 +20,6 @@ from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.files import read_json
 from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.methods.dpo import DpoStage
 from ixt_rl.run.folder import ROWS_FOLDER
 from ixt_rl.run.stages.preferences import PairDocuments
 from ixt_rl.worlds import WORLDS
@@ -94,7 +93,7 @@ def corpus(
     return LevelFilter(documents, levels) if levels else documents
 
 
-def prompt_template(stage: DocumentStage | DpoStage) -> PromptTemplate | None:
+def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
     """How the stage's prompts are shown; None: as they are."""
     if stage.template is None and not stage.of_replies:
         return None

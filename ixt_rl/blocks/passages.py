@@ -23,11 +23,16 @@ class WorldPassagesBlock(Strict):
 
 
 class SuffixCorpusBlock(FileCorpusBlock):
-    """Documents of files, cut in token space: the last `suffix_tokens` tokens are the suffix."""
+    """Documents of files, cut in token space: the last `suffix_tokens` tokens, or any in a row, are the suffix."""
 
     suffix_tokens: Tokens = 128
     min_prefix_tokens: Tokens = 1
     max_prefix_tokens: Tokens = Field(1920, description="longer prefixes lose their beginning")
+    cut: Literal["end", "anywhere"] = Field(
+        "end",
+        exclude_if=lambda value: value == "end",
+        description="the suffix is the document's end; or stands anywhere in it, at another place in every pass",
+    )
 
     @model_validator(mode="after")
     def _no_conversations(self) -> SuffixCorpusBlock:

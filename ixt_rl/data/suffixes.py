@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.conditioning.options import Conditioning
 from ixt_rl.conditioning.sequences import prefix_suffix
+from ixt_rl.conditioning.shares import share
 from ixt_rl.data.token_rows import Documents
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.errors import ConfigError, DataError, did_you_mean
 from ixt_rl.types import Document
+
+Cut = Literal["end", "anywhere"]
+"""Where a document is cut: so that the suffix is its end, or at another place each time that it comes."""
 
 TOO_SHORT, BLANK, SPLIT = "too short", "blank suffix", "split character"
 
@@ -57,9 +61,12 @@ class SuffixCounts:
 class SuffixStream:
     """One `PrefixSuffix` a document: its last `suffix_tokens` tokens, EOS included, and what stands before them.
 
+    With `cut="anywhere"` the suffix is any `suffix_tokens` tokens in a row, drawn anew each time that the document
+    comes: long documents give other suffixes in every pass, all of their text in the end.
+
     Of a document with a prompt the suffix is cut from the reply and never from the prompt: a reply shorter than
     `suffix_tokens` is a suffix as a whole. A prefix longer than `max_prefix_tokens` loses its beginning, but for BOS.
-    Nothing else of a long document is used: one document, one suffix.
+    Nothing else of a long document is used: each time that it comes it is one suffix.
 
     Skipped and counted are documents that are `too short`; with a `blank suffix`; whose cut falls inside of a
     character of several tokens (`split character`), because no judge can read such a suffix; and those that `skip`
@@ -74,9 +81,11 @@ class SuffixStream:
         max_prefix_tokens: longest prefix, BOS included.
         min_prefix_tokens: shortest prefix, BOS not counted.
         skip: document -> why it is not to be used; "" if it is. Has to say the same whenever it is asked.
+        cut: where.
+        seed: of the draws of `anywhere`.
 
     Raises:
-        ConfigError: lengths with which no document can be cut.
+        ConfigError: lengths with which no document can be cut, or an unknown `cut`.
         DataError: the tokenizer has no EOS; while iterating, 100,000 documents in a row that are skipped.
     """
 
@@ -91,7 +100,15 @@ class SuffixStream:
         max_prefix_tokens: int = 1920,
         min_prefix_tokens: int = 1,
         skip: Callable[[Document], str] | None = None,
+        cut: Cut = "end",
+        seed: int = 0,
     ):
+        if cut not in get_args(Cut):
+            raise ConfigError(
+                f"cut={cut!r}",
+                reason="a suffix is the end of its document, or stands anywhere in it",
+                remedy=f"{did_you_mean(cut, list(get_args(Cut)))}one of {', '.join(get_args(Cut))}",
+            )
         self._conditioner = Conditioner(tokenizer, Conditioning())
         self._bos = len(self._conditioner.prompt("", None))
         if suffix_tokens < 1 or not 1 <= min_prefix_tokens <= max_prefix_tokens - self._bos:
@@ -103,6 +120,7 @@ class SuffixStream:
                 remedy="give suffix_tokens >= 1 and 1 <= min_prefix_tokens < max_prefix_tokens",
             )
         self.documents, self.tokenizer, self.skip = documents, tokenizer, skip
+        self.cut, self.seed = cut, seed
         self.suffix_tokens = suffix_tokens
         self.max_prefix_tokens, self.min_prefix_tokens = max_prefix_tokens, min_prefix_tokens
         self.counts = SuffixCounts()
@@ -156,11 +174,12 @@ class SuffixStream:
         counts = dict(state["counts"])
         self.counts = SuffixCounts(**counts | {"skipped": dict(counts["skipped"])})
 
-    def _cutting(self) -> dict[str, int]:
+    def _cutting(self) -> dict[str, Any]:
         return {
             "suffix_tokens": self.suffix_tokens,
             "max_prefix_tokens": self.max_prefix_tokens,
             "min_prefix_tokens": self.min_prefix_tokens,
+            **({"cut": self.cut, "seed": self.seed} if self.cut != "end" else {}),
         }
 
     def _cut(self, document: Document) -> PrefixSuffix | str:
@@ -174,6 +193,8 @@ class SuffixStream:
         wanted = min(self.suffix_tokens, reply) if document.prompt else self.suffix_tokens
         if len(ids) - self._bos - wanted < self.min_prefix_tokens:
             return TOO_SHORT
+        if self.cut == "anywhere":
+            ids = ids[: self._end(len(ids), wanted, reply if document.prompt else len(ids))]
         prefix, suffix = prefix_suffix(ids, wanted)
         text = self.tokenizer.decode(suffix, skip_special_tokens=True)
         if not text or text.isspace():
@@ -185,3 +206,9 @@ class SuffixStream:
             self.counts.shortened += 1
             prefix = prefix[: self._bos] + prefix[self._bos + surplus :]
         return PrefixSuffix(prefix, suffix, document.key)
+
+    def _end(self, length: int, wanted: int, reply: int) -> int:
+        """Where the suffix of this visit ends: all places are alike, from the first with room before it to `length`."""
+        first = max(self._bos + self.min_prefix_tokens, length - reply) + wanted
+        drawn = share("cut", self.seed, self.counts.documents)  # counted before the document is cut: one number a visit
+        return first + int(drawn * (length - first + 1))

@@ -11,8 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.evaluate import Mode
+from ixt_rl.evaluation.statistics import estimate
 from ixt_rl.judging.candidates import CandidateJudge, CandidateVerdict
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
@@ -94,17 +97,22 @@ def evaluate_continuations(
     modes: Sequence[Mode],
     examiner: Examiner,
     opponent: Mapping[str, Sequence[str]] | None = None,
+    beside: Mapping[str, Examiner] | None = None,
 ) -> tuple[dict[str, float], dict[str, list[str]], list[dict[str, Any]]]:
     """Metrics named `<mode>/<metric>`, the texts by mode, and samples to read.
 
     Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that was not
     cut off); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
-    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts
-    that some of this leaves out: a property or the comparison is undecided.
+    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `win_rate_low` and `win_rate_high`
+    are the win rate's 95 % interval, clustered by document where one gives several passages. `undecided` is the share
+    of texts that some of this leaves out: a property or the comparison is undecided.
 
     Args:
         modes: with the prompts of `passages`, and n = 1.
+        examiner: measures and compares.
         opponent: the other side's texts by mode; None: the originals.
+        beside: further examiners. Their properties stand beside the first one's, their win rates are called
+            `<name>_win_rate`, `<name>_win_rate_low`, `<name>_win_rate_high`.
 
     Raises:
         DataError: the opponent has other modes, or fewer texts.
@@ -121,16 +129,21 @@ def evaluate_continuations(
         asked = zip(measured, compared, strict=True)
         compares = getattr(examiner, "compares", True)
         said = [(*found.values(), score) if compares else (*found.values(),) for found, score in asked]
-        values: dict[str, list[float]] = defaultdict(list)
-        for found, answers, rollout in zip(measured, said, rollouts, strict=True):
-            for name, value in found.items():
-                if value is not None:
-                    values[name].append(value)
-            if answers:
-                values["undecided"].append(float(None in answers))
-            values["length"].append(float(len(rollout.completion_ids)))
-            values["ended"].append(float(rollout.finish_reason != "length"))
-        means = {name: math.fsum(v) / len(v) for name, v in values.items()} | _shares(compared)
+        ours_by_itself = [
+            {
+                **({"undecided": float(None in answers)} if answers else {}),
+                "length": float(len(rollout.completion_ids)),
+                "ended": float(rollout.finish_reason != "length"),
+            }
+            for answers, rollout in zip(said, rollouts, strict=True)
+        ]
+        means = _means(measured) | _means(ours_by_itself) | _shares(compared, passages)
+        for name, other in (beside or {}).items():
+            further = other.measure(passages, ours)
+            measured = [{**found, **more} for found, more in zip(measured, further, strict=True)]
+            means |= _means(further)
+            rates = _shares(other.compare(passages, ours, theirs), passages)
+            means |= {f"{name}_{key}": value for key, value in rates.items() if key.startswith("win_rate")}
         metrics |= {f"{mode.name}/{name}": mean for name, mean in means.items()}
         texts[mode.name] = ours
         for passage, text, found, score in list(zip(passages, ours, measured, compared, strict=True))[: mode.keep]:
@@ -150,7 +163,17 @@ def evaluate_continuations(
     return metrics, texts, samples
 
 
-def _shares(compared: Sequence[float | None]) -> dict[str, float]:
+def _means(measured: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """Of every property the mean over texts where it is decided."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for found in measured:
+        for name, value in found.items():
+            if value is not None:
+                values[name].append(value)
+    return {name: math.fsum(v) / len(v) for name, v in values.items()}
+
+
+def _shares(compared: Sequence[float | None], passages: Sequence[Passage]) -> dict[str, float]:
     decided = [score for score in compared if score is not None]
     if not decided:
         return {}
@@ -158,7 +181,16 @@ def _shares(compared: Sequence[float | None]) -> dict[str, float]:
     ties = len(decided) - wins - losses
     shares = {"wins": wins, "ties": ties, "losses": losses, "win_rate": wins + ties / 2}
     found = {name: count / len(decided) for name, count in shares.items()}
+    interval = estimate(np.array(compared, np.float64), _clusters(passages))
+    if interval.low is not None and interval.high is not None:
+        found |= {"win_rate_low": interval.low, "win_rate_high": interval.high}
     return found | ({"win_share": wins / (wins + losses)} if wins + losses else {})
+
+
+def _clusters(passages: Sequence[Passage]) -> list[str] | None:
+    """Documents of the passages; None where each has its own."""
+    names = [passage.document for passage in passages]
+    return names if any(names) and len({*names}) < len(names) else None
 
 
 def _texts_of(opponent: Mapping[str, Sequence[str]], mode: Mode, passages: Sequence[Passage]) -> Sequence[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from ixt_rl.blocks import checks
 from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.candidate_filters import BUILT_IN, FilterBlock, check_filters
 from ixt_rl.blocks.duration import PassesBlock
@@ -38,6 +39,14 @@ from ixt_rl.methods.spec import MethodReport, MethodSpec
 from ixt_rl.methods.stage import Stage
 from ixt_rl.types import SOURCES
 
+INIT = "init"
+"""`likelihood` of the model that the stage starts from."""
+
+
+def check_likelihood(path: str, info: ValidationInfo) -> str:
+    """`init`, or a model as `model.path` names one."""
+    return path if path == INIT else checks.check_model_path(path, info)
+
 
 class SuffixEvaluationBlock(Strict):
     """Measured on prefixes that no training saw, by an independent judge."""
@@ -50,7 +59,21 @@ class SuffixEvaluationBlock(Strict):
         None, description="stage whose continuations of the same prefixes ours are compared with; default: originals"
     )
     data: SuffixCorpusBlock | None = Field(None, description="held-out documents; default: those of the stage's world")
-    judge: JudgeBlock | None = Field(None, description="default: the world's verifier")
+    holdout: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="files only, in place of data: documents of each source (a whole number: its first ones; below 1: "
+        "a share, by their content) that are never trained; their suffixes' loss and perplexity are measured, too",
+    )
+    likelihood: Annotated[str, AfterValidator(check_likelihood)] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="a frozen model that reads each continuation after the true text: a folder, a hub id, or `init`, "
+        "the model that the stage starts from",
+    )
+    judge: JudgeBlock | None = Field(
+        None, description="default: the world's verifier; on files, where `likelihood` is given, nobody"
+    )
 
     @model_validator(mode="after")
     def _reads(self) -> SuffixEvaluationBlock:
@@ -177,13 +200,25 @@ class SipBlock(PassesBlock):
                 reason="only a world's rewriter errs as often as it is told to",
                 remedy="leave error out",
             )
-        if evaluation is None or (of_world and evaluation.data is None):
+        if evaluation is None:
             return self
-        if evaluation.data is None or evaluation.judge is None or evaluation.judge.model == WORLD:
+        if evaluation.holdout is not None and (of_world or evaluation.data is not None):
             raise ConfigError(
-                "evaluation on files without evaluation.data and evaluation.judge",
+                f"evaluation.holdout={evaluation.holdout:g} with " + ("a world" if of_world else "evaluation.data"),
+                reason="it sets documents of the stage's own files aside, to measure on",
+                remedy="leave holdout out" + ("" if of_world else ", or evaluation.data"),
+            )
+        if of_world and evaluation.data is None:
+            return self
+        held = evaluation.data is not None or evaluation.holdout is not None
+        judge = evaluation.judge
+        judged = evaluation.likelihood is not None if judge is None else judge.model != WORLD
+        if not held or not judged:
+            raise ConfigError(
+                "evaluation on files without documents that are held out, or without a judge of its own",
                 reason="files have no held-out part and no verifier of their own",
-                remedy="give both, or set evaluation: null",
+                remedy="give evaluation.data or evaluation.holdout, and evaluation.judge or evaluation.likelihood; "
+                "or set evaluation: null",
             )
         return self
 

@@ -14,8 +14,14 @@ from ixt_rl.report.results import COUNTS, Cell, Column, ViewTable, claims, expec
 _SPREAD_IN = "sampled/strict"
 _CHECKED = ("sampled/checked", "greedy/checked")
 _READABLE = 76
+_WINS = ("win_rate", "likelihood_win_rate")
 _OF_SUFFIXES = (
-    *(f"{mode}/{name}" for mode in ("greedy", "sampled") for name in ("right", "factuality", "safety", "win_rate")),
+    *(
+        f"{mode}/{name}"
+        for mode in ("greedy", "sampled")
+        for name in ("right", "factuality", "safety", *_WINS, "grounding")
+    ),
+    "heldout/loss",
     *("flops", "seconds"),
 )
 _OF_DOCUMENTS = (
@@ -55,7 +61,7 @@ def _columns(groups: list[ViewTable]) -> list[Column]:
     """What fits a terminal of 80 columns; a run on documents shows its costs in place of how answers look."""
     columns = [column for column in shown_columns(groups) if column.short]
     keys = {column.key for column in columns}
-    if keys & {"greedy/win_rate", "sampled/win_rate"}:
+    if keys & {f"{mode}/{name}" for mode in ("greedy", "sampled") for name in _WINS}:
         return [column for column in columns if column.key in _OF_SUFFIXES]
     if "tokens" in keys:
         strict = bool(keys & {"sampled/strict", "greedy/strict"})

@@ -19,10 +19,15 @@ JudgeFunction = Callable[[Mapping[str, str]], Any]
 
 @dataclass(frozen=True)
 class Passage:
-    """A document in two: words, without `<bos>` and `<eos>`."""
+    """A document in two: words, without `<bos>` and `<eos>`.
+
+    Args:
+        document: key of the document that it is cut from; "": one that gives no other passage.
+    """
 
     prefix: str
     suffix: str
+    document: str = ""
 
 
 class SuffixWorld(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -166,6 +167,73 @@ def test_files_with_a_judge_and_a_rewriter_from_a_file(tmp_path):
     assert trained[-1]["chosen/rewrite"] is not None
 
 
+PIECES = {"suffix_tokens": 16, "min_prefix_tokens": 8, "max_prefix_tokens": 24, "cut": "anywhere"}
+PROGRAM = {"model": "python:ixt_rl.judging.programs:sound"}
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory) -> Path:
+    """Few long documents, some held out whole; suffixes from anywhere, a program judges, a frozen model reads."""
+    folder = tmp_path_factory.mktemp("long")
+    lines = [
+        json.dumps({"text": " ".join(f"the number after {i} is {i + 1} ." for i in range(start, start + 40))})
+        for start in range(0, 240, 40)
+    ]
+    (folder / "long.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shared = {
+        "data": {**PIECES, "sources": [{"path": str(folder / "long.jsonl")}]},
+        "sampling": {"max_new_tokens": 16},
+        "steps": 2,
+        "evaluation": {"every": 2, "prefixes": 6, "curve_prefixes": 2, "holdout": 2, "likelihood": "init"},
+    }
+    judged = {"sources": ["rollout"], "judge": PROGRAM, "rewriter": None, "objective": "dpo"}
+    grounded = {"model": "python:ixt_rl.judging.programs:grounded", "axes": {"grounding": 1.0}}
+    stages = [
+        plain("plain", **shared),
+        sip("dpo", **shared | judged | {"evaluation": {**shared["evaluation"], "against": "plain"}}),
+        plain("both", **shared | {"evaluation": {**shared["evaluation"], "judge": grounded, "against": "plain"}}),
+    ]
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
+    return run_config(config(folder, stages, model={"new": new}))
+
+
+def test_whole_documents_are_held_out_and_their_suffixes_loss_is_measured(long_run):
+    first, last = (evaluations(long_run, "plain")[place] for place in (0, -1))
+    assert last["heldout/perplexity"] == pytest.approx(math.exp(last["heldout/loss"]))
+    assert last["heldout/loss"] != first["heldout/loss"] > 0
+    kept = rows(long_run / "stages" / "plain" / "seed1", "continuations.jsonl")
+    numbers = {int(number) for row in kept for number in re.findall(r"after (\d+) ", row["prefix"] + row["original"])}
+    assert len(kept) == 12 and numbers and max(numbers) < 80  # the first two documents alone
+    assert len({row["prefix"] for row in kept}) == 6
+
+
+def test_a_frozen_model_reads_and_compares(long_run):
+    last = evaluations(long_run, "dpo")[-1]
+    assert last["sampled/likelihood"] < 0
+    assert 0 <= last["sampled/win_rate_low"] <= last["sampled/win_rate"] <= last["sampled/win_rate_high"] <= 1
+    kept = {name: rows(long_run / "stages" / name / "seed1", "continuations.jsonl") for name in ("plain", "dpo")}
+    pairs = [
+        (mine["likelihood"], other["likelihood"])
+        for mine, other in zip(kept["dpo"], kept["plain"], strict=True)
+        if mine["mode"] == "sampled" and mine["text"] and other["text"]
+    ]
+    wins = [1.0 if mine > other else 0.5 if mine == other else 0.0 for mine, other in pairs]
+    assert last["sampled/win_rate"] == pytest.approx(sum(wins) / len(wins))
+    assert {row.get("read_by") for row in kept["dpo"]} == {row.get("read_by") for row in kept["plain"]}
+
+
+def test_beside_a_judge_the_frozen_model_has_its_own_name(long_run):
+    last = evaluations(long_run, "both")[-1]
+    assert "sampled/win_rate" not in last  # `grounding` is of one text
+    assert 0 <= last["sampled/likelihood_win_rate"] <= 1 and 0 <= last["sampled/grounding"] <= 1
+
+
+def test_the_page_shows_what_the_frozen_model_and_the_program_found(long_run):
+    page = build_report(long_run).read_text(encoding="utf-8")
+    for words in ("likelihood win rate, from", "win rate by a frozen model", "grounding", "after it has read the true"):
+        assert words in page, words
+
+
 def longer_is_better(body, number):
     """A judge behind an endpoint: reads both continuations out of the question."""
     text = "\n".join(message["content"] for message in body["messages"])  # a repair turn asks again at the end
@@ -238,6 +306,8 @@ def test_an_endpoint_that_answers_garbage_costs_the_candidates_and_the_summary_s
         ({"rewriter": {"model": "openai:any", "error": 0.5}}, "only a world's rewriter errs"),
         ({"objective": "grpo", "sampling": {"max_new_tokens": 8, "top_k": 5}}, "truncated sampling"),
         ({"data": {"world": "chains", "passages": 4}}, "did you mean `chain`"),
+        ({"evaluation": {"holdout": 2}}, "holdout=2 with a world"),
+        ({"evaluation": {"likelihood": "nowhere/at/all"}}, "no such file or folder"),
     ],
 )
 def test_what_cannot_run_is_refused_before_a_model_loads(tmp_path, changes, said):

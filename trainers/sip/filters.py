@@ -21,6 +21,7 @@ from ixt_rl.blocks.candidate_filters import (
 )
 from ixt_rl.errors import DataError
 from ixt_rl.import_path import load_named
+from ixt_rl.ngrams import copied_share, repeated_share
 from ixt_rl.trainers.sip.groups import Group, Proposed, merge
 from ixt_rl.types import FinishReason
 
@@ -52,23 +53,6 @@ class Filtered:
 
 CandidateFilter = Callable[[Filtered], bool]
 """Whether a candidate may be judged."""
-
-
-def ngrams(ids: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    """All n-grams of the ids, in order; none where there are fewer than n."""
-    return [tuple(ids[place : place + n]) for place in range(len(ids) - n + 1)]
-
-
-def repeated_share(ids: Sequence[int], n: int) -> float:
-    """Share of the ids' n-grams that were there before: (all - different) / all; 0 where there is none."""
-    found = ngrams(ids, n)
-    return 1 - len({*found}) / len(found) if found else 0.0
-
-
-def copied_share(ids: Sequence[int], of: Sequence[int], n: int) -> float:
-    """Share of the ids' n-grams that are in `of`; 0 where there is none."""
-    found, there = ngrams(ids, n), {*ngrams(of, n)}
-    return sum(one in there for one in found) / len(found) if found else 0.0
 
 
 def candidate_filter(block: Any) -> CandidateFilter:

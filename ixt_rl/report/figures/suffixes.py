@@ -10,7 +10,7 @@ from ixt_rl.pages.drawing import RC, Drawing, grid
 from ixt_rl.report.figures.plotter import Plotter, legend, share_axis, x_axis
 from ixt_rl.report.figures.series import plain
 
-_PROPERTIES = ("right", "quality", "factuality", "safety")
+_PROPERTIES = ("right", "quality", "factuality", "safety", "grounding")
 _CHOICES = (
     ("chosen/rollout", "rollouts among the chosen"),
     ("chosen_alone/rollout", "chosen, and written by rollouts alone"),
@@ -58,7 +58,11 @@ def comparisons(plotter: Plotter, view: str) -> Drawing | None:
     stages = plotter.suffix_stages(view)
     panels = [
         (f"{mode}/{name}", f"{mode}, {title}")
-        for name, title in (("win_rate", "win rate, ties one half"), ("ties", "ties"))
+        for name, title in (
+            ("win_rate", "win rate, ties one half"),
+            ("likelihood_win_rate", "win rate by a frozen model"),
+            ("ties", "ties"),
+        )
         for mode in ("sampled", "greedy")
         if plotter.has(stages, "eval", f"{mode}/{name}")
     ]

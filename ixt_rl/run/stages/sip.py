@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from ixt_rl.blocks.judges import WORLD
-from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
+from ixt_rl.blocks.passages import WorldPassagesBlock
 from ixt_rl.blocks.sampling import SamplingBlock
-from ixt_rl.conditioning import encode_prompt
-from ixt_rl.conditioning.control import text_ids
-from ixt_rl.data.in_memory import Repeated
-from ixt_rl.data.stream import DocumentStream
-from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
-from ixt_rl.evaluation.continuations import (
-    Examiner,
-    JudgeExaminer,
-    WorldExaminer,
-    evaluate_continuations,
-)
-from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
-from ixt_rl.files import read_rows, write_json, write_rows
+from ixt_rl.files import write_json
 from ixt_rl.judging import CandidateJudge
 from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.ledger import Ledger
-from ixt_rl.methods.sip import SipStage, SuffixEvaluationBlock
+from ixt_rl.methods.sip import SipStage
 from ixt_rl.models import eos_ids, load_model, load_tokenizer
-from ixt_rl.place import follows
 from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.folder import CONTINUATIONS, LEDGER, StageFolder
+from ixt_rl.run.folder import LEDGER
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
-from ixt_rl.run.stages.judges import QUALITY, candidate_judge, judge_parameters, stage_judge, suffix_rewriter
-from ixt_rl.run.stages.sources import sources
+from ixt_rl.run.stages.judges import candidate_judge, judge_parameters, suffix_rewriter
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
+from ixt_rl.run.stages.suffix_evaluation import suffix_evaluator
+from ixt_rl.run.stages.suffix_passages import holdout, passages
 from ixt_rl.run.stages.train import (
     correction,
     passes_note,
@@ -52,15 +37,10 @@ from ixt_rl.run.stages.train import (
     training_arguments,
     uncounted_note,
 )
-from ixt_rl.run.stages.wishes import mode_name
 from ixt_rl.run.trainers import configured, trainer_class
 from ixt_rl.trainers import SIPConfig, SIPTrainer
 from ixt_rl.trainers.sip.filters import candidate_filters
-from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
-from ixt_rl.worlds.passages import Passage
-
-_EVAL_SEED = 0  # held-out passages are the same for every stage and seed
 
 
 def run(stage: SipStage, at: StageRun) -> None:
@@ -68,10 +48,11 @@ def run(stage: SipStage, at: StageRun) -> None:
     started, folder, seed = time.perf_counter(), at.folder, at.seed or 0
     with ExitStack() as stack:
         tokenizer = load_tokenizer(at.origin, at.model)
-        items = passages(stage.data, tokenizer, seed, stage.epochs)
+        held = holdout(stage)
+        items = passages(stage.data, tokenizer, seed, stage.epochs, held)
         judge = stack.enter_context(candidate_judge(stage, stage.judge, at)) if stage.judge else None
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, at)) if stage.rewriter else None
-        evaluator = stack.enter_context(_evaluator(stage, tokenizer, at)) if stage.evaluation else None
+        evaluator = stack.enter_context(suffix_evaluator(stage, tokenizer, at, held)) if stage.evaluation else None
         model = load_model(at.origin, at.model, train=True)
         trainer_of = trainer_class(stage)
         trainer = trainer_of(
@@ -165,50 +146,6 @@ def _verifier(stage: SipStage) -> Callable[[list[str], list[str], list[str]], li
     return right
 
 
-# ------------------------------------------------------------------------------------------ passages
-
-
-def passages(
-    data: WorldPassagesBlock | SuffixCorpusBlock, tokenizer: Any, seed: int, epochs: int | None = None
-) -> Repeated[PrefixSuffix] | SuffixStream:
-    """The training passages, those of a world repeated or a stream of files; `epochs`: passes until they end."""
-    if isinstance(data, SuffixCorpusBlock):
-        return _stream(data, tokenizer, seed, epochs)
-    found = WORLDS[data.world]().passages("train", data.passages, seed)
-    end = (tokenizer.eos_token_id,)
-    made = [
-        PrefixSuffix(
-            tuple(encode_prompt(tokenizer, one.prefix)),
-            (*text_ids(tokenizer, one.suffix), *end),
-            f"{data.world} {index}",
-        )
-        for index, one in enumerate(found)
-    ]
-    return Repeated(made, seed, epochs)
-
-
-def held_out(stage: SipStage, section: SuffixEvaluationBlock, tokenizer: Any) -> list[tuple[list[int], Passage]]:
-    """Prefixes for evaluation, as ids and as text beside their original suffixes."""
-    if section.data is None:
-        assert isinstance(stage.data, WorldPassagesBlock)
-        found = WORLDS[stage.data.world]().passages("eval", section.prefixes, _EVAL_SEED)
-        return [(list(encode_prompt(tokenizer, one.prefix)), one) for one in found]
-    stream = iter(_stream(section.data, tokenizer, _EVAL_SEED))
-    items = [next(stream) for _ in range(section.prefixes)]
-    decode = partial(tokenizer.decode, skip_special_tokens=True)
-    return [(list(one.prefix_ids), Passage(decode(one.prefix_ids), decode(one.suffix_ids))) for one in items]
-
-
-def _stream(data: SuffixCorpusBlock, tokenizer: Any, seed: int, epochs: int | None = None) -> SuffixStream:
-    return SuffixStream(
-        DocumentStream(sources(data, read_feedback=False), seed, epochs),
-        tokenizer,
-        suffix_tokens=data.suffix_tokens,
-        min_prefix_tokens=data.min_prefix_tokens,
-        max_prefix_tokens=data.max_prefix_tokens,
-    )
-
-
 def _notes(
     trainer: SIPTrainer, judge: CandidateJudge | RandomJudge | None, rewriter: Rewriter | StoredRewrites | None
 ) -> list[str]:
@@ -229,71 +166,3 @@ def _notes(
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rewriter.tally.skipped.items()))
         notes.append(f"rewriter: no rewrite for {rewriter.tally.skipped.total()} of {rewriter.tally.asked}: {reasons}")
     return notes
-
-
-# ---------------------------------------------------------------------------------------- evaluation
-
-Evaluate = Callable[[SIPTrainer], tuple[dict[str, float], list[dict[str, Any]]]]
-
-
-@contextmanager
-def _evaluator(stage: SipStage, tokenizer: Any, at: StageRun) -> Iterator[Evaluate]:
-    section, folder = stage.evaluation, at.folder
-    assert section is not None
-    with ExitStack() as stack:
-        examiner: Examiner
-        if section.judge is None or section.judge.model == WORLD:
-            assert isinstance(stage.data, WorldPassagesBlock)
-            examiner = WorldExaminer(WORLDS[stage.data.world]())
-        else:
-            judge = stack.enter_context(stage_judge(stage, section.judge, at))
-            points = {axis: weight for axis, weight in section.judge.axes.items() if axis != QUALITY}
-            examiner = JudgeExaminer(
-                CandidateJudge(judge, points) if points else None,
-                CandidateJudge(judge, {QUALITY: 1.0}) if QUALITY in section.judge.axes else None,
-            )
-        yield partial(_measure, stage, held_out(stage, section, tokenizer), examiner, _opponent(stage, folder), folder)
-
-
-def _measure(
-    stage: SipStage,
-    prefixes: Sequence[tuple[list[int], Passage]],
-    examiner: Examiner,
-    opponent: Mapping[str, Sequence[str]] | None,
-    folder: StageFolder,
-    trainer: SIPTrainer,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    section = stage.evaluation
-    assert section is not None
-    whole = stage.keep_best is not None  # values of one metric are compared: always of the same prefixes
-    last = whole or trainer.state.global_step >= trainer.state.max_steps
-    chosen = prefixes if last else prefixes[: section.curve_prefixes]
-    ids, found = [ids for ids, _ in chosen], [passage for _, passage in chosen]
-    sampled = partial(
-        SamplingParams, stage.sampling.max_new_tokens, seed=SAMPLING_SEED, stop=tuple(stage.sampling.stop)
-    )
-    modes = [Mode(mode_name(t), ids, sampled(temperature=t), keep=10) for t in section.temperatures]
-    metrics, texts, samples = trainer.rollouts.evaluated(
-        trainer,
-        lambda engine: evaluate_continuations(engine, trainer.processing_class, found, modes, examiner, opponent),
-    )
-    if last:
-        rows = [
-            {"mode": mode, "prefix": passage.prefix, "original": passage.suffix, "text": text}
-            for mode, of_mode in texts.items()
-            for passage, text in zip(found, of_mode, strict=True)
-        ]
-        write_rows(folder.path / CONTINUATIONS, rows)
-    return metrics, samples
-
-
-def _opponent(stage: SipStage, folder: StageFolder) -> dict[str, list[str]] | None:
-    """The final continuations of the stage to compare with, by mode, of the same seed; None: compare with originals."""
-    assert stage.evaluation is not None
-    if stage.evaluation.against is None or follows():  # rank 0 measures
-        return None
-    place: Path = folder.path.parent.parent / stage.evaluation.against / folder.path.name / CONTINUATIONS
-    texts: dict[str, list[str]] = {}
-    for row in read_rows(place):
-        texts.setdefault(row["mode"], []).append(row["text"])
-    return texts

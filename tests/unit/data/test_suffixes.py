@@ -91,6 +91,54 @@ def test_the_suffix_is_never_cut_from_a_prompt():
     assert item == PrefixSuffix((BOS, *ids("2 * 4 = 4 + 4 ")), (*ids("= 8"), EOS), "q")
 
 
+def visits(stream: SuffixStream, count: int) -> list[PrefixSuffix]:
+    return [*islice(stream, count)]
+
+
+def test_anywhere_is_each_place_alike_and_another_one_in_every_pass():
+    text = "0123456789"
+    whole = (BOS, *ids(text), EOS)
+    corpus = MemoryCorpus([Document(text, key="d")], seed=0)
+    stream = SuffixStream(corpus, TOKENIZER, suffix_tokens=4, min_prefix_tokens=2, max_prefix_tokens=5, cut="anywhere")
+    found = visits(stream, 1200)
+    places = [whole.index(item.suffix_ids[0]) for item in found]
+    assert {*places} == {*range(3, len(whole) - 4 + 1)}  # behind BOS and two tokens, up to the document's end
+    assert min(places.count(place) for place in {*places}) > 1200 / 6 * 0.8
+    for item, place in zip(found, places, strict=True):
+        assert item.suffix_ids == whole[place : place + 4]
+        assert item.prefix_ids == (BOS, *whole[max(1, place - 4) : place])  # at most five, BOS among them
+    other = SuffixStream(corpus, TOKENIZER, suffix_tokens=4, min_prefix_tokens=2, cut="anywhere", seed=1)
+    assert [whole.index(item.suffix_ids[0]) for item in visits(other, 100)] != places[:100]
+
+
+def test_anywhere_of_a_reply_is_never_in_its_prompt():
+    question = Document("4 + 4 = 8", prompt="2 * 4 = ", key="q")
+    stream = SuffixStream(MemoryCorpus([question], seed=0), TOKENIZER, suffix_tokens=4, cut="anywhere")
+    found = {*visits(stream, 200)}
+    prompt = (BOS, *ids("2 * 4 = "))
+    assert len(found) == 7 and all(item.prefix_ids[: len(prompt)] == prompt for item in found)
+    assert {item.prefix_ids for item in found} == {prompt + ids("4 + 4 = 8")[:n] for n in range(7)}
+
+
+def test_anywhere_goes_on_where_it_was_stopped_and_says_how_it_cuts():
+    def made(seed: int = 0, cut: str = "anywhere") -> SuffixStream:
+        corpus = MemoryCorpus([Document(row["text"], key=str(i)) for i, row in enumerate(documents("m", 5))], seed=3)
+        return SuffixStream(corpus, TOKENIZER, suffix_tokens=4, cut=cut, seed=seed)
+
+    straight, begun, resumed = made(), made(), made()
+    expected = visits(straight, 23)
+    visits(begun, 9)
+    state = json.loads(json.dumps(begun.state_dict()))
+    resumed.load_state_dict(state)
+    assert visits(resumed, 14) == expected[9:]
+    for other in (made(seed=1), made(cut="end")):
+        with pytest.raises(ConfigError, match="a cursor over suffixes"):
+            other.load_state_dict(state)
+    assert "cut" not in made(cut="end").state_dict()["cutting"]  # a cursor of before is one of now
+    with pytest.raises(ConfigError, match="did you mean `anywhere`"):
+        made(cut="anywere")
+
+
 def test_skipped_documents_are_counted_by_reason():
     def skip(document: Document) -> str:
         return "an advertisement" if "buy" in document.text else ""

@@ -11,12 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ixt_rl.blocks.candidate_filters import FilterBlock, check_filters, filter_name
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.ngrams import copied_share, repeated_share
 from ixt_rl.trainers.sip.filters import (
     Filtered,
     candidate_filter,
     candidate_filters,
-    copied_share,
-    repeated_share,
 )
 from tests.unit.trainers.sip_helpers import loss_and_gradient, make_trainer, prompts, update
 

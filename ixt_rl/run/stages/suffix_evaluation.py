@@ -1,0 +1,172 @@
+"""What a SIP stage measures: continuations of held-out prefixes, and the loss of the suffixes that stand there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ixt_rl.blocks.judges import WORLD
+from ixt_rl.blocks.passages import WorldPassagesBlock
+from ixt_rl.conditioning import prompt_completion
+from ixt_rl.data.holdout import Holdout
+from ixt_rl.evaluation.continuations import Examiner, JudgeExaminer, WorldExaminer, evaluate_continuations
+from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
+from ixt_rl.evaluation.likelihood import LIKELIHOOD, LikelihoodExaminer
+from ixt_rl.evaluation.posterior_pass import SequenceScorer
+from ixt_rl.files import read_rows, write_rows
+from ixt_rl.judging import CandidateJudge
+from ixt_rl.judging.fingerprints import hash_model
+from ixt_rl.methods.sip import INIT, SipStage
+from ixt_rl.models import load_model, load_tokenizer
+from ixt_rl.place import follows
+from ixt_rl.run.folder import CONTINUATIONS
+from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.judges import QUALITY, stage_judge
+from ixt_rl.run.stages.suffix_passages import HeldOutPassage, held_out
+from ixt_rl.run.stages.wishes import mode_name
+from ixt_rl.trainers import SIPTrainer
+from ixt_rl.trainers.dropout import evaluation_mode
+from ixt_rl.types import SamplingParams
+from ixt_rl.worlds import WORLDS
+
+Evaluate = Callable[[SIPTrainer], tuple[dict[str, float], list[dict[str, Any]]]]
+
+
+@dataclass
+class Opponent:
+    """The final continuations of the stage to compare with, of the same seed.
+
+    Args:
+        texts: by mode; None: there is no such stage, ours are compared with the originals.
+        likelihood: of its texts as far as the same frozen model has read them, by prefix and text.
+    """
+
+    texts: dict[str, list[str]] | None = None
+    likelihood: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+@contextmanager
+def suffix_evaluator(stage: SipStage, tokenizer: Any, at: StageRun, held: Holdout | None = None) -> Iterator[Evaluate]:
+    """Measures a trainer's policy; `held`: the documents that the stage's evaluation sets aside.
+
+    A judge or a frozen model is open until the context ends.
+    """
+    section = stage.evaluation
+    assert section is not None
+    reader = "" if section.likelihood is None or follows() else _reader(section.likelihood, at)
+    opponent = _opponent(stage, at, reader)
+    with ExitStack() as stack:
+        likelihood = _likelihood(section.likelihood, at, opponent) if reader else None
+        examiner: Examiner
+        if section.judge is None and section.likelihood is not None:
+            examiner = likelihood or JudgeExaminer(None, None)  # rank 0 measures
+        elif section.judge is None or section.judge.model == WORLD:
+            assert isinstance(stage.data, WorldPassagesBlock)
+            examiner = WorldExaminer(WORLDS[stage.data.world]())
+        else:
+            judge = stack.enter_context(stage_judge(stage, section.judge, at))
+            points = {axis: weight for axis, weight in section.judge.axes.items() if axis != QUALITY}
+            examiner = JudgeExaminer(
+                CandidateJudge(judge, points) if points else None,
+                CandidateJudge(judge, {QUALITY: 1.0}) if QUALITY in section.judge.axes else None,
+            )
+        found = held_out(stage, section, tokenizer, held)
+        yield _Evaluation(stage, found, examiner, likelihood, reader, opponent, at.folder.path / CONTINUATIONS)
+
+
+@dataclass
+class _Evaluation:
+    """Called with the trainer: metrics and samples. At the end of the stage its continuations are kept."""
+
+    stage: SipStage
+    passages: Sequence[HeldOutPassage]
+    examiner: Examiner
+    likelihood: LikelihoodExaminer | None
+    reader: str
+    opponent: Opponent
+    kept: Path
+
+    def __call__(self, trainer: SIPTrainer) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        stage, section = self.stage, self.stage.evaluation
+        assert section is not None
+        whole = stage.keep_best is not None  # values of one metric are compared: always of the same prefixes
+        last = whole or trainer.state.global_step >= trainer.state.max_steps
+        chosen = self.passages if last else self.passages[: section.curve_prefixes]
+        loss = {} if section.holdout is None else suffix_loss(trainer, chosen)
+        ids, found = [list(one.prefix_ids) for one in chosen], [one.passage for one in chosen]
+        sampled = partial(
+            SamplingParams, stage.sampling.max_new_tokens, seed=SAMPLING_SEED, stop=tuple(stage.sampling.stop)
+        )
+        modes = [Mode(mode_name(t), ids, sampled(temperature=t), keep=10) for t in section.temperatures]
+        beside = {LIKELIHOOD: self.likelihood} if self.likelihood and self.likelihood is not self.examiner else {}
+        metrics, texts, samples = trainer.rollouts.evaluated(
+            trainer,
+            lambda engine: evaluate_continuations(
+                engine, trainer.processing_class, found, modes, self.examiner, self.opponent.texts, beside
+            ),
+        )
+        if last:
+            rows = [
+                {"mode": mode, "prefix": one.passage.prefix, "original": one.passage.suffix, "text": text}
+                | self._read(one.passage.prefix, text)
+                for mode, of_mode in texts.items()
+                for one, text in zip(chosen, of_mode, strict=True)
+            ]
+            write_rows(self.kept, rows)
+        return {**metrics, **loss}, samples
+
+    def _read(self, prefix: str, text: str) -> dict[str, Any]:
+        value = None if self.likelihood is None else self.likelihood.known.get((prefix, text))
+        return {} if value is None else {LIKELIHOOD: value, "read_by": self.reader}
+
+
+def suffix_loss(trainer: SIPTrainer, passages: Sequence[HeldOutPassage]) -> dict[str, float]:
+    """`heldout/loss`, the mean negative log-likelihood of the passages' own suffixes in nats a token, and its
+    `heldout/perplexity`. All ranks call it."""
+    rows = [prompt_completion(one.prefix_ids, one.suffix_ids) for one in passages]
+    size = trainer.args.per_device_train_batch_size
+    total = 0.0
+    with torch.no_grad(), evaluation_mode(trainer.model):
+        for start in range(0, len(rows), size):
+            batch = trainer.collate(rows[start : start + size])
+            total -= float(trainer.logprobs(trainer.model_wrapped, batch).double().sum())
+    loss = total / sum(len(one.suffix_ids) for one in passages)
+    return {"heldout/loss": loss, "heldout/perplexity": math.exp(loss) if loss < 700 else math.inf}
+
+
+def _reader(named: str, at: StageRun) -> str:
+    """Which model reads, by the files that it is in; a hub id stands for itself."""
+    path = at.origin if named == INIT else named
+    folder = Path(path).expanduser()
+    return f"{hash_model(folder) if folder.is_dir() else path} {at.model.dtype}"
+
+
+def _likelihood(named: str | None, at: StageRun, opponent: Opponent) -> LikelihoodExaminer:
+    assert named is not None
+    path = at.origin if named == INIT else named
+    tokenizer = load_tokenizer(path, at.model)
+    model = load_model(path, at.model, train=False).eval()
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    return LikelihoodExaminer(SequenceScorer(model, 1.0, tokenizer.pad_token_id), tokenizer, opponent.likelihood)
+
+
+def _opponent(stage: SipStage, at: StageRun, reader: str) -> Opponent:
+    assert stage.evaluation is not None
+    if stage.evaluation.against is None or follows():  # rank 0 measures
+        return Opponent()
+    place = at.folder.path.parent.parent / stage.evaluation.against / at.folder.path.name / CONTINUATIONS
+    texts: dict[str, list[str]] = {}
+    read: dict[tuple[str, str], float] = {}
+    for row in read_rows(place):
+        texts.setdefault(row["mode"], []).append(row["text"])
+        if reader and row.get("read_by") == reader:
+            read[row["prefix"], row["text"]] = row[LIKELIHOOD]
+    return Opponent(texts, read)

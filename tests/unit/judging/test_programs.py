@@ -1,0 +1,67 @@
+"""Judges that are programs: shares by hand, and what they choose among candidates."""
+
+from __future__ import annotations
+
+import pytest
+
+from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge, programs
+from ixt_rl.types import Candidate, SamplingParams
+
+COLD = SamplingParams(8, 0.0)
+
+
+def test_words_are_taken_whole_and_in_small_letters():
+    assert programs.words("It's 3,000 -- A.D. 12, naïve “co-op”.") == ["it's", "3,000", "a.d", "12", "naïve", "co-op"]
+    assert programs.words(" \n--") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "The river Rhine is long. It ends in Holland.",
+            ["rhine", "holland"],
+        ),  # what begins a sentence may be any word
+        ("In 1984 he met Dr. Who", ["1984", "dr"]),  # a name after a full stop begins a sentence, as far as is seen
+        ('He said: "Go to Rome" (Roma)', ["rome"]),
+        ("x2 and 1,000.5 and B", ["x2", "1,000.5"]),  # one letter is no name
+        ("nothing at all", []),
+        ("First line\nSecond Line", ["line"]),
+    ],
+)
+def test_names_and_numbers(text, found):
+    assert programs.claims(text) == found
+
+
+def test_shares_by_hand():
+    assert programs.repetition("a b c a b c", n=3) == 1 / 4  # abc bca cab abc
+    assert programs.repetition("a b") == 0.0
+    assert programs.copying("one two three four five", "Two, three, four, five!", n=4) == 1 / 2
+    text = "so Anna met Bert in 1912 and Anna left"
+    assert programs.invention(text, "Anna lived", "until 1912") == 1 / 9  # Bert
+    assert programs.invention(text) == 4 / 9
+    assert programs.support(text, "Anna lived", "until 1912") == 3 / 4
+    assert programs.invention("") == 0.0 and programs.support("no names here") is None
+
+
+def test_soundness_is_the_product_and_an_empty_text_has_none():
+    prefix = "We saw Anna and then we went home again"
+    text = "we met Bert and then we went home again and then we went home"
+    expected = (1 - programs.repetition(text)) * (1 - programs.copying(text, prefix)) * (1 - 1 / 14)
+    assert programs.repetition(text) > 0 and programs.copying(text, prefix) > 0
+    assert programs.soundness(text, prefix) == pytest.approx(expected)
+    assert programs.soundness("and it was fine", prefix) == 1.0
+    assert programs.soundness(" ...", prefix) == 0.0
+
+
+def judged(function, axis: str, *texts: str, prefix="We saw Anna", original=" in 1912.") -> list[float | None]:
+    judge = CandidateJudge(Judge(FunctionBackend(function), COLD), {axis: 1.0})
+    (group,) = judge([prefix], [original], [[Candidate("rollout", (), text) for text in texts]])
+    return [one.verdict.score for one in group]
+
+
+def test_as_a_judge_of_candidates():
+    fine, invented, loops = " and it was fine.", " and then Bert.", " on and on and on and on and on."
+    assert judged(programs.sound, "quality", fine, invented, loops, " again, well") == [5 / 6, 1 / 3, 0.0, 5 / 6]
+    found, undecided = judged(programs.grounded, "grounding", " and Anna in 1912 and Bert", " no names")
+    assert found == pytest.approx(2 / 3) and undecided is None

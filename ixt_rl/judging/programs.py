@@ -7,6 +7,7 @@ Words are those of languages that put blanks between them and write names with a
     measure                 of                          on 0..1
     repetition              the text                    word n-grams that were there before, over all
     copying                 text, source                word n-grams that the source has, over all
+    cohesion                text, source                different longer words that the source has, over all of them
     invention               text, sources               names and numbers that no source has, over words
     support                 text, sources               names and numbers that some source has, over all of them
 
@@ -32,8 +33,8 @@ def words(text: str) -> list[str]:
 
 
 def claims(text: str) -> list[str]:
-    """Names and numbers in order, in small letters: words with a digit, and words with a capital letter that no sentence
-    begins with. The text's own first word counts as a beginning."""
+    """Names and numbers in order, in small letters: words with a digit, and words with a capital letter that begin no
+    sentence. The text's own first word counts as a beginning."""
     found = []
     for word in _WORD.finditer(text):
         said, before = word.group(), text[: word.start()].rstrip(" ")
@@ -53,6 +54,15 @@ def copying(text: str, source: str, n: int = 4) -> float:
     return copied_share(words(text), words(source), n)
 
 
+def cohesion(text: str, source: str) -> float:
+    """Share of the text's different words of four letters or more that the source has; 0 where it has none.
+
+    Words with the same first five letters are one: `memory`, `memories`.
+    """
+    found, there = ({word[:5] for word in words(of) if len(word) >= 4} for of in (text, source))
+    return len(found & there) / len(found) if found else 0.0
+
+
 def invention(text: str, *sources: str) -> float:
     """Names and numbers of the text that no source has, over its words; 0 of an empty text."""
     known, said = {word for source in sources for word in words(source)}, words(text)
@@ -66,13 +76,13 @@ def support(text: str, *sources: str) -> float | None:
 
 
 def soundness(text: str, prefix: str) -> float:
-    """How little there is to object to a continuation that only its prefix is known of, on 0..1; 0 of an empty one.
+    """How far a continuation keeps to what its prefix is about, without saying anything twice or making things up; on
+    0..1, and 0 of an empty text.
 
-    (1 - repetition) (1 - copying of the prefix) (1 - invention beyond the prefix)
+    cohesion with the prefix (1 - repetition) (1 - copying of the prefix) (1 - invention beyond the prefix)
     """
-    if not words(text):
-        return 0.0
-    return (1 - repetition(text)) * (1 - copying(text, prefix)) * (1 - invention(text, prefix))
+    kept = (1 - repetition(text)) * (1 - copying(text, prefix)) * (1 - invention(text, prefix))
+    return kept * cohesion(text, prefix)
 
 
 def sound(fields: Mapping[str, str]) -> str:

@@ -44,24 +44,32 @@ def test_shares_by_hand():
     assert programs.invention("") == 0.0 and programs.support("no names here") is None
 
 
-def test_soundness_is_the_product_and_an_empty_text_has_none():
+def test_cohesion_counts_different_longer_words_by_their_beginning():
+    assert programs.cohesion("memories of a memory, and of rooms", "The memory of Rome") == 1 / 2  # memor; rooms
+    assert programs.cohesion("it is so", "it is so") == programs.cohesion("", "memory") == 0.0
+
+
+def test_soundness_is_the_product():
     prefix = "We saw Anna and then we went home again"
-    text = "we met Bert and then we went home again and then we went home"
-    expected = (1 - programs.repetition(text)) * (1 - programs.copying(text, prefix)) * (1 - 1 / 14)
+    text = "we met Bert and then we went home again and then we went home for tea"
+    kept = (1 - programs.repetition(text)) * (1 - programs.copying(text, prefix)) * (1 - 1 / 16)
     assert programs.repetition(text) > 0 and programs.copying(text, prefix) > 0
-    assert programs.soundness(text, prefix) == pytest.approx(expected)
-    assert programs.soundness("and it was fine", prefix) == 1.0
+    assert programs.soundness(text, prefix) == pytest.approx(kept * 4 / 5)  # then went home again; bert
+    assert programs.soundness("and went home", prefix) == 1.0
     assert programs.soundness(" ...", prefix) == 0.0
 
 
-def judged(function, axis: str, *texts: str, prefix="We saw Anna", original=" in 1912.") -> list[float | None]:
+def judged(
+    function, axis: str, *texts: str, prefix="We saw Anna and went home again", original=" in 1912."
+) -> list[float | None]:
     judge = CandidateJudge(Judge(FunctionBackend(function), COLD), {axis: 1.0})
     (group,) = judge([prefix], [original], [[Candidate("rollout", (), text) for text in texts]])
     return [one.verdict.score for one in group]
 
 
 def test_as_a_judge_of_candidates():
-    fine, invented, loops = " and it was fine.", " and then Bert.", " on and on and on and on and on."
-    assert judged(programs.sound, "quality", fine, invented, loops, " again, well") == [5 / 6, 1 / 3, 0.0, 5 / 6]
+    fine, invented = " so home it went.", " and went home with Bert."
+    loops, off, back = " on and on and on and on home again.", " and it was fine.", " went again, home"
+    assert judged(programs.sound, "quality", fine, invented, loops, off, back) == [7 / 8, 1 / 4, 1 / 2, 0.0, 7 / 8]
     found, undecided = judged(programs.grounded, "grounding", " and Anna in 1912 and Bert", " no names")
     assert found == pytest.approx(2 / 3) and undecided is None

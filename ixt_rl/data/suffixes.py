@@ -120,7 +120,7 @@ class SuffixStream:
                 remedy="give suffix_tokens >= 1 and 1 <= min_prefix_tokens < max_prefix_tokens",
             )
         self.documents, self.tokenizer, self.skip = documents, tokenizer, skip
-        self.cut, self.seed = cut, seed
+        self.anywhere, self.seed = cut == "anywhere", seed
         self.suffix_tokens = suffix_tokens
         self.max_prefix_tokens, self.min_prefix_tokens = max_prefix_tokens, min_prefix_tokens
         self.counts = SuffixCounts()
@@ -179,7 +179,7 @@ class SuffixStream:
             "suffix_tokens": self.suffix_tokens,
             "max_prefix_tokens": self.max_prefix_tokens,
             "min_prefix_tokens": self.min_prefix_tokens,
-            **({"cut": self.cut, "seed": self.seed} if self.cut != "end" else {}),
+            **({"cut": "anywhere", "seed": self.seed} if self.anywhere else {}),
         }
 
     def _cut(self, document: Document) -> PrefixSuffix | str:
@@ -193,7 +193,7 @@ class SuffixStream:
         wanted = min(self.suffix_tokens, reply) if document.prompt else self.suffix_tokens
         if len(ids) - self._bos - wanted < self.min_prefix_tokens:
             return TOO_SHORT
-        if self.cut == "anywhere":
+        if self.anywhere:
             ids = ids[: self._end(len(ids), wanted, reply if document.prompt else len(ids))]
         prefix, suffix = prefix_suffix(ids, wanted)
         text = self.tokenizer.decode(suffix, skip_special_tokens=True)

@@ -84,8 +84,10 @@ def held_out(
         corpus = MemoryCorpus([*chain.from_iterable(held.documents)], _EVAL_SEED, passes)
         stream = _stream(stage.data, corpus, tokenizer, _EVAL_SEED)
     decode = partial(tokenizer.decode, skip_special_tokens=True)
-    texts = [(one, decode(one.prefix_ids), decode(one.suffix_ids)) for one in islice(stream, section.prefixes)]
-    return [HeldOutPassage(one.prefix_ids, one.suffix_ids, Passage(*two, one.key)) for one, *two in texts]
+    return [
+        HeldOutPassage(one.prefix_ids, one.suffix_ids, Passage(decode(one.prefix_ids), decode(one.suffix_ids), one.key))
+        for one in islice(stream, section.prefixes)
+    ]
 
 
 def _stream(data: SuffixCorpusBlock, documents: Documents, tokenizer: Any, seed: int) -> SuffixStream:

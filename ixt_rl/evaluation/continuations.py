@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any, NamedTuple, Protocol
 
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.evaluate import Mode
-from ixt_rl.evaluation.statistics import estimate
 from ixt_rl.judging.candidates import CandidateJudge, CandidateVerdict
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
@@ -90,6 +87,22 @@ class JudgeExaminer:
         return scores
 
 
+class Continued(NamedTuple):
+    """What `evaluate_continuations` found.
+
+    Args:
+        metrics: by `<mode>/<metric>`.
+        texts: by mode, one a passage.
+        samples: to read.
+        values: by `<mode>/<metric>`, one a passage: its properties, and its comparisons as `win_rate`; None: undecided.
+    """
+
+    metrics: dict[str, float]
+    texts: dict[str, list[str]]
+    samples: list[dict[str, Any]]
+    values: dict[str, list[float | None]]
+
+
 def evaluate_continuations(
     engine: RolloutEngine,
     tokenizer: Any,
@@ -98,21 +111,20 @@ def evaluate_continuations(
     examiner: Examiner,
     opponent: Mapping[str, Sequence[str]] | None = None,
     beside: Mapping[str, Examiner] | None = None,
-) -> tuple[dict[str, float], dict[str, list[str]], list[dict[str, Any]]]:
-    """Metrics named `<mode>/<metric>`, the texts by mode, and samples to read.
+) -> Continued:
+    """What there is to say of a policy's continuations.
 
     Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that was not
     cut off); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
-    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `win_rate_low` and `win_rate_high`
-    are the win rate's 95 % interval, clustered by document where one gives several passages. `undecided` is the share
-    of texts that some of this leaves out: a property or the comparison is undecided.
+    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts
+    that some of this leaves out: a property or the comparison is undecided.
 
     Args:
         modes: with the prompts of `passages`, and n = 1.
         examiner: measures and compares.
         opponent: the other side's texts by mode; None: the originals.
         beside: further examiners. Their properties stand beside the first one's, their win rates are called
-            `<name>_win_rate`, `<name>_win_rate_low`, `<name>_win_rate_high`.
+            `<name>_win_rate`.
 
     Raises:
         DataError: the opponent has other modes, or fewer texts.
@@ -120,6 +132,7 @@ def evaluate_continuations(
     metrics: dict[str, float] = {}
     texts: dict[str, list[str]] = {}
     samples: list[dict[str, Any]] = []
+    values: dict[str, list[float | None]] = {}
     for mode in modes:
         rollouts = [group[0] for group in engine.generate(mode.prompts, mode.sampling, 1)]
         ours = [text_before_stop(tokenizer, one.completion_ids, mode.sampling.stop) for one in rollouts]
@@ -137,13 +150,17 @@ def evaluate_continuations(
             }
             for answers, rollout in zip(said, rollouts, strict=True)
         ]
-        means = _means(measured) | _means(ours_by_itself) | _shares(compared, passages)
+        means = _means(measured) | _means(ours_by_itself) | _shares(compared)
+        decided = {"win_rate": compared} if compares else {}
         for name, other in (beside or {}).items():
             further = other.measure(passages, ours)
             measured = [{**found, **more} for found, more in zip(measured, further, strict=True)]
-            means |= _means(further)
-            rates = _shares(other.compare(passages, ours, theirs), passages)
-            means |= {f"{name}_{key}": value for key, value in rates.items() if key.startswith("win_rate")}
+            decided[f"{name}_win_rate"] = other.compare(passages, ours, theirs)
+            rate = _shares(decided[f"{name}_win_rate"]).get("win_rate")
+            means |= _means(further) | ({} if rate is None else {f"{name}_win_rate": rate})
+        names = dict.fromkeys(name for found in measured for name in found)
+        values |= {f"{mode.name}/{name}": [found.get(name) for found in measured] for name in names}
+        values |= {f"{mode.name}/{name}": scores for name, scores in decided.items()}
         metrics |= {f"{mode.name}/{name}": mean for name, mean in means.items()}
         texts[mode.name] = ours
         for passage, text, found, score in list(zip(passages, ours, measured, compared, strict=True))[: mode.keep]:
@@ -160,7 +177,7 @@ def evaluate_continuations(
                     "against": {None: "undecided", 1.0: "wins", 0.5: "ties", 0.0: "loses"}[score],
                 }
             )
-    return metrics, texts, samples
+    return Continued(metrics, texts, samples, values)
 
 
 def _means(measured: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
@@ -173,7 +190,7 @@ def _means(measured: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     return {name: math.fsum(v) / len(v) for name, v in values.items()}
 
 
-def _shares(compared: Sequence[float | None], passages: Sequence[Passage]) -> dict[str, float]:
+def _shares(compared: Sequence[float | None]) -> dict[str, float]:
     decided = [score for score in compared if score is not None]
     if not decided:
         return {}
@@ -181,16 +198,7 @@ def _shares(compared: Sequence[float | None], passages: Sequence[Passage]) -> di
     ties = len(decided) - wins - losses
     shares = {"wins": wins, "ties": ties, "losses": losses, "win_rate": wins + ties / 2}
     found = {name: count / len(decided) for name, count in shares.items()}
-    interval = estimate(np.array(compared, np.float64), _clusters(passages))
-    if interval.low is not None and interval.high is not None:
-        found |= {"win_rate_low": interval.low, "win_rate_high": interval.high}
     return found | ({"win_share": wins / (wins + losses)} if wins + losses else {})
-
-
-def _clusters(passages: Sequence[Passage]) -> list[str] | None:
-    """Documents of the passages; None where each has its own."""
-    names = [passage.document for passage in passages]
-    return names if any(names) and len({*names}) < len(names) else None
 
 
 def _texts_of(opponent: Mapping[str, Sequence[str]], mode: Mode, passages: Sequence[Passage]) -> Sequence[str]:

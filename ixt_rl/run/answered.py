@@ -2,6 +2,7 @@
 
 answered.json     questions: hash of the problems, in order
                   values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
+                  clusters:  of each problem, what it shares with others, such as a document; missing: each its own
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ixt_rl.files import read_json, write_json
 
@@ -35,8 +36,27 @@ def write_answered(folder: Path, answers: Answers, rows: Sequence[Mapping[str, A
         for name in METRICS
         if name in found
     }
-    questions = json.dumps([[row["question"], row["answer"]] for row in rows], default=str)
-    write_json(folder / ANSWERED, {"questions": sha256(questions.encode()).hexdigest(), "values": values})
+    keep_answered(folder, [[row["question"], row["answer"]] for row in rows], values)
+
+
+def keep_answered(
+    folder: Path,
+    questions: Sequence[Any],
+    values: Mapping[str, Sequence[float | None]],
+    clusters: Sequence[str] | None = None,
+) -> None:
+    """Keeps values of each question, in place of those of an evaluation before.
+
+    Args:
+        questions: Q of them, as JSON; two stages with the same ones are compared one by one.
+        values: `<mode>/<metric>` -> Q numbers on 0..1, None where undecided.
+        clusters: of each question, for intervals; None: each its own.
+    """
+    asked = sha256(json.dumps(questions, default=str).encode()).hexdigest()
+    write_json(
+        folder / ANSWERED,
+        {"questions": asked, "values": values} | ({} if clusters is None else {"clusters": clusters}),
+    )
 
 
 def intervals(folder: Path) -> dict[str, float]:
@@ -64,16 +84,16 @@ def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[Sta
         found = _interval(paths, metric)
         return {} if found is None else {"low": found[0], "high": found[1]}
     both = [_values(where, metric) for where in (paths, [folder.path for folder in others])]
-    if both[0] is None or both[1] is None or both[0][0] != both[1][0]:
+    if both[0] is None or both[1] is None or both[0].questions != both[1].questions:
         return {}
     import numpy as np
 
     from ixt_rl.evaluation.statistics import paired_values
 
-    own, other = both[0][1], both[1][1]
+    own, other = both[0].values, both[1].values
     if np.isnan(own - other).all():
         return {}
-    difference = paired_values(own, other)
+    difference = paired_values(own, other, both[0].clusters)
     given = {"low": difference.low, "high": difference.high, "p": difference.p_value}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -84,12 +104,18 @@ def _interval(paths: Sequence[Path], metric: str) -> tuple[float, float] | None:
     found = _values(paths, metric)
     if found is None:
         return None
-    measured = estimate(found[1])
+    measured = estimate(found.values, found.clusters)
     return None if measured.low is None or measured.high is None else (measured.low, measured.high)
 
 
-def _values(paths: Sequence[Path], metric: str) -> tuple[str, np.ndarray] | None:
-    """(hash of the problems, float64 [Q]: means over seeds); None where some seed has none, or other problems."""
+class _Kept(NamedTuple):
+    questions: str  # hash
+    values: np.ndarray  # float64 [Q]: means over seeds
+    clusters: list[str] | None
+
+
+def _values(paths: Sequence[Path], metric: str) -> _Kept | None:
+    """None where some seed has none, or other problems."""
     import numpy as np
 
     kept = [read_json(path / ANSWERED) or {} for path in paths]
@@ -98,4 +124,4 @@ def _values(paths: Sequence[Path], metric: str) -> tuple[str, np.ndarray] | None
     values = [one.get("values", {}).get(metric) for one in kept]
     if not all(values):
         return None
-    return kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0)
+    return _Kept(kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0), kept[0].get("clusters"))

@@ -15,6 +15,7 @@ from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.report.build import build_report
 from ixt_rl.run import run_config
+from ixt_rl.run.answered import intervals
 from tests.integration.run_helpers import config, rows, sip, weights
 from tests.unit.judging.server import serve
 
@@ -210,7 +211,9 @@ def test_whole_documents_are_held_out_and_their_suffixes_loss_is_measured(long_r
 def test_a_frozen_model_reads_and_compares(long_run):
     last = evaluations(long_run, "dpo")[-1]
     assert last["sampled/likelihood"] < 0
-    assert 0 <= last["sampled/win_rate_low"] <= last["sampled/win_rate"] <= last["sampled/win_rate_high"] <= 1
+    found = intervals(long_run / "stages" / "dpo" / "seed1")
+    assert 0 <= found["sampled/win_rate_low"] <= last["sampled/win_rate"] <= found["sampled/win_rate_high"] <= 1
+    assert "sampled/likelihood_low" not in found  # it is not on 0..1
     kept = {name: rows(long_run / "stages" / name / "seed1", "continuations.jsonl") for name in ("plain", "dpo")}
     pairs = [
         (mine["likelihood"], other["likelihood"])

@@ -16,7 +16,7 @@ from ixt_rl.blocks.judges import WORLD
 from ixt_rl.blocks.passages import WorldPassagesBlock
 from ixt_rl.conditioning import prompt_completion
 from ixt_rl.data.holdout import Holdout
-from ixt_rl.evaluation.continuations import Examiner, JudgeExaminer, WorldExaminer, evaluate_continuations
+from ixt_rl.evaluation.continuations import Continued, Examiner, JudgeExaminer, WorldExaminer, evaluate_continuations
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
 from ixt_rl.evaluation.likelihood import LIKELIHOOD, LikelihoodExaminer
 from ixt_rl.evaluation.posterior_pass import SequenceScorer
@@ -26,6 +26,7 @@ from ixt_rl.judging.fingerprints import hash_model
 from ixt_rl.methods.sip import INIT, SipStage
 from ixt_rl.models import load_model, load_tokenizer
 from ixt_rl.place import follows
+from ixt_rl.run.answered import keep_answered
 from ixt_rl.run.folder import CONTINUATIONS
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import QUALITY, stage_judge
@@ -78,7 +79,7 @@ def suffix_evaluator(stage: SipStage, tokenizer: Any, at: StageRun, held: Holdou
                 CandidateJudge(judge, {QUALITY: 1.0}) if QUALITY in section.judge.axes else None,
             )
         found = held_out(stage, section, tokenizer, held)
-        yield _Evaluation(stage, found, examiner, likelihood, reader, opponent, at.folder.path / CONTINUATIONS)
+        yield _Evaluation(stage, found, examiner, likelihood, reader, opponent, at.folder.path)
 
 
 @dataclass
@@ -91,7 +92,7 @@ class _Evaluation:
     likelihood: LikelihoodExaminer | None
     reader: str
     opponent: Opponent
-    kept: Path
+    folder: Path
 
     def __call__(self, trainer: SIPTrainer) -> tuple[dict[str, float], list[dict[str, Any]]]:
         stage, section = self.stage, self.stage.evaluation
@@ -106,21 +107,35 @@ class _Evaluation:
         )
         modes = [Mode(mode_name(t), ids, sampled(temperature=t), keep=10) for t in section.temperatures]
         beside = {LIKELIHOOD: self.likelihood} if self.likelihood and self.likelihood is not self.examiner else {}
-        metrics, texts, samples = trainer.rollouts.evaluated(
+        continued = trainer.rollouts.evaluated(
             trainer,
             lambda engine: evaluate_continuations(
                 engine, trainer.processing_class, found, modes, self.examiner, self.opponent.texts, beside
             ),
         )
         if last:
-            rows = [
-                {"mode": mode, "prefix": one.passage.prefix, "original": one.passage.suffix, "text": text}
-                | self._read(one.passage.prefix, text)
-                for mode, of_mode in texts.items()
-                for one, text in zip(chosen, of_mode, strict=True)
-            ]
-            write_rows(self.kept, rows)
-        return {**metrics, **loss}, samples
+            self._keep(chosen, continued)
+        return {**continued.metrics, **loss}, continued.samples
+
+    def _keep(self, chosen: Sequence[HeldOutPassage], continued: Continued) -> None:
+        passages = [one.passage for one in chosen]
+        rows = [
+            {"mode": mode, "prefix": one.prefix, "original": one.suffix, "text": text} | self._read(one.prefix, text)
+            for mode, texts in continued.texts.items()
+            for one, text in zip(passages, texts, strict=True)
+        ]
+        write_rows(self.folder / CONTINUATIONS, rows)
+        if self.stage.keep_best is not None:  # the last evaluation is not the one that counts
+            return
+        shares = {
+            name: values
+            for name, values in continued.values.items()
+            if all(value is None or 0 <= value <= 1 for value in values) and {*values} != {None}
+        }
+        documents = [one.document for one in passages]
+        several = any(documents) and len({*documents}) < len(documents)
+        asked = [[one.prefix, one.suffix] for one in passages]
+        keep_answered(self.folder, asked, shares, documents if several else None)
 
     def _read(self, prefix: str, text: str) -> dict[str, Any]:
         value = None if self.likelihood is None else self.likelihood.known.get((prefix, text))

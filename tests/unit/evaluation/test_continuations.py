@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.continuations import JudgeExaminer, WorldExaminer, evaluate_continuations
 from ixt_rl.evaluation.evaluate import Mode
-from ixt_rl.evaluation.statistics import estimate
 from ixt_rl.judging import CandidateJudge, FunctionBackend, Judge
 from ixt_rl.types import Rollout, SamplingParams
 from ixt_rl.worlds.passages import Passage
@@ -58,9 +56,8 @@ def measured(examiner, said=SAID, opponent=None, keep=0):
 
 
 def test_means_leave_undecided_texts_out_and_shares_are_of_decided_comparisons():
-    metrics, texts, samples = measured(WorldExaminer(CountsLetters()), keep=3)
+    metrics, texts, samples, values = measured(WorldExaminer(CountsLetters()), keep=3)
     assert texts == {"greedy": SAID}
-    interval = estimate(np.array([1.0, 0.5, np.nan, 0.0]))
     assert metrics == pytest.approx(
         {
             "greedy/quality": (3 + 3 + 1) / 12,
@@ -72,12 +69,14 @@ def test_means_leave_undecided_texts_out_and_shares_are_of_decided_comparisons()
             "greedy/ties": 1 / 3,
             "greedy/losses": 1 / 3,
             "greedy/win_rate": 0.5,
-            "greedy/win_rate_low": interval.low,
-            "greedy/win_rate_high": interval.high,
             "greedy/win_share": 0.5,
         }
     )
-    assert 0 < interval.low < 0.5 < interval.high < 1
+    assert values == {
+        "greedy/quality": [0.75, 0.75, None, 0.25],
+        "greedy/right": [1.0, 1.0, None, 1.0],
+        "greedy/win_rate": [1.0, 0.5, None, 0.0],
+    }
     assert [sample["against"] for sample in samples] == ["wins", "ties", "undecided"]
     assert [sample.get("checked") for sample in samples] == [True, True, None]
 
@@ -90,7 +89,6 @@ def test_sides_swapped_are_scores_swapped():
     assert forth == pytest.approx(measured(examiner)[0])  # the originals, by either name
     assert (forth["greedy/wins"], forth["greedy/losses"]) == (back["greedy/losses"], back["greedy/wins"])
     assert forth["greedy/win_rate"] == pytest.approx(1 - back["greedy/win_rate"])
-    assert forth["greedy/win_rate_low"] == pytest.approx(1 - back["greedy/win_rate_high"])
 
 
 def test_an_opponent_with_other_modes_or_fewer_texts_is_refused():
@@ -112,36 +110,16 @@ class Shorter:
 def test_a_further_examiner_stands_beside_under_its_name():
     mode = Mode("greedy", [[index] for index in range(len(PASSAGES))], COLD, keep=4)
     alone = measured(WorldExaminer(CountsLetters()))[0]
-    metrics, _, samples = evaluate_continuations(
+    metrics, _, samples, values = evaluate_continuations(
         Says(SAID), Letters(), PASSAGES, [mode], WorldExaminer(CountsLetters()), beside={"brief": Shorter()}
     )
     more = {name: value for name, value in metrics.items() if name not in alone}
     assert {name: metrics[name] for name in alone} == alone
     assert more.pop("greedy/brevity") == pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4)
     assert more.pop("greedy/brief_win_rate") == (0 + 0.5 + 0.5 + 1) / 4
-    assert {*more} == {"greedy/brief_win_rate_low", "greedy/brief_win_rate_high"}
+    assert more == {}
+    assert values["greedy/brief_win_rate"] == [0.0, 0.5, 0.5, 1.0]
     assert [sample["brevity"] for sample in samples] == pytest.approx([1 / 3, 1 / 3, 1, 1])
-
-
-def test_the_interval_counts_documents_where_one_gives_several_passages():
-    scores = [1.0, 1.0, 0.0, 0.0]
-
-    class Says4:
-        def measure(self, passages, texts):
-            return [{} for _ in texts]
-
-        def compare(self, passages, ours, theirs):
-            return scores
-
-    def interval(documents: str) -> tuple[float, float]:
-        passages = [Passage(str(i), "a", document) for i, document in enumerate(documents)]
-        mode = Mode("greedy", [[index] for index in range(4)], COLD)
-        found = evaluate_continuations(Says(SAID), Letters(), passages, [mode], Says4())[0]
-        return found["greedy/win_rate_low"], found["greedy/win_rate_high"]
-
-    each, pairs = interval("abcd"), interval("aabb")
-    assert each == (estimate(np.array(scores)).low, estimate(np.array(scores)).high)
-    assert pairs[0] < each[0] and pairs[1] > each[1]
 
 
 def longer(fields):

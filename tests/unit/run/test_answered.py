@@ -12,7 +12,7 @@ from ixt_rl.evaluation.evaluate import Answers
 from ixt_rl.evaluation.statistics import estimate, paired_values
 from ixt_rl.report.results import claims
 from ixt_rl.report.run_folder import RunRecord
-from ixt_rl.run.answered import interval_of, intervals, write_answered
+from ixt_rl.run.answered import interval_of, intervals, keep_answered, write_answered
 from ixt_rl.run.expectations import _check
 
 ROWS = [{"question": f"q{i}", "answer": str(i)} for i in range(12)]
@@ -41,6 +41,21 @@ def test_an_interval_is_of_the_problems_means(kept):
     assert intervals(stage.path) == pytest.approx(found)
     assert interval_of("sampled/strict", [stage], []) == pytest.approx({"low": expected.low, "high": expected.high})
     assert interval_of("sampled/length", [stage], []) == {}
+
+
+def test_questions_of_one_document_are_its_cluster(tmp_path):
+    values, other, names = OWN.mean(axis=1), OTHER.mean(axis=1), [f"d{i // 3}" for i in range(12)]
+    stages = []
+    for name, found in (("a", values), ("b", other)):
+        (tmp_path / name).mkdir()
+        keep_answered(tmp_path / name, ROWS, {"sampled/grounding": found.tolist()}, names)
+        stages.append(SimpleNamespace(path=tmp_path / name))
+    expected, alone = estimate(values, names), estimate(values)
+    assert interval_of("sampled/grounding", stages[:1], []) == {"low": expected.low, "high": expected.high}
+    assert (expected.low, expected.high) != (alone.low, alone.high)
+    difference = paired_values(values, other, names)
+    found = interval_of("sampled/grounding", stages[:1], stages[1:])
+    assert found == pytest.approx({"low": difference.low, "high": difference.high, "p": difference.p_value})
 
 
 def test_a_difference_is_paired_by_problem(kept):

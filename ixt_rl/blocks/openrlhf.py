@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ixt_rl.blocks.engine import CorrectionBlock
-from ixt_rl.blocks.openrlhf_flags import FREE, REFUSED, SET
+from ixt_rl.blocks.openrlhf_flags import Flag
+from ixt_rl.blocks.openrlhf_ppo_flags import TRAIN_PPO_RAY
+from ixt_rl.blocks.openrlhf_sft_flags import TRAIN_SFT
 from ixt_rl.blocks.strict import Strict, Workers
-from ixt_rl.errors import ConfigError, did_you_mean, show
-
-Flag = bool | int | float | str
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+from ixt_rl.errors import ConfigError
 
 
-def _flags(value: dict[str, Flag]) -> dict[str, Flag]:
-    for name, given in value.items():
-        what = f"flags: {name}={show(given)}"
-        if name in SET:
-            reason, remedy = f"{SET[name]} sets it", "leave it out of flags"
-            raise ConfigError(what, reason=reason, remedy=remedy)
-        if name in REFUSED:
-            raise ConfigError(what, reason=REFUSED[name], remedy="leave it out")
-        if name not in FREE:
-            raise ConfigError(
-                what,
-                reason="train_ppo_ray of OpenRLHF 0.11 has no such flag that may be set here",
-                remedy=did_you_mean(name, list(FREE)) + f"set some of: {', '.join(FREE)}",
-            )
-        wanted = FREE[name]
-        if type(given) is not wanted and not (wanted is float and type(given) is int):
-            raise ConfigError(
-                what,
-                reason="train_ppo_ray would not take that value",
-                remedy=f"write {_KINDS[wanted]}",
-            )
-    return value
-
-
-class OpenrlhfBlock(Strict):
-    """How OpenRLHF runs a stage (`backend: openrlhf`): processes, correction, flags."""
+class OpenrlhfProcessesBlock(Strict):
+    """Where OpenRLHF's Python is, and the processes that train."""
 
     python: str | None = Field(
         None,
@@ -49,13 +23,18 @@ class OpenrlhfBlock(Strict):
         "else this one",
     )
     actors: Workers = Field(1, description="devices of a node that the policy trains on, a process each")
+    zero_stage: Literal[1, 2, 3] = Field(2, description="of DeepSpeed: what is sharded over actors")
+
+
+class OpenrlhfBlock(OpenrlhfProcessesBlock):
+    """How OpenRLHF runs a stage on rollouts (`backend: openrlhf`): processes, correction, flags."""
+
     nodes: Workers = Field(1, description="nodes of a running Ray cluster (RAY_ADDRESS) with so many actors each")
     engines: Workers = Field(1, description="vLLM engines, on devices of their own")
-    zero_stage: Literal[1, 2, 3] = Field(2, description="of DeepSpeed: what is sharded over actors")
     correction: CorrectionBlock | None = Field(
         CorrectionBlock(), description="of tokens by the ratio of the policy to the engine that sampled; null: none"
     )
-    flags: Annotated[dict[str, Flag], AfterValidator(_flags)] = Field(
+    flags: Annotated[dict[str, Flag], AfterValidator(TRAIN_PPO_RAY.check)] = Field(
         {}, description="flags of train_ppo_ray that no key of the run file sets, without the dashes"
     )
 
@@ -65,16 +44,27 @@ class OpenrlhfBlock(Strict):
         return self.actors * self.nodes
 
 
-class BackendBlock(Strict):
-    """What trains a stage: a trainer of this library, or another project's engine."""
+class OpenrlhfSftBlock(OpenrlhfProcessesBlock):
+    """How OpenRLHF runs a stage on documents (`backend: openrlhf`): processes of one machine, flags."""
+
+    flags: Annotated[dict[str, Flag], AfterValidator(TRAIN_SFT.check)] = Field(
+        {}, description="flags of train_sft that no key of the run file sets, without the dashes"
+    )
+
+    @property
+    def ranks(self) -> int:
+        """Processes that the model trains in."""
+        return self.actors
+
+
+class BackendChoiceBlock(Strict):
+    """`backend` beside a block of its settings."""
 
     backend: Literal["openrlhf"] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="openrlhf: its train_ppo_ray, with the method in its actors; null: a trainer of this library",
-    )
-    openrlhf: OpenrlhfBlock | None = Field(
-        None, exclude_if=lambda value: value is None, description="settings of `backend: openrlhf`"
+        description="openrlhf: its train_ppo_ray (on documents train_sft), with what the stage trains in it; null: a "
+        "trainer of this library",
     )
 
     @model_validator(mode="before")
@@ -84,11 +74,28 @@ class BackendBlock(Strict):
         return {**value, "openrlhf": {}} if asked else value
 
     @model_validator(mode="after")
-    def _chosen(self) -> BackendBlock:
-        if self.openrlhf is not None and self.backend is None:
+    def _chosen(self) -> Self:
+        choice: Any = self
+        if choice.openrlhf is not None and self.backend is None:
             raise ConfigError(
                 "an openrlhf block without backend",
                 reason="a trainer of this library would not read it",
                 remedy="set backend: openrlhf, or leave the block out",
             )
         return self
+
+
+class BackendBlock(BackendChoiceBlock):
+    """What trains a stage on rollouts: a trainer of this library, or another project's engine."""
+
+    openrlhf: OpenrlhfBlock | None = Field(
+        None, exclude_if=lambda value: value is None, description="settings of `backend: openrlhf`"
+    )
+
+
+class SftBackendBlock(BackendChoiceBlock):
+    """What trains a stage on documents: a trainer of this library, or another project's."""
+
+    openrlhf: OpenrlhfSftBlock | None = Field(
+        None, exclude_if=lambda value: value is None, description="settings of `backend: openrlhf`"
+    )

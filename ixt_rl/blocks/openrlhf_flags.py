@@ -1,132 +1,90 @@
-"""Every flag of OpenRLHF's `train_ppo_ray`: what sets it, or why it is left alone, or that a run file may set it.
-
-The tables together name all flags of version 0.11.2; tests/openrlhf compares them with its parser.
-"""
+"""What a run file may set of a program's flags, and what is said of the others. Imports no torch."""
 
 from __future__ import annotations
 
-SET: dict[str, str] = {
-    "actor.adam.betas": "optim.betas",
-    "actor.adam.lr": "optim.lr",
-    "actor.adam.weight_decay": "optim.weight_decay",
-    "actor.gradient_checkpointing_enable": "gradient_checkpointing",
-    "actor.lr_scheduler": "optim.schedule",
-    "actor.lr_warmup_ratio": "optim.warmup_steps",
-    "actor.max_norm": "optim.max_grad_norm",
-    "actor.min_lr_ratio": "optim.min_lr_ratio",
-    "actor.model_name_or_path": "model.path, or the stage before",
-    "actor.num_gpus_per_node": "openrlhf.actors",
-    "actor.num_nodes": "openrlhf.nodes",
-    "actor.optim": "optim.name",
-    "algo.advantage.estimator": "type",
-    "algo.advantage.is_correction_level": "openrlhf.correction",
-    "algo.kl.init_coef": "type",
-    "ckpt.disable_ds": "checkpoint_every",
-    "ckpt.load_enable": "the run itself, which goes on from its last checkpoint",
-    "ckpt.output_dir": "the run itself",
-    "ckpt.path": "the run itself",
-    "ckpt.save_steps": "checkpoint_every",
-    "data.input_key": "data",
-    "data.label_key": "data",
-    "data.max_len": "sampling.max_prompt_tokens and max_new_tokens",
-    "data.prompt_dataset": "data",
-    "ds.attn_implementation": "model.attention",
-    "ds.param_dtype": "model.dtype",
-    "ds.zero_stage": "openrlhf.zero_stage",
-    "rollout.batch_size": "rollouts_per_step and group_size",
-    "rollout.max_new_tokens": "sampling.max_new_tokens",
-    "rollout.micro_batch_size": "micro_batch_size",
-    "rollout.n_samples_per_prompt": "group_size",
-    "rollout.temperature": "sampling.temperature",
-    "train.agent_func_path": "rewards",
-    "train.batch_size": "rollouts_per_step",
-    "train.micro_batch_size": "micro_batch_size",
-    "train.seed": "seeds",
-    "vllm.num_engines": "openrlhf.engines",
-}
-"""Flag -> the key of a run file that sets it."""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-FREE: dict[str, type] = {
-    "actor.adam.eps": float,
-    "actor.gradient_checkpointing_reentrant": bool,
-    "ds.adam_offload": bool,
-    "ds.experts_implementation": str,
-    "ds.grad_accum_dtype": str,
-    "ds.overlap_comm": bool,
-    "ds.zpg": int,
-    "vllm.enable_prefix_caching": bool,
-    "vllm.enforce_eager": bool,
-    "vllm.gpu_memory_utilization": float,
-    "vllm.sync_backend": str,
-    "vllm.sync_with_ray": bool,
-    "vllm.tensor_parallel_size": int,
-}
-"""Flags of memory, speed and devices, which `openrlhf.flags` may have -> what they take."""
+from ixt_rl.errors import ConfigError, did_you_mean, show
 
-_LOSS = "the stage's method has its own loss, and would not read it"
-_ADVANTAGE = "the stage's method forms its own advantages, and would not read it"
-_CRITIC = "the methods have no critic"
-_REWARD = "rewards are those of the stage, without a reward model"
-_DATA = "prompts are rendered before, by the stage's template"
-_ASYNC = "every rollout is of the policy that it trains, as the stage says"
-_EVALUATION = "the stage's own evaluation measures, before and after"
-_LORA = "its LoRA names weights that its vLLM engines do not know"
-_SPLIT = "the loss takes whole rows with their hidden states, which this would split or pack"
-_MEMORY = "policy and engines have devices of their own"
-_CHECKPOINTS = "the run folder keeps and rotates checkpoints"
-_TRACKERS = "report_to names trackers"
+Flag = bool | int | float | str
 
-REFUSED: dict[str, str] = {
-    **dict.fromkeys(("actor.aux_loss_coef", "actor.dual_clip", "actor.entropy_coef", "actor.eps_clip"), _LOSS),
-    **dict.fromkeys(("actor.eps_clip_low_high", "actor.loss_agg_mode", "actor.policy_loss_type"), _LOSS),
-    **dict.fromkeys(("actor.muon.lr", "actor.muon.momentum", "actor.muon.nesterov"), "optim.name is adamw here"),
-    **dict.fromkeys(("actor.muon.no_nesterov", "actor.muon.ns_steps"), "optim.name is adamw here"),
-    **dict.fromkeys(("algo.advantage.gamma", "algo.advantage.lambd", "algo.advantage.no_std_norm"), _ADVANTAGE),
-    **dict.fromkeys(
-        ("is_correction_gating", "is_correction_mode", "is_correction_threshold"), "openrlhf.correction is its own"
-    ),
-    **dict.fromkeys(("algo.dynamic_filtering_enable", "algo.dynamic_filtering_range"), _ADVANTAGE),
-    **dict.fromkeys(("algo.kl.estimator", "algo.kl.horizon", "algo.kl.target"), _LOSS),
-    **dict.fromkeys(("algo.kl.unbiased_gradient", "algo.kl.use_loss"), _LOSS),
-    **dict.fromkeys(("ckpt.best_metric_key", "ckpt.max_mem", "ckpt.max_num", "ckpt.save_hf"), _CHECKPOINTS),
-    **dict.fromkeys(("critic.freezing_steps", "critic.model_name_or_path", "critic.num_gpus_per_node"), _CRITIC),
-    **dict.fromkeys(("critic.num_nodes", "critic.save_value_network", "critic.value_clip", "critic.optim"), _CRITIC),
-    **dict.fromkeys(("critic.adam.betas", "critic.adam.eps", "critic.adam.lr", "critic.adam.weight_decay"), _CRITIC),
-    **dict.fromkeys(("critic.lr_scheduler", "critic.lr_warmup_ratio", "critic.max_norm"), _CRITIC),
-    **dict.fromkeys(("critic.min_lr_ratio", "critic.muon.lr", "critic.muon.momentum"), _CRITIC),
-    **dict.fromkeys(("critic.muon.nesterov", "critic.muon.no_nesterov", "critic.muon.ns_steps"), _CRITIC),
-    **dict.fromkeys(("data.apply_chat_template", "data.dataloader_num_workers", "data.disable_fast_tokenizer"), _DATA),
-    **dict.fromkeys(("data.image_key", "data.input_template", "data.max_images_per_prompt", "data.max_samples"), _DATA),
-    **dict.fromkeys(("data.prompt_probs", "data.prompt_split", "actor.freeze_visual_encoder", "use_ms"), _DATA),
-    **dict.fromkeys(("ds.enable_sleep", "vllm.enable_sleep", "train.colocate_all"), _MEMORY),
-    **dict.fromkeys(("train.colocate_actor_ref", "train.colocate_critic_reward"), _MEMORY),
-    **dict.fromkeys(("ds.load_in_4bit", "ds.lora.alpha", "ds.lora.dropout", "ds.lora.rank"), _LORA),
-    **dict.fromkeys(("ds.lora.target_modules",), _LORA),
-    **dict.fromkeys(("ds.packing_samples", "ds.ring_attn_head_stride", "ds.ring_attn_size"), _SPLIT),
-    **dict.fromkeys(("ds.tensor_parallel_size", "ds.use_liger_kernel", "ds.deepcompile"), _SPLIT),
-    **dict.fromkeys(("rollout.max_tokens_per_gpu", "train.dynamic_batch_enable", "train.max_tokens_per_gpu"), _SPLIT),
-    "ds.use_universal_ckpt": _CHECKPOINTS,
-    "ds.value_head_prefix": _CRITIC,
-    **dict.fromkeys(("eval.dataset", "eval.n_samples_per_prompt", "eval.split", "eval.steps"), _EVALUATION),
-    "eval.temperature": _EVALUATION,
-    "local_rank": "OpenRLHF's actors set it themselves",
-    **dict.fromkeys(("logger.logging_steps", "logger.tensorboard_dir", "logger.wandb.group"), _TRACKERS),
-    **dict.fromkeys(("logger.wandb.key", "logger.wandb.org", "logger.wandb.project"), _TRACKERS),
-    "logger.wandb.run_name": _TRACKERS,
-    **dict.fromkeys(
-        ("ref.num_gpus_per_node", "ref.num_nodes", "ref.offload"), "there is no reference model of its own"
-    ),
-    **dict.fromkeys(("reward.clip_range", "reward.model_name_or_path", "reward.normalize_enable"), _REWARD),
-    **dict.fromkeys(("reward.num_gpus_per_node", "reward.num_nodes", "reward.offload"), _REWARD),
-    **dict.fromkeys(("reward.overlong_buffer_len", "reward.overlong_penalty_factor", "reward.remote_url"), _REWARD),
-    "reward.stop_properly_penalty_coef": _REWARD,
-    "rollout.top_p": "truncated sampling would bias every ratio",
-    "rollout.vllm_generate_batch_size": _ASYNC,
-    **dict.fromkeys(("train.async_enable", "train.async_queue_size", "train.partial_rollout_enable"), _ASYNC),
-    **dict.fromkeys(("train.ema_beta", "train.enable_ema"), "the model that is handed on is the policy"),
-    "train.full_determinism_enable": "rollouts are drawn by several engines at once, whose order nobody fixes",
-    **dict.fromkeys(("train.max_epochs", "train.num_episodes"), "steps or epochs say how long a stage trains"),
-}
-"""Flag -> why a run file may not set it."""
 
-REFUSED = {f"algo.advantage.{name}" if name.startswith("is_correction") else name: why for name, why in REFUSED.items()}
+@dataclass(frozen=True)
+class Takes:
+    """Values of a flag.
+
+    Args:
+        kind: of a value; a whole number is a float, too.
+        says: which values, in words.
+        fits: whether a value of that kind is one.
+    """
+
+    kind: type
+    says: str
+    fits: Callable[[Any], bool] = lambda value: True
+
+    @classmethod
+    def one_of(cls, *words: str) -> Takes:
+        """One of some words."""
+        return cls(str, f"one of: {', '.join(words)}", words.__contains__)
+
+    def takes(self, value: Flag) -> bool:
+        """Whether a flag may have a value."""
+        right = type(value) is self.kind or (self.kind is float and type(value) is int)
+        return right and self.fits(value)
+
+
+SWITCH = Takes(bool, "true or false")
+AT_LEAST_ONE = Takes(int, "a whole number from 1 on", lambda value: value >= 1)
+ABOVE_ZERO = Takes(float, "a number above 0", lambda value: 0 < value < float("inf"))
+SHARE = Takes(float, "a number above 0, and at most 1", lambda value: 0 < value <= 1)
+EXPERTS = Takes.one_of("eager", "batched_mm", "grouped_mm", "deepgemm")
+GRADIENTS = Takes.one_of("fp32", "bf16")
+
+CHECKPOINTS = "the run folder keeps and rotates checkpoints"
+TRACKERS = "report_to names trackers"
+
+
+@dataclass(frozen=True)
+class FlagTable:
+    """Every flag of a program of OpenRLHF 0.11.2, which tests/openrlhf compares with its parser.
+
+    Args:
+        program: its module in `openrlhf.cli`.
+        set: flag -> the key of a run file that sets it.
+        free: flags of memory, speed and devices, which `openrlhf.flags` may have -> what they take.
+        refused: flag -> why a run file may not set it.
+    """
+
+    program: str
+    set: Mapping[str, str]
+    free: Mapping[str, Takes]
+    refused: Mapping[str, str]
+
+    def check(self, flags: dict[str, Flag]) -> dict[str, Flag]:
+        """`flags`, as they are.
+
+        Raises:
+            ConfigError: one is not free, or has a value that the program would not take.
+        """
+        for name, given in flags.items():
+            what = f"flags: {name}={show(given)}"
+            if name in self.set:
+                raise ConfigError(what, reason=f"{self.set[name]} sets it", remedy="leave it out of flags")
+            if name in self.refused:
+                raise ConfigError(what, reason=self.refused[name], remedy="leave it out")
+            if name not in self.free:
+                raise ConfigError(
+                    what,
+                    reason=f"{self.program} of OpenRLHF 0.11 has no such flag that may be set here",
+                    remedy=did_you_mean(name, list(self.free)) + f"set some of: {', '.join(self.free)}",
+                )
+            if not self.free[name].takes(given):
+                raise ConfigError(
+                    what,
+                    reason=f"{self.program} would not take that value",
+                    remedy=f"write {self.free[name].says}",
+                )
+        return flags

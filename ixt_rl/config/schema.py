@@ -122,7 +122,8 @@ class RunConfig(Strict):
             if self.model.dtype != "bfloat16":
                 raise ConfigError(
                     f"model.dtype={self.model.dtype} with backend: {stage.backend} of stage {stage.name}",
-                    reason="its engines compute in bfloat16, whatever they are asked for, and take weights in it alone",
+                    reason="its trainers hold weights in bfloat16, and its engines compute in it, whatever they are "
+                    "asked for",
                     remedy="set model.dtype: bfloat16",
                 )
             if self.launch.ranks > 1:

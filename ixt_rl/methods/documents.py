@@ -19,16 +19,18 @@ from ixt_rl.blocks.documents import (
     WorldCorpusBlock,
 )
 from ixt_rl.blocks.model import LoraBlock
+from ixt_rl.blocks.openrlhf import SftBackendBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.preferences import PairCorpusBlock, check_apart
 from ixt_rl.blocks.template import check_template_columns
 from ixt_rl.blocks.wishes import check_wishes
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.measured import check_measurable
+from ixt_rl.methods.openrlhf import check_openrlhf_documents
 from ixt_rl.methods.stage import Stage, Unread
 
 
-class DocumentStage(BestBlock, DocumentBlock, Stage):
+class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
     """Next-token prediction on documents, plain or beside feedback; from scratch or from a checkpoint."""
 
     type: str
@@ -64,11 +66,14 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
 
     @property
     def _unread_of_evaluation(self) -> list[Unread]:
-        if self.evaluation is None or self.measures_problems:
+        if self.evaluation is None:
             return []
-        why = f"evaluation.{self.evaluation.beside} without evaluation.data"
-        read = ("wishes",) if self.evaluation.pairs is not None else ()
-        return [(self.evaluation, key, f"evaluation.{key}", why) for key in PROBLEM_KEYS if key not in read]
+        why = dict.fromkeys(("every", "curve_problems"), f"backend: {self.backend}") if self.backend is not None else {}
+        if not self.measures_problems:
+            read = ("wishes",) if self.evaluation.pairs is not None else ()
+            alone = f"evaluation.{self.evaluation.beside} without evaluation.data"
+            why |= {key: alone for key in PROBLEM_KEYS if key not in read}
+        return [(self.evaluation, key, f"evaluation.{key}", chooser) for key, chooser in why.items()]
 
     @property
     def trains_feedback(self) -> bool:
@@ -169,6 +174,8 @@ class DocumentStage(BestBlock, DocumentBlock, Stage):
             )
         if evaluation is not None:
             check_template_columns(evaluation.template, evaluation.data or self.data)
+        if self.backend == "openrlhf":
+            check_openrlhf_documents(self)
         return self
 
     def _check_wishes(self, wishes: Mapping[str, int | str | None]) -> None:

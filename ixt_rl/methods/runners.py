@@ -9,7 +9,8 @@ from ixt_rl.methods.spec import MethodSpec
 ONLINE = "ixt_rl.run.stages.online:run"
 DOCUMENTS = "ixt_rl.run.stages.documents:run"
 
-OPENRLHF = "ixt_rl.run.stages.openrlhf:run"
+_OPENRLHF = {ONLINE: "ixt_rl.run.stages.openrlhf:run", DOCUMENTS: "ixt_rl.run.stages.openrlhf_documents:run"}
+"""By the runner whose stages it can take."""
 
 _TRAINERS = {ONLINE: "ixt_rl.trainers.online:OnlineTrainer"}
 _OF_TRL = ("ixt_rl.trainers.sdpo:SDPOTrainer", "ixt_rl.trainers.sdft:SDFTTrainer")
@@ -24,4 +25,4 @@ def needed_trainer(spec: MethodSpec) -> str:
 
 def runner_of(spec: MethodSpec, stage: Any) -> str:
     """`module:function` that runs a stage: the method's, or that of the engine which the stage names."""
-    return OPENRLHF if getattr(stage, "backend", None) == "openrlhf" else spec.runner
+    return _OPENRLHF[spec.runner] if getattr(stage, "backend", None) == "openrlhf" else spec.runner

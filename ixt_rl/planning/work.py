@@ -113,17 +113,24 @@ def work_of(stage: Stage, model: ModelBlock, shape: ModelShape, assumed: Assumed
         masked = not cpu and stage.packing.packed and model.attention != "flash_attention_2"
         rows = stage.micro_batch_size or stage.batch_size
         job = _job(stage, model, shape, rows, stage.packing.capacity, stage.packing.capacity, masked, cpu)
-        return Work(stage, job, {"train": stage.batch_size * stage.packing.capacity}, notes=_rows_note(stage))
+        return Work(stage, job, {"train": stage.batch_size * stage.packing.capacity}, notes=_document_notes(stage))
     if isinstance(stage, PretrainStage):
         job = _job(stage, model, shape, stage.batch_size, _ADDITION_TOKENS, _ADDITION_TOKENS, True, cpu)
         return Work(stage, job, {"train": stage.batch_size * _ADDITION_TOKENS})
     return None
 
 
-def _rows_note(stage: DocumentStage) -> tuple[str, ...]:
-    if stage.feedback.template is None:
-        return ()
-    return ("annotation is a job of its own (ixt-rl annotate, or a stage that makes the rows): not counted here",)
+def _document_notes(stage: DocumentStage) -> tuple[str, ...]:
+    notes = []
+    if stage.feedback.template is not None:
+        notes.append(
+            "annotation is a job of its own (ixt-rl annotate, or a stage that makes the rows): not counted here"
+        )
+    if stage.openrlhf is not None:
+        notes.append(
+            "backend: openrlhf: planned as this library trains; its trainer has the logits of whole rows at once"
+        )
+    return tuple(notes)
 
 
 def _job(

@@ -18,7 +18,7 @@ from openrlhf.utils import get_tokenizer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 
 from ixt_rl.integrations.openrlhf.actors import GroupedExperience, TokenWeightedTrainer, method_of, rationales
-from ixt_rl.integrations.openrlhf.updates import Told, update
+from ixt_rl.integrations.openrlhf.updates import Told, micro_batch, update
 
 METHODS: dict[str, dict[str, Any]] = {
     "intro": {"type": "intro", "candidates": 1, "include_taken": True, "clip": 200.0, "keep_reward": 1.0,
@@ -103,7 +103,8 @@ def plainly(trainer: TokenWeightedTrainer, batches: list[Experience], pad_id: in
             found: torch.Tensor = module(**inputs)
         return found
 
-    loss, logged = update(module, Told(told), rows, method_of(trainer.args.ixt_rl["method"]), 1 / count, pad_id, "cpu")
+    method = method_of(trainer.args.ixt_rl["method"])
+    loss, logged = update(module, Told(told), micro_batch(rows, 1 / count, pad_id, "cpu"), method)
     grads = torch.autograd.grad(loss, list(module.parameters()))
     norm = torch.stack([grad.float().square().sum() for grad in grads]).sum().sqrt()
     return {"norm": norm.item(), "factor": logged["factor/taken"].mean().item(), "loss": loss.item()}

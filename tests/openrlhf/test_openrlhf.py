@@ -1,36 +1,72 @@
-"""The real OpenRLHF, Ray and vLLM on CPUs, through a run file; the shim stands in for CUDA calls alone.
+"""The real OpenRLHF, Ray and vLLM on CPUs: its environment and flags, an actor's update, whole runs from run files.
 
-IXT_RL_OPENRLHF_PYTHON=.openrlhf-env/bin/python .venv/bin/python -m pytest -n 0 -m openrlhf tests/openrlhf
+make openrlhf-env && .venv/bin/python -m pytest -n 0 tests/openrlhf
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ixt_rl.blocks.openrlhf_flags import FREE, REFUSED, SET
-from ixt_rl.config.load import dump_yaml
-from ixt_rl.files import read_rows
-from ixt_rl.integrations.openrlhf.environment import VARIABLE, check_environment
+from ixt_rl.blocks.openrlhf_ppo_flags import TRAIN_PPO_RAY
+from ixt_rl.blocks.openrlhf_sft_flags import TRAIN_SFT
+from ixt_rl.integrations.openrlhf.environment import check_environment
+from tests.openrlhf.helpers import PYTHON, Run, needs_openrlhf, ranks_environment
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = os.environ.get(VARIABLE)
+pytestmark = needs_openrlhf
+LONG = pytest.mark.long("tests/unit/integrations/test_openrlhf_updates.py")
 
-pytestmark = [
-    pytest.mark.openrlhf,
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(PYTHON is None, reason=f"{VARIABLE} does not name the Python of OpenRLHF's environment"),
-]
+
+def test_the_environment_is_the_locks():
+    assert check_environment(str(PYTHON)) == []
+
+
+@pytest.mark.parametrize("table", [TRAIN_PPO_RAY, TRAIN_SFT], ids=lambda table: table.program)
+def test_the_tables_name_every_flag_of_its_parser(table):
+    where = "import importlib.util as u; print(u.find_spec('openrlhf').submodule_search_locations[0])"
+    folder = subprocess.run([str(PYTHON), "-c", where], capture_output=True, text=True, check=True).stdout.strip()
+    names = set()
+    for node in ast.walk(ast.parse((Path(folder) / "cli" / f"{table.program}.py").read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+            written = ast.unparse(node.args[0])
+            names |= {eval(written, {"prefix": prefix})[2:] for prefix in ("actor", "critic")}
+    assert names == {*table.set, *table.free, *table.refused}
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory) -> Path:
+    from ixt_rl.blocks.model import NewModelBlock
+    from ixt_rl.models import new_model
+    from ixt_rl.worlds import AdditionWorld
+
+    folder, tokenizer = tmp_path_factory.mktemp("model"), AdditionWorld("sum").tokenizer()
+    new_model(NewModelBlock(layers=2, hidden_size=64, heads=2), tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@LONG
+@pytest.mark.parametrize("method", ["intro", "rlsd"])
+def test_an_update_on_two_ranks_is_the_plain_one(tmp_path, small_model, method):
+    """Of DeepSpeed and OpenRLHF's own actor trainer, in bfloat16: four micro-batches on two ranks, in one pass here."""
+    script, out = Path(__file__).parent / "actor_step.py", tmp_path / "out.json"
+    command = [str(PYTHON), str(script), str(small_model), method, str(out)]
+    ranks = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for env in ranks_environment(2)]
+    try:
+        assert [rank.wait(1200) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    found = json.loads(out.read_text())
+    status, plain = found["status"], found["plain"]
+    assert status["factor/taken"] == pytest.approx(plain["factor"], abs=1e-4)
+    assert status["policy_loss"] == pytest.approx(plain["loss"], abs=1e-4)
+    assert status["actor_grad_norm"] == pytest.approx(plain["norm"], rel=5e-3)  # its gradients are bfloat16
 
 
 def stage(**changes: Any) -> dict[str, Any]:
@@ -50,117 +86,31 @@ def base() -> dict[str, Any]:
     return {"name": "base", "type": "pretrain", "data": {"world": "addition"}, "steps": 1900, "optim": optim}
 
 
-def start(tmp_path: Path, *stages: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """`ixt-rl run` with the shim on the path of what it starts, not on its own."""
-    new = {"architecture": "llama", "hidden_size": 128, "layers": 2, "heads": 4, "intermediate_size": 384}
-    model = {"new": new, "dtype": "bfloat16"}
-    value = {"name": "run", "output_dir": str(tmp_path / "runs"), "model": model, "stages": [base(), *stages]}
-    file = tmp_path / "run.yaml"
-    file.write_text(dump_yaml(value))
-    code = (
-        f"import os, sys; os.environ['PYTHONPATH'] = {str(Path(__file__).parent / 'shim')!r}\n"
-        f"from ixt_rl.cli import main; main(['run', {str(file)!r}])"
-    )
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, start_new_session=True)
-
-
-def folder_of(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "run" / "stages" / "rl" / "seed1"
-
-
-def trained(tmp_path: Path) -> list[dict[str, Any]]:
-    return [row for row in read_rows(folder_of(tmp_path) / "metrics.jsonl") if row["phase"] == "train"]
-
-
-def test_the_environment_is_the_locks():
-    assert PYTHON is not None
-    assert check_environment(PYTHON) == []
-
-
-def test_the_tables_name_every_flag_of_its_parser():
-    assert PYTHON is not None
-    where = "import importlib.util as u; print(u.find_spec('openrlhf').submodule_search_locations[0])"
-    folder = subprocess.run([PYTHON, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
-    names = set()
-    for node in ast.walk(ast.parse((Path(folder) / "cli" / "train_ppo_ray.py").read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            written = ast.unparse(node.args[0])
-            names |= {eval(written, {"prefix": prefix})[2:] for prefix in ("actor", "critic")}
-    assert names == {*SET, *FREE, *REFUSED}
-
-
 @pytest.fixture(scope="module")
-def small_model(tmp_path_factory) -> Path:
-    from ixt_rl.blocks.model import NewModelBlock
-    from ixt_rl.models import new_model
-    from ixt_rl.worlds import AdditionWorld
-
-    folder, tokenizer = tmp_path_factory.mktemp("model"), AdditionWorld("sum").tokenizer()
-    new_model(NewModelBlock(layers=2, hidden_size=64, heads=2), tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def output_dir(tmp_path_factory) -> Path:
+    """Of runs that share their base."""
+    return tmp_path_factory.mktemp("runs")
 
 
-@pytest.mark.parametrize("method", ["intro", "rlsd"])
-def test_an_update_on_two_ranks_is_the_plain_one(tmp_path, small_model, method):
-    """Of DeepSpeed and OpenRLHF's own actor trainer, in bfloat16: four micro-batches on two ranks, in one pass here."""
-    shared = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent / 'shim'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    script, out = Path(__file__).parent / "actor_step.py", tmp_path / "out.json"
-    assert PYTHON is not None
-    command = [PYTHON, str(script), str(small_model), method, str(out)]
-    ranks = [
-        subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL)
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [rank.wait(1200) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    found = json.loads(out.read_text())
-    status, plain = found["status"], found["plain"]
-    assert status["factor/taken"] == pytest.approx(plain["factor"], abs=1e-4)
-    assert status["policy_loss"] == pytest.approx(plain["loss"], abs=1e-4)
-    assert status["actor_grad_norm"] == pytest.approx(plain["norm"], rel=5e-3)  # its gradients are bfloat16
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def test_intro_learns_on_two_actors_and_goes_on_after_a_kill(tmp_path):
-    run = start(tmp_path, stage(intro={"posterior": {"source": "frozen"}}))
-    try:
-        while not (folder_of(tmp_path) / "checkpoints" / "checkpoint-20" / "complete.json").is_file():
-            assert run.poll() is None, (folder_of(tmp_path) / "openrlhf" / "log.txt").read_text()[-3000:]
-            time.sleep(1)
-        time.sleep(2)  # its rows are read
-    finally:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-    deadline = time.monotonic() + 60
-    while subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True).returncode == 0:
-        assert time.monotonic() < deadline, "processes were left"
-        time.sleep(1)
-    assert start(tmp_path, stage(intro={"posterior": {"source": "frozen"}})).wait() == 0
-    rows = trained(tmp_path)
+@LONG
+def test_intro_learns_on_two_actors_and_goes_on_after_a_kill(output_dir):
+    run = Run(output_dir, "intro", [base(), stage(intro={"posterior": {"source": "frozen"}})])
+    run.kill_after(20)
+    run.finish()
+    rows = run.rows()
     assert [row["step"] for row in rows] == [*range(1, 73)]
     first, last = (sum(row["reward"] for row in part) / 8 for part in (rows[:8], rows[-8:]))
     assert last > first + 0.15
     assert all(row["sampler/logp_abs"] < 0.1 for row in rows), "engines have the policy's weights"
     assert all(row["factor/taken"] > 0 and row["flops"] > 0 for row in rows)
-    assert (folder_of(tmp_path) / "model" / "config.json").is_file()
-    summary = json.loads((tmp_path / "runs" / "run" / "summary.json").read_text())
-    assert summary["stages"]
-    assert "InTRO" in (tmp_path / "runs" / "run" / "report.html").read_text()
+    assert (run.stage / "model" / "config.json").is_file()
+    assert json.loads((run.folder / "summary.json").read_text())["stages"]
+    assert "InTRO" in (run.folder / "report.html").read_text()
 
 
-def test_rlsd_trains(tmp_path):
+@LONG
+def test_rlsd_trains(output_dir):
     rlsd = {"type": "rlsd", "steps": 4, "rewards": [{"type": "world"}], "checkpoint_every": None}
-    assert start(tmp_path, stage(**rlsd)).wait() == 0
-    assert [row["step"] for row in trained(tmp_path)] == [1, 2, 3, 4]
+    run = Run(output_dir, "rlsd", [base(), stage(**rlsd)])
+    run.finish()
+    assert [row["step"] for row in run.rows()] == [1, 2, 3, 4]

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,12 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.trainer.ray import ppo_actor
 from transformers import AutoModelForCausalLM
 
-from ixt_rl.files import append_rows, write_json
 from ixt_rl.integrations.openrlhf.experience import judged, reward_metrics
-from ixt_rl.integrations.openrlhf.updates import Method, Rationale, Told, update
+from ixt_rl.integrations.openrlhf.job import ACTOR
+from ixt_rl.integrations.openrlhf.recording import in_given_order, record, seal_written
+from ixt_rl.integrations.openrlhf.updates import Method, Rationale, Told, micro_batch, update
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.intro.spec import IntroSpec
-from ixt_rl.trainers.checkpoints import OPENRLHF, rotate, seal
 from ixt_rl.trainers.dropout import disable_dropout, evaluation_mode
 from ixt_rl.trainers.head import add_head_function, model_head
 
@@ -80,9 +77,8 @@ class TokenWeightedTrainer(ppo_actor.ActorPPOTrainer):
         seed = self.args.ixt_rl["seed"], _CANDIDATES, engine.global_steps, step, torch.distributed.get_rank()
         generator = torch.Generator(device=device).manual_seed(hash(seed) % 2**63)
         scale = loss_batch_info["dp_size"] / max(self._rows_per_update(loss_batch_info), _NONE)
-        loss, logged = update(
-            engine, self.told, rows, self.method, scale, self.tokenizer.pad_token_id, device, generator
-        )
+        micro = micro_batch(rows, scale, self.tokenizer.pad_token_id, device)
+        loss, logged = update(engine, self.told, micro, self.method, generator)
         self.strategy.backward(loss, self.actor, self.actor_optim)
         self.strategy.optimizer_step(self.actor_optim, self.actor, self.actor_scheduler, name="actor")
         metrics: dict[str, Any] = {"policy_loss": loss.detach().float()}
@@ -129,11 +125,7 @@ class RecordedTrainer(ppo_trainer.PPOTrainer.__ray_metadata__.modified_class):  
 
     def __init__(self, pretrain: str, strategy: Any, *args: Any, **kwargs: Any):
         ppo_trainer.RemoteExperienceMaker = GroupedExperience
-        loader = strategy.setup_dataloader
-        strategy.setup_dataloader = lambda data, size, pin, shuffle, *rest, **named: loader(
-            data, size, False, False, *rest, **named
-        )
-        super().__init__(pretrain, strategy, *args, **kwargs)
+        super().__init__(pretrain, in_given_order(strategy), *args, **kwargs)
         self.job = strategy.args.ixt_rl
 
     def train_step(self, rollout_samples: list[Any], global_step: int) -> tuple[dict[str, Any], int]:
@@ -156,11 +148,10 @@ class RecordedTrainer(ppo_trainer.PPOTrainer.__ray_metadata__.modified_class):  
         return status, step
 
     def save_logs_and_checkpoints(self, global_step: int, logs_dict: Any = None, client_states: Any = None) -> None:
-        row = {"step": global_step, **{name: _number(value) for name, value in self.row.items()}}
-        append_rows(self.job["metrics"], [row])  # before the checkpoint, which counts only with its rows
+        record(self.job, global_step, self.row)  # before the checkpoint, which counts only with its rows
         super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
         if global_step % self.args.ckpt.save_steps == 0:
-            _seal(Path(self.args.ckpt.path), global_step, self.job["steps"])
+            seal_written(Path(self.args.ckpt.path) / ACTOR, global_step, self.job["steps"])
 
 
 def policy_class() -> Any:
@@ -226,19 +217,3 @@ def _tokens(rollouts: list[Any], trained: torch.Tensor) -> dict[str, int]:
     beside = [len(row["told_ids"]) - len(row["prompt_ids"]) for row in rows]
     train = sum(of_all[place] for place in kept)
     return {"tokens/rollout": sum(of_all), "tokens/train": train, "tokens/posterior": train + sum(beside)}
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _seal(folder: Path, step: int, steps: int) -> None:
-    """Makes what DeepSpeed has written a checkpoint of the run folder, whole or not there."""
-    written, checkpoint = folder / "_actor" / f"global_step{step}", folder / f"checkpoint-{step}"
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    checkpoint.mkdir()
-    os.rename(written, checkpoint / written.name)
-    write_json(checkpoint / "trainer_state.json", {"global_step": step, "max_steps": steps})
-    write_json(checkpoint / OPENRLHF, {"folder": written.name})
-    seal(checkpoint)
-    rotate(folder, 2)

@@ -20,7 +20,7 @@ _PASSED_ON = ("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DE
 
 def main(path: str) -> None:
     """Runs the job in a file; raises what OpenRLHF raises."""
-    _end_with_parent()
+    end_with_parent()
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     os.environ.setdefault("RAY_ENABLE_ZERO_COPY_TORCH_TENSORS", "1")
     if "RAY_ADDRESS" not in os.environ:  # alone on this machine: only then does Ray listen on loopback alone
@@ -54,7 +54,7 @@ def _start_ray(ray: Any) -> None:
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Linux: this process gets SIGTERM when its parent ends, however that ends."""
     parent = os.getppid()
     set_signal = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)

@@ -1,74 +1,66 @@
-"""A stage of a run file as flags of OpenRLHF's `train_ppo_ray`. Imports no torch."""
+"""A stage of a run file as flags of OpenRLHF's `train_ppo_ray` or `train_sft`. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.openrlhf import Flag
+from ixt_rl.blocks.openrlhf_flags import Flag
+from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.online import OnlineStage
+
+Flags = dict[str, Flag | list[float]]
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}
 
 
-def flags_of(
-    stage: OnlineStage,
-    *,
-    model: str,
-    attention: str,
-    seed: int,
-    prompts: Path,
-    agent: Path,
-    checkpoints: Path,
-    model_out: Path,
-    resume: bool,
-) -> dict[str, Flag | list[float]]:
-    """Every flag that the stage's keys set, and those of `openrlhf.flags`, without the dashes.
+@dataclass(frozen=True)
+class JobSettings:
+    """What a job takes from its run, beside its stage.
 
     Args:
-        stage: with its number of updates.
         model: folder or hub id of the model that it starts from.
         attention: of the run's `model` block.
         seed: of the run.
-        prompts: file of `{"prompt": ..., "label": ...}`, one for each group of all updates, in their order.
-        agent: file with the class `AgentExecutor`.
         checkpoints, model_out: folders of DeepSpeed's checkpoints and of the model that is made.
         resume: there is a checkpoint to go on from.
     """
-    settings = stage.openrlhf
+
+    model: str
+    attention: str
+    seed: int
+    checkpoints: Path
+    model_out: Path
+    resume: bool
+
+
+def ppo_flags(stage: OnlineStage, job: JobSettings, prompts: Path, agent: Path) -> Flags:
+    """Every flag of `train_ppo_ray` that the stage's keys set, and those of `openrlhf.flags`, without the dashes.
+
+    Args:
+        stage: with its number of updates.
+        job: see `JobSettings`.
+        prompts: file of `{"prompt": ..., "label": ...}`, one for each group of all updates, in their order.
+        agent: file with the class `AgentExecutor`.
+    """
+    settings, sampling = stage.openrlhf, stage.sampling
     assert settings is not None and stage.steps is not None
-    optim, sampling = stage.optim, stage.sampling
-    warmup = min(optim.warmup_steps, stage.steps)
-    micro = micro_batch(stage)
-    found: dict[str, Flag | list[float]] = {
-        "actor.model_name_or_path": model,
+    micro = micro_batch_rows(stage.rollouts_per_step, stage.micro_batch_size, settings.ranks)
+    return {
+        **_shared(stage, job, stage.steps, "actor."),
+        "actor.gradient_checkpointing_enable": stage.gradient_checkpointing,
+        "actor.model_name_or_path": job.model,
         "actor.num_nodes": settings.nodes,
         "actor.num_gpus_per_node": settings.actors,
-        "actor.optim": "adam",
-        "actor.adam.lr": optim.lr,
-        "actor.adam.betas": list(optim.betas),
-        "actor.adam.weight_decay": optim.weight_decay,
-        "actor.lr_scheduler": _SCHEDULES[optim.schedule],
-        "actor.lr_warmup_ratio": max(0.0, warmup - 0.5) / stage.steps,  # it takes ceil(steps x ratio)
-        "actor.min_lr_ratio": optim.min_lr_ratio,
-        "actor.max_norm": optim.max_grad_norm,
-        "actor.gradient_checkpointing_enable": stage.gradient_checkpointing,
         "algo.advantage.estimator": "reinforce",  # any without a critic: advantages are the method's
         "algo.advantage.is_correction_level": "off" if settings.correction is None else "token",  # gives log-probs
         "algo.kl.init_coef": 0.0,
-        "ckpt.path": str(checkpoints),
-        "ckpt.output_dir": str(model_out),
-        "ckpt.save_steps": -1 if stage.checkpoint_every is None else stage.checkpoint_every,
-        "ckpt.disable_ds": stage.checkpoint_every is None,
-        "ckpt.load_enable": resume,
         "data.prompt_dataset": str(prompts),
         "data.input_key": "prompt",
         "data.label_key": "label",
         "data.max_len": sampling.max_prompt_tokens + sampling.max_new_tokens,
-        "ds.attn_implementation": attention,
-        "ds.param_dtype": "bf16",
-        "ds.zero_stage": settings.zero_stage,
         "rollout.batch_size": stage.rollouts_per_step // stage.group_size,
         "rollout.n_samples_per_prompt": stage.group_size,
         "rollout.micro_batch_size": micro,
@@ -77,16 +69,65 @@ def flags_of(
         "train.agent_func_path": str(agent),
         "train.batch_size": stage.rollouts_per_step,
         "train.micro_batch_size": micro,
-        "train.seed": seed,
         "vllm.num_engines": settings.engines,
+        **settings.flags,
     }
-    return {**found, **settings.flags}
 
 
-def micro_batch(stage: OnlineStage) -> int:
-    """Rows of one forward pass of an actor."""
-    assert stage.openrlhf is not None
-    return stage.micro_batch_size or stage.rollouts_per_step // stage.openrlhf.ranks
+def sft_flags(stage: DocumentStage, job: JobSettings, steps: int, rows: Path) -> Flags:
+    """Every flag of `train_sft` that the stage's keys set, and those of `openrlhf.flags`, without the dashes.
+
+    Args:
+        stage: on documents.
+        job: see `JobSettings`.
+        steps: its updates.
+        rows: folder of the rows of all updates (`token_files`).
+    """
+    settings = stage.openrlhf
+    assert settings is not None
+    return {
+        **_shared(stage, job, steps, ""),
+        "data.dataset": str(rows),
+        "data.max_len": stage.packing.capacity,
+        "data.max_samples": steps * stage.batch_size,  # else it takes the first million rows
+        "model.gradient_checkpointing_enable": stage.gradient_checkpointing,
+        "model.model_name_or_path": job.model,
+        "train.batch_size": stage.batch_size,
+        "train.max_epochs": 1,  # the rows are those of all updates
+        "train.micro_batch_size": micro_batch_rows(stage.batch_size, stage.micro_batch_size, settings.ranks),
+        **settings.flags,
+    }
+
+
+def _shared(stage: OnlineStage | DocumentStage, job: JobSettings, steps: int, section: str) -> Flags:
+    """Optimizer, checkpoints, model: what both programs have; `section`: before names of the optimizer's flags."""
+    settings, optim = stage.openrlhf, stage.optim
+    assert settings is not None
+    warmup = min(optim.warmup_steps, steps)
+    return {
+        f"{section}optim": "adam",
+        f"{section}adam.lr": optim.lr,
+        f"{section}adam.betas": list(optim.betas),
+        f"{section}adam.weight_decay": optim.weight_decay,
+        f"{section}lr_scheduler": _SCHEDULES[optim.schedule],
+        f"{section}lr_warmup_ratio": max(0.0, warmup - 0.5) / steps,  # it takes ceil(steps x ratio)
+        f"{section}min_lr_ratio": optim.min_lr_ratio,
+        f"{section}max_norm": optim.max_grad_norm,
+        "ckpt.path": str(job.checkpoints),
+        "ckpt.output_dir": str(job.model_out),
+        "ckpt.save_steps": -1 if stage.checkpoint_every is None else stage.checkpoint_every,
+        "ckpt.disable_ds": stage.checkpoint_every is None,
+        "ckpt.load_enable": job.resume,
+        "ds.attn_implementation": job.attention,
+        "ds.param_dtype": "bf16",
+        "ds.zero_stage": settings.zero_stage,
+        "train.seed": job.seed,
+    }
+
+
+def micro_batch_rows(rows: int, micro_batch: int | None, ranks: int) -> int:
+    """Rows of one forward pass of a rank, of an update of `rows` on all of them."""
+    return micro_batch or rows // ranks
 
 
 def command_line(flags: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """One run of OpenRLHF: the files that it reads, its main process, and the rows that it writes.
 
-<folder>/job.json  prompts.jsonl  agent.py     written before
+<folder>/job.json  prompts.jsonl  agent.py     written before; on documents job.json and rows/
          metrics.jsonl  model/  log.txt        written by it
 """
 
@@ -22,6 +22,7 @@ import ixt_rl
 from ixt_rl.errors import BackendFailed
 from ixt_rl.files import read_json, read_rows, write_json, write_rows, write_text
 from ixt_rl.integrations.openrlhf.environment import VARIABLE
+from ixt_rl.integrations.openrlhf.token_files import write_token_files
 from ixt_rl.redaction import redacted
 from ixt_rl.threads import spin_settings
 from ixt_rl.trainers.checkpoints import OPENRLHF
@@ -29,6 +30,12 @@ from ixt_rl.trainers.checkpoints import OPENRLHF
 _POLL_S = 0.5
 _GRACE_S = 20.0  # after SIGTERM, for Ray to end its processes
 _LAST_LINES = 12
+_OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that accelerate writes into this process's environment, and that mean other ranks there."""
+
+ACTOR = "_actor"
+"""Folder of checkpoints that OpenRLHF writes, and goes on from."""
+
 _DATASETS = "datasets"  # where datasets keeps what it has read
 
 LOGGED = {
@@ -47,6 +54,10 @@ class JobFolder:
     @property
     def prompts(self) -> Path:
         return self.path / "prompts.jsonl"
+
+    @property
+    def rows(self) -> Path:
+        return self.path / "rows"
 
     @property
     def agent(self) -> Path:
@@ -76,10 +87,27 @@ class JobFolder:
             agent: the source of agent.py.
             job: `command`, `method`, `reward_names`, `seed`, `steps`, and what the actors log.
         """
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        self._clear()
         write_rows(self.prompts, prompts)
         write_text(self.agent, agent)
+        self._write_job(job)
+
+    def write_on_documents(self, rows: Iterable[Mapping[str, Any]], job: Mapping[str, Any]) -> None:
+        """Writes what a job on documents reads, in the place of an earlier one's.
+
+        Args:
+            rows: of all updates, see `write_token_files`.
+            job: `command`, `ranks`, `steps`.
+        """
+        self._clear()
+        write_token_files(self.rows, rows)
+        self._write_job(job)
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+
+    def _write_job(self, job: Mapping[str, Any]) -> None:
         write_json(self.job, {**job, "metrics": str(self.metrics)})
 
 
@@ -99,8 +127,8 @@ def _ids(values: Iterable[Any]) -> list[int]:
 
 
 def restore(checkpoints: Path, checkpoint: Path | None) -> None:
-    """Makes `_actor` what OpenRLHF goes on from: the folder in a checkpoint, or nothing."""
-    place = checkpoints / "_actor"
+    """Makes `ACTOR` what OpenRLHF goes on from: the folder in a checkpoint, or nothing."""
+    place = checkpoints / ACTOR
     shutil.rmtree(place, ignore_errors=True)
     if checkpoint is None:
         return
@@ -110,17 +138,18 @@ def restore(checkpoints: Path, checkpoint: Path | None) -> None:
     write_text(place / "latest", name)
 
 
-def run_job(folder: JobFolder, python: str, each: Callable[[dict[str, Any]], None]) -> None:
+def run_job(folder: JobFolder, python: str, each: Callable[[dict[str, Any]], None], driver: str = "driver") -> None:
     """Runs a job to its end; the process and all that it started end with this call, however that ends.
 
     Args:
         python: of OpenRLHF's environment.
+        driver: module of this folder that is the job's main process.
         each: is given each row of metrics as it is written.
 
     Raises:
         BackendFailed: it ended with an error; with the last lines of its log.
     """
-    command = [python, "-m", "ixt_rl.integrations.openrlhf.driver", str(folder.job.resolve())]
+    command = [python, "-m", f"{__package__}.{driver}", str(folder.job.resolve())]
     with folder.log.open("wb") as log:
         child = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder), start_new_session=True
@@ -150,7 +179,7 @@ def run_job(folder: JobFolder, python: str, each: Callable[[dict[str, Any]], Non
 def _environment(folder: JobFolder) -> dict[str, str]:
     source = str(Path(ixt_rl.__file__).resolve().parents[1])
     path = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), source]
-    kept = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    kept = {name: value for name, value in os.environ.items() if name not in (VARIABLE, *_OF_A_RANK)}
     cache = {"HF_DATASETS_CACHE": str((folder.path / _DATASETS).resolve())}
     return {**kept, **spin_settings(), **cache, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 

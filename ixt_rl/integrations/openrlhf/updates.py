@@ -79,38 +79,43 @@ class Method:
     correction: Correction | None = None
 
 
-def update(
-    policy: Forward,
-    told: Told,
-    rows: Sequence[Rationale],
-    method: Method,
-    scale: float,
-    pad_id: int,
-    device: torch.device | str,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a micro-batch (0-d, with gradient) and what is logged, `[N]` fp32 a name.
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rationales as tensors: R rows, whose N completion tokens are trained.
 
     Args:
-        policy: the wrapped model that trains.
-        told: the pass that is told.
-        rows: R rationales; none: a pass of one token that trains nothing, because every rank runs the same passes.
-        method: see `Method`.
+        plain, beside: the rows, with the prompt plain and told the answer; both have the same targets.
+        weights: (N,) fp32, what each token counts in the loss: scale / |z|.
+        sampled: (N,) fp32 log-probs by the engine that sampled; None: nothing to correct by.
+        advantages: (N,) fp32, of each token's row.
+    """
+
+    plain: Batch
+    beside: Batch
+    weights: Tensor
+    sampled: Tensor | None
+    advantages: Tensor
+
+
+def micro_batch(rows: Sequence[Rationale], scale: float, pad_id: int, device: torch.device | str) -> MicroBatch:
+    """Rationales, padded.
+
+    Args:
+        rows: R rationales; none: a row of one token that trains nothing, because every rank runs the same passes.
         scale: of each rationale's mean over its tokens: 1 / K, and what the engine divides gradients by.
         pad_id: what rows are padded with.
         device: of the model.
-        generator: source of InTRO's candidates.
     """
     chosen = rows or [Rationale([pad_id], [pad_id], [])]
-    batch = pad([prompt_completion(row.prompt, row.completion) for row in chosen], pad_id).to(device)
+    plain = pad([prompt_completion(row.prompt, row.completion) for row in chosen], pad_id).to(device)
     beside = pad([prompt_completion(row.told, row.completion) for row in chosen], pad_id).to(device)
-    weights = token_weights(batch, scale)
+    weights = token_weights(plain, scale)
     sampled = [value for row in chosen for value in row.sampled]
-    sampled_N = torch.tensor(sampled, device=device) if len(sampled) == len(weights) and sampled else None
-    if method.intro is not None:
-        return _intro(policy, told, batch, beside, weights, method, sampled_N, generator)
-    advantages_R = torch.tensor([row.advantage for row in chosen], device=device)
-    return _rlsd(policy, told, batch, beside, weights, method, sampled_N, advantages_R)
+    given = len(sampled) == len(weights) and bool(sampled)
+    advantages = torch.tensor([row.advantage for row in chosen], device=device)
+    return MicroBatch(
+        plain, beside, weights, torch.tensor(sampled, device=device) if given else None, advantages[plain.target_rows]
+    )
 
 
 def token_weights(batch: Batch, scale: float) -> Tensor:
@@ -119,19 +124,29 @@ def token_weights(batch: Batch, scale: float) -> Tensor:
     return scale / lengths[batch.target_rows].float()
 
 
+def update(
+    policy: Forward, told: Told, micro: MicroBatch, method: Method, generator: torch.Generator | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a micro-batch (0-d, with gradient) and what is logged, `[N]` fp32 a name.
+
+    Args:
+        policy: the wrapped model that trains.
+        told: the pass that is told.
+        micro: see `micro_batch`.
+        method: see `Method`.
+        generator: source of InTRO's candidates.
+    """
+    if method.intro is not None:
+        return _intro(policy, told, micro, method, generator)
+    return _rlsd(policy, told, micro, method)
+
+
 def _intro(
-    policy: Forward,
-    told: Told,
-    batch: Batch,
-    beside: Batch,
-    weights: Tensor,
-    method: Method,
-    sampled_N: Tensor | None,
-    generator: torch.Generator | None,
+    policy: Forward, told: Told, micro: MicroBatch, method: Method, generator: torch.Generator | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     spec = method.intro
     assert spec is not None
-    posterior = told.forward(**_inputs(beside), head_fn=lambda hidden, head: hidden)
+    posterior = told.forward(**_inputs(micro.beside), head_fn=lambda hidden, head: hidden)
     logged: dict[str, Tensor] = {}
 
     def head_fn(hidden: Tensor, head: Head) -> Tensor:
@@ -139,12 +154,12 @@ def _intro(
             hidden,
             posterior,
             head,
-            batch.target_ids,
-            weights,
+            micro.plain.target_ids,
+            micro.weights,
             spec,
             posterior_head=None if told.head is None else told.head(),
             generator=generator,
-            reweigh=_reweigh(hidden, head, batch, sampled_N, method.correction, logged),
+            reweigh=_reweigh(hidden, head, micro, method.correction, logged),
         )
         logged.update({
             "factor/taken": stats.factor_taken,
@@ -156,41 +171,33 @@ def _intro(
             logged["factor/sampled"] = stats.factor_sampled
         return loss
 
-    return policy(**_inputs(batch), head_fn=head_fn), logged
+    return policy(**_inputs(micro.plain), head_fn=head_fn), logged
 
 
-def _rlsd(
-    policy: Forward,
-    told: Told,
-    batch: Batch,
-    beside: Batch,
-    weights: Tensor,
-    method: Method,
-    sampled_N: Tensor | None,
-    advantages_R: Tensor,
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _rlsd(policy: Forward, told: Told, micro: MicroBatch, method: Method) -> tuple[Tensor, dict[str, Tensor]]:
     epsilon = method.epsilon
     assert epsilon is not None
-    targets = beside.target_ids
-    told_N = told.forward(**_inputs(beside), head_fn=lambda hidden, head: selected_logprobs(hidden, head, targets)[0])
-    advantages_N = advantages_R[batch.target_rows]
-    logged = {"factor/taken": torch.ones_like(weights), "factor/clipped": torch.zeros_like(weights)}
+    targets = micro.beside.target_ids
+    told_N = told.forward(
+        **_inputs(micro.beside), head_fn=lambda hidden, head: selected_logprobs(hidden, head, targets)[0]
+    )
+    logged = {"factor/taken": torch.ones_like(micro.weights), "factor/clipped": torch.zeros_like(micro.weights)}
 
     def head_fn(hidden: Tensor, head: Head) -> Tensor:
-        corrected = _reweigh(hidden, head, batch, sampled_N, method.correction, logged)
+        corrected = _reweigh(hidden, head, micro, method.correction, logged)
 
         def slope(logp_C: Tensor, at: slice) -> Tensor:
-            sign_C, told_C = advantages_N[at].sign().to(logp_C), told_N[at].to(logp_C)
-            factor_C, clipped_C = told_factor(logp_C, told_C, sign_C, epsilon, method.mix)
+            advantages_C, told_C = micro.advantages[at].to(logp_C), told_N[at].to(logp_C)
+            factor_C, clipped_C = told_factor(logp_C, told_C, advantages_C.sign(), epsilon, method.mix)
             logged["factor/taken"][at], logged["factor/clipped"][at] = factor_C, clipped_C.float()
-            scale_C = advantages_N[at].to(logp_C) * factor_C
+            scale_C = advantages_C * factor_C
             return scale_C if corrected is None else scale_C * corrected(logp_C, at)
 
-        loss, stats = nll_loss(hidden, head, batch.target_ids, weights, reweigh=slope)
+        loss, stats = nll_loss(hidden, head, micro.plain.target_ids, micro.weights, reweigh=slope)
         logged["entropy"] = stats.entropy
         return loss
 
-    return policy(**_inputs(batch), head_fn=head_fn), logged
+    return policy(**_inputs(micro.plain), head_fn=head_fn), logged
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
@@ -198,20 +205,16 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 
 def _reweigh(
-    hidden: Tensor,
-    head: Head,
-    batch: Batch,
-    sampled_N: Tensor | None,
-    correction: Correction | None,
-    logged: dict[str, Tensor],
+    hidden: Tensor, head: Head, micro: MicroBatch, correction: Correction | None, logged: dict[str, Tensor]
 ) -> Reweigh | None:
     """Weights by the ratio to the sampler, which is logged; None where there is nothing to correct."""
-    if sampled_N is None or correction is None:
+    sampled, batch = micro.sampled, micro.plain
+    if sampled is None or correction is None:
         return None
-    logged["sampler/logp_abs"] = apart = torch.zeros_like(sampled_N)
+    logged["sampler/logp_abs"] = apart = torch.zeros_like(sampled)
 
     def weights(logp_C: Tensor, at: slice) -> Tensor:
-        log_ratio_C = (logp_C - sampled_N[at]).float()
+        log_ratio_C = (logp_C - sampled[at]).float()
         apart[at] = log_ratio_C.abs()
         return correction.weights(log_ratio_C, batch.target_rows[at])
 

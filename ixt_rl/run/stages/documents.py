@@ -14,9 +14,8 @@ from ixt_rl.blocks.documents import WORLD_PROBLEMS, DocumentEvaluationBlock, Fil
 from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.blocks.rows import source_names
 from ixt_rl.blocks.sampling import SamplingBlock
-from ixt_rl.conditioning import (
-    PromptTemplate,
-)
+from ixt_rl.conditioning import PromptTemplate
+from ixt_rl.data.holdout import Holdout
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
 from ixt_rl.evaluation.heldout import HeldOutLoss
 from ixt_rl.evaluation.tasks import Task, make_task
@@ -37,11 +36,11 @@ from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.preferences import MeasuredPairs
 from ixt_rl.run.stages.sources import (
-    _passed_over,
     annotators,
     corpus,
     feedback_template,
     holdout,
+    passed_over,
     prompt_template,
 )
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
@@ -64,33 +63,16 @@ from ixt_rl.types import SamplingParams
 
 def run(stage: DocumentStage, at: StageRun) -> None:
     """Next-token prediction on documents, plain or with feedback; writes the model, rows, samples and the ledger."""
-    started, folder, seed = time.perf_counter(), at.folder, at.seed or 0
+    started, folder = time.perf_counter(), at.folder
     tokenizer = load_tokenizer(at.origin, at.model)
-    template = feedback_template(stage)
-    held = holdout(stage)
-    documents = corpus(stage, seed, template, tokenizer, held)
-    shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
-    shown.check(tokenizer)
-    task = _task(stage, tokenizer)
-    model = load_model(at.origin, at.model, train=True)
-    trainer_of = trainer_class(stage)
-    args = configured(stage, trainer_of, **_options(stage, at, template, shown))
-    trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora, model))
-    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
-    evaluator, loss = None, None
-    if held is not None:
-        assert isinstance(stage.data, FileCorpusBlock)
-        names = source_names(stage.data.sources)
-        loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
-    suites = suites_of(stage.evaluation, model, tokenizer)
-    pairs = measured_pairs(stage, trainer, folder)
-    if stage.evaluation is not None:
-        engine = None if task is None and suites is None else _engine(stage, at, trainer, suites)
-        whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
-        evaluator = Evaluator(stage.evaluation, task, trainer, tokenizer, engine, loss, whole, suites, at.ranks, pairs)
+    task = document_task(stage, tokenizer)
+    trainer, held = document_trainer(stage, at, tokenizer)
+    evaluator = document_evaluator(stage, at, trainer, held, task)
+    if evaluator is not None:
+        evaluator.open(at)
     best = best_model(stage, folder, trainer, trainer.averaged, begins_without=True, ranks=at.ranks)
     passes = passes_note(stage, trainer, at.console.note)
-    with at.console.stage(stage, seed, trainer.args.max_steps) as progress:
+    with at.console.stage(stage, at.seed or 0, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
             progress,
@@ -98,27 +80,67 @@ def run(stage: DocumentStage, at: StageRun) -> None:
             spent=lambda: ledger_columns(trainer.ledger),
             evaluate=evaluator,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
-            evaluate_at_start=loss is not None,
+            evaluate_at_start=evaluator is not None and evaluator.heldout is not None,
             best=best,
         )
         train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best, trainer.averaged)
     write_json(folder.path / LEDGER, trainer.ledger.totals())
-    rows = trainer.rows.source
-    plain = trainer.args.plain_updates
-    notes = [
-        *passes,
-        *([f"cooldown: the last {plain} of {trainer.args.max_steps} updates showed no feedback"] if plain else []),
-        *(task.notes if task else ()),
-        *(suites.notes if suites else ()),
-        *(pairs.notes if pairs else ()),
-        *_passed_over(documents),
-        *ends_notes(trainer),
+    notes = [*passes, *document_notes(trainer, evaluator), *ends_notes(trainer), *(best.notes() if best else [])]
+    folder.write_result(document_result(started, trainer, evaluator, notes) | (best.result() if best else {}))
+
+
+def document_trainer(stage: DocumentStage, at: StageRun, tokenizer: Any) -> tuple[IXTTrainer, Holdout | None]:
+    """The trainer of a stage, on its rows, with what led to its model in the ledger; and what is held out of them."""
+    template = feedback_template(stage)
+    held = holdout(stage)
+    documents = corpus(stage, at.seed or 0, template, tokenizer, held)
+    shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
+    shown.check(tokenizer)
+    model = load_model(at.origin, at.model, train=True)
+    trainer_of = trainer_class(stage)
+    args = configured(stage, trainer_of, **_options(stage, at, template, shown))
+    trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora, model))
+    trainer.ledger = Ledger(trainer.ledger.size, annotators(stage), spent_before(at.origin))
+    return trainer, held
+
+
+def document_evaluator(
+    stage: DocumentStage, at: StageRun, trainer: IXTTrainer, held: Holdout | None, task: Task | None
+) -> Evaluator | None:
+    """What measures a trainer's model, without an engine of its own as yet; `held`: documents that are held out."""
+    tokenizer, loss = trainer.processing_class, None
+    if held is not None:
+        assert isinstance(stage.data, FileCorpusBlock)
+        names = source_names(stage.data.sources)
+        loss = HeldOutLoss(dict(zip(names, held.documents, strict=True)), trainer.conditioner, stage.packing.capacity)
+    suites = suites_of(stage.evaluation, trainer.model, tokenizer)
+    if stage.evaluation is None:
+        return None
+    whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
+    pairs = measured_pairs(stage, trainer, at.folder)
+    return Evaluator(stage.evaluation, task, trainer, tokenizer, None, loss, whole, suites, at.ranks, pairs)
+
+
+def document_notes(trainer: IXTTrainer, evaluator: Evaluator | None) -> list[str]:
+    """What a result says of a stage's updates, problems, suites and rows."""
+    args: Any = trainer.args
+    plain = args.plain_updates
+    return [
+        *([f"cooldown: the last {plain} of {args.max_steps} updates showed no feedback"] if plain else []),
+        *(evaluator.notes if evaluator is not None else ()),
+        *passed_over(trainer.rows.source.documents),
     ]
-    notes += best.notes() if best else []
-    result = {"seconds": time.perf_counter() - started, "documents": vars(rows.counts), "notes": notes}
-    result |= best.result() if best else {}
-    folder.write_result(result if loss is None else {**result, "heldout": loss.counts()})
+
+
+def document_result(
+    started: float, trainer: IXTTrainer, evaluator: Evaluator | None, notes: list[str]
+) -> dict[str, Any]:
+    """A stage's result; `started`: by the clock of `time.perf_counter`."""
+    seconds = time.perf_counter() - started
+    result = {"seconds": seconds, "documents": vars(trainer.rows.source.counts), "notes": notes}
+    loss = None if evaluator is None else evaluator.heldout
+    return result if loss is None else {**result, "heldout": loss.counts()}
 
 
 def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTemplate) -> dict[str, Any]:
@@ -151,7 +173,8 @@ def measured_pairs(stage: DocumentStage, trainer: IXTTrainer, folder: StageFolde
     return MeasuredPairs(stage.evaluation, trainer, trainer.conditioner, folder, prompt_template(stage))
 
 
-def _task(stage: DocumentStage, tokenizer: Any) -> Task | None:
+def document_task(stage: DocumentStage, tokenizer: Any) -> Task | None:
+    """Problems and grades of a stage's evaluation."""
     evaluation = stage.evaluation
     if evaluation is None:
         return None
@@ -161,14 +184,6 @@ def _task(stage: DocumentStage, tokenizer: Any) -> Task | None:
         return None
     data = WorldDataBlock.model_validate({"world": stage.data.world})
     return make_task(data, evaluation.template or stage.template, tokenizer=tokenizer if stage.of_replies else None)
-
-
-def _engine(
-    stage: DocumentStage, at: StageRun, trainer: IXTTrainer, suites: SuitesInTraining | None
-) -> RolloutEngine | None:
-    assert stage.evaluation is not None
-    section = SamplingBlock(max_new_tokens=stage.evaluation.max_new_tokens, stop=stage.evaluation.stop)
-    return engine_of(at, section, eos_ids(trainer.model, trainer.processing_class), (), suites)
 
 
 class Evaluator:
@@ -210,6 +225,17 @@ class Evaluator:
         if task is not None:  # before training, not at the first evaluation
             for name in section.wishes:
                 self._check_room(self._prompts(task, self.rows, name))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the problems, suites and pairs."""
+        return [note for part in (self.task, self.suites, self.pairs) if part is not None for note in part.notes]
+
+    def open(self, at: StageRun) -> None:
+        """Has the run's engine, where it samples outside the trainer's model and there is something to sample."""
+        if self.task is not None or self.suites is not None:
+            section = SamplingBlock(max_new_tokens=self.section.max_new_tokens, stop=self.section.stop)
+            self.engine = engine_of(at, section, eos_ids(self.trainer.model, self.tokenizer), (), self.suites)
 
     def __call__(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         trainer = self.trainer

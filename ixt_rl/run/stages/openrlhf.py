@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from ixt_rl.blocks.keeping import deciding, reward_names
-from ixt_rl.errors import BackendFailed, ConfigError
 from ixt_rl.evaluation.evaluate import evaluate
 from ixt_rl.evaluation.tasks import Task, make_task
-from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
-from ixt_rl.integrations.openrlhf.flags import command_line, flags_of
-from ixt_rl.integrations.openrlhf.job import LOGGED, JobFolder, label, ordered, restore, run_job
+from ixt_rl.integrations.openrlhf.flags import command_line, ppo_flags
+from ixt_rl.integrations.openrlhf.job import LOGGED, JobFolder, label, ordered, run_job
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
@@ -27,10 +22,10 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, with_room
 from ixt_rl.run.stages.online import evaluation_plan, nothing_learnt
+from ixt_rl.run.stages.openrlhf_job import absolute, checked_python, go_on, job_folder, job_settings, take_model
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
 from ixt_rl.run.stages.rewards import open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
-from ixt_rl.trainers.checkpoints import step_of
 
 _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
 """Keys of the methods' blocks that its actors read."""
@@ -48,9 +43,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     """A method on the policy's own rollouts, in OpenRLHF; writes the model, rows, samples and failures."""
     started, folder = time.perf_counter(), at.folder
     assert stage.openrlhf is not None
-    python = openrlhf_python(stage.openrlhf.python)
-    notes = check_environment(python)
-    _check_code(at)
+    python, notes = checked_python(stage.openrlhf.python, at)
     rewards = open_rewards(stage, folder.path)
     tokenizer = load_tokenizer(at.origin, at.model)
     task = make_task(
@@ -63,12 +56,8 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     for note in notes:
         at.console.note(note)
     measure = _evaluator(stage, task, tokenizer)
-    job = JobFolder(folder.path.resolve() / "openrlhf")
-    checkpoint = folder.last_checkpoint()
-    if checkpoint is not None:
-        folder.drop_rows_after(step_of(checkpoint))
+    job, checkpoint = job_folder(folder), go_on(folder)
     rows = _Rows(stage, at, prompts, started)
-    restore(folder.checkpoints, checkpoint)
     eos = checkpoint_eos_ids(at.origin, at.model, tokenizer)
     job.write(_groups(prompts, at.seed or 0), _AGENT.format(path=str(job.job)), _job(stage, at, job, checkpoint, eos))
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
@@ -77,31 +66,14 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         at.engines.close()  # OpenRLHF needs their devices
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
             run_job(job, python, lambda row: rows.trained(row, progress))
-            if rows.step != stage.steps or not (job.model / "config.json").is_file():
-                raise BackendFailed(
-                    f"OpenRLHF ended after {rows.step} of {stage.steps} updates",
-                    reason="it said so with status 0, and without an error",
-                    remedy=f"its log is {job.log}",
-                )
-            shutil.rmtree(folder.model, ignore_errors=True)  # of one that was stopped right here
-            job.model.rename(folder.model)
+            take_model(job, folder, rows.step, stage.steps or 0)
             if stage.evaluation is not None:
                 rows.evaluated(rows.step, progress, *measure(replace(at, origin=str(folder.model))))
 
 
 def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | None, eos: tuple[int, ...]) -> dict:
     assert stage.openrlhf is not None
-    flags = flags_of(
-        stage,
-        model=_absolute(at.origin),
-        attention=at.model.attention,
-        seed=at.seed or 0,
-        prompts=job.prompts,
-        agent=job.agent,
-        checkpoints=at.folder.checkpoints.resolve(),
-        model_out=job.model,
-        resume=checkpoint is not None,
-    )
+    settings = job_settings(at, job, at.folder.checkpoints, checkpoint is not None)
     correction = stage.openrlhf.correction
     method = {
         "type": stage.type,
@@ -109,13 +81,13 @@ def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | No
         "weights": [reward.weight for reward in stage.rewards],
         "correction": None if correction is None else correction.model_dump(),
         "posterior": stage.own.posterior.source,
-        "frozen_model": _absolute(at.origin),
+        "frozen_model": absolute(at.origin),
         **stage.own.model_dump(include=_OPTIONS),
     }
     if stage.kept_by is not None:
         method["deciding"] = deciding(stage.rewards, stage.kept_by.keep)
     return {
-        "command": command_line(flags),
+        "command": command_line(ppo_flags(stage, settings, job.prompts, job.agent)),
         "method": method,
         "reward_names": reward_names(stage.rewards),
         "logged": list(LOGGED[stage.type]),
@@ -195,22 +167,3 @@ def _result(started: float, notes: list[str], prompts: Prompts, task: Task, fold
         "prompt_lengths": prompts.audit.summary(),
         **task.gold_kinds,
     }
-
-
-def _check_code(at: StageRun) -> None:
-    """Raises ConfigError for a model that brings code: OpenRLHF runs it unasked (`trust_remote_code=True`)."""
-    if at.model.trust_remote_code or not Path(at.origin).is_dir():
-        return
-    for name in ("config.json", "tokenizer_config.json"):
-        file = Path(at.origin) / name
-        if file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
-            raise ConfigError(
-                f"{file} with backend: openrlhf",
-                reason="it names code of the model's own, which OpenRLHF runs without asking",
-                remedy="set model.trust_remote_code: true if you trust it, or leave backend out",
-            )
-
-
-def _absolute(origin: str) -> str:
-    """A local folder as every process finds it; a hub id as it is."""
-    return os.path.abspath(origin) if Path(origin).is_dir() else origin

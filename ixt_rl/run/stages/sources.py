@@ -29,7 +29,7 @@ ANNOTATION = "annotation.json"
 """What `ixt-rl annotate` writes beside its rows."""
 
 
-def _passed_over(documents: Documents) -> list[str]:
+def passed_over(documents: Documents) -> list[str]:
     """How often a row of files held nothing to train on, in every pass anew, in words; nothing if none did. Of pairs,
     how many there are."""
     stream = documents.documents if isinstance(documents, LevelFilter) else documents

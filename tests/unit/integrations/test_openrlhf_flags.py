@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.blocks.openrlhf_flags import FREE, REFUSED, SET
+from ixt_rl.blocks.openrlhf_ppo_flags import TRAIN_PPO_RAY
+from ixt_rl.blocks.openrlhf_sft_flags import TRAIN_SFT
 from ixt_rl.config.load import load_run
 from ixt_rl.doctor.openrlhf import openrlhf_table
 from ixt_rl.errors import BackendFailed, BackendMissing, ConfigError, DataError
 from ixt_rl.files import append_rows
 from ixt_rl.integrations.openrlhf.environment import FOLDER, PINS, VARIABLE, check_environment, openrlhf_python
-from ixt_rl.integrations.openrlhf.flags import command_line, flags_of
+from ixt_rl.integrations.openrlhf.flags import JobSettings, command_line, ppo_flags
 from ixt_rl.integrations.openrlhf.job import JobFolder, label, ordered, restore, run_job
 from ixt_rl.trainers.checkpoints import OPENRLHF
 
@@ -47,9 +48,11 @@ def loaded(tmp_path: Path, *changes: tuple[str, str]):
     return load_run(tmp_path / "run.yaml")
 
 
-def flags(stage, **changes):
-    paths = {"prompts": Path("p"), "agent": Path("a"), "checkpoints": Path("c"), "model_out": Path("o")}
-    return flags_of(stage, **{"model": "m", "attention": "sdpa", "seed": 3, "resume": False, **paths, **changes})
+SETTINGS = JobSettings("m", "sdpa", 3, Path("c"), Path("o"), resume=False)
+
+
+def flags(stage):
+    return ppo_flags(stage, SETTINGS, Path("p"), Path("a"))
 
 
 def test_keys_become_flags(tmp_path):
@@ -61,17 +64,18 @@ def test_keys_become_flags(tmp_path):
         "vllm.gpu_memory_utilization": 0.5, "ds.adam_offload": True, "actor.lr_scheduler": "constant_with_warmup",
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
-    assert {*found} <= {*SET, *FREE}, "each flag is one that the tables know"
+    assert {*found} <= {*TRAIN_PPO_RAY.set, *TRAIN_PPO_RAY.free}, "each flag is one that the tables know"
     for steps in (1, 3, 7, 10, 49, 1000):  # OpenRLHF takes ceil(steps x ratio)
         stage = loaded(tmp_path).stages[0].model_copy(update={"steps": steps})
         ratio = flags(stage)["actor.lr_warmup_ratio"]
         assert math.ceil(steps * ratio) == min(7, steps)
 
 
-def test_every_flag_has_one_place():
-    assert not {*SET} & {*FREE}
-    assert not {*SET} & {*REFUSED}
-    assert not {*FREE} & {*REFUSED}
+@pytest.mark.parametrize("table", [TRAIN_PPO_RAY, TRAIN_SFT], ids=lambda table: table.program)
+def test_every_flag_has_one_place(table):
+    assert not {*table.set} & {*table.free}
+    assert not {*table.set} & {*table.refused}
+    assert not {*table.free} & {*table.refused}
 
 
 def test_command_line():
@@ -93,6 +97,15 @@ def test_command_line():
         ("ds.adam_offload", "ds.adam_ofload", "did you mean `ds.adam_offload`"),
         ("ds.adam_offload: true", "ds.adam_offload: 'on'", "write true or false"),
         ("ds.adam_offload: true", "ds.zpg: true", "write a whole number"),
+        ("ds.adam_offload: true", "ds.zpg: 0", "a whole number from 1 on"),
+        ("ds.adam_offload: true", "ds.zpg: 2", "only ZeRO-3"),
+        ("ds.adam_offload: true", "vllm.tensor_parallel_size: -1", "a whole number from 1 on"),
+        ("vllm.gpu_memory_utilization: 0.5", "vllm.gpu_memory_utilization: 1.5", "at most 1"),
+        ("vllm.gpu_memory_utilization: 0.5", "vllm.gpu_memory_utilization: 0", "a number above 0"),
+        ("ds.adam_offload: true", "actor.adam.eps: .inf", "a number above 0"),
+        ("ds.adam_offload: true", "ds.grad_accum_dtype: float", "one of: fp32, bf16"),
+        ("ds.adam_offload: true", "vllm.sync_backend: mpi", "one of: nccl, gloo"),
+        ("ds.adam_offload: true", "actor.gradient_checkpointing_reentrant: true", "without gradient_checkpointing"),
         ("ds.adam_offload: true", "actor.adam.eps: '1e-8'", "write a number"),
         ("ds.adam_offload: true", "actor.adam.lr: 0.1", "optim.lr sets it"),
         ("ds.adam_offload: true", "train.async_enable: true", "every rollout is of the policy"),

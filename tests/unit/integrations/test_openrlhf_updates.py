@@ -7,7 +7,7 @@ import torch
 
 from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.integrations.openrlhf.experience import judged, reward_metrics
-from ixt_rl.integrations.openrlhf.updates import Method, Rationale, Told, update
+from ixt_rl.integrations.openrlhf.updates import Method, Rationale, Told, micro_batch, update
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.kernels.intro.plain import intro_loss as plain_intro_loss
 from ixt_rl.kernels.intro.spec import IntroSpec
@@ -29,6 +29,10 @@ def model():
     made = new_model(NewModelBlock(layers=1, hidden_size=32, heads=2, tokenizer="bytes"), byte_tokenizer())
     add_head_function(made, TEMPERATURE)
     return made
+
+
+def micro(rows, scale: float):
+    return micro_batch(rows, scale, PAD, "cpu")
 
 
 def told(model) -> Told:
@@ -55,7 +59,7 @@ def equal_gradients(model, loss, other) -> None:
 @pytest.mark.parametrize("candidates", [1, "exact"])
 def test_intro_is_the_kernels_loss_with_a_weight_of_one_over_length_and_rows(model, candidates):
     spec, scale = IntroSpec(candidates, True, 2.0), 1 / 3
-    loss, logged = update(model, told(model), ROWS, Method(spec), scale, PAD, "cpu")
+    loss, logged = update(model, told(model), micro(ROWS, scale), Method(spec))
     head, plain, factors = model_head(model, TEMPERATURE), torch.zeros(()), []
     for row in ROWS:
         hidden = hidden_of(model, row.prompt, row.completion)
@@ -74,7 +78,7 @@ def test_intro_is_the_kernels_loss_with_a_weight_of_one_over_length_and_rows(mod
 
 @pytest.mark.parametrize("mix", [1.0, 0.5])
 def test_rlsd_weighs_each_token_by_its_factor(model, mix):
-    loss, logged = update(model, told(model), ROWS, Method(epsilon=0.2, mix=mix), 0.5, PAD, "cpu")
+    loss, logged = update(model, told(model), micro(ROWS, 0.5), Method(epsilon=0.2, mix=mix))
     plain, factors = torch.zeros(()), []
     for row in ROWS:
         taken = torch.tensor(row.completion)[:, None]
@@ -98,9 +102,9 @@ def test_rlsd_weighs_each_token_by_its_factor(model, mix):
 def test_tokens_are_corrected_by_the_ratio_to_the_engine(model, level):
     correction = Correction(level, "truncate", 2.0)
     corrected, logged = update(
-        model, told(model), ROWS, Method(IntroSpec(1, True, 2.0), correction=correction), 1.0, PAD, "cpu"
+        model, told(model), micro(ROWS, 1.0), Method(IntroSpec(1, True, 2.0), correction=correction)
     )
-    plain, _ = update(model, told(model), ROWS, Method(IntroSpec(1, True, 2.0)), 1.0, PAD, "cpu")
+    plain, _ = update(model, told(model), micro(ROWS, 1.0), Method(IntroSpec(1, True, 2.0)))
     assert not torch.isclose(corrected, plain)
     assert logged["sampler/logp_abs"].shape == (9,)
     head = model_head(model, TEMPERATURE)
@@ -117,15 +121,15 @@ def test_tokens_are_corrected_by_the_ratio_to_the_engine(model, level):
 
 
 def test_a_micro_batch_without_rationales_has_a_gradient_of_zero(model):
-    loss, _ = update(model, told(model), [], Method(IntroSpec(5, True, 200.0)), 1.0, PAD, "cpu")
+    loss, _ = update(model, told(model), micro([], 1.0), Method(IntroSpec(5, True, 200.0)))
     assert loss.item() == 0
     assert all(not grad.any() for grad in torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
 
 
 def test_parts_of_an_update_add_up_to_the_whole(model):
     method = Method(epsilon=0.2)
-    whole, _ = update(model, told(model), ROWS, method, 1 / 3, PAD, "cpu")
-    parts = [update(model, told(model), part, method, 1 / 3, PAD, "cpu")[0] for part in (ROWS[:1], ROWS[1:])]
+    whole, _ = update(model, told(model), micro(ROWS, 1 / 3), method)
+    parts = [update(model, told(model), micro(part, 1 / 3), method)[0] for part in (ROWS[:1], ROWS[1:])]
     equal_gradients(model, whole, sum(parts))
 
 

@@ -1,0 +1,119 @@
+"""Stages on documents that OpenRLHF's SFT trainer trains: rows and masks made here, measured here, trained there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from ixt_rl.files import write_json
+from ixt_rl.integrations.openrlhf.flags import command_line, sft_flags
+from ixt_rl.integrations.openrlhf.job import ACTOR, run_job
+from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.models import load_model, load_tokenizer
+from ixt_rl.run.folder import LEDGER
+from ixt_rl.run.stages.context import StageRun
+from ixt_rl.run.stages.documents import (
+    document_evaluator,
+    document_notes,
+    document_result,
+    document_task,
+    document_trainer,
+)
+from ixt_rl.run.stages.openrlhf_job import checked_python, go_on, job_folder, job_settings, take_model
+from ixt_rl.run.stages.spent import ledger_columns
+from ixt_rl.run.stages.train import ends_notes, passes_note
+from ixt_rl.trainers import IXTTrainer
+
+
+def run(stage: DocumentStage, at: StageRun) -> None:
+    """Documents with feedback, trained by OpenRLHF; writes the model, rows, samples and the ledger."""
+    started, folder = time.perf_counter(), at.folder
+    assert stage.openrlhf is not None
+    python, differing = checked_python(stage.openrlhf.python, at)
+    tokenizer = load_tokenizer(at.origin, at.model)
+    task = document_task(stage, tokenizer)
+    trainer, held = document_trainer(stage, at, tokenizer)  # trains nothing: has rows, a model to measure, the ledger
+    evaluator = document_evaluator(stage, at, trainer, held, task)
+    notes = [*differing, *passes_note(stage, trainer, at.console.note)]
+    for note in differing:
+        at.console.note(note)
+    job, steps, checkpoint = job_folder(folder), int(trainer.args.max_steps), go_on(folder)
+    settings = job_settings(at, job, folder.checkpoints / ACTOR, checkpoint is not None)
+    flags, spent = sft_flags(stage, settings, steps, job.rows), _Spent(trainer, steps)
+    job.write_on_documents(
+        spent.counted(), {"command": command_line(flags), "ranks": stage.openrlhf.ranks, "steps": steps}
+    )
+    rows, said = _Rows(at, trainer, spent, started), lambda: document_notes(trainer, evaluator) + ends_notes(trainer)
+    with at.console.stage(stage, at.seed or 0, steps) as progress:
+        if checkpoint is None and evaluator is not None and evaluator.heldout is not None:
+            rows.evaluated(0, progress, *evaluator())
+        at.engines.close()  # OpenRLHF needs their devices, and that of the model
+        trainer.model.to("cpu")
+        torch.cuda.empty_cache()
+        with folder.recording(lambda: document_result(started, trainer, evaluator, [*notes, *said()])):
+            run_job(job, python, lambda row: rows.trained(row, progress), "sft_driver")
+            take_model(job, folder, rows.step, steps)
+            write_json(folder.path / LEDGER, trainer.ledger.totals())
+            if evaluator is not None:
+                _load(trainer, at)
+                evaluator.open(at)
+                rows.evaluated(steps, progress, *evaluator())
+    shutil.rmtree(job.rows)
+
+
+def _load(trainer: IXTTrainer, at: StageRun) -> None:
+    """Has the trainer's model be the one that came back, after all updates."""
+    trainer.model.load_state_dict(load_model(str(at.folder.model), at.model, train=True).state_dict())
+    trainer.model.to(trainer.args.device)
+    trainer.state.global_step = trainer.state.max_steps = trainer.args.max_steps
+
+
+class _Spent:
+    """The rows of all updates, and what had been read and judged by the end of each."""
+
+    def __init__(self, trainer: IXTTrainer, steps: int):
+        self.rows, self.steps = trainer.rows, steps
+        self.after: list[tuple[int, int]] = [(0, 0)]
+        """By update: tokens that a forward pass computes, tokens that judges read and wrote."""
+
+    def counted(self) -> Iterator[dict[str, Any]]:
+        """Each row, once, in its order."""
+        tokens, per_update = 0, self.rows.per_update
+        for number, row in enumerate(islice(iter(self.rows), self.steps * per_update), start=1):
+            tokens += int(np.count_nonzero(row["segment_ids"]))
+            if number % per_update == 0:
+                self.after.append((tokens, self.rows.judged_tokens(number // per_update)))
+            yield row
+
+
+class _Rows:
+    """The stage's rows of metrics, out of OpenRLHF's and of evaluations."""
+
+    def __init__(self, at: StageRun, trainer: IXTTrainer, spent: _Spent, started: float):
+        self.folder, self.ledger, self.spent, self.started = at.folder, trainer.ledger, spent, started
+        before = [row["step"] for row in at.folder.metrics() if row["phase"] == "train"]
+        self.step = max(before, default=0)
+
+    def trained(self, row: dict[str, Any], progress: Any) -> None:
+        row = dict(row)
+        self.step = row.pop("step")
+        self._add("train", row)
+        progress.step(self.step)
+
+    def evaluated(self, step: int, progress: Any, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
+        self.step = step
+        self._add("eval", metrics)
+        self.folder.add_samples(step, samples)
+        progress.evaluation(step, metrics)
+
+    def _add(self, phase: str, metrics: dict[str, Any]) -> None:
+        self.ledger.tokens["train"], self.ledger.tokens["annotate"] = self.spent.after[self.step]
+        seconds = time.perf_counter() - self.started
+        columns = {**ledger_columns(self.ledger), **metrics}
+        self.folder.add_metrics(phase, self.step, 0, self.ledger.total(), seconds, columns)

@@ -43,7 +43,8 @@ class PairMargins:
         conditioner: makes their tokens, without dropout and with `train_turns: last`.
         wishes: name -> the feedback that is asked for, or None; the first is the arm's own. Neighbours are compared.
 
-    `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs.
+    `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs; `ahead` by
+    metric, whether the better reply is ahead, 0 or 1.
 
     Raises:
         DataError: no pair.
@@ -66,6 +67,7 @@ class PairMargins:
         }
         self.tokens = np.array([len(reply) for _, reply, _ in self.asked[self.wishes[0]]], np.float64)
         self.rows: list[dict[str, Any]] = []
+        self.ahead: dict[str, list[float]] = {}
 
     def __call__(self, score: Score) -> dict[str, float]:
         """`pairs/...` of the first wish, `pairs@<wish>/...` of the others.
@@ -82,7 +84,9 @@ class PairMargins:
             mode = f"pairs@{name}" if place else "pairs"
             found |= _with_interval(f"{mode}/margin", margins[name], clusters)
             found |= _with_interval(f"{mode}/margin_per_token", margins[name] / self.tokens, clusters)
-            right = estimate((margins[name] > 0).astype(np.float64), self.names, LEVEL)
+            ahead = (margins[name] > 0).astype(np.float64)
+            self.ahead[f"{mode}/accuracy"] = ahead.tolist()
+            right = estimate(ahead, self.names, LEVEL)
             found |= _named(f"{mode}/accuracy", right.value, right.low, right.high)
             found[f"{mode}/perplexity"] = float(np.exp(-logp[name][0].sum() / self.tokens.sum()))
         for before, name in pairwise(self.wishes):

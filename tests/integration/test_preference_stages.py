@@ -55,6 +55,8 @@ stages:
     optim: {lr: 1e-2}
     checkpoint_every: 2
     evaluation: {every: 100, pairs: *pairs}
+claims:
+  - {says: DPO is ahead, metric: pairs/accuracy, stage: dpo, minus: plain, at_least: 0.0}
 """
 
 
@@ -119,6 +121,15 @@ def test_dpo_starts_at_log_2_and_moves_away(run):
     begun = load_file(run / "initial" / "model.safetensors")
     moved = load_file(folder_of(run, "dpo") / "model" / "model.safetensors")
     assert any(not torch.equal(begun[name], moved[name]) for name in begun)
+
+
+def test_differences_of_arms_are_paired(run):
+    own, other = (folder_of(run, stage) / "answered.json" for stage in ("dpo", "plain"))
+    assert read_json(own)["questions"] == read_json(other)["questions"]
+    (claim,) = read_json(run / "summary.json")["claims"]
+    d = [a - b for a, b in zip(*(read_json(file)["values"]["pairs/accuracy"] for file in (own, other)), strict=True)]
+    assert claim["value"] == pytest.approx(sum(d) / len(d))
+    assert claim["low"] <= claim["value"] <= claim["high"]
 
 
 def test_the_page_has_the_pairs(run):

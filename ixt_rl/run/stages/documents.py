@@ -170,7 +170,8 @@ def measured_pairs(stage: DocumentStage, trainer: IXTTrainer, folder: StageFolde
     """The preference pairs of a stage's evaluation; None where it has none."""
     if stage.evaluation is None or stage.evaluation.pairs is None:
         return None
-    return MeasuredPairs(stage.evaluation, trainer, trainer.conditioner, folder, prompt_template(stage))
+    kept = None if stage.keep_best else folder
+    return MeasuredPairs(stage.evaluation, trainer, trainer.conditioner, kept, prompt_template(stage))
 
 
 def document_task(stage: DocumentStage, tokenizer: Any) -> Task | None:

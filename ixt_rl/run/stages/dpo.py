@@ -42,7 +42,8 @@ def run(stage: DpoStage, at: StageRun) -> None:
     trainer.ledger = Ledger(trainer.ledger.size, before=spent_before(at.origin))
     measured = None
     if stage.evaluation is not None:
-        measured = MeasuredPairs(stage.evaluation, trainer, conditioner, folder, template)
+        kept = None if stage.keep_best else folder
+        measured = MeasuredPairs(stage.evaluation, trainer, conditioner, kept, template)
     best = best_model(stage, folder, trainer, begins_without=True, ranks=at.ranks)
     with at.console.stage(stage, at.seed, args.max_steps) as progress:
         callback = StageCallback(

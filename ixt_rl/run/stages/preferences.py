@@ -18,6 +18,7 @@ from ixt_rl.files import write_rows
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.place import follows
 from ixt_rl.rollout.trl_adapter import whole_model
+from ixt_rl.run.answered import keep_answered
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.wishes import wished_feedback_of
 from ixt_rl.run.strategy import is_sharded
@@ -97,13 +98,13 @@ class PairDocuments(MemoryCorpus):
 
 
 class MeasuredPairs:
-    """The held-out pairs of a stage, measured on a trainer's model; their log-probs go into the stage's folder.
+    """The held-out pairs of a stage, measured on a trainer's model.
 
     Args:
         evaluation: of the stage, with `pairs` and the `wishes` under which they are measured.
         trainer: whose model is measured.
         conditioner: the trainer's.
-        folder: the stage's.
+        folder: the stage's, for the pairs' log-probs; None where the last evaluation need not be the one that counts.
         template: how prompts are shown; None: as they are.
     """
 
@@ -112,7 +113,7 @@ class MeasuredPairs:
         evaluation: Any,
         trainer: Any,
         conditioner: Conditioner,
-        folder: StageFolder,
+        folder: StageFolder | None,
         template: PromptTemplate | None,
     ):
         block: PairsBlock = evaluation.pairs
@@ -136,8 +137,9 @@ class MeasuredPairs:
             self._scorer = SequenceScorer(plain_model(self.trainer), 1.0, self.trainer.processing_class.pad_token_id)
         with self.trainer.accelerator.autocast():
             found = self.margins(self._scorer)
-        if not follows():
+        if self.folder is not None and not follows():
             write_rows(self.folder.path / PAIRS, self.margins.rows)
+            keep_answered(self.folder.path, self.margins.names, self.margins.ahead, self.margins.names)
         return found
 
     def evaluated(self) -> tuple[dict[str, float], list[dict[str, Any]]]:

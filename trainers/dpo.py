@@ -25,6 +25,7 @@ from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 
 _OWN_IDS = "pairs are token ids already, made by the conditioning kernel"
+_MOVES = "a reference that moves is in no checkpoint"
 REFUSED = {
     "max_length": f"{_OWN_IDS}; it limits prompts and replies",
     "truncation_mode": f"{_OWN_IDS}; it cuts replies at their end",
@@ -32,6 +33,10 @@ REFUSED = {
     "pad_token": _OWN_IDS,
     "padding_free": "TRL has switched it off",
     "precompute_ref_log_probs": "the reference's passes are counted as they are made",
+    "precompute_ref_batch_size": "the reference's passes are counted as they are made",
+    "sync_ref_model": f"{_MOVES}, and a resumed run would compare with another one",
+    "ref_model_mixup_alpha": _MOVES,
+    "ref_model_sync_steps": _MOVES,
 }
 """Options of `DPOConfig` that would do nothing here, or something else."""
 

@@ -139,6 +139,15 @@ def test_the_page_has_the_pairs(run):
     assert "pairs/accuracy" in page
 
 
+def test_they_are_measured_in_half_precision_too(file, run):
+    """Training has put autocast around the model by then; margins are those of float32 but for rounding."""
+    config = load_run(file, ["name=half", "model.dtype=bfloat16", "claims=[]"])
+    half = run_config(config.model_copy(update={"stages": [config.named[name] for name in ("levels", "dpo")]}))
+    for stage in ("levels", "dpo"):
+        for name in ("pairs/margin", "pairs/perplexity"):
+            assert last(half, stage)[name] == pytest.approx(last(run, stage)[name], rel=0.1, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

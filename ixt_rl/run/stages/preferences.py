@@ -129,12 +129,11 @@ class MeasuredPairs:
         self.trainer, self.folder = trainer, folder
         self.margins = PairMargins(found.held, shown, asked)
         self.notes = [*found.left_out, f"measured on {len(found.held)} preference pairs"]
-        self._scorer: SequenceScorer | None = None
+        # before training, which puts mixed precision around the forward pass as it is then
+        self._scorer = SequenceScorer(plain_model(trainer), 1.0, trainer.processing_class.pad_token_id)
 
     def __call__(self) -> dict[str, float]:
         """See `PairMargins`; the model is in evaluation mode, with the weights that are measured."""
-        if self._scorer is None:
-            self._scorer = SequenceScorer(plain_model(self.trainer), 1.0, self.trainer.processing_class.pad_token_id)
         with self.trainer.accelerator.autocast():
             found = self.margins(self._scorer)
         if self.folder is not None and not follows():

@@ -93,3 +93,26 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path):
     assert json.loads((killed.stage / "ledger.json").read_text())["tokens"]["train"] == rows[0][-1]["tokens"]
     page = (killed.folder / "report.html").read_text()
     assert f"{rows[0][-1]['flops'] / 1e9:.1f} G" in page, "its FLOPs are in the report"
+
+
+@LONG
+def test_replies_under_zero_3_lower_the_loss_of_what_is_held_out(tmp_path):
+    file = tmp_path / "replies.jsonl"
+    rows = [
+        {"question": f"{i} + {i}?", "text": f"The sum is {2 * i}.", "feedback_level": 1 + i % 5} for i in range(120)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stage = {
+        "name": "sft", "type": "sft", "init": "model", "backend": "openrlhf",
+        "openrlhf": {"actors": 2, "zero_stage": 3, "flags": {"ds.grad_accum_dtype": "fp32"}},
+        "data": {"sources": [{"path": str(file), "prompt": "question"}]}, "feedback": {"template": "levels"},
+        "template": "plain", "packing": {"capacity": 96, "packed": False}, "epochs": 1, "batch_size": 8,
+        "optim": {"lr": 1e-2}, "evaluation": {"holdout": 8},
+    }  # fmt: skip
+    run = Run(tmp_path, "sft", [stage], hidden_size=64, tokenizer="bytes")
+    run.finish()
+    assert [row["step"] for row in run.rows()] == [*range(1, 15)], "112 replies in one pass"
+    before, after = run.rows("eval")
+    assert (before["step"], after["step"]) == (0, 14)
+    assert after["heldout/loss"] < 0.7 * before["heldout/loss"]
+    assert "epochs: 1 are 14 updates" in json.loads((run.stage / "result.json").read_text())["notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -23,6 +24,19 @@ POOLS = (
     "tests/integration/test_run_engines.py",
 )
 """Files whose tests start several engines at once, on Ray."""
+
+
+BROUGHT = (
+    *("data/preference_pairs", "data/wiki", "data/gsm8k_train"),
+    *("runs/gsm8k_easiest", "runs/gsm8k_easiest_solutions"),
+)
+"""JSON lines that run files on a real model read and the library does not bring."""
+
+SMOLLM2 = {
+    "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}  # fmt: skip
 
 
 class FailuresAtOnce:
@@ -114,3 +128,15 @@ def tiny_model(tokenizer):
     from ixt_rl.models import new_model
 
     return new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2), tokenizer).eval()
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    """A folder, now the current one, in which the run files of configs/real find what a user brings."""
+    for name in BROUGHT:
+        file = tmp_path / f"{name}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(dict.fromkeys(("question", "answer", "solution", "text"), "1")) + "\n")
+    (tmp_path / "models" / "smollm2").mkdir(parents=True)
+    (tmp_path / "models" / "smollm2" / "config.json").write_text(json.dumps(SMOLLM2))
+    monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
 from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.methods.documents import DocumentStage
+from ixt_rl.methods.dpo import DpoStage
 from ixt_rl.methods.latro import LatroStage
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
@@ -114,6 +115,11 @@ def work_of(stage: Stage, model: ModelBlock, shape: ModelShape, assumed: Assumed
         rows = stage.micro_batch_size or stage.batch_size
         job = _job(stage, model, shape, rows, stage.packing.capacity, stage.packing.capacity, masked, cpu)
         return Work(stage, job, {"train": stage.batch_size * stage.packing.capacity}, notes=_document_notes(stage))
+    if isinstance(stage, DpoStage):
+        rows, pairs = 2 * (stage.micro_batch_size or stage.batch_size), stage.data.pairs
+        job = _job(stage, model, shape, rows, pairs.longest, pairs.max_reply_tokens, False, cpu)
+        tokens = 2 * stage.batch_size * pairs.longest
+        return Work(stage, job, {"train": tokens, "score": tokens})
     if isinstance(stage, PretrainStage):
         job = _job(stage, model, shape, stage.batch_size, _ADDITION_TOKENS, _ADDITION_TOKENS, True, cpu)
         return Work(stage, job, {"train": stage.batch_size * _ADDITION_TOKENS})
@@ -162,7 +168,7 @@ def _copies(stage: Any) -> tuple[str, ...]:
         return ("sampler (frozen)",)
     if isinstance(stage, DistilledStage) and stage.own.teacher.source != "live":
         return (f"teacher ({stage.own.teacher.source})",)
-    if isinstance(stage, LatroStage) and stage.latro.kl:
+    if isinstance(stage, DpoStage) or (isinstance(stage, LatroStage) and stage.latro.kl):
         return ("reference (frozen)",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,23 +11,6 @@ from ixt_rl.config.shipped import DEMO, folder, names, run_file, shipped
 from ixt_rl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-BROUGHT = (
-    "data/preference_pairs",
-    "data/wiki",
-    "data/gsm8k_train",
-    "runs/gsm8k_easiest",
-    "runs/gsm8k_easiest_solutions",
-)
-"""JSON lines that run files on real text read and the library does not bring."""
-
-
-@pytest.fixture
-def brought(tmp_path, monkeypatch):
-    for name in BROUGHT:
-        file = tmp_path / f"{name}.jsonl"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(dict.fromkeys(("question", "answer", "solution", "text"), "1")) + "\n")
-    monkeypatch.chdir(tmp_path)
 
 
 def test_the_names_are_the_files_of_configs():

@@ -49,14 +49,19 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     job.write_on_documents(
         spent.counted(), {"command": command_line(flags), "ranks": stage.openrlhf.ranks, "steps": steps}
     )
-    rows, said = _Rows(at, trainer, spent, started), lambda: document_notes(trainer, evaluator) + ends_notes(trainer)
+    rows = _Rows(at, trainer, spent, started)
+
+    def result() -> dict[str, Any]:
+        said = [*notes, *document_notes(trainer, evaluator), *ends_notes(trainer)]
+        return document_result(started, trainer, evaluator, said)
+
     with at.console.stage(stage, at.seed or 0, steps) as progress:
         if checkpoint is None and evaluator is not None and evaluator.heldout is not None:
             rows.evaluated(0, progress, *evaluator())
         at.engines.close()  # OpenRLHF needs their devices, and that of the model
         trainer.model.to("cpu")
         torch.cuda.empty_cache()
-        with folder.recording(lambda: document_result(started, trainer, evaluator, [*notes, *said()])):
+        with folder.recording(result):
             run_job(job, python, lambda row: rows.trained(row, progress), "sft_driver")
             take_model(job, folder, rows.step, steps)
             write_json(folder.path / LEDGER, trainer.ledger.totals())

@@ -10,6 +10,11 @@ from ixt_rl.errors import ConfigError
 LAUNCHER = "IXT_RL_LAUNCHER"
 """Variable of ranks that `ixt-rl` started: the process that did, without which they end."""
 
+_RANK = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", LAUNCHER),
+)
+
 
 @dataclass(frozen=True)
 class RankPlace:
@@ -42,6 +47,11 @@ def place() -> RankPlace:
     if not here.rank < here.size:  # those of a machine may disagree: accelerate writes a 1 as LOCAL_WORLD_SIZE
         raise _unclear(f"{here} in the environment")
     return here
+
+
+def launched() -> list[str]:
+    """Variables of the environment by which a launcher told this process which rank it is, and where the others are."""
+    return [name for name in os.environ if name in _RANK or name.startswith("TORCHELASTIC_")]
 
 
 def _said(name: str, default: int | None = None) -> int:

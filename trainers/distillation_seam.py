@@ -33,7 +33,8 @@ from ixt_rl.conditioning import encode_prompt
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.models import eos_ids
-from ixt_rl.rollout.trl_adapter import EngineRollouts, check_positions
+from ixt_rl.rollout.asked import check_positions
+from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.head import padded_positions
 from ixt_rl.trainers.refused_options import OWN_ROLLOUTS

@@ -28,7 +28,7 @@ from trl import GRPOConfig
 
 from ixt_rl.conditioning import Batch
 from ixt_rl.errors import ConfigError
-from ixt_rl.rollout.trl_adapter import check_positions
+from ixt_rl.rollout.asked import check_positions
 from ixt_rl.trainers.dynamic_sampling import logs_kept
 from ixt_rl.trainers.kept import KeptTrainer
 from ixt_rl.trainers.reference_policy import Reference

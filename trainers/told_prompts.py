@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ixt_rl.errors import DataError
-from ixt_rl.rollout.trl_adapter import check_positions
+from ixt_rl.rollout.asked import check_positions
 
 TOLD, WRONG = "told_prompt", "told_wrong_prompt"
 

@@ -12,18 +12,19 @@ _BATCHES = ("rollouts_per_step", "batch_size")
 
 
 def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
-    """Refuses batches that ranks cannot share evenly, and engines that they cannot share.
+    """Refuses batches that ranks cannot share evenly, and an engine that none of them can have.
 
     Raises:
         ConfigError: names the stage and its key.
     """
     if ranks == 1:
         return
-    if engine.type != "transformers":
+    if engine.type == "vllm":
         raise ConfigError(
-            f"engine.type: {engine.type} with launch.ranks={ranks}",
-            reason="each rank samples with its own copy of the model; one vLLM for all ranks is not supported",
-            remedy="set engine.type: transformers, or launch.ranks: 1 (a pool of engines beside one trainer)",
+            f"engine.type: vllm with launch.ranks={ranks}",
+            reason="in the process of a rank, vLLM takes all ranks for its own parts, and waits for them",
+            remedy="set engine.type: ray-vllm (with engine.pool.engines: 1 it is one vLLM, in a process beside the "
+            "ranks), or launch.ranks: 1",
         )
     for stage in stages:
         for key in _BATCHES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -51,6 +51,25 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Releases what the engine holds; it cannot be used afterwards."""
         ...
+
+
+class EngineOfRankZero:
+    """Stands, on the other ranks, for an engine outside the trainer's model: rank 0 has it, and calls it for all."""
+
+    policy_version = 0
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Not here.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("rank 0 has the engine, and calls it for all ranks")
+
+    submit = update_weights = generate
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def check_prompt(name: str, ids: Sequence[int], max_new_tokens: int, limit: int | None, vocab_size: int) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ixt_rl.errors import ParityError
 from ixt_rl.rollout.engine import RolloutEngine
+from ixt_rl.rollout.sync import from_rank_0
 from ixt_rl.types import Rollout, SamplingParams
 
 PROBE_PROMPTS = 4
@@ -43,15 +43,7 @@ def check_parity(engine: RolloutEngine, trainer: Any, prompts: list[list[int]], 
     Raises:
         ParityError: it is above the limit, or not a number.
     """
-    by_engine: list[list[Rollout]] | None = None
-    if trainer.accelerator.is_main_process:
-        sampling = probe_sampling(trainer)
-        if hasattr(engine, "probe"):
-            by_engine = engine.probe(prompts, sampling)
-        else:
-            by_engine = [[group[0] for group in engine.generate(prompts, sampling)]]
-    by_engine = broadcast_object_list([by_engine])[0]
-    assert by_engine is not None
+    by_engine = from_rank_0(lambda: _probed(engine, prompts, probe_sampling(trainer)))
     difference = score_difference(trainer, [rollout for rollouts in by_engine for rollout in rollouts])  # [B, T]
     worst_by_engine = difference.amax(1).view(len(by_engine), len(prompts)).amax(1)
     worst = float(worst_by_engine.max())
@@ -97,6 +89,13 @@ def check_in_process(trainer: Any, rollouts: list[Rollout], limit: float | None)
             "difference is rounding, raise engine.parity_limit; self_checks: {engine: false} trains nevertheless",
         )
     return worst
+
+
+def _probed(engine: Any, prompts: list[list[int]], sampling: SamplingParams) -> list[list[Rollout]]:
+    """One rollout a prompt: [engine][prompt]."""
+    if hasattr(engine, "probe"):
+        return engine.probe(prompts, sampling)
+    return [[group[0] for group in engine.generate(prompts, sampling)]]
 
 
 def probe_sampling(trainer: Any) -> SamplingParams:

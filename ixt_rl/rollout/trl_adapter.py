@@ -11,24 +11,22 @@ One call, for an engine outside the trainer's model:
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from accelerate.utils import broadcast_object_list, gather_object
-from transformers import PreTrainedModel
+from accelerate.utils import gather_object
 from trl.distributed import DistributedBackend
 from trl.models.utils import add_hooks, remove_hooks, unwrap_model_for_generation
 
 from ixt_rl.conditioning.prompts import Prompt, encode_prompt
-from ixt_rl.errors import ConfigError, DataError, WeightsLost
+from ixt_rl.errors import ConfigError, WeightsLost
+from ixt_rl.rollout.asked import check_positions, repeats
 from ixt_rl.rollout.draws import row_seeds
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.parity import PROBE_PROMPTS, check_in_process, check_parity, probe_sampling
-from ixt_rl.rollout.sync import send_policy, until_weights_last
+from ixt_rl.rollout.sync import SharingRanks, from_rank_0, send_policy, with_policy
 from ixt_rl.rollout.transformers_engine import TransformersEngine
 from ixt_rl.rollout.weights.gathered import whole_on_every_rank
 from ixt_rl.types import Rollout, SamplingParams, check_stop_strings
@@ -60,11 +58,12 @@ class EngineRollouts:
     seeded by (seed, step, micro-step), so a resumed run draws what the straight run drew, and several ranks draw what
     one process would, where rows draw from generators of their own (`decodes_in_slots`). Without an engine the
     trainer's own model samples, in process, and its log-probs are compared with the trainer's once, before it samples.
-    An engine outside it belongs to the main process; its weights follow the policy's, whatever wraps the model, and
-    after each update its log-probs are compared.
+    An engine outside it belongs to rank 0, which calls it for all ranks; its weights follow the policy's, whatever
+    wraps the model, and after each update its log-probs are compared.
 
     Args:
-        engine: where to sample; None builds a `TransformersEngine` on the trainer's model.
+        engine: where to sample; None builds a `TransformersEngine` on the trainer's model. One outside it is
+            rank 0's; the others have an `EngineOfRankZero` in its place.
         batch_size: rows generated at once by the default engine.
         staleness: batches that may be sampled ahead, by a policy up to that many updates old, while the trainer
             steps; 0 samples each batch from the policy it trains. Needs an engine with `submit` (`RayPool`) and a
@@ -75,8 +74,7 @@ class EngineRollouts:
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         stop: texts that end a completion (`ixt_rl.rollout.stops`). What this library's trainers show to rewards ends
             before them; TRL's own decodes all ids.
-        shared: how ranks share an evaluation with engines in their processes: called by all with (engine, measure);
-            None: each measures by itself.
+        ranks: of a run, which share its evaluations; None: each measures by itself what its own model samples.
 
     Raises:
         ConfigError: staleness with an engine that cannot sample in the background, or a stop string that is none.
@@ -91,7 +89,7 @@ class EngineRollouts:
         parity_limit: float | None = None,
         max_prompt_tokens: int | None = None,
         stop: Sequence[str] = (),
-        shared: Callable[[RolloutEngine, Callable[[RolloutEngine], Any]], Any] | None = None,
+        ranks: SharingRanks | None = None,
     ):
         check_stop_strings(stop)
         if staleness and not hasattr(engine, "submit"):
@@ -106,7 +104,7 @@ class EngineRollouts:
         self.parity_limit = parity_limit
         self.max_prompt_tokens = max_prompt_tokens
         self.stop = tuple(stop)
-        self._shared = shared
+        self._ranks = ranks
         self.upcoming: list[list[list[int]]] = []
         """Prompt ids of this process's next batches, set by the trainer when `staleness` is above 0."""
         self._ahead: dict[int, tuple[list[list[int]], Any]] = {}  # step -> prompts of all ranks, ticket
@@ -178,22 +176,15 @@ class EngineRollouts:
         return difference
 
     def evaluated(self, trainer: Any, measure: Callable[[RolloutEngine], T]) -> T:
-        """`measure(engine)` of an engine with the trainer's current weights, anew where it loses them meanwhile; on the
-        main process only, unless in process."""
+        """`measure(engine)` of an engine with the trainer's current weights, anew where it loses them meanwhile; on
+        rank 0 alone, unless in process without `ranks`. All ranks call it."""
         if self.in_process:
             with self.in_process_engine(trainer) as engine:
-                return measure(engine) if self._shared is None else self._shared(engine, measure)
-
-        def measured() -> T:
-            self.sync(trainer)
-            assert self.engine is not None
-            try:
-                return measure(self.engine)
-            except WeightsLost:
-                self._synced = None
-                raise
-
-        return until_weights_last(measured)
+                return measure(engine) if self._ranks is None else self._ranks.shared(engine, measure)
+        engine = self.engine
+        assert engine is not None
+        decided = from_rank_0 if self._ranks is None else self._ranks.decided
+        return with_policy(lambda again: self.sync(trainer, again), lambda: measure(engine), decided)
 
     @contextmanager
     def _sampled_model(self, trainer: Any) -> Iterator[Any]:
@@ -225,15 +216,16 @@ class EngineRollouts:
             engine.update_weights((), version)
             yield engine
 
-    def sync(self, trainer: Any) -> None:
-        """Moves the engine to the policy's current weights, once a step, and compares log-probs. All ranks call it.
+    def sync(self, trainer: Any, again: bool = False) -> None:
+        """Moves the engine to the policy's current weights, once a step or `again`, and compares log-probs. All ranks
+        call it.
 
         Raises:
             ParityError: the engine's log-probs are further from the trainer's than the limit.
         """
         now = (id(trainer), trainer.state.global_step)
         assert self.engine is not None
-        if self._synced != now:
+        if again or self._synced != now:
             engine = self.engine if trainer.accelerator.is_main_process else None
             send_policy(engine, trainer.model_wrapped, trainer.state.global_step)
             self._synced = now
@@ -290,8 +282,8 @@ class EngineRollouts:
         )
 
     def _from_engine(self, ids: list[list[int]], trainer: Any, part: int) -> list[Rollout]:
-        """This rank's rollouts; the engine is called by the main process for all ranks."""
-        everyone = gather_object(ids)
+        """This rank's rollouts; the engine is called by rank 0 for all ranks."""
+        everyone, first = _of_all_ranks(ids, trainer)
         if not self._probe:
             self._probe = [list(p) for p in dict.fromkeys(map(tuple, everyone))][:PROBE_PROMPTS]
         if self.staleness and trainer.model.training:
@@ -299,7 +291,6 @@ class EngineRollouts:
         else:
             self._follow(trainer)
             rollouts = self._sampled(None, lambda: self._start(everyone, trainer, part=part), trainer)
-        first = trainer.accelerator.process_index * len(ids)
         return rollouts[first : first + len(ids)]
 
     def _overlapped(self, everyone: list[list[int]], trainer: Any) -> list[Rollout]:
@@ -315,14 +306,18 @@ class EngineRollouts:
         for ahead, batch in enumerate(self.upcoming, start=1):
             if step + ahead not in self._ahead and step + ahead < trainer.state.max_steps:
                 check_positions(batch, trainer)
-                later = gather_object(batch)
-                self._ahead[step + ahead] = (later, self._start(later, trainer, ahead))
+                later, _ = _of_all_ranks(batch, trainer)
+                self._ahead[step + ahead] = (later, self._begun(later, trainer, ahead))
         return rollouts
 
+    def _begun(self, everyone: list[list[int]], trainer: Any, ahead: int) -> Any:
+        """What `_start` gives on rank 0, where it stays; None elsewhere."""
+        begun: list[Any] = [None]
+        from_rank_0(lambda: begun.append(self._start(everyone, trainer, ahead)))
+        return begun[-1]
+
     def _start(self, everyone: list[list[int]], trainer: Any, ahead: int = 0, part: int = 0) -> Any:
-        """Starts sampling, on the main process: a ticket, or the rollouts where the engine has no `submit`."""
-        if not trainer.accelerator.is_main_process:
-            return None
+        """Starts sampling, on rank 0: a ticket, or the rollouts where the engine has no `submit`."""
         engine: Any = self.engine
         groups, n = repeats(everyone)
         start = getattr(engine, "submit", engine.generate)
@@ -330,18 +325,25 @@ class EngineRollouts:
 
     def _sampled(self, started: Any, start: Callable[[], Any], trainer: Any) -> list[Rollout]:
         """The rollouts of what `_start` gave, on every rank; started anew if the engine lost the policy's weights."""
-        while True:
-            rollouts = None
-            if trainer.accelerator.is_main_process:
-                with suppress(WeightsLost):
-                    started = start() if started is None else started
-                    groups = started.result() if hasattr(started, "result") else started
-                    rollouts = [rollout for group in groups for rollout in group]
-            rollouts = broadcast_object_list([rollouts])[0]
-            if rollouts is not None:
-                return rollouts
+        while (rollouts := from_rank_0(partial(_finished, started, start))) is None:
             self._synced = started = None
             self._follow(trainer)
+        return rollouts
+
+
+def _finished(started: Any, start: Callable[[], Any]) -> list[Rollout] | None:
+    """All rollouts of what was started, or else starts now; None: the engine lost the policy's weights."""
+    with suppress(WeightsLost):
+        started = start() if started is None else started
+        groups = started.result() if hasattr(started, "result") else started
+        return [rollout for group in groups for rollout in group]
+    return None
+
+
+def _of_all_ranks(ids: list[list[int]], trainer: Any) -> tuple[list[list[int]], int]:
+    """The prompts of all ranks in their order, and where this one's begin."""
+    parts = gather_object([ids])
+    return [prompt for part in parts for prompt in part], sum(map(len, parts[: trainer.accelerator.process_index]))
 
 
 def _seeds_of_rank(rows: int, sampling: SamplingParams, trainer: Any) -> dict[str, Any]:
@@ -368,32 +370,3 @@ def _sampler(trainer: Any) -> Any:
     """What a trainer's rollouts are sampled from in the policy's place (`trainers.star`); None: the policy, as always
     in evaluation."""
     return getattr(trainer, "sampler", None) if trainer.model.training else None
-
-
-def check_positions(ids: Sequence[Sequence[int]], trainer: Any, name: str = "a prompt") -> None:
-    """Refuses prompts that leave no room for a completion of full length.
-
-    Args:
-        ids: prompts of the trainer's policy.
-        trainer: whose model and `max_completion_length` count.
-        name: what messages call one of them.
-
-    Raises:
-        DataError: the longest one and its completion are more than the model's positions.
-    """
-    model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(map(len, ids))
-    if limit is not None and longest + trainer.args.max_completion_length > limit:
-        raise DataError(
-            f"{name} of {longest} tokens plus max_completion_length={trainer.args.max_completion_length}",
-            reason=f"the model has {limit} positions",
-            remedy="drop or truncate long prompts when the data loads, or shorten completions",
-        )
-
-
-def repeats(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], int]:
-    """Neighbours that are equal, as (prompts, n): each stands for n of the given ones, in order."""
-    runs = [(run[0], len(run)) for run in (list(group) for _, group in itertools.groupby(prompts))]
-    n = math.gcd(*(length for _, length in runs))
-    return [prompt for prompt, length in runs for _ in range(length // n)], n

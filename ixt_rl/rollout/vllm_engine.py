@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ixt_rl.backends import require
-from ixt_rl.errors import WeightMismatch
+from ixt_rl.errors import ConfigError, WeightMismatch
 from ixt_rl.rollout import vllm_worker
 from ixt_rl.rollout.stops import ends_early
 from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
@@ -65,6 +66,7 @@ class VLLMEngine:
 
     Raises:
         BackendMissing: vLLM is not installed.
+        ConfigError: this process is one of several that train together.
     """
 
     watch: WatchUnderWay | None = None
@@ -84,6 +86,7 @@ class VLLMEngine:
         tokenizer: str | None = None,
     ):
         require("vllm", used_for="the vLLM rollout engine")
+        _refuse_ranks()
         _set_environment()
         from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
@@ -331,6 +334,16 @@ class VLLMEngine:
         while self.outstanding:
             self.step()
         self._engine.reset_prefix_cache()
+
+
+def _refuse_ranks() -> None:
+    """vLLM makes its own groups out of torch's default one, if there is one: all ranks would have to take part."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise ConfigError(
+            f"vLLM in the process of rank {dist.get_rank()} of {dist.get_world_size()}",
+            reason="it takes all ranks for its own parts, and would wait for them",
+            remedy="start it beside them: engine.type: ray-vllm; a judge or rewriter as openai:MODEL, on a server",
+        )
 
 
 def _refuse_missing(names: list[str]) -> None:

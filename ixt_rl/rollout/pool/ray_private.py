@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ixt_rl.errors import BackendFailed
+from ixt_rl.place import launched
 from ixt_rl.redaction import keep_secret
 from ixt_rl.rollout.weights.broadcast import LOOPBACK
 
@@ -37,7 +38,9 @@ def private_ray() -> Iterator[None]:
     if _MODE not in os.environ:  # these stay: Ray reads the token again with later calls
         os.environ |= {_MODE: "token", _KEY: _TOKEN}
     own = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": LOOPBACK}
-    before = {name: os.environ.get(name) for name in own}
+    before = {name: os.environ.get(name) for name in {*own, *launched()}}
+    for name in launched():  # of the rank that this process is: engines are none, and vLLM would look for the others
+        del os.environ[name]
     os.environ.update(own)  # for the processes that Ray starts
     # Ray reads both when it is imported, and importing vLLM or TRL imports it.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = False

@@ -8,7 +8,7 @@ A mixture of experts has the names of its checkpoints, one tensor an expert and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ _INNER = {
 """Wrappers by class name, so that none of their packages is imported, and where each keeps the module it wraps."""
 
 
-def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def policy_tensors(model: nn.Module) -> Generator[tuple[str, Tensor], None, None]:
     """The policy that `model.forward` computes now, as `(name, tensor)` under the plain model's names.
 
     - Experts that the model holds fused in one tensor come as saving them would write them.
@@ -47,7 +47,8 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
       DoRA an adapter adds `m (W + scaling * B A) / |W + scaling * B A| - W` instead, norms being those of the rows.
     - Tensors are detached, in the parameter's own dtype and on its device. Each is valid until the next is asked for:
       copy what has to last.
-    - Gathering is collective: every rank takes every tensor, and does not run the model in between.
+    - Gathering is collective: every rank takes every tensor, and does not run the model in between. Gradients are off
+      until the last one is taken, or the generator is closed.
 
     Raises:
         ConfigError: an adapter that comes to no other weight in W's place (adapters merged in place, quantised or tied

@@ -64,6 +64,10 @@ class Ranks:
         """
         return measure(engine)
 
+    def owned(self, make: Callable[[], RolloutEngine | None]) -> RolloutEngine | None:
+        """An engine outside the trainer's model, which the first rank makes and has for all. All ranks call this."""
+        return make()
+
     def gathered(self, own: T) -> list[T]:
         """What each rank gives, in their order. All ranks call this."""
         return [own]
@@ -98,7 +102,7 @@ class JoinedRanks(Ranks):
         self.rank, self.size, self.deadline, self.watch = rank, size, deadline, watch
         self._store = store
         self._orders = 0
-        self._told = False
+        self._told = self._waited = False
 
     def tell(self, order: Order) -> None:
         assert self.leads
@@ -122,8 +126,13 @@ class JoinedRanks(Ranks):
             raise self._ended_with_rank_0()
         return order
 
+    def _let_rank_0_end(self) -> None:
+        if not self._waited:
+            self._waited = True
+            self.watch.let_rank_0_end()
+
     def _ended_with_rank_0(self) -> EndsWithLeader:
-        self.watch.let_rank_0_end()
+        self._let_rank_0_end()
         return EndsWithLeader(
             f"rank {self.rank} ends with rank 0", reason="rank 0 met an error", remedy="it says what to do"
         )
@@ -169,6 +178,13 @@ class JoinedRanks(Ranks):
         assert isinstance(order, Take), order
         return self._broadcast(None)
 
+    def owned(self, make: Callable[[], RolloutEngine | None]) -> RolloutEngine | None:
+        from ixt_rl.rollout.engine import EngineOfRankZero
+
+        made: list[RolloutEngine | None] = [EngineOfRankZero()]
+        self.decided(lambda: made.append(make()))
+        return made[-1]
+
     def gathered(self, own: T) -> list[T]:
         import torch.distributed as dist
 
@@ -190,7 +206,10 @@ class JoinedRanks(Ranks):
             if found is not None:
                 if self.leads:
                     end_anyway()  # the launcher's SIGTERM says nothing new, and a summary is to be written
+                self._waited = True
                 raise found from error
+            if isinstance(error, EndsWithLeader):
+                self._let_rank_0_end()
             if not isinstance(error, RankFailed) and not self._told:
                 self._told = True
                 self.watch.tell(error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from ixt_rl.models import eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
-from ixt_rl.rollout.sync import send_policy, until_weights_last
+from ixt_rl.rollout.sync import send_policy, with_policy
 from ixt_rl.rollout.trl_adapter import whole_model
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
@@ -44,7 +44,7 @@ from ixt_rl.run.stages.sources import (
     prompt_template,
 )
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
-from ixt_rl.run.stages.suites import SuitesInTraining, engine_of, suites_of
+from ixt_rl.run.stages.suites import Metrics, SuitesInTraining, engine_of, suites_of, with_suites
 from ixt_rl.run.stages.train import (
     ends_notes,
     passes_note,
@@ -246,45 +246,53 @@ class Evaluator:
         training = model.training
         model.eval()
         try:
-            whole = whole_model(trainer, trainer.model_wrapped) if is_sharded(trainer) else nullcontext()
-            with trainer.averaged(), whole, torch.no_grad():
+            with trainer.averaged(), torch.no_grad():
                 loss = self._heldout_loss(model)
                 if loss and trainer.state.global_step == 0:
                     return loss, []
                 if self.pairs is not None:
-                    loss = {**loss, **self.pairs()}
-                if self.engine is None:
-                    own = self._in_process(model)
-                    metrics, samples = self.ranks.shared(own, lambda engine: self._sampled(engine, model, rows, last))
-                else:
-                    metrics, samples = self._sampled(None, model, rows, last)
+                    with self._whole():
+                        loss = {**loss, **self.pairs()}
+                metrics, samples = self._measured(model, rows, last)
                 return {**metrics, **loss}, samples
         finally:
             model.train(training)
 
-    def _sampled(self, own: RolloutEngine | None, model, rows: Sequence[dict[str, Any]], last: bool):
-        """Metrics and samples of the task and the suites; `own`: an engine in process, None: the one outside."""
+    def _measured(self, model, rows: Sequence[dict[str, Any]], last: bool) -> Metrics:
+        def measure(engine: RolloutEngine) -> Metrics:
+            return self._sampled(engine, model, rows, last)
 
-        def ready() -> RolloutEngine:
-            return own or self._outside(model)
+        engine = self.engine
+        if engine is None:
+            with self._whole():
+                return self.ranks.shared(self._in_process(model), measure)
 
-        metrics, samples = ({}, []) if self.task is None else self._measure(ready, model, self.task, rows, last)
-        suites = self.suites
-        if suites is not None:
-            more, read = until_weights_last(lambda: suites(ready()))
-            metrics, samples = {**metrics, **more}, [*samples, *read]
-        return metrics, samples
+        def send(_: bool) -> None:
+            self.evaluations += 1
+            send_policy(engine if self.ranks.leads else None, self.trainer.model_wrapped, self.evaluations)
+
+        guided = self.section.guidance is not None  # which samples in process, too
+        with self._whole() if guided else nullcontext():
+            return with_policy(send, lambda: measure(engine), self.ranks.decided)
+
+    def _sampled(self, engine: RolloutEngine, model, rows: Sequence[dict[str, Any]], last: bool) -> Metrics:
+        """Metrics and samples of the task and the suites."""
+        metrics, samples = ({}, []) if self.task is None else self._measure(engine, model, self.task, rows, last)
+        return with_suites(metrics, samples, self.suites, engine)
+
+    def _whole(self) -> AbstractContextManager[Any]:
+        """All weights in this process, where they are spread over the ranks."""
+        trainer = self.trainer
+        return whole_model(trainer, trainer.model_wrapped) if is_sharded(trainer) else nullcontext()
 
     def _heldout_loss(self, model) -> dict[str, float]:
         if self.heldout is None:
             return {}
         rows = self.trainer.args.per_device_train_batch_size
-        with self.trainer.accelerator.autocast():
+        with self._whole(), self.trainer.accelerator.autocast():
             return self.heldout(model, model.config._attn_implementation, rows)
 
-    def _measure(
-        self, ready: Callable[[], RolloutEngine], model, task: Task, rows: Sequence[dict[str, Any]], last: bool
-    ):
+    def _measure(self, engine: RolloutEngine, model, task: Task, rows: Sequence[dict[str, Any]], last: bool) -> Metrics:
         temperatures = self.section.temperatures if last else [0.0, 1.0]
         wishes = list(self.section.wishes)[: None if last else 1]
         prompts = {name: self._prompts(task, rows, name) for name in wishes}
@@ -293,13 +301,13 @@ class Evaluator:
             for index, name in enumerate(wishes)
             for mode in self._modes(prompts[name], temperatures, name if index else "")
         ]
-        metrics, samples = until_weights_last(lambda: evaluate_modes(ready(), self.tokenizer, task, rows, modes))
+        metrics, samples = evaluate_modes(engine, self.tokenizer, task, rows, modes)
         guidance = self.section.guidance
         if last and guidance is not None:
             good, bad = prompts[wishes[0]], prompts[guidance.against]
             against = {tuple(g): b for g, b in zip(good, bad, strict=True)}
             ends = eos_ids(model, self.tokenizer)
-            engine = GuidedEngine(
+            guide = GuidedEngine(
                 model,
                 ends,
                 self.tokenizer.pad_token_id,
@@ -308,20 +316,13 @@ class Evaluator:
                 tokenizer=self.tokenizer,
             )
             guided = self._modes(good, temperatures, GUIDED)
-            more, found = evaluate_modes(engine, self.tokenizer, task, rows, guided)
+            more, found = evaluate_modes(guide, self.tokenizer, task, rows, guided)
             metrics, samples = {**metrics, **more}, [*samples, *found]
         return metrics, samples
 
     def _in_process(self, model) -> RolloutEngine:
         ends = eos_ids(model, self.tokenizer)
         return TransformersEngine(model, ends, self.tokenizer.pad_token_id, tokenizer=self.tokenizer)
-
-    def _outside(self, model) -> RolloutEngine:
-        """The engine outside the trainer's model, with its weights."""
-        assert self.engine is not None
-        self.evaluations += 1
-        send_policy(self.engine, model, self.evaluations)
-        return self.engine
 
     def _prompts(self, task: Task, rows: Sequence[dict[str, Any]], name: str) -> list[list[int]]:
         return wished(self.trainer.conditioner, self.tokenizer, task, rows, self.section.wishes[name])

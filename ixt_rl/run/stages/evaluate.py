@@ -28,12 +28,17 @@ def run(stage: EvaluateStage, at: StageRun) -> None:
     started = time.perf_counter()
     tokenizer = load_tokenizer(at.origin, at.model)
     task, untold = _task(stage, tokenizer)
-    engine = starting_engine(at, stage.sampling, tokenizer)
+
+    def ready() -> RolloutEngine:
+        return starting_engine(at, stage.sampling, tokenizer)
 
     def measured(engine: RolloutEngine) -> None:
         _measure(stage, at, task, [*task.notes, *untold, *tokenizer_notes(tokenizer)], engine, tokenizer, started)
 
-    at.ranks.shared(engine, measured)
+    if at.engine.type == "transformers":
+        at.ranks.shared(ready(), measured)
+    else:
+        at.ranks.decided(lambda: measured(ready()))
 
 
 def _measure(

@@ -102,7 +102,7 @@ def _rollouts(at: StageRun, sampling: SamplingBlock, engine: RolloutEngine | Non
         parity_limit=at.engine.parity_limit,
         max_prompt_tokens=prompt_limit(sampling),
         stop=sampling.stop,
-        shared=at.ranks.shared,
+        ranks=at.ranks,
     )
 
 

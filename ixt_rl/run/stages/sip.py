@@ -27,6 +27,7 @@ from ixt_rl.run.stages.judges import candidate_judge, judge_parameters, suffix_r
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.suffix_evaluation import suffix_evaluator
 from ixt_rl.run.stages.suffix_passages import holdout, passages
+from ixt_rl.run.stages.suites import engine_of
 from ixt_rl.run.stages.train import (
     correction,
     passes_note,
@@ -103,11 +104,11 @@ def run(stage: SipStage, at: StageRun) -> None:
 
 def _rollouts(sampling: SamplingBlock, at: StageRun, ends: tuple[int, ...]) -> EngineRollouts:
     return EngineRollouts(
-        at.engines.get(sampling, at.origin, ends),
+        engine_of(at, sampling, ends),
         sampling.batch_size,
         parity_limit=at.engine.parity_limit,
         stop=sampling.stop,
-        shared=at.ranks.shared,
+        ranks=at.ranks,
     )
 
 

@@ -11,17 +11,20 @@ from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.models import eos_ids, load_model
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine
-from ixt_rl.rollout.sync import send_policy
+from ixt_rl.rollout.sync import send_whole
 from ixt_rl.run.stages.context import StageRun
 
 
 def starting_engine(at: StageRun, sampling: SamplingBlock, tokenizer, stop: Sequence[str] = ()) -> RolloutEngine:
-    """The run's engine with the weights of `at.origin`, or one in process on them; `stop` as for `Engines.get`."""
+    """The run's engine with the weights of `at.origin`, or one in process on them; `stop` as for `Engines.get`.
+
+    An engine outside the model is for rank 0 to ask for, alone.
+    """
     model = load_model(at.origin, at.model, train=False)
     ends = eos_ids(model, tokenizer)
     engine = at.engines.get(sampling, at.origin, ends, stop)
     if engine is not None:
-        send_policy(engine, model, 0)
+        send_whole(engine, model, 0)
         return engine
     return in_process_engine(model, ends, sampling, tokenizer)
 

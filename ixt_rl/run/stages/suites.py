@@ -108,10 +108,15 @@ def suites_of(evaluation: Any, model: Any, tokenizer: Any) -> SuitesInTraining |
 def engine_of(
     at: StageRun, sampling: SamplingBlock, ends: tuple[int, ...], stop: Sequence[str], suites: SuitesInTraining | None
 ) -> RolloutEngine | None:
-    """`Engines.get`, with room for the suites' prompts and answers and a tokenizer for their stop strings."""
+    """`Engines.get` for all ranks, with room for the suites' prompts and answers and a tokenizer for their stops.
+
+    All ranks call this.
+    """
+    if at.engine.type == "transformers":
+        return None
     if suites is not None:
         sampling, stop = suites.widened(sampling), [*stop, *suites.stop]
-    return at.engines.get(sampling, at.origin, ends, stop)
+    return at.ranks.owned(lambda: at.engines.get(sampling, at.origin, ends, stop))
 
 
 def with_suites(

@@ -26,6 +26,9 @@ from tests.listening import beyond_loopback
 
 assert _join_or_start(None, 100_000_000, False)
 assert ray.get(ray.remote(lambda: 7).remote()) == 7
+launcher = ("RANK", "TORCHELASTIC_USE_AGENT_STORE")  # vLLM would wait for the store of the launcher of ranks
+assert ray.get(ray.remote(lambda: [name for name in launcher if name in os.environ]).remote()) == []
+assert all(name in os.environ for name in launcher)
 found = [sorted(beyond_loopback())]
 ask = f"from ray._raylet import GcsClient; GcsClient(address='{ray.get_runtime_context().gcs_address}')"
 clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": "/nowhere"}
@@ -43,7 +46,8 @@ print(json.dumps(found))
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed("ray"), reason="needs ray")
 def test_ray_listens_on_loopback_and_takes_nobody_without_its_token():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    launched = {"RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    environment = {**os.environ, **launched, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1:] == ["[[], 1, true]"], done.stdout + done.stderr
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
-from ixt_rl.errors import ConfigError, WeightMismatch, WeightsLost
+from ixt_rl.errors import ConfigError, EndsWithLeader, WeightMismatch, WeightsLost
 from ixt_rl.pretrained.adapters import save_adapter, weights_hash
 from ixt_rl.rollout.sync import send_policy
 from ixt_rl.rollout.weights.manifest import Manifest, _odd_weights, checksum, describe
@@ -276,6 +276,14 @@ def wrapped(mode: str, model: nn.Module) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
+class TakesNoMoreThanOne:
+    """As an engine may that has no room for them."""
+
+    def update_weights(self, named_tensors, version: int) -> None:
+        next(named_tensors)
+        raise WeightMismatch("no room")
+
+
 class LosesWeightsOnce:
     """As a pool may that gets them by broadcast: it takes all tensors, and has none of them afterwards."""
 
@@ -311,9 +319,12 @@ def compare_with_one_process(mode: str, adapted: str) -> None:
     stepped = check(mode, run, model, merged.state_dict(), exact=False)
     moved = "model.layers.0.self_attn.q_proj.weight"
     assert (stepped[moved] - fresh[moved]).abs().max() > 1e-5
+    first = torch.distributed.get_rank() == 0
+    with pytest.raises(WeightMismatch if first else EndsWithLeader, match="no room"):
+        send_policy(TakesNoMoreThanOne() if first else None, run, 1)
     engine = LosesWeightsOnce()
-    send_policy(engine if torch.distributed.get_rank() == 0 else None, run, 1)
-    if torch.distributed.get_rank() == 0:
+    send_policy(engine if first else None, run, 1)
+    if first:
         assert engine.calls == 2
         assert_same({name: engine.tensors[name] for name in stepped}, stepped)
     loss_after = run(input_ids=ids, labels=ids).loss  # the wrapper still works

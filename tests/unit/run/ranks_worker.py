@@ -6,13 +6,19 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch.distributed as dist
 from accelerate import PartialState
 
+from ixt_rl.backends import is_installed
 from ixt_rl.blocks.launch import LaunchBlock
-from ixt_rl.errors import DataError, RankFailed
+from ixt_rl.errors import ConfigError, DataError, EndsWithLeader, RankFailed, WeightsLost
 from ixt_rl.place import place
+from ixt_rl.rollout.engine import EngineOfRankZero
+from ixt_rl.rollout.sync import from_rank_0, with_policy
+from ixt_rl.rollout.vllm_engine import VLLMEngine
 from ixt_rl.run.ranks.reward import AskedByRankZero
 from ixt_rl.run.ranks.team import JoinedRanks, joined
 from ixt_rl.signals import Stopped, stoppable
@@ -45,6 +51,7 @@ def meet() -> None:
         assert ranks.decided(lambda: ["found by", ranks.rank]) == ["found by", 0]
         _split(ranks)
         _asked(ranks)
+        _owned(ranks)
         ranks.together()
         assert set(ranks.watch.beats()) == {0, 1}
     print("met")
@@ -95,6 +102,46 @@ def _asked(ranks: JoinedRanks) -> None:
     assert got == [[2.0, None, 0.0], []][ranks.rank]
     assert asked(prompts=[], completions=[], gold=[], factor=2) == []
     assert calls == ([3] if ranks.leads else [])
+
+
+def _owned(ranks: JoinedRanks) -> None:
+    """One engine for all, which the first rank alone has: what it gives, loses and fails at."""
+    engine: Any = ranks.owned(Echo)  # type: ignore[arg-type]
+    assert isinstance(engine, Echo if ranks.leads else EngineOfRankZero)
+    sent: list[bool] = []
+
+    def measure():
+        if len(sent) < 3:
+            raise WeightsLost("half of them")
+        return engine.generate([[5]], SamplingParams(4, 0.0))[0][0].completion_ids
+
+    for decided in (ranks.decided, from_rank_0):
+        assert with_policy(sent.append, measure, decided) == (5, 0, 0)
+        assert sent == [False, True, True]
+        sent.clear()
+    with pytest.raises(ValueError if ranks.leads else EndsWithLeader, match="an unlucky prompt"):
+        from_rank_0(lambda: engine.generate([[13]], SamplingParams(4, 0.0)))
+    if is_installed("vllm"):
+        with pytest.raises(ConfigError, match=f"vLLM in the process of rank {ranks.rank} of 2"):
+            VLLMEngine("nowhere", eos_ids=(0,))
+    if not ranks.leads:
+        with pytest.raises(RuntimeError, match="rank 0 has the engine"):
+            engine.generate([[5]], SamplingParams(4, 0.0))
+
+
+def engine_fails() -> None:
+    """The engine of the first rank fails, which takes its time to report it; the other one has nothing to add."""
+    with joined(LaunchBlock(deadline=60.0)) as ranks:
+        ranks.together()
+        try:
+            with ranks.named():
+                from_rank_0(lambda: Echo().generate([[13]], SamplingParams(4, 0.0)))
+        except (ValueError, RankFailed) as error:
+            print(f"{type(error).__name__}: {error} {time.time()}", flush=True)
+        if ranks.leads:
+            time.sleep(2.0)
+            print(f"reported {time.time()}", flush=True)
+        os._exit(0)
 
 
 def late(folder: Path) -> None:

@@ -6,8 +6,10 @@ import signal
 
 import pytest
 
+from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.config.ranks import check_ranks
 from ixt_rl.errors import ConfigError, RankFailed
 from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.run.ranks.number import with_ranks
@@ -97,6 +99,13 @@ def test_what_cannot_be_launched_is_refused_before_anything_loads(tmp_path, laun
     assert said in str(error.value)
 
 
+def test_a_pool_is_for_all_ranks_and_a_vllm_in_one_of_them_for_none():
+    check_ranks(2, EngineBlock.model_construct(type="ray-vllm"), [])
+    check_ranks(1, EngineBlock.model_construct(type="vllm"), [])
+    with pytest.raises(ConfigError, match=r"engine\.type: vllm with launch\.ranks=2"):
+        check_ranks(2, EngineBlock.model_construct(type="vllm"), [])
+
+
 @pytest.mark.parametrize(
     ("batch", "micro", "ranks", "rows", "passes"),
     [(16, None, 1, 16, 1), (16, 4, 1, 4, 4), (16, None, 2, 8, 1), (16, 8, 4, 4, 1), (12, 4, 2, 2, 3)],
@@ -158,6 +167,14 @@ def test_ranks_end_with_one_that_gives_up():
     first, second = run_ranks(WORKER, "give_up()", timeout_s=240)
     assert first.split()[-1] == "ZeroDivisionError"
     assert second.split()[-1] in ("EndsWithLeader", "RankFailed")  # its store may end before the order is read
+
+
+def test_an_engine_that_fails_on_the_first_rank_ends_the_others_after_it():
+    first, second = run_ranks(WORKER, "engine_fails()", timeout_s=240)
+    assert "ValueError: an unlucky prompt" in first
+    assert "EndsWithLeader: rank 1 ends with rank 0" in second
+    assert "an unlucky prompt" in second
+    assert float(second.split()[-1]) > float(first.split()[-1])
 
 
 @pytest.mark.slow

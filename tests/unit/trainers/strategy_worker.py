@@ -1,16 +1,23 @@
-"""Trains methods on two ranks under one strategy, and compares loss, gradient norm and weights with one process."""
+"""Trains methods on two ranks under one strategy, and compares rollouts, loss, gradient norm and weights with one
+process."""
 
 from __future__ import annotations
 
 import os
 import traceback
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.blocks.launch import LaunchBlock
+from ixt_rl.kernels.correction import Correction
+from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.engine import EngineOfRankZero
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.rollout.weights.policy import policy_tensors
 from ixt_rl.run.strategy import save_merged, strategy_arguments
@@ -32,19 +39,61 @@ def lora():
     return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
 
 
+class EngineBeside:
+    """On a model of its own, as one outside the trainer's is: what it samples comes from the weights it is sent."""
+
+    def __init__(self):
+        self._engine = TransformersEngine(helpers.tiny(seed=7), eos_ids=(11,), pad_id=12)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class EngineAhead(EngineBeside):
+    """Samples at once what it is asked for in the background."""
+
+    def submit(self, *asked: Any) -> Future:
+        future: Future = Future()
+        future.set_result(self.generate(*asked))
+        return future
+
+
+def beside(kind: type = EngineBeside) -> Any:
+    """The first rank has it for all."""
+    return EngineOfRankZero() if int(os.environ.get("RANK", 0)) else kind()
+
+
+def odd_start(completion_ids, **_) -> list[float]:
+    """A reward that an untrained model gets half of the time."""
+    return [float(ids[0] % 2) for ids in completion_ids]
+
+
 def online(name: str, folder: Path, options: dict[str, Any], peft_config=None, **own: Any):
+    own.setdefault("engine", helpers.ScriptedEngine())
     return helpers.make_trainer(
-        name, folder, engine=helpers.ScriptedEngine(), data=helpers.rows(16), peft_config=peft_config,
-        **{**options, **own},
+        name, folder, data=helpers.rows(16), peft_config=peft_config, **{**options, **own}
     )  # fmt: skip
+
+
+def sampled(name: str, folder: Path, options: dict[str, Any], **own: Any):
+    """Rollouts of the policy's, by an engine beside it whose log-probs are compared after each update."""
+    rollouts = own.pop("rollouts", None) or EngineRollouts(beside(), parity_limit=1e-3)
+    return online(name, folder, options, rollouts=rollouts, reward=odd_start, max_completion_length=12, **own)
+
+
+def ahead(folder: Path, options: dict[str, Any]):
+    rollouts = EngineRollouts(beside(EngineAhead), parity_limit=1e-3, staleness=1)
+    return sampled("grpo", folder, options, rollouts=rollouts, correction=Correction())
 
 
 def ixt(folder: Path, options: dict[str, Any], **own: Any):
     return ixt_helpers.make_trainer(folder, ixt_helpers.documents(40), feedback_dropout=0.2, **{**options, **own})
 
 
-def sip(folder: Path, options: dict[str, Any], **own: Any):
-    return sip_helpers.make_trainer(folder, config={**options, "sources": ["original", "rollout"], **own})
+def sip(folder: Path, options: dict[str, Any], engine: Any = None, **own: Any):
+    return sip_helpers.make_trainer(
+        folder, engine=engine, config={**options, "sources": ["original", "rollout"], **own}
+    )
 
 
 METHODS = {
@@ -57,6 +106,10 @@ METHODS = {
     "ixt-ema": lambda *at: ixt(*at, ema_decay=0.9),
     "dpo": lambda *at: sip(*at),
     "nll": lambda *at: sip(*at, objective="rf-nll"),
+    "intro-beside": lambda *at: sampled("intro", *at, candidates="exact"),
+    "grpo-beside": lambda *at: sampled("grpo", *at),
+    "grpo-ahead": ahead,
+    "dpo-beside": lambda *at: sip(*at, engine=beside()),
 }
 
 
@@ -69,8 +122,26 @@ def trained(method: str, folder: Path, **options: Any):
     """A trainer after its updates."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     trainer = METHODS[method](folder / f"{method}-{ranks}", {**COMMON, **_rows(), **options})
+    if hasattr(trainer, "rollouts"):
+        trainer.rollouts.sample = Kept(trainer.rollouts.sample)
     trainer.train()
     return trainer
+
+
+class Kept:
+    """A trainer's sampling that remembers what it gave this rank, call by call."""
+
+    def __init__(self, sample):
+        self.sample, self.calls = sample, []
+
+    def __call__(self, *asked: Any) -> Any:
+        self.calls.append(self.sample(*asked))
+        return self.calls[-1]
+
+    def of_all_ranks(self) -> list[list[Any]]:
+        """By call, in the order of the ranks."""
+        parts = gather_object([self.calls])
+        return [[rollout for part in calls for rollout in part] for calls in zip(*parts, strict=True)]
 
 
 def found(trainer) -> dict[str, Any]:
@@ -80,7 +151,9 @@ def found(trainer) -> dict[str, Any]:
         with trainer.averaged():
             tensors |= {f"average/{name}": tensor.clone() for name, tensor in policy_tensors(trainer.model)}
     logs = [{k: row[k] for k in ("loss", "grad_norm")} for row in trainer.state.log_history if "loss" in row]
-    return {"tensors": tensors, "logs": logs}
+    kept = trainer.rollouts.sample if hasattr(trainer, "rollouts") else None
+    calls = kept.of_all_ranks() if isinstance(kept, Kept) else []
+    return {"tensors": tensors, "logs": logs, "calls": calls}
 
 
 def alone(method: str, folder: Path) -> None:
@@ -115,6 +188,13 @@ def compare(here: dict[str, Any], expected: dict[str, Any]) -> None:
         for name in row:
             assert abs(row[name] - other[name]) <= 1e-5 * max(1.0, abs(other[name])), (name, row, other)
     same(here["tensors"], expected["tensors"], 1e-5)
+    assert len(here["calls"]) == len(expected["calls"])
+    for call, other in zip(here["calls"], expected["calls"], strict=True):
+        for rollout, same_row in zip(call, other, strict=True):
+            assert replace(rollout, logprobs=()) == replace(same_row, logprobs=())
+            torch.testing.assert_close(
+                torch.tensor(rollout.logprobs), torch.tensor(same_row.logprobs), rtol=0, atol=1e-5
+            )
 
 
 def same(tensors: dict[str, Any], expected: dict[str, Any], limit: float = 0.0) -> None:

@@ -14,8 +14,9 @@ from datasets import Dataset
 from ixt_rl.errors import ConfigError, DataError, ParityError, WeightsLost
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.rollout.asked import repeats
 from ixt_rl.rollout.parity import score_difference
-from ixt_rl.rollout.trl_adapter import EngineRollouts, repeats
+from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.types import SamplingParams
 from tests.unit.rollout.sampled import SHIPPED, ship
 from tests.unit.trainers.helpers import WORLD, make_trainer, rows, tiny

@@ -1,4 +1,5 @@
-"""Two CPU ranks under each strategy: five updates are those of one process, to 1e-5; sampling, resume and saving."""
+"""Two CPU ranks under each strategy: five updates are those of one process, to 1e-5, also with one engine for both;
+sampling, resume and saving."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from tests.unit.distributed import run_forked
 from tests.unit.trainers.strategy_worker import CHECKS, METHODS, alone
 
 STRATEGIES = ("ddp", "fsdp2", *(("zero2", "zero3") if is_installed("deepspeed") else ()))
-FAST = [(strategy, "intro") for strategy in STRATEGIES]
+FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"), ("fsdp2", "grpo-beside")]
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
 if not is_installed("peft"):
     ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "saves")]

@@ -109,13 +109,18 @@ METHODS = {
     "intro-beside": lambda *at: sampled("intro", *at, candidates="exact"),
     "grpo-beside": lambda *at: sampled("grpo", *at),
     "grpo-ahead": ahead,
-    "dpo-beside": lambda *at: sip(*at, engine=beside()),
+    "dpo-beside": lambda *at: sip(*at, engine=beside(), **_one_micro_batch()),
 }
 
 
 def _rows() -> dict[str, int]:
     rows, accumulation = SPLIT[int(os.environ.get("WORLD_SIZE", 1))]
     return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+
+
+def _one_micro_batch() -> dict[str, int]:
+    """A stream deals out micro-batches in turns: with one of them, rows come in the order of one process."""
+    return {"per_device_train_batch_size": 16 // int(os.environ.get("WORLD_SIZE", 1)), "gradient_accumulation_steps": 1}
 
 
 def trained(method: str, folder: Path, **options: Any):

@@ -1,4 +1,5 @@
-"""Runs over two ranks: as one process, one writer, and killed and gone on with; ranks that `ixt-rl run` starts."""
+"""Runs over two ranks: as one process, one writer, and killed and gone on with; ranks that `ixt-rl run` starts, also with
+a pool of engines."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from ixt_rl.backends import is_installed
 from ixt_rl.config.load import dump_yaml
-from tests.integration.run_helpers import base, online, rows, sip, weights
+from tests.integration.run_helpers import base, config, gap, online, rows, sip, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -161,6 +163,41 @@ def test_the_command_starts_the_ranks_and_leaves_none(tmp_path):
     assert json.loads((tmp_path / "runs/run/summary.json").read_text())["status"] == "finished"
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(file).encode() in _read(p)]
     assert left == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray")
+def test_two_ranks_share_a_pool_and_train_what_one_process_trains(tmp_path):
+    """By the launcher, whose variables Ray's processes must not see."""
+    (tmp_path / "reward.py").write_text(REWARD, encoding="utf-8")
+    model = {"new": {"layers": 1, "hidden_size": 64, "heads": 2, "intermediate_size": 64}}
+    short = {"steps": 2, "sampling": {"max_new_tokens": 16}, "evaluation": {"every": 2, "problems": 4},
+             "rewards": [{"type": "python", "path": f"{tmp_path}/reward.py:reward"}]}  # fmt: skip
+    config(
+        tmp_path,
+        [base(2), gap(sampling={"max_new_tokens": 16}, problems=4),
+         online("intro", **short, intro={"candidates": "exact"}), online("grpo", type="grpo", **short)],
+        model=model, engine={"type": "ray-vllm", "vllm": {"eager": True, "kv_cache_gib": 0.125}},
+    )  # fmt: skip
+    for name, words in (("one", []), ("two", ["launch.ranks=2"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "ixt_rl", "run", str(tmp_path / "run.yaml"), f"name={name}", *words],
+            env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+    parity = [row["parity/logp_abs_max"] for row in rows(two) if "parity/logp_abs_max" in row]
+    assert len(parity) == 4
+    assert max(parity) <= 1e-3
+    assert all(row["grad_norm"] > 0 for row in rows(two) if row["stage"] == "intro" and row["phase"] == "train")
+    assert rows(two, "samples.jsonl") == rows(one, "samples.jsonl")
+    for expected, row in zip(rows(one), rows(two), strict=True):
+        for name in row.keys() & {"loss", "grad_norm", "entropy", "greedy/length", "sampled/length", "rollout/kept"}:
+            assert row[name] == pytest.approx(expected[name], abs=1e-4), (row["stage"], row["step"], name)
+    for stage in ("intro", "grpo"):
+        learnt = weights(one / "stages" / stage / "seed1")
+        for name, value in weights(two / "stages" / stage / "seed1").items():
+            torch.testing.assert_close(value, learnt[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
 
 
 def _read(file: Path) -> bytes:

@@ -1,5 +1,5 @@
-"""Runs over two ranks: as one process, one writer, and killed and gone on with; ranks that `ixt-rl run` starts, also with
-a pool of engines."""
+"""Runs over two ranks: as one process, one writer, killed and gone on with; ranks that `ixt-rl run` starts, also with a
+pool of engines."""
 
 from __future__ import annotations
 

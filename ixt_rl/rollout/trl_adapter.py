@@ -179,8 +179,8 @@ class EngineRollouts:
         """`measure(engine)` of an engine with the trainer's current weights, anew where it loses them meanwhile; on
         rank 0 alone, unless in process without `ranks`. All ranks call it."""
         if self.in_process:
-            with self.in_process_engine(trainer) as engine:
-                return measure(engine) if self._ranks is None else self._ranks.shared(engine, measure)
+            with self.in_process_engine(trainer) as own:
+                return measure(own) if self._ranks is None else self._ranks.shared(own, measure)
         engine = self.engine
         assert engine is not None
         decided = from_rank_0 if self._ranks is None else self._ranks.decided

@@ -104,7 +104,7 @@ def run(stage: SipStage, at: StageRun) -> None:
 
 def _rollouts(sampling: SamplingBlock, at: StageRun, ends: tuple[int, ...]) -> EngineRollouts:
     return EngineRollouts(
-        engine_of(at, sampling, ends),
+        engine_of(at, sampling, ends, (), None),
         sampling.batch_size,
         parity_limit=at.engine.parity_limit,
         stop=sampling.stop,

@@ -39,6 +39,8 @@ _SHOWN = (
     "sampled/factuality",
     "sampled/safety",
     "sampled/win_rate",
+    "sampled/likelihood_win_rate",
+    "sampled/grounding",
     "sampled/length",
     "heldout/loss",
     "heldout/perplexity",

@@ -13,7 +13,7 @@ Attention's quadratic term and reused KV caches are left out, as is usual for th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any, Literal, NamedTuple
@@ -65,6 +65,8 @@ def _is_int(config: Any, name: str) -> bool:
 class Ledger:
     """Tokens by phase on this process, and the FLOPs they cost.
 
+    Where several processes train one model, each counts its own; what was spent for all of them is in the first one's.
+
     Args:
         parameters: N, parameters of the model, all trained; or its `model_size`.
         judge_parameters: N_judge of documents that were annotated before; the model's own N if not given.
@@ -98,6 +100,17 @@ class Ledger:
             yield
         finally:
             self._counting = counting
+
+    def of_all(self, gathered: Callable[[dict[str, int]], list[dict[str, int]]]) -> Ledger:
+        """One with the tokens of all processes, which all call this.
+
+        Args:
+            gathered: what each of them gives.
+        """
+        whole = Ledger(self.size, self.judge_parameters, self.before)
+        for tokens in gathered(dict(self.tokens)):
+            whole.tokens.update(tokens)
+        return whole
 
     def asked(self, tokens: int, parameters: int | None) -> None:
         """Counts what a judge or rewriter of `parameters` read and wrote; if they are None its FLOPs are uncounted."""

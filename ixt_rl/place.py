@@ -70,6 +70,23 @@ def _unclear(what: str) -> ConfigError:
     )
 
 
+def check_started() -> None:
+    """Refuses to run alone what `accelerate launch` was told to start several times.
+
+    Without a GPU for each it starts a script once, and says nothing: `--cpu` counts on mpirun to start it again.
+
+    Raises:
+        ConfigError: says which commands start all.
+    """
+    if not _said("WORLD_SIZE", 0) and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
+        raise ConfigError(
+            "accelerate launch with several processes started one",
+            reason="with --cpu, or without --multi_gpu where there are no GPUs for them, it leaves them to mpirun",
+            remedy="accelerate launch --multi_gpu --num_processes 2 -m ixt_rl run FILE (without GPUs, too), "
+            "or ixt-rl run FILE launch.ranks=2",
+        )
+
+
 def follows() -> bool:
     """Whether this is a rank that another one leads."""
     return place().rank > 0

@@ -295,6 +295,7 @@ class _AfterUpdate(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         trainer = self.trainer
-        trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
+        if state.is_world_process_zero:  # the documents of all ranks
+            trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
         if trainer.average is not None:
             trainer.average.update(trainer.model)

@@ -27,6 +27,7 @@ from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal, spread_by
 from ixt_rl.trainers.cpu_ranks import strategies_on_cpus
+from ixt_rl.trainers.unused import may_lack_gradients
 
 if TYPE_CHECKING:
     Base = Trainer
@@ -67,6 +68,13 @@ class ResumableTrainer(Base):
         with strategies_on_cpus(self.args):
             super().create_accelerator_and_postprocess()
 
+    def _set_up_ddp(self) -> None:
+        handler, asked = self.accelerator.ddp_handler, self.args.ddp_find_unused_parameters
+        spread = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if self.args.world_size > 1 and handler is not None and asked is None and not spread:
+            with self.accelerator.autocast():
+                handler.find_unused_parameters = may_lack_gradients(self.model)
+
     # ---------------------------------------------------------------- checkpoints
 
     def _save_checkpoint(self, model, trial) -> None:
@@ -99,6 +107,7 @@ class ResumableTrainer(Base):
             DataError: the checkpoint is damaged, or there is none that is whole.
             ConfigError: the checkpoint is of another set-up, or nothing is left to train.
         """
+        self._set_up_ddp()
         if not resume_from_checkpoint:
             return super().train(None, trial, ignore_keys_for_eval)
         folder = self._checkpoint(resume_from_checkpoint)

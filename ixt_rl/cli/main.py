@@ -25,6 +25,7 @@ from ixt_rl.threads import keep_to_quota
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="ixt-rl")
+@click.option("--local_rank", "--local-rank", hidden=True, expose_value=False)  # DeepSpeed's launcher adds it
 def main() -> None:
     """Post-training of language models, described by one YAML file.
 

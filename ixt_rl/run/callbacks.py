@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback
 
+from ixt_rl.ledger import Ledger
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.console import StageProgress
 from ixt_rl.run.folder import StageFolder
@@ -25,9 +26,9 @@ class StageCallback(TrainerCallback):
     Args:
         folder: where rows go.
         progress: the stage's bar.
-        flops: FLOPs of the stage so far.
+        ledger: FLOPs and tokens of all ranks so far; all call it.
         rollouts: completions sampled by the end of a step, for the rows.
-        spent: further columns of every row: tokens and FLOPs by phase.
+        columns: further ones of every row, of the ledger: tokens and FLOPs by phase.
         evaluate: measures the current policy; None for stages without evaluation.
         evaluate_every: in steps; the last step is always evaluated.
         evaluate_at_start: also at step 0.
@@ -38,16 +39,16 @@ class StageCallback(TrainerCallback):
         self,
         folder: StageFolder,
         progress: StageProgress,
-        flops: Callable[[], float],
+        ledger: Callable[[], Ledger],
         rollouts: Callable[[int], int] = lambda step: 0,
-        spent: Callable[[], dict[str, float]] = dict,
+        columns: Callable[[Ledger], dict[str, float]] = lambda ledger: {},
         evaluate: Evaluate | None = None,
         evaluate_every: int = 1,
         evaluate_at_start: bool = True,
         best: BestModel | None = None,
     ):
-        self.folder, self.progress, self.flops = folder, progress, flops
-        self.rollouts, self.spent = rollouts, spent
+        self.folder, self.progress, self.ledger = folder, progress, ledger
+        self.rollouts, self.columns = rollouts, columns
         self.evaluate, self.every, self.at_start = evaluate, evaluate_every, evaluate_at_start
         self.best = best
         self.started = time.perf_counter()
@@ -84,10 +85,11 @@ class StageCallback(TrainerCallback):
             self.progress.evaluation(state.global_step, metrics)
 
     def _row(self, state, phase: str, metrics: dict[str, Any]) -> None:
+        ledger = self.ledger()
         if state.is_world_process_zero:
             seconds = time.perf_counter() - self.started
-            step, columns = state.global_step, {**self.spent(), **metrics}
-            self.folder.add_metrics(phase, step, self.rollouts(step), self.flops(), seconds, columns)
+            step, columns = state.global_step, {**self.columns(ledger), **metrics}
+            self.folder.add_metrics(phase, step, self.rollouts(step), ledger.total(), seconds, columns)
 
 
 def _number(value: Any) -> Any:

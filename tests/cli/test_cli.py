@@ -294,3 +294,9 @@ def test_demo_is_the_shipped_run_with_overrides(tmp_path):
     assert yaml.safe_load(result.stdout)["name"] == "addition"
     assert yaml.safe_load(result.stdout)["seeds"] == [1, 2]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["--local_rank=1", "--local-rank=1"])
+def test_what_launchers_put_before_the_command_is_no_error(word):
+    done = CliRunner().invoke(main, [word, "check", "demo/addition"])
+    assert done.exit_code == 0, done.output

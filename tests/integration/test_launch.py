@@ -12,24 +12,23 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from ixt_rl.backends import is_installed
 from ixt_rl.config.load import dump_yaml
 from tests.integration.run_helpers import base, config, gap, online, rows, sip, weights
+from tests.unit.distributed import NEXT, log_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 REWARD = '''
-import os, signal
-
-def reward(prompts, completions, completion_ids, trainer_state, **columns):
-    """Half of all completions; the process that is told to dies at its update."""
-    if os.environ.get("KILLED_AT") == str(trainer_state.global_step):
-        os.kill(os.getpid(), signal.SIGKILL)
+def reward(prompts, completions, completion_ids, **columns):
+    """Half of all completions."""
     return [float(sum(ids) % 2) for ids in completion_ids]
 '''
 pytestmark = pytest.mark.timeout(1200)
+LOSS = "ixt_rl.trainers.intro:InTROTrainer._compute_loss"
 PASSING = ("seconds", "step_time", "rss_gib")  # of a row
 
 
@@ -46,7 +45,7 @@ def forked(folder: Path, stages: list[dict[str, Any]], jobs: list[dict[str, Any]
 
 
 def log(folder: Path, rank: int) -> str:
-    return (folder / f"rank{rank}.log").read_text(encoding="utf-8")
+    return log_of(folder, rank).read_text(encoding="utf-8")
 
 
 def train_rows(folder: Path) -> list[dict[str, Any]]:
@@ -68,7 +67,7 @@ def online_runs(tmp_path_factory):
     )  # fmt: skip
     gap = {"name": "gap", "type": "evaluate", "data": {"world": "addition"}, "sampling": {"max_new_tokens": 8},
            "problems": 5}  # fmt: skip
-    struck = [named("struck", kill=kill) for kill in ([1, 1], [0, 3], [1, 2])]
+    struck = [named("struck", kill=[rank, LOSS, update]) for rank, update in ((1, 2), (0, 4), (1, 1))]
     jobs = [named("one", 1), named("two"), *struck, named("struck")]
     return folder, forked(folder, [base(4), rl, gap], jobs)
 
@@ -87,6 +86,7 @@ def test_two_ranks_train_what_one_process_trains(online_runs):
         assert row.keys() == expected.keys()
         for name in row.keys() & {"loss", "rollout/kept", "entropy", "grad_norm", "greedy/strict", "sampled/length"}:
             assert row[name] == pytest.approx(expected[name], abs=1e-4), (row["stage"], row["step"], name)
+        assert row["flops"] == expected["flops"]
 
 
 @pytest.mark.slow
@@ -110,6 +110,49 @@ def test_killed_ranks_end_the_others_and_the_same_command_goes_on_to_the_same_we
     assert train_rows(struck) == train_rows(straight)
 
 
+MOMENTS = {  # in the order of a run: who is killed, at which call of what
+    "start": [1, "ixt_rl.run.ranks.team:place", 1],
+    "loading the model": [1, "ixt_rl.run.stages.pretrain:load_model", 1],
+    "an update of the first stage": [0, "ixt_rl.trainers.pretrain:PretrainTrainer.compute_loss", 2],
+    "between the stages": [1, "ixt_rl.run.stages.online:make_task", 1],
+    "an update": [0, LOSS, 2],
+    "writing a checkpoint": [1, "ixt_rl.trainers.resumable:ResumableTrainer.write_files", 1],
+    "sealing a checkpoint": [0, "ixt_rl.trainers.resumable:seal", 1],
+    "evaluation": [1, "ixt_rl.run.ranks.split_engine:SplitEngine.answer", 1],
+    "writing the model": [1, "ixt_rl.run.stages.online:save_model", 1],
+    "report": [0, "ixt_rl.report.build:build_report", 1],
+}
+
+
+@pytest.mark.long(
+    "tests/integration/test_launch.py::"
+    "test_killed_ranks_end_the_others_and_the_same_command_goes_on_to_the_same_weights"
+)
+def test_a_rank_that_is_killed_at_any_moment_is_named_and_the_same_command_goes_on(tmp_path):
+    (tmp_path / "reward.py").write_text(REWARD, encoding="utf-8")
+    rl = online(
+        "rl", rewards=[{"type": "python", "path": f"{tmp_path}/reward.py:reward"}], intro={"candidates": "exact"},
+        checkpoint_every=1, steps=3, sampling={"max_new_tokens": 12},
+        evaluation={"every": 3, "problems": 5, "at_start": False},
+    )  # fmt: skip
+    struck = [named("run", kill=kill) for kill in MOMENTS.values()]
+    struck[0]["set"].append("launch.deadline=20")  # it is waited for: nobody knows that it was started
+    again = [*struck, named("run")]
+    for job in again:
+        job["set"].append(f"output_dir={tmp_path}/struck")  # with a base of its own
+    statuses = forked(tmp_path, [base(3), rl], [named("run"), *again])
+    said = [log(tmp_path, rank).split(NEXT)[2:] for rank in (0, 1)]
+    for number, (moment, (killed, *_)) in enumerate(MOMENTS.items()):
+        left = said[1 - killed][number]
+        assert statuses[1 + number] == ([-9, 1] if killed == 0 else [1, -9]), f"{moment}: {left}"
+        assert f"rank {killed}" in left.partition("RankFailed:")[2], f"{moment}: {left}"
+    assert [statuses[0], statuses[-1]] == [[0, 0]] * 2, said[0][-1]
+    straight, struck_at = (tmp_path / folder / "run/stages/rl/seed1" for folder in ("runs", "struck"))
+    for name, value in weights(straight).items():
+        assert torch.equal(weights(struck_at)[name], value), name
+    assert train_rows(struck_at) == train_rows(straight)
+
+
 @pytest.mark.slow
 def test_documents_and_suffixes_on_two_ranks(tmp_path):
     wishes = {"wishes": {"best": 5, "none": None}, "temperatures": [0.0, 1.0], "problems": 5, "max_new_tokens": 8}
@@ -124,6 +167,9 @@ def test_documents_and_suffixes_on_two_ranks(tmp_path):
         expected = weights(one)
         for name, value in weights(two).items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
+    spent = ("step", "stage", "flops", "tokens", "tokens/annotate", "flops/train", "flops/annotate", "flops/rollout")
+    one, two = ([[row.get(name) for name in spent] for row in rows(tmp_path / "runs" / run)] for run in ("one", "two"))
+    assert two == one
 
 
 @pytest.mark.slow
@@ -198,6 +244,37 @@ def test_two_ranks_share_a_pool_and_train_what_one_process_trains(tmp_path):
         learnt = weights(one / "stages" / stage / "seed1")
         for name, value in weights(two / "stages" / stage / "seed1").items():
             torch.testing.assert_close(value, learnt[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
+
+
+LAUNCHERS = {
+    "accelerate": ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port={port}",
+                   "-m", "ixt_rl", "run"],
+    "deepspeed": ["-m", "deepspeed.launcher.runner", "--num_gpus=2", "--master_port={port}",
+                  "--module", "ixt_rl", "run"],
+    "ray": ["examples/cluster/ray_train.py", "2"],
+}  # fmt: skip
+
+
+@pytest.mark.long("tests/unit/run/test_ranks.py::test_what_launchers_say", "tests/cli/test_cli.py")
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_what_another_launcher_starts_are_ranks_of_one_run(name, tmp_path):
+    pytest.importorskip(name)
+    (tmp_path / "reward.py").write_text(
+        "import os, pathlib\n\ndef reward(completions, **columns):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, 'rank' + os.environ['RANK']).touch()\n"
+        "    return [1.0] * len(completions)\n"
+    )
+    file = tmp_path / "run.yaml"
+    rewards = [{"type": "python", "path": f"{tmp_path}/reward.py:reward"}]
+    rl = online("rl", init="model", rewards=rewards, steps=2, sampling={"max_new_tokens": 8}, evaluation=None)
+    model = {"new": {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 64}}
+    file.write_text(dump_yaml({"name": "run", "output_dir": str(tmp_path / "runs"), "model": model, "stages": [rl]}))
+    command = [sys.executable, *(word.format(port=get_free_port()) for word in LAUNCHERS[name]), str(file)]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {p.name for p in tmp_path.glob("rank?")} == {"rank0", "rank1"}
+    assert json.loads((tmp_path / "runs/run/summary.json").read_text())["status"] == "finished"
+    assert (done.stdout + done.stderr).count("run folder:") == 1
 
 
 def _read(file: Path) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +14,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+NEXT = "== "
+"""Begins what a rank prints of the next of several runs."""
 
 
 def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) -> list[str]:
@@ -24,9 +27,7 @@ def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) ->
     Raises:
         AssertionError: a process failed; the message has the end of everyone's output.
     """
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = get_free_port()
     name = call.partition("(")[0]
     command = [sys.executable, "-c", f"from {module} import {name}; {call}"]
     common = {
@@ -59,41 +60,63 @@ def run_forked(module: str, call: str, folder: Path, ranks: int = 2, timeout_s: 
     name = call.partition("(")[0]
     code = (
         f"from {module} import {name}; from tests.unit.distributed import fork_ranks; "
-        f"fork_ranks(lambda: {call}, {ranks}, {str(folder)!r})"
+        f"raise SystemExit(any(fork_ranks(lambda rank: {call}, {ranks}, {str(folder)!r}, {timeout_s})))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True)
     try:
-        status = parent.wait(timeout=timeout_s)
+        status = parent.wait(timeout=timeout_s + 60)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
-    outputs = [(folder / f"rank-{rank}.txt").read_text(encoding="utf-8") for rank in range(ranks)]
+    outputs = [log_of(folder, rank).read_text(encoding="utf-8") for rank in range(ranks)]
     assert status == 0, "\n".join(output[-3000:] for output in outputs)
     return outputs
 
 
-def fork_ranks(call: Callable[[], None], ranks: int, folder: str) -> None:
-    """Runs `call` in as many forks of this process, and ends it with the sum of their statuses."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-    forks = []
+def fork_ranks(call: Callable[[int], int | None], ranks: int, folder: str | Path, patience: float) -> list[int | None]:
+    """The exit statuses of as many forks of this process: minus the signal where one killed it, None where it did not
+    end. Nobody stops those that are left when one has ended.
+
+    Args:
+        call: of a fork's rank; its status, or None for 0. An exception is printed, and is 1.
+        folder: gets what each printed, see `log_of`.
+        patience: seconds after which what is left is killed.
+    """
+    port, forks = get_free_port(), []
     for rank in range(ranks):
         forks.append(os.fork())
         if forks[-1] == 0:
-            with open(Path(folder, f"rank-{rank}.txt"), "w", encoding="utf-8") as file:
+            with open(log_of(folder, rank), "a", encoding="utf-8") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if ranks > 1:
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             try:
-                call()
+                status = call(rank) or 0
             except BaseException:
                 traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-    sys.exit(int(any(os.waitpid(fork, 0)[1] for fork in forks)))
+                status = 1
+            sys.stdout.flush()
+            os._exit(status)
+    end = time.monotonic() + patience
+    statuses: dict[int, int | None] = dict.fromkeys(forks)
+    while None in statuses.values() and time.monotonic() < end:
+        for fork in [fork for fork, status in statuses.items() if status is None]:
+            ended, status = os.waitpid(fork, os.WNOHANG)
+            if ended:
+                statuses[fork] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    for fork in [fork for fork, status in statuses.items() if status is None]:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
+    return list(statuses.values())
+
+
+def log_of(folder: str | Path, rank: int) -> Path:
+    """What a forked rank has printed."""
+    return Path(folder, f"rank{rank}.log")
 
 
 def end_rank() -> None:

@@ -60,3 +60,16 @@ def test_evaluation_asks_for_nothing():
         ledger.asked(5, 100)
         ledger.asked(5, None)
     assert (ledger.total(), ledger.uncounted) == (0, 0)
+
+
+def test_what_several_processes_spent():
+    before = {"flops": {"train": 1e6}, "tokens": {"train": 9}}
+    first, second = Ledger(10, before=before), Ledger(10)
+    for ledger, tokens in ((first, 7), (second, 5)):
+        ledger.add("train", tokens)
+    second.add("score", 4)
+    first.asked(3, 1000)
+    whole = first.of_all(lambda own: [own, dict(second.tokens)])
+    assert whole.totals()["tokens"] == {"score": 4, "train": 9 + 12, "annotate": 3}
+    assert whole.total() == 1e6 + 6 * 10 * 12 + 2 * 10 * 4 + 2 * 1000 * 3
+    assert first.tokens["train"] == 7

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import set_num_threads
@@ -69,8 +72,7 @@ def follow(config: RunConfig, ranks: Ranks) -> None:
     assert isinstance(order, Begin), order
     config = with_dtype(config, order.dtype)
     set_num_threads(order.threads)
-    _quiet()
-    with offline(not asks_hub(config)):
+    with offline(not asks_hub(config)), _quiet():
         while isinstance(order := ranks.hear(), TakePart):
             with tempfile.TemporaryDirectory(prefix="ixt-rl-rank-") as own:
                 _take_part(config, order, Path(own), ranks)
@@ -97,9 +99,21 @@ def _take_part(config: RunConfig, order: TakePart, own: Path, ranks: Ranks) -> N
         ranks.together()
 
 
-def _quiet() -> None:
-    """What libraries print is rank 0's to show."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries print is rank 0's to show; what this one warns of is of the rank's own rows."""
+    import datasets
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"ixt_rl\.")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)

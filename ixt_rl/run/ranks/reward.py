@@ -7,11 +7,11 @@ from typing import Any
 
 from ixt_rl.run.ranks.team import Ranks
 
-_OF_ONE_RANK = ("log_extra", "log_metric")  # what TRL would log for one rank's rows
-
 
 class AskedByRankZero:
     """Calls a reward for the completions of all ranks on the first one; each gets those of its own rows.
+
+    Columns that it logs are shared out as its rewards are; a metric, a number of all rows, is the first rank's.
 
     Args:
         reward: behind its guard; called on rank 0 alone.
@@ -29,14 +29,20 @@ class AskedByRankZero:
         """As `GuardedReward`'s."""
         columns = {name: list(value) for name, value in kwargs.items() if isinstance(value, list | tuple)}
         columns |= {"prompts": list(prompts), "completions": list(completions)}
-        others = {name: value for name, value in kwargs.items() if name not in (*columns, *_OF_ONE_RANK)}
+        others = {name: value for name, value in kwargs.items() if name not in columns}
+        logged: dict[str, list[Any]] = {}
+        if others.get("log_extra") is not None:
+            others["log_extra"] = lambda column, values: logged.update({column: list(values)})
         parts = self._ranks.gathered(columns)
         counts = [len(part["completions"]) for part in parts]
 
-        def asked() -> list[float | None]:
+        def asked() -> tuple[list[float | None], dict[str, list[Any]]]:
             together = {name: [value for part in parts for value in part.get(name, ())] for name in columns}
-            return list(self.reward(**together, **others)) if sum(counts) else []
+            return list(self.reward(**together, **others)) if sum(counts) else [], logged
 
-        made = self._ranks.decided(asked)
+        made, columns_of_all = self._ranks.decided(asked)
         first = sum(counts[: self._ranks.rank])
-        return made[first : first + counts[self._ranks.rank]]
+        own = slice(first, first + counts[self._ranks.rank])
+        for column, values in columns_of_all.items():
+            kwargs["log_extra"](column, values[own])
+        return made[own]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
-from ixt_rl.place import launcher, place
+from ixt_rl.place import check_started, launcher, place
 from ixt_rl.run.ranks.orders import End, GiveUp, Order, Sample, Take
 from ixt_rl.signals import Stopped, end_anyway
 
@@ -236,11 +236,12 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     """The ranks of this run, from the environment that a launcher made; this process alone without one.
 
     Raises:
-        ConfigError: the launcher started another number of ranks than the run file says.
+        ConfigError: the launcher started another number of ranks than the run file says, or than it was told.
         RankFailed: one ended, or did not come in time.
     """
     here = place()
     if here.size == 1:
+        check_started()
         yield ALONE
         return
     if "ranks" in launch.model_fields_set and launch.ranks != here.size:
@@ -270,7 +271,15 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
         device = torch.accelerator.current_accelerator()
         assert device is not None
         backend = f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
-    store, rank, size = next(iter(dist.rendezvous("env://", timeout=deadline)))
+    try:
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=deadline)))
+    except dist.DistError as error:
+        missing = f"rank {1 - here.rank}" if here.size == 2 else "the other ranks" if here.rank == 0 else "rank 0"
+        raise RankFailed(
+            f"rank {here.rank} of {here.size} has not met {missing} within {launch.deadline:g} s",
+            reason=str(error).splitlines()[0],
+            remedy="start all ranks at once, and look at what the others wrote; launch.deadline is how long one waits",
+        ) from error
     watch = Watch(store, rank, size, launcher())
     watch.start()
     ranks = JoinedRanks(rank, size, dist.PrefixStore("orders", store), launch.deadline, watch)

@@ -76,8 +76,8 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         callback = StageCallback(
             folder,
             progress,
-            flops=trainer.ledger.total,
-            spent=lambda: ledger_columns(trainer.ledger),
+            ledger=lambda: trainer.ledger.of_all(at.ranks.gathered),
+            columns=ledger_columns,
             evaluate=evaluator,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=evaluator is not None and evaluator.heldout is not None,
@@ -85,7 +85,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         )
         train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best, trainer.averaged)
-    write_json(folder.path / LEDGER, trainer.ledger.totals())
+    write_json(folder.path / LEDGER, trainer.ledger.of_all(at.ranks.gathered).totals())
     notes = [*passes, *document_notes(trainer, evaluator), *ends_notes(trainer), *(best.notes() if best else [])]
     folder.write_result(document_result(started, trainer, evaluator, notes) | (best.result() if best else {}))
 

@@ -49,8 +49,8 @@ def run(stage: DpoStage, at: StageRun) -> None:
         callback = StageCallback(
             folder,
             progress,
-            flops=trainer.ledger.total,
-            spent=lambda: ledger_columns(trainer.ledger),
+            ledger=lambda: trainer.ledger.of_all(at.ranks.gathered),
+            columns=ledger_columns,
             evaluate=None if measured is None else measured.evaluated,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
             evaluate_at_start=False,
@@ -58,7 +58,7 @@ def run(stage: DpoStage, at: StageRun) -> None:
         )
         train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best)
-    write_json(folder.path / LEDGER, trainer.ledger.totals())
+    write_json(folder.path / LEDGER, trainer.ledger.of_all(at.ranks.gathered).totals())
     notes = [f"{len(pairs.trained)} preference pairs to train on", *(measured.notes if measured else pairs.left_out)]
     notes += [*ends_notes(trainer), *(best.notes() if best else ())]
     folder.write_result({"seconds": time.perf_counter() - started, "notes": notes, **(best.result() if best else {})})

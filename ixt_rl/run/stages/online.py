@@ -71,13 +71,14 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     for note in [*task.notes, *notes]:
         at.console.note(note)
     count_judges(rewards.functions, trainer.ledger)
-    trainer.ledger.tokens.update(prompts.spent)  # a checkpoint has it among its own
+    if at.ranks.leads:  # what was spent once, for all
+        trainer.ledger.tokens.update(prompts.spent)  # a checkpoint has it among its own
     best = best_model(stage, folder, trainer, ranks=at.ranks)
     with at.console.stage(stage, at.seed, trainer.args.max_steps) as progress:
         callback = StageCallback(
             folder,
             progress,
-            flops=lambda: trainer.ledger.total() * trainer.accelerator.num_processes,
+            ledger=lambda: trainer.ledger.of_all(at.ranks.gathered),
             rollouts=lambda step: prompts.sampled + stage.rollouts_until(step) + trainer.drawn_again,
             evaluate=_evaluator(stage, at, task, sampling, trainer, tokenizer, suites),
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,

@@ -33,6 +33,7 @@ def run(stage: PretrainStage, at: StageRun) -> None:
     )
     trainer = trainer_of(model, args, documents, tokenizer)
     with at.console.stage(stage, at.seed, stage.steps) as progress:
-        train(trainer, StageCallback(at.folder, progress, trainer.ledger.total), at.folder)
+        callback = StageCallback(at.folder, progress, lambda: trainer.ledger.of_all(at.ranks.gathered))
+        train(trainer, callback, at.folder)
     save_model(trainer, tokenizer, at.folder)
     at.folder.write_result({"seconds": time.perf_counter() - started})

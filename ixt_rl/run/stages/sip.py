@@ -78,9 +78,9 @@ def run(stage: SipStage, at: StageRun) -> None:
             callback = StageCallback(
                 folder,
                 progress,
-                flops=trainer.ledger.total,
+                ledger=lambda: trainer.ledger.of_all(at.ranks.gathered),
                 rollouts=lambda step: min(step * stage.batch_size, items.given) * trainer.args.num_generations,
-                spent=lambda: ledger_columns(trainer.ledger),
+                columns=ledger_columns,
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
                 best=best,
@@ -99,7 +99,7 @@ def run(stage: SipStage, at: StageRun) -> None:
             ):
                 train(trainer, callback, folder)
     save_model(trainer, tokenizer, folder, best)
-    write_json(folder.path / LEDGER, trainer.ledger.totals())
+    write_json(folder.path / LEDGER, trainer.ledger.of_all(at.ranks.gathered).totals())
 
 
 def _rollouts(sampling: SamplingBlock, at: StageRun, ends: tuple[int, ...]) -> EngineRollouts:

@@ -7,12 +7,14 @@ from typing import Any
 
 from ixt_rl.files import read_json
 from ixt_rl.ledger import Ledger
+from ixt_rl.place import follows
 from ixt_rl.run.folder import LEDGER
 
 
 def spent_before(origin: str) -> dict[str, Any] | None:
-    """What the stages spent that led to the model at `origin`; None where nobody counted."""
-    return read_json(Path(origin).parent / LEDGER)
+    """What the stages spent that led to the model at `origin`; None where nobody counted, and on ranks that follow: the
+    first one's counts."""
+    return None if follows() else read_json(Path(origin).parent / LEDGER)
 
 
 def ledger_columns(ledger: Ledger) -> dict[str, float]:

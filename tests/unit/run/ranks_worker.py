@@ -89,8 +89,11 @@ def _split(ranks: JoinedRanks) -> None:
 def _asked(ranks: JoinedRanks) -> None:
     calls = []
 
-    def reward(prompts, completions, gold, factor):
+    def reward(prompts, completions, gold, factor, log_extra=None, log_metric=None):
         calls.append(len(completions))
+        if log_extra is not None:
+            log_extra("read", [text.upper() for text in completions])
+            log_metric("readable", 2 / 3)
         return [
             None if text == "?" else factor * float(text == right)
             for text, right in zip(completions, gold, strict=True)
@@ -98,10 +101,16 @@ def _asked(ranks: JoinedRanks) -> None:
 
     asked = AskedByRankZero(reward, ranks)
     rows = [["a", "?", "b"], []][ranks.rank]  # uneven: one rank has none
-    got = asked(prompts=rows, completions=rows, gold=["a", "a", "a"][: len(rows)], factor=2, log_metric=print)
+    logged: dict[str, object] = {}
+    log = {"log_extra": logged.__setitem__, "log_metric": logged.__setitem__}
+    got = asked(prompts=rows, completions=rows, gold=["a", "a", "a"][: len(rows)], factor=2, **log)
     assert got == [[2.0, None, 0.0], []][ranks.rank]
+    assert logged == [{"read": ["A", "?", "B"], "readable": 2 / 3}, {"read": []}][ranks.rank]
+    row = [["a"], ["b"]][ranks.rank]
+    assert asked(prompts=row, completions=row, gold=row, factor=1, **log) == [1.0]
+    assert logged["read"] == [["A"], ["B"]][ranks.rank]
     assert asked(prompts=[], completions=[], gold=[], factor=2) == []
-    assert calls == ([3] if ranks.leads else [])
+    assert calls == ([3, 2] if ranks.leads else [])
 
 
 def _owned(ranks: JoinedRanks) -> None:

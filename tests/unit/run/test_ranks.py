@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import warnings
+from contextlib import nullcontext
 
 import pytest
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
@@ -12,6 +16,7 @@ from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.ranks import check_ranks
 from ixt_rl.errors import ConfigError, RankFailed
 from ixt_rl.place import RankPlace, follows, place
+from ixt_rl.run.ranks.follow import _quiet
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
@@ -72,6 +77,21 @@ def test_a_launcher_and_the_run_file_must_agree(monkeypatch):
     launched(monkeypatch, **LAUNCHED)
     with pytest.raises(ConfigError, match=r"launch\.ranks=2, started 4 times"), joined(LaunchBlock(ranks=2)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, True),  # as it starts the one process of several
+        ({"ACCELERATE_USE_CPU": "True"}, False),  # of one
+        ({"ACCELERATE_USE_CPU": "False", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "1"}, False),  # by torchrun's code
+    ],
+)
+def test_one_process_of_several_that_accelerate_did_not_start_is_refused(environment, refused, monkeypatch):
+    launched(monkeypatch, **environment)
+    said = pytest.raises(ConfigError, match="--multi_gpu --num_processes 2") if refused else nullcontext()
+    with said, joined(LaunchBlock()) as ranks:
+        assert ranks is ALONE
 
 
 def test_a_run_takes_the_launchers_number(tmp_path):
@@ -140,6 +160,26 @@ def test_a_rank_that_ended_is_named():
     first, _ = run_ranks(WORKER, "leave()", timeout_s=240)
     assert "no sign of life from rank 1" in first
     assert "rank 0 waited for it at" in first
+
+
+def test_ranks_that_follow_say_what_is_theirs_alone(caplog):
+    with warnings.catch_warnings(record=True) as said, _quiet():
+        warnings.warn("of a library, as on rank 0", stacklevel=1)
+        warnings.warn_explicit("of its own rows", UserWarning, "online.py", 1, module="ixt_rl.trainers.online")
+        logging.getLogger("library").warning("as on rank 0")
+        logging.getLogger("library").error("its own error")
+    assert [str(one.message) for one in said] == ["of its own rows"]
+    assert caplog.messages == ["its own error"]
+    logging.getLogger("library").warning("later")
+    assert caplog.messages[1:] == ["later"]
+
+
+def test_a_rank_that_nobody_joins_says_so(monkeypatch):
+    port = str(get_free_port())
+    launched(monkeypatch, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    said = pytest.raises(RankFailed, match=r"rank 0 of 2 has not met rank 1 within 1 s")
+    with said, joined(LaunchBlock(deadline=1.0)):
+        pass
 
 
 def test_a_signal_is_not_where_a_rank_waited():

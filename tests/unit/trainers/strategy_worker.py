@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.blocks.launch import LaunchBlock
@@ -130,6 +131,8 @@ def trained(method: str, folder: Path, **options: Any):
     if hasattr(trainer, "rollouts"):
         trainer.rollouts.sample = Kept(trainer.rollouts.sample)
     trainer.train()
+    if isinstance(trainer.model_wrapped, DistributedDataParallel):
+        assert not trainer.model_wrapped.find_unused_parameters
     return trainer
 
 

@@ -288,14 +288,13 @@ class IXTTrainer(DocumentTrainer):
 
 
 class _AfterUpdate(TrainerCallback):
-    """Moves the average, and counts what was judged."""
+    """Moves the average, and counts what was judged for all ranks, on the first."""
 
     def __init__(self, trainer: IXTTrainer):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
         trainer = self.trainer
-        if state.is_world_process_zero:  # the documents of all ranks
-            trainer.ledger.tokens["annotate"] = trainer.rows.judged_tokens(state.global_step)
+        trainer.ledger.tokens["annotate"] = state.is_world_process_zero * trainer.rows.judged_tokens(state.global_step)
         if trainer.average is not None:
             trainer.average.update(trainer.model)

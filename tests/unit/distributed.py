@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-NEXT = "== "
+NEXT = "=== next: "
 """Begins what a rank prints of the next of several runs."""
 
 

@@ -103,7 +103,7 @@ SPEC = MethodSpec(
         caption="Implicit rewards, beta (log p - log p of the initial model), of an update's pairs.",
         panels=(
             Panel("reward", (("rewards/chosen", "-", "chosen"), ("rewards/rejected", "--", "rejected")), 0.0),
-            Panel("share of pairs with the chosen ahead", (("rewards/accuracies", "-", ""),), 0.5),
+            Panel("pairs, the chosen ahead", (("rewards/accuracies", "-", ""),), 0.5),
         ),
         glossary={
             "rewards/chosen": "beta (log p - log p of the initial model) of the chosen replies, mean",

@@ -10,7 +10,7 @@ from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_folder import RunRecord
 from ixt_rl.run.answered import interval_of
 from ixt_rl.run.final_values import _values_at, final_values
-from ixt_rl.run.folder import RunFolder
+from ixt_rl.run.folder import RunFolder, StageFolder
 
 
 def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord) -> dict[str, Any]:
@@ -55,10 +55,7 @@ def _interval(expectation: ExpectationBlock, folder: RunFolder) -> dict[str, flo
     """`low`, `high` and, of a difference, `p`, where the last evaluations kept what they found of each problem."""
     if expectation.over is not None or expectation.at_step is not None:
         return {}
-    stages, others = (
-        [f for f in folder.stages if f.stage == name and f.path.is_dir()]
-        for name in (expectation.stage, expectation.minus)
-    )
+    stages, others = (_of(name, folder) for name in (expectation.stage, expectation.minus))
     if expectation.minus is None and len(stages) == 1:  # a metric may come with an interval of its own
         values, name = final_values(stages[0]), expectation.metric
         return {end: values[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in values}
@@ -68,16 +65,23 @@ def _interval(expectation: ExpectationBlock, folder: RunFolder) -> dict[str, flo
 def _measured(expectation: ExpectationBlock, stage: str, folder: RunFolder, run: RunRecord) -> tuple[float | None, str]:
     """The mean over seeds of a metric of `stage`, or its compute-efficiency; with what to know about it."""
     match = named_efficiency(run, expectation.metric, stage)
+    if match is None and expectation.at_step is None and not all(f.has_ended() for f in _of(stage, folder)):
+        return None, f"{stage} has not ended"  # its last evaluation may be that of the beginning
     if match is None:
         return _mean(expectation, stage, folder), ""
     return match.ratio, match.refused or (f"fragile: {match.fragile}" if match.fragile else "")
 
 
 def _mean(expectation: ExpectationBlock, stage: str, folder: RunFolder) -> float | None:
-    folders = [f for f in folder.stages if f.stage == stage and f.path.is_dir()]
+    folders = _of(stage, folder)
     if expectation.at_step is None:
         values = [final_values(f).get(expectation.metric) for f in folders]
     else:
         values = [_values_at(f, expectation.at_step).get(expectation.metric) for f in folders]
     measured = [v for v in values if v is not None]
     return statistics.fmean(measured) if measured and len(measured) == len(folders) else None
+
+
+def _of(stage: str | None, folder: RunFolder) -> list[StageFolder]:
+    """What there is of a stage, by seed."""
+    return [f for f in folder.stages if f.stage == stage and f.path.is_dir()]

@@ -42,6 +42,7 @@ def made(tmp_path):
             stage.path.mkdir(parents=True)
             own = [row for row in rows if (row["stage"], row["seed"]) == (name, seed)]
             (stage.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+            (stage.path / "done.json").write_text("{}")
             folder.stages.append(stage)
     return read_run(source), folder
 
@@ -55,6 +56,16 @@ def test_claims_are_checked_like_expectations_and_say_what_they_are(made):
     means = [fmean_of(run, name) for name in ("levels", "plain")]
     assert expected["value"] == pytest.approx(means[0] - means[1]) and expected["holds"] is False
     assert json.loads((folder.path / "summary.json").read_text())["claims"] == summary["claims"]
+
+
+def test_of_a_stage_that_has_not_ended_nothing_is_decided(made):
+    _, folder = made
+    (folder.stages[-1].path / "done.json").unlink()
+    value = {"metric": "sampled/strict", "stage": "levels", "at_least": 0.0}
+    difference = {"metric": "sampled/strict", "stage": "plain", "minus": "levels", "at_least": 0.0}
+    at_once = {**value, "at_step": STEPS}
+    found = summarise(config([value, difference, at_once], []), folder, "stopped", 1.0)["expectations"]
+    assert [(one["holds"], one["note"]) for one in found] == [*[(None, "levels has not ended")] * 2, (True, "")]
 
 
 def test_an_expectation_of_a_ratio(made):

@@ -65,7 +65,7 @@ def _interval(expectation: ExpectationBlock, folder: RunFolder) -> dict[str, flo
 def _measured(expectation: ExpectationBlock, stage: str, folder: RunFolder, run: RunRecord) -> tuple[float | None, str]:
     """The mean over seeds of a metric of `stage`, or its compute-efficiency; with what to know about it."""
     match = named_efficiency(run, expectation.metric, stage)
-    if match is None and expectation.at_step is None and not all(f.has_ended() for f in _of(stage, folder)):
+    if match is None and expectation.at_step is None and not all(map(_ended, _of(stage, folder))):
         return None, f"{stage} has not ended"  # its last evaluation may be that of the beginning
     if match is None:
         return _mean(expectation, stage, folder), ""
@@ -85,3 +85,8 @@ def _mean(expectation: ExpectationBlock, stage: str, folder: RunFolder) -> float
 def _of(stage: str | None, folder: RunFolder) -> list[StageFolder]:
     """What there is of a stage, by seed."""
     return [f for f in folder.stages if f.stage == stage and f.path.is_dir()]
+
+
+def _ended(folder: StageFolder) -> bool:
+    """Whether a stage once came to its end, whatever has changed since."""
+    return (folder.path / "done.json").is_file()

@@ -126,10 +126,6 @@ class StageFolder:
             return self._difference(started) or (ROWS_STOPPED if self._makes_rows else STOPPED)
         return self._difference(done) or self._missing(done)
 
-    def has_ended(self) -> bool:
-        """Whether it once came to its end, whatever has changed since."""
-        return (self.path / "done.json").is_file()
-
     def was_started(self) -> bool:
         """Whether the stage was started as it would be now."""
         started, _ = self._state("started.json")
@@ -252,7 +248,7 @@ class StageFolder:
 
     def result(self) -> dict[str, Any]:
         result, damage = self._state("result.json")
-        if result is None and not damage and self.has_ended():
+        if result is None and not damage and (self.path / "done.json").is_file():
             damage = f"{self.path / 'result.json'} is gone"  # it is written before the stage is done
         return {"notes": [f"seconds and notes are not known: {damage}"]} if damage else result or {}
 

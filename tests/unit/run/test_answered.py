@@ -99,7 +99,8 @@ def test_a_claim_whose_interval_reaches_over_the_bound_is_undecided(kept):
 
     own, other = kept("a", np.ones((12, 1))), kept("b", np.array([[0.0]] * 9 + [[1.0]] * 3))
     for stage, name, value in ((own, "a", 1.0), (other, "b", 0.25)):
-        stage.stage, stage.has_ended = name, lambda: True
+        stage.stage = name
+        (stage.path / "done.json").write_text("{}")
         row = {"phase": "eval", "step": 1, "sampled/strict": value}
         stage.metrics, stage.final_metrics = (lambda row=row: [row]), (lambda row=row: row)
     folder = SimpleNamespace(stages=[own, other])

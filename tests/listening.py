@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 LOOPBACK = ("127.", "::1", "::ffff:127.")
-_EVERY = 5.0  # seconds
+_EVERY = 5.0
 
 
 def beyond_loopback() -> set[tuple[str, str, int]]:
@@ -29,14 +29,15 @@ def beyond_loopback() -> set[tuple[str, str, int]]:
 
 
 @contextmanager
-def watched() -> Iterator[set[tuple[str, str, int]]]:
-    """What is open beyond loopback at some moment of a `with`, looked for every few seconds; what was before is not."""
+def watched(every: float = _EVERY) -> Iterator[set[tuple[str, str, int]]]:
+    """What is open beyond loopback at some moment of a `with`, looked for every so many seconds; what was
+    before is not."""
     before = beyond_loopback()
     found: set[tuple[str, str, int]] = set()
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(_EVERY):
+        while not done.wait(every):
             found.update(beyond_loopback() - before)
 
     thread = threading.Thread(target=look, daemon=True)

@@ -155,7 +155,8 @@ def _run(file: str, overrides: Sequence[str], dry_run: bool, fresh: bool) -> Non
     if starts:
         from ixt_rl.run.ranks.start import start_ranks
 
-        sys.exit(start_ranks(["run", file, *overrides, *(["--fresh"] if fresh else [])], config.launch.ranks))
+        words = ["run", file, *overrides, *(["--fresh"] if fresh else [])]
+        sys.exit(start_ranks(words, config.launch.ranks, cluster=config.engine.pool.address is not None))
     from ixt_rl.run import run_config
 
     folder = run_config(config, fresh=fresh)

@@ -17,6 +17,7 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 from ixt_rl.backends import is_installed
 from ixt_rl.config.load import dump_yaml
 from tests.integration.run_helpers import base, config, gap, online, rows, sip, weights
+from tests.listening import watched
 from tests.unit.distributed import NEXT, log_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,8 +203,10 @@ def test_the_command_starts_the_ranks_and_leaves_none(tmp_path):
              "launch": {"ranks": 2}, "stages": [base(2)]}  # fmt: skip
     file.write_text(dump_yaml(value), encoding="utf-8")
     command = [sys.executable, "-m", "ixt_rl", "run", str(file)]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    with watched(every=0.5) as listening:
+        done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
+    assert not listening, f"open to other machines: {sorted(listening)}"
     assert done.stdout.count("run folder:") == 1
     assert done.stderr.count("base (pretrain)") == 1
     assert json.loads((tmp_path / "runs/run/summary.json").read_text())["status"] == "finished"

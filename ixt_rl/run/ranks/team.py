@@ -253,6 +253,7 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     import torch
     import torch.distributed as dist
 
+    from ixt_rl.run.ranks.meeting import meet
     from ixt_rl.run.ranks.watch import Watch
 
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(here.local_size))  # accelerate would write a 1 there, on CPUs
@@ -272,20 +273,20 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
         assert device is not None
         backend = f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
     try:
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=deadline)))
-    except dist.DistError as error:
+        store = meet(here, deadline)
+    except (dist.DistError, OSError) as error:
         missing = f"rank {1 - here.rank}" if here.size == 2 else "the other ranks" if here.rank == 0 else "rank 0"
         raise RankFailed(
             f"rank {here.rank} of {here.size} has not met {missing} within {launch.deadline:g} s",
             reason=str(error).splitlines()[0],
             remedy="start all ranks at once, and look at what the others wrote; launch.deadline is how long one waits",
         ) from error
-    watch = Watch(store, rank, size, launcher())
+    watch = Watch(store, here.rank, here.size, launcher())
     watch.start()
-    ranks = JoinedRanks(rank, size, dist.PrefixStore("orders", store), launch.deadline, watch)
+    ranks = JoinedRanks(here.rank, here.size, dist.PrefixStore("orders", store), launch.deadline, watch)
     with ranks.named():  # an error leaves the beats: the others let this process end before them
         dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=deadline
+            backend, store=dist.PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=deadline
         )
         yield ranks
         if ranks.leads:

@@ -197,12 +197,15 @@ def compare(here: dict[str, Any], expected: dict[str, Any]) -> None:
             assert abs(row[name] - other[name]) <= 1e-5 * max(1.0, abs(other[name])), (name, row, other)
     same(here["tensors"], expected["tensors"], 1e-5)
     assert len(here["calls"]) == len(expected["calls"])
-    for call, other in zip(here["calls"], expected["calls"], strict=True):
-        for rollout, same_row in zip(call, other, strict=True):
-            assert replace(rollout, logprobs=()) == replace(same_row, logprobs=())
-            torch.testing.assert_close(
-                torch.tensor(rollout.logprobs), torch.tensor(same_row.logprobs), rtol=0, atol=1e-5
-            )
+    for rollout, same_row in zip(*(sorted_rollouts(each["calls"]) for each in (here, expected)), strict=True):
+        assert replace(rollout, logprobs=()) == replace(same_row, logprobs=())
+        torch.testing.assert_close(torch.tensor(rollout.logprobs), torch.tensor(same_row.logprobs), rtol=0, atol=1e-5)
+
+
+def sorted_rollouts(calls: list[list[Any]]) -> list[Any]:
+    """All of them in one order: a stream deals its micro-batches out to ranks in turns."""
+    everyone = [rollout for call in calls for rollout in call]
+    return sorted(everyone, key=lambda rollout: (rollout.policy_version, rollout.prompt_ids, rollout.completion_ids))
 
 
 def same(tensors: dict[str, Any], expected: dict[str, Any], limit: float = 0.0) -> None:

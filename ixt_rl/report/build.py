@@ -195,7 +195,8 @@ def _seed_tables(groups: list[ViewTable]) -> list[tuple[str, str, list[str], lis
 
 
 def _notes(run: RunRecord) -> list[tuple[str, str]]:
-    found = []
+    """(stages, what was noted of all of them)."""
+    found: list[tuple[str, str]] = []
     for stage in run.stages:
         found += [(stage.name, str(note)) for note in stage.summary.get("notes") or []]
         if number(stage.summary.get("reward_errors")):
@@ -206,7 +207,10 @@ def _notes(run: RunRecord) -> list[tuple[str, str]]:
             found.append(
                 (stage.name, f"{golds['dropped']} rows left out: their gold answers cannot be judged ({reasons})")
             )
-    return found
+    stages: dict[str, dict[str, None]] = {}
+    for stage_name, note in found:
+        stages.setdefault(note, {})[stage_name] = None
+    return [(", ".join(names), note) for note, names in stages.items()]
 
 
 def _pretrained(run: RunRecord) -> list[str]:

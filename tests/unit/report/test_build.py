@@ -249,6 +249,17 @@ def test_reward_errors_and_notes_are_shown(make_run):
     assert "intro-n1-parity : 12 prompts cut" in text and "7 samples were excluded: the reward failed" in text
 
 
+def test_what_is_noted_of_several_stages_is_said_once(make_run):
+    folder = make_run()
+    summary = json.loads((folder / "summary.json").read_text())
+    names = [stage["name"] for stage in summary["stages"][1:3]]
+    for stage in summary["stages"][1:3]:
+        stage["notes"] = ["12 prompts cut", "12 prompts cut"]
+    make_run.write(folder, "summary.json", summary)
+    text = read(build_report(folder)).text
+    assert f"{', '.join(names)} : 12 prompts cut" in text and text.count("12 prompts cut") == 1
+
+
 def test_building_twice_gives_the_same_page(make_run):
     folder = make_run()
     assert build_report(folder).read_bytes() == build_report(folder).read_bytes()

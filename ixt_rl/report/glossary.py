@@ -25,8 +25,8 @@ GLOSSARY = {
     "right": "share of continuations without any error, by a judge that no training listens to",
     "quality, factuality, safety": "of continuations, mean of that judge's scores on 0 to 1",
     "win rate": "share of prefixes where the continuation is better than the other side's, by that judge, a tie "
-    "counting one half; without ties: wins over wins and losses; its 95 % interval is clustered by document where one gives "
-    "several prefixes",
+    "counting one half; without ties: wins over wins and losses; its 95 % interval is clustered by document where "
+    "one gives several prefixes",
     "grounding": "of continuations, how much of what they state their prefix and the original bear out; by a program: "
     "the share of their names and numbers that stand there",
     "likelihood": "mean log-prob a token, in nats, that a frozen model gives continuations after it has read the true "

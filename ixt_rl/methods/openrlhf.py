@@ -22,13 +22,7 @@ def check_openrlhf(stage: Any) -> None:
     Args:
         stage: an `OnlineStage` with `backend: openrlhf`.
     """
-    if stage.type not in METHODS:
-        raise ConfigError(
-            f"backend: openrlhf with type: {stage.type}",
-            reason=f"the losses that its actors can compute are those of {' and '.join(METHODS)}"
-            + ("; a class of one's own trains in this library's loop" if stage.type == "python" else ""),
-            remedy=f"set type: {' or '.join(METHODS)}, or leave backend out",
-        )
+    _refuse_type(stage, METHODS, "the losses that its actors can compute are those of")
     _refuse([*_on_rollouts(stage), *_of_both(stage, "actor", "rollouts_per_step")])
 
 
@@ -38,14 +32,19 @@ def check_openrlhf_documents(stage: Any) -> None:
     Args:
         stage: a `DocumentStage` with `backend: openrlhf`.
     """
-    if stage.type not in ON_DOCUMENTS:
+    _refuse_type(stage, ON_DOCUMENTS, "what its SFT trainer is given are rows of")
+    _refuse([*_on_documents(stage), *_of_both(stage, "model", "batch_size")])
+
+
+def _refuse_type(stage: Any, types: tuple[str, ...], what: str) -> None:
+    """`what`: the reason, up to the types that there are."""
+    if stage.type not in types:
         raise ConfigError(
             f"backend: openrlhf with type: {stage.type}",
-            reason=f"what its SFT trainer is given are rows of {' and '.join(ON_DOCUMENTS)}"
+            reason=f"{what} {' and '.join(types)}"
             + ("; a class of one's own trains in this library's loop" if stage.type == "python" else ""),
-            remedy=f"set type: {' or '.join(ON_DOCUMENTS)}, or leave backend out",
+            remedy=f"set type: {' or '.join(types)}, or leave backend out",
         )
-    _refuse([*_on_documents(stage), *_of_both(stage, "model", "batch_size")])
 
 
 def _refuse(conflicts: list[Conflict]) -> None:

@@ -9,7 +9,7 @@ from ixt_rl.config.load import resolved
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.files import read_json, write_json
 from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
-from ixt_rl.run.expectations import _check
+from ixt_rl.run.expectations import _check, _of
 from ixt_rl.run.final_values import _values_at, final_values
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.precision import KEPT
@@ -19,7 +19,7 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
     """Writes and returns the summary; `reason` says why the run stopped early, if it did."""
     stages = []
     for stage in config.stages:
-        folders = [f for f in folder.stages if f.stage == stage.name and f.path.is_dir()]
+        folders = _of(stage.name, folder)
         if folders:
             stages.append(_stage_summary(stage, folders))
     run = _as_run(config, folder)

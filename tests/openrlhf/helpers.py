@@ -30,11 +30,20 @@ needs_openrlhf = [
 ]
 
 
-def ranks_environment(ranks: int) -> list[dict[str, str]]:
-    """The environment of each of some processes in OpenRLHF's Python that are to find each other."""
-    shared = {**os.environ, "PYTHONPATH": f"{SHIM}:{ROOT}", "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks)}
+def on_two_ranks(script: str, *words: str) -> None:
+    """Runs a script beside this file in OpenRLHF's Python, as two processes that find each other, to their good end."""
+    shared = {**os.environ, "PYTHONPATH": f"{SHIM}:{ROOT}", "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    command = [str(PYTHON), str(Path(__file__).parent / script), *words]
+    ranks = [
+        subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL)
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [rank.wait(1200) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 def _free_port() -> int:

@@ -16,7 +16,7 @@ import pytest
 from ixt_rl.blocks.openrlhf_ppo_flags import TRAIN_PPO_RAY
 from ixt_rl.blocks.openrlhf_sft_flags import TRAIN_SFT
 from ixt_rl.integrations.openrlhf.environment import check_environment
-from tests.openrlhf.helpers import PYTHON, Run, needs_openrlhf, ranks_environment
+from tests.openrlhf.helpers import PYTHON, Run, needs_openrlhf, on_two_ranks
 
 pytestmark = needs_openrlhf
 LONG = pytest.mark.long("tests/unit/integrations/test_openrlhf_updates.py")
@@ -54,14 +54,8 @@ def small_model(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("method", ["intro", "rlsd"])
 def test_an_update_on_two_ranks_is_the_plain_one(tmp_path, small_model, method):
     """Of DeepSpeed and OpenRLHF's own actor trainer, in bfloat16: four micro-batches on two ranks, in one pass here."""
-    script, out = Path(__file__).parent / "actor_step.py", tmp_path / "out.json"
-    command = [str(PYTHON), str(script), str(small_model), method, str(out)]
-    ranks = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for env in ranks_environment(2)]
-    try:
-        assert [rank.wait(1200) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    out = tmp_path / "out.json"
+    on_two_ranks("actor_step.py", str(small_model), method, str(out))
     found = json.loads(out.read_text())
     status, plain = found["status"], found["plain"]
     assert status["factor/taken"] == pytest.approx(plain["factor"], abs=1e-4)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from safetensors.torch import load_file
 
 from ixt_rl.files import read_rows
 from ixt_rl.integrations.openrlhf.token_files import write_token_files
-from tests.openrlhf.helpers import PYTHON, Run, needs_openrlhf, ranks_environment
+from tests.openrlhf.helpers import Run, needs_openrlhf, on_two_ranks
 from tests.unit.trainers.ixt_helpers import documents, make_trainer, tiny_model
 
 pytestmark = needs_openrlhf
@@ -39,13 +37,7 @@ def test_updates_on_two_ranks_are_those_of_our_trainer(tmp_path):
            "metrics": str(tmp_path / "metrics.jsonl"), "steps": STEPS, "batch": BATCH, "micro": MICRO, "lr": LR,
            "eps": EPS, "length": 40}  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(job))
-    command = [str(PYTHON), str(Path(__file__).parent / "sft_step.py"), str(tmp_path / "job.json")]
-    ranks = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for env in ranks_environment(2)]
-    try:
-        assert [rank.wait(1200) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    on_two_ranks("sft_step.py", str(tmp_path / "job.json"))
     trainer.train()
     ours = [entry for entry in trainer.state.log_history if "loss" in entry]
     theirs = read_rows(job["metrics"])

@@ -233,14 +233,20 @@ def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: Va
     return name
 
 
-def question_fields(name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo) -> list[str] | None:
-    """Texts that a rubric or prompt asks for; None where its file is not looked at, or is none."""
+def question_fields(
+    name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo, *, required: bool = False
+) -> list[str] | None:
+    """Texts that a rubric or prompt asks for; None where its file is not looked at, or is none.
+
+    Args:
+        required: leave out those that rows may lack.
+    """
     file = _question_files(kind).get(name, Path(name).expanduser())
     if off(info) or not file.is_file():
         return None
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return [*found["fields"], *(found.get("optional") or {})]
+        return [*found["fields"], *(() if required else found.get("optional") or {})]
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
         return None  # the job says what is wrong with it
 

@@ -1,36 +1,94 @@
-"""The first row of problems in files, looked at before anything loads. Imports no torch."""
+"""The first rows of a stage's files, looked at before anything loads. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationInfo
 
 from ixt_rl.blocks import checks
-from ixt_rl.blocks.data import problem_files
-from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.blocks.data import PrefixDataBlock, problem_files
+from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock
+from ixt_rl.blocks.rows import FileRowsBlock
+from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.methods.corpus import CorpusStage
 
 if TYPE_CHECKING:
+    from ixt_rl.data.document_source import DocumentSource
     from ixt_rl.methods.registry import AnyStage
 
 
-def check_first_rows(stage: AnyStage) -> None:
-    """Refuses names of fields that the files of a stage's problems do not have; asks nothing of the hub.
+def check_first_rows(stage: AnyStage, info: ValidationInfo) -> None:
+    """Refuses names of fields that the files of a stage do not have; asks nothing of the hub.
 
     Raises:
-        ConfigError: the first row of a file on this machine lacks a field that the stage names, or cannot be read.
+        ConfigError: the first row of a file of problems, or the first thousand of a file of documents, pairs or rows of
+            a job, lack a field that the stage names, or cannot be read.
     """
-    difficulty = getattr(stage, "difficulty", None)
-    rate = [difficulty.field] if difficulty is not None and difficulty.field is not None else []
     evaluation = getattr(stage, "evaluation", None)
-    for where, data, further in (
-        ("data", getattr(stage, "data", None), rate),
-        ("evaluation.data", getattr(evaluation, "data", None), []),
+    for where, block in (
+        ("data", getattr(stage, "data", None)),
+        ("evaluation.data", getattr(evaluation, "data", None)),
+        ("evaluation.pairs", getattr(evaluation, "pairs", None)),
     ):
-        for block in problem_files(data):
-            if block.path is None or not checks.on_this_machine(block.path):
-                continue
+        try:
+            _check_problems(stage, block, trained=where == "data")
+            for source in _document_sources(stage, block):
+                from ixt_rl.data.document_source import SourceReader
+
+                SourceReader(source).check(begins_only=True)
+            if isinstance(stage, CorpusStage) and isinstance(block, FileRowsBlock):
+                _check_job(stage, block, info)
+        except DataError as error:
+            raise ConfigError(f"{where}: {error.what}", reason=error.reason, remedy=error.remedy) from None
+
+
+def _check_problems(stage: AnyStage, data: Any, *, trained: bool) -> None:
+    difficulty = getattr(stage, "difficulty", None) if trained else None
+    rate = [difficulty.field] if difficulty is not None and difficulty.field is not None else []
+    for block in problem_files(data):
+        if block.path is not None and checks.on_this_machine(block.path):
             from ixt_rl.data.questions import check_first_row  # numpy, which most run files do not need here
 
-            try:
-                check_first_row(block, further)
-            except DataError as error:
-                raise ConfigError(f"{where}: {error.what}", reason=error.reason, remedy=error.remedy) from None
+            check_first_row(block, rate)
+
+
+def _document_sources(stage: AnyStage, block: Any) -> Iterator[DocumentSource]:
+    """Those whose files are here, each with one file at least."""
+    if isinstance(block, PairDataBlock):
+        block = block.pairs
+    if not isinstance(block, FileCorpusBlock | PairsBlock | PrefixDataBlock):
+        return
+    from ixt_rl.data.block_sources import corpus_sources, pair_sources, prefix_source
+
+    if isinstance(block, FileCorpusBlock):
+        here = [one for one in block.sources if one.paths and all(map(checks.on_this_machine, one.paths))]
+        feedback, tags = getattr(stage, "reads_feedback", False), getattr(stage, "shows_tags", False)
+        yield from corpus_sources(block.model_copy(update={"sources": here}), read_feedback=feedback, tags=tags)
+    elif block.path is not None and checks.on_this_machine(block.path):
+        yield from pair_sources(block) if isinstance(block, PairsBlock) else [prefix_source(block)]
+
+
+def _check_job(stage: CorpusStage, block: FileRowsBlock, info: ValidationInfo) -> None:
+    """Columns of the fields that a job asks about, which the job itself looks for in all rows."""
+    if block.path is None or not checks.on_this_machine(block.path):
+        return
+    from ixt_rl.data.fields import MISSING, find, names_of
+    from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of
+
+    file = checks.data_files(block.path)[0]
+    check_file(file)
+    fields = {name: name for name in stage.needed_fields(info)} | stage.fields
+    wanted = [part for column in fields.values() for part in (column, column.partition(".")[0])]
+    rows = [*islice(READERS[kind_of(file)](file, Cursor(), wanted), FIRST_ROWS)]
+    for name, column in fields.items():
+        if rows and all(find(row, column) is MISSING for row in rows):
+            known = columns_of(file) or names_of(rows[:1])
+            raise DataError(
+                f"{file}: no column {column!r} for the field `{name}`",
+                reason=f"its columns are {', '.join(known)}",
+                remedy=f"{did_you_mean(column, known)}name it with `fields`: {{{name}: COLUMN}}",
+            )

@@ -49,7 +49,7 @@ Tracker = Annotated[Literal["trackio", "tensorboard", "wandb", "mlflow"], AfterV
 
 def _with_its_fields(stage: AnyStage, info: ValidationInfo) -> AnyStage:
     if not checks.off(info):
-        check_first_rows(stage)
+        check_first_rows(stage, info)
         check_suites(stage)
     return stage
 

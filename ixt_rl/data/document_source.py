@@ -1,6 +1,8 @@
 """Rows of files as documents: which columns are text, prompt, feedback; what is refused, by file and row.
 
 files --readers--> rows --DocumentSource's columns--> Documents, pass after pass
+
+Imports no torch: `ixt-rl check` looks at first rows.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ixt_rl.conditioning.prompts import PromptTemplate
 from ixt_rl.data.feedback_columns import read_feedback
 from ixt_rl.data.fields import MISSING, as_messages, as_question, find, is_missing, names_of
-from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, read_hub
+from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
 
+if TYPE_CHECKING:
+    from ixt_rl.conditioning.prompts import PromptTemplate
+
 _FEEDBACK_COLUMNS = ("level", "scores", "critique", "judge", "tokens")
-_LOOKED_AT = 1000  # first rows of a file in which every column must appear
 
 
 class SetAside(Protocol):
@@ -116,14 +119,17 @@ class SourceReader:
         self.empty = 0
         self._rows = self._pass()
 
-    def check(self) -> None:
+    def check(self, *, begins_only: bool = False) -> None:
         """Reads the first row of every file, and more of them where a column is not in it, or as long as one is null.
+
+        Args:
+            begins_only: look at no more than the first 1,000 rows of the first file.
 
         Raises:
             DataError: a file that is missing, empty or of an unknown kind, a column that is missing or always null, a
                 row that is not text.
         """
-        for file in range(len(self.source.files)):
+        for file in range(1 if begins_only else len(self.source.files)):
             if not self.source.is_hub:
                 self._check_file(self.source.files[file])
             cursor = Cursor(file=file)
@@ -132,7 +138,10 @@ class SourceReader:
                 self._document(row, cursor)
                 lacking = [name for name in lacking if find(row, name) is MISSING]
                 null = [name for name in null if find(row, name) in (MISSING, None)]
-                if not null if not lacking else number == _LOOKED_AT:
+                if not null if not lacking else number == FIRST_ROWS:
+                    break
+                if begins_only and number == FIRST_ROWS:
+                    null = []  # further on there may be text
                     break
             if row is None:
                 raise DataError(

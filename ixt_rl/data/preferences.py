@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.preferences import PairsBlock
 from ixt_rl.conditioning.prompts import PromptTemplate
 from ixt_rl.conditioning.shares import share
-from ixt_rl.data.document_source import DocumentSource, SourceReader
+from ixt_rl.data.block_sources import pair_sources
+from ixt_rl.data.document_source import SourceReader
 from ixt_rl.errors import DataError
 from ixt_rl.types import Document, Feedback
 
@@ -54,13 +54,8 @@ def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> lis
     Raises:
         DataError: a file or a row that cannot be used, or no pair.
     """
-    assert block.path is not None, "a run knows the folder of a stage's rows"
     sides = []
-    for column in (block.chosen, block.rejected):
-        files = tuple(data_files(block.path))
-        source = DocumentSource(
-            files, column, block.prompt, None, name=block.name, split=block.split, template=template
-        )
+    for source in pair_sources(block, template):
         reader = SourceReader(source)
         reader.check()
         found: dict[str, Document] = {}

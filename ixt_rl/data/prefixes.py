@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from ixt_rl.conditioning import encode_prompt
-from ixt_rl.data.document_source import DocumentSource, SourceReader
+from ixt_rl.data.block_sources import prefix_source
+from ixt_rl.data.document_source import SourceReader
 from ixt_rl.data.suffixes import SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import DataError
@@ -30,7 +31,7 @@ def load_prefixes(spec: PrefixDataBlock, tokenizer) -> tuple[list[dict[str, Any]
     Raises:
         DataError: a file cannot be used, or no more than `eval_rows` rows are left; with the number skipped by reason.
     """
-    reader = SourceReader(DocumentSource(tuple(spec.files), spec.text, feedback=None))
+    reader = SourceReader(prefix_source(spec))
     reader.check()
     documents = list(islice(iter(reader.next, None), spec.max_rows))  # one pass at most
     stream = SuffixStream(

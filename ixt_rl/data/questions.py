@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, is_null, names_of, plain
-from ixt_rl.data.readers import READERS, Cursor, check_file, columns_of, kind_of, no_dataset
+from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, no_dataset
 from ixt_rl.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def check_first_row(spec: FileDataBlock, further: Iterable[str] = ()) -> None:
         return
     required = [spec.question, spec.answer, *spec.columns, *([spec.group] if spec.group else []), *further]
     kept = {name: [*map(_key, values)] for name, values in spec.where.items()}
-    for place, row, fields in islice(_rows(spec, [*dict.fromkeys([*required, *kept])]), 1000):
+    for place, row, fields in islice(_rows(spec, [*dict.fromkeys([*required, *kept])]), FIRST_ROWS):
         if all(_key(find(row, name)) in values for name, values in kept.items()):
             lacking = _lacking(row, required, spec)
             if lacking:

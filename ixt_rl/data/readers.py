@@ -26,6 +26,8 @@ from ixt_rl.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
+FIRST_ROWS = 1000
+"""Rows of a file that are looked at before anything loads, for names of fields."""
 _BATCH_ROWS = 256  # rows of a Parquet file decoded at once
 _BOM = b"\xef\xbb\xbf"
 _NARROW_FLOAT = re.compile(r"\b(half)?float\b")  # how Arrow calls float16 and float32

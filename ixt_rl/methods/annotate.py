@@ -31,6 +31,9 @@ class AnnotateStage(CorpusStage):
         None, description="parameters of the judge, for FLOPs; default: read from its folder, of others uncounted"
     )
 
+    def needed_fields(self, info: ValidationInfo) -> list[str]:
+        return checks.question_fields(self.rubric, "rubrics", info, required=True) or []
+
     @model_validator(mode="after")
     def _judged(self, info: ValidationInfo) -> AnnotateStage:
         checks.check_question_file(self.rubric, "rubrics", info)

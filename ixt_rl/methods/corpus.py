@@ -52,6 +52,10 @@ class CorpusStage(Stage):
             checks.needs_backend("ray", "ray: {...}", info)
         return self
 
+    def needed_fields(self, info: ValidationInfo) -> list[str]:
+        """Fields that some row must have a column for; empty where nobody can say yet."""
+        return []
+
     def check_fields(self, known: list[str] | None, whose: str) -> None:
         """Raises ConfigError for a field that there is not; `known`: None where nobody can say yet."""
         for name in self.fields:

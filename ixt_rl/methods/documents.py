@@ -59,6 +59,11 @@ class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
         return self.feedback.template == TAG
 
     @property
+    def reads_feedback(self) -> bool:
+        """Whether the feedback columns of files are of any use."""
+        return (self.feedback.template is not None and not self.shows_tags) or bool(self.data.keep_levels)
+
+    @property
     def _unread_tags(self) -> list[Unread]:
         sources = self.data.sources if isinstance(self.data, FileCorpusBlock) and not self.shows_tags else []
         why = f"feedback.template: {self.feedback.template or 'null'}"

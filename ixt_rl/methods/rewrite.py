@@ -50,6 +50,9 @@ class RewriteStage(CorpusStage):
         """Whether the tokenizer is that of the run's model."""
         return self.of_suffixes and self.tokenizer is None
 
+    def needed_fields(self, info: ValidationInfo) -> list[str]:
+        return ["text"]
+
     @model_validator(mode="after")
     def _rewritten(self, info: ValidationInfo) -> RewriteStage:
         checks.check_question_file(self.prompt, "prompts", info)

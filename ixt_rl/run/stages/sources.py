@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.documents import FeedbackFormatBlock, FileCorpusBlock, WorldCorpusBlock
 from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.conditioning import (
@@ -13,7 +12,7 @@ from ixt_rl.conditioning import (
     load_feedback_template,
     load_template,
 )
-from ixt_rl.data.document_source import DocumentSource
+from ixt_rl.data.block_sources import corpus_sources
 from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus
 from ixt_rl.data.stream import DocumentStream
@@ -55,7 +54,9 @@ def holdout(stage: DocumentStage) -> Holdout | None:
     if stage.evaluation is None or stage.evaluation.holdout is None:
         return None
     assert isinstance(stage.data, FileCorpusBlock)
-    return Holdout(sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout)
+    return Holdout(
+        corpus_sources(stage.data, read_feedback=False, template=prompt_template(stage)), stage.evaluation.holdout
+    )
 
 
 def corpus(
@@ -87,8 +88,9 @@ def corpus(
     elif isinstance(stage.data, PairCorpusBlock):
         documents = PairDocuments(stage, tokenizer, seed, prompt_template(stage))
     else:
-        read = (template is not None and not stage.shows_tags) or bool(levels)
-        found = sources(stage.data, read_feedback=read, template=prompt_template(stage), tags=stage.shows_tags)
+        found = corpus_sources(
+            stage.data, read_feedback=stage.reads_feedback, template=prompt_template(stage), tags=stage.shows_tags
+        )
         documents = DocumentStream(found, seed, stage.epochs, held)
     return LevelFilter(documents, levels) if levels else documents
 
@@ -101,29 +103,6 @@ def prompt_template(stage: DocumentStage) -> PromptTemplate | None:
     found = load_template(stage.template, world.template if world else "plain")
     assert isinstance(found, PromptTemplate)  # the block takes no other
     return found
-
-
-def sources(
-    data: FileCorpusBlock, *, read_feedback: bool, template: PromptTemplate | None = None, tags: bool = False
-) -> list[DocumentSource]:
-    """The sources of a mixture; `read_feedback`, `tags`: whether their feedback columns and tags are of any use."""
-    return [
-        DocumentSource(
-            tuple(file for path in source.paths for file in data_files(path)),
-            source.text,
-            source.prompt,
-            source.feedback if read_feedback else None,
-            source.weight,
-            source.name,
-            source.split,
-            source.messages,
-            template,
-            source.control_tokens,
-            source.tag if tags else None,
-            source.source_name if tags else "",
-        )
-        for source in data.sources
-    ]
 
 
 def annotators(stage: DocumentStage) -> int | None:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.conditioning.control import text_ids
+from ixt_rl.data.block_sources import corpus_sources
 from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.in_memory import MemoryCorpus, Repeated
 from ixt_rl.data.stream import DocumentStream
 from ixt_rl.data.suffixes import PrefixSuffix, SuffixStream
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.methods.sip import SipStage, SuffixEvaluationBlock
-from ixt_rl.run.stages.sources import sources
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.passages import Passage
 
@@ -45,7 +45,8 @@ def passages(
 ) -> Repeated[PrefixSuffix] | SuffixStream:
     """The training passages, those of a world repeated or a stream of files; `epochs`: passes until they end."""
     if isinstance(data, SuffixCorpusBlock):
-        return _stream(data, DocumentStream(sources(data, read_feedback=False), seed, epochs, held), tokenizer, seed)
+        documents = DocumentStream(corpus_sources(data, read_feedback=False), seed, epochs, held)
+        return _stream(data, documents, tokenizer, seed)
     found = WORLDS[data.world]().passages("train", data.passages, seed)
     end = (tokenizer.eos_token_id,)
     made = [
@@ -64,7 +65,7 @@ def holdout(stage: SipStage) -> Holdout | None:
     if stage.evaluation is None or stage.evaluation.holdout is None:
         return None
     assert isinstance(stage.data, SuffixCorpusBlock)
-    return Holdout(sources(stage.data, read_feedback=False), stage.evaluation.holdout)
+    return Holdout(corpus_sources(stage.data, read_feedback=False), stage.evaluation.holdout)
 
 
 def held_out(
@@ -76,7 +77,7 @@ def held_out(
         return [HeldOutPassage(tuple(encode_prompt(tokenizer, one.prefix)), (), one) for one in found]
     if held is None:
         assert section.data is not None
-        documents = DocumentStream(sources(section.data, read_feedback=False), _EVAL_SEED)
+        documents = DocumentStream(corpus_sources(section.data, read_feedback=False), _EVAL_SEED)
         stream = _stream(section.data, documents, tokenizer, _EVAL_SEED)
     else:
         assert isinstance(stage.data, SuffixCorpusBlock)

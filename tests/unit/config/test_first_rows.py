@@ -73,6 +73,77 @@ def test_sources_and_evaluation_data_are_looked_at():
     assert "evaluation.data: rows.parquet row 1: no field 'q'" in problem.value
 
 
+DOCUMENTS = [{"text": "one", "url": "a.org"}, {"text": None, "url": "b.org"}]
+PAIRS = [{"prompt": "q", "chosen": "a", "rejected": "b"}]
+LEARNING = {"rollouts_per_step": None, "sampling": None, "rewards": None}
+OF_PREFIXES = {
+    "rollouts_per_step": 8, "sampling": {"max_new_tokens": 8}, "rewards": [{"type": "continuation"}],
+}  # fmt: skip
+LEVELS = {"feedback": {"template": "levels"}}
+TAGS = {"feedback": {"template": "tag"}}
+
+
+@pytest.fixture
+def documents():
+    Path("texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in DOCUMENTS))
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    pq.write_table(pa.table({"text": ["one"], "body": ["two"]}), "texts.parquet")
+    Path("scores.yaml").write_text("fields: [text, source]\noptional: {about: x}\n")
+
+
+def of(path="texts.jsonl", **named):
+    return {"sources": [{"path": path, **named}]}
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "more", "says"),
+    [
+        ("pretrain", of(text="body"), {}, "data: texts.jsonl:2: no column 'body'"),
+        ("ixt", of(), LEVELS, "data: texts.jsonl:2: no column 'feedback_level'"),
+        ("ixt", of(tag="site"), TAGS, "data: texts.jsonl:2: no column 'site'"),
+        ("sft", of(prompt="text", text="reply"), {}, "data: texts.jsonl:2: no column 'reply'"),
+        (
+            "sft",
+            {"pairs": {"path": "pairs.jsonl", "chosen": "best"}},
+            {"packing": {"capacity": 4096}},
+            "data: pairs.jsonl:1: no column 'best'",
+        ),
+        ("dpo", {"pairs": {"path": "pairs.jsonl", "rejected": "bad"}}, {}, "data: pairs.jsonl:1: no column 'bad'"),
+        (
+            "sft",
+            of(prompt="url"),
+            {"evaluation": {"pairs": {"path": "pairs.jsonl", "prompt": "asked"}}},
+            "evaluation.pairs: pairs.jsonl:1: no column 'asked'",
+        ),
+        (
+            "sip",
+            of(text="body"),
+            {"objective": "nll", "sampling": {"max_new_tokens": 8}, "evaluation": {"holdout": 1, "likelihood": "init"}},
+            "data: texts.jsonl:2: no column 'body'",
+        ),
+        ("grpo", {"path": "texts.jsonl", "text": "body", "suffix_tokens": 4}, OF_PREFIXES, "no column 'body'"),
+    ],
+)
+def test_columns_of_documents_and_pairs_are_looked_for(documents, type, data, more, says):
+    assert says in refused(data, **LEARNING | {"type": type} | more).value
+
+
+def test_columns_that_nothing_reads_may_lack_and_a_null_may_stand_first(documents):
+    load(of(), type="pretrain", **LEARNING)  # no feedback is shown
+    load(of(tag="url"), type="ixt", **LEARNING, **TAGS)
+    Path("texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(DOCUMENTS)))
+    load(of(), type="pretrain", **LEARNING)
+
+
+@pytest.mark.parametrize("path", ["texts.jsonl", "texts.parquet"])
+def test_columns_of_a_job_are_looked_for(documents, path):
+    job = {"type": "annotate", "rubric": "scores.yaml", "judge": {"model": "openai:m"}, "optim": None, "steps": None}
+    assert (
+        f"data: {path}: no column 'source' for the field `source`" in refused({"path": path}, **LEARNING, **job).value
+    )
+    load({"path": path}, **LEARNING, **job, fields={"source": "text"})
+
+
 def test_dropping_leaves_rows_to_the_run_and_a_file_that_cannot_be_read_is_refused():
     load(DATA | {"question": "problem", "on_missing": "drop"})
     Path("rows.jsonl").write_text("{no json\n")

@@ -5,6 +5,7 @@ run folder -> read_run -> results, drawings, samples -> report.html.j2 -> report
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ixt_rl.report.figures import documents as arm_plots
 from ixt_rl.report.figures import suffixes as sip_plots
 from ixt_rl.report.figures.plotter import Plotter
 from ixt_rl.report.glossary import glossary
+from ixt_rl.report.overlaps import grouped
 from ixt_rl.report.results import (
     ViewTable,
     claims,
@@ -72,6 +74,7 @@ def build_report(folder: Path) -> Path:
             notes=_notes(run),
             told=told_tables(run),
             posteriors=posterior_tables(run),
+            overlaps=grouped(run.summary.get("overlap") or []),
             curves=_present(
                 draw(view)
                 for view in views
@@ -134,12 +137,16 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
         .get_template("comparison.html.j2")
         .render(
             title="Comparison of " + ", ".join(runs),
-            runs=[(name, status(run), describe(run)) for name, run in runs.items()],
+            runs=[
+                (name, status(run), describe(run), _link(Path(folder) / "report.html", Path(out)))
+                for (name, run), folder in zip(runs.items(), folders, strict=True)
+            ],
             expectations=compare.expectation_rows(runs, expectations),
             claims=compare.expectation_rows(runs, claims),
             groups=groups,
             columns=shown_columns(groups),
             differences=compare.differences(runs),
+            alone=compare.share_nothing(runs),
             unshared=compare.unshared_stages(runs),
             unreadable=[(name, text) for name, run in runs.items() for text in run.unreadable],
             curves=compare.curves(runs),
@@ -250,6 +257,11 @@ def _prompt_lengths(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
         if lengths:
             found.setdefault(repr(lengths), ([], lengths))[0].append(stage.name)
     return [(listed(names), lengths) for names, lengths in found.values()]
+
+
+def _link(report: Path, page: Path) -> str | None:
+    """Where `report` is, seen from `page`; None where there is none."""
+    return os.path.relpath(report, page.parent) if report.is_file() else None
 
 
 def _present(drawings) -> list[Drawing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _COUNTS = ("questions", "exact", "whole", "half", "any")
@@ -19,6 +20,42 @@ def overlaps_of(value: Any, left_out: list[str]) -> list[dict[str, Any]]:
     if len(whole) < len(entries):
         left_out.append("overlap")
     return whole
+
+
+def grouped(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of one table as one: what of their training texts was found and read is the same.
+
+    Args:
+        entries: as `overlaps_of` gives them.
+
+    Returns:
+        `overlap` as it is, `trained` in words, `left_out` of all, in the order of the first of each.
+    """
+    tables: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for entry in entries:
+        same = next((members for overlap, members in tables if overlap == entry["overlap"]), None)
+        if same is None:
+            tables.append((entry["overlap"], [entry]))
+        else:
+            same.append(entry)
+    return [
+        {
+            "overlap": overlap,
+            "trained": said_of_lines([entry["trained"] for entry in members]),
+            "left_out": list(dict.fromkeys(path for entry in members for path in entry["left_out"])),
+        }
+        for overlap, members in tables
+    ]
+
+
+def said_of_lines(lines: Sequence[Sequence[str]]) -> str:
+    """Stages that led to one model each, in words: [a, b], [a, c] -> "a, then b or c"."""
+    common = 0
+    while len(lines) > 1 and all(len(line) > common + 1 and line[common] == lines[0][common] for line in lines):
+        common += 1
+    if not common or len(lines) == 1:
+        return "; or ".join(", ".join(line) for line in lines)
+    return f"{', '.join(lines[0][:common])}, then " + " or ".join(", ".join(line[common:]) for line in lines)
 
 
 def _is_whole(entry: Any) -> bool:

@@ -37,23 +37,26 @@ def named(runs: list[RunRecord], folders: list[Path]) -> dict[str, RunRecord]:
 
 
 def side_by_side(runs: dict[str, RunRecord]) -> list[ViewTable]:
-    """Final figures grouped by view and stage label; a row is a run."""
-    by_key: dict[tuple[str, str], list[Row]] = {}
+    """Final figures of the stages that several runs have, grouped by view and label: a row is a run. After them those
+    of one run alone, grouped by run and view: a row is a stage."""
+    by_key: dict[tuple[str, str], list[tuple[str, Row]]] = {}
     for name, run in runs.items():
         for group in results(run):
             for row in group.rows:
-                shown = Row(name, row.name, row.is_base, row.cells, row.seeds, row.note)
-                by_key.setdefault((group.view, row.label), []).append(shown)
-    for rows in by_key.values():
-        for row in rows:
-            for cell in row.cells.values():
-                cell.best = False  # runs are repetitions or changes, not rivals in one table
-    return [ViewTable(f"{label}, {view}" if view else label, rows) for (view, label), rows in _by_view(by_key)]
-
-
-def _by_view(by_key: dict[tuple[str, str], list[Row]]) -> list[tuple[tuple[str, str], list[Row]]]:
+                by_key.setdefault((group.view, row.label), []).append((name, row))
+                for cell in row.cells.values():
+                    cell.best = False  # runs are repetitions or changes, not rivals in one table
     views = unique(view for view, _ in by_key)
-    return sorted(by_key.items(), key=lambda item: views.index(item[0][0]))
+    shared: list[ViewTable] = []
+    alone: dict[tuple[str, str], list[Row]] = {}
+    for (view, label), found in sorted(by_key.items(), key=lambda item: views.index(item[0][0])):
+        if len({name for name, _ in found}) > 1:
+            rows = [Row(name, row.name, row.is_base, row.cells, row.seeds, row.note) for name, row in found]
+            shared.append(ViewTable(f"{label}, {view}" if view else label, rows))
+        else:
+            alone.setdefault((found[0][0], view), []).extend(row for _, row in found)
+    ordered = sorted(alone.items(), key=lambda item: [*runs].index(item[0][0]))
+    return [*shared, *(ViewTable(f"{name}, {view}" if view else name, rows) for (name, view), rows in ordered)]
 
 
 def expectation_rows(
@@ -75,21 +78,37 @@ def differences(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def unshared_stages(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
-    """Stages that some of the runs lack, with the runs that have them."""
-    have: dict[str, list[str]] = {}
+def unshared_stages(runs: dict[str, RunRecord]) -> list[tuple[list[str], list[str]]]:
+    """(runs, stages that they have and others lack), by the runs; empty where no two runs share a stage."""
+    by_runs: dict[tuple[str, ...], list[str]] = {}
+    for stage, names in _runs_with(runs).items():
+        if len(names) < len(runs) and not share_nothing(runs):
+            by_runs.setdefault(tuple(names), []).append(stage)
+    return [([*names], stages) for names, stages in by_runs.items()]
+
+
+def share_nothing(runs: dict[str, RunRecord]) -> bool:
+    """Whether no trained stage is in two of the runs."""
+    return all(len(names) == 1 for names in _runs_with(runs).values())
+
+
+def _runs_with(runs: dict[str, RunRecord]) -> dict[str, list[str]]:
+    """The runs that have each trained stage."""
+    found: dict[str, list[str]] = {}
     for name, run in runs.items():
         for stage in run.trained_stages:
-            have.setdefault(f"{stage.label}, {stage.view}" if stage.view else stage.label, []).append(name)
-    return [(stage, names) for stage, names in have.items() if len(names) < len(runs)]
+            found.setdefault(f"{stage.label}, {stage.view}" if stage.view else stage.label, []).append(name)
+    return found
 
 
 def curves(runs: dict[str, RunRecord]) -> list[Drawing]:
-    """One figure a view and label: the mean curve of each run against rollouts, or tokens of documents."""
+    """One figure a view and label that several runs have: the mean curve of each against rollouts, or tokens."""
     keys = dict.fromkeys((stage.view, stage.label) for run in runs.values() for stage in run.trained_stages)
     drawings = []
     for index, (view, label) in enumerate(keys):
         stages = {name: stage for name, run in runs.items() if (stage := _stage(run, view, label)) is not None}
+        if len(stages) < 2:
+            continue  # its curve stands in its own run's report
         budgets = unique(budget(stage) for stage in stages.values())
         if len(budgets) > 1:
             continue  # the same name for two kinds of training: no common axis

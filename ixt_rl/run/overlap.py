@@ -33,6 +33,7 @@ from ixt_rl.evaluation.suites import find_rows
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.files import read_json, write_json
 from ixt_rl.methods.registry import AnyStage, spec_of
+from ixt_rl.report.overlaps import said_of_lines
 from ixt_rl.run.folder import RunFolder
 from ixt_rl.suites import load_suite
 
@@ -67,26 +68,29 @@ def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
     if known is not None and known.get("key") == key:
         return known
     measured = []
+    counted: dict[str, dict[str, Any]] = {}  # rivals train on the same rows
     for trained, sets in lines.items():
-        suites = {name: questions.rows() for name, questions in sets.items()}
-        texts = chain.from_iterable(_texts(named[name]) for name in trained)
-        found = QuestionIndex(suites).find(texts, MOST_WORDS)
+        read = {_plain(named[name].data): named[name] for name in trained}
+        same = json.dumps([[name, _plain(questions.block)] for name, questions in sets.items()] + [*read])
+        if same not in counted:
+            index = QuestionIndex({name: questions.rows() for name, questions in sets.items()})
+            counted[same] = summary_of(index.find(chain.from_iterable(map(_texts, read.values())), MOST_WORDS))
         left_out = [f"{name}: {path}" for name in trained for path in _unread(named[name])]
-        measured.append({"trained": list(trained), "overlap": summary_of(found), "left_out": left_out})
+        measured.append({"trained": list(trained), "overlap": counted[same], "left_out": left_out})
     result = {"key": key, "measured": measured}
     write_json(folder.path / OVERLAP, result)
     return result
 
 
 def overlap_notes(result: dict[str, Any] | None) -> list[str]:
-    """A line for each set of questions of which some stand whole in training texts."""
-    return [
-        f"{found['whole']} of {found['questions']} test questions of {name} stand whole in what "
-        f"{', '.join(one['trained'])} trained on: see the report"
-        for one in (result or {"measured": []})["measured"]
-        for name, found in one["overlap"]["suites"].items()
-        if found["whole"]
-    ]
+    """A line for each set of questions of which some stand whole in training texts, with all that trained on these."""
+    found: dict[str, list[list[str]]] = {}
+    for one in (result or {"measured": []})["measured"]:
+        for name, counts in one["overlap"]["suites"].items():
+            if counts["whole"]:
+                said = f"{counts['whole']} of {counts['questions']} test questions of {name} stand whole in what"
+                found.setdefault(said, []).append(one["trained"])
+    return [f"{said} {said_of_lines(lines)} trained on: see the report" for said, lines in found.items()]
 
 
 def _trains(stage: AnyStage) -> bool:
@@ -169,6 +173,10 @@ def _is_here(path: str) -> bool:
     return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")
 
 
+def _plain(block: Any) -> str:
+    return json.dumps(block.model_dump(mode="json"), sort_keys=True)
+
+
 def _key(lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]], named: dict[str, AnyStage]) -> str:
     """Changes with the blocks and with the files that they name."""
     sets = [questions for of_line in lines.values() for questions in of_line.values()]
@@ -178,6 +186,6 @@ def _key(lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]], named: dict
         paths += [path for block in problem_files(data) for path in block.files]
         paths += [file for path in _document_paths(data) for file in data_files(path)]
     states = {path: state_of(Path(path).stat()) for path in paths if Path(path).is_file()}
-    plain = [[questions.name, questions.block.model_dump(mode="json")] for questions in sets]
-    plain += [["", data.model_dump(mode="json")] for data in trained]
+    plain = [[questions.name, _plain(questions.block)] for questions in sets]
+    plain += [["", _plain(data)] for data in trained]
     return json.dumps([MOST_WORDS, [list(names) for names in lines], plain, states], sort_keys=True)

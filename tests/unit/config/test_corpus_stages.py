@@ -212,7 +212,8 @@ def test_what_cannot_work_is_refused_before_anything_loads(case):
 
 def test_rows_are_made_once_and_no_model_passes_through_them():
     """The judge comes after a seeded stage in the file; it is not run for each seed, and the model goes around it."""
-    config = load(train(name="first", data={"sources": [{"path": "corpus.jsonl"}]}), annotate(), train(), seeds=[1, 2])
+    plain = train(name="first", type="pretrain", feedback={}, data={"sources": [{"path": "corpus.jsonl"}]})
+    config = load(plain, annotate(), train(), seeds=[1, 2])
     first, annotated, ixt = config.stages
     assert [stage_seeds(config, stage) for stage in config.stages] == [[1, 2], [None], [1, 2]]
     assert config.starts_from(first) is None

@@ -302,8 +302,19 @@ def test_comparison_names_what_some_runs_lack(make_run, tmp_path):
     for name in ("summary.json", "samples.jsonl"):
         (two / name).unlink()
     page = read(build_comparison([one, two], tmp_path / "comparison.html"))
-    assert "RAFT, parity: only in one" in page.text and "GRPO, parity: only in two" in page.text
+    assert "only in one: RAFT, parity" in page.text and "only in two: GRPO, parity" in page.text
+    assert "one, parity RAFT" in page.text.split("Results")[1]  # after what both have, a table of its own
     assert "two is not finished" in page.text
+
+
+def test_runs_that_share_no_stage_stand_by_themselves(make_run, tmp_path):
+    one, two = make_run("one", methods=("raft",)), make_run("two", methods=("grpo",), views=("sum",))
+    build_report(one)
+    page = read(build_comparison([one, two], tmp_path / "pages" / "comparison.html"))
+    assert "Not in every run" not in page.text and "No two of these runs share a stage" in page.text
+    assert page.text.split("Results")[1].index("one, parity") < page.text.split("Results")[1].index("two, sum")
+    assert [a["href"] for tag, a in page.tags if tag == "a"] == ["../one/report.html"]
+    assert "Curves" not in page.text
 
 
 def test_comparison_of_one_run_is_an_error(make_run, tmp_path):

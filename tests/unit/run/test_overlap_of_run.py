@@ -9,8 +9,10 @@ import pytest
 
 from ixt_rl.config.load import load_run
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.evaluation.contamination.overlap import QuestionIndex
 from ixt_rl.files import read_json
 from ixt_rl.report.build import build_report
+from ixt_rl.report.overlaps import grouped, overlaps_of, said_of_lines
 from ixt_rl.report.run_files import read_summary
 from ixt_rl.run import overlap
 from ixt_rl.run.folder import RunFolder
@@ -80,6 +82,31 @@ def test_an_evaluation_stage_is_compared_with_the_stages_that_led_to_it(tmp_path
     assert (counts["questions"], counts["exact"], counts["whole"]) == (12, 2, 2)
     (note,) = overlap_notes(found)
     assert note.startswith(f"2 of 12 test questions of {test} stand whole in what first trained on")
+
+
+def test_rivals_on_the_same_rows_are_counted_once_and_said_together(tmp_path, monkeypatch):
+    train, test = write(tmp_path / "a.jsonl", problems(range(20))), write(tmp_path / "b.jsonl", problems(range(18, 30)))
+    names = ("one", "two")
+    rivals = [
+        stage for name in names for stage in (rl(name, train, init="base"), measure(f"of-{name}", test, init=name))
+    ]
+    run, asked = config(tmp_path, [rl("base", train), *rivals]), []
+    monkeypatch.setattr(overlap, "QuestionIndex", lambda sets: asked.append(sets) or QuestionIndex(sets))
+    found = note_overlap(run, folder_of(run))
+    assert [one["trained"] for one in found["measured"]] == [["base", "one"], ["base", "two"]]
+    assert len(asked) == 1
+    said = f"2 of 12 test questions of {test} stand whole in what base, then one or two trained on: see the report"
+    assert overlap_notes(found) == [said]
+    left_out: list[str] = []
+    (table,) = grouped(overlaps_of(found["measured"], left_out))
+    assert (table["trained"], left_out) == ("base, then one or two", [])
+
+
+def test_stages_that_led_to_models_in_words():
+    assert said_of_lines([["a"]]) == "a"
+    assert said_of_lines([["a", "b"]]) == "a, b"
+    assert said_of_lines([["a"], ["b", "c"]]) == "a; or b, c"
+    assert said_of_lines([["a", "b"], ["a"]]) == "a, b; or a"
 
 
 def test_rows_set_aside_may_stand_among_those_that_are_trained(tmp_path):

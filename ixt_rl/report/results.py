@@ -100,12 +100,13 @@ COUNTS = ("tokens", "flops", "flops/annotate")
 
 @dataclass
 class Cell:
-    """A value, its spread over seeds, its text, and whether it is the best of its view."""
+    """A value, its spread over seeds, its text, whether it is the best of its view, and its interval as text."""
 
     value: float | None = None
     spread: float | None = None
     text: str = DASH
     best: bool = False
+    interval: str = ""
 
 
 @dataclass
@@ -284,11 +285,10 @@ def _cells(values: dict[str, Any], spreads: dict[str, Any]) -> dict[str, Cell]:
         value = metric(values, column.key)
         key = "sampled/reasoned" if column.key == "sampled/unreasoned" else column.key
         spread = number(spreads.get(key)) if column.measured and value is not None else None
-        text = figure(column.key, value, spread)
         low, high = (number(values.get(f"{column.key}_{end}")) for end in ("low", "high"))
-        if spread is None and low is not None and high is not None:
-            text += f" ({figure(column.key, low)} to {figure(column.key, high)})"
-        cells[column.key] = Cell(value, spread, text)
+        within = spread is None and low is not None and high is not None
+        interval = f"{figure(column.key, low)} to {figure(column.key, high)}" if within else ""
+        cells[column.key] = Cell(value, spread, figure(column.key, value, spread), interval=interval)
     return cells
 
 

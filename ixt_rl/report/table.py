@@ -75,7 +75,7 @@ def _columns(groups: list[ViewTable]) -> list[Column]:
 
 def _cell(column: Column, cell: Cell) -> Text:
     """The value; its spread only in the first column of all, to fit a terminal of 80 columns."""
-    text = cell.text.replace(" ± 0", "±") if column.key == _SPREAD_IN else cell.text.split(" ± ")[0].split(" (")[0]
+    text = cell.text.replace(" ± 0", "±") if column.key == _SPREAD_IN else cell.text.split(" ± ")[0]
     return Text(text, style="bold" if cell.best else "", no_wrap=True)
 
 
@@ -86,14 +86,17 @@ def _caption(summary: dict[str, Any], groups: list[ViewTable]) -> Text:
     if summary.get("status") == "stopped":
         caption.append(f"Stopped: {summary.get('reason') or 'no reason was recorded'}\n", style="bold red")
     items = expectations(summary)
+    unmeasured = [item for item in items if item["verdict"] == "could not be measured"]
+    waiting = unmeasured if summary.get("status") == "stopped" else []  # of stages that are yet to run: no news
     for item in items:
-        if item["verdict"] != "holds":
+        if item["verdict"] != "holds" and item not in waiting:
             value = f"{item['value']}, {item['note']}" if item["note"] else item["value"]
             text = f"{item['verdict'].capitalize()}: {item['text']} ({value}, expected {item['bound']})\n"
             caption.append(text, style="bold red" if item["verdict"] == "does not hold" else "yellow")
     if items:
         held = sum(item["verdict"] == "holds" for item in items)
-        caption.append(f"{held} of {len(items)} expectations hold.\n")
+        yet = f", {len(waiting)} could not be measured yet" if waiting else ""
+        caption.append(f"{held} of {len(items)} expectations hold{yet}.\n")
     if counts := Counter(item["verdict"] for item in claims(summary)):
         caption.append("The paper's claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
     caption.rstrip()

@@ -22,6 +22,7 @@ def report_environment(*folders: Path, **filters: Callable[..., Any]) -> Environ
         shown=shown,
         duration=_duration,
         score_name=arms.score_name,
+        with_intervals=lambda groups: any(cell.interval for g in groups for r in g.rows for cell in r.cells.values()),
         groupby_runs=lambda columns: [
             (name, list(found)) for name, found in groupby(columns, key=lambda column: column.group)
         ],

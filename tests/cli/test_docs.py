@@ -47,6 +47,14 @@ def test_links_resolve(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_name_the_environment_that_has_the_library(page):
+    """Pasted in a shell where nothing is activated, `ixt-rl` is not found and `python` has no ixt_rl."""
+    bare = re.compile(r"^\s*(?:[A-Z_]+=\S+ )*(?:ixt-rl|python|pytest|torchrun) ", re.MULTILINE)
+    commands = re.sub(r"<<'?(\w+)'?.*?^\s*\1$", "", "\n".join(blocks(page, "bash")), flags=re.DOTALL | re.MULTILINE)
+    assert bare.findall(commands.replace("\\\n", " ")) == []
+
+
 def test_commands_are_accepted(monkeypatch):
     """In this process: tests/cli/test_cli.py has commands in ones of their own."""
     monkeypatch.chdir(ROOT)

@@ -91,12 +91,12 @@ def test_the_commands_of_the_page_work_when_pasted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = PAGE.read_text(encoding="utf-8")
     lines = "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ").splitlines(keepends=True)
-    ours = [shlex.split(line) for line in lines if line.startswith(("ixt-rl", "python"))]
-    files = "".join(line for line in lines if not line.startswith(("ixt-rl", "python")))
+    ours = [shlex.split(line) for line in lines if line.startswith(".venv/bin/")]
+    files = "".join(line for line in lines if not line.startswith(".venv/bin/"))
     subprocess.run(["bash", "-ec", files], check=True, timeout=60)
     said = ""
     for program, *words in ours:
-        if program == "python":
+        if program == ".venv/bin/python":
             exec(words[1], {})
             continue
         done = run(*words)

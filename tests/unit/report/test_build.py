@@ -94,6 +94,16 @@ def test_broken_expectations_stand_above_everything(full_run):
     assert "✓ holds" in page.text and "✗ does not hold" in page.text and "? could not be measured" in page.text
 
 
+def test_an_interval_stands_small_below_its_share(make_run):
+    folder = make_run()
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["stages"][2]["mean"] |= {"sampled/strict": 0.5, "sampled/strict_low": 0.4, "sampled/strict_high": 0.6}
+    summary["stages"][2]["spread"] = {}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    html = build_report(folder).read_text()
+    assert '0.500 <span class="interval">0.400 to 0.600</span>' in html and "95 % intervals" in html
+
+
 def test_kept_expectations_raise_no_alarm(make_run):
     held = {"text": "strict", "value": 0.7, "bound": ">= 0.65", "holds": True}
     text = read(build_report(make_run(expectations=[held]))).text

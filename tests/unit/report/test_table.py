@@ -41,17 +41,26 @@ def test_why_a_run_stopped_is_readable_where_no_stage_has_figures():
 
 
 def test_what_went_wrong_is_below_the_table(summary):
-    summary |= {"status": "stopped", "reason": "rewards failed [too often]"}
     summary["expectations"] = [
         {"text": "intro minus raft", "value": 0.05, "bound": ">= 0.12", "holds": False},
         {"text": "early lead", "value": None, "bound": ">= 0.05", "holds": None},
         {"text": "strict", "value": 0.7, "bound": ">= 0.65", "holds": True},
     ]
     text = printed(summary, width=120)
-    assert "Stopped: rewards failed [too often]" in text
     assert "Does not hold: intro minus raft (0.05, expected >= 0.12)" in text
     assert "Could not be measured: early lead (–, expected >= 0.05)" in text
     assert "1 of 3 expectations hold." in text
+    text = printed(summary | {"status": "stopped", "reason": "rewards failed [too often]"}, width=120)
+    assert "Stopped: rewards failed [too often]" in text and "Does not hold: intro minus raft" in text
+    assert "early lead" not in text and "1 of 3 expectations hold, 1 could not be measured yet." in text
+
+
+def test_intervals_are_left_to_the_page(summary):
+    for stage in summary["stages"]:
+        stage["mean"] |= {"sampled/strict": 0.5, "sampled/strict_low": 0.123, "sampled/strict_high": 0.9}
+        stage["spread"] = {}
+    text = printed(summary)
+    assert "0.500" in text and "0.123" not in text and "…" not in text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-STEPS = 100
+STEPS, BASE_STEPS = 100, 1900
 EVERY = 20
 RATES = (1e-4, 2e-4, 4e-4)
 BEYOND = {min(RATES): 5e-5, max(RATES): 8e-4}
@@ -176,7 +176,7 @@ def ordered(
     ]
 
 
-def base_file(base: Base, out: str, steps: int = 1900) -> dict[str, Any]:
+def base_file(base: Base, out: str, steps: int = BASE_STEPS) -> dict[str, Any]:
     """The run file that pretrains a base, as the demo does, and measures its told gap."""
     optim = {"lr": 4e-3, "betas": [0.9, 0.98], "weight_decay": 0.01, "warmup_steps": 50}
     return {

@@ -2,7 +2,7 @@
 
     OUT/bases/<name>.yaml <name>.log <name>/      a base and its told gap
     OUT/cells/<world>/b<k>/<arm>-<rate>-s<seed>.yaml .log and folder
-    OUT/rates.json study.json study.md *.png
+    OUT/rates.json study.json study.md measured.csv *.png
 
 A cell is done when its run is, by the run file that would be written now; the library's code may have moved on since
 (its hash stands with the result). Delete a cell's folder to have it run again.
@@ -11,13 +11,13 @@ A cell is done when its run is, by the run file that would be written now; the l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import yaml
-from plan import EVERY, STEPS, Base, Cell, base_file, cell_file
+from plan import BASE_STEPS, EVERY, STEPS, Base, Cell, base_file, cell_file
 
 from ixt_rl.files import read_json, read_rows, write_text
 
@@ -31,10 +31,22 @@ def _portable(text: str) -> str:
 
 
 class Store:
-    """The study's folder, with the sizes that its run files have."""
+    """The study's folder, with the sizes that its run files have.
 
-    def __init__(self, out: Path, steps: int = STEPS, base_steps: int = 1900):
+    Args:
+        known: name -> what was measured elsewhere (`measured.py`). Such a cell counts as done; a base does not, for the
+            cells that are left start from its weights.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        steps: int = STEPS,
+        base_steps: int = BASE_STEPS,
+        known: Mapping[str, dict[str, Any]] | None = None,
+    ):
         self.out, self.steps, self.base_steps = out.resolve(), steps, base_steps
+        self.known = known or {}
 
     # ---------------------------------------------------------------- run files
 
@@ -69,15 +81,18 @@ class Store:
         return run / "stages" / ("told-gap" if isinstance(what, Base) else f"{what.arm}/seed{what.seed}")
 
     def missing(self, whats: Iterable[Any]) -> list[Any]:
-        """Those that are not done, each once, in order."""
-        return [one for one in dict.fromkeys(whats) if not self.is_done(one)]
+        """Those that are neither done nor known, each once, in order."""
+        return [one for one in dict.fromkeys(whats) if not (self.is_done(one) or self._is_known(one))]
+
+    def _is_known(self, what: Base | Cell) -> bool:
+        return isinstance(what, Cell) and what.name in self.known
 
     # ---------------------------------------------------------------- what was measured
 
     def measured(self, what: Base | Cell) -> dict[str, Any] | None:
-        """A flat row of what a finished base or cell measured; None where it is not done."""
+        """A flat row of what a base or cell measured, here or else as it is known; None where it is neither."""
         if not self.is_done(what):
-            return None
+            return self.known.get(what.name)
         rows = read_rows(self.stage(what) / "metrics.jsonl", ("phase", "step"))
         last = self.steps if isinstance(what, Cell) else 0
         done = read_json(self.stage(what) / "done.json") or {}

@@ -4,6 +4,7 @@
     python benchmarks/study/study.py --out runs/study --short         # some 50 minutes
     python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms told-nll grpo --minutes 30
     python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
+    python benchmarks/study/study.py --out runs/study --known benchmarks/study/measured.csv --collect  # of ours
 
 Times are estimates for two cores that do nothing else, at 13 s of one core a cell and 130 s a base. Rates that the rule
 chose stand in rates.json; --tune also finds those that it has not chosen yet.
@@ -23,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs import run_files
+from measured import read_measured, write_measured
 from page import write_page
 from plan import (
     ARMS,
+    BASE_STEPS,
     BASES,
     CANDIDATES,
     MAIN_ARMS,
@@ -55,7 +58,7 @@ class Study:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.store = Store(args.out, args.steps, args.base_steps)
+        self.store = Store(args.out, args.steps, args.base_steps, read_measured(args.known) if args.known else None)
         self.rates = Rates(self.store, given=not args.tune)
         self.until = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
         self.failed: list[Path] = []
@@ -70,12 +73,12 @@ class Study:
         return ordered(self.args.worlds, self.args.arms, self.args.bases, self.args.seeds, self.rates.of)
 
     def run(self) -> None:
-        """Bases, then rates, then cells."""
+        """Bases, then rates, then cells; of bases only those that something is left for."""
         if self.args.short:
             self.rates.take(self.pairs, RATES[1])
         self.tune()
         cells = self.cells()
-        self.all(cell.of for cell in cells)
+        self.all(cell.of for cell in self.store.missing(cells))
         self.all(cells)
 
     def tune(self) -> None:
@@ -114,6 +117,8 @@ class Study:
         found = {base: row for base in bases if (row := self.store.measured(base)) is not None}
         chosen = candidate(self.rates.table, CANDIDATES, RIVALS)
         self.store.out.mkdir(parents=True, exist_ok=True)
+        rows = {what.name: row for what, row in [*found.items(), *measured.items()]}
+        write_measured(self.store.out / "measured.csv", rows)
         write_page(self.store.out, measured, found, self.rates.table, chosen, ARMS, self.machine)
 
 
@@ -128,10 +133,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes at once, of one thread each")
     parser.add_argument("--minutes", type=float, help="start nothing after this")
     parser.add_argument("--tune", action="store_true", help="find rates by the rule where rates.json has none by it")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        metavar="CSV",
+        help="cells of this table count as done, such as measured.csv beside this file",
+    )
     parser.add_argument("--collect", action="store_true", help="run nothing")
     parser.add_argument("--steps", type=int, default=STEPS, help="updates of a cell; others only to try things out")
-    parser.add_argument("--base-steps", type=int, default=1900)
+    parser.add_argument("--base-steps", type=int, default=BASE_STEPS)
     args = parser.parse_args()
+    if args.known and (args.steps, args.base_steps) != (STEPS, BASE_STEPS):
+        parser.error("--known has cells of the sizes of the design; leave --steps and --base-steps out")
     args.worlds = args.worlds or list(MAIN_WORLDS)
     args.arms = args.arms or list(SHORT_ARMS if args.short else MAIN_ARMS)
     args.bases = args.bases or list(BASES)

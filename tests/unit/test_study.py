@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
 import plan  # noqa: E402
 import rates  # noqa: E402
+from measured import read_measured, write_measured  # noqa: E402
 from page import question_1, question_2, values, write_page  # noqa: E402
 from stats import corrected, difference, mean_error  # noqa: E402
 from store import Store  # noqa: E402
@@ -245,6 +246,33 @@ def test_the_page_says_that_a_pilot_is_one(tmp_path):
     assert len(found["cells"]) == 18
     assert (tmp_path / "clean.png").stat().st_size > 1000
     assert values(measured, "clean", "grpo", "sampled/strict").keys() == {(b, s) for b in (1, 2, 3) for s in (1, 2)}
+
+
+def test_what_was_measured_elsewhere_counts_as_done_and_makes_the_same_page(tmp_path):
+    cells = grid(["clean"], {"told-nll": 0.8, "grpo": 0.7, "raft": 0.5})
+    cells = {cell: {**row, "phase": None, "code": "abc"} for cell, row in cells.items()}
+    write_measured(tmp_path / "measured.csv", {cell.name: row for cell, row in cells.items()})
+    known = read_measured(tmp_path / "measured.csv")
+    store = Store(tmp_path / "out", known=known)
+    other = plan.Cell("clean", "grpo", 2e-4, 1, 1)  # another rate is another cell
+    assert store.missing([*cells, other, BASE]) == [other, BASE]
+    found = store.done_cells(cells)
+    assert found.keys() == cells.keys()
+    for cell, row in cells.items():
+        assert found[cell]["code"] == "abc"
+        for name in ("sampled/strict", "greedy/strict", "flops"):
+            assert found[cell][name] == pytest.approx(row[name], rel=1e-5)
+    finished(store, other, [evaluation(100, 0.25)])
+    assert store.missing([other]) == []
+
+
+def test_a_measure_that_a_cell_lacks_is_empty_in_the_table_and_not_0(tmp_path):
+    file = tmp_path / "measured.csv"
+    write_measured(file, {"a": {"code": None, "x": 0.5, "y": 0.0}, "b": {"code": "c", "y": 2e12}})
+    assert read_measured(file) == {"a": {"code": None, "x": 0.5, "y": 0.0}, "b": {"code": "c", "y": 2e12}}
+    file.write_text(file.read_text() + "d,c,half,1\n")
+    with pytest.raises(ValueError, match=r"the row of d .*half"):
+        read_measured(file)
 
 
 # ----------------------------------------------------------------------------------------------- arms

@@ -1,0 +1,50 @@
+"""What bases and cells measured, as one table that can be kept and read back: measured.csv.
+
+    name, code, then a column for each measure; a cell that lacks one has it empty
+
+The page of the study is made from these rows alone, so whoever has the table has the page, the tests and the figures,
+and goes on where it ends: `study.py --known benchmarks/study/measured.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plan import HERE
+
+SHIPPED = HERE / "measured.csv"
+"""What was measured for docs/claims.md."""
+
+Rows = dict[str, dict[str, Any]]
+"""Name of a base or a cell -> what `Store.measured` gives."""
+
+
+def write_measured(file: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes a row for each, numbers with six digits."""
+    measures = sorted({name for row in rows.values() for name in row} - {"code"})
+    with file.open("w", encoding="utf-8", newline="") as out:
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(["name", "code", *measures])
+        for name, row in sorted(rows.items()):
+            shown = ("" if row.get(one) is None else f"{row[one]:.6g}" for one in measures)
+            table.writerow([name, row.get("code") or "", *shown])
+
+
+def read_measured(file: Path) -> Rows:
+    """The rows of such a table.
+
+    Raises:
+        ValueError: a cell is no number; names the row.
+    """
+    found: Rows = {}
+    with file.open(encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            name, code = row.pop("name"), row.pop("code") or None
+            try:
+                found[name] = {"code": code, **{one: float(value) for one, value in row.items() if value}}
+            except (TypeError, ValueError) as wrong:
+                raise ValueError(f"{file}: the row of {name} is not one of measured.csv: {wrong}") from None
+    return found

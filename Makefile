@@ -23,7 +23,7 @@ OPENRLHF_STAMP := .openrlhf-env/installed-$(shell { cat $(OPENRLHF_LOCK) setup.c
 DIR ?= models/smollm2
 DATA ?= $(or $(IXT_RL_DATA),../shared/data)
 # Run files on a real model, in this order, with the folders they write.
-REAL := $(foreach name,ixt sip intro,$(wildcard configs/real/$(name).yaml))
+REAL := $(foreach name,ixt sip ixt-text intro,$(wildcard configs/real/$(name).yaml))
 REAL_RUNS := $(REAL:configs/real/%.yaml=runs/real-%)
 
 .PHONY: help setup setup-engines setup-docs demo demo-ixt demo-seeds demo-real model bench docs openrlhf-env test test-all test-newest check format house clean
@@ -106,6 +106,7 @@ demo-seeds: $(STAMP)
 # Run files name their files as data/NAME: a link to DATA, unless there is a folder of that name.
 demo-real: $(STAMP)
 	@test -d data -a ! -L data || ln -sfn $(abspath $(DATA)) data
+	@test ! -e data/wiki.jsonl || $(VENV_PYTHON) examples/spoiled_pairs.py data/wiki.jsonl runs
 	@for file in $(REAL); do $(VENV_PYTHON) -m ixt_rl check $$file || exit 1; done
 	@test -e $(DIR)/config.json || $(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)
 	@for file in $(REAL); do $(VENV_PYTHON) -m ixt_rl run $$file model.path=$(DIR) $(ARGS) || exit 1; done

@@ -19,11 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,51 +34,18 @@ from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.models import new_model
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Document, Feedback
+from ixt_rl.worlds.spoiled_text import SPOILS, names, passages, sentences
 
 BEST = Feedback(5)
-NAME = re.compile(r"\b(?:\d[\d.,]*\d|\d|[A-Z][a-z]{2,})\b")
 ARMS = ("plain", "late", "matched", "shuffled", "best only")
-
-
-def passages(file: Path, length: int) -> list[str]:
-    """The articles in pieces of whole sentences, of about `length` characters."""
-    found = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        piece = ""
-        for sentence in re.split(r"(?<=[.!?]) +", " ".join(json.loads(line)["text"].split())):
-            piece += sentence + " "
-            if len(piece) >= length:
-                found.append(piece.strip())
-                piece = ""
-    return found
-
-
-def in_other_order(text: str, rng: random.Random, names: list[str]) -> str:
-    words = text.split()
-    return " ".join(rng.sample(words, len(words)))
-
-
-def with_other_names(text: str, rng: random.Random, names: list[str]) -> str:
-    return NAME.sub(lambda found: rng.choice(names), text)
-
-
-def with_repetition(text: str, rng: random.Random, names: list[str]) -> str:
-    sentences = re.split(r"(?<=[.!?]) +", text)
-    place = rng.randrange(len(sentences))
-    return " ".join([*sentences[:place], *[sentences[place]] * 3, *sentences[place + 1 :]])
-
-
-SPOILS: dict[str, Callable[[str, random.Random, list[str]], str]] = {
-    "order": in_other_order, "names": with_other_names, "repetition": with_repetition,
-}  # fmt: skip
 
 
 def corpus(texts: list[str], clean: float, seed: int) -> list[tuple[str, str]]:
     """(as it stands in the corpus, the passage that it was made of); a share of `clean` is as it was."""
     rng = random.Random(seed)
-    names = [name for text in texts for name in NAME.findall(text)]
+    others = [name for text in texts for name in names(text)]
     makers = list(SPOILS.values())
-    return [(text if rng.random() < clean else rng.choice(makers)(text, rng, names), text) for text in texts]
+    return [(text if rng.random() < clean else rng.choice(makers)(text, rng, others), text) for text in texts]
 
 
 def late(text: str, original: str) -> Feedback:
@@ -93,8 +58,8 @@ def late(text: str, original: str) -> Feedback:
 
 def matched(text: str, original: str) -> Feedback:
     """5, or 3 where a sentence comes again; order and facts are beyond it, and so is `original`."""
-    sentences = re.split(r"(?<=[.!?]) +", text)
-    return Feedback(3 if len({*sentences}) < len(sentences) else 5)
+    said = sentences(text)
+    return Feedback(3 if len({*said}) < len(said) else 5)
 
 
 def documents(arm: str, made: list[tuple[str, str]], seed: int) -> list[Document]:
@@ -159,7 +124,8 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=200)
     args = parser.parse_args()
 
-    texts = passages(args.data, args.length)
+    articles = [json.loads(line)["text"] for line in args.data.read_text(encoding="utf-8").splitlines()]
+    texts = [piece for article in articles for piece in passages(article, args.length)]
     random.Random(0).shuffle(texts)
     held, texts = texts[: args.held_out], texts[args.held_out :]
     tokenizer = train_tokenizer(texts, 2048)

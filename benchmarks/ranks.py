@@ -4,8 +4,9 @@
     python benchmarks/ranks.py --model models/smollm2 --out runs/ranks
 
 Each arm is `--updates` updates of packed rows, after one that is not counted, with as many rows a rank in every arm
-(`--rows`): two ranks train on twice the tokens in an update. Needs as many free cores as ranks; anything else that runs
-is measured with it. Writes ranks.json and ranks.md to --out.
+(`--rows`, `--micro-batches` times): two ranks train on twice the tokens in an update. `apart` is as many single ranks
+at once that never talk to each other: what the cores give at most. Needs as many free cores as ranks; anything else
+that runs is measured with it. Writes ranks.json and ranks.md to --out.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import sys
 import time
 from pathlib import Path
 
-ARMS = {"alone": 1, "ddp": 2, "zero2": 2, "zero3": 2, "fsdp2": 2}
+ARMS = {"alone": 1, "apart": 2, "ddp": 2, "zero2": 2, "zero3": 2, "fsdp2": 2}
+ALONE = ("alone", "apart")
+"""Arms whose processes know of no other."""
 
 
 def worker(args: argparse.Namespace) -> None:
     """One rank: trains, and rank 0 prints the tokens a second of all ranks."""
-    rank, ranks = int(os.environ.get("RANK", 0)), ARMS[args.worker]
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
+    rank, ranks = int(os.environ.get("RANK", 0)), 1 if args.worker in ALONE else ARMS[args.worker]
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[args.core or rank]})
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -45,9 +48,10 @@ def worker(args: argparse.Namespace) -> None:
     texts = [Document(f"Line {n}. " + "The quick brown fox jumps over the lazy dog. " * 60) for n in range(64)]
     launch = LaunchBlock(ranks=ranks, strategy="ddp" if ranks == 1 else args.worker)
     config = IXTConfig(
-        str(args.out / args.worker), max_steps=args.updates + 1, per_device_train_batch_size=args.rows,
+        str(args.out / f"{args.worker}{args.core}"), max_steps=args.updates + 1, per_device_train_batch_size=args.rows,
         max_length=args.tokens, report_to="none", save_strategy="no", learning_rate=1e-6, disable_tqdm=True,
-        logging_steps=args.updates + 1, buffer_rows=2 * args.rows * ranks, gradient_checkpointing=False, bf16=False,
+        logging_steps=args.updates + 1, buffer_rows=2 * args.rows * ranks * args.micro_batches,
+        gradient_accumulation_steps=args.micro_batches, gradient_checkpointing=False, bf16=False,
         **({"use_cpu": True} | strategy_arguments(launch)), self_checks={"packing": False},
     )  # fmt: skip
     trainer, clock = IXTTrainer(model, config, texts, tokenizer), Clock()
@@ -55,36 +59,48 @@ def worker(args: argparse.Namespace) -> None:
     trainer.train()
     seconds = time.perf_counter() - clock.began
     if rank == 0:
-        print("tokens/s", args.updates * args.rows * args.tokens * ranks / seconds, flush=True)
+        tokens = args.updates * args.micro_batches * args.rows * args.tokens * ranks
+        print("tokens/s", tokens / seconds, flush=True)
     if ranks > 1:
         torch.distributed.barrier()
         os._exit(0)  # tearing gloo down at interpreter exit now and then aborts
+
+
+def measured(arm: str, args: argparse.Namespace) -> list[float]:
+    """Tokens a second: of an arm's one job, or of each of its jobs apart."""
+    keys = ("model", "rows", "micro_batches", "tokens", "updates", "out")
+    words = [__file__, *(f"--{key.replace('_', '-')}={getattr(args, key)}" for key in keys), f"--worker={arm}"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm]}"]
+    jobs = [[*words, f"--core={core}"] for core in range(ARMS[arm])] if arm in ALONE else [[*launcher, *words]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen([sys.executable, *job], stdout=subprocess.PIPE, text=True, env=environment) for job in jobs
+    ]
+    said = [job.communicate()[0].splitlines() for job in started]
+    if any(job.returncode for job in started):
+        sys.exit(f"{arm}: exit status {[job.returncode for job in started]}")
+    return [next(float(line.split()[1]) for line in lines if line.startswith("tokens/s")) for lines in said]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a folder of a causal language model")
     parser.add_argument("--arms", nargs="+", default=[*ARMS], choices=[*ARMS])
-    parser.add_argument("--rows", type=int, default=2, help="of a rank in an update")
+    parser.add_argument("--rows", type=int, default=2, help="that a rank passes at once")
+    parser.add_argument("--micro-batches", type=int, default=1, help="of so many rows in an update")
     parser.add_argument("--tokens", type=int, default=512, help="of a row")
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("runs/ranks"))
     args = parser.parse_args()
     if args.worker:
         worker(args)
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    words = [f"--{key}={getattr(args, key)}" for key in ("model", "rows", "tokens", "updates", "out")]
     found: dict[str, float] = {}
     for arm in args.arms:
-        many = (
-            [] if ARMS[arm] == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm]}"]
-        )
-        command = [sys.executable, *many, __file__, *words, f"--worker={arm}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found[arm] = next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("tokens/s"))
+        found[arm] = sum(measured(arm, args))
         print(f"{arm}: {found[arm]:.0f} tokens/s", flush=True)
     rows = [
         f"| {arm} | {ARMS[arm]} | {rate:.0f} | {rate / found.get('alone', rate):.2f} |" for arm, rate in found.items()

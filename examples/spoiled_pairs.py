@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=320, help="pairs to train on (default: 320)")
     parser.add_argument("--unseen", type=int, default=96, help="pairs to measure, of other articles (default: 96)")
     parser.add_argument("--characters", type=int, default=120, help="of a passage, at least (default: 120)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=2)
     given = parser.parse_args()
     rng = random.Random(given.seed)
     articles = [json.loads(line)["text"] for line in given.file.read_text(encoding="utf-8").splitlines()]

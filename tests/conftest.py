@@ -29,6 +29,7 @@ POOLS = (
 BROUGHT = (
     *("data/preference_pairs", "data/wiki", "data/gsm8k_train"),
     *("runs/gsm8k_easiest", "runs/gsm8k_easiest_solutions"),
+    *("runs/spoiled_train", "runs/spoiled_unseen"),
 )
 """JSON lines that run files on a real model read and the library does not bring."""
 

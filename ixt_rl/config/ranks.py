@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 from typing import Any
 
 from ixt_rl.blocks.engine import EngineBlock
@@ -30,8 +31,9 @@ def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
         for key in _BATCHES:
             batch = getattr(stage, key, None)
             if batch is not None and batch % ranks:
+                whole = lcm(ranks, getattr(stage, "group_size", 1) if key == "rollouts_per_step" else 1)
                 raise ConfigError(
                     f"{key}={batch} of stage {stage.name} with launch.ranks={ranks}",
                     reason="each rank has an equal part of every batch",
-                    remedy=f"set {key}: {max(1, round(batch / ranks)) * ranks}, or other ranks",
+                    remedy=f"set {key}: {max(1, round(batch / whole)) * whole}, or other ranks",
                 )

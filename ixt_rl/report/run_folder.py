@@ -183,8 +183,9 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
     previous: str | None = None
     for name in unique([*configs, *summaries, *types]):
         block, result = configs.get(name, {}), summaries.get(name, {})
+        told = {**{key: result[key] for key in ("like", "trainer") if key in result}, **block}
         kind = str(result.get("type") or block.get("type") or types.get(name))
-        shows = _shows(kind, block, name in counted)
+        shows = _shows(kind, told, name in counted)
         init = None if shows.role == "rows" else result.get("init") or block.get("init") or previous
         source = stages.get(str(init))
         of = None
@@ -192,7 +193,7 @@ def make_stages(config: dict[str, Any], summary: dict[str, Any], rows: Iterable[
             of = source.name if source.trained else source.of
         label = result.get("label")
         if not label or label == name:
-            label = shows.label(block) or name
+            label = shows.label(told) or name
         stages[name] = StageRecord(
             name,
             kind,

@@ -62,6 +62,7 @@ def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
     return {
         "name": stage.name,
         "type": stage.type,
+        **{key: getattr(stage, key) for key in ("like", "trainer") if hasattr(stage, key)},  # of a trainer of one's own
         "label": stage.name,
         "view": view_of(stage.model_dump()),
         "lr": optim.lr if optim else None,

@@ -40,6 +40,16 @@ def test_why_a_run_stopped_is_readable_where_no_stage_has_figures():
     assert len(text.split("Stopped: ")[1].strip().splitlines()) == 2
 
 
+def test_a_trainer_of_one_s_own_is_an_arm_like_the_method_that_it_is_like(summary):
+    """The terminal knows the summary alone, where nothing is resolved from the class."""
+    own = next(stage for stage in summary["stages"] if stage["type"] == "intro")
+    own |= {"name": "mine", "label": "mine", "type": "python", "trainer": "mine.py:Mine", "like": "intro"}
+    text = printed(summary)
+    assert text.index("base") < text.index("mine")
+    row = next(line for line in text.splitlines() if line.strip().startswith("mine"))
+    assert row.split()[-1] != "–"  # what it cost
+
+
 def test_what_went_wrong_is_below_the_table(summary):
     summary["expectations"] = [
         {"text": "intro minus raft", "value": 0.05, "bound": ">= 0.12", "holds": False},

@@ -99,6 +99,9 @@ def test_a_run_takes_the_launchers_number(tmp_path):
     assert (found.launch.ranks, found.launch.strategy) == (2, "ddp")
     with pytest.raises(ConfigError, match=r"rollouts_per_step=16 of stage rl with launch\.ranks=3"):
         with_ranks(config(tmp_path, [{**base(), "batch_size": 3}, online("rl")]), 3)
+    with pytest.raises(ConfigError) as refused:
+        with_ranks(config(tmp_path, [{**base(), "batch_size": 3}, online("rl")]), 3)
+    assert "rollouts_per_step: 12," in refused.value.remedy  # of groups of 4, too: what it says can be set
     with pytest.raises(ConfigError, match="run of one process"):
         with_ranks(config(tmp_path, [base()], launch={"ranks": 2}), 1)
 

@@ -202,7 +202,8 @@ class DistillationSeam(RolloutState):
         return batch
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list) -> Tensor:
-        """(B of all ranks, F), NaN where undecided."""
+        """(B of all ranks, F); rows with an incomplete total are NaN throughout, whose sum TRL makes 0: it would take a
+        part for the whole, and show a rollout that is undecided as a right one."""
         columns = {
             name: [row[name] for row in inputs]
             for name in inputs[0]
@@ -214,7 +215,7 @@ class DistillationSeam(RolloutState):
         found = torch.tensor(by_row, dtype=torch.float32, device=self.accelerator.device)
         self._exclude_infinite(found)
         self._rewards = found
-        return self.accelerator.gather(found)
+        return self.accelerator.gather(found.masked_fill(self._incomplete(found)[:, None], math.nan))
 
     def _record_reward_diagnostics(self, *args: Any, **kwargs: Any) -> None:
         pass

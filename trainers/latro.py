@@ -87,9 +87,15 @@ class LaTROTrainer(SelfRewardTrainer):
         return torch.cat([found, found.new_full((missing,), float("nan"))])
 
     def correction_weights(self, logp_N: Tensor, sampled_N: Tensor, rows_N: Tensor) -> Tensor:
+        """Of the answer's tokens, which nobody sampled: 1, or their rationale's where its whole ratio counts."""
         sampled = ~sampled_N.isnan()
         weights_N = torch.ones_like(logp_N, dtype=torch.float32)
-        weights_N[sampled] = super().correction_weights(logp_N[sampled], sampled_N[sampled], rows_N[sampled])
+        weights_N[sampled] = found_N = super().correction_weights(logp_N[sampled], sampled_N[sampled], rows_N[sampled])
+        if self.correction is not None and self.correction.level == "sequence" and len(rows_N):
+            rationales = (int(rows_N.max()) + 1) // 2  # [x, z] of each, then [x, z', y] of each
+            weights_R = torch.ones(rationales, device=logp_N.device)
+            weights_R[rows_N[sampled]] = found_N
+            weights_N[~sampled] = weights_R[rows_N[~sampled] - rationales]
         return weights_N
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

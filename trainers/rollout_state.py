@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from ixt_rl.conditioning import row_ids
@@ -93,8 +94,8 @@ class RolloutState(ResumableTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         training = self.model.training
         sums = self._sums if training else self._eval_sums
-        if sums:
-            names = sorted(sums)
+        names = self._names_of_all(sums)
+        if names:
             local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
             reduced = self.accelerator.reduce(local, "sum").tolist()
             if any(count for _, count in reduced):  # else nothing happened since the last log, as at the end
@@ -102,12 +103,17 @@ class RolloutState(ResumableTrainer):
                 for name, (total, count) in zip(names, reduced, strict=True):
                     table[name].append(total / count if count else float("nan"))
             for name in names:
-                sums[name].zero_()  # names stay, so that every rank reduces the same list
-        if training and sums:
+                sums[name].zero_()
+        if training and names:
             for phase in FLOPS_PER_PARAMETER:
                 flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
                 logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
         super().log(logs, start_time)
+
+    def _names_of_all(self, sums: Mapping[str, Tensor]) -> list[str]:
+        """Names that some rank has values of, the same list on every rank: what is tracked token by token has none on a
+        rank that trains nothing."""
+        return sorted(set(gather_object(list(sums)) if self.accelerator.num_processes > 1 else sums))
 
     # ---------------------------------------------------------------- checkpoints
 

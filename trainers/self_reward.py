@@ -104,14 +104,14 @@ class SelfRewardTrainer(PolicyGradientTrainer):
         """
         found = []
         for row in rows:
-            if row.get("answer") is None:
+            if row.get("answer") in (None, []):
                 raise DataError(
                     f"no answer to the prompt {row['prompt']!r:.80}",
                     reason="the reward is how likely the model finds it",
                     remedy="give each row an `answer`, a text",
                 )
-            answer = row["answer"] if isinstance(row["answer"], str) else row["answer"][0]  # the first of several
-            text = self.args.target.format(answer=answer)
+            several = isinstance(row["answer"], list | tuple)  # the first of them
+            text = self.args.target.format(answer=row["answer"][0] if several else row["answer"])
             ids = [int(token) for token in text_ids(self.processing_class, text)]
             if not ids:
                 raise DataError(

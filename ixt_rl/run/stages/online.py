@@ -130,8 +130,8 @@ def _options(stage: OnlineStage, at: StageRun) -> dict[str, Any]:
 
 
 def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
-    """A note where no update had anything to learn from: no rationale kept, no group with two different rewards, or no
-    reward decided.
+    """A note where no update had anything to learn from: no rationale kept, no group with two different rewards, no
+    reward decided, or nothing to show a teacher.
 
     Args:
         rows: the stage's metrics.
@@ -141,7 +141,10 @@ def nothing_learnt(rows: list[dict[str, Any]]) -> list[str]:
         return [row[name] for row in rows if row["phase"] == "train" and row.get(name) is not None]
 
     trained, kept, level = (values(name) for name in ("rollout/trained", "rollout/kept", "frac_reward_zero_std"))
+    shown = values("self_distillation/reprompt_sample_fraction")
     undecided = values("rollout/undecided")
+    if shown and not any(shown):
+        return ["no rollout had a right one beside it in any update: the teacher saw nothing, and nothing was trained"]
     if any(trained) or (any(kept) and not trained):
         return []
     if kept and not trained:

@@ -92,6 +92,8 @@ def test_sources_have_names_that_differ():
         ([{"rollout/kept": 1.0, "rollout/undecided": 1.0, "frac_reward_zero_std": 1.0}], None),
         ([{"rollout/kept": 0.0, "rollout/trained": 0.5}], None),
         ([{"rollout/undecided": 1.0}], None),
+        ([{"self_distillation/reprompt_sample_fraction": 0.0}] * 2, "the teacher saw nothing"),
+        ([{"self_distillation/reprompt_sample_fraction": share} for share in (0.0, 0.25)], None),
         ([{"loss": 1.0}], None),
     ],
 )

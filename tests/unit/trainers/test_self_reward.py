@@ -23,6 +23,7 @@ from tests.unit.trainers.helpers import (
     split,
     tiny,
 )
+from tests.unit.trainers.test_policy_gradient import with_own_logps
 
 EOS = 11
 METHODS = ["latro", "rlp"]
@@ -137,6 +138,25 @@ def test_importance_weights_leave_the_answer_s_tokens_alone(tmp_path):
     assert loss_and_gradient(corrected, [batch])[0] < loss_and_gradient(plain, [batch])[0]
 
 
+def test_the_ratio_of_a_whole_rationale_weighs_its_answer_too(tmp_path):
+    """E of the answer's log-prob over rationales of the policy, from those of another sampler."""
+    correction = Correction("sequence", "truncate", 1.2)
+    trainer = make_trainer("latro", tmp_path, tiny(), engine=ScriptedEngine(), correction=correction)
+    batch = with_own_logps(trainer, generation_batch(trainer))
+    mask = batch["completion_mask"].bool()
+    noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1))
+    batch["sampling_per_token_logps"] = (batch["own_logps"] + 0.1 * noise) * mask
+    batch["advantages"] = torch.zeros_like(batch["advantages"])
+    prompts, rationales = trainer.prompt_lists(batch), trainer.completion_lists(batch)
+    answers = trainer.scores(
+        [trainer.read_after(*row) for row in zip(prompts, rationales, batch["target_ids"], strict=True)]
+    )
+    ratios = ((batch["own_logps"] - batch["sampling_per_token_logps"]) * mask).sum(1).exp()
+    assert (ratios < 1.2).any() and (ratios > 1.2).any()
+    expected = -(ratios.clamp(max=1.2) * answers).mean()
+    assert loss_and_gradient(trainer, split(batch, 2))[0] == pytest.approx(float(expected), rel=1e-4)
+
+
 # ---------------------------------------------------------------- RLP
 
 
@@ -194,6 +214,12 @@ def test_it_resumes(tmp_path, method):
 def test_what_could_not_be_honoured_is_refused(tmp_path, method, options, said):
     with pytest.raises(ConfigError, match=said):
         make_trainer(method, tmp_path, engine=ScriptedEngine(), **options)
+
+
+@pytest.mark.parametrize("answer", ["5", 5, ["5", "6"]])
+def test_an_answer_may_be_a_number_or_the_first_of_several(tmp_path, answer):
+    trainer = make_trainer("latro", tmp_path, tiny(), engine=ScriptedEngine())
+    assert trainer.targets_of([{"prompt": "", "answer": answer}]) == [[5]]
 
 
 def test_rows_without_an_answer_are_refused(tmp_path):

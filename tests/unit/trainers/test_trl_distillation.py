@@ -125,6 +125,27 @@ def test_a_right_rollout_of_the_group_is_shown_and_no_undecided_one(tmp_path, sa
     assert float(sums["reward"][1]) == 6.0  # those that are decided
 
 
+def test_a_rollout_that_lacks_a_reward_is_not_shown_for_the_rewards_that_it_has(tmp_path, saved):
+    """Undecided, 0, 1 (what is undecided weighs nothing), 0. TRL would take the first one's part for the whole."""
+    options = {"sees": "rollout", "reward_weights": [1.0, 1.0, 0.0]}
+    rewards = [first_of_several, second_of_several, third_of_several]
+    trainer = trainer_of("sdpo", tmp_path, saved, reward=rewards, **options)
+    batch, _ = generation(trainer, 1)
+    assert batch["self_distillation_mask"].tolist() == [1, 1, 0, 1]  # the third is right, and shown to the others
+
+
+def first_of_several(prompts, **_):
+    return [1.0, 0.0, 1.0, 0.0]
+
+
+def second_of_several(prompts, **_):
+    return [None, 0.0, 0.0, 0.0]
+
+
+def third_of_several(prompts, **_):
+    return [0.0, 0.0, None, 0.0]
+
+
 @pytest.mark.parametrize(("method", "kind"), [("sdpo", "ema"), pytest.param("sdft", "base", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_to_the_same_weights_logs_and_teacher(method, kind, tmp_path, saved):
     def make(folder):

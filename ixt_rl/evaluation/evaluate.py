@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ixt_rl.conditioning.prompts import row_ids
+from ixt_rl.evaluation.controls import METRICS, over_samples
 from ixt_rl.evaluation.tasks import Task
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
@@ -25,8 +26,9 @@ class EvaluationPlan:
     Args:
         max_new_tokens: longest completion.
         temperature, top_p: of the sampled modes.
-        samples: sampled completions a problem; metrics are their mean (avg@k). What is undecided is in no mean of
-            `checked`: the share `undecided` stands beside it, and `checked_lower`, which counts it as wrong.
+        samples: sampled completions a problem; metrics are means over problems of their mean (avg@k). What is undecided
+            is in no mean of `checked`: the share `undecided` stands beside it, and `checked_lower`, which counts it as
+            wrong.
         keep_samples: completions of the sampled mode kept for reading.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         chat_template_kwargs: of the prompts, as the task has them.
@@ -77,10 +79,15 @@ class Answers:
     samples: list[dict[str, Any]]
 
     def metrics(self) -> dict[str, float]:
-        """Means named `<mode>/<metric>`; of a mixture also `source/<name>/<mode>/<metric>`."""
+        """Means named `<mode>/<metric>`; of a mixture also `source/<name>/<mode>/<metric>`.
+
+        `strict` and `checked` are means over problems, as their intervals are, of each one's decided samples; all else
+        is a mean over completions.
+        """
         metrics: dict[str, float] = {}
         for mode, measured in self.values.items():
-            for name, values in measured.items():
+            for name, of_samples in measured.items():
+                values = over_samples(of_samples) if name in METRICS else of_samples
                 metrics |= _mean(f"{mode}/{name}", values)
                 for source in dict.fromkeys(self.sources):
                     of = [own == source for own in self.sources]
@@ -170,9 +177,7 @@ def _sample(
     task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, text: str, measured
 ) -> dict[str, Any]:
     flags: dict[str, Any] = {
-        name: None if measured[name] is None else bool(measured[name])
-        for name in ("checked", "strict", "reasoned")
-        if name in measured
+        name: _said(measured[name]) for name in ("checked", "strict", "reasoned") if name in measured
     }
     if "strict" in flags:
         flags["lucky"] = bool(flags["checked"] and not flags["strict"])
@@ -187,3 +192,8 @@ def _sample(
         "finish_reason": rollout.finish_reason,
         **flags,
     }
+
+
+def _said(value: float | None) -> bool | float | None:
+    """Right or wrong, of a reward of other values the number, None where it is undecided."""
+    return bool(value) if value in (0.0, 1.0) else value

@@ -59,8 +59,8 @@ class SequenceKL:
         told_true: KL(estimated, among completions that have the answer || true).
         true_policy: KL(true || policy).
         gain: `true_policy - true_told`: how much nearer to the true posterior the told model is than the policy.
-        right_policy: Z, how often the policy has the answer.
-        right_told: share of the told model's mass on completions with w > 0.
+        right_policy: Z, how often the policy has the answer; None where no completion is decided.
+        right_told: share of the told model's mass on completions with w > 0; None likewise.
         length: mean tokens of a completion of the true posterior; None where that is undecided.
         length_told: the same of the told model.
         effective: effective sample size of the true posterior; None where every completion is given.
@@ -72,8 +72,8 @@ class SequenceKL:
     told_true: Nats
     true_policy: Nats
     gain: Nats
-    right_policy: float
-    right_told: float
+    right_policy: float | None
+    right_told: float | None
     length: float | None
     length_told: float
     effective: float | None
@@ -145,8 +145,8 @@ def sequence_kl(
         told_true=told_true,
         true_policy=true_policy,
         gain=gain,
-        right_policy=float(true.mean() / decided_policy) if decided_policy else 0.0,
-        right_told=float(right.mean() / decided_told) if decided_told else 0.0,
+        right_policy=float(true.mean() / decided_policy) if decided_policy else None,
+        right_told=float(right.mean() / decided_told) if decided_told else None,
         length=float((true * n_tokens).mean() / true.mean()) if enough else None,
         length_told=float((told_over_m * n_tokens).mean() / told_over_m.mean()),
         effective=None if whole else effective_sample_size(true),
@@ -255,8 +255,9 @@ class PosteriorSummary:
         undecided: questions where `true_told` is.
         effective: median effective sample size of all questions; None where every completion was given.
         exact: whether that is so.
-        right_policy, right_told, length_told: means over all questions.
-        length: over those that are decided.
+        right_policy, right_told: means over the questions of which some completion is decided.
+        length_told: over all.
+        length: over those whose divergence is decided.
     """
 
     true_told: MeanValue
@@ -268,8 +269,8 @@ class PosteriorSummary:
     undecided: int
     effective: float | None
     exact: bool
-    right_policy: float
-    right_told: float
+    right_policy: float | None
+    right_told: float | None
     length: float | None
     length_told: float
 
@@ -277,7 +278,6 @@ class PosteriorSummary:
 def over_questions(found: Sequence[SequenceKL], level: float = 0.95) -> PosteriorSummary:
     """The summary of Q questions, at least one."""
     effective = [one.effective for one in found if one.effective is not None]
-    lengths = [one.length for one in found if one.length is not None]
     names = ("true_told", "told_true", "true_policy", "gain")
     means = {name: mean_value([getattr(one, name).value for one in found], level) for name in names}
     return PosteriorSummary(
@@ -287,8 +287,8 @@ def over_questions(found: Sequence[SequenceKL], level: float = 0.95) -> Posterio
         undecided=sum(one.true_told.value is None for one in found),
         effective=float(np.median(effective)) if effective else None,
         exact=not effective,
-        right_policy=float(np.mean([one.right_policy for one in found])),
-        right_told=float(np.mean([one.right_told for one in found])),
-        length=float(np.mean(lengths)) if lengths else None,
+        right_policy=mean_value([one.right_policy for one in found]).value,
+        right_told=mean_value([one.right_told for one in found]).value,
+        length=mean_value([one.length for one in found]).value,
         length_told=float(np.mean([one.length_told for one in found])),
     )

@@ -8,7 +8,8 @@ GLOSSARY = {
     "sampled, greedy, told": "how held-out problems are answered: sampled from the policy, its most likely tokens, "
     "and sampled with the right answer shown in the prompt",
     "view": "what the reward looks at: the whole answer or a coarse part of it, such as its parity; or the data file",
-    "checked": "share of completions whose answer passes the reward's check",
+    "checked": "share of completions whose answer passes the reward's check; of a reward of other values than 0 and 1 "
+    "its mean",
     "strict": "share in which every step is right, whatever the reward looks at",
     "lucky share": "share of the checked completions that are not strict: right by luck",
     "undecided": "share that the reward could call neither right nor wrong; excluded from `checked`",

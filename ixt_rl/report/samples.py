@@ -14,6 +14,7 @@ VERDICTS = {
     "right": ("✓", "right"),
     "lucky": ("≈", "right by luck"),
     "wrong": ("✗", "wrong"),
+    "valued": ("•", "of another value"),
     "undecided": ("?", "undecided"),
 }
 
@@ -99,10 +100,13 @@ def _by_wish(stage: StageRecord, rows: list[dict[str, Any]], seed: Any) -> list[
 
 
 def verdict(sample: dict[str, Any]) -> str:
-    """right, lucky, wrong or undecided; right is what is checked and strict, or the one of them that is graded."""
+    """right, lucky, wrong, undecided, or valued by a reward that says neither 0 nor 1; right is what is checked and
+    strict, or the one of them that is graded."""
     checked = sample.get("checked", sample.get("strict"))
     if checked is None:
         return "undecided"
+    if number(checked) not in (None, 0, 1):
+        return "valued"
     if not checked:
         return "wrong"
     return "lucky" if sample.get("strict") is False or sample.get("lucky") else "right"
@@ -112,7 +116,7 @@ def shown(sample: dict[str, Any]) -> dict[str, str]:
     """What the page shows of a sample."""
     key = verdict(sample)
     mark, words = VERDICTS[key]
-    said = [words]
+    said = [f"reward {number(sample['checked']):g}" if key == "valued" else words]
     if (length := number(sample.get("length"))) is not None:
         said.append(f"{length:.0f} tokens")
     if sample.get("against"):

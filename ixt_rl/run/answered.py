@@ -49,7 +49,7 @@ def keep_answered(
 
     Args:
         questions: Q of them, as JSON; two stages with the same ones are compared one by one.
-        values: `<mode>/<metric>` -> Q numbers on 0..1, None where undecided.
+        values: `<mode>/<metric>` -> Q numbers, None where undecided.
         clusters: of each question, for intervals; None: each its own.
     """
     asked = sha256(json.dumps(questions, default=str).encode()).hexdigest()
@@ -60,7 +60,7 @@ def keep_answered(
 
 
 def intervals(folder: Path) -> dict[str, float]:
-    """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems (Wilson); nothing where nothing is."""
+    """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems; nothing where nothing is."""
     found: dict[str, float] = {}
     for name in (read_json(folder / ANSWERED) or {}).get("values", {}):
         interval = _interval([folder], name)

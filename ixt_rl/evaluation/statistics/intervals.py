@@ -36,7 +36,7 @@ class Estimate:
 
     Args:
         value: None where no question has a value.
-        low, high: the interval; None where there is none: no question, or one cluster only.
+        low, high: the interval; None where there is none: no question, one cluster only, or see `estimate`.
         bootstrap: the interval by resampling questions or clusters, or None.
         standard_error: of `value`, clustered; None as above.
         questions, clusters: Q and G behind it.
@@ -57,7 +57,8 @@ def estimate(values: np.ndarray, names: Sequence[str] | None = None, level: floa
     """The mean of the values that there are.
 
     Args:
-        values: float64 [Q] in [0, 1], nan where a question has none: it is left out.
+        values: float64 [Q], nan where a question has none: it is left out. Where one is not in [0, 1], as a reward of
+            one's own may give it, the interval is Student's, and there is none if all are alike.
         names: the questions' clusters; None: each its own.
         level: of confidence, in (0, 1).
     """
@@ -71,18 +72,30 @@ def estimate(values: np.ndarray, names: Sequence[str] | None = None, level: floa
     if count < 2:
         what = "one question" if clusters.single else "all questions are in one cluster"
         return Estimate(float(found.mean), None, None, None, None, len(values), count, f"{what}: no interval")
-    low, high = wilson(found, values, clusters, level)
-    said = "Wilson" if clusters.single else f"Wilson, clustered by {count}"
+    low, high, said = _interval(found, values, clusters, level)
     return Estimate(
         value=float(found.mean),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         bootstrap=bootstrap(values, clusters, level),
         standard_error=float(np.sqrt(found.variance)),
         questions=len(values),
         clusters=count,
-        method=said,
+        method=said if clusters.single else f"{said}, clustered by {count}",
     )
+
+
+def _interval(
+    found: Moments, values: np.ndarray, clusters: Clusters, level: float
+) -> tuple[float | None, float | None, str]:
+    """(low, high, how): Wilson's of shares, Student's of values that have no bounds, and none where these are alike."""
+    if values.min() >= 0 and values.max() <= 1:
+        low, high = wilson(found, values, clusters, level)
+        return float(low), float(high), "Wilson"
+    if found.variance < _NO_VARIANCE:
+        return None, None, "all alike, without bounds: no interval"
+    half = t_quantile((1 + level) / 2, found.freedom) * float(np.sqrt(found.variance))
+    return float(found.mean) - half, float(found.mean) + half, "Student"
 
 
 def wilson(

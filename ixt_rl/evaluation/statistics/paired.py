@@ -101,7 +101,10 @@ def paired(a: VerdictTable, b: VerdictTable, level: float = 0.95) -> PairedDiffe
 def paired_values(
     a: np.ndarray, b: np.ndarray, names: Sequence[str] | None = None, level: float = 0.95, apart: int = 0
 ) -> PairedDifference:
-    """The same of any values of Q questions in the same order, in [0, 1], nan where there is none (pass@k, maj@k).
+    """The same of any values of Q questions in the same order, nan where there is none (pass@k, maj@k).
+
+    Values are shares; where some are not in [0, 1], as a reward of one's own may give them, what is said of 1 above
+    holds of the span that is seen.
 
     Args:
         names: the questions' clusters; None: each its own.
@@ -115,7 +118,8 @@ def paired_values(
             remedy="compare evaluations of one suite, with the same rows",
         )
     left_out = apart + len(a) - len(both)
-    a, b = a[both], b[both]
+    unit = _unit(a[both], b[both])
+    a, b = a[both] / unit, b[both] / unit
     d = a - b
     clusters = clusters_of(None if names is None else [names[i] for i in both], len(d))
     sums = clusters.sums(d)
@@ -126,17 +130,17 @@ def paired_values(
     if len(clusters.sizes) > 1:
         middle, error, freedom = (float(part) for part in difference_moments(d, clusters))
         half = t_quantile((1 + level) / 2, freedom) * error
-        low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+        low, high = unit * max(middle - half, -1.0), unit * min(middle + half, 1.0)
         p_value = 2 * t_cdf(-abs(middle) / error, freedom)
-        resampled = bootstrap(d, clusters, level)
+        resampled = bootstrap(unit * d, clusters, level)
         if deviation > 0 and not clusters.single:
             effect = float(moments(d, clusters).variance) / (deviation**2 / len(d))
     return PairedDifference(
-        difference=float(d.mean()),
+        difference=float(unit * d.mean()),
         low=low,
         high=high,
         bootstrap=resampled,
-        standard_error=error,
+        standard_error=None if error is None else unit * error,
         p_value=p_value,
         p_permutation=sign_flip_test(sums),
         p_sign=sign_test(int((sums > 0).sum()), int((sums < 0).sum())),
@@ -144,12 +148,18 @@ def paired_values(
         worse=int((d < 0).sum()),
         equal=int((d == 0).sum()),
         correlation=None if constant else float(np.corrcoef(a, b)[0, 1]),
-        deviation=deviation,
+        deviation=unit * deviation,
         design_effect=effect,
         questions=len(d),
         clusters=len(clusters.sizes),
         left_out=left_out,
     )
+
+
+def _unit(a: np.ndarray, b: np.ndarray) -> float:
+    """By how much two values may differ: 1, or where some are not in [0, 1] the span of all."""
+    low, high = min(a.min(), b.min()), max(a.max(), b.max())
+    return 1.0 if low >= 0 and high <= 1 else float(max(high - low, 1.0))
 
 
 def difference_moments(d: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray, float]:

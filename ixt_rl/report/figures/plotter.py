@@ -6,8 +6,9 @@ ink becomes the page's text colour, so that it reads on a light and on a dark gr
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -111,9 +112,11 @@ class Plotter:
                         self.line(ax, stage, "eval", x, plain(key), markers=True)
                     ax.set_title(panel_title if i == 0 else "")
                     x_axis(ax, x)
-                axes[i][0].set_ylabel(ylabel)
-                low, high = axes[i][0].get_ylim()
-                axes[i][0].set_ylim(max(low, -0.02), min(high, 1.02))
+                bounded = shares(axes[i])
+                if bounded:
+                    low, high = axes[i][0].get_ylim()
+                    axes[i][0].set_ylim(max(low, -0.02), min(high, 1.02))
+                axes[i][0].set_ylabel(ylabel if bounded else ylabel.replace("share of", "mean over"))
             legend(fig, [self.handle(stage.label) for stage in stages])
             if len(self.seeds(stages)) > 1:
                 caption += " Bold: mean over seeds; thin: each seed."
@@ -338,6 +341,12 @@ def x_axis(ax: Axes, x: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if x in ("tokens", "flops"):
         ax.xaxis.set_major_formatter(EngFormatter())
+
+
+def shares(row: Iterable[Axes]) -> bool:
+    """Whether all that is drawn is a share, and not the mean of a reward of one's own."""
+    values = [float(y) for ax in row for line in ax.lines for y in line.get_ydata()]
+    return all(0 <= y <= 1 for y in values if not math.isnan(y))
 
 
 def share_axis(ax: Axes) -> None:

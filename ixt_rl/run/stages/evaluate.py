@@ -99,16 +99,16 @@ def check_told_gap(stage, folder: StageFolder) -> None:
         return
     metrics = folder.final_metrics()
     name = "strict" if isinstance(stage.data, WorldDataBlock) else "checked"  # a file knows nothing of steps
-    told, plain = metrics.get(f"told/{name}"), metrics.get(f"sampled/{name}")
-    if told is None or plain is None:
+    told, plain, gap = (metrics.get(metric) for metric in (f"told/{name}", f"sampled/{name}", "told/gap"))
+    if told is None or plain is None or gap is None:
         raise PreconditionError(
-            f"stage {stage.name}: no told or no plain completion was decided, so that there is no gap",
+            f"stage {stage.name}: no problem is decided both told and plain, so that there is no gap",
             reason="min_told_gap compares shares of right answers among those that are right or wrong",
             remedy="correct the golds or data.answer_extract, or set min_told_gap: null to go on anyway",
         )
-    if told - plain < stage.min_told_gap:
+    if gap < stage.min_told_gap:
         raise PreconditionError(
-            f"stage {stage.name}: told {name} {told:.3f}, plain {name} {plain:.3f}, gap {told - plain:.3f} "
+            f"stage {stage.name}: told {name} {told:.3f}, plain {name} {plain:.3f}, gap {gap:.3f} "
             f"< min_told_gap={stage.min_told_gap}",
             reason="answer-conditioned credit needs an answer-conditioned mode that is clearly better than the "
             "policy; training on would show noise",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ixt_rl.blocks.data import FileDataBlock, WorldDataBlock
@@ -13,10 +15,12 @@ from ixt_rl.blocks.model import NewModelBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, encode_prompt, row_ids
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import DataError, PreconditionError
-from ixt_rl.evaluation.evaluate import EvaluationPlan, evaluate
+from ixt_rl.evaluation.controls import gap_of, told_modes
+from ixt_rl.evaluation.evaluate import Answers, EvaluationPlan, evaluate
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.models import byte_tokenizer, new_model
+from ixt_rl.report.samples import shown, verdict
 from ixt_rl.run.stages import fitting
 from ixt_rl.run.stages.documents import Evaluator
 from ixt_rl.run.stages.evaluate import check_told_gap
@@ -75,19 +79,61 @@ FILE = {"path": "some/problems", "eval_rows": 4}
 
 
 def test_the_gap_is_checked_on_files_and_strict_in_worlds(tmp_path):
-    gap({"told/checked": 0.9, "sampled/checked": 0.5}, FILE)
+    gap({"told/checked": 0.9, "sampled/checked": 0.5, "told/gap": 0.4}, FILE)
     with pytest.raises(
         PreconditionError, match=r"told checked 0\.600, plain checked 0\.500, gap 0\.100 < min_told_gap=0\.2"
     ):
-        gap({"told/checked": 0.6, "sampled/checked": 0.5}, FILE)
-    world = {"told/checked": 0.9, "sampled/checked": 0.5, "told/strict": 0.5, "sampled/strict": 0.4}
+        gap({"told/checked": 0.6, "sampled/checked": 0.5, "told/gap": 0.1}, FILE)
+    world = {"told/checked": 0.9, "sampled/checked": 0.5, "told/strict": 0.5, "sampled/strict": 0.4, "told/gap": 0.1}
     with pytest.raises(PreconditionError, match=r"told strict 0\.500"):
         gap(world, {"world": "addition"})
 
 
 def test_a_gap_of_nothing_decided_stops_the_run():
-    with pytest.raises(PreconditionError, match="no told or no plain completion was decided"):
+    with pytest.raises(PreconditionError, match="no problem is decided both told and plain"):
         gap({"told/undecided": 1.0, "sampled/checked": 0.5}, FILE)
+
+
+def test_the_gap_is_that_of_problems_decided_both_ways():
+    """Told, the hard problem is undecided: the means are .5 apart, and each problem that has both answers is level."""
+    values = {"sampled": {"checked": [[1.0], [0.0]]}, "told": {"checked": [[1.0], [math.nan]]}}
+    answers = Answers({mode: {**_lengths(2), **_arrays(found)} for mode, found in values.items()}, [], [])
+    metrics = {**answers.metrics(), **gap_of(told_modes(answers.values))}
+    assert metrics["told/checked"] - metrics["sampled/checked"] == 0.5
+    with pytest.raises(PreconditionError, match=r"gap 0\.000 < min_told_gap=0\.2"):
+        gap(metrics, FILE)
+
+
+def _lengths(problems):
+    return {"length": np.ones((problems, 1))}
+
+
+def _arrays(found):
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def test_a_mean_is_that_of_its_interval_however_many_samples_are_decided():
+    """One problem of four samples, of which one is decided, and one of four that are: .5 by problem, .2 by sample."""
+    values = {"checked": [[1.0, math.nan, math.nan, math.nan], [0.0] * 4]}
+    answers = Answers({"sampled": {**_arrays(values), "length": np.array([[1.0] * 4, [3.0] * 4])}}, [], [])
+    assert answers.metrics() == {"sampled/checked": 0.5, "sampled/length": 2.0}
+    assert answers.metrics()["sampled/checked"] == told_modes(answers.values)[0].shares["checked"].value
+
+
+def test_a_sample_says_right_or_wrong_or_the_value_of_its_reward(tmp_path):
+    values = [1.0, 0.0, -1.0, 0.25, None]
+
+    def reward(prompts, completions, question, **_):
+        return [values[int(asked.removeprefix("q"))] for asked in question]
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": f"q{i}", "answer": "7"}) + "\n" for i in range(6)))
+    task = make_task(FileDataBlock(path=str(file), eval_rows=5), "math", reward)
+    rows = [{**row, "question": f"q{i}"} for i, row in enumerate(task.eval_rows(5))]
+    _, samples = evaluate(Copies(), TOKENIZER, task, rows, EvaluationPlan(4))
+    assert [sample["checked"] for sample in samples] == [True, False, -1.0, 0.25, None]
+    assert [verdict(sample) for sample in samples] == ["right", "wrong", "valued", "valued", "undecided"]
+    assert shown(samples[2])["said"].startswith("reward -1, ")
 
 
 # ------------------------------------------------------------------------------------ lengths

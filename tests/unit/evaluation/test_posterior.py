@@ -129,6 +129,15 @@ def test_what_is_undecided_is_in_no_distribution():
 # ----------------------------------------------------------------------------------------------- draws
 
 
+def test_a_question_of_which_nothing_is_decided_is_right_in_no_share():
+    none, one = whole([0.5, 0.5], [0.5, 0.5], [math.nan] * 2), whole([0.25, 0.75], [0.6, 0.4], [1.0, 0.0])
+    assert (none.right_policy, none.right_told, none.true_told.value, none.undecided) == (None, None, None, 1.0)
+    both = over_questions([none, one])
+    assert (both.right_policy, both.right_told) == (pytest.approx(0.25), pytest.approx(0.6))
+    alone = over_questions([none])
+    assert (alone.right_policy, alone.right_told, alone.undecided) == (None, None, 1)
+
+
 def drawn(question, seed, count, undecided=None):
     p, q, w, lengths = question
     rng = np.random.default_rng(seed)

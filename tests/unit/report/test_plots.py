@@ -117,6 +117,26 @@ def test_training_health_shows_rewards_and_groups_where_they_are_logged(make_run
     assert set(after["mean reward"]) == {0.25} and set(after["share of groups of equal rewards"]) == {0.5}
 
 
+@pytest.mark.parametrize(
+    ("value", "axis"), [(0.9, "share of problems"), (-1.5, "mean over problems"), (7.0, "mean over problems")]
+)
+def test_a_reward_of_any_size_is_within_the_curves_of_its_figure(make_run, tmp_path, monkeypatch, value, axis):
+    folder = make_run(seeds=(1,))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [{name: old for name, old in row.items() if "/strict" not in name} for row in rows]
+    rows = [row | ({"sampled/checked": value} if row["phase"] == "eval" else {}) for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = []
+
+    def measure(self, fig, *words):
+        low, high = fig.axes[0].get_ylim()
+        seen.append((low < value < high, fig.axes[0].get_ylabel()))
+
+    monkeypatch.setattr(Plotter, "save", measure)
+    Plotter(read_run(folder), tmp_path / "plots").curves("parity")
+    assert seen == [(True, axis)]
+
+
 @pytest.mark.parametrize("shares", [(0.17, 0.19), (0.9, 1.0), (0.0, 0.0)])
 def test_no_line_runs_through_the_legend_of_a_panel(make_run, tmp_path, monkeypatch, shares):
     folder = make_run(seeds=(1,))

@@ -186,3 +186,15 @@ def test_differences_that_are_alike_in_every_cluster():
     found = paired_values(a, np.zeros(16), [str(n // 2) for n in range(16)])
     assert (found.difference, found.clusters) == (0.5, 8)
     assert found.low < 0.5 * 16 / 18 < found.high and 0 < found.p_value < 1
+
+
+def test_a_difference_of_values_without_bounds_has_their_scale():
+    """What is twelve times as large has an interval twelve times as wide, and is as sure."""
+    a, b = np.array([-3.0, 2.0, 5.0, 0.0, 1.0, 9.0]), np.array([0.0, 0.0, 1.0, 1.0, -2.0, 3.0])
+    one, other = paired_values(a, b), paired_values(a / 12 + 0.25, b / 12 + 0.25)
+    for name in ("difference", "low", "high", "standard_error", "deviation"):
+        assert getattr(one, name) == pytest.approx(12 * getattr(other, name)), name
+    assert one.p_value == pytest.approx(other.p_value)
+    assert one.questions_needed() == other.questions_needed()
+    far = paired_values(np.array([5.0, 6.0, 7.0]), np.array([0.0, 0.0, 0.5]))
+    assert far.low < far.difference < far.high

@@ -104,6 +104,16 @@ def test_values_that_are_missing_are_left_out():
     assert (nothing.value, nothing.low, nothing.questions) == (None, None, 0)
 
 
+def test_values_without_bounds_have_students_interval():
+    """A reward of one's own: [-1, 2.5, 0.3, 1], t of 3 degrees of freedom; nothing shows how much alike ones vary."""
+    found = estimate(np.array([-1.0, 2.5, 0.3, 1.0, math.nan]))
+    half = 3.182446 * np.std([-1.0, 2.5, 0.3, 1.0], ddof=1) / 2
+    assert (found.low, found.high) == (pytest.approx(0.7 - half), pytest.approx(0.7 + half))
+    assert found.method == "Student"
+    alike = estimate(np.array([-1.0, -1.0, -1.0]))
+    assert (alike.value, alike.low, alike.high) == (-1.0, None, None)
+
+
 def test_one_cluster_has_a_value_and_no_interval():
     found = estimate(np.array([1.0, 0.0]), ["a", "a"])
     assert (found.value, found.low, found.standard_error) == (0.5, None, None)

@@ -75,12 +75,13 @@ def deciding(rewards: Sequence[RewardBlock], keep: str | list[str] | None) -> li
     return [i for i, reward in enumerate(rewards) if reward.called in wanted or reward.type in wanted]
 
 
-def check_keep(rewards: Sequence[RewardBlock], section: KeepBlock | None, method: str) -> None:
+def check_keep(rewards: Sequence[RewardBlock], section: KeepBlock | None, method: str, compared: bool = True) -> None:
     """Raises ConfigError where no rationale could ever be kept, or two rewards have one name.
 
     Args:
         section: the method's block; None where it compares weighted sums.
         method: its type.
+        compared: whether it reads such sums at all.
     """
     names = [reward.name for reward in rewards if reward.name is not None]
     for name in names:
@@ -89,7 +90,7 @@ def check_keep(rewards: Sequence[RewardBlock], section: KeepBlock | None, method
                 f"two rewards named {name!r}", reason="`keep` and the logs could not tell them", remedy="rename one"
             )
     if section is None:
-        if not any(reward.weight for reward in rewards):
+        if compared and not any(reward.weight for reward in rewards):
             raise ConfigError(
                 f"weights of 0 alone with type: {method}",
                 reason="the weighted sums of a group would be equal, and nothing would ever be trained",

@@ -108,7 +108,8 @@ SPEC = MethodSpec(
         glossary={
             "factor/taken": "InTRO's factor, posterior over policy probability, on the tokens that were sampled; "
             "of RLSD and RLCSD, what multiplies a token's advantage",
-            "factor/sampled": "the same on candidates drawn from the policy; its expectation is 1, so it tests itself",
+            "factor/sampled": "the same on candidates drawn from the policy; its expectation is 1, so it tests itself "
+            "(not with `contrast` or `sign`)",
             "factor/taken_right": "factor on tokens of steps that are right",
             "factor/taken_wrong": "factor on tokens of steps that are wrong: below 1 where the posterior doubts them",
             "factor/clipped": "share of factors cut at the clip value",

@@ -106,6 +106,11 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
         return self.own if self.block and isinstance(self.own, KeepBlock) else None
 
     @property
+    def reads_rewards(self) -> bool:
+        """Whether `rewards` decide what is trained; else they are logged and measured alone."""
+        return True
+
+    @property
     def averages(self) -> str:
         """The setting by which a moving average of the policy's weights is kept; "" where there is none."""
         told = self.own if self.block and isinstance(self.own, ToldBlock) else None
@@ -273,7 +278,7 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
                     reason="the penalty grows from soft to hard",
                     remedy="make hard larger than soft",
                 )
-        check_keep(self.rewards, self.kept_by, self.type)
+        check_keep(self.rewards, self.kept_by, self.type, self.reads_rewards)
         check_template_columns(self.template, self.data)
         if self.evaluation is not None and self.evaluation.suites is None:
             check_held_out(self.data)

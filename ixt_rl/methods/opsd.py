@@ -55,6 +55,10 @@ class OpsdStage(OnlineStage):
         return False
 
     @property
+    def reads_rewards(self) -> bool:
+        return False
+
+    @property
     def surprises(self) -> list[str]:
         return [f"stages.{self.name}.rewards: opsd trains every rollout whatever its reward: logged, no more"]
 

@@ -50,6 +50,10 @@ class DistilledStage(OnlineStage):
         return self.own.mode == "sampled_token" or self.reuses_rollouts
 
     @property
+    def reads_rewards(self) -> bool:
+        return False
+
+    @property
     def surprises(self) -> list[str]:
         return [f"stages.{self.name}.rewards: {self.type} trains every rollout whatever its reward: logged, no more"]
 
@@ -92,8 +96,12 @@ class SdpoStage(DistilledStage):
     block: ClassVar[str] = "sdpo"
 
     @property
+    def reads_rewards(self) -> bool:
+        return self.sdpo.sees == "rollout"
+
+    @property
     def surprises(self) -> list[str]:
-        return [] if self.sdpo.sees == "rollout" else super().surprises
+        return [] if self.reads_rewards else super().surprises
 
 
 def sdft_options(stage: SdftStage) -> dict[str, Any]:

@@ -43,6 +43,10 @@ class SelfRewardStage(OnlineStage):
         return self.own.target or default
 
     @property
+    def reads_rewards(self) -> bool:
+        return False
+
+    @property
     def surprises(self) -> list[str]:
         return [*super().surprises, f"stages.{self.name}.rewards: logged, no more; {self.type} rewards by log-probs"]
 

@@ -14,9 +14,11 @@ from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a
 from ixt_rl.blocks.told import ToldBlock
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.dpo import DpoStage
+from ixt_rl.methods.grpo import GrpoStage
 from ixt_rl.methods.latro import LatroStage
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.pretrain import PretrainStage
+from ixt_rl.methods.rlcsd import RlcsdStage
 from ixt_rl.methods.rlp import RlpStage
 from ixt_rl.methods.self_distillation import DistilledStage
 from ixt_rl.methods.self_reward import SelfRewardStage
@@ -168,11 +170,16 @@ def _copies(stage: Any) -> tuple[str, ...]:
         return ("sampler (frozen)",)
     if isinstance(stage, DistilledStage) and stage.own.teacher.source != "live":
         return (f"teacher ({stage.own.teacher.source})",)
-    if isinstance(stage, DpoStage) or (isinstance(stage, LatroStage) and stage.latro.kl):
+    if isinstance(stage, DpoStage) or (isinstance(stage, LatroStage) and stage.latro.kl) or _penalised(stage):
         return ("reference (frozen)",)
     if isinstance(stage, SipBlock) and stage.objective.startswith("dpo") and stage.reference != "none":
         return (f"reference ({stage.reference})",)
     return ()
+
+
+def _penalised(stage: Any) -> bool:
+    """Whether GRPO's loss has a penalty for moving away from the initial model."""
+    return isinstance(stage, GrpoStage) and stage.grpo.beta > 0
 
 
 def _told(stage: Any) -> ToldBlock | None:
@@ -191,11 +198,13 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
     job = _job(stage, model, shape, twice * rows, longest, sampling.max_new_tokens, True, cpu)
     trained = rollouts if stage.kept_by is None else round(rollouts * assumed.kept)
     tokens = {"train": twice * trained * (prompt + new)}
-    if isinstance(stage, SelfRewardStage):
-        tokens["score"] = _scored(stage, rollouts, prompt, new)
+    if scored := _scored(stage, rollouts, prompt, new):
+        tokens["score"] = scored
     told = _told(stage)
     if told is not None:
         tokens["posterior"] = tokens["train"] * (2 if told.tells_wrong else 1)
+        if isinstance(stage, RlcsdStage):  # once for a generation
+            tokens["posterior"] //= stage.num_iterations
     elif isinstance(stage, DistilledStage):
         tokens["posterior"] = tokens["train"]
     asked = 0 if stage.evaluation is None else stage.evaluation.problems
@@ -212,13 +221,14 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
     )
 
 
-def _scored(stage: SelfRewardStage, rollouts: int, prompt: int, new: int) -> int:
-    """Tokens of the passes that reward, before an update; what follows a rationale is left out."""
-    rows = rollouts * (prompt + new)
-    if isinstance(stage, LatroStage) and stage.latro.kl:
-        rows *= 3  # the penalty has one of the policy, and one of the initial model
-    untold = prompt * rollouts // stage.group_size if isinstance(stage, RlpStage) else 0
-    return math.ceil((rows + untold) / stage.num_iterations)
+def _scored(stage: OnlineStage, rollouts: int, prompt: int, new: int) -> int:
+    """Tokens of the passes without gradient that score rationales, before an update: those that reward (what follows a
+    rationale is left out), of the model that a penalty compares with, and of the policy where rollouts outlast it."""
+    passes, untold = int(_penalised(stage)) + int(stage.reuses_rollouts), 0
+    if isinstance(stage, SelfRewardStage):
+        passes += 3 if isinstance(stage, LatroStage) and stage.latro.kl else 1  # its penalty: policy and initial model
+        untold = prompt * rollouts // stage.group_size if isinstance(stage, RlpStage) else 0
+    return math.ceil((passes * rollouts * (prompt + new) + untold) / stage.num_iterations)
 
 
 def _whole_logits(stage: OnlineStage) -> tuple[str, ...]:

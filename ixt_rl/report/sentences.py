@@ -53,16 +53,22 @@ def arms(run: RunRecord) -> list[tuple[str, str]]:
 
 def uncertainty(run: RunRecord) -> str:
     """How far a share may be off by the choice of problems."""
-    counts = [
-        count
-        for stage in run.trained_stages
-        for block in [stage.config.get("evaluation") or {}]
-        if isinstance(count := block.get("problems", block.get("prefixes")), int)
-    ]
+    counts = [count for stage in run.trained_stages if (count := _held_out(stage.config)) is not None]
     if not counts:
         return ""
     n = min(counts)
     return f"{n} held-out problems: a share of 0.5 has a standard error of {0.5 / math.sqrt(n):.3f} within a seed."
+
+
+def _held_out(config: dict[str, Any]) -> int | None:
+    """Problems, or prefixes, that an evaluation of a stage asks: no more than its files set aside."""
+    block = config.get("evaluation") or {}
+    count = block.get("problems", block.get("prefixes"))
+    if not isinstance(count, int):
+        return None
+    data = block.get("data") or config.get("data") or {}
+    aside = [source.get("eval_rows") or 0 for source in data.get("sources") or [data] if isinstance(source, dict)]
+    return min(count, sum(aside)) if any(aside) else count
 
 
 def listed(items: list[str]) -> str:
@@ -71,12 +77,26 @@ def listed(items: list[str]) -> str:
 
 
 def _rollouts(stages: list[StageRecord]) -> str:
-    budgets = unique(f"{s.config.get('steps')} {s.config.get('rollouts_per_step')}" for s in stages)
-    if len(budgets) != 1 or "None" in budgets[0]:
+    budgets = list(dict.fromkeys(_sampled(stage.config) for stage in stages))
+    if len(budgets) != 1 or budgets[0] is None:
         return ""
-    steps, rollouts = map(int, budgets[0].split())
+    count, updates = budgets[0]
     each = " each" if len(stages) > 1 else ""
-    return f" on {steps * rollouts:,} rollouts{each} ({steps} steps of {rollouts})"
+    return f" on {count} rollouts{each} ({updates})"
+
+
+def _sampled(config: dict[str, Any]) -> tuple[str, str] | None:
+    """How many rollouts an online stage samples, and for which updates; None where its config does not say."""
+    steps, rollouts = number(config.get("steps")), number(config.get("rollouts_per_step"))
+    if not steps or not rollouts:
+        return None
+    times, together = (int(number(config.get(key)) or 1) for key in ("num_iterations", "steps_per_generation"))
+    count = math.ceil(steps / (times * together)) * together * int(rollouts)
+    again = config.get("dynamic_sampling") or (
+        config.get("type") == "star" and (config.get("star") or {}).get("told") == "failed"
+    )
+    trained = f", each trained on {times} times" if times > 1 else ""
+    return f"{'at least ' if again else ''}{count:,}", f"{int(steps)} steps of {int(rollouts)}{trained}"
 
 
 def _arms(stages: list[StageRecord]) -> str:

@@ -6,7 +6,6 @@ ink becomes the page's text colour, so that it reads on a light and on a dark gr
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from textwrap import fill
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -345,8 +345,8 @@ def x_axis(ax: Axes, x: str) -> None:
 
 def shares(row: Iterable[Axes]) -> bool:
     """Whether all that is drawn is a share, and not the mean of a reward of one's own."""
-    values = [float(y) for ax in row for line in ax.lines for y in line.get_ydata()]
-    return all(0 <= y <= 1 for y in values if not math.isnan(y))
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for ax in row for line in ax.lines] or [np.zeros(0)])
+    return not ((values < 0) | (values > 1)).any()
 
 
 def share_axis(ax: Axes) -> None:

@@ -113,3 +113,11 @@ def test_a_trainer_of_ones_own_like_sdpo_derives_from_it(load, tmp_path, base, f
     else:
         with pytest.raises(InvalidConfig, match="subclass of SDPOTrainer"):
             load(*changes)
+
+
+@pytest.mark.parametrize("method", ["opsd", "sdft", "sdpo", "latro", "rlp"])
+def test_rewards_that_are_logged_alone_may_weigh_nothing(load, method):
+    weightless = "rewards=[{type: world, weight: 0}]"
+    assert load(f"type={method}", weightless).stages[1].rewards[0].weight == 0
+    with pytest.raises(InvalidConfig, match="nothing would ever be trained"):
+        load("type=sdpo", "sdpo.sees=rollout", weightless)

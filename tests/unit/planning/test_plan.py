@@ -71,6 +71,23 @@ def test_what_a_model_that_rewards_itself_costs():
     assert bytes_of(rlp)["moving average"] > 0
 
 
+def test_what_is_compared_with_costs_a_copy_and_a_pass():
+    """GRPO's penalty, and the log-probs of the policy that sampled where rollouts outlast it."""
+    plain, *_ = planned("intro/math", "stages.train.type=grpo")
+    kl, *_ = planned("intro/math", "stages.train.type=grpo", "stages.train.grpo.beta=0.04")
+    assert bytes_of(kl) == {**bytes_of(plain), "reference (frozen)": bytes_of(plain)["weights"]}
+    one_pass = kl.seconds["score"]
+    assert one_pass * 8 * 0.5 == pytest.approx(plain.seconds["train"] * 2 * 0.4)  # 6 N and 2 N again
+    adapters, *_ = planned(
+        "intro/math", "stages.train.type=grpo", "stages.train.grpo.beta=0.04", "stages.train.lora={r: 8}"
+    )
+    assert "reference (frozen)" not in bytes_of(adapters)
+    twice, *_ = planned("intro/math", "stages.train.type=rlcsd", "stages.train.num_iterations=2")
+    once, *_ = planned("intro/math", "stages.train.type=rlcsd")
+    assert twice.seconds["score"] == pytest.approx(one_pass / 2)
+    assert twice.seconds["posterior"] == pytest.approx(once.seconds["posterior"] / 2)
+
+
 def test_dpo_trains_both_replies_and_scores_them_by_the_reference(brought):
     dpo = planned("real/ixt")[-1]
     assert dpo.name == "dpo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,11 @@ def expectation_rows(
 
 
 def differences(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
-    """Config keys whose values are not the same in all runs, with each run's value."""
+    """Config keys whose values are not the same in all runs, with each run's; not those of stages of one run alone."""
     flat = [_flatten(run.config) for run in runs.values()]
-    keys = unique(key for config in flat for key in config)
+    stages = Counter(stage["name"] for run in runs.values() for stage in run.config.get("stages") or [])
+    own = tuple(f"stages.{name}." for name, count in stages.items() if count == 1)
+    keys = unique(key for config in flat for key in config if not key.startswith(own))
     rows = [(key, [str(config.get(key, MISSING)) for config in flat]) for key in keys if key != "name"]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 

@@ -325,6 +325,8 @@ def test_runs_that_share_no_stage_stand_by_themselves(make_run, tmp_path):
     assert page.text.split("Results")[1].index("one, parity") < page.text.split("Results")[1].index("two, sum")
     assert [a["href"] for tag, a in page.tags if tag == "a"] == ["../one/report.html"]
     assert "Curves" not in page.text
+    differing = page.text.split("What differs in the configs")[1]
+    assert "stages.raft-parity" not in differing and "stages.grpo-sum" not in differing
 
 
 def test_comparison_of_one_run_is_an_error(make_run, tmp_path):

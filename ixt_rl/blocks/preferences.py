@@ -17,7 +17,7 @@ class PairsBlock(FileRowsBlock):
     prompt: str = Field("prompt", description="field of the prompt, as text or as messages")
     chosen: str = Field("chosen", description="field of the better reply")
     rejected: str = Field("rejected", description="field of the worse one")
-    max_prompt_tokens: Tokens = Field(1024, description="pairs with a longer prompt are left out, and counted")
+    max_prompt_tokens: Tokens = Field(960, description="pairs with a longer prompt are left out, and counted")
     max_reply_tokens: Tokens = Field(1024, description="longer replies are cut, and then not trained to end")
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,

@@ -102,12 +102,7 @@ def of(path="texts.jsonl", **named):
         ("ixt", of(), LEVELS, "data: texts.jsonl:2: no column 'feedback_level'"),
         ("ixt", of(tag="site"), TAGS, "data: texts.jsonl:2: no column 'site'"),
         ("sft", of(prompt="text", text="reply"), {}, "data: texts.jsonl:2: no column 'reply'"),
-        (
-            "sft",
-            {"pairs": {"path": "pairs.jsonl", "chosen": "best"}},
-            {"packing": {"capacity": 4096}},
-            "data: pairs.jsonl:1: no column 'best'",
-        ),
+        ("sft", {"pairs": {"path": "pairs.jsonl", "chosen": "best"}}, {}, "data: pairs.jsonl:1: no column 'best'"),
         ("dpo", {"pairs": {"path": "pairs.jsonl", "rejected": "bad"}}, {}, "data: pairs.jsonl:1: no column 'bad'"),
         (
             "sft",
@@ -133,6 +128,12 @@ def test_columns_that_nothing_reads_may_lack_and_a_null_may_stand_first(document
     load(of(tag="url"), type="ixt", **LEARNING, **TAGS)
     Path("texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(DOCUMENTS)))
     load(of(), type="pretrain", **LEARNING)
+
+
+def test_a_block_of_pairs_needs_no_more_than_its_path(documents):
+    """Defaults that go together: prompt and reply fit into a row of the default capacity, with room for feedback."""
+    for kind in ("sft", "dpo"):
+        load({"pairs": {"path": "pairs.jsonl"}}, **LEARNING, type=kind, template="math")
 
 
 @pytest.mark.parametrize("path", ["texts.jsonl", "texts.parquet"])

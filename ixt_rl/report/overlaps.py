@@ -54,7 +54,7 @@ def said_of_lines(lines: Sequence[Sequence[str]]) -> str:
     while len(lines) > 1 and all(len(line) > common + 1 and line[common] == lines[0][common] for line in lines):
         common += 1
     if not common or len(lines) == 1:
-        return "; or ".join(", ".join(line) for line in lines)
+        return ("; or " if any(len(line) > 1 for line in lines) else " or ").join(", ".join(line) for line in lines)
     return f"{', '.join(lines[0][:common])}, then " + " or ".join(", ".join(line[common:]) for line in lines)
 
 

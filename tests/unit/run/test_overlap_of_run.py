@@ -105,6 +105,7 @@ def test_rivals_on_the_same_rows_are_counted_once_and_said_together(tmp_path, mo
 def test_stages_that_led_to_models_in_words():
     assert said_of_lines([["a"]]) == "a"
     assert said_of_lines([["a", "b"]]) == "a, b"
+    assert said_of_lines([["a"], ["b"]]) == "a or b"
     assert said_of_lines([["a"], ["b", "c"]]) == "a; or b, c"
     assert said_of_lines([["a", "b"], ["a"]]) == "a, b; or a"
 

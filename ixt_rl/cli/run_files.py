@@ -29,7 +29,7 @@ def check(words: tuple[str, ...]) -> None:
     \b
     Examples:
       ixt-rl check demo/addition
-      ixt-rl check runs/*.yaml
+      ixt-rl check configs/ixt/*.yaml
       ixt-rl check mine.yaml 'seeds=[1, 2, 3]' stages.0.optim.lr=1e-3
     """
     from ixt_rl.config.load import load_run, notes

@@ -3,23 +3,32 @@
     pairs --Conditioner--> (prompt ids, chosen ids, rejected ids) --TRL--> - log sigmoid(beta (margin - reference's))
 
 The ids are those of supervised fine-tuning on the same replies: chat, ends and cuts are one code's.
+
+An update always has as many pairs as its batch, so that its mean does not depend on how it is split over ranks and
+micro-batches: where the pairs end, the next pass over them begins, in another order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar
 
 import datasets
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 from trl import DPOConfig as TRLDPOConfig
 from trl import DPOTrainer as TRLDPOTrainer
 
 from ixt_rl.conditioning import Conditioner
+from ixt_rl.data.in_memory import Repeated
 from ixt_rl.data.preferences import PreferencePair
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.ledger import Ledger, model_size
+from ixt_rl.trainers.dropout import disable_dropout
+from ixt_rl.trainers.head import plain_model
 from ixt_rl.trainers.refused_options import refuse_options
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
@@ -97,14 +106,18 @@ class DPOTrainer(ResumableTrainer, TRLDPOTrainer):
                 remedy="leave it out",
             )
         self.conditioner = conditioner
-        rows = [pair_ids(conditioner, pair) for pair in pairs]
+        rows = datasets.Dataset.from_list([pair_ids(conditioner, pair) for pair in pairs])
         super().__init__(
             model,
             args=args,
-            train_dataset=datasets.Dataset.from_list(rows),
+            train_dataset=rows.select(_places(args, len(pairs))),
             processing_class=processing_class,
             **kwargs,
         )
+        if args.train_sampling_strategy == "random":
+            args.train_sampling_strategy = "sequential"  # the rows are in their order
+        if args.disable_dropout:  # TRL's does not see attention's own
+            disable_dropout(self.model)
         self.ledger = Ledger(model_size(self.model))
         self.self_checks = SelfChecks(self)
         self.add_callback(self.self_checks)
@@ -118,6 +131,7 @@ class DPOTrainer(ResumableTrainer, TRLDPOTrainer):
         tokens = int(inputs["attention_mask"].sum())
         self.ledger.add("train", tokens)
         self.ledger.add("score", tokens)  # the reference's
+        _gather_head(plain_model(self))
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def own_state(self) -> dict[str, Any]:
@@ -137,3 +151,22 @@ def pair_ids(conditioner: Conditioner, pair: PreferencePair) -> dict[str, list[i
         found.append((before, [token for segment in segments if segment.trained for token in segment.ids or ()]))
     (prompt, chosen), (_, rejected) = found
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+def _places(args: DPOConfig, pairs: int) -> list[int]:
+    """Which pair each row of all updates is, on all ranks; sets `max_steps` where it is passes that are asked for."""
+    per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.max_steps <= 0:
+        args.max_steps = math.ceil(pairs * args.num_train_epochs / per_update)
+    count = args.max_steps * per_update
+    if args.train_sampling_strategy != "random":
+        return [place % pairs for place in range(count)]
+    return [*islice(Repeated(range(pairs), args.seed if args.data_seed is None else args.data_seed), count)]
+
+
+def _gather_head(model: Any) -> None:
+    """FSDP 2: the head has all its weights when it is read, also where it is a unit of its own, as `modules_to_save`
+    makes it. TRL gathers it itself otherwise, and each rank keeps its own part of the gradient in place of the mean."""
+    for module in model.get_output_embeddings().modules():
+        if isinstance(module, FSDPModule):
+            module.unshard()

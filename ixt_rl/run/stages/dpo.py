@@ -89,7 +89,7 @@ def _conditioner(stage: DpoStage, tokenizer: Any, model: Any, template: PromptTe
 def _options(stage: DpoStage, at: StageRun, pairs: int) -> dict[str, Any]:
     """`DPOConfig`'s; `pairs` that are trained."""
     share = share_of_batch(stage.batch_size, stage.micro_batch_size, at.launch.ranks)
-    steps = stage.steps or -(-pairs // stage.batch_size) * int(stage.epochs or 1)
+    steps = stage.steps or -(-pairs * int(stage.epochs or 1) // stage.batch_size)
     return {
         **training_arguments(stage.optim, steps, at.seed or 0, at, stage.checkpoint_every),
         **share,

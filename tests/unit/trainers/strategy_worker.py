@@ -24,7 +24,7 @@ from ixt_rl.rollout.weights.policy import policy_tensors
 from ixt_rl.run.strategy import save_merged, strategy_arguments
 from ixt_rl.types import SamplingParams
 from tests.unit.distributed import end_rank
-from tests.unit.trainers import helpers, ixt_helpers, sip_helpers
+from tests.unit.trainers import dpo_helpers, helpers, ixt_helpers, sip_helpers
 
 UPDATES = 5
 COMMON: dict[str, Any] = {
@@ -34,10 +34,10 @@ COMMON: dict[str, Any] = {
 SPLIT = {1: (16, 1), 2: (4, 2)}  # ranks: rows of a micro-batch, micro-batches of an update
 
 
-def lora():
+def lora(**options: Any):
     from peft import LoraConfig
 
-    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", **options)
 
 
 class EngineBeside:
@@ -97,6 +97,15 @@ def sip(folder: Path, options: dict[str, Any], engine: Any = None, **own: Any):
     )
 
 
+def pairs(folder: Path, options: dict[str, Any], peft_config=None, **own: Any):
+    """TRL's DPO, of fewer pairs than an update has; the process that is alone comes first, and writes the model."""
+    conditioner = dpo_helpers.chat_conditioner()
+    model = (folder.parents[1] if "RANK" in os.environ else folder.parent) / "pairs-model"
+    if "RANK" not in os.environ:
+        dpo_helpers.tiny_folder(model, conditioner)
+    return dpo_helpers.make_trainer(model, folder, conditioner, 11, peft_config, **{**options, **own})
+
+
 METHODS = {
     "intro": lambda *at: online("intro", *at, candidates="exact"),
     "intro-frozen": lambda *at: online("intro", *at, candidates="exact", posterior="frozen"),
@@ -107,6 +116,8 @@ METHODS = {
     "ixt-ema": lambda *at: ixt(*at, ema_decay=0.9),
     "dpo": lambda *at: sip(*at),
     "nll": lambda *at: sip(*at, objective="rf-nll"),
+    "pairs": lambda *at: pairs(*at),
+    "pairs-lora": lambda *at: pairs(*at, peft_config=lora(modules_to_save=["lm_head"])),
     "intro-beside": lambda *at: sampled("intro", *at, candidates="exact"),
     "grpo-beside": lambda *at: sampled("grpo", *at),
     "grpo-ahead": ahead,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,14 @@ import torch
 import transformers
 import trl
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from ixt_rl.conditioning import Conditioner, Conditioning
-from ixt_rl.data.preferences import PreferencePair
+from ixt_rl.conditioning import Conditioner
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.kernels.preference import dpo_loss
 from ixt_rl.trainers import DPOConfig, DPOTrainer
 from ixt_rl.trainers.dpo import REFUSED, pair_ids
-from ixt_rl.types import Document
-from tests.unit.conditioning.chats import CHATML, chat_tokenizer
+from tests.unit.trainers.dpo_helpers import chat_conditioner, make_trainer, pairs, tiny_folder
 
 # Options of trl.DPOConfig, beyond transformers' own, that reach TRL code which the trainer still runs.
 HONOURED = {
@@ -31,35 +30,16 @@ HONOURED = {
 
 @pytest.fixture(scope="module")
 def conditioner() -> Conditioner:
-    wanted = Conditioning(chat=True, train_turns="last", max_reply_tokens=6)
-    return Conditioner(chat_tokenizer(CHATML, "<|im_end|>"), wanted)
+    return chat_conditioner()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, conditioner) -> Path:
-    """Of a tiny model: TRL reads the reference from where the policy came from."""
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=len(conditioner.tokenizer), attention_dropout=0.1, **size)
-    LlamaForCausalLM(config).save_pretrained(tmp_path_factory.mktemp("tiny"))
-    return Path(tmp_path_factory.getbasetemp()) / "tiny0"
-
-
-def pairs(count: int = 6) -> list[PreferencePair]:
-    return [
-        PreferencePair(Document(f"yes {n}", prompt=f"is it {n}"), Document("no, not at all", prompt=f"is it {n}"))
-        for n in range(count)
-    ]
+    return tiny_folder(tmp_path_factory.mktemp("tiny"), conditioner)
 
 
 def trainer(folder: Path, out: Path, conditioner: Conditioner, **options) -> DPOTrainer:
-    given = {"max_steps": 4, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1, **options}
-    args = DPOConfig(
-        output_dir=str(out), use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
-        disable_tqdm=True, **given,
-    )  # fmt: skip
-    model = LlamaForCausalLM.from_pretrained(folder, dtype="float32")
-    return DPOTrainer(model, args, pairs(), conditioner.tokenizer, conditioner=conditioner)
+    return make_trainer(folder, out, conditioner, **options)
 
 
 def summed(model, prompt: list[int], reply: list[int]) -> torch.Tensor:
@@ -109,6 +89,32 @@ def test_a_resumed_run_is_the_straight_one(folder, tmp_path, conditioner):
     assert stopped.ledger.tokens["train"] == stopped.ledger.tokens["score"] > 0
     begun, ended = load_file(folder / "model.safetensors"), straight.model.state_dict()
     assert any(not torch.equal(begun[name], ended[name]) for name in begun)
+
+
+def test_every_update_has_as_many_pairs_as_its_batch_however_it_is_split(folder, tmp_path, conditioner):
+    """Also where the pairs end amid an update, and where a batch has more than there are."""
+    for count, steps in ((5, 3), (3, 2)):
+        options = {"count": count, "max_steps": -1, "num_train_epochs": 2}
+        made = [
+            trainer(
+                folder, tmp_path / f"{rows}-{count}", conditioner, per_device_train_batch_size=rows,
+                gradient_accumulation_steps=parts, **options,
+            )
+            for rows, parts in ((4, 1), (2, 2), (1, 4))
+        ]  # fmt: skip
+        assert [one.args.max_steps for one in made] == [steps] * 3
+        keys = [tuple(row["prompt_ids"]) for row in made[0].train_dataset]
+        assert len(keys) == 4 * steps
+        assert all(len(set(keys[first : first + count])) == count for first in (0, count)), "each pair once a pass"
+        for one in made:
+            one.train()
+            assert one.ledger.tokens == made[0].ledger.tokens
+        logs = [[row for row in one.state.log_history if "loss" in row] for one in made]
+        assert logs[0][0]["loss"] == pytest.approx(math.log(2), abs=1e-6), "dropout, or not one network"
+        for row, *others in zip(*logs, strict=True):
+            for other in others:
+                for name in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies"):
+                    assert other[name] == pytest.approx(row[name], rel=1e-4), name
 
 
 def test_every_option_of_trl_is_on_one_side():

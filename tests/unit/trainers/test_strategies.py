@@ -13,7 +13,7 @@ STRATEGIES = ("ddp", "fsdp2", *(("zero2", "zero3") if is_installed("deepspeed") 
 FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"), ("fsdp2", "grpo-beside")]
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
 if not is_installed("peft"):
-    ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "saves")]
+    ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "pairs-lora", "saves")]
 
 
 def outcomes(cells, folder) -> list[set[str]]:

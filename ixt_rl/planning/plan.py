@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.config.ranks import check_ranks
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.strategies import check_strategy
 from ixt_rl.errors import ConfigError
-from ixt_rl.methods.registry import spec_of
+from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.planning.devices import GIB, Machine
 from ixt_rl.planning.memory import Part, peak, training_parts
 from ixt_rl.planning.seconds import Sampler, pass_seconds, sampling_seconds
@@ -101,9 +103,20 @@ def plan_stage(config: RunConfig, index: int, machine: Machine, assumed: Assumed
     found = StagePlan(
         stage.name, stage.type, parts, beside, limit, ranks, machine.count,
         _seconds(config.engine, work, shape, numbers_of(config.model), machine, ranks), work.rollouts * work.new,
-        work.steps, work.notes,
+        work.steps, (*work.notes, *_refused(config, stage, ranks, machine.strategy)),
     )  # fmt: skip
     return StagePlan(**{**vars(found), "misfits": _misfits(found)})
+
+
+def _refused(config: RunConfig, stage: AnyStage, ranks: int, strategy: str) -> list[str]:
+    """Why `ixt-rl run` would not start the stage on so many ranks; nothing where it would."""
+    launch = config.launch.model_copy(update={"ranks": ranks, "strategy": strategy})
+    try:
+        check_ranks(ranks, config.engine, [stage])
+        check_strategy(launch, [stage])
+    except ConfigError as error:
+        return [f"ixt-rl run would refuse {error.what}: {error.remedy}"]
+    return []
 
 
 def _training_ranks(engine: EngineBlock, work: Work, machine: Machine) -> int:

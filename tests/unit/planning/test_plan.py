@@ -195,6 +195,14 @@ def test_the_launch_block_says_what_each_device_holds():
     assert "launch.ranks=8, and this is a plan for 4 training devices" in fewer.output
 
 
+def test_devices_that_could_not_share_a_batch_are_told_of():
+    config = load_run("demo/addition")
+    refused = [one for one in plan_run(config, machine("H100x7")) if one.planned]
+    assert refused and all("would refuse" in one.notes[-1] for one in refused)
+    assert all(any("with launch.ranks=7: set" in note for note in one.notes) for one in refused)
+    assert not any("would refuse" in note for one in plan_run(config, machine("H100x2")) for note in one.notes)
+
+
 @pytest.mark.parametrize(("text", "said"), [("H10", "H100"), ("H100x0", "NAMExCOUNT"), ("", "RTX4090")])
 def test_unknown_devices_are_refused(text, said):
     with pytest.raises(ConfigError, match=said):

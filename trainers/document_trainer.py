@@ -79,10 +79,12 @@ class DocumentTrainer(ResumableTrainer, SFTTrainer):
         return self._metrics["train" if self.model.training else "eval"]
 
     def _mean(self, name: str, values: Tensor) -> None:
-        """Adds the mean over all ranks' values; 0 where there are none, as TRL does."""
+        """Adds the mean over all ranks' values; nothing where there are none: TRL's adds 0 for a micro-batch without a
+        token, as the last update of a run may have."""
         local = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
         total, count = self.accelerator.gather_for_metrics(local[None]).sum(0).tolist()
-        self._of_mode()[name].append(total / count if count else 0.0)
+        if count:
+            self._of_mode()[name].append(total / count)
 
     def own_state(self) -> dict[str, Any]:
         return {**super().own_state(), "num_tokens": self._total_train_tokens}

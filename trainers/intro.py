@@ -228,7 +228,7 @@ class InTROTrainer(KeptTrainer):
                 wrong = LogprobsAt(wrong_hidden.to(hidden.device), whole, batch.target_ids)
                 return loss_of(factor_at=self._factor_at(batch, signals, hidden.device, wrong))
 
-        self.ledger.add("train", int(batch.attention_mask.sum()))
+        self.ledger.add("train", batch.counted)
         with self.accelerator.autocast():
             passed = {**self.model_inputs(batch), "head_fn": head_fn}
             (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)

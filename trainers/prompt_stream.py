@@ -24,7 +24,7 @@ from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.intro.walk import Reweigh
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.nll import NllStats, nll_loss
-from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger, model_size
+from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.models import eos_ids
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.auxiliary import forward_with_auxiliary
@@ -43,8 +43,8 @@ from ixt_rl.types import Rollout, TokenSequence
 class PromptTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` whose data is a stream of prompts and whose loss is the subclass's; rollouts come from an engine.
 
-    Subclasses make micro-batches in `get_batch_samples`, where all prompts of an update are at hand, and write
-    `compute_loss`, which is the micro-batch's part of the update's loss: nothing divides it afterwards.
+    Subclasses make micro-batches in `get_batch_samples`, where all prompts of an update are at hand (`prompts_of`), and
+    write `compute_loss`, which is the micro-batch's part of the update's loss: nothing divides it afterwards.
 
     Args:
         model: the policy.
@@ -90,7 +90,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
             disable_dropout(self.model)
         per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
-        self.train_dataset = self.prompts = UpdateStream(source, per_update)
+        self.train_dataset = self.prompts = UpdateStream(source, per_update, filler=None)
         args.max_steps = self.prompts.length(args.max_steps)
         add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
         self.ledger = Ledger(model_size(self.model))
@@ -142,8 +142,14 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         self.ledger.add("rollout", sum(len(one.prompt_ids) + len(one.completion_ids) for one in found))
         return found
 
+    def prompts_of(self, batches: Iterable[list[Any]]) -> list[Any]:
+        """This rank's prompts of an update, in order; none where the stream ended before its part of it."""
+        return [item for batch in batches for item in batch if item is not None]
+
     def check_lengths(self, prefixes: Sequence[tuple[int, ...]]) -> None:
         """Raises DataError if a prefix is empty, or leaves no room for `max_completion_length` tokens."""
+        if not prefixes:
+            return
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         shortest, longest = min(map(len, prefixes)), max(map(len, prefixes))
         completion = self.args.max_completion_length
@@ -234,9 +240,7 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
             for name, mean in self.means.take(self.accelerator).items():
                 if mean == mean:  # not measured since the last log, on no rank
                     self._metrics["train"][name].append(mean)
-            for phase in FLOPS_PER_PARAMETER:
-                flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
-                logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
+            logs |= self.flops_of_all()
         super().log(logs, start_time)
 
     def own_state(self) -> dict[str, Any]:

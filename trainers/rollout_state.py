@@ -22,7 +22,6 @@ from torch import Tensor
 
 from ixt_rl.conditioning import row_ids
 from ixt_rl.errors import ConfigError
-from ixt_rl.ledger import FLOPS_PER_PARAMETER
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.types import Grade
@@ -105,9 +104,7 @@ class RolloutState(ResumableTrainer):
             for name in names:
                 sums[name].zero_()
         if training and names:
-            for phase in FLOPS_PER_PARAMETER:
-                flops = torch.tensor(self.ledger.flops(phase), dtype=torch.float64, device=self.accelerator.device)
-                logs[f"flops/{phase}"] = self.accelerator.reduce(flops, "sum").item()
+            logs |= self.flops_of_all()
         super().log(logs, start_time)
 
     def _names_of_all(self, sums: Mapping[str, Tensor]) -> list[str]:

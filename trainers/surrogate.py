@@ -95,7 +95,7 @@ def surrogate_loss(
 
         return nll_loss(hidden, head, batch.target_ids, weights_N, reweigh=slope)
 
-    trainer.ledger.add("train", int(batch.attention_mask.sum()))
+    trainer.ledger.add("train", batch.counted)
     with trainer.accelerator.autocast():
         passed = {**trainer.model_inputs(batch), "head_fn": head_fn}
         (loss, stats), auxiliary = forward_with_auxiliary(trainer, model, passed, trainer.track)

@@ -114,7 +114,7 @@ class ToldPass:
     ) -> tuple[dict[str, Any], Tensor]:
         told = inputs[f"{column}_ids"]
         batch = self.trainer.collate([prompt_completion(told[row] if z else told[row][:1], z) for row, _, z in rows])
-        self.trainer.ledger.add("posterior", int(batch.attention_mask.sum()))
+        self.trainer.ledger.add("posterior", batch.counted)
         return self.trainer.model_inputs(batch), batch.target_ids
 
     @functools.cached_property

@@ -18,6 +18,9 @@ __all__ = ["FILE", "Resumable", "UpdateStream"]
 
 Item = TypeVar("Item", covariant=True)
 
+NOTHING = object()
+"""No filler."""
+
 
 class Resumable(Protocol[Item]):
     """Anything that streams items and has a cursor."""
@@ -37,12 +40,13 @@ class UpdateStream(IterableDataset):
     Args:
         source: what is read.
         per_update: items of an update, those of all ranks.
-        filler: stands for items where a source ends amid an update; None: that update has fewer.
+        filler: stands for items where a source ends amid an update, so that ranks have equally many (accelerate would
+            give them its first ones again); `NOTHING`: that update has fewer.
     """
 
     _KEPT = 8
 
-    def __init__(self, source: Resumable[Any], per_update: int, filler: Any = None):
+    def __init__(self, source: Resumable[Any], per_update: int, filler: Any = NOTHING):
         self.source, self.per_update, self.filler = source, per_update, filler
         self.start, self.first_update = source.state_dict(), 0
         self.cursors: OrderedDict[int, dict[str, Any]] = OrderedDict()
@@ -59,7 +63,7 @@ class UpdateStream(IterableDataset):
         missing = -number % self.per_update
         if missing:
             self._keep(self.first_update + number // self.per_update + 1)
-            yield from [self.filler] * missing if self.filler is not None else []
+            yield from [self.filler] * missing if self.filler is not NOTHING else []
 
     def length(self, max_steps: int) -> int:
         """`max_steps`; where it is none, the updates until the source ends, which is read for that, and begins again.

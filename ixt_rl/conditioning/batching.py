@@ -61,6 +61,12 @@ class Batch:
         return self.loss_mask.nonzero()[:, 0]
 
     @property
+    def counted(self) -> int:
+        """Real tokens, as a ledger counts them: 0 of a batch without a target, which stands in where a rank or a
+        micro-batch has nothing to train. So how an update is split changes no count."""
+        return int(self.attention_mask.sum()) if self.loss_mask.any() else 0
+
+    @property
     def is_packed(self) -> bool:
         return bool((self.segment_ids > 1).any())
 

@@ -168,7 +168,8 @@ class EngineRollouts:
         Raises:
             ParityError: it is above the limit.
         """
-        probe = [list(p) for p in dict.fromkeys(map(tuple, ids))][:PROBE_PROMPTS]
+        everyone, _ = _of_all_ranks(ids, trainer)
+        probe = [list(p) for p in dict.fromkeys(map(tuple, ids or everyone))][:PROBE_PROMPTS]
         with self.in_process_engine(trainer) as engine:
             rollouts = [group[0] for group in engine.generate(probe, probe_sampling(trainer))]
         difference = check_in_process(trainer, rollouts, self.parity_limit)  # with sharded weights sharded again

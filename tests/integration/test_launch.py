@@ -174,6 +174,27 @@ def test_documents_and_suffixes_on_two_ranks(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_last_update_that_is_not_full_is_that_of_one_process(tmp_path):
+    """Nine prefixes in updates of four: the second rank has none in the last one."""
+    docs = {"name": "docs", "type": "pretrain", "init": "model", "data": {"world": "chain", "documents": 9},
+            "epochs": 1, "packing": {"capacity": 64}, "batch_size": 4, "optim": {"lr": 1e-3}}  # fmt: skip
+    short = {"init": "docs", "steps": None, "epochs": 1, "data": {"world": "chain", "passages": 9}, "evaluation": None}
+    stages = [docs, sip("whole", **short), sip("parts", **short, judge_parts=2), sip("few", **short, batch_size=16)]
+    statuses = forked(tmp_path, stages, [named("one", 1), named("two")])
+    assert statuses == [[0], [0, 0]], log(tmp_path, 0) + log(tmp_path, 1)
+    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+    for stage in ("docs", "whole", "few"):
+        expected = weights(one / "stages" / stage / "seed1")
+        for name, value in weights(two / "stages" / stage / "seed1").items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
+    for row, expected in zip(rows(two), rows(one), strict=True):
+        assert [row[name] for name in ("step", "rollouts")] == [expected[name] for name in ("step", "rollouts")]
+        if row["stage"] != "parts":  # prompts are dealt out in turns: other noise
+            spent = {name: value for name, value in expected.items() if name.startswith("flops")}
+            assert {name: row[name] for name in spent} == spent
+
+
+@pytest.mark.slow
 def test_every_strategy_trains_what_one_process_trains(tmp_path):
     pytest.importorskip("deepspeed")
     (tmp_path / "reward.py").write_text(REWARD, encoding="utf-8")

@@ -180,7 +180,7 @@ class SIPTrainer(PromptTrainer):
         if not batches:
             return batches, None
         self.model.train()
-        items = [item for batch in batches for item in batch]
+        items = self.prompts_of(batches)
         self.check_lengths([item.prefix_ids for item in items])
         groups = self.judged(items)
         examples = [self.example(group) for group in groups]
@@ -198,7 +198,8 @@ class SIPTrainer(PromptTrainer):
         """The groups of an update's prompts, with verdicts, and with their best and worst, if there is a judge."""
         for who in self._asked():
             at_update(who, self.state.global_step)
-        number = min(self.args.judge_parts, len(items))
+        most = self.accelerator.gather(torch.tensor(len(items), device=self.accelerator.device)).max()
+        number = min(self.args.judge_parts, int(most))  # on all ranks, whose parts are judged together
         ends = [len(items) * part // number for part in range(number + 1)]
         parts: list[tuple[list[Group], Asked | None]] = []
         for part, (first, last) in enumerate(pairwise(ends)):
@@ -220,7 +221,7 @@ class SIPTrainer(PromptTrainer):
         examples: list[Example] = inputs["examples"]
         batch = self.collate([prompt_completion(e.prefix_ids, text.ids) for e in examples for text in e.texts])
         reference_N = None if self.reference is None else self._reference_logprobs(model, batch)
-        self.ledger.add("train", int(batch.attention_mask.sum()))
+        self.ledger.add("train", batch.counted)
         per_rank = inputs["total"] / self.accelerator.num_processes  # gradients of ranks are averaged
         if self.objective.loss != "pairs" and examples:
             nll = partial(self.trained_nll, model, batch, self.temperature)
@@ -237,7 +238,7 @@ class SIPTrainer(PromptTrainer):
 
     def _reference_logprobs(self, model: Any, batch: Batch) -> Tensor:
         assert self.reference is not None
-        self.ledger.add("score", int(batch.attention_mask.sum()))
+        self.ledger.add("score", batch.counted)
         with self.reference.active(model) as reference:
             return self.logprobs(reference, batch, self.temperature)
 

@@ -159,3 +159,8 @@ def test_a_first_token_is_never_a_target():
     batch = pad([sequence], 12)
     assert batch.loss_mask.tolist() == [[False, True]]
     assert batch.predictor_mask.tolist() == [[True, False]]
+
+
+def test_what_stands_in_for_nothing_to_train_is_not_counted():
+    assert pad([prompt_completion([3, 4], [5]), prompt_completion([3], [6, 7, 8])], pad_id=0).counted == 7
+    assert pad([prompt_completion([3, 4], [])], pad_id=0).counted == 0

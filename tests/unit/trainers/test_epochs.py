@@ -61,6 +61,8 @@ def test_the_last_update_is_the_mean_over_its_own_tokens(tmp_path):
     for one in made:
         one.train()
     torch.testing.assert_close(weights(made[0]), weights(made[1]), rtol=0, atol=2e-6)
+    entropies = [[row for row in one.state.log_history if "entropy" in row][-1]["entropy"] for one in made]
+    assert entropies[1] == pytest.approx(entropies[0], rel=0.02), "a pass without a token has no entropy"
 
 
 def test_a_stopped_run_ends_where_the_straight_one_did(tmp_path):

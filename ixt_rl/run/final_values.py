@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 from ixt_rl.run.answered import intervals
@@ -29,6 +30,18 @@ def final_values(folder: StageFolder) -> dict[str, float]:
     values |= {f"rise/{name}": values[name] - start[name] for name in chosen}
     evaluation = {k: v for k, v in folder.final_metrics().items() if k not in ROW_KEYS and v is not None}
     return values | evaluation | intervals(folder.path) | _totals(rows)
+
+
+class FinalValues:
+    """`final_values` of stages that have ended for now, each computed once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, dict[str, float]] = {}
+
+    def of(self, folder: StageFolder) -> dict[str, float]:
+        if folder.path not in self._found:
+            self._found[folder.path] = final_values(folder)
+        return self._found[folder.path]
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

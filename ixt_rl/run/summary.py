@@ -10,18 +10,18 @@ from ixt_rl.config.schema import RunConfig
 from ixt_rl.files import read_json, write_json
 from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
 from ixt_rl.run.expectations import _check, _of
-from ixt_rl.run.final_values import _values_at, final_values
+from ixt_rl.run.final_values import FinalValues, _values_at
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.precision import KEPT
 
 
 def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds: float) -> dict[str, Any]:
     """Writes and returns the summary; `reason` says why the run stopped early, if it did."""
-    stages = []
+    stages, finals = [], FinalValues()
     for stage in config.stages:
         folders = _of(stage.name, folder)
         if folders:
-            stages.append(_stage_summary(stage, folders))
+            stages.append(_stage_summary(stage, folders, finals))
     run = _as_run(config, folder)
     summary = {
         "name": config.name,
@@ -30,10 +30,10 @@ def summarise(config: RunConfig, folder: RunFolder, reason: str | None, seconds:
         "seconds": round(seconds, 1),
         "seeds": config.seeds,
         "stages": stages,
-        "expectations": [_check(expectation, folder, run) for expectation in config.expect],
+        "expectations": [_check(expectation, folder, run, finals) for expectation in config.expect],
         **_precision(config, folder),
         **_overlap(folder),
-        "claims": [{**_check(claim, folder, run), "says": claim.says} for claim in config.claims],
+        "claims": [{**_check(claim, folder, run, finals), "says": claim.says} for claim in config.claims],
     }
     write_json(folder.path / "summary.json", summary, indent=1)
     return summary
@@ -53,8 +53,8 @@ def _overlap(folder: RunFolder) -> dict[str, Any]:
     return {"overlap": found["measured"]} if found else {}
 
 
-def _stage_summary(stage, folders: list[StageFolder]) -> dict[str, Any]:
-    finals = {str(f.seed): final_values(f) for f in folders}
+def _stage_summary(stage, folders: list[StageFolder], known: FinalValues) -> dict[str, Any]:
+    finals = {str(f.seed): known.of(f) for f in folders}
     names = sorted({name for values in finals.values() for name in values})
     columns = {name: [v[name] for v in finals.values() if v.get(name) is not None] for name in names}
     results = [f.result() for f in folders]

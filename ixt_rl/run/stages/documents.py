@@ -30,7 +30,7 @@ from ixt_rl.rollout.sync import send_policy, with_policy
 from ixt_rl.rollout.trl_adapter import whole_model
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.folder import LEDGER, StageFolder
+from ixt_rl.run.folder import LEDGER
 from ixt_rl.run.ranks.team import ALONE, Ranks
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.run.stages.context import StageRun
@@ -118,7 +118,7 @@ def document_evaluator(
     if stage.evaluation is None:
         return None
     whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
-    pairs = measured_pairs(stage, trainer, at.folder)
+    pairs = MeasuredPairs.of_stage(stage, trainer, at.folder, prompt_template(stage))
     return Evaluator(stage.evaluation, task, trainer, tokenizer, None, loss, whole, suites, at.ranks, pairs)
 
 
@@ -164,14 +164,6 @@ def _options(stage: DocumentStage, at: StageRun, template: Any, shown: PromptTem
         "buffer_rows": max(16, 2 * stage.batch_size),
         "ema_decay": stage.ema,
     }
-
-
-def measured_pairs(stage: DocumentStage, trainer: IXTTrainer, folder: StageFolder) -> MeasuredPairs | None:
-    """The preference pairs of a stage's evaluation; None where it has none."""
-    if stage.evaluation is None or stage.evaluation.pairs is None:
-        return None
-    kept = None if stage.keep_best else folder
-    return MeasuredPairs(stage.evaluation, trainer, trainer.conditioner, kept, prompt_template(stage))
 
 
 def document_task(stage: DocumentStage, tokenizer: Any) -> Task | None:

@@ -40,10 +40,7 @@ def run(stage: DpoStage, at: StageRun) -> None:
         peft_config=lora_config(stage.lora, model),
     )
     trainer.ledger = Ledger(trainer.ledger.size, before=spent_before(at.origin))
-    measured = None
-    if stage.evaluation is not None:
-        kept = None if stage.keep_best else folder
-        measured = MeasuredPairs(stage.evaluation, trainer, conditioner, kept, template)
+    measured = MeasuredPairs.of_stage(stage, trainer, folder, template)
     best = best_model(stage, folder, trainer, begins_without=True, ranks=at.ranks)
     with at.console.stage(stage, at.seed, args.max_steps) as progress:
         callback = StageCallback(

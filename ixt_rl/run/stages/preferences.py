@@ -132,6 +132,16 @@ class MeasuredPairs:
         # before training, which puts mixed precision around the forward pass as it is then
         self._scorer = SequenceScorer(plain_model(trainer), 1.0, trainer.processing_class.pad_token_id)
 
+    @classmethod
+    def of_stage(
+        cls, stage: Any, trainer: Any, folder: StageFolder, template: PromptTemplate | None
+    ) -> MeasuredPairs | None:
+        """Those of a stage's evaluation; None where it has none."""
+        if stage.evaluation is None or stage.evaluation.pairs is None:
+            return None
+        kept = None if stage.keep_best else folder
+        return cls(stage.evaluation, trainer, trainer.conditioner, kept, template)
+
     def __call__(self) -> dict[str, float]:
         """See `PairMargins`; the model is in evaluation mode, with the weights that are measured."""
         with self.trainer.accelerator.autocast():

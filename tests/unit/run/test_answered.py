@@ -14,6 +14,7 @@ from ixt_rl.report.results import claims
 from ixt_rl.report.run_folder import RunRecord
 from ixt_rl.run.answered import interval_of, intervals, keep_answered, write_answered
 from ixt_rl.run.expectations import _check
+from ixt_rl.run.final_values import FinalValues
 
 ROWS = [{"question": f"q{i}", "answer": str(i)} for i in range(12)]
 RNG = np.random.default_rng(0)
@@ -92,7 +93,7 @@ def test_other_problems_and_stages_that_kept_nothing_have_none(kept, tmp_path):
 def test_a_claim_whose_interval_reaches_over_the_bound_is_undecided(kept):
     def verdict(bound, **bounds):
         block = ClaimBlock(says="so", metric="sampled/strict", stage="a", minus="b", **(bounds or {"at_least": bound}))
-        item = {**_check(block, folder, RUN), "says": "so"}
+        item = {**_check(block, folder, RUN, FinalValues()), "says": "so"}
         (claim,) = claims({"claims": [item]})
         assert claim["value"].endswith(")") and "p = " in claim["value"]
         return claim["verdict"]

@@ -60,7 +60,7 @@ class StageCallback(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "train_samples_per_second" not in logs:  # the trainer's closing words
-            kept = {name: _number(value) for name, value in logs.items() if name not in _SKIPPED}
+            kept = {name: as_json(value) for name, value in logs.items() if name not in _SKIPPED}
             self._row(state, "train", {**kept, "rss_gib": psutil.Process().memory_info().rss / 2**30})
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -76,7 +76,7 @@ class StageCallback(TrainerCallback):
     def _evaluate(self, state, keep_samples: bool) -> None:
         assert self.evaluate is not None
         metrics, samples = self.evaluate()  # on every rank: with sharded weights all must take part
-        self._row(state, "eval", {name: _number(value) for name, value in metrics.items()})
+        self._row(state, "eval", {name: as_json(value) for name, value in metrics.items()})
         if self.best is not None:
             self.best.evaluated(state.global_step, metrics, samples)
         if state.is_world_process_zero:
@@ -92,6 +92,6 @@ class StageCallback(TrainerCallback):
             self.folder.add_metrics(phase, step, self.rollouts(step), ledger.total(), seconds, columns)
 
 
-def _number(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """JSON has no NaN; None says that nothing was measured."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,7 +22,15 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, with_room
 from ixt_rl.run.stages.online import evaluation_plan, nothing_learnt
-from ixt_rl.run.stages.openrlhf_job import absolute, checked_python, go_on, job_folder, job_settings, take_model
+from ixt_rl.run.stages.openrlhf_job import (
+    JobRows,
+    absolute,
+    checked_python,
+    go_on,
+    job_folder,
+    job_settings,
+    take_model,
+)
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
 from ixt_rl.run.stages.rewards import open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
@@ -57,18 +65,19 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         at.console.note(note)
     measure = _evaluator(stage, task, tokenizer)
     job, checkpoint = job_folder(folder), go_on(folder)
-    rows = _Rows(stage, at, prompts, started)
+    counted = _Counted(stage, at, prompts)
     eos = checkpoint_eos_ids(at.origin, at.model, tokenizer)
     job.write(_groups(prompts, at.seed or 0), _AGENT.format(path=str(job.job)), _job(stage, at, job, checkpoint, eos))
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
+        rows = JobRows(folder, progress, started, counted)
         if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
-            rows.evaluated(0, progress, *measure(at))
+            rows.evaluated(0, *measure(at))
         at.engines.close()  # OpenRLHF needs their devices
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
-            run_job(job, python, lambda row: rows.trained(row, progress))
+            run_job(job, python, rows.trained)
             take_model(job, folder, rows.step, stage.steps or 0)
             if stage.evaluation is not None:
-                rows.evaluated(rows.step, progress, *measure(replace(at, origin=str(folder.model))))
+                rows.evaluated(rows.step, *measure(replace(at, origin=str(folder.model))))
 
 
 def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | None, eos: tuple[int, ...]) -> dict:
@@ -111,36 +120,22 @@ def _groups(prompts: Prompts, seed: int) -> list[dict[str, Any]]:
     return [{"prompt": str(rows[place]["question"]), "label": label(rows[place])} for place in places]
 
 
-class _Rows:
-    """The stage's rows of metrics, out of OpenRLHF's and of evaluations."""
+class _Counted:
+    """Rollouts and FLOPs by the end of an update."""
 
-    def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts, started: float):
-        self.stage, self.folder, self.prompts, self.started = stage, at.folder, prompts, started
+    def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts):
+        self.stage, self.prompts = stage, prompts
         self.ledger = Ledger(model_size(load_model(at.origin, at.model, train=False)))
         self.ledger.tokens.update(prompts.spent)
-        before = [row for row in at.folder.metrics() if row["phase"] == "train"]
-        self.flops_before = before[-1]["flops"] if before else 0.0
-        self.step = before[-1]["step"] if before else 0
+        before = [row["flops"] for row in at.folder.metrics() if row["phase"] == "train"]
+        self.flops_before = before[-1] if before else 0.0
 
-    def trained(self, row: dict[str, Any], progress: Any) -> None:
-        row = dict(row)
-        self.step = row.pop("step")
+    def __call__(self, step: int, row: dict[str, Any]) -> tuple[int, float, dict[str, float]]:
         row.pop("seconds", None)
         for phase in ("rollout", "posterior", "train"):
-            self.ledger.add(phase, row.pop(f"tokens/{phase}"))
-        self._add("train", row)
-        progress.step(self.step)
-
-    def evaluated(self, step: int, progress: Any, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
-        self.step = step
-        self._add("eval", {name: value if np.isfinite(value) else None for name, value in metrics.items()})
-        self.folder.add_samples(step, samples)
-        progress.evaluation(step, metrics)
-
-    def _add(self, phase: str, metrics: dict[str, Any]) -> None:
-        rollouts = self.prompts.sampled + self.stage.rollouts_until(self.step)
-        flops, seconds = self.flops_before + self.ledger.total(), time.perf_counter() - self.started
-        self.folder.add_metrics(phase, self.step, rollouts, flops, seconds, metrics)
+            self.ledger.add(phase, row.pop(f"tokens/{phase}", 0))
+        rollouts = self.prompts.sampled + self.stage.rollouts_until(step)
+        return rollouts, self.flops_before + self.ledger.total(), {}
 
 
 def _evaluator(stage: OnlineStage, task: Task, tokenizer: Any) -> Callable[[StageRun], tuple[Any, Any]]:

@@ -25,7 +25,7 @@ from ixt_rl.run.stages.documents import (
     document_task,
     document_trainer,
 )
-from ixt_rl.run.stages.openrlhf_job import checked_python, go_on, job_folder, job_settings, take_model
+from ixt_rl.run.stages.openrlhf_job import JobRows, checked_python, go_on, job_folder, job_settings, take_model
 from ixt_rl.run.stages.spent import ledger_columns
 from ixt_rl.run.stages.train import ends_notes, passes_note
 from ixt_rl.trainers import IXTTrainer
@@ -49,26 +49,26 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     job.write_on_documents(
         spent.counted(), {"command": command_line(flags), "ranks": stage.openrlhf.ranks, "steps": steps}
     )
-    rows = _Rows(at, trainer, spent, started)
 
     def result() -> dict[str, Any]:
         said = [*notes, *document_notes(trainer, evaluator), *ends_notes(trainer)]
         return document_result(started, trainer, evaluator, said)
 
     with at.console.stage(stage, at.seed or 0, steps) as progress:
+        rows = JobRows(folder, progress, started, spent.by_update)
         if checkpoint is None and evaluator is not None and evaluator.heldout is not None:
-            rows.evaluated(0, progress, *evaluator())
+            rows.evaluated(0, *evaluator())
         at.engines.close()  # OpenRLHF needs their devices, and that of the model
         trainer.model.to("cpu")
         torch.cuda.empty_cache()
         with folder.recording(result):
-            run_job(job, python, lambda row: rows.trained(row, progress), "sft_driver")
+            run_job(job, python, rows.trained, "sft_driver")
             take_model(job, folder, rows.step, steps)
             write_json(folder.path / LEDGER, trainer.ledger.totals())
             if evaluator is not None:
                 _load(trainer, at)
                 evaluator.open(at)
-                rows.evaluated(steps, progress, *evaluator())
+                rows.evaluated(steps, *evaluator())
     shutil.rmtree(job.rows)
 
 
@@ -83,7 +83,7 @@ class _Spent:
     """The rows of all updates, and what had been read and judged by the end of each."""
 
     def __init__(self, trainer: IXTTrainer, steps: int):
-        self.rows, self.steps = trainer.rows, steps
+        self.rows, self.ledger, self.steps = trainer.rows, trainer.ledger, steps
         self.after: list[tuple[int, int]] = [(0, 0)]
         """By update: tokens that a forward pass computes, tokens that judges read and wrote."""
 
@@ -96,29 +96,7 @@ class _Spent:
                 self.after.append((tokens, self.rows.judged_tokens(number // per_update)))
             yield row
 
-
-class _Rows:
-    """The stage's rows of metrics, out of OpenRLHF's and of evaluations."""
-
-    def __init__(self, at: StageRun, trainer: IXTTrainer, spent: _Spent, started: float):
-        self.folder, self.ledger, self.spent, self.started = at.folder, trainer.ledger, spent, started
-        before = [row["step"] for row in at.folder.metrics() if row["phase"] == "train"]
-        self.step = max(before, default=0)
-
-    def trained(self, row: dict[str, Any], progress: Any) -> None:
-        row = dict(row)
-        self.step = row.pop("step")
-        self._add("train", row)
-        progress.step(self.step)
-
-    def evaluated(self, step: int, progress: Any, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
-        self.step = step
-        self._add("eval", metrics)
-        self.folder.add_samples(step, samples)
-        progress.evaluation(step, metrics)
-
-    def _add(self, phase: str, metrics: dict[str, Any]) -> None:
-        self.ledger.tokens["train"], self.ledger.tokens["annotate"] = self.spent.after[self.step]
-        seconds = time.perf_counter() - self.started
-        columns = {**ledger_columns(self.ledger), **metrics}
-        self.folder.add_metrics(phase, self.step, 0, self.ledger.total(), seconds, columns)
+    def by_update(self, step: int, row: dict[str, Any]) -> tuple[int, float, dict[str, float]]:
+        """As `JobRows` asks for it."""
+        self.ledger.tokens["train"], self.ledger.tokens["annotate"] = self.after[step]
+        return 0, self.ledger.total(), ledger_columns(self.ledger)

@@ -1,17 +1,23 @@
-"""What stages in OpenRLHF share: its Python, the checkpoint that they go on from, the model that comes back."""
+"""What stages in OpenRLHF share: its Python, the checkpoint they go on from, their rows, the model that comes back."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ixt_rl.errors import BackendFailed, ConfigError
+from ixt_rl.files import read_rows, write_rows
 from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
 from ixt_rl.integrations.openrlhf.flags import JobSettings
 from ixt_rl.integrations.openrlhf.job import JobFolder, restore
-from ixt_rl.run.folder import StageFolder
+from ixt_rl.run.callbacks import as_json
+from ixt_rl.run.console import StageProgress
+from ixt_rl.run.folder import ROWS, StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.trainers.checkpoints import step_of
 
@@ -74,6 +80,55 @@ def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int) -> No
         )
     shutil.rmtree(folder.model, ignore_errors=True)  # of one that was stopped right here
     job.model.rename(folder.model)
+
+
+class JobRows:
+    """A stage's rows of metrics, out of OpenRLHF's and of evaluations.
+
+    Args:
+        folder: the stage's.
+        progress: its bar.
+        started: when the stage began, by `time.perf_counter`.
+        counted: (rollouts, FLOPs, further columns) by the end of an update; of the row of the update it takes what the
+            stage's rows do not have.
+    """
+
+    def __init__(
+        self,
+        folder: StageFolder,
+        progress: StageProgress,
+        started: float,
+        counted: Callable[[int, dict[str, Any]], tuple[int, float, dict[str, float]]],
+    ):
+        self.folder, self.progress, self.started, self.counted = folder, progress, started, counted
+        self.step = max((row["step"] for row in folder.metrics() if row["phase"] == "train"), default=0)
+
+    def trained(self, row: dict[str, Any]) -> None:
+        """Adds a row of OpenRLHF's."""
+        row = dict(row)
+        self.step = row.pop("step")
+        self._add("train", row)
+        self.progress.step(self.step)
+
+    def evaluated(self, step: int, metrics: dict[str, float], samples: list[dict[str, Any]]) -> None:
+        """Adds an evaluation, in the place of one that a killed run had added."""
+        self.step = step
+        self._forget_evaluation(step)
+        self._add("eval", {name: as_json(value) for name, value in metrics.items()})
+        self.folder.add_samples(step, samples)
+        self.progress.evaluation(step, metrics)
+
+    def _forget_evaluation(self, step: int) -> None:
+        for path in (self.folder.path / name for name in ROWS):
+            rows = read_rows(path)
+            kept = [row for row in rows if row["step"] != step or row.get("phase") == "train"]
+            if len(kept) < len(rows):
+                write_rows(path, kept)
+
+    def _add(self, phase: str, metrics: dict[str, Any]) -> None:
+        rollouts, flops, columns = self.counted(self.step, metrics)
+        seconds = time.perf_counter() - self.started
+        self.folder.add_metrics(phase, self.step, rollouts, flops, seconds, {**columns, **metrics})
 
 
 def absolute(origin: str) -> str:

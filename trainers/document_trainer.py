@@ -10,7 +10,7 @@ Shapes: B rows, T tokens, N trained tokens, D hidden.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class DocumentTrainer(ResumableTrainer, SFTTrainer):
     """`SFTTrainer` with the loss in one walk; its count of trained tokens goes into checkpoints."""
 
     args: SFTConfig
+    any_ranks: ClassVar[bool] = True  # rows of an update are those of the stream, whoever has them
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

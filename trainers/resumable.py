@@ -12,10 +12,11 @@ attributes: `_tr_loss`,
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class ResumableTrainer(Base):
     model: Any
     _metrics: Any  # TRL's, by mode and name
     _initial_global_step: int
+    any_ranks: ClassVar[bool] = False
+    """Whether other ranks can go on from a checkpoint: what `own_state` adds is the same on each."""
     _resumed: Path | None = None  # the checkpoint of a resumed run, until its first batches are read
 
     # ---------------------------------------------------------------- for subclasses
@@ -176,14 +179,19 @@ class ResumableTrainer(Base):
         )
 
     def _read(self, folder: Path) -> dict[str, Any]:
-        written = len(list(folder.glob(STATE.format(rank="*"))))
-        if written != self.args.world_size:
+        written, own = len(list(folder.glob(STATE.format(rank="*")))), self.args.process_index
+        same = written == self.args.world_size
+        if not same and (not self.any_ranks or spread_by(folder)):
             raise ConfigError(
                 f"{folder}: saved by {written} processes, resumed with {self.args.world_size}",
                 reason="each goes on with its own state",
                 remedy="resume with as many processes, or train anew",
             )
-        state = torch.load(folder / STATE.format(rank=self.args.process_index), map_location="cpu", weights_only=True)
+        states = [
+            torch.load(folder / STATE.format(rank=rank), map_location="cpu", weights_only=True)
+            for rank in ([own] if same else range(written))
+        ]
+        state = states[0] if same else _shared_anew(states, own == 0)
         self.read_files(folder)
         self.restore(state)
         return state
@@ -268,6 +276,16 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _shared_anew(states: list[dict[str, Any]], first: bool) -> dict[str, Any]:
+    """What one of other ranks goes on with: the first of them with the tokens of all."""
+    tokens: Counter[str] = Counter()
+    for state in states if first else []:
+        tokens.update(state["tokens"])
+    logs = [state["open_log"] for state in states]
+    sums = {name: sum(log[name] for log in logs) / len(logs) for name in ("loss", "total_loss")}
+    return {**states[0], "tokens": dict(tokens), "open_log": {**logs[0], **sums}}
 
 
 def _under(spread: str) -> str:

@@ -107,6 +107,7 @@ BACKENDS: dict[str, Backend] = {
         ),
         Backend("jinja2", "jinja2", ">=3.1,<4", core=True),
         Backend("peft", "peft", ">=0.18,<1"),
+        Backend("bitsandbytes", "bitsandbytes", ">=0.50,<0.51"),
         Backend(
             "vllm",
             "vllm",

@@ -52,7 +52,9 @@ def model_size(model: Any) -> ModelSize:
     for name, parameter in model.named_parameters():
         if "original_module" in name.split("."):
             continue
-        size = getattr(parameter, "ds_numel", prod(parameter.shape)) * (share if "experts" in name.split(".") else 1.0)
+        packed = getattr(parameter, "quant_state", None)  # 4 bits: two numbers a byte, which tell no shape
+        size = getattr(parameter, "ds_numel", prod(parameter.shape if packed is None else packed.shape))
+        size *= share if "experts" in name.split(".") else 1.0
         active += size
         trained += size if parameter.requires_grad else 0.0
     return ModelSize(round(active), round(trained))

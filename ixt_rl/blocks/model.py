@@ -110,7 +110,8 @@ ADAPTER = "adapter"
 
 Init = Literal["default", "gaussian"]
 
-_QUANTIZED = ("quantize", "quantization", "load_in_4bit", "load_in_8bit")
+_OTHER_WORDS = ("quantization", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type")
+"""What other projects say of a base in fewer bits."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva", "orthogonal")
 """Initialisations of peft after which the base, or the model at the first step, is not the model that was loaded."""
@@ -155,22 +156,29 @@ class LoraBlock(Strict):
         description="of A: default (Kaiming, uniform) or gaussian; B starts at 0",
     )
 
+    quantize: Literal["nf4"] | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="the linear layers of the base in 4 bits (QLoRA, arXiv 2305.14314; needs the `bitsandbytes` extra)",
+    )
+
     @model_validator(mode="before")
     @classmethod
-    def _not_quantized(cls, value: Any) -> Any:
-        asked = [key for key in _QUANTIZED if isinstance(value, dict) and value.get(key)]
+    def _one_word(cls, value: Any) -> Any:
+        asked = [key for key in _OTHER_WORDS if isinstance(value, dict) and value.get(key)]
         if asked:
             raise ConfigError(
                 f"{asked[0]}: {value[asked[0]]}",
-                reason="QLoRA, adapters on a base in 4 bits, is not supported: its kernels (bitsandbytes) are those of "
-                "GPUs, and the weights that are merged or sent to engines would not be those of the forward pass",
-                remedy=f"leave {asked[0]} out: LoRA trains on a whole base; `ixt-rl plan` says whether that fits",
+                reason="one key says how a base is quantized, and NF4 with double quantization is the one way",
+                remedy="quantize: nf4, in its place",
             )
         return value
 
     @model_validator(mode="after")
     def _installed(self, info: ValidationInfo) -> LoraBlock:
         checks.needs_backend("peft", "lora", info)
+        if self.quantize:
+            checks.needs_backend("bitsandbytes", f"lora.quantize: {self.quantize}", info)
         return self
 
     @model_validator(mode="after")

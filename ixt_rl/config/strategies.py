@@ -38,6 +38,13 @@ def _refused(stage: Any) -> Iterator[tuple[str, str, Sequence[str], str, str]]:
             "the best model is read back into the trainer, past DeepSpeed's and FSDP's own copies of its weights",
             "leave keep_best out (the last model is handed on)",
         )  # fmt: skip
+    quantized = getattr(getattr(stage, "lora", None), "quantize", None)
+    if quantized:
+        yield (
+            "lora.quantize", f": {quantized}", SHARDED,
+            "weights in 4 bits are whole on every rank: their scales are no parameters that could be spread",
+            "leave quantize out",
+        )  # fmt: skip
     if getattr(stage, "reference", None) == "synced":
         yield (
             "reference", ": synced", SHARDED,

@@ -8,9 +8,11 @@ from typing import Any
 
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.config.strategies import SHARDED
 from ixt_rl.errors import ConfigError
 from ixt_rl.planning.devices import Machine, Strategy
 from ixt_rl.planning.plan import StagePlan, plan_stage
+from ixt_rl.planning.shapes import shape_of
 from ixt_rl.planning.work import Assumed
 
 _MOST_DEVICES = 64
@@ -68,6 +70,9 @@ def _changes(config: RunConfig, index: int, machine: Machine) -> Iterator[_Try]:
     if getattr(config.stages[index], "lora", LoraBlock) is None:
         with_lora = _with(start, index, "lora", LoraBlock.model_construct(), "lora={r: 16}")
         yield from _in_place(with_lora, index)
+        if machine.strategy not in SHARDED and not shape_of(config.model).experts:
+            packed = _with(start, index, "lora", LoraBlock.model_construct(quantize="nf4"), "lora={quantize: nf4}")
+            yield from _in_place(packed, index)
 
 
 def _in_place(at: _Try, index: int) -> Iterator[_Try]:

@@ -30,6 +30,9 @@ CPU_CHUNK, GPU_CHUNK = 120 * MIB, 2**31
 GPU_TOKENS, GPU_TILE = 4096, 16384
 """There: most tokens of a chunk, and entries of a tile, whose logits under policy and posterior are there beside it."""
 
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""A parameter in 4 bits; each 64 share a scale in 8 bits, 256 of which share one in 32."""
+
 _STATES = ("optimizer", "master weights", "gradients")
 _OFFLOADED = {"o": _STATES[:2], "og": _STATES, "ogw": ("weights", *_STATES)}
 """What `launch.offload` moves to the host, of what a strategy shares; frozen copies stay."""
@@ -64,6 +67,7 @@ class Training:
         masked: attention gets a mask, so that keys are repeated for all heads and the mask is kept.
         logits: bytes that a loss keeps of each scored token and vocabulary entry; 0: it walks the head in chunks.
         chunk: bytes of such a chunk; None: our kernels'.
+        quantized: parameters of the base that are kept in 4 bits.
         cpu: on a CPU.
     """
 
@@ -82,6 +86,7 @@ class Training:
     masked: bool = True
     logits: float = 0
     chunk: float | None = None
+    quantized: int = 0
     cpu: bool = False
 
     @property
@@ -147,8 +152,9 @@ def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1, of
     masters = zero and job.numbers < 4
     stored = job.numbers if masters else job.weights
     frozen = 0 if job.whole else job.trained
+    packed = (stored - NF4_BYTES) * job.quantized
     parts = [
-        Part("weights", divided(stored * (count + frozen), "w"), "always"),
+        Part("weights", divided(stored * (count + frozen) - packed, "w"), "always"),
         Part("optimizer", divided(job.states * job.trained, "o"), "always"),
     ]
     if masters:
@@ -164,7 +170,7 @@ def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1, of
         gathered = job.numbers * (2 * shape.layer_parameters(shape.experts) + shape.embedding)
         parts.append(Part("gathered weights", gathered, "training"))
     elif job.numbers < stored:
-        linear = count - shape.embedding * (1 if shape.tied else 2)
+        linear = count - job.quantized - shape.embedding * (1 if shape.tied else 2)
         kept = linear if job.whole or not job.checkpointing else shape.layer_parameters(shape.experts)
         parts.append(Part("weights in half precision", job.numbers * kept, "training"))
     parts.append(Part("activations", activations(job), "training"))

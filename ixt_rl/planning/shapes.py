@@ -121,6 +121,13 @@ class ModelShape:
         per_layer = sum(lora.r * sum(self.linears[name]) + lora.dora * self.linears[name][1] for name in names)
         return self.layers * per_layer * max(1, self.experts) + sum(map(self._whole, lora.modules_to_save))
 
+    def quantized(self, lora: LoraBlock | None) -> int:
+        """Parameters of the base that are kept in 4 bits: the layers' matrices that are not trained whole."""
+        if lora is None or not lora.quantize:
+            return 0
+        kept = [name for name in self.linears if not any(name.endswith(whole) for whole in lora.modules_to_save)]
+        return self.layers * sum(math.prod(self.linears[name]) for name in kept)
+
     def _whole(self, name: str) -> int:
         """Parameters of what `modules_to_save` names; of what is not counted here, 0."""
         if name in ("lm_head", "embed_tokens"):

@@ -148,6 +148,7 @@ def _job(
     return Training(
         shape=shape,
         trained=shape.trained(lora),
+        quantized=shape.quantized(lora),
         rows=rows,
         tokens=tokens,
         scored=scored,

@@ -3,44 +3,25 @@
     adapter/  adapter_config.json  adapter_model.safetensors  base.json  tokenizer
 
 `base.json` has a hash of the model below the adapters, by value: a base that is stored in bfloat16, or in other
-shards, is the same one.
+shards, is the same one. Of a base in 4 bits it is the hash of the weights that were quantized.
 """
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from ixt_rl.blocks.checks import ADAPTER_CONFIG
 from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.errors import ConfigError
 from ixt_rl.files import write_json
 from ixt_rl.kernels.head import zero3_gathered
-from ixt_rl.rollout.weights.policy import policy_tensors
+from ixt_rl.pretrained.quantizing import quantized_from
+from ixt_rl.pretrained.weights_hash import weights_hash
 
 BASE = "base.json"
 """File beside an adapter: the base it belongs to."""
-
-
-def weights_hash(model: nn.Module) -> str:
-    """sha256 of a model's weights by name, shape and value in float32; of an adapted model as its forward pass is now.
-
-    Collective where weights are sharded.
-    """
-    digests = {name: _digest(tensor) for name, tensor in policy_tensors(model)}
-    whole = hashlib.sha256()
-    for name in sorted(digests):
-        whole.update(name.encode() + digests[name])
-    return whole.hexdigest()
-
-
-def _digest(tensor: Tensor) -> bytes:
-    values = tensor.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.sha256(str(tuple(values.shape)).encode() + values.numpy().tobytes()).digest()
 
 
 def save_adapter(model: Any, folder: Path, writes: bool = True) -> None:
@@ -53,8 +34,9 @@ def save_adapter(model: Any, folder: Path, writes: bool = True) -> None:
         folder: where to.
         writes: whether this process does; the others of a sharded model only take part.
     """
-    with model.disable_adapter():
-        base = weights_hash(model)
+    origin = quantized_from(model)
+    with nullcontext() if origin else model.disable_adapter():
+        base = origin or {"sha256": weights_hash(model)}
     trained = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -68,7 +50,7 @@ def save_adapter(model: Any, folder: Path, writes: bool = True) -> None:
     if name and Path(name).is_dir():
         config.base_model_name_or_path = str(Path(name).resolve())
     model.save_pretrained(folder, state_dict=trained, save_embedding_layers=False)
-    write_json(folder / BASE, {"base": config.base_model_name_or_path, "sha256": base})
+    write_json(folder / BASE, {"base": config.base_model_name_or_path, **base})
 
 
 def find_adapter(place: Path) -> Path:

@@ -12,8 +12,9 @@ from torch import Tensor
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.files import read_json, write_json
 from ixt_rl.models import make_savable
-from ixt_rl.pretrained.adapters import BASE, find_adapter, weights_hash
+from ixt_rl.pretrained.adapters import BASE, find_adapter
 from ixt_rl.pretrained.folder import SOURCE, appearing
+from ixt_rl.pretrained.weights_hash import weights_hash
 
 TOLERANCE = 1e-3
 """Nats by which float32 log-probs of the merged model may differ from those of base and adapter."""
@@ -45,6 +46,12 @@ def merge_adapter(
     adapted, dtype, verified = _adapted(adapter, origin)
     if not verified:
         say(f"note: {adapter} has no {BASE}: its names and shapes fit {origin}, the weights below it are unverified")
+    quantized = (read_json(adapter / BASE) or {}).get("quantized")
+    if quantized:
+        say(
+            f"note: it was trained on its base in 4 bits ({quantized}) and is merged into the base as it is stored; "
+            "what was trained, to the bit, is the `model` beside the adapter"
+        )
     ids = _probe(adapted)
     expected = _logprobs(adapted, ids)
     merged = adapted.merge_and_unload()
@@ -62,6 +69,7 @@ def merge_adapter(
             parameter.copy_(parameter.to(dtype))
     found["rounding"] = _largest(_logprobs(merged, ids), expected)
     said = {"adapter": str(adapter), "base": origin, "base_verified": verified}
+    said |= {"quantized": quantized} if quantized else {}
     said |= {"dtype": str(dtype).removeprefix("torch."), "logprob_differences": found}
     with appearing(out) as part:
         merged.to(dtype).save_pretrained(part)

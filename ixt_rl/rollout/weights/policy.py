@@ -45,14 +45,15 @@ def policy_tensors(model: nn.Module) -> Generator[tuple[str, Tensor], None, None
       parameters of one FSDP unit, which cannot be gathered apart.
     - LoRA: `W + sum over active adapters of scaling * B A`, computed beside W and rounded once, to W's dtype. With
       DoRA an adapter adds `m (W + scaling * B A) / |W + scaling * B A| - W` instead, norms being those of the rows.
+    - A base in 4 bits comes as the forward pass reads it: each matrix in the dtype it was quantized from.
     - Tensors are detached, in the parameter's own dtype and on its device. Each is valid until the next is asked for:
       copy what has to last.
     - Gathering is collective: every rank takes every tensor, and does not run the model in between. Gradients are off
       until the last one is taken, or the generator is closed.
 
     Raises:
-        ConfigError: an adapter that comes to no other weight in W's place (adapters merged in place, quantised or tied
-            weights, methods other than LoRA and DoRA). Nothing has been gathered by then, FSDP1 aside.
+        ConfigError: an adapter that comes to no other weight in W's place (adapters merged in place, tied weights or
+            weights in 8 bits, methods other than LoRA and DoRA). Nothing has been gathered by then, FSDP1 aside.
     """
     walk, saved = _Walk([("", model)]), _saved_form(model)
     while walk.units:
@@ -103,7 +104,7 @@ class _Slot:
         return [p for name, p in self.lora.named_parameters() if not name.startswith("base_layer.")]
 
     def merged(self) -> Tensor:
-        tensor = self.tensor.detach()
+        tensor = dequantized(self.tensor)
         if not self.adapters:
             return tensor
         deltas = {adapter: self.lora.get_delta_weight(adapter) for adapter in self.adapters}
@@ -121,6 +122,16 @@ class _Slot:
         rows = (weight + delta).T if turned else weight + delta  # (out, in)
         rows = rows * (_whole(self.lora.lora_magnitude_vector[adapter].weight) / rows.norm(dim=1))[:, None]
         return rows.T if turned else rows
+
+
+def dequantized(tensor: Any) -> Tensor:
+    """What a forward pass reads of a parameter: of 4 bits by bitsandbytes, (out, in) in the dtype it came from."""
+    state = getattr(tensor, "quant_state", None)
+    if state is None:
+        return tensor.detach()
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(tensor.data, state)
 
 
 def _whole(tensor: Tensor) -> Tensor:
@@ -210,7 +221,7 @@ def _active_adapters(prefix: str, lora: Any, weight: Tensor) -> tuple[str, ...]:
             raise _refusal(prefix, f"adapter {adapter!r} is a {type(lora.lora_variant[adapter]).__name__}")
         if lora.lora_bias[adapter]:
             raise _refusal(prefix, f"adapter {adapter!r} has lora_bias=True")
-    if active and not weight.is_floating_point():
+    if active and not weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
         raise _refusal(prefix, f"it is quantised ({weight.dtype})")
     return active
 
@@ -227,7 +238,7 @@ def _refusal(name: str, reason: str) -> ConfigError:
     return ConfigError(
         f"cannot give {name.rstrip('.')} of the adapted policy to a rollout engine",
         reason=reason,
-        remedy="use LoRA or DoRA (no lora_bias) on linear weights that are neither tied nor quantised, "
+        remedy="use LoRA or DoRA (no lora_bias) on linear weights that are neither tied nor in 8 bits, "
         "or train all weights",
     )
 

@@ -1,12 +1,29 @@
-"""What a `lora` block makes of a stage's model: peft's config, compared with the modules that the model has."""
+"""What a `lora` block makes of a stage's model: a base in 4 bits, and peft's config, compared with its modules."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+import torch
+
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.errors import ConfigError, did_you_mean
+from ixt_rl.models import load_model
+from ixt_rl.pretrained.quantizing import quantize, quantized_layers
+from ixt_rl.run.stages.context import StageRun
+
+
+def base_model(section: LoraBlock | None, at: StageRun) -> Any:
+    """The model that a stage trains, or its adapters; its linear layers in 4 bits where a `lora` block says so.
+
+    Raises:
+        ConfigError: it cannot be quantized.
+    """
+    model = load_model(at.origin, at.model, train=True)
+    if section is not None and section.quantize:
+        quantize(model, section.quantize, getattr(torch, at.model.dtype), section.modules_to_save)
+    return model
 
 
 def lora_config(section: LoraBlock | None, model: Any) -> Any:
@@ -25,7 +42,7 @@ def lora_config(section: LoraBlock | None, model: Any) -> Any:
     _check_targets(section.target_modules, model)
     _check_whole(section.modules_to_save, model)
     _check_experts(section, model)
-    return LoraConfig(
+    config = LoraConfig(
         r=section.r,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
@@ -36,6 +53,10 @@ def lora_config(section: LoraBlock | None, model: Any) -> Any:
         init_lora_weights=True if section.init == "default" else section.init,
         task_type="CAUSAL_LM",
     )
+    if section.quantize:
+        # Not by the flag that transformers sets: TRL then rounds what is trained to bfloat16.
+        config._register_custom_module(quantized_layers())
+    return config
 
 
 def _check_targets(wanted: str | list[str], model: Any) -> None:

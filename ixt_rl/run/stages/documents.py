@@ -22,7 +22,7 @@ from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.documents import DocumentStage
-from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.models import eos_ids, load_tokenizer
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
@@ -32,7 +32,7 @@ from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
 from ixt_rl.run.ranks.team import ALONE, Ranks
-from ixt_rl.run.stages.adapters import lora_config
+from ixt_rl.run.stages.adapters import base_model, lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.preferences import MeasuredPairs
 from ixt_rl.run.stages.sources import (
@@ -97,7 +97,7 @@ def document_trainer(stage: DocumentStage, at: StageRun, tokenizer: Any) -> tupl
     documents = corpus(stage, at.seed or 0, template, tokenizer, held)
     shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
     shown.check(tokenizer)
-    model = load_model(at.origin, at.model, train=True)
+    model = base_model(stage.lora, at)
     trainer_of = trainer_class(stage)
     args = configured(stage, trainer_of, **_options(stage, at, template, shown))
     trainer = trainer_of(model, args, documents, tokenizer, peft_config=lora_config(stage.lora, model))

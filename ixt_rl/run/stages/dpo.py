@@ -10,11 +10,11 @@ from ixt_rl.files import write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.dpo import DpoStage
 from ixt_rl.methods.registry import spec_of
-from ixt_rl.models import load_model, load_tokenizer
+from ixt_rl.models import load_tokenizer
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
-from ixt_rl.run.stages.adapters import lora_config
+from ixt_rl.run.stages.adapters import base_model, lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.preferences import MeasuredPairs, fitting_pairs
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
@@ -26,7 +26,7 @@ def run(stage: DpoStage, at: StageRun) -> None:
     """DPO on preference pairs; writes the model, rows, margins of held-out pairs and the ledger."""
     started, folder = time.perf_counter(), at.folder
     tokenizer, template = load_tokenizer(at.origin, at.model), _template(stage)
-    model = load_model(at.origin, at.model, train=True)
+    model = base_model(stage.lora, at)
     conditioner = _conditioner(stage, tokenizer, model, template)
     pairs = fitting_pairs(stage.data.pairs, conditioner, template)
     trainer_of = trainer_class(stage)

@@ -12,13 +12,13 @@ from ixt_rl.evaluation.evaluate import EvaluationPlan, answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.methods.registry import spec_of
-from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.models import eos_ids, load_tokenizer
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.answered import write_answered
 from ixt_rl.run.best import BestModel, best_model
 from ixt_rl.run.callbacks import StageCallback
-from ixt_rl.run.stages.adapters import lora_config
+from ixt_rl.run.stages.adapters import base_model, lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -47,7 +47,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     sampling = with_room(stage.sampling, at.model)
     prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
     stage = prompts.stage
-    model = load_model(at.origin, at.model, train=True)
+    model = base_model(stage.lora, at)
     suites = suites_of(stage.evaluation, model, tokenizer)
     trainer_of = trainer_class(stage)
     trainer = trainer_of(

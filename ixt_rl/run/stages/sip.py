@@ -14,14 +14,14 @@ from ixt_rl.judging import CandidateJudge
 from ixt_rl.judging.random_judge import RandomJudge
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.sip import SipStage
-from ixt_rl.models import eos_ids, load_model, load_tokenizer
+from ixt_rl.models import eos_ids, load_tokenizer
 from ixt_rl.rewriting import Rewriter
 from ixt_rl.rewriting.stored import StoredRewrites
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
-from ixt_rl.run.stages.adapters import lora_config
+from ixt_rl.run.stages.adapters import base_model, lora_config
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import candidate_judge, judge_parameters, suffix_rewriter
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
@@ -54,7 +54,7 @@ def run(stage: SipStage, at: StageRun) -> None:
         judge = stack.enter_context(candidate_judge(stage, stage.judge, at)) if stage.judge else None
         rewriter = stack.enter_context(suffix_rewriter(stage, tokenizer, at)) if stage.rewriter else None
         evaluator = stack.enter_context(suffix_evaluator(stage, tokenizer, at, held)) if stage.evaluation else None
-        model = load_model(at.origin, at.model, train=True)
+        model = base_model(stage.lora, at)
         trainer_of = trainer_class(stage)
         trainer = trainer_of(
             model,

@@ -20,6 +20,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.models import tokenizer_notes
 from ixt_rl.place import follows
 from ixt_rl.pretrained.adapters import save_adapter
+from ixt_rl.pretrained.quantizing import quantized_from
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
@@ -142,7 +143,7 @@ def save_model(
     with nullcontext() if restored else averaged():
         if hasattr(trainer.model, "merge_and_unload"):
             save_adapter(trainer.model, folder.path / ADAPTER, not follows())
-            if is_sharded(trainer):
+            if is_sharded(trainer) or quantized_from(trainer.model):  # peft would round what it merges to 4 bits again
                 save_merged(trainer.model, folder.model, not follows())
             elif not follows():
                 trainer.model.merge_and_unload().save_pretrained(folder.model)

@@ -55,7 +55,14 @@ BROKEN = [
         "kept_share",
         ("write rollout/kept",),
     ),
-    Broken("QLoRA", "steps: 3", "steps: 3\n    lora: {quantize: nf4}", "stages.rl.lora", "nf4", ("bitsandbytes",)),
+    Broken(
+        "QLoRA by another word",
+        "steps: 3",
+        "steps: 3\n    lora: {load_in_4bit: true}",
+        "stages.rl.lora",
+        "load_in_4bit",
+        ("quantize: nf4",),
+    ),
     Broken("PiSSA", "steps: 3", "steps: 3\n    lora: {init: pissa}", "stages.rl.lora.init", "pissa", ("gaussian",)),
     Broken(
         "adapted and whole",

@@ -130,6 +130,7 @@ def test_a_missing_package_is_an_error_with_its_install_command(tmp_path):
     )
     for old, new, module, package in [
         ("group_size: 4", "lora: {r: 8}", "peft", "peft"),
+        ("group_size: 4", "lora: {quantize: nf4}", "bitsandbytes", "bitsandbytes"),
         ("model:", "model:\n  dtype: bfloat16\n  attention: flash_attention_2", "flash_attn", "flash-attn"),
     ]:
         file.write_text(GOOD.replace(old, new))

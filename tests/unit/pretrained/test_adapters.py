@@ -20,8 +20,9 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.judging.opening import parse_judge
 from ixt_rl.models import byte_tokenizer
 from ixt_rl.pretrained import merging
-from ixt_rl.pretrained.adapters import find_adapter, save_adapter, weights_hash
+from ixt_rl.pretrained.adapters import find_adapter, save_adapter
 from ixt_rl.pretrained.merging import merge_adapter
+from ixt_rl.pretrained.weights_hash import weights_hash
 from ixt_rl.run.named_model import named_model
 from ixt_rl.run.stages.adapters import lora_config
 from ixt_rl.types import SamplingParams

@@ -18,7 +18,8 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from ixt_rl.backends import is_installed
 from ixt_rl.errors import ConfigError, EndsWithLeader, WeightMismatch, WeightsLost
-from ixt_rl.pretrained.adapters import save_adapter, weights_hash
+from ixt_rl.pretrained.adapters import save_adapter
+from ixt_rl.pretrained.weights_hash import weights_hash
 from ixt_rl.rollout.sync import send_policy
 from ixt_rl.rollout.weights.manifest import Manifest, _odd_weights, checksum, describe
 from ixt_rl.rollout.weights.policy import policy_tensors

@@ -1,4 +1,4 @@
-"""Tokens a second of training on documents: one rank on one core, and several ranks on a core each.
+"""Tokens a second of training on documents, and the memory of a rank: one on one core, and several on a core each.
 
     ixt-rl model smollm2 models/smollm2
     python benchmarks/ranks.py --model models/smollm2 --out runs/ranks
@@ -6,7 +6,8 @@
 Each arm is `--updates` updates of packed rows, after one that is not counted, with as many rows a rank in every arm
 (`--rows`, `--micro-batches` times): two ranks train on twice the tokens in an update. `apart` is as many single ranks
 at once that never talk to each other: what the cores give at most. Needs as many free cores as ranks; anything else
-that runs is measured with it. Writes ranks.json and ranks.md to --out.
+that runs is measured with it. Memory is the largest resident size of a rank, beside what `ixt-rl plan` says. Writes
+ranks.json and ranks.md to --out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ ALONE = ("alone", "apart")
 
 
 def worker(args: argparse.Namespace) -> None:
-    """One rank: trains, and rank 0 prints the tokens a second of all ranks."""
+    """One rank: trains, and prints its memory; rank 0 also the tokens a second of all ranks."""
     rank, ranks = int(os.environ.get("RANK", 0)), 1 if args.worker in ALONE else ARMS[args.worker]
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[args.core or rank]})
     import torch
@@ -61,13 +63,14 @@ def worker(args: argparse.Namespace) -> None:
     if rank == 0:
         tokens = args.updates * args.micro_batches * args.rows * args.tokens * ranks
         print("tokens/s", tokens / seconds, flush=True)
+    print("GiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, flush=True)
     if ranks > 1:
         torch.distributed.barrier()
         os._exit(0)  # tearing gloo down at interpreter exit now and then aborts
 
 
-def measured(arm: str, args: argparse.Namespace) -> list[float]:
-    """Tokens a second: of an arm's one job, or of each of its jobs apart."""
+def measured(arm: str, args: argparse.Namespace) -> dict[str, float]:
+    """Tokens a second of an arm's one job, or of its jobs apart together, and the memory of the larger rank."""
     keys = ("model", "rows", "micro_batches", "tokens", "updates", "out")
     words = [__file__, *(f"--{key.replace('_', '-')}={getattr(args, key)}" for key in keys), f"--worker={arm}"]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm]}"]
@@ -79,7 +82,21 @@ def measured(arm: str, args: argparse.Namespace) -> list[float]:
     said = [job.communicate()[0].splitlines() for job in started]
     if any(job.returncode for job in started):
         sys.exit(f"{arm}: exit status {[job.returncode for job in started]}")
-    return [next(float(line.split()[1]) for line in lines if line.startswith("tokens/s")) for lines in said]
+    lines = [line.split() for of_job in said for line in of_job if line.startswith(("tokens/s ", "GiB "))]
+    rates, sizes = ([float(value) for name, value in lines if name == unit] for unit in ("tokens/s", "GiB"))
+    return {"tokens/s": sum(rates), "GiB": max(sizes), "planned GiB": planned(arm, args)}
+
+
+def planned(arm: str, args: argparse.Namespace) -> float:
+    """GiB that the planner says of a rank."""
+    from ixt_rl.planning.devices import GIB, this_cpu
+    from ixt_rl.planning.memory import Part, Training, peak, training_parts
+    from ixt_rl.planning.shapes import shape_of_folder
+
+    shape = shape_of_folder(args.model)
+    job = Training(shape, shape.parameters, args.rows, args.tokens, args.tokens, masked=False, cpu=True)
+    parts = training_parts(job) if arm in ALONE else training_parts(job, arm, ARMS[arm])  # type: ignore[arg-type]
+    return peak([Part("process", this_cpu().process, "always"), *parts]) / GIB
 
 
 def main() -> None:
@@ -98,15 +115,18 @@ def main() -> None:
         worker(args)
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for arm in args.arms:
-        found[arm] = sum(measured(arm, args))
-        print(f"{arm}: {found[arm]:.0f} tokens/s", flush=True)
+        one = found[arm] = measured(arm, args)
+        print(f"{arm}: " + ", ".join(f"{value:.2f} {unit}" for unit, value in one.items()), flush=True)
+    alone = found.get("alone", next(iter(found.values())))["tokens/s"]
     rows = [
-        f"| {arm} | {ARMS[arm]} | {rate:.0f} | {rate / found.get('alone', rate):.2f} |" for arm, rate in found.items()
+        f"| {arm} | {ARMS[arm]} | {one['tokens/s']:.0f} | {one['tokens/s'] / alone:.2f} | {one['GiB']:.2f} | "
+        f"{one['planned GiB']:.2f} | {one['planned GiB'] / one['GiB']:.2f} |"
+        for arm, one in found.items()
     ]
-    head = ["| arm | ranks | tokens/s | times one rank |", "|---" * 4 + "|"]
-    (args.out / "ranks.md").write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
+    head = "| arm | ranks | tokens/s | times one rank | GiB of a rank | planned | planned / measured |"
+    (args.out / "ranks.md").write_text("\n".join([head, "|---" * 7 + "|", *rows]) + "\n", encoding="utf-8")
     (args.out / "ranks.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

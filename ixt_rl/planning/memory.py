@@ -30,6 +30,10 @@ CPU_CHUNK, GPU_CHUNK = 120 * MIB, 2**31
 GPU_TOKENS, GPU_TILE = 4096, 16384
 """There: most tokens of a chunk, and entries of a tile, whose logits under policy and posterior are there beside it."""
 
+ZERO_BUCKET, ZERO3_LIVE = 5 * 10**8, 10**9
+"""DeepSpeed's defaults: parameters of the buffer that stages 1 and 2 gather gradients in, and how many gathered weights
+stage 3 keeps for the backward pass."""
+
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """A parameter in 4 bits; each 64 share a scale in 8 bits, 256 of which share one in 32."""
 
@@ -149,15 +153,15 @@ def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1, of
         return size / ranks if letter in shared else size
 
     shape, count = job.shape, job.shape.parameters
-    masters = zero and job.numbers < 4
-    stored = job.numbers if masters else job.weights
+    half = zero and job.numbers < 4
+    stored = job.numbers if half else job.weights
     frozen = 0 if job.whole else job.trained
     packed = (stored - NF4_BYTES) * job.quantized
     parts = [
         Part("weights", divided(stored * (count + frozen) - packed, "w"), "always"),
         Part("optimizer", divided(job.states * job.trained, "o"), "always"),
     ]
-    if masters:
+    if half or shared in ("o", "og"):  # in float32 stage 3 updates the weights themselves
         parts.append(Part("master weights", divided(4 * job.trained, "o"), "always"))
     parts += [Part(name, divided(job.weights * count, "w"), "always") for name in job.copies]
     if job.averages:
@@ -166,9 +170,13 @@ def training_parts(job: Training, strategy: Strategy = "ddp", ranks: int = 1, of
     parts.append(Part("gradients", gradients, "training"))
     if strategy == "ddp" and ranks > 1:
         parts.append(Part("gradient buckets", gradients, "training"))
+    if shared in ("o", "og"):  # of which a CPU has the pages that are written
+        bucket = min(ZERO_BUCKET, job.trained) if job.cpu else ZERO_BUCKET
+        parts.append(Part("gradient buckets", stored * bucket, "training"))
     if shared.endswith("w"):  # two layers, and the largest of embedding and head, are whole at a time
-        gathered = job.numbers * (2 * shape.layer_parameters(shape.experts) + shape.embedding)
-        parts.append(Part("gathered weights", gathered, "training"))
+        at_once = 2 * shape.layer_parameters(shape.experts) + shape.embedding
+        live = max(at_once, min(count, ZERO3_LIVE)) if zero else at_once
+        parts.append(Part("gathered weights", job.numbers * live, "training"))
     elif job.numbers < stored:
         linear = count - job.quantized - shape.embedding * (1 if shape.tied else 2)
         kept = linear if job.whole or not job.checkpointing else shape.layer_parameters(shape.experts)

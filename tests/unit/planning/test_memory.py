@@ -43,15 +43,15 @@ def test_ranks_divide_what_their_strategy_shares(strategy, weights, gradients, s
     assert shared["weights"] == alone["weights"] / weights
     assert shared["gradients"] == alone["gradients"] / gradients
     assert shared["optimizer"] == alone["optimizer"] / states
-    assert ("gradient buckets" in shared) == (strategy == "ddp")
+    assert ("gradient buckets" in shared) == (strategy in ("ddp", "zero1", "zero2"))
     assert ("gathered weights" in shared) == (strategy in ("zero3", "fsdp2"))
 
 
 @pytest.mark.parametrize(
     ("strategy", "away"),
     [
-        ("zero1", {"optimizer"}),
-        ("zero2", {"optimizer", "gradients"}),
+        ("zero1", {"optimizer", "master weights"}),
+        ("zero2", {"optimizer", "master weights", "gradients"}),
         ("zero3", {"optimizer", "gradients", "weights"}),
         ("fsdp2", {"optimizer", "gradients", "weights"}),
     ],
@@ -64,6 +64,18 @@ def test_what_is_offloaded_is_what_the_strategy_shares(strategy, away):
     assert peak(there) < peak(here)
     assert training_parts(job, strategy, 1, offload=True) == training_parts(job)
     assert training_parts(on_cpus, strategy, 4, offload=True) == training_parts(on_cpus, strategy, 4)
+
+
+def test_what_deepspeed_keeps_beside_its_parts():
+    """Buffers of its own sizes; on a CPU the pages of one that are written."""
+    n, large = SHAPE.parameters, replace(SHAPE, layers=40000)
+    assert parts(JOB, "zero2", 4)["gradient buckets"] == 4 * n
+    assert parts(replace(JOB, cpu=False), "zero2", 4)["gradient buckets"] == 4 * 5e8
+    assert parts(JOB, "zero2", 4)["master weights"] == 4 * n / 4
+    assert "master weights" not in parts(JOB, "zero3", 4)
+    assert parts(JOB, "zero3", 4)["gathered weights"] == 4 * n > parts(JOB, "fsdp2", 4)["gathered weights"]
+    job = replace(JOB, shape=large, trained=large.parameters)
+    assert large.parameters > 1e9 and parts(job, "zero3", 4)["gathered weights"] == 4e9
 
 
 def test_with_one_rank_all_strategies_are_one():

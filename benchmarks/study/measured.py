@@ -3,7 +3,7 @@
     name, code, then a column for each measure; a cell that lacks one has it empty
 
 The page of the study is made from these rows alone, so whoever has the table has the page, the tests and the figures,
-and goes on where it ends: `study.py --known benchmarks/study/measured.csv`.
+and goes on where it ends, in another folder or on another machine: `study.py --known measured.csv`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,6 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from plan import HERE
-
-SHIPPED = HERE / "measured.csv"
-"""What was measured for docs/claims.md."""
 
 Rows = dict[str, dict[str, Any]]
 """Name of a base or a cell -> what `Store.measured` gives."""

@@ -4,7 +4,7 @@
     python benchmarks/study/study.py --out runs/study --short         # some 50 minutes
     python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms told-nll grpo --minutes 30
     python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
-    python benchmarks/study/study.py --out runs/study --known benchmarks/study/measured.csv --collect  # of ours
+    python benchmarks/study/study.py --out runs/more --known runs/study/measured.csv     # what is left, elsewhere
 
 Times are estimates for two cores that do nothing else, at 13 s of one core a cell and 130 s a base. Rates that the rule
 chose stand in rates.json; --tune also finds those that it has not chosen yet.
@@ -137,7 +137,7 @@ def main() -> None:
         "--known",
         type=Path,
         metavar="CSV",
-        help="cells of this table count as done, such as measured.csv beside this file",
+        help="cells of this table, the measured.csv of another OUT, count as done",
     )
     parser.add_argument("--collect", action="store_true", help="run nothing")
     parser.add_argument("--steps", type=int, default=STEPS, help="updates of a cell; others only to try things out")

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from ixt_rl import __version__
 from ixt_rl.blocks.checks import positions_of
 from ixt_rl.blocks.engine import EngineBlock
@@ -35,6 +33,7 @@ from ixt_rl.evaluation.suites import SuiteGrader
 from ixt_rl.files import read_json
 from ixt_rl.models import load_tokenizer, tokenizer_notes
 from ixt_rl.offline import offline
+from ixt_rl.quiet import quiet_transformers
 from ixt_rl.run.named_model import named_model
 from ixt_rl.run.stages.suites import check_room, longest_prompt
 from ixt_rl.run.threads import torch_threads
@@ -57,8 +56,7 @@ def run(
     """
     if model is None or not words["suites"]:
         raise _nothing(model)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     found = named_model(model)
     folder = EvaluationFolder(words["out"] or _HOME / found.name)
     preset = load_preset(words["preset"])

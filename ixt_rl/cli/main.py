@@ -20,6 +20,7 @@ from ixt_rl.cli.model import model
 from ixt_rl.cli.plan import plan
 from ixt_rl.cli.shell import readable_errors, require_core, say
 from ixt_rl.cli.suites import suites
+from ixt_rl.quiet import quiet_imports
 from ixt_rl.threads import keep_to_quota
 
 
@@ -54,6 +55,7 @@ def main() -> None:
     Set IXT_RL_TRACEBACK=1 to see where an error was raised.
     """
     keep_to_quota()
+    quiet_imports()
 
 
 for _command in (*run_files.COMMANDS, plan, evaluate, lm_eval, model, merge, suites, contamination):

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import transformers
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +29,7 @@ from ixt_rl.evaluation.contamination.probe_job import ProbedSuite, run_probe
 from ixt_rl.evaluation.suites import SuiteGrader, SuiteRows
 from ixt_rl.models import load_tokenizer
 from ixt_rl.offline import offline
+from ixt_rl.quiet import quiet_transformers
 from ixt_rl.run.named_model import named_model
 from ixt_rl.run.threads import torch_threads
 from ixt_rl.suites import Preset, load_preset
@@ -47,8 +47,7 @@ def probe_model(text: str, suites: Mapping[str, SuiteRows], words: Mapping[str, 
         ConfigError, DataError, BackendMissing: before a model is loaded.
         BackendFailed: the engine did not start, or failed too often.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     found, preset = named_model(text), load_preset(words["preset"])
     asked = [_probed(name, of, preset, bool(words["answer_tokens"])) for name, of in suites.items()]
     if not any(suite.prompts for suite in asked):

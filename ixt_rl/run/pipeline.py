@@ -26,6 +26,7 @@ from ixt_rl.locks import locked
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.runners import runner_of
 from ixt_rl.offline import offline
+from ixt_rl.quiet import quiet_transformers
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -103,14 +104,11 @@ def _save(config: RunConfig, folder: RunFolder) -> None:
 
 def _run_held(config: RunConfig, folder: RunFolder, fresh: bool, threads: int, ranks: Ranks) -> RunConfig:
     """Runs the stages; returns the run as it was, with the dtype that `auto` became."""
-    import transformers
-
     from ixt_rl.run.precision import with_measured_dtype
     from ixt_rl.run.threads import keep_threads, spinning_note
     from ixt_rl.run.trainers import check_own_trainers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     check_own_trainers(config.name, config.stages)  # before anything is removed or made
     if fresh:
         folder.clear()

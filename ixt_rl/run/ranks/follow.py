@@ -16,6 +16,7 @@ from ixt_rl.config.schema import RunConfig
 from ixt_rl.import_path import load
 from ixt_rl.methods.registry import spec_of
 from ixt_rl.offline import offline
+from ixt_rl.quiet import quiet_transformers
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
@@ -103,10 +104,8 @@ def _take_part(config: RunConfig, order: TakePart, own: Path, ranks: Ranks) -> N
 def _quiet() -> Iterator[None]:
     """What libraries print is rank 0's to show; what this one warns of is of the rank's own rows."""
     import datasets
-    import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     datasets.disable_progress_bars()
     before = logging.root.manager.disable
     with warnings.catch_warnings():

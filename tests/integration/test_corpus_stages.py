@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ixt_rl.config.load import dump_yaml, load_run
+from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import BackendFailed, DataError
 from ixt_rl.run import run_config
 from ixt_rl.run.plan import plan
@@ -213,18 +214,16 @@ def test_a_judge_that_is_down_stops_the_run_and_is_asked_again(place):
 
 
 def test_what_a_job_refuses_is_said_in_keys_of_the_stage(place):
-    for changes, said in (
-        ({"fields": {"text": "body"}}, "name it with `fields: {text: COLUMN}`"),
-        (
-            {"prefix": "id", "data": {"path": str(place / "taken.jsonl")}},
-            "give the new ones another name with `prefix`",
-        ),
-    ):
-        write_lines(place / "taken.jsonl", [{"text": "a", "id_level": 1}])
-        with pytest.raises(DataError) as caught:
-            run_config(run(place, annotated(place, **changes)))
-        assert said in str(caught.value)
-        assert "--" not in str(caught.value)
+    write_lines(place / "taken.jsonl", [{"text": "a", "id_level": 1}])
+    taken = annotated(place, prefix="id", data={"path": str(place / "taken.jsonl")})
+    with pytest.raises(DataError) as caught:
+        run_config(run(place, taken))
+    assert "give the new ones another name with `prefix`" in str(caught.value)
+    assert "--" not in str(caught.value)
+    with pytest.raises(InvalidConfig) as invalid:  # columns are looked for before anything runs
+        run(place, annotated(place, fields={"text": "body"}))
+    assert "name it with `fields`: {text: COLUMN}" in str(invalid.value)
+    assert "--" not in str(invalid.value)
 
 
 @pytest.mark.slow

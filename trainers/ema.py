@@ -66,7 +66,7 @@ class WeightAverage:
         save_weights(self.weights, folder / _file(trainer.args.process_index))
 
     def load(self, folder: Path, model: torch.nn.Module) -> None:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote; a rank that was not there then has a whole model, whose average is the first one's.
 
         Raises:
             DataError: the checkpoint has no average.
@@ -74,7 +74,8 @@ class WeightAverage:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         if not self.weights:
             self.update(model)
-        load_weights(self.weights, folder / _file(rank))
+        own = folder / _file(rank)
+        load_weights(self.weights, own if own.is_file() else folder / FILE)
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

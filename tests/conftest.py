@@ -137,7 +137,14 @@ def brought(tmp_path, monkeypatch):
     for name in BROUGHT:
         file = tmp_path / f"{name}.jsonl"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(dict.fromkeys(("question", "answer", "solution", "text"), "1")) + "\n")
+        file.write_text(
+            json.dumps(
+                dict.fromkeys(
+                    ("question", "answer", "solution", "text", "prompt", "messages", "chosen", "rejected"), "1"
+                )
+            )
+            + "\n"
+        )
     (tmp_path / "models" / "smollm2").mkdir(parents=True)
     (tmp_path / "models" / "smollm2" / "config.json").write_text(json.dumps(SMOLLM2))
     monkeypatch.chdir(tmp_path)

@@ -210,7 +210,7 @@ class SourceReader:
         return DataError(
             f"{place}: no column {name!r}",
             reason=f"its columns are {', '.join(map(repr, present))}",
-            remedy="map columns with the source's `text`, `prompt` and `messages`"
+            remedy="name another with `text`, `prompt` or `messages`; of pairs with `prompt`, `chosen` or `rejected`"
             if name in self.source.said
             else "name another with the source's `tag`"
             if name == self.source.tag

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.data.fields import MISSING, as_messages, as_question, find, is_missing, names_of
+from ixt_rl.data.fields import MISSING, as_messages, as_question, as_reply, find, is_missing, names_of
 from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
@@ -274,7 +274,7 @@ class SourceReader:
         if isinstance(prompt, list):
             prompt = as_question(prompt, f"{key}: {source.prompt}")
         if isinstance(text, list) and text and isinstance(text[0], Mapping):
-            text = _reply(text, f"{key}: {source.text}")
+            text = as_reply(text, f"{key}: {source.text}")
         for name, value in ((source.text, text), (source.prompt, prompt)):
             if not isinstance(value, str) and not (value is prompt and isinstance(value, list)):
                 raise DataError(
@@ -287,18 +287,6 @@ class SourceReader:
         if template is not None and prompt:
             prompt = template.ask(prompt)
         return (text, prompt, ()) if isinstance(prompt, str) else (text, "", as_turns(prompt))
-
-
-def _reply(messages: list[Any], place: str) -> str:
-    """The text of a completion in messages: one, the assistant's."""
-    *others, reply = as_messages(messages, place)
-    if others or reply["role"] != "assistant":
-        raise DataError(
-            f"{place} of roles {', '.join(message['role'] for message in [*others, reply])}",
-            reason="the reply to a prompt is one message of the assistant",
-            remedy="put what is said before into the prompt, or name the whole conversation with `messages`",
-        )
-    return reply["content"]
 
 
 def as_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:

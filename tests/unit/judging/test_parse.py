@@ -185,7 +185,7 @@ def test_no_answer_takes_long(unit, size):
     for name in ("web-text", "pairwise-quality"):
         rubric = load_rubric(name)
         fastest = min(_cpu_seconds(text, rubric) for _ in range(3))
-        assert fastest < 0.1
+        assert fastest < 0.3
 
 
 def _cpu_seconds(text: str, rubric: Rubric) -> float:

@@ -171,7 +171,8 @@ class TransformersEngine:
         Raises:
             WeightMismatch: the model has none of a name or shape. The engine is as it was.
         """
-        state, tensors = self.model.state_dict(), whole_set(named_tensors)
+        tensors = whole_set(named_tensors)
+        state = self.model.state_dict() if tensors else {}  # asked for it, FSDP 2 spreads gathered weights again
         for name, tensor in tensors.items():
             if name not in state or state[name].shape != tensor.shape:
                 has = f"the model has it of shape {list(state[name].shape)}" if name in state else "the model has none"

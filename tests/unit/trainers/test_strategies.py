@@ -9,6 +9,7 @@ from ixt_rl.backends import is_installed
 from tests.unit.distributed import run_forked
 from tests.unit.trainers.strategy_worker import CHECKS, METHODS, alone
 
+pytestmark = pytest.mark.timeout(900)  # all cells of a fixture run before its first test
 STRATEGIES = ("ddp", "fsdp2", *(("zero2", "zero3") if is_installed("deepspeed") else ()))
 FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"), ("fsdp2", "grpo-beside")]
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]

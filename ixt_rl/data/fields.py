@@ -191,6 +191,18 @@ def question_text(question: str | Messages) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
 
 
+def as_reply(messages: list[Any], place: str) -> str:
+    """The text of a completion in messages: one, the assistant's."""
+    *others, reply = as_messages(messages, place)
+    if others or reply["role"] != "assistant":
+        raise DataError(
+            f"{place} of roles {', '.join(message['role'] for message in [*others, reply])}",
+            reason="the reply to a prompt is one message of the assistant",
+            remedy="put what is said before into the prompt, or name the whole conversation with `messages`",
+        )
+    return reply["content"]
+
+
 def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names that fields of rows can be called by, entries of objects with dots, in order of appearance."""
     found: dict[str, None] = {}
@@ -204,15 +216,3 @@ def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _refused(place: str, value: Any, reason: str, remedy: str) -> DataError:
     return DataError(f"{place}={reprlib.repr(value)}", reason=reason, remedy=remedy)
-
-
-def as_reply(messages: list[Any], place: str) -> str:
-    """The text of a completion in messages: one, the assistant's."""
-    *others, reply = as_messages(messages, place)
-    if others or reply["role"] != "assistant":
-        raise DataError(
-            f"{place} of roles {', '.join(message['role'] for message in [*others, reply])}",
-            reason="the reply to a prompt is one message of the assistant",
-            remedy="put what is said before into the prompt, or name the whole conversation with `messages`",
-        )
-    return reply["content"]

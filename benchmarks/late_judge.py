@@ -31,10 +31,10 @@ from common import write
 from stream import train_tokenizer
 
 from ixt_rl.blocks.model import NewModelBlock
+from ixt_rl.corpus.examples.spoiled_passages import SPOILS, names, passages, sentences
 from ixt_rl.models import new_model
 from ixt_rl.trainers import IXTConfig, IXTTrainer
 from ixt_rl.types import Document, Feedback
-from ixt_rl.worlds.spoiled_text import SPOILS, names, passages, sentences
 
 BEST = Feedback(5)
 ARMS = ("plain", "late", "matched", "shuffled", "best only")
@@ -45,7 +45,7 @@ def corpus(texts: list[str], clean: float, seed: int) -> list[tuple[str, str]]:
     rng = random.Random(seed)
     others = [name for text in texts for name in names(text)]
     makers = list(SPOILS.values())
-    return [(text if rng.random() < clean else rng.choice(makers)(text, rng, others), text) for text in texts]
+    return [(text if rng.random() < clean else rng.choice(makers)(text, rng, others) or text, text) for text in texts]
 
 
 def late(text: str, original: str) -> Feedback:

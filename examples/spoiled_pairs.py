@@ -15,7 +15,7 @@ import json
 import random
 from pathlib import Path
 
-from ixt_rl.worlds.spoiled_text import SPOILS, names, passages
+from ixt_rl.corpus.examples.spoiled_passages import SPOILS, names, passages
 
 KINDS = ("order", "names")
 EARLY = 60
@@ -27,9 +27,9 @@ def pairs_of(article: int, text: str, characters: int, rng: random.Random, other
     rows = []
     for prompt, chosen in zip(found[::2], found[1::2], strict=False):
         kind = KINDS[len(rows) % len(KINDS)]
-        row = {"article": article, "prompt": f"Go on with this text: {prompt}", "chosen": chosen, "spoiled": kind}
+        row: dict = {"article": article, "prompt": f"Go on with this text: {prompt}", "chosen": chosen, "spoiled": kind}
         row["rejected"] = SPOILS[kind](chosen, rng, others)
-        if row["rejected"][:EARLY] != chosen[:EARLY]:
+        if row["rejected"] and row["rejected"][:EARLY] != chosen[:EARLY]:
             rows.append(row)
     return rows
 

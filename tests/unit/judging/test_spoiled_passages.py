@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ixt_rl.worlds.spoiled_text import SPOILS, names, passages, sentences
+from ixt_rl.corpus.examples.spoiled_passages import SPOILS, names, passages, sentences
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "spoiled_pairs.py"
 TEXT = "In 1912 Anna sailed from Oslo. She came home late! Was it the 3rd of May? Nobody in Bergen knew."

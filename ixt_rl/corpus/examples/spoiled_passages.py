@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from ixt_rl.corpus.examples.spoil import Spoiler, words
 
 _SENTENCES = re.compile(r"(?<=[.!?]) +")
 _NAME = re.compile(r"\b(?:\d[\d.,]*\d|\d|[A-Z][a-z]{2,})\b")
@@ -38,11 +40,6 @@ def names(text: str) -> list[str]:
     return _NAME.findall(text)
 
 
-def _order(text: str, rng: random.Random, others: Sequence[str]) -> str:
-    words = text.split()
-    return " ".join(rng.sample(words, len(words)))
-
-
 def _names(text: str, rng: random.Random, others: Sequence[str]) -> str:
     return _NAME.sub(lambda found: rng.choice(others), text)
 
@@ -53,9 +50,9 @@ def _repetition(text: str, rng: random.Random, others: Sequence[str]) -> str:
     return " ".join([*found[:place], *[found[place]] * 3, *found[place + 1 :]])
 
 
-SPOILS: dict[str, Callable[[str, random.Random, Sequence[str]], str]] = {
-    "order": _order,
+SPOILS: dict[str, Spoiler] = {
+    "order": words,
     "names": _names,
     "repetition": _repetition,
 }
-"""Name -> (text, generator, names of other passages) -> the text, spoiled."""
+"""Name -> (text, generator, names of other passages) -> the text, spoiled, or None where it is too short for that."""

@@ -13,7 +13,7 @@ _BATCHES = ("rollouts_per_step", "batch_size")
 
 
 def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
-    """Refuses batches that ranks cannot share evenly, and an engine that none of them can have.
+    """Refuses batches and groups that ranks cannot share evenly, and an engine that none of them can have.
 
     Raises:
         ConfigError: names the stage and its key.
@@ -37,3 +37,16 @@ def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
                     reason="each rank has an equal part of every batch",
                     remedy=f"set {key}: {max(1, round(batch / whole)) * whole}, or other ranks",
                 )
+        _check_whole_groups(ranks, stage)
+
+
+def _check_whole_groups(ranks: int, stage: Any) -> None:
+    if not getattr(stage, "samples_again", ""):
+        return
+    rows, whole = stage.rollouts_per_step, ranks * stage.group_size
+    if rows * stage.steps_per_generation % whole:
+        raise ConfigError(
+            f"rollouts_per_step={rows} of stage {stage.name} with {stage.samples_again} and launch.ranks={ranks}",
+            reason=f"each rank samples whole groups of {stage.group_size} once more",
+            remedy=f"set rollouts_per_step: {max(1, round(rows / whole)) * whole}, or other ranks",
+        )

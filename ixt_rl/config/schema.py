@@ -100,11 +100,12 @@ class RunConfig(Strict):
                     reason="batches are sampled ahead update by update",
                     remedy="set staleness: 0, or leave the two at 1",
                 )
-            if self.engine.staleness and getattr(stage, "dynamic_sampling", None) is not None:
+            again = getattr(stage, "samples_again", "")
+            if self.engine.staleness and again:
                 raise ConfigError(
-                    f"engine.staleness={self.engine.staleness} with dynamic_sampling of stage {stage.name}",
-                    reason="which prompts come next is known only when those before are judged",
-                    remedy="set staleness: 0, or leave dynamic_sampling out",
+                    f"engine.staleness={self.engine.staleness} with {again} of stage {stage.name}",
+                    reason="what is sampled next is known only when the groups before are judged",
+                    remedy="set staleness: 0, or leave it out",
                 )
         return self
 

@@ -117,6 +117,11 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
         return f"{self.block}.posterior.source=ema" if told is not None and told.posterior.source == "ema" else ""
 
     @property
+    def samples_again(self) -> str:
+        """The setting by which whole groups are sampled once more when they are judged; "" where none are."""
+        return "" if self.dynamic_sampling is None else "dynamic_sampling"
+
+    @property
     def max_rounds(self) -> int:
         """Most times that groups are drawn again for one batch."""
         return 0 if self.dynamic_sampling is None else self.dynamic_sampling.max_rounds

@@ -31,6 +31,10 @@ class StarStage(OnlineStage):
     block: ClassVar[str] = "star"
 
     @property
+    def samples_again(self) -> str:
+        return super().samples_again or ("star.told: failed" if self.star.told == "failed" else "")
+
+    @property
     def uses_ratio(self) -> bool:
         return False
 

@@ -130,6 +130,19 @@ def test_a_pool_is_for_all_ranks_and_a_vllm_in_one_of_them_for_none():
 
 
 @pytest.mark.parametrize(
+    "method", [{"type": "raft", "dynamic_sampling": {}}, {"type": "star", "star": {"told": "failed"}}]
+)
+def test_what_samples_whole_groups_again_is_refused_parts_of_them_and_staleness(tmp_path, method):
+    halves = online("again", rollouts_per_step=12, group_size=4, **method)
+    with pytest.raises(InvalidConfig, match=r"whole groups of 4 once more(.|\n)*rollouts_per_step: 16"):
+        config(tmp_path, [base(), halves], launch={"ranks": 2})
+    config(tmp_path, [base(), halves])
+    config(tmp_path, [base(), {**halves, "rollouts_per_step": 16}], launch={"ranks": 2})
+    with pytest.raises(InvalidConfig, match="staleness=1 with (dynamic_sampling|star.told: failed)"):
+        config(tmp_path, [base(), halves], engine={"type": "ray-vllm", "staleness": 1})
+
+
+@pytest.mark.parametrize(
     ("batch", "micro", "ranks", "rows", "passes"),
     [(16, None, 1, 16, 1), (16, 4, 1, 4, 4), (16, None, 2, 8, 1), (16, 8, 4, 4, 1), (12, 4, 2, 2, 3)],
 )

@@ -156,6 +156,7 @@ def _run(file: str, overrides: Sequence[str], dry_run: bool, fresh: bool) -> Non
         from ixt_rl.run.ranks.start import start_ranks
 
         words = ["run", file, *overrides, *(["--fresh"] if fresh else [])]
+        say(f"starting {config.launch.ranks} ranks ({config.launch.strategy}); each loads torch first", stderr=True)
         sys.exit(start_ranks(words, config.launch.ranks, cluster=config.engine.pool.address is not None))
     from ixt_rl.run import run_config
 

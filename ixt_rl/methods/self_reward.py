@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from ixt_rl.blocks.checks import template_fields
-from ixt_rl.blocks.data import problem_files
+from ixt_rl.blocks.data import WORLDS_OF_TEXT, problem_files
 from ixt_rl.blocks.strict import Strict
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.online import OnlineStage
@@ -18,8 +18,8 @@ class SelfRewardBlock(Strict):
 
     target: str | None = Field(
         None,
-        description="the text whose log-prob rewards, with {answer}; default: `{answer}`, and after problems of files "
-        "a line `The final answer is {answer}`",
+        description="the text whose log-prob rewards, with {answer}; default: `{answer}`, and after problems in "
+        "natural language a line `The final answer is {answer}`",
     )
 
     @model_validator(mode="after")
@@ -39,8 +39,8 @@ class SelfRewardStage(OnlineStage):
     @property
     def target(self) -> str:
         """The text after a rationale."""
-        default = "\nThe final answer is {answer}" if problem_files(self.data) else "{answer}"
-        return self.own.target or default
+        text = problem_files(self.data) or getattr(self.data, "world", None) in WORLDS_OF_TEXT
+        return self.own.target or ("\nThe final answer is {answer}" if text else "{answer}")
 
     @property
     def reads_rewards(self) -> bool:

@@ -121,3 +121,20 @@ def test_rewards_that_are_logged_alone_may_weigh_nothing(load, method):
     assert load(f"type={method}", weightless).stages[1].rewards[0].weight == 0
     with pytest.raises(InvalidConfig, match="nothing would ever be trained"):
         load("type=sdpo", "sdpo.sees=rollout", weightless)
+
+
+@pytest.mark.parametrize("method", ["latro", "rlp"])
+@pytest.mark.parametrize(
+    ("world", "target"),
+    [("{world: addition}", "{answer}"), ("{world: word-problems}", "\nThe final answer is {answer}")],
+)
+def test_what_follows_a_rationale_in_natural_language_is_a_line_of_its_own(tmp_path, method, world, target):
+    file = tmp_path / "run.yaml"
+    text = FILE.replace("{world: addition, view: parity}", world).replace("{world: addition}", world)
+    if "word" in world:
+        text = text.replace("{new: {}}", "{new: {tokenizer: bytes}}").replace("type: pretrain", "type: sft")
+    file.write_text(text)
+    stage = load_run(file, [f"stages.rl.type={method}"]).stages[1]
+    assert spec_of(stage).options(stage)["target"] == target
+    own = load_run(file, [f"stages.rl.type={method}", f"stages.rl.{method}.target='= {{answer}}'"]).stages[1]
+    assert spec_of(own).options(own)["target"] == "= {answer}"

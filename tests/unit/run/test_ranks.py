@@ -138,7 +138,7 @@ def test_what_samples_whole_groups_again_is_refused_parts_of_them_and_staleness(
         config(tmp_path, [base(), halves], launch={"ranks": 2})
     config(tmp_path, [base(), halves])
     config(tmp_path, [base(), {**halves, "rollouts_per_step": 16}], launch={"ranks": 2})
-    with pytest.raises(InvalidConfig, match="staleness=1 with (dynamic_sampling|star.told: failed)"):
+    with pytest.raises(InvalidConfig, match=r"staleness=1 with (dynamic_sampling|star\.told: failed)"):
         config(tmp_path, [base(), halves], engine={"type": "ray-vllm", "staleness": 1})
 
 

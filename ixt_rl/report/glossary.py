@@ -13,7 +13,7 @@ GLOSSARY = {
     "strict": "share in which every step is right, whatever the reward looks at",
     "lucky share": "share of the checked completions that are not strict: right by luck",
     "undecided": "share that the reward could call neither right nor wrong; excluded from `checked`",
-    "checked at least": "`checked` with every undecided completion counted as wrong",
+    "undecided as 0": "`checked` with every undecided completion counted as 0: a lower bound where no score is below",
     "no reasoning": "share of completions that give an answer without steps",
     "length": "mean tokens of a completion",
     "truncated": "share of completions cut off at the token limit",
@@ -81,7 +81,7 @@ def glossary(keys: set[str]) -> list[tuple[str, str]]:
     needs = {
         "view": "checked",
         "lucky share": "lucky_of_checked",
-        "checked at least": "checked_lower",
+        "undecided as 0": "checked_lower",
         "no reasoning": "reasoned",
         "FLOPs": "flops",
         "trained tokens": "tokens",

@@ -43,7 +43,7 @@ COLUMNS = (
     Column("sampled/strict", "sampled", "strict", "sampled\nstrict", max),
     Column("sampled/checked", "sampled", "checked", "sampled\nchecked", max),
     Column("sampled/lucky_of_checked", "sampled", "lucky share", "lucky\nshare", min),
-    Column("sampled/checked_lower", "sampled", "checked at least", None, max),
+    Column("sampled/checked_lower", "sampled", "undecided as 0", None, max),
     Column("sampled/undecided", "sampled", "undecided", "un-\ndecided", min),
     Column("sampled/length", "sampled", "length", "length"),
     Column("sampled/unreasoned", "sampled", "no reasoning", "no rea-\nsoning", min),

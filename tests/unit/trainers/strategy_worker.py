@@ -234,7 +234,7 @@ def samples(folder: Path, options: dict[str, Any]) -> None:
     trainer.train()
     assert isinstance(trainer.self_checks.results["engine"], float)
     before = {name: tensor.clone() for name, tensor in policy_tensors(trainer.model)}
-    own = 3 + 2 * trainer.accelerator.process_index  # passes of each rank
+    own = 3 * trainer.accelerator.process_index  # passes of each rank: the first has no row
     with trainer.rollouts.in_process_engine(trainer) as engine:
         for row in helpers.rows(own):
             ids = trainer.processing_class(row["prompt"])["input_ids"]

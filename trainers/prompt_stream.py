@@ -36,7 +36,7 @@ from ixt_rl.trainers.means import Means
 from ixt_rl.trainers.resumable import ResumableTrainer
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.shared_prompts import prompts_once, scored_inputs
-from ixt_rl.trainers.update_stream import Resumable, UpdateStream
+from ixt_rl.trainers.update_stream import Resumable, SharedUpdates
 from ixt_rl.types import Rollout, TokenSequence
 
 
@@ -88,9 +88,10 @@ class PromptTrainer(ResumableTrainer, SFTTrainer):
         )
         if args.disable_dropout:
             disable_dropout(self.model)
-        per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        at_once, ranks = args.per_device_train_batch_size, args.world_size
+        per_update = at_once * args.gradient_accumulation_steps * ranks
         source = Repeated(train_dataset, args.seed) if isinstance(train_dataset, Sequence) else train_dataset
-        self.train_dataset = self.prompts = UpdateStream(source, per_update, filler=None)
+        self.train_dataset = self.prompts = SharedUpdates(source, per_update, ranks, at_once)
         args.max_steps = self.prompts.length(args.max_steps)
         add_head_function(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model, 1.0)
         self.ledger = Ledger(model_size(self.model))

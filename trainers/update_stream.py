@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.trainers.checkpoints import CURSOR as FILE
 from ixt_rl.trainers.checkpoints import write_json
 
-__all__ = ["FILE", "Resumable", "UpdateStream"]
+__all__ = ["FILE", "Resumable", "SharedUpdates", "UpdateStream"]
 
 Item = TypeVar("Item", covariant=True)
 
@@ -55,15 +56,16 @@ class UpdateStream(IterableDataset):
         self.source.load_state_dict(self.start)
         self.cursors.clear()
         self._keep(self.first_update)
-        number = 0
-        for number, item in enumerate(self.source, start=1):
-            if number % self.per_update == 0:
-                self._keep(self.first_update + number // self.per_update)
-            yield item
-        missing = -number % self.per_update
-        if missing:
-            self._keep(self.first_update + number // self.per_update + 1)
-            yield from [self.filler] * missing if self.filler is not NOTHING else []
+        source, update = iter(self.source), self.first_update
+        while items := list(islice(source, self.per_update)):
+            update += 1
+            self._keep(update)
+            yield from self.dealt(items)
+
+    def dealt(self, items: list[Any]) -> list[Any]:
+        """The items of an update, in the order in which a loader is to have them."""
+        missing = self.per_update - len(items)
+        return items if self.filler is NOTHING else items + [self.filler] * missing
 
     def length(self, max_steps: int) -> int:
         """`max_steps`; where it is none, the updates until the source ends, which is read for that, and begins again.
@@ -114,6 +116,29 @@ class UpdateStream(IterableDataset):
         self.cursors[update] = self.source.state_dict()
         while len(self.cursors) > self._KEPT:
             self.cursors.popitem(last=False)
+
+
+class SharedUpdates(UpdateStream):
+    """One that deals each rank neighbours: what is drawn by an item's place in the update is so on any ranks.
+
+    A loader gives micro-batches to ranks in turns. Here rank r of R gets, of n items, those from n r / R to
+    n (r + 1) / R, rounded up, and None in place of what it lacks.
+
+    Args:
+        source, per_update: as in `UpdateStream`.
+        ranks: R.
+        at_once: items of a rank's micro-batch.
+    """
+
+    def __init__(self, source: Resumable[Any], per_update: int, ranks: int, at_once: int):
+        super().__init__(source, per_update, filler=None)
+        self.ranks, self.at_once = ranks, at_once
+
+    def dealt(self, items: list[Any]) -> list[Any]:
+        share = self.per_update // self.ranks
+        ends = [-(-len(items) * rank // self.ranks) for rank in range(self.ranks + 1)]
+        shares = [items[first:last] + [self.filler] * (share - last + first) for first, last in pairwise(ends)]
+        return [item for at in range(0, share, self.at_once) for own in shares for item in own[at : at + self.at_once]]
 
 
 def _ends(source: Any) -> bool:

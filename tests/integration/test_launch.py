@@ -179,7 +179,12 @@ def test_a_last_update_that_is_not_full_is_that_of_one_process(tmp_path):
     docs = {"name": "docs", "type": "pretrain", "init": "model", "data": {"world": "chain", "documents": 9},
             "epochs": 1, "packing": {"capacity": 64}, "batch_size": 4, "optim": {"lr": 1e-3}}  # fmt: skip
     short = {"init": "docs", "steps": None, "epochs": 1, "data": {"world": "chain", "passages": 9}, "evaluation": None}
-    stages = [docs, sip("whole", **short), sip("parts", **short, judge_parts=2), sip("few", **short, batch_size=16)]
+    stages = [
+        docs,
+        sip("whole", **short, micro_batch_size=1),
+        sip("parts", **short, judge_parts=2),
+        sip("few", **short, batch_size=16),
+    ]
     statuses = forked(tmp_path, stages, [named("one", 1), named("two")])
     assert statuses == [[0], [0, 0]], log(tmp_path, 0) + log(tmp_path, 1)
     one, two = (tmp_path / "runs" / name for name in ("one", "two"))
@@ -189,7 +194,7 @@ def test_a_last_update_that_is_not_full_is_that_of_one_process(tmp_path):
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5, msg=f"{stage}: {name}")
     for row, expected in zip(rows(two), rows(one), strict=True):
         assert [row[name] for name in ("step", "rollouts")] == [expected[name] for name in ("step", "rollouts")]
-        if row["stage"] != "parts":  # prompts are dealt out in turns: other noise
+        if row["stage"] != "parts":  # each part is one of every rank's prompts: other noise
             spent = {name: value for name, value in expected.items() if name.startswith("flops")}
             assert {name: row[name] for name in spent} == spent
 

@@ -14,7 +14,7 @@ from ixt_rl.data.holdout import Holdout
 from ixt_rl.data.in_memory import LevelFilter, MemoryCorpus, Repeated
 from ixt_rl.data.stream import DocumentStream
 from ixt_rl.errors import ConfigError, DataError
-from ixt_rl.trainers.update_stream import UpdateStream
+from ixt_rl.trainers.update_stream import SharedUpdates, UpdateStream
 from tests.unit.data import files
 from tests.unit.trainers import ixt_helpers, sip_helpers
 
@@ -111,6 +111,20 @@ def test_the_cursor_of_a_part_filled_update_is_the_end():
     stream.start, stream.first_update = stream.cursors[2], 2
     assert list(stream) == items[8:]
     assert stream.cursors[3]["read"] == 10
+
+
+def test_each_rank_has_neighbours_and_none_where_prompts_are_missing():
+    """What a loader of 2 ranks and micro-batches of 3 gives each of them: its half of every update, in order."""
+    updates = SharedUpdates(Repeated([*range(31)], 0, passes=1), 12, ranks=2, at_once=3)
+    alone = [*UpdateStream(Repeated([*range(31)], 0, passes=1), 12)]
+    dealt = [*updates]
+    turns = [dealt[at : at + 3] for at in range(0, 36, 3)]
+    first, second = ([item for turn in turns[rank::2] for item in turn] for rank in range(2))
+    assert first == alone[:6] + alone[12:18] + alone[24:28] + [None] * 2  # the last update has 7
+    assert second == alone[6:12] + alone[18:24] + alone[28:] + [None] * 3
+    assert [updates.cursors[update]["read"] for update in range(4)] == [0, 12, 24, 31]
+    assert [*SharedUpdates(Repeated([*range(31)], 0, passes=1), 12, ranks=1, at_once=3)] == alone + [None] * 5
+    assert [*SharedUpdates(Repeated([7], 0, passes=1), 4, ranks=2, at_once=2)] == [7, None, None, None]
 
 
 class Seen(sip_helpers.SIPTrainer):

@@ -34,7 +34,8 @@ def whole_on_every_rank(
         with zero3_gathered(*model.parameters()):
             remove_hooks(model)  # they would give the weights back after the first pass
             try:
-                yield
+                with _zero3_uncounted(model):  # inside: the counter comes before the other hooks of the model
+                    yield
             finally:
                 add_hooks(model)
     else:
@@ -65,6 +66,19 @@ def _fsdp2_whole(units: list[Any]) -> Iterator[None]:
             for group, info in zip(_groups(unit), infos, strict=True):
                 group.post_forward_mesh_info = info
             unit.reshard()
+
+
+@contextmanager
+def _zero3_uncounted(model: Any) -> Iterator[None]:
+    """Passes are not counted: DeepSpeed compares ranks at the first ones, and some may have none."""
+    optimizer = getattr(model, "optimizer", None)
+    counter = getattr(getattr(optimizer, "parameter_offload", optimizer), "fwd_pre_hook", None)
+    hooks = {} if counter is None else counter.hooks_dict_ref()
+    kept = {} if counter is None or counter.id not in hooks else {counter.id: hooks.pop(counter.id)}
+    try:
+        yield
+    finally:
+        hooks.update(kept)
 
 
 def _groups(unit: Any) -> list[Any]:

@@ -22,10 +22,12 @@ from typing import Any
 import ixt_rl.report.build
 import ixt_rl.run.ranks.follow
 import ixt_rl.run.stages.documents
+import ixt_rl.run.stages.dpo
 import ixt_rl.run.stages.evaluate
 import ixt_rl.run.stages.online
 import ixt_rl.run.stages.pretrain
 import ixt_rl.run.stages.sip
+import ixt_rl.trainers.dpo
 import ixt_rl.trainers.intro
 import ixt_rl.trainers.ixt
 import ixt_rl.trainers.pretrain

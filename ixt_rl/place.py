@@ -15,6 +15,9 @@ _RANK = (
     *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", LAUNCHER),
 )
 
+_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables of MPI's launchers by which accelerate, on CPUs, takes processes for ranks."""
+
 
 @dataclass(frozen=True)
 class RankPlace:
@@ -71,13 +74,22 @@ def _unclear(what: str) -> ConfigError:
 
 
 def check_started() -> None:
-    """Refuses to run alone what `accelerate launch` was told to start several times.
+    """Refuses to run alone what `accelerate launch` was told to start several times, or what MPI has.
 
-    Without a GPU for each it starts a script once, and says nothing: `--cpu` counts on mpirun to start it again.
+    Without a GPU for each accelerate starts a script once, and says nothing: `--cpu` counts on mpirun for the others.
+    What mpirun, or srun with PMI, has started it then takes for ranks of one run, which here are runs of their own.
 
     Raises:
         ConfigError: says which commands start all.
     """
+    for name in [] if _said("WORLD_SIZE", 0) else _MPI:
+        if _said(name, 1) > 1:
+            raise ConfigError(
+                f"{name}={os.environ[name]} without WORLD_SIZE",
+                reason="MPI started several processes, each the whole run; without a GPU accelerate would join them",
+                remedy="start the ranks of one run by torchrun, or by ixt-rl run FILE launch.ranks=2; for runs of "
+                f"their own: env -u {name} ixt-rl run ...",
+            )
     if not _said("WORLD_SIZE", 0) and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         raise ConfigError(
             "accelerate launch with several processes started one",

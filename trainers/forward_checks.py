@@ -17,7 +17,7 @@ from ixt_rl.conditioning import Batch, pack, pad, prompt_completion
 from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.kernels.head import product_dtype
 from ixt_rl.kernels.logprobs import selected_logprobs
-from ixt_rl.trainers.head import backbone, masks_for_backbone, plain_model
+from ixt_rl.trainers.head import add_head_function, backbone, masks_for_backbone, plain_model
 from ixt_rl.trainers.reference_policy import is_zero3
 from ixt_rl.trainers.row_attention import row_attention
 from ixt_rl.types import TokenSequence
@@ -34,10 +34,20 @@ def check_head(trainer: Any) -> float:
     """Largest |log-prob difference| between the trainer's head and the model's own logits, in nats."""
     trainer.model.eval()
     with _precisely(trainer):
-        difference, limit = head_difference(trainer.model, getattr(trainer, "temperature", 1.0))
+        found = head_difference(trainer.model, getattr(trainer, "temperature", 1.0))
+    return _the_same(_name(trainer), *found)
+
+
+def check_plain_head(model: Any, temperature: float) -> float:
+    """`check_head` of a model that another project trains by `add_head_function`, which it is given here."""
+    add_head_function(model, temperature)
+    return _the_same(type(model).__name__, *head_difference(model, temperature))
+
+
+def _the_same(name: str, difference: float, limit: float) -> float:
     if not difference <= limit:
         raise SelfCheckError(
-            f"self-check head: log-probs of {_name(trainer)} differ by {difference:.2g} between padded rows under the "
+            f"self-check head: log-probs of {name} differ by {difference:.2g} between padded rows under the "
             f"fused head and the model's own logits, limit {limit:g}",
             reason="its architecture does something to hidden states, logits or padding that the fused head does not "
             "know, so that another model would be trained than the one that is loaded",

@@ -106,4 +106,7 @@ def _on_rollouts(stage: Any) -> list[Conflict]:
          "each actor has the frozen copy whole", "set openrlhf.zero_stage: 2, or posterior.source: live"),
         (own.contrast, f"{stage.block}.contrast", "its actors run one told pass", "leave contrast out"),
         (getattr(own, "sign", None) is not None, "intro.sign", "its actors train what is kept", "leave sign out"),
+        (getattr(own, "importance_ratio", False) and settings.correction is None,
+         f"{stage.block}.importance_ratio and openrlhf.correction: null",
+         "the ratio to what sampled is weighed by openrlhf.correction alone", "leave one of the two out"),
     ]  # fmt: skip

@@ -109,7 +109,7 @@ def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = PeftConfig.from_pretrained(str(adapter))
+    config, pinned = PeftConfig.from_pretrained(str(adapter)), _revision(adapter, origin)
     if config.peft_type != "LORA":
         raise ConfigError(
             f"{adapter}: an adapter of {getattr(config.peft_type, 'value', config.peft_type)}",
@@ -117,8 +117,8 @@ def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
             remedy="merge it with peft itself",
         )
     try:
-        dtype = AutoConfig.from_pretrained(origin).dtype or torch.float32
-        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
+        dtype = AutoConfig.from_pretrained(origin, **pinned).dtype or torch.float32
+        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, **pinned)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"base {origin}", reason=f"it cannot be read: {error}", remedy="name another with --base"
@@ -166,4 +166,15 @@ def _largest(one: Tensor, other: Tensor) -> float:
 def _tokenizer(adapter: Path, origin: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(adapter) if (adapter / "tokenizer_config.json").is_file() else origin)
+    if (adapter / "tokenizer_config.json").is_file():
+        return AutoTokenizer.from_pretrained(str(adapter))
+    return AutoTokenizer.from_pretrained(origin, **_revision(adapter, origin))
+
+
+def _revision(adapter: Path, origin: str) -> dict[str, str]:
+    """As an argument, the revision of its base that an adapter names; nothing for another base, or where it names none."""
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(str(adapter))
+    named = config.revision if origin == config.base_model_name_or_path else None
+    return {} if named is None else {"revision": named}

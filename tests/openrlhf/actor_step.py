@@ -63,7 +63,8 @@ def rollout(place: int, generator: torch.Generator) -> Experience:
 def main(model: str, method: str, out: str) -> None:
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     correction = {"level": "token", "mode": "truncate", "cap": 2.0}
-    both = {"group_size": 4, "weights": [1.0], "correction": correction, "frozen_model": model}
+    both = {"group_size": 4, "weights": [1.0], "correction": correction}
+    both |= {"frozen_model": model, "trust_remote_code": False}
     job = {"method": {**METHODS[method], **both}, "logged": LOGGED, "seed": 1}
     args = arguments(job)
     strategy = DeepspeedStrategy(seed=1, micro_train_batch_size=4, train_batch_size=16, zero_stage=2, args=args)

@@ -54,6 +54,7 @@ class TokenWeightedTrainer(ppo_actor.ActorPPOTrainer):
                 method["frozen_model"],
                 dtype=torch.bfloat16,
                 attn_implementation=self.args.ds.attn_implementation,
+                trust_remote_code=method["trust_remote_code"],
             ).to(next(model.parameters()).device)
             add_head_function(model, self.temperature)
             head = lambda: model_head(model, self.temperature)  # noqa: E731

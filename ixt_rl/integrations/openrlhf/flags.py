@@ -103,14 +103,13 @@ def _shared(stage: OnlineStage | DocumentStage, job: JobSettings, steps: int, se
     """Optimizer, checkpoints, model: what both programs have; `section`: before names of the optimizer's flags."""
     settings, optim = stage.openrlhf, stage.optim
     assert settings is not None
-    warmup = min(optim.warmup_steps, steps)
     return {
         f"{section}optim": "adam",
         f"{section}adam.lr": optim.lr,
         f"{section}adam.betas": list(optim.betas),
         f"{section}adam.weight_decay": optim.weight_decay,
         f"{section}lr_scheduler": _SCHEDULES[optim.schedule],
-        f"{section}lr_warmup_ratio": max(0.0, warmup - 0.5) / steps,  # it takes ceil(steps x ratio)
+        f"{section}lr_warmup_ratio": max(0.0, optim.warmup_steps - 0.5) / steps,  # it takes ceil(steps x ratio)
         f"{section}min_lr_ratio": optim.min_lr_ratio,
         f"{section}max_norm": optim.max_grad_norm,
         "ckpt.path": str(job.checkpoints),

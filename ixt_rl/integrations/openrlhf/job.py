@@ -23,6 +23,7 @@ from ixt_rl.errors import BackendFailed
 from ixt_rl.files import read_json, read_rows, write_json, write_rows, write_text
 from ixt_rl.integrations.openrlhf.environment import VARIABLE
 from ixt_rl.integrations.openrlhf.token_files import write_token_files
+from ixt_rl.place import launched
 from ixt_rl.redaction import redacted
 from ixt_rl.threads import spin_settings
 from ixt_rl.trainers.checkpoints import OPENRLHF
@@ -30,11 +31,10 @@ from ixt_rl.trainers.checkpoints import OPENRLHF
 _POLL_S = 0.5
 _GRACE_S = 20.0  # after SIGTERM, for Ray to end its processes
 _LAST_LINES = 12
-_OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that accelerate writes into this process's environment, and that mean other ranks there."""
-
 ACTOR = "_actor"
 """Folder of checkpoints that OpenRLHF writes, and goes on from."""
+
+_PROMPTS = ("prompt", "prompt_ids", "told_prompt_ids")  # of a row; all else is for rewards
 
 _DATASETS = "datasets"  # where datasets keeps what it has read
 
@@ -111,19 +111,20 @@ class JobFolder:
         write_json(self.job, {**job, "metrics": str(self.metrics)})
 
 
-def label(row: Mapping[str, Any]) -> str:
+def label(row: Mapping[str, Any], limit: int | None = None) -> str:
     """What goes with a prompt through OpenRLHF, as JSON: ids of both prompts, and the columns that rewards read.
 
     Args:
         row: of the dataset, with `prompt`, `prompt_ids`, `told_prompt_ids`.
+        limit: of ids of a prompt, whose last ones are kept; None: all are.
     """
-    columns = {name: value for name, value in row.items() if not name.endswith("_ids") and name != "prompt"}
-    ids = {"prompt_ids": _ids(row["prompt_ids"]), "told_ids": _ids(row["told_prompt_ids"])}
+    columns = {name: value for name, value in row.items() if name not in _PROMPTS}
+    ids = {"prompt_ids": _last(row["prompt_ids"], limit), "told_ids": _last(row["told_prompt_ids"], limit)}
     return json.dumps({**ids, "prompt": row["prompt"], "columns": columns})
 
 
-def _ids(values: Iterable[Any]) -> list[int]:
-    return [int(value) for value in values]
+def _last(ids: Sequence[Any], limit: int | None) -> list[int]:
+    return [int(one) for one in (ids if limit is None else ids[-limit:])]
 
 
 def restore(checkpoints: Path, checkpoint: Path | None) -> None:
@@ -179,7 +180,8 @@ def run_job(folder: JobFolder, python: str, each: Callable[[dict[str, Any]], Non
 def _environment(folder: JobFolder) -> dict[str, str]:
     source = str(Path(ixt_rl.__file__).resolve().parents[1])
     path = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), source]
-    kept = {name: value for name, value in os.environ.items() if name not in (VARIABLE, *_OF_A_RANK)}
+    ours = {VARIABLE, *launched()}  # also what accelerate writes here: it means other ranks there, or another's store
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     cache = {"HF_DATASETS_CACHE": str((folder.path / _DATASETS).resolve())}
     return {**kept, **spin_settings(), **cache, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 

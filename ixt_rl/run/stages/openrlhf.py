@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ixt_rl.blocks.keeping import deciding, reward_names
-from ixt_rl.evaluation.evaluate import evaluate
+from ixt_rl.evaluation.evaluate import answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.integrations.openrlhf.flags import command_line, ppo_flags
-from ixt_rl.integrations.openrlhf.job import LOGGED, JobFolder, label, ordered, run_job
+from ixt_rl.integrations.openrlhf.job import LOGGED, label, ordered, run_job
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
+from ixt_rl.run.answered import write_answered
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
-from ixt_rl.run.stages.fitting import fitting, with_room
+from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.online import evaluation_plan, nothing_learnt
 from ixt_rl.run.stages.openrlhf_job import (
     JobRows,
@@ -29,11 +30,13 @@ from ixt_rl.run.stages.openrlhf_job import (
     go_on,
     job_folder,
     job_settings,
+    leave_devices,
     take_model,
 )
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
-from ixt_rl.run.stages.rewards import open_rewards
+from ixt_rl.run.stages.rewards import Rewards, judges, open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
+from ixt_rl.trainers.forward_checks import check_plain_head
 
 _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
 """Keys of the methods' blocks that its actors read."""
@@ -67,22 +70,24 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     job, checkpoint = job_folder(folder), go_on(folder)
     counted = _Counted(stage, at, prompts)
     eos = checkpoint_eos_ids(at.origin, at.model, tokenizer)
-    job.write(_groups(prompts, at.seed or 0), _AGENT.format(path=str(job.job)), _job(stage, at, job, checkpoint, eos))
+    groups = _groups(prompts, at.seed or 0, prompt_limit(sampling))
+    settings = job_settings(at, job, folder.checkpoints, checkpoint is not None)
+    flags = ppo_flags(sampling_within(stage, groups), settings, job.prompts, job.agent)
+    job.write(groups, _AGENT.format(path=str(job.job)), {"command": command_line(flags), **_job(stage, at, eos)})
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
         rows = JobRows(folder, progress, started, counted)
         if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
             rows.evaluated(0, *measure(at))
-        at.engines.close()  # OpenRLHF needs their devices
+        leave_devices(at)
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
             run_job(job, python, rows.trained)
-            take_model(job, folder, rows.step, stage.steps or 0)
+            take_model(job, folder, rows.step, stage.steps or 0, at.origin)
             if stage.evaluation is not None:
                 rows.evaluated(rows.step, *measure(replace(at, origin=str(folder.model))))
 
 
-def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | None, eos: tuple[int, ...]) -> dict:
+def _job(stage: OnlineStage, at: StageRun, eos: tuple[int, ...]) -> dict[str, Any]:
     assert stage.openrlhf is not None
-    settings = job_settings(at, job, at.folder.checkpoints, checkpoint is not None)
     correction = stage.openrlhf.correction
     method = {
         "type": stage.type,
@@ -91,12 +96,12 @@ def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | No
         "correction": None if correction is None else correction.model_dump(),
         "posterior": stage.own.posterior.source,
         "frozen_model": absolute(at.origin),
+        "trust_remote_code": at.model.trust_remote_code,
         **stage.own.model_dump(include=_OPTIONS),
     }
     if stage.kept_by is not None:
         method["deciding"] = deciding(stage.rewards, stage.kept_by.keep)
     return {
-        "command": command_line(ppo_flags(stage, settings, job.prompts, job.agent)),
         "method": method,
         "reward_names": reward_names(stage.rewards),
         "logged": list(LOGGED[stage.type]),
@@ -108,8 +113,16 @@ def _job(stage: OnlineStage, at: StageRun, job: JobFolder, checkpoint: Path | No
     }
 
 
-def _groups(prompts: Prompts, seed: int) -> list[dict[str, Any]]:
-    """A row for each group of all updates."""
+def sampling_within(stage: OnlineStage, groups: Sequence[Mapping[str, Any]]) -> OnlineStage:
+    """`stage`, whose longest prompt is that of `groups`: engines refuse to start with more room than the model has."""
+    longest = max(len(json.loads(group["label"])["prompt_ids"]) for group in groups)
+    return stage.model_copy(
+        update={"sampling": stage.sampling.model_copy(update={"max_prompt_tokens": max(1, longest)})}
+    )
+
+
+def _groups(prompts: Prompts, seed: int, limit: int | None) -> list[dict[str, Any]]:
+    """A row for each group of all updates; `limit`: of ids of a prompt."""
     stage, rows = prompts.stage, prompts.rows
     at_once = stage.rollouts_per_step // stage.group_size
     draws = np.random.default_rng(seed)
@@ -117,18 +130,22 @@ def _groups(prompts: Prompts, seed: int) -> list[dict[str, Any]]:
     places = ordered(
         len(rows), (stage.steps or 0) * at_once, at_once, order, lambda: draws.permutation(len(rows)).tolist()
     )
-    return [{"prompt": str(rows[place]["question"]), "label": label(rows[place])} for place in places]
+    return [{"prompt": str(rows[place]["question"]), "label": label(rows[place], limit)} for place in places]
 
 
 class _Counted:
-    """Rollouts and FLOPs by the end of an update."""
+    """Rollouts and FLOPs by the end of an update, of a model whose head is what actors take it for."""
 
     def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts):
         self.stage, self.prompts = stage, prompts
-        self.ledger = Ledger(model_size(load_model(at.origin, at.model, train=False)))
-        self.ledger.tokens.update(prompts.spent)
+        model = load_model(at.origin, at.model.model_copy(update={"attention": "sdpa"}), train=False)  # on the CPU
+        self.ledger = Ledger(model_size(model))
+        if at.self_checks.head:
+            check_plain_head(model, stage.sampling.temperature)  # the actors compute their losses from it
         before = [row["flops"] for row in at.folder.metrics() if row["phase"] == "train"]
         self.flops_before = before[-1] if before else 0.0
+        if not before:  # else they have it
+            self.ledger.tokens.update(prompts.spent)
 
     def __call__(self, step: int, row: dict[str, Any]) -> tuple[int, float, dict[str, float]]:
         row.pop("seconds", None)
@@ -147,18 +164,27 @@ def _evaluator(stage: OnlineStage, task: Task, tokenizer: Any) -> Callable[[Stag
         sampling = with_room(stage.sampling, at.model)
         rows, _ = fitting(task, task.eval_rows(section.problems), sampling, tokenizer)
         engine = starting_engine(at, stage.sampling, tokenizer, stage.evaluation_stop)
-        return evaluate(engine, tokenizer, task, rows, evaluation_plan(stage, task, sampling))
+        plan = evaluation_plan(stage, task, sampling)
+        answers = answer(engine, tokenizer, task, rows, modes_of(tokenizer, rows, plan))
+        write_answered(at.folder.path, answers, rows)
+        return answers.metrics(), answers.samples
 
     return measured
 
 
-def _result(started: float, notes: list[str], prompts: Prompts, task: Task, folder: Any, rewards: Any) -> dict:
+def _result(started: float, notes: list[str], prompts: Prompts, task: Task, folder: Any, rewards: Rewards) -> dict:
     failures = folder.path / "reward_failures.jsonl"
     failed = len(failures.read_text(encoding="utf-8").splitlines()) if failures.is_file() else 0
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": failed,
-        "notes": [*notes, *rewards.result()[1], *nothing_learnt(folder.metrics())],
+        "notes": [*notes, *rewards.result()[1], *nothing_learnt(folder.metrics()), *_uncounted(rewards)],
         "prompt_lengths": prompts.audit.summary(),
         **task.gold_kinds,
     }
+
+
+def _uncounted(rewards: Rewards) -> list[str]:
+    """What a result says of judges that engines of OpenRLHF ask; nothing where there are none."""
+    asked = judges(rewards.functions)
+    return ["FLOPs: what judges of rewards read and wrote in OpenRLHF's engines is uncounted"] if asked else []

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from ixt_rl.files import write_json
 from ixt_rl.integrations.openrlhf.flags import command_line, sft_flags
@@ -25,7 +24,15 @@ from ixt_rl.run.stages.documents import (
     document_task,
     document_trainer,
 )
-from ixt_rl.run.stages.openrlhf_job import JobRows, checked_python, go_on, job_folder, job_settings, take_model
+from ixt_rl.run.stages.openrlhf_job import (
+    JobRows,
+    checked_python,
+    go_on,
+    job_folder,
+    job_settings,
+    leave_devices,
+    take_model,
+)
 from ixt_rl.run.stages.spent import ledger_columns
 from ixt_rl.run.stages.train import ends_notes, passes_note
 from ixt_rl.trainers import IXTTrainer
@@ -58,12 +65,11 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         rows = JobRows(folder, progress, started, spent.by_update)
         if checkpoint is None and evaluator is not None and evaluator.heldout is not None:
             rows.evaluated(0, *evaluator())
-        at.engines.close()  # OpenRLHF needs their devices, and that of the model
         trainer.model.to("cpu")
-        torch.cuda.empty_cache()
+        leave_devices(at)
         with folder.recording(result):
             run_job(job, python, rows.trained, "sft_driver")
-            take_model(job, folder, rows.step, steps)
+            take_model(job, folder, rows.step, steps, at.origin)
             write_json(folder.path / LEDGER, trainer.ledger.totals())
             if evaluator is not None:
                 _load(trainer, at)

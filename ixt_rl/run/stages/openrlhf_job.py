@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -10,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.utils import cached_file
+
 from ixt_rl.errors import BackendFailed, ConfigError
-from ixt_rl.files import read_rows, write_rows
+from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
 from ixt_rl.integrations.openrlhf.flags import JobSettings
 from ixt_rl.integrations.openrlhf.job import JobFolder, restore
@@ -20,6 +24,10 @@ from ixt_rl.run.console import StageProgress
 from ixt_rl.run.folder import ROWS, StageFolder
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.trainers.checkpoints import step_of
+
+_CONFIG = "config.json"
+_SET_THERE = ("use_cache", "output_router_logits")
+"""Keys of a model's config that OpenRLHF sets for its own training, and saves."""
 
 
 def checked_python(named: str | None, at: StageRun) -> tuple[str, list[str]]:
@@ -34,13 +42,10 @@ def checked_python(named: str | None, at: StageRun) -> tuple[str, list[str]]:
     """
     python = openrlhf_python(named)
     notes = check_environment(python)
-    if at.model.trust_remote_code or not Path(at.origin).is_dir():
-        return python, notes
-    for name in ("config.json", "tokenizer_config.json"):
-        file = Path(at.origin) / name
-        if file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+    for name in () if at.model.trust_remote_code else (_CONFIG, "tokenizer_config.json"):
+        if "auto_map" in _said_in(at.origin, name):
             raise ConfigError(
-                f"{file} with backend: openrlhf",
+                f"{name} of {at.origin} with backend: openrlhf",
                 reason="it names code of the model's own, which OpenRLHF runs without asking",
                 remedy="set model.trust_remote_code: true if you trust it, or leave backend out",
             )
@@ -66,8 +71,17 @@ def job_settings(at: StageRun, job: JobFolder, checkpoints: Path, resume: bool) 
     return JobSettings(absolute(at.origin), at.model.attention, at.seed or 0, checkpoints.resolve(), job.model, resume)
 
 
-def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int) -> None:
-    """Makes the model that a job wrote the stage's.
+def leave_devices(at: StageRun) -> None:
+    """Gives back what this process has of accelerators, which OpenRLHF is about to fill: engines, and memory that torch
+    keeps of models that are gone."""
+    at.engines.close()
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
+def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int, origin: str) -> None:
+    """Makes the model that a job wrote the stage's, with what OpenRLHF sets in its config as it was in `origin`.
 
     Raises:
         BackendFailed: OpenRLHF ended early, or without a model.
@@ -78,6 +92,10 @@ def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int) -> No
             reason="it said so with status 0, and without an error",
             remedy=f"its log is {job.log}",
         )
+    before, now = _said_in(origin, _CONFIG), _said_in(str(job.model), _CONFIG)
+    for name in _SET_THERE:
+        now.pop(name, None)
+    write_json(job.model / _CONFIG, {**now, **{name: before[name] for name in _SET_THERE if name in before}}, indent=2)
     shutil.rmtree(folder.model, ignore_errors=True)  # of one that was stopped right here
     job.model.rename(folder.model)
 
@@ -129,6 +147,13 @@ class JobRows:
         rollouts, flops, columns = self.counted(self.step, metrics)
         seconds = time.perf_counter() - self.started
         self.folder.add_metrics(phase, self.step, rollouts, flops, seconds, {**columns, **metrics})
+
+
+def _said_in(origin: str, name: str) -> dict[str, Any]:
+    """A JSON file of a local folder, or of a repository of the hub; empty where it has none."""
+    file = cached_file(origin, name, _raise_exceptions_for_missing_entries=False)
+    found: dict[str, Any] = {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    return found
 
 
 def absolute(origin: str) -> str:

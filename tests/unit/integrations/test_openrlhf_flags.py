@@ -68,7 +68,7 @@ def test_keys_become_flags(tmp_path):
     for steps in (1, 3, 7, 10, 49, 1000):  # OpenRLHF takes ceil(steps x ratio)
         stage = loaded(tmp_path).stages[0].model_copy(update={"steps": steps})
         ratio = flags(stage)["actor.lr_warmup_ratio"]
-        assert math.ceil(steps * ratio) == min(7, steps)
+        assert math.ceil(steps * ratio) == 7, "also where it ends within the warmup, as transformers' schedules do"
 
 
 @pytest.mark.parametrize("table", [TRAIN_PPO_RAY, TRAIN_SFT], ids=lambda table: table.program)
@@ -93,6 +93,7 @@ def test_command_line():
         ("lr: 5e-7", "name: sgd, lr: 5e-7", "set optim.name: adamw"),
         ("steps: 30", "steps: 30\n    intro: {posterior: {source: ema, decay: 0.9}}", "live or frozen"),
         ("steps: 30", "steps: 30\n    intro: {sign: advantage}", "leave sign out"),
+        ("openrlhf: {a", "intro: {importance_ratio: true}\n    openrlhf: {correction: null, a", "leave one of the two"),
         ("micro_batch_size: 4", "micro_batch_size: 16", "whole micro-batches"),
         ("ds.adam_offload", "ds.adam_ofload", "did you mean `ds.adam_offload`"),
         ("ds.adam_offload: true", "ds.adam_offload: 'on'", "write true or false"),
@@ -133,10 +134,13 @@ def test_prompts_go_in_order_and_passes_leave_out_what_fills_no_update():
 
 def test_a_label_has_both_prompts_and_what_rewards_read():
     row = {"prompt": "1+1=", "question": "1+1", "answer": "2", "prompt_ids": (1, 2), "told_prompt_ids": (1, 9, 2)}
-    found = json.loads(label(row))
+    found = json.loads(label({**row, "test_ids": [7]}))
     assert found == {
-        "prompt_ids": [1, 2], "told_ids": [1, 9, 2], "prompt": "1+1=", "columns": {"question": "1+1", "answer": "2"}
+        "prompt_ids": [1, 2], "told_ids": [1, 9, 2], "prompt": "1+1=",
+        "columns": {"question": "1+1", "answer": "2", "test_ids": [7]},
     }  # fmt: skip
+    cut = json.loads(label(row, limit=2))
+    assert (cut["prompt_ids"], cut["told_ids"]) == ([1, 2], [9, 2])
 
 
 def test_a_checkpoint_becomes_what_openrlhf_loads(tmp_path):

@@ -153,6 +153,24 @@ def test_the_command_takes_a_run_a_stage_or_an_adapter(base, tmp_path):
     assert "no adapter" in refused.output
 
 
+def test_the_base_is_of_the_revision_that_an_adapter_names(base, tmp_path, monkeypatch):
+    adapted = trained(base)
+    adapted.peft_config["default"].revision = "v2"
+    adapted.save_pretrained(tmp_path / "adapter")
+    asked = []
+
+    def seen(origin, **options):
+        asked.append((origin, options.get("revision")))
+        return load(origin, dtype=options["dtype"])
+
+    load = AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", seen)
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged", say=lambda said: None)
+    other = f"{base}/."  # another name for it: what is given by --base is taken as it is
+    merge_adapter(tmp_path / "adapter", tmp_path / "of-other", base=other, say=lambda said: None)
+    assert asked == [(str(base), "v2"), (other, None)]
+
+
 def test_of_a_stage_with_seeds_the_adapters_are_named(base, tmp_path, monkeypatch):
     run = tmp_path / "mine"
     for seed in ("seed1", "seed2"):

@@ -94,6 +94,23 @@ def test_one_process_of_several_that_accelerate_did_not_start_is_refused(environ
         assert ranks is ALONE
 
 
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({"PMI_SIZE": "4", "PMI_RANK": "1"}, "PMI_SIZE=4 without WORLD_SIZE"),  # srun --mpi=pmi2
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE=2 without"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
+        ({"PMI_SIZE": "3", "RANK": "0", "WORLD_SIZE": "1"}, ""),  # torchrun's one rank on one of three nodes
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ""),  # the shell of an allocation of four
+    ],
+)
+def test_what_mpi_starts_several_times_is_no_run_of_its_own(environment, refused, monkeypatch):
+    """On CPUs accelerate would take the processes for ranks, where each of them is the run as a whole."""
+    launched(monkeypatch, **environment)
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext(), joined(LaunchBlock()) as ranks:
+        assert ranks is ALONE
+
+
 def test_a_run_takes_the_launchers_number(tmp_path):
     found = with_ranks(config(tmp_path, [base(), online("rl")]), 2)
     assert (found.launch.ranks, found.launch.strategy) == (2, "ddp")

@@ -17,6 +17,7 @@ from ixt_rl.config.problems import ConfigProblem, InvalidConfig
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.config.shipped import closest_name, run_file
 from ixt_rl.errors import ConfigError, did_you_mean, show
+from ixt_rl.place import place
 from ixt_rl.yaml_io import dump_yaml
 
 __all__ = ["dump_yaml", "load_run", "notes", "resolved", "validated"]
@@ -85,6 +86,9 @@ def notes(config: RunConfig) -> list[str]:
         for block, key, path, chooser in config.unread
         if key in block.model_fields_set
     ]
+    launch = config.launch.model_dump(include={"strategy", "offload"}, exclude_defaults=True)
+    if launch and config.launch.ranks == 1 and place().size == 1:
+        found += [f"launch.{key} is not read where one process trains: it holds everything" for key in launch]
     for stage in config.stages:
         found += stage.surprises
         lora = getattr(stage, "lora", None)

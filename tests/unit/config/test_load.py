@@ -279,6 +279,17 @@ def test_a_threshold_that_keeps_what_is_wrong_is_noted(file):
     assert "what it finds wrong is kept too" in note
 
 
+def test_that_one_process_shares_nothing_is_noted(file, monkeypatch):
+    asked = ["launch.strategy=fsdp2", "launch.offload=true"]
+    unread = "is not read where one process trains: it holds everything"
+    said = [f"launch.{key} {unread}" for key in ("strategy", "offload")]
+    assert notes(load_run(file, asked)) == said
+    assert notes(load_run(file, [*asked, "launch.ranks=2"])) == []
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():  # torchrun's number counts
+        monkeypatch.setenv(name, value)
+    assert notes(load_run(file, asked)) == []
+
+
 def test_a_lora_dropout_that_no_ratio_can_bear_is_noted(file):
     (note,) = notes(load_run(file, ["stages.rl.lora={r: 4, dropout: 0.05}"]))
     assert "stages.rl.lora.dropout is not applied by type: intro" in note

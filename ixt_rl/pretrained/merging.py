@@ -172,7 +172,7 @@ def _tokenizer(adapter: Path, origin: str) -> Any:
 
 
 def _revision(adapter: Path, origin: str) -> dict[str, str]:
-    """The revision of its base that an adapter names, as an argument; nothing where it names none, or of another base."""
+    """An adapter's revision of its base, as an argument; nothing where it names none, or of another base."""
     from peft import PeftConfig
 
     config = PeftConfig.from_pretrained(str(adapter))

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ixt_rl.blocks.keeping import deciding, reward_names
+from ixt_rl.errors import RewardError
 from ixt_rl.evaluation.evaluate import answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
+from ixt_rl.files import read_rows
 from ixt_rl.integrations.openrlhf.flags import command_line, ppo_flags
 from ixt_rl.integrations.openrlhf.job import LOGGED, label, ordered, run_job
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
 from ixt_rl.run.answered import write_answered
+from ixt_rl.run.folder import FAILURES
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
@@ -76,11 +81,16 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     job.write(groups, _AGENT.format(path=str(job.job)), {"command": command_line(flags), **_job(stage, at, eos)})
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
         rows = JobRows(folder, progress, started, counted)
+
+        def trained(row: dict[str, Any]) -> None:
+            rows.trained(row)
+            _within_budget(stage, folder.path / FAILURES)
+
         if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
             rows.evaluated(0, *measure(at))
         leave_devices(at)
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
-            run_job(job, python, rows.trained)
+            run_job(job, python, trained)
             take_model(job, folder, rows.step, stage.steps or 0, at.origin)
             if stage.evaluation is not None:
                 rows.evaluated(rows.step, *measure(replace(at, origin=str(folder.model))))
@@ -109,7 +119,7 @@ def _job(stage: OnlineStage, at: StageRun, eos: tuple[int, ...]) -> dict[str, An
         "steps": stage.steps,
         "eos_ids": list(eos),
         "stage": stage.model_dump(mode="json", exclude=set(stage.other_blocks)),
-        "failures": str((at.folder.path / "reward_failures.jsonl").resolve()),
+        "failures": str((at.folder.path / FAILURES).resolve()),
     }
 
 
@@ -173,15 +183,24 @@ def _evaluator(stage: OnlineStage, task: Task, tokenizer: Any) -> Callable[[Stag
 
 
 def _result(started: float, notes: list[str], prompts: Prompts, task: Task, folder: Any, rewards: Rewards) -> dict:
-    failures = folder.path / "reward_failures.jsonl"
-    failed = len(failures.read_text(encoding="utf-8").splitlines()) if failures.is_file() else 0
     return {
         "seconds": time.perf_counter() - started,
-        "reward_errors": failed,
+        "reward_errors": len(read_rows(folder.path / FAILURES)),
         "notes": [*notes, *rewards.result()[1], *nothing_learnt(folder.metrics()), *_uncounted(rewards)],
         "prompt_lengths": prompts.audit.summary(),
         **task.gold_kinds,
     }
+
+
+def _within_budget(stage: OnlineStage, failures: Path) -> None:
+    """Raises RewardError where engines, each of which counts alone, have lost more samples than the stage allows."""
+    for name, lost in Counter(row["reward"] for row in read_rows(failures)).items():
+        if lost > stage.reward_errors.max_total:
+            raise RewardError(
+                f"reward {name!r} failed on {lost} samples of all engines",
+                reason=f"the budget is {stage.reward_errors.max_total} in all (reward_errors.max_total)",
+                remedy=f"the samples are in {failures}: correct the reward or the data, or raise the budget",
+            )
 
 
 def _uncounted(rewards: Rewards) -> list[str]:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ixt_rl.blocks.model import ModelBlock, NewModelBlock
-from ixt_rl.errors import ConfigError, SelfCheckError
-from ixt_rl.files import read_json
+from ixt_rl.errors import ConfigError, RewardError, SelfCheckError
+from ixt_rl.files import append_rows, read_json
 from ixt_rl.integrations.openrlhf.environment import PINS, VARIABLE
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import run_config
@@ -149,3 +149,17 @@ def test_what_choosing_prompts_took_counts_once_however_often_a_stage_goes_on(tm
     flops = [straight(step, dict(update))[1] for step in (1, 2, 3)]
     folder.add_metrics("train", 2, 16, flops[1], 0.1, {})
     assert openrlhf._Counted(asked, at, prompts)(3, dict(update))[1] == pytest.approx(flops[2])
+
+
+def test_failures_of_all_engines_count_against_one_budget(tmp_path):
+    (asked,) = config(
+        tmp_path, [{**stage(), "reward_errors": {"max_total": 3}}], model={"new": NEW, "dtype": "bfloat16"}
+    ).stages
+    failures = tmp_path / "failures.jsonl"
+    openrlhf._within_budget(asked, failures)
+    for reward in ("a", "a", "b", "b", "a"):
+        append_rows(failures, [{"reward": reward}])
+        openrlhf._within_budget(asked, failures)
+    append_rows(failures, [{"reward": "a"}])
+    with pytest.raises(RewardError, match="reward 'a' failed on 4 samples of all engines"):
+        openrlhf._within_budget(asked, failures)

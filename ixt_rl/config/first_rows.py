@@ -76,14 +76,13 @@ def _check_job(stage: CorpusStage, block: FileRowsBlock, info: ValidationInfo) -
     """Columns of the fields that a job asks about, which the job itself looks for in all rows."""
     if block.path is None or not checks.on_this_machine(block.path):
         return
-    from ixt_rl.data.fields import MISSING, find, names_of
+    from ixt_rl.data.fields import MISSING, columns_for, find, names_of
     from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of
 
     file = checks.data_files(block.path)[0]
     check_file(file)
     fields = {name: name for name in stage.needed_fields(info)} | stage.fields
-    wanted = [part for column in fields.values() for part in (column, column.partition(".")[0])]
-    rows = [*islice(READERS[kind_of(file)](file, Cursor(), wanted), FIRST_ROWS)]
+    rows = [*islice(READERS[kind_of(file)](file, Cursor(), columns_for(fields.values())), FIRST_ROWS)]
     for name, column in fields.items():
         if rows and all(find(row, column) is MISSING for row in rows):
             known = columns_of(file) or names_of(rows[:1])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.data.fields import MISSING, as_messages, as_question, as_reply, find, is_missing, names_of
+from ixt_rl.data.fields import MISSING, as_messages, as_question, as_reply, columns_for, find, is_missing, names_of
 from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
@@ -96,7 +96,7 @@ class DocumentSource:
         """Every column that is read, and what holds it where its name has dots."""
         feedback = [f"{self.feedback}_{name}" for name in _FEEDBACK_COLUMNS] if self.feedback else []
         read = [*self.said, *([self.tag] if self.tag else [])]
-        return [*read, *(name.partition(".")[0] for name in read if "." in name), *feedback]
+        return [*columns_for(read), *feedback]
 
     @property
     def said(self) -> list[str]:

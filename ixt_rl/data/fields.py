@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +43,11 @@ def find(row: Mapping[str, Any], name: str) -> Any:
             return MISSING
         value = value[part]
     return value
+
+
+def columns_for(names: Iterable[str]) -> list[str]:
+    """The columns to read for fields: each by its name and, where that has a point, what may hold it; each once."""
+    return list(dict.fromkeys(column for name in names for column in (name, name.partition(".")[0])))
 
 
 def is_null(value: Any) -> bool:

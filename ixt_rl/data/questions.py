@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ixt_rl.data.fields import MISSING, Written, as_golds, as_question, find, is_missing, is_null, names_of, plain
+from ixt_rl.data.fields import (
+    MISSING,
+    Written,
+    as_golds,
+    as_question,
+    columns_for,
+    find,
+    is_missing,
+    is_null,
+    names_of,
+    plain,
+)
 from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, no_dataset
 from ixt_rl.errors import DataError, did_you_mean
 
@@ -188,7 +199,7 @@ def _rows(spec: FileDataBlock, names: list[str]) -> Iterator[tuple[str, Mapping[
         raise DataError(
             f"{spec.called}: no data", reason=f"no file in it ends in {', '.join(READERS)}", remedy="check the path"
         )
-    columns = list(dict.fromkeys(part for name in names for part in (name, name.partition(".")[0])))
+    columns = columns_for(names)
     for file in files:
         check_file(file)
         cursor = Cursor()

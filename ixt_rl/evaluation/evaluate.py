@@ -27,7 +27,7 @@ class EvaluationPlan:
         max_new_tokens: longest completion.
         temperature, top_p: of the sampled modes.
         samples: sampled completions a problem; metrics are means over problems of their mean (avg@k). What is undecided
-            is in no mean of `checked`: the share `undecided` stands beside it, and `checked_lower` (it is 0).
+            is in no mean of `checked`: the share `undecided` stands beside it, and `checked_lower`: 0.
         keep_samples: completions of the sampled mode kept for reading.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         chat_template_kwargs: of the prompts, as the task has them.

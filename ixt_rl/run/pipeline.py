@@ -31,6 +31,7 @@ from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.orders import Begin, TakePart
 from ixt_rl.run.ranks.team import Ranks, joined
@@ -51,13 +52,15 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
         fresh: forget what an earlier run of this name left (a cached base model stays).
 
     Raises:
-        ConfigError: another process is running in the folder, or there are not as many ranks as the run file says.
+        ConfigError: another process is running in the folder, or there are not as many ranks as the run file says, or
+            they were launched to train otherwise.
         RankFailed: another rank ended, or did not come in time.
         FileError: a file cannot be read or written; the same run goes on when it can.
         PreconditionError: an `evaluate` stage found its precondition unmet; the report says so.
         RewardError: rewards failed beyond their budget; what was computed is kept.
         BackendFailed: the hub did not take the model (`save.push_to_hub`), which is kept.
     """
+    check_accelerate(config)
     with joined(config.launch) as ranks:
         config = with_ranks(config, ranks.size)
         folder = RunFolder(Path(config.output_dir), config.name)

@@ -16,6 +16,7 @@ from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.ranks import check_ranks
 from ixt_rl.errors import ConfigError, RankFailed
 from ixt_rl.place import RankPlace, follows, place
+from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.follow import _quiet
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.start import _status
@@ -109,6 +110,33 @@ def test_what_mpi_starts_several_times_is_no_run_of_its_own(environment, refused
     launched(monkeypatch, **environment)
     with pytest.raises(ConfigError, match=refused) if refused else nullcontext(), joined(LaunchBlock()) as ranks:
         assert ranks is ALONE
+
+
+@pytest.mark.parametrize(
+    ("variable", "overrides", "refused"),
+    [
+        ("MIXED_PRECISION=bf16", {}, r"model\.dtype: float32"),
+        ("MIXED_PRECISION=no", {}, ""),  # what `accelerate launch` writes where nothing is asked
+        ("MIXED_PRECISION=fp16", {"dtype": "bfloat16"}, ""),  # transformers goes by the run file then
+        ("USE_FSDP=true", {}, r"launch\.strategy: ddp"),
+        ("USE_FSDP=true", {"strategy": "fsdp2"}, ""),
+        ("USE_FSDP=false", {}, ""),
+        ("USE_DEEPSPEED=true", {"strategy": "fsdp2"}, r"launch\.strategy: fsdp2"),
+        ("DYNAMO_BACKEND=INDUCTOR", {}, "compiles nothing"),
+        ("DYNAMO_BACKEND=NO", {}, ""),
+    ],
+)
+def test_accelerates_config_file_does_not_say_how_a_model_trains(variable, overrides, refused, monkeypatch, tmp_path):
+    """It is read unasked, and transformers goes by the variables that come of it."""
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64}
+    found = config(
+        tmp_path, [base()], model={"new": new, "dtype": overrides.get("dtype", "float32")},
+        launch={"ranks": 2, "strategy": overrides.get("strategy", "ddp")},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        check_accelerate(found)
 
 
 def test_a_run_takes_the_launchers_number(tmp_path):

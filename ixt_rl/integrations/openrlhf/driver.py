@@ -15,7 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PASSED_ON = ("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DEBUG", "VLLM_CPU_KVCACHE_SPACE")
+_PASSED_ON = (
+    *("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DEBUG", "VLLM_CPU_KVCACHE_SPACE"),
+    "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS",
+)
 
 
 def main(path: str) -> None:

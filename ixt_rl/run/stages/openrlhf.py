@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -48,9 +49,12 @@ _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilo
 
 _AGENT = '''"""Samples and rewards for one stage; written by ixt-rl."""
 
+import os
+
 from ixt_rl.integrations.openrlhf.executor import executor
 from ixt_rl.run.stages.openrlhf_rewards import rewards_of_job
 
+os.chdir({folder!r})  # files that rewards name begin there; in a cluster engines begin elsewhere
 AgentExecutor = executor(*rewards_of_job({path!r}))
 '''
 
@@ -78,7 +82,11 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     groups = _groups(prompts, at.seed or 0, prompt_limit(sampling))
     settings = job_settings(at, job, folder.checkpoints, checkpoint is not None)
     flags = ppo_flags(sampling_within(stage, groups), settings, job.prompts, job.agent)
-    job.write(groups, _AGENT.format(path=str(job.job)), {"command": command_line(flags), **_job(stage, at, eos)})
+    job.write(
+        groups,
+        _AGENT.format(path=str(job.job), folder=os.getcwd()),
+        {"command": command_line(flags), **_job(stage, at, eos)},
+    )
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
         rows = JobRows(folder, progress, started, counted)
 

@@ -7,6 +7,7 @@ tests/openrlhf has the real one.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_a_run_keeps_what_a_run_of_this_library_keeps(tmp_path, python):
     longest = max(len(label["prompt_ids"]) for label in labels)
     assert int(flags["--data.max_len"]) == longest + 4 <= 100, "the default of 1024 has no room in this model"
     made = folder / "stages" / "rl" / "seed1"
+    assert f"chdir({os.getcwd()!r})" in (made / "openrlhf" / "agent.py").read_text(), "where files of rewards begin"
     assert (read_json(made / "model" / "config.json") or {}).get("use_cache", True) is True
     assert "output_router_logits" not in (read_json(made / "model" / "config.json") or {})
     kept = (read_json(made / "answered.json") or {})["values"]

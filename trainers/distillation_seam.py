@@ -31,6 +31,7 @@ from trl.trainer.utils import selective_log_softmax
 
 from ixt_rl.conditioning import encode_prompt
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.kernels.head import statistics_dtype
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.models import eos_ids
 from ixt_rl.rollout.asked import check_positions
@@ -119,7 +120,7 @@ class DistillationSeam(RolloutState):
         **kwargs: Any,
     ):
         self.rollouts = rollouts or EngineRollouts()
-        self._refuse(args, correction, dynamic_sampling, kwargs.get("peft_config"))
+        self._refuse(args, correction, dynamic_sampling, kwargs.get("peft_config"), getattr(model, "dtype", None))
         self.grader, self.sources = grader, tuple(sources)
         self._rewards: Tensor | None = None  # (B, F) of the batch under way, undecided NaN
         self._phase = "posterior"  # what a pass without gradient is counted as
@@ -153,7 +154,7 @@ class DistillationSeam(RolloutState):
             )
         return row["told_prompt"]
 
-    def _refuse(self, args: Any, correction: Any, dynamic_sampling: int, peft_config: Any) -> None:
+    def _refuse(self, args: Any, correction: Any, dynamic_sampling: int, peft_config: Any, dtype: Any) -> None:
         name = type(self).__name__
         if dynamic_sampling:
             raise ConfigError(
@@ -172,6 +173,12 @@ class DistillationSeam(RolloutState):
                 f"{name} with teacher_model_kind='ema' and LoRA",
                 reason="TRL keeps the average of adapters where no checkpoint sees it",
                 remedy="use 'base' (the model without its adapters) or 'live'",
+            )
+        if args.teacher_model_kind == "ema" and dtype in (torch.bfloat16, torch.float16):
+            raise ConfigError(
+                f"{name} with teacher_model_kind='ema' and weights in {dtype}",
+                reason="TRL keeps the average in the model's own dtype, where a step of it is rounded away",
+                remedy="load the model in float32 (bf16=True computes in bfloat16 still), or use 'base' or 'live'",
             )
 
     # ---------------------------------------------------------------- rollouts and rewards
@@ -247,7 +254,8 @@ class DistillationSeam(RolloutState):
 
     def _forward_logits(self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Tensor:
         """(B, logits_to_keep, V) tempered logits of the last tokens. As TRL's, with positions from the mask: padding
-        on the left moves nothing, also where positions are absolute."""
+        on the left moves nothing, also where positions are absolute. In float32: of a model in 16 bits too, log-probs,
+        divergences and their sums are formed in it."""
         phase = "train" if torch.is_grad_enabled() else self._phase
         self.ledger.add(phase, int(attention_mask.sum()))
         keep = {"logits_to_keep": logits_to_keep + 1} if "logits_to_keep" in self.model_kwarg_keys else {}
@@ -255,7 +263,8 @@ class DistillationSeam(RolloutState):
         logits = model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False, **keep
         ).logits
-        return logits[:, :-1][:, -logits_to_keep:] / self.temperature
+        logits = logits[:, :-1][:, -logits_to_keep:]
+        return logits.to(statistics_dtype(logits.dtype)) / self.temperature
 
     def _compute_rollout_logps(self, *args: Any, **tensors: Any) -> Any:
         self._phase = "score"

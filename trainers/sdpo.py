@@ -9,12 +9,14 @@ template. D: `sampled_token` (the reverse KL on the tokens taken), `full_logits`
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedModel
 
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.trainers.baselines import least_kept
 from ixt_rl.trainers.distillation_seam import REFUSED, DistillationSeam, TRLSDPOConfig, TRLSDPOTrainer
 from ixt_rl.trainers.refused_options import refuse_options
 
@@ -45,10 +47,13 @@ class SDPOConfig(TRLSDPOConfig):
     Args:
         sees: what the teacher sees: `told`, the row's told prompt in place of the prompt; or a right `rollout` of the
             group by TRL's templates, where rollouts without one are not trained.
+        max_reprompt_len: most tokens of a teacher's prompt, whose beginning is cut; all (TRL's default is 10240): one
+            that leaves no room in the model's positions is refused.
         self_checks: `{name: False}` leaves a check out that precedes the first update; see `self_checks.py`.
     """
 
     max_prompt_length: int | None = field(default=None)
+    max_reprompt_len: int = field(default=sys.maxsize)
     sees: Literal["told", "rollout"] = field(default="told")
     self_checks: dict[str, bool] = field(default_factory=dict)
 
@@ -94,6 +99,8 @@ class SDPOTrainer(DistillationSeam, TRLSDPOTrainer):
     _tag_names = ["trl", "ixt-rl", "sdpo"]
 
     def _make(self, model: PreTrainedModel, functions: list[Any], args: Any, **kwargs: Any) -> None:
+        right = args.success_reward_threshold  # of sums in float32, and above 0, which undecided ones are to TRL
+        args.success_reward_threshold = max(least_kept(right), right / 2)
         TRLSDPOTrainer.__init__(self, model, functions, args, **kwargs)
 
     def privileged(self, row: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ixt_rl.blocks.checks import template_fields
 from ixt_rl.blocks.distilling import DistillBlock, Mode, TeacherBlock
 from ixt_rl.blocks.strict import PositiveFloat
 from ixt_rl.errors import ConfigError
@@ -38,6 +39,18 @@ class SdpoBlock(DistillBlock):
         "\nCorrect solution:\n\n{successful_previous_attempt}\n\n",
         description="sees: rollout only; how it shows the right rollout, {successful_previous_attempt}",
     )
+
+    @model_validator(mode="after")
+    def _shows(self) -> SdpoBlock:
+        for key, fields in (("reprompt", {"prompt", "solution"}), ("solution", {"successful_previous_attempt"})):
+            if template_fields(getattr(self, key)) != fields:
+                shown = " and ".join(f"{{{field}}}" for field in sorted(fields))
+                raise ConfigError(
+                    f"{key}={getattr(self, key)!r}",
+                    reason="the teacher is shown the question with a right rollout, and nothing else",
+                    remedy=f"put {shown} in it, and no other field",
+                )
+        return self
 
 
 class DistilledStage(OnlineStage):

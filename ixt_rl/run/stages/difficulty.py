@@ -30,12 +30,12 @@ from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.run.folder import DIFFICULTY
 from ixt_rl.run.stages.rewards import Rewards, count_judges, guarded
+from ixt_rl.trainers.baselines import least_kept
 from ixt_rl.types import Rollout, SamplingParams
 
 AT_ONCE = 1024
 """Completions that are sampled, judged and written together: what a kill costs at most."""
 
-_TOLERANCE = 1e-6
 _SEEDS = 11  # tells these draws from all others of a run
 
 Row = dict[str, Any]
@@ -169,8 +169,7 @@ class _Judge:
     def __init__(self, stage: OnlineStage, rewards: Rewards, folder: Path, tokenizer):
         kept = stage.kept_by
         self.places = deciding(stage.rewards, kept.keep if kept else None)
-        least = kept.keep_reward if kept else 1.0
-        self.least = least - _TOLERANCE * max(1.0, abs(least))  # as trainers compare
+        self.least = least_kept(kept.keep_reward if kept else 1.0)
         self.functions = guarded(stage, rewards.functions, folder / "difficulty_failures.jsonl")
         self.tokenizer, self.stop = tokenizer, tuple(stage.sampling.stop)
         self.ledger = Ledger(0)

@@ -61,6 +61,9 @@ def test_type_alone_is_enough_and_says_that_rewards_decide_nothing(load):
         (["type=rlp", "lora={}"], "type: rlp with lora"),
         (["type=sdpo", "sampling.top_p=0.9"], "ratio would be biased"),
         (["type=sdpo", "sdpo={right_from: 0}"], "above 0"),
+        (["type=sdpo", "sdpo={sees: rollout, reprompt: '{prompt}'}"], "{prompt} and {solution}"),
+        (["type=sdpo", "sdpo={sees: rollout, reprompt: '{prompt}{solution}{x}'}"], "no other field"),
+        (["type=sdpo", "sdpo={sees: rollout, solution: '{successful_previous_attempt}{'}"], "literal braces"),
     ],
 )
 def test_what_has_no_meaning_is_refused_before_anything_loads(load, changes, words):

@@ -134,6 +134,45 @@ def test_a_rollout_that_lacks_a_reward_is_not_shown_for_the_rewards_that_it_has(
     assert batch["self_distillation_mask"].tolist() == [1, 1, 0, 1]  # the third is right, and shown to the others
 
 
+@pytest.mark.parametrize(("right", "shown"), [(0.7, [1, 0, 1, 1]), (1e-7, [1, 0, 1, 1])])
+def test_a_sum_of_exactly_right_from_is_right(right, shown, tmp_path, saved):
+    """Sums are float32, where 0.7 is less than 0.7. However low it is, what is undecided is no right one."""
+    values = [0.0, right, None, 0.0]
+    options = {"sees": "rollout", "success_reward_threshold": right, "reward": lambda prompts, **_: values}
+    batch, _ = generation(trainer_of("sdpo", tmp_path, saved, **options), 1)
+    assert batch["self_distillation_mask"].tolist() == shown
+
+
+@pytest.mark.parametrize("mode", [FULL, {"distillation_mode": "topk_logits", "distillation_topk": 5}])
+def test_of_a_model_in_16_bits_the_divergence_is_formed_in_32(mode, tmp_path):
+    """From the logits that its passes give, in float64; bfloat16 has three digits, before any sum."""
+    given = {"teacher_model_kind": "live", "max_completion_length": 6, "distillation_alpha": 0.3, **mode}
+    trainer = make_trainer("sdft", tmp_path, tiny().to(torch.bfloat16), rollouts=EngineRollouts(), **given)
+    batch, _ = generation(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    found = float(trainer.compute_loss(trainer.model, batch).detach())
+    student = [batch[name] for name in ("prompt_ids", "completion_ids", "prompt_mask", "completion_mask")]
+    passes = [(torch.cat(student[:2], 1), torch.cat(student[2:], 1))]
+    passes += [(batch["teacher_input_ids"], batch["teacher_attention_mask"])]
+    width = batch["completion_ids"].shape[1]
+    with torch.no_grad():
+        z_p, z_q = (trainer._forward_logits(trainer.model, *given, width).double() for given in passes)
+    logp, logq = z_p.log_softmax(-1), z_q.log_softmax(-1)
+    if trainer.args.distillation_topk is not None:
+        top = z_p.topk(5).indices
+        logp, logq = (one.gather(-1, top).log_softmax(-1) for one in (logp, logq))
+    mask = batch["completion_mask"].double()
+    wanted = ((kl(logp, logq, 0.3) * mask).sum(1) / mask.sum(1)).mean()
+    assert found == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_an_average_in_16_bits_is_refused(tmp_path):
+    """A twentieth of a step is less than half of bfloat16's last digit: the teacher would stay where it was."""
+    with pytest.raises(ConfigError, match="bfloat16") as error:
+        make_trainer("sdpo", tmp_path, tiny().to(torch.bfloat16), rollouts=EngineRollouts(), teacher_model_kind="ema")
+    assert "float32" in error.value.remedy
+
+
 def first_of_several(prompts, **_):
     return [1.0, 0.0, 1.0, 0.0]
 
@@ -191,6 +230,14 @@ def test_left_padding_moves_no_position(tmp_path, saved):
             trainer._forward_logits(trainer.model, one, mask, 2) for one, mask in zip([ids, padded], masks, strict=True)
         )
     torch.testing.assert_close(alone, beside, rtol=1e-5, atol=1e-5)
+
+
+def test_a_long_told_prompt_is_told_whole(tmp_path, saved):
+    """TRL cuts the beginning of a teacher's prompt, which has the question, from 10240 tokens on."""
+    trainer = trainer_of("sdpo", tmp_path, saved)
+    trainer._tokenize_prompts_untruncated = lambda prompts: [[3] * 10241 for _ in prompts]
+    told = trainer.teacher_context_builder._tokenize_teacher_messages(["x"])
+    assert told["prompt_ids"].shape == (1, 10241)
 
 
 def test_no_more_entries_are_looked_for_than_there_are(tmp_path, saved):

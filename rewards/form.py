@@ -1,6 +1,7 @@
 """Rewards on the form of a completion: a pattern, required tags, its length. All with TRL's signature.
 
-They weigh in a sum; what InTRO and RAFT keep they decide only where they are named for it (`decides` is False).
+They weigh in a sum; what InTRO and RAFT keep they decide only where they are named for it, and which groups dynamic
+sampling draws again only where nothing else weighs (`decides` is False).
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class GuardedReward:
         self.deadline_s = deadline_s
         self.func, self.budget, self.failures_path = func, budget, Path(failures_path)
         self.__name__ = name  # TRL logs a reward under its __name__
-        self.decides = getattr(func, "decides", True)  # whether it says what InTRO and RAFT keep
+        self.decides = getattr(func, "decides", True)  # whether it says what is right
         self.failures, self.samples, self.last_error = 0, 0, ""
         self._of_all, self._writes = of_all, writes
 

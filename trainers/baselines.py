@@ -19,9 +19,16 @@ def least_kept(keep_reward: float) -> float:
     return keep_reward - _TOLERANCE * max(1.0, abs(keep_reward))
 
 
+def differ(rewards: Tensor) -> Tensor:
+    """(g, G) rewards -> (g,) bool: groups whose decided ones are not all equal, rounding aside."""
+    unknown = rewards.isnan()
+    highest, lowest = rewards.masked_fill(unknown, -torch.inf).amax(1), rewards.masked_fill(unknown, torch.inf).amin(1)
+    return (highest > lowest) & ~torch.isclose(highest, lowest)
+
+
 def less_the_mean(rewards: Tensor) -> Tensor:
     """(g, G) rewards -> each less the mean of its group's decided ones, exactly 0 where these are equal."""
-    return _level(rewards, rewards - rewards.nanmean(dim=1, keepdim=True))
+    return level(rewards, rewards - rewards.nanmean(dim=1, keepdim=True))
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -31,7 +38,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     """
     others = (~rewards.isnan()).sum(dim=1, keepdim=True) - 1
     baseline = (rewards.nansum(dim=1, keepdim=True) - rewards) / others
-    return torch.where(others > 0, _level(rewards, rewards - baseline), float("nan"))
+    return torch.where(others > 0, level(rewards, rewards - baseline), float("nan"))
 
 
 def group_relative(rewards: Tensor, scale: Literal["group", "batch", "none"] | str) -> Tensor:
@@ -47,8 +54,9 @@ def group_relative(rewards: Tensor, scale: Literal["group", "batch", "none"] | s
     return relative / (deviation + _TINY)
 
 
-def _level(rewards: Tensor, advantages: Tensor) -> Tensor:
-    """The advantages, 0 in groups whose decided rewards are equal, where rounding may have left something."""
+def level(rewards: Tensor, advantages: Tensor) -> Tensor:
+    """The advantages (g, G), 0 in groups whose decided rewards are equal, where rounding may have left something: over
+    a deviation of 1e-4 enough of it for a first step of Adam."""
     unknown = rewards.isnan()
     equal = rewards.masked_fill(unknown, -torch.inf).amax(1) == rewards.masked_fill(unknown, torch.inf).amin(1)
     return advantages.masked_fill(equal[:, None] & ~unknown, 0.0)

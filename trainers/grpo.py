@@ -41,10 +41,20 @@ class GRPOTrainer(OnlineTrainer):
     def correct(self, batch: dict[str, Any]) -> None:
         advantages = batch["advantages"]
         super().correct(batch)
-        if self.loss_type == "vespo":  # TRL's takes the ratio into a rationale's weight by itself
-            batch["advantages"] = advantages
+        if self.loss_type != "vespo":
+            return
+        batch["advantages"] = advantages  # TRL's takes the ratio into a rationale's weight by itself: the product of
+        if self.correction is not None and self.correction.level == "sequence":  # tokens', or of a rationale its one
+            batch["importance_sampling_ratio"] = batch["importance_sampling_ratio"][:, :1]
 
     def _compute_loss(self, model, inputs):
-        """TRL's; where dynamic sampling found too few groups that teach something, means over rows are over theirs."""
-        loss = super()._compute_loss(model, inputs)
-        return loss / inputs.get("signal_share", 1.0) if self.loss_type in _MEANS_OVER_ROWS else loss
+        """TRL's; where dynamic sampling found too few groups that teach something, means over rows are over theirs, and
+        what is no such mean (the entropy bonus, a mixture's auxiliary loss) stays as it is."""
+        share = inputs.get("signal_share")
+        if share is None or self.loss_type not in _MEANS_OVER_ROWS:
+            return super()._compute_loss(model, inputs)
+        beta, self.beta = self.beta, self.beta / float(share)
+        try:
+            return super()._compute_loss(model, {**inputs, "advantages": inputs["advantages"] / share})
+        finally:
+            self.beta = beta

@@ -27,6 +27,7 @@ from trl import GRPOConfig
 
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
+from ixt_rl.trainers.baselines import differ, level
 from ixt_rl.trainers.dynamic_sampling import DynamicSampler, mask_idle
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.trl_seam import TRLSeam
@@ -77,6 +78,7 @@ class OnlineTrainer(TRLSeam):
             )
         self.correction, self.grader, self.sources = correction, grader, tuple(sources)
         self.dynamic = DynamicSampler(self, dynamic_sampling) if dynamic_sampling else None
+        self._teaches: Tensor | None = None  # (B,) of the batch under way: of a group with a signal; None: all
         self._lookahead: deque[tuple[list, Any]] = deque()
         self._lookahead_source: Any = None
 
@@ -108,16 +110,23 @@ class OnlineTrainer(TRLSeam):
     def has_signal(self, rewards_per_func: Tensor) -> Tensor:
         """(groups,) bool: groups that teach something; the others are drawn again by dynamic sampling.
 
-        Here: whose complete weighted sums are not all equal. One undecided, or one complete sum alone, teaches nothing.
+        Here: whose complete weighted sums are not all equal, nor those of the rewards that say what is right: a group
+        that is all right or all wrong is none, however its lengths differ. Of rewards with `decides = False` alone, as
+        those on form and length have it, all count. One undecided, or one complete sum alone, teaches nothing.
 
         Args:
             rewards_per_func: (B, F) of whole groups, NaN where undecided, in the order of `reward_funcs`.
         """
-        total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
-        incomplete = self._incomplete(rewards_per_func)
-        highest = total.masked_fill(incomplete, -torch.inf).view(-1, self.args.num_generations).amax(dim=1)
-        lowest = total.masked_fill(incomplete, torch.inf).view(-1, self.args.num_generations).amin(dim=1)
-        return (highest > lowest) & ~torch.isclose(highest, lowest)
+        decide = torch.tensor([float(getattr(function, "decides", True)) for function in self.reward_funcs])
+        deciding = self.reward_weights.cpu() * decide
+        size = self.args.num_generations
+        found = differ(self._weighed(rewards_per_func, self.reward_weights).view(-1, size))
+        return found & differ(self._weighed(rewards_per_func, deciding).view(-1, size)) if deciding.any() else found
+
+    def _weighed(self, rewards_per_func: Tensor, weights: Tensor) -> Tensor:
+        """(B,) sums by these weights (F,); NaN where a reward with a weight of the trainer's is undecided."""
+        total = (rewards_per_func * weights.to(rewards_per_func.device)).nansum(dim=1)
+        return total.masked_fill(self._incomplete(rewards_per_func), float("nan"))
 
     # ---------------------------------------------------------------- the update
 
@@ -127,7 +136,9 @@ class OnlineTrainer(TRLSeam):
         before = self.dynamic.again
         full = self.dynamic.fill(len(inputs) // self.args.num_generations)
         self.track("rollout/drawn_again", torch.tensor([float(self.dynamic.again - before)]))
+        self._teaches = full.signal
         batch = self._batch_of(full.rows, full.rollouts, full.rewards, full.extra)
+        self._teaches = None
         mask_idle(self, batch, full.signal)
         return batch
 
@@ -146,8 +157,8 @@ class OnlineTrainer(TRLSeam):
 
     def generated(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards_per_func: Tensor) -> dict[str, Any]:
         batch["rewards_per_func"] = rewards_per_func
-        total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
-        batch["rewards"] = total.masked_fill(self._incomplete(rewards_per_func), float("nan"))
+        batch["rewards"] = self._weighed(rewards_per_func, self.reward_weights)
+        batch["advantages"] = self.taught(self._levelled(batch["advantages"], batch["rewards"]))
         undecided = self.undecided(rewards_per_func)
         self._warn_of_nothing(rewards_per_func, undecided)
         self.track("rollout/undecided", undecided.float())
@@ -164,6 +175,19 @@ class OnlineTrainer(TRLSeam):
         if self.grader is not None:
             self._track_grades(rows, batch)
         return batch
+
+    def _levelled(self, advantages: Tensor, rewards: Tensor) -> Tensor:
+        """TRL's advantages (B,), exactly 0 in groups whose complete sums are equal; its mean of these may be another
+        number. Where each reward is normalised by itself, equal sums are no tie."""
+        if self.args.multi_objective_aggregation != "sum_then_normalize":
+            return advantages
+        found, sums = (self.accelerator.gather(one).view(-1, self.group_size) for one in (advantages, rewards))
+        first = len(rewards) * self.accelerator.process_index
+        return level(sums, found).flatten()[first : first + len(rewards)]
+
+    def taught(self, advantages: Tensor) -> Tensor:
+        """(B,) advantages, 0 in groups that dynamic sampling found idle: lengths alone may make them differ."""
+        return advantages if self._teaches is None else advantages * self._teaches.to(advantages.device)
 
     def prepared(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Dataset rows as the method needs them, before anything is sampled."""
@@ -239,6 +263,12 @@ class OnlineTrainer(TRLSeam):
             self.dynamic.load_state_dict(state["dynamic_sampling"])
 
     # ---------------------------------------------------------------- helpers
+
+    @property
+    def group_size(self) -> int:
+        """G of the rows at hand: in evaluation it may be another."""
+        size: Any = self.num_generations if self.model.training else self.num_generations_eval
+        return size  # TRL types both as if they might be missing
 
     @property
     def drawn_again(self) -> int:

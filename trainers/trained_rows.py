@@ -62,12 +62,6 @@ class TrainedRowsTrainer(OnlineTrainer):
 
     # ---------------------------------------------------------------- rows by their advantages
 
-    @property
-    def group_size(self) -> int:
-        """G of the rows at hand: in evaluation it may be another."""
-        size: Any = self.num_generations if self.model.training else self.num_generations_eval
-        return size  # TRL types both as if they might be missing
-
     def take_advantages(self, batch: dict[str, Any], advantages: Tensor) -> None:
         """Puts a method's own advantages into TRL's dict and logs: those that are not 0 are `trained`.
 
@@ -77,7 +71,7 @@ class TrainedRowsTrainer(OnlineTrainer):
         """
         count, everyone = len(batch["rewards"]), len(advantages)
         first = self.accelerator.process_index * count
-        batch["advantages"] = own = advantages[first : first + count]
+        batch["advantages"] = own = self.taught(advantages[first : first + count])
         batch["trained"] = own != 0
         batch["rows_total"] = torch.tensor(everyone, device=own.device)  # 0-d: goes to every micro-batch
         self.track("rollout/trained", (batch["trained"] & batch["completion_mask"].any(dim=1)).float())

@@ -132,7 +132,8 @@ class Group:
         scores = [score for text in self.decided for score in [text.score] * text.copies if score is not None]
         if len(scores) < 2:
             return []
-        mean, std = fmean(scores), stdev(scores)
+        equal = min(scores) == max(scores)  # of these `fmean` may be another number
+        mean, std = scores[0] if equal else fmean(scores), stdev(scores)
         return [(text, (text.score - mean) / (std + _EPSILON)) for text in self.decided if text.score is not None]
 
 

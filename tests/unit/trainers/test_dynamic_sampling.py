@@ -50,6 +50,7 @@ def gradient(trainer, batch):
 LOSSES = [("grpo", {"loss_type": name}) for name in ("grpo", "dr_grpo", "dapo", "bnpo")]
 LOSSES += [
     ("grpo", {"scale_rewards": "batch"}),
+    ("grpo", {"loss_type": "grpo", "entropy_coef": 0.1}),
     ("intro", {"candidates": "exact"}),
     ("raft", {}),
     ("rloo", {}),
@@ -105,6 +106,49 @@ def test_nothing_that_teaches_trains_nothing(tmp_path):
     loss, found = gradient(trainer, batch)
     assert loss == 0.0
     assert not found.any()
+
+
+def wrong(prompts, **_):
+    return [0.0] * len(prompts)
+
+
+def short(prompts, **_):
+    """A length: it differs in every group."""
+    return [-0.25 * (index % GROUP) for index in range(len(prompts))]
+
+
+short.decides = False  # type: ignore[attr-defined]
+
+
+def test_lengths_make_no_group_of_one_that_is_all_wrong(tmp_path):
+    """All wrong, all right, both, and both with sums that are equal; DAPO asks for a right and a wrong one."""
+    right = torch.tensor([[0.0] * GROUP, [1.0] * GROUP, [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    length = torch.tensor([[0.0, -0.25, 0.0, 0.0]] * 3 + [[-1.0, 0.0, 0.0, 0.0]])
+    both = torch.stack([right, length], dim=-1).flatten(0, 1)
+    assert made("grpo", tmp_path, reward=[wrong, short]).has_signal(both).tolist() == [False, False, True, False]
+    assert made("grpo", tmp_path, reward=[short]).has_signal(both[:, 1:]).tolist() == [True] * 4  # it is all there is
+
+
+def test_lengths_that_differ_where_nothing_is_right_train_nothing(tmp_path):
+    trainer = made("grpo", tmp_path, dynamic=1, reward=[wrong, short])
+    with pytest.warns(UserWarning, match="none of 2 groups teaches anything"):
+        batch = generated(trainer, 2)
+    assert not gradient(trainer, batch)[1].any()
+
+
+@pytest.mark.parametrize("method", ["grpo", "rlcsd"])
+def test_at_the_bound_lengths_of_idle_groups_count_for_nothing(method, tmp_path):
+    rewards = [rewarded(method), short]
+    dynamic = made(method, tmp_path, groups=4, dynamic=1, reward=rewards)
+    with pytest.warns(UserWarning, match="after 1 rounds of dynamic sampling 2 of 4 groups"):
+        batch = generated(dynamic, 4)
+    kept = [DATA[0], DATA[3]]
+    plain = made(method, tmp_path, data=kept, reward=rewards)
+    plain.model.train()
+    expected = plain._generate_and_score_completions([dict(row) for row in kept for _ in range(GROUP)])
+    (loss, found), (expected_loss, wanted) = gradient(dynamic, batch), gradient(plain, expected)
+    assert loss == pytest.approx(expected_loss)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_prompts_come_in_one_order_and_what_is_drawn_is_counted(tmp_path):

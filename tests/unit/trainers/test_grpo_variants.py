@@ -105,6 +105,18 @@ def test_a_cut_rationale_is_not_trained_and_stays_in_the_baseline(tmp_path):
     torch.testing.assert_close(batch["advantages"], wanted.flatten())
 
 
+@pytest.mark.parametrize("scale", ["group", "none"])
+def test_a_group_of_equal_rewards_has_no_advantage(scale, tmp_path):
+    """The mean of seven times 0.7 in float32 is not 0.7, which over a deviation of 1e-4 would be an advantage."""
+    trainer = make_trainer(
+        "grpo", tmp_path, engine=ScriptedEngine(), reward=lambda prompts, **_: [0.7] * len(prompts),
+        num_generations=7, per_device_train_batch_size=14, scale_rewards=scale,
+    )  # fmt: skip
+    batch = generation_batch(trainer)
+    assert batch["advantages"].tolist() == [0.0] * 14
+    assert not loss_and_gradient(trainer, [batch])[1].any()
+
+
 def test_vespo_takes_the_samplers_ratio_once(tmp_path):
     """It reads the ratio by itself, into a rationale's weight: advantages stay as they are."""
     trainer = make_trainer("grpo", tmp_path, engine=ScriptedEngine(), loss_type="vespo")

@@ -85,6 +85,12 @@ def test_ties_are_drawn_evenly_among_texts_whoever_wrote_them():
     assert min(pairs.values()) > 60
 
 
+def test_equal_scores_are_no_advantage():
+    """The mean of three times 0.1 is not 0.1."""
+    made = group([("original", (5,), 0.1), ("rollout", (6,), 0.1), ("rollout", (7,), 0.1), ("rollout", (8,), None)])
+    assert [advantage for _, advantage in made.advantages()] == [0.0] * 3
+
+
 def test_without_a_gap_there_is_no_worst():
     tied = group([("original", (5,), 0.5), ("rollout", (6,), 0.5 + 1e-12)])
     assert tied.tied

@@ -265,12 +265,6 @@ class OnlineTrainer(TRLSeam):
     # ---------------------------------------------------------------- helpers
 
     @property
-    def group_size(self) -> int:
-        """G of the rows at hand: in evaluation it may be another."""
-        size: Any = self.num_generations if self.model.training else self.num_generations_eval
-        return size  # TRL types both as if they might be missing
-
-    @property
     def drawn_again(self) -> int:
         """Completions sampled so far, by all ranks, beyond those of the batches."""
         return 0 if self.dynamic is None else self.dynamic.again * self.args.num_generations

@@ -110,6 +110,12 @@ class TRLSeam(RolloutState, GRPOTrainer):
         was asked."""
         return prompt_ids
 
+    @property
+    def group_size(self) -> int:
+        """G of the rows at hand: in evaluation it may be another."""
+        size: Any = self.num_generations if self.model.training else self.num_generations_eval
+        return size  # TRL types both as if they might be missing
+
     # ---------------------------------------------------------------- rollouts and rewards
 
     def _sampled(self, prompts: list[Any], trainer: Any) -> dict[str, list]:

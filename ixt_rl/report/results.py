@@ -214,10 +214,22 @@ def _with_interval(item: dict[str, Any]) -> str:
     value, low, high, p = (number(item.get(name)) for name in ("value", "low", "high", "p"))
     if value is None:
         return DASH
+    shown = _beside(value, str(item.get("bound", "")))
     if low is None or high is None:
-        return f"{value:.3g}"
+        return shown
     chance = "" if p is None else f", p = {p:.2g}"
-    return f"{value:.3g} ({low:.3g} to {high:.3g}{chance})"
+    return f"{shown} ({low:.3g} to {high:.3g}{chance})"
+
+
+def _beside(value: float, bound: str) -> str:
+    """The value in three digits, or as many more as it takes to be seen on its side of the bounds: 1.006, not 1.01."""
+    bounds = [float(word) for word in bound.split() if word not in (">=", "<=", "and")]
+
+    def sides(number: float) -> list[tuple[bool, bool]]:
+        return [(number < one, number > one) for one in bounds]
+
+    tried = (f"{value:.{digits}g}" for digits in range(3, 17))
+    return next((text for text in tried if sides(float(text)) == sides(value)), f"{value:.17g}")
 
 
 def status(run: RunRecord) -> tuple[str, str]:

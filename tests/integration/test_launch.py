@@ -199,7 +199,10 @@ def test_a_last_update_that_is_not_full_is_that_of_one_process(tmp_path):
             assert {name: row[name] for name in spent} == spent
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
+    "tests/integration/test_launch.py::test_two_ranks_train_what_one_process_trains",
+)
 def test_every_strategy_trains_what_one_process_trains(tmp_path):
     pytest.importorskip("deepspeed")
     (tmp_path / "reward.py").write_text(REWARD, encoding="utf-8")

@@ -50,9 +50,10 @@ def test_marimo_opens_them(folder):
 LONG = pytest.mark.long(
     "tests/integration/test_notebooks.py::test_it_runs_as_a_script",
     "tests/integration/test_run.py",
+    "tests/integration/test_own_method.py",
     "tests/integration/test_document_stages.py",
 )
-FAST = ("02_your_own_factor", "03_your_own_judge")
+FAST = ("03_your_own_judge",)
 
 
 @pytest.mark.slow

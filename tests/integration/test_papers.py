@@ -22,6 +22,7 @@ from ixt_rl.run import run_config
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 
 PAPERS = [name for name in names() if name.startswith("papers/")]
+SAME_STAGES = ("papers/sip-continued", "papers/sip-scratch")  # as sip-ablation's
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
 
 PYTHON = """
@@ -201,7 +202,10 @@ def test_two_updates_of_a_stage_of_each_paper(name, stage, small, tmp_path, no_r
     scaled_down(f"papers/{name}", small, tmp_path, stage)
 
 
+LONG = pytest.mark.long("tests/integration/test_papers.py::test_two_updates_of_every_stage")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG if name in SAME_STAGES else ()) for name in PAPERS])
 def test_two_updates_of_every_stage(name, small, tmp_path, no_report):
     scaled_down(name, small, tmp_path)

@@ -29,14 +29,17 @@ SAMPLED = {"addition": ("intro", "grpo", "stops"), "chain": ("dpo",), "stops": (
 MORE = {"vllm": [], "ray-vllm": ["engine.pool.weight_transfer=broadcast"]}
 
 
-LONG = pytest.mark.long("tests/integration/test_run_engines.py::test_a_run_with_another_engine")
+LONG = pytest.mark.long(
+    "tests/integration/test_run_engines.py::test_a_run_with_another_engine", "tests/integration/test_launch.py"
+)
 
 
 @pytest.mark.parametrize(
     ("engine", "stages"),
     [
-        *(("vllm", "addition"), ("ray-vllm", "stops")),
-        *(pytest.param(*case, marks=LONG) for case in (("ray-vllm", "addition"), ("vllm", "chain"))),
+        ("vllm", "addition"),
+        *(pytest.param("ray-vllm", stages, marks=LONG) for stages in ("stops", "addition")),
+        pytest.param("vllm", "chain", marks=LONG),
     ],
 )
 def test_a_run_with_another_engine(tmp_path, engine, stages):

@@ -15,13 +15,16 @@ FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
 if not is_installed("peft"):
     ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "pairs-lora", "saves")]
+KINDS = ("intro-lora", "grpo", "ixt-ema", "dpo", "pairs-lora", "nll-passes", *CHECKS)
+SLOW = [cell for cell in ALL if cell not in FAST and (cell[0] == "ddp" or cell[1] in KINDS)]
+LONG = [cell for cell in ALL if cell not in (*FAST, *SLOW)]
 
 
 def outcomes(cells, folder) -> list[set[str]]:
     """What each rank says of its cells, which run one after the other in the same two processes."""
     for method in dict.fromkeys(what for _, what in cells if what in METHODS):
         alone(method, folder)
-    outputs = run_forked("tests.unit.trainers.strategy_worker", f"cells({cells!r}, {str(folder)!r})", folder, 2, 600)
+    outputs = run_forked("tests.unit.trainers.strategy_worker", f"cells({cells!r}, {str(folder)!r})", folder, 2, 800)
     print(*(output[-8000:] for output in outputs))
     return [set(output.splitlines()) for output in outputs]
 
@@ -33,7 +36,12 @@ def fast(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    return outcomes([cell for cell in ALL if cell not in FAST], tmp_path_factory.mktemp("slow"))
+    return outcomes(SLOW, tmp_path_factory.mktemp("slow"))
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory):
+    return outcomes(LONG, tmp_path_factory.mktemp("rest"))
 
 
 @pytest.mark.parametrize(("strategy", "method"), FAST)
@@ -42,6 +50,12 @@ def test_two_ranks_reach_the_weights_of_one_process(fast, strategy, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "what"), [cell for cell in ALL if cell not in FAST])
+@pytest.mark.parametrize(("strategy", "what"), SLOW)
 def test_every_method_and_what_runs_need(slow, strategy, what):
     assert all(f"{strategy} {what}: right" in said for said in slow)
+
+
+@pytest.mark.long("tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need")
+@pytest.mark.parametrize(("strategy", "what"), LONG)
+def test_every_method_under_every_strategy(rest, strategy, what):
+    assert all(f"{strategy} {what}: right" in said for said in rest)

@@ -105,7 +105,7 @@ class RunConfig(Strict):
                 raise ConfigError(
                     f"engine.staleness={self.engine.staleness} with {again} of stage {stage.name}",
                     reason="what is sampled next is known only when the groups before are judged",
-                    remedy="set staleness: 0, or leave it out",
+                    remedy=f"set staleness: 0, or leave {again} out",
                 )
         return self
 

@@ -7,8 +7,8 @@
 # block that is freed it raises the size above which it does so, up to 32 MiB. From then on the blocks of a layer are cut
 # from its heap, between others that live longer, and the heap does not shrink. With MALLOC_MMAP_THRESHOLD_ set, the
 # size stays as it was told.
-# Seen on two ranks, 24 layers of 9 MiB and AdamW, the most that a rank took above its beginning: DDP 1,071 MiB, FSDP 2
-# 1,036 MiB; with MALLOC_MMAP_THRESHOLD_=1048576 DDP 1,025, FSDP 2 383.
+# Seen on two ranks, 24 layers of 9 MiB and AdamW, the most that a rank took above its beginning, two runs: DDP 1,071 and 994
+# MiB, FSDP 2 1,036 and 1,367; with MALLOC_MMAP_THRESHOLD_=1048576 DDP 1,025 and 938, FSDP 2 383 and 299.
 # Guessed before: what a rank holds, half of DDP's and a layer or two, whatever the settings of an allocator.
 set -euo pipefail
 folder=$(mktemp -d)

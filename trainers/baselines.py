@@ -21,8 +21,7 @@ def least_kept(keep_reward: float) -> float:
 
 def differ(rewards: Tensor) -> Tensor:
     """(g, G) rewards -> (g,) bool: groups whose decided ones are not all equal, rounding aside."""
-    unknown = rewards.isnan()
-    highest, lowest = rewards.masked_fill(unknown, -torch.inf).amax(1), rewards.masked_fill(unknown, torch.inf).amin(1)
+    highest, lowest = _ends(rewards)
     return (highest > lowest) & ~torch.isclose(highest, lowest)
 
 
@@ -57,9 +56,14 @@ def group_relative(rewards: Tensor, scale: Literal["group", "batch", "none"] | s
 def level(rewards: Tensor, advantages: Tensor) -> Tensor:
     """The advantages (g, G), 0 in groups whose decided rewards are equal, where rounding may have left something: over
     a deviation of 1e-4 enough of it for a first step of Adam."""
+    highest, lowest = _ends(rewards)
+    return advantages.masked_fill((highest == lowest)[:, None] & ~rewards.isnan(), 0.0)
+
+
+def _ends(rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """(g, G) rewards -> (g,) highest and (g,) lowest of its decided ones; -inf and inf where there are none."""
     unknown = rewards.isnan()
-    equal = rewards.masked_fill(unknown, -torch.inf).amax(1) == rewards.masked_fill(unknown, torch.inf).amin(1)
-    return advantages.masked_fill(equal[:, None] & ~unknown, 0.0)
+    return rewards.masked_fill(unknown, -torch.inf).amax(1), rewards.masked_fill(unknown, torch.inf).amin(1)
 
 
 def _deviation(values: Tensor, dim: int) -> Tensor:

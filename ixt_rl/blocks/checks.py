@@ -293,6 +293,17 @@ def check_template_name(name: str) -> str:
     return name
 
 
+def check_shown(key: str, text: str, fields: set[str], reason: str) -> None:
+    """Refuses a text that does not show exactly these fields.
+
+    Raises:
+        ConfigError: says which, and why.
+    """
+    if template_fields(text) != fields:
+        shown = " and ".join(f"{{{field}}}" for field in sorted(fields))
+        raise ConfigError(f"{key}={text!r}", reason=reason, remedy=f"put {shown} in it, and no other field")
+
+
 def template_fields(text: str) -> set[str]:
     """The `{fields}` of a template (`{{` and `}}` are literal braces); a dotted one is the column of that name.
 

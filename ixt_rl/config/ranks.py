@@ -35,7 +35,7 @@ def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
                 raise ConfigError(
                     f"{key}={batch} of stage {stage.name} with launch.ranks={ranks}",
                     reason="each rank has an equal part of every batch",
-                    remedy=f"set {key}: {max(1, round(batch / whole)) * whole}, or other ranks",
+                    remedy=f"set {key}: {_nearest(batch, whole)}, or other ranks",
                 )
         _check_whole_groups(ranks, stage)
 
@@ -48,5 +48,10 @@ def _check_whole_groups(ranks: int, stage: Any) -> None:
         raise ConfigError(
             f"rollouts_per_step={rows} of stage {stage.name} with {stage.samples_again} and launch.ranks={ranks}",
             reason=f"each rank samples whole groups of {stage.group_size} once more",
-            remedy=f"set rollouts_per_step: {max(1, round(rows / whole)) * whole}, or other ranks",
+            remedy=f"set rollouts_per_step: {_nearest(rows, whole)}, or other ranks",
         )
+
+
+def _nearest(rows: int, whole: int) -> int:
+    """The multiple of `whole` that is nearest, at least one."""
+    return max(1, round(rows / whole)) * whole

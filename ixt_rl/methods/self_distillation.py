@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ixt_rl.blocks.checks import template_fields
+from ixt_rl.blocks.checks import check_shown
 from ixt_rl.blocks.distilling import DistillBlock, Mode, TeacherBlock
 from ixt_rl.blocks.strict import PositiveFloat
 from ixt_rl.errors import ConfigError
@@ -43,13 +43,8 @@ class SdpoBlock(DistillBlock):
     @model_validator(mode="after")
     def _shows(self) -> SdpoBlock:
         for key, fields in (("reprompt", {"prompt", "solution"}), ("solution", {"successful_previous_attempt"})):
-            if template_fields(getattr(self, key)) != fields:
-                shown = " and ".join(f"{{{field}}}" for field in sorted(fields))
-                raise ConfigError(
-                    f"{key}={getattr(self, key)!r}",
-                    reason="the teacher is shown the question with a right rollout, and nothing else",
-                    remedy=f"put {shown} in it, and no other field",
-                )
+            reason = "the teacher is shown the question with a right rollout, and nothing else"
+            check_shown(key, getattr(self, key), fields, reason)
         return self
 
 

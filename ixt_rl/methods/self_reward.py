@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from ixt_rl.blocks.checks import template_fields
+from ixt_rl.blocks.checks import check_shown
 from ixt_rl.blocks.data import WORLDS_OF_TEXT, problem_files
 from ixt_rl.blocks.strict import Strict
 from ixt_rl.errors import ConfigError
@@ -24,12 +24,8 @@ class SelfRewardBlock(Strict):
 
     @model_validator(mode="after")
     def _shows(self) -> SelfRewardBlock:
-        if self.target is not None and template_fields(self.target) != {"answer"}:
-            raise ConfigError(
-                f"target={self.target!r}",
-                reason="it shows the row's answer, and nothing else of it",
-                remedy="put {answer} in it, and no other field",
-            )
+        if self.target is not None:
+            check_shown("target", self.target, {"answer"}, "it shows the row's answer, and nothing else of it")
         return self
 
 

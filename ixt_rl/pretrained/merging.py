@@ -109,7 +109,8 @@ def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config, pinned = PeftConfig.from_pretrained(str(adapter)), _revision(adapter, origin)
+    config = PeftConfig.from_pretrained(str(adapter))
+    pinned = _revision(config, origin)
     if config.peft_type != "LORA":
         raise ConfigError(
             f"{adapter}: an adapter of {getattr(config.peft_type, 'value', config.peft_type)}",
@@ -164,17 +165,15 @@ def _largest(one: Tensor, other: Tensor) -> float:
 
 
 def _tokenizer(adapter: Path, origin: str) -> Any:
+    from peft import PeftConfig
     from transformers import AutoTokenizer
 
     if (adapter / "tokenizer_config.json").is_file():
         return AutoTokenizer.from_pretrained(str(adapter))
-    return AutoTokenizer.from_pretrained(origin, **_revision(adapter, origin))
+    return AutoTokenizer.from_pretrained(origin, **_revision(PeftConfig.from_pretrained(str(adapter)), origin))
 
 
-def _revision(adapter: Path, origin: str) -> dict[str, str]:
-    """An adapter's revision of its base, as an argument; nothing where it names none, or of another base."""
-    from peft import PeftConfig
-
-    config = PeftConfig.from_pretrained(str(adapter))
+def _revision(config: Any, origin: str) -> dict[str, str]:
+    """An adapter's revision of its base, as an argument; nothing where its config names none, or of another base."""
     named = config.revision if origin == config.base_model_name_or_path else None
     return {} if named is None else {"revision": named}

@@ -223,7 +223,7 @@ def _with_interval(item: dict[str, Any]) -> str:
 
 def _beside(value: float, bound: str) -> str:
     """The value in three digits, or as many more as it takes to be seen on its side of the bounds: 1.006, not 1.01."""
-    bounds = [float(word) for word in bound.split() if word not in (">=", "<=", "and")]
+    bounds = [one for one in map(number, bound.split()) if one is not None]
 
     def sides(number: float) -> list[tuple[bool, bool]]:
         return [(number < one, number > one) for one in bounds]

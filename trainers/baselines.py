@@ -56,8 +56,13 @@ def group_relative(rewards: Tensor, scale: Literal["group", "batch", "none"] | s
 def level(rewards: Tensor, advantages: Tensor) -> Tensor:
     """The advantages (g, G), 0 in groups whose decided rewards are equal, where rounding may have left something: over
     a deviation of 1e-4 enough of it for a first step of Adam."""
+    return advantages.masked_fill(tied(rewards), 0.0)
+
+
+def tied(rewards: Tensor) -> Tensor:
+    """(g, G) rewards -> (g, G) bool: decided ones of groups whose decided ones are equal."""
     highest, lowest = _ends(rewards)
-    return advantages.masked_fill((highest == lowest)[:, None] & ~rewards.isnan(), 0.0)
+    return (highest == lowest)[:, None] & ~rewards.isnan()
 
 
 def _ends(rewards: Tensor) -> tuple[Tensor, Tensor]:

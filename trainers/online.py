@@ -27,7 +27,7 @@ from trl import GRPOConfig
 
 from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.correction import Correction
-from ixt_rl.trainers.baselines import differ, level
+from ixt_rl.trainers.baselines import differ, tied
 from ixt_rl.trainers.dynamic_sampling import DynamicSampler, mask_idle
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.trl_seam import TRLSeam
@@ -158,7 +158,7 @@ class OnlineTrainer(TRLSeam):
     def generated(self, rows: list[dict[str, Any]], batch: dict[str, Any], rewards_per_func: Tensor) -> dict[str, Any]:
         batch["rewards_per_func"] = rewards_per_func
         batch["rewards"] = self._weighed(rewards_per_func, self.reward_weights)
-        batch["advantages"] = self.taught(self._levelled(batch["advantages"], batch["rewards"]))
+        batch["advantages"] = self.taught(self._levelled(batch["advantages"]))
         undecided = self.undecided(rewards_per_func)
         self._warn_of_nothing(rewards_per_func, undecided)
         self.track("rollout/undecided", undecided.float())
@@ -176,14 +176,15 @@ class OnlineTrainer(TRLSeam):
             self._track_grades(rows, batch)
         return batch
 
-    def _levelled(self, advantages: Tensor, rewards: Tensor) -> Tensor:
+    def _levelled(self, advantages: Tensor) -> Tensor:
         """TRL's advantages (B,), exactly 0 in groups whose complete sums are equal; its mean of these may be another
         number. Where each reward is normalised by itself, equal sums are no tie."""
         if self.args.multi_objective_aggregation != "sum_then_normalize":
             return advantages
-        found, sums = (self.accelerator.gather(one).view(-1, self.group_size) for one in (advantages, rewards))
-        first = len(rewards) * self.accelerator.process_index
-        return level(sums, found).flatten()[first : first + len(rewards)]
+        assert self._rewards_of_all is not None
+        sums = self._weighed(self._rewards_of_all, self.reward_weights)  # of all ranks: a group may lie on several
+        first = len(advantages) * self.accelerator.process_index
+        return advantages.masked_fill(tied(sums.view(-1, self.group_size)).flatten()[first:][: len(advantages)], 0.0)
 
     def taught(self, advantages: Tensor) -> Tensor:
         """(B,) advantages, 0 in groups that dynamic sampling found idle: lengths alone may make them differ."""

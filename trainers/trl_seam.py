@@ -77,7 +77,8 @@ class TRLSeam(RolloutState, GRPOTrainer):
             )
         self._prompt_ids: list[list[int]] = []  # of the rows of the call to TRL that is under way,
         self._asked_ids: list[list[int]] = []  # what their completions are sampled from,
-        self._rewards: Tensor | None = None  # and their (B, F) rewards, undecided NaN
+        self._rewards: Tensor | None = None  # and their (B, F) rewards, undecided NaN;
+        self._rewards_of_all: Tensor | None = None  # those of all ranks, as TRL has them
         self._known: tuple[dict[str, list], Tensor] | None = None  # rollouts and rewards that were made before it
         self._part = 0  # tells rollouts of one micro-step apart
         self.ledger = Ledger(model_size(self.model))
@@ -186,6 +187,7 @@ class TRLSeam(RolloutState, GRPOTrainer):
         first = self.accelerator.process_index * len(prompts)
         self._rewards = gathered[first : first + len(prompts)].clone()
         gathered[self._incomplete(gathered)] = float("nan")
+        self._rewards_of_all = gathered
         return gathered
 
     # ---------------------------------------------------------------- log-probs and logs

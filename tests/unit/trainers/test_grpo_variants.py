@@ -117,6 +117,35 @@ def test_a_group_of_equal_rewards_has_no_advantage(scale, tmp_path):
     assert not loss_and_gradient(trainer, [batch])[1].any()
 
 
+@pytest.mark.parametrize(("method", "own"), [("grpo", 0), ("rloo", 1)])
+def test_ranks_send_each_other_nothing_to_find_equal_rewards(method, own, tmp_path, monkeypatch):
+    """Those of all ranks are there: what a method's own advantages are made of is gathered, and nothing else."""
+    trainer = make_trainer(method, tmp_path, engine=ScriptedEngine())
+    generated, gather, sent = trainer.generated, trainer.accelerator.gather, []
+
+    def counting(tensor):
+        sent.append(tensor.shape)
+        return gather(tensor)
+
+    def within(*given):
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer.accelerator, "gather", counting)
+            return generated(*given)
+
+    monkeypatch.setattr(trainer, "generated", within)
+    generation_batch(trainer)
+    assert len(sent) == own
+
+
+def test_of_a_group_on_two_ranks_each_finds_the_tie(tmp_path, monkeypatch):
+    trainer = make_trainer("grpo", tmp_path, engine=ScriptedEngine())
+    trainer._rewards_of_all = torch.tensor([[0.7], [0.7], [0.7], [0.7], [0.1], [0.7], [0.7], [torch.nan]])
+    monkeypatch.setattr(type(trainer), "group_size", 4)
+    for rank, expected in enumerate(([0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0])):
+        monkeypatch.setattr(type(trainer.accelerator), "process_index", rank)
+        assert trainer._levelled(torch.ones(2)).tolist() == expected
+
+
 def test_vespo_takes_the_samplers_ratio_once(tmp_path):
     """It reads the ratio by itself, into a rationale's weight: advantages stay as they are."""
     trainer = make_trainer("grpo", tmp_path, engine=ScriptedEngine(), loss_type="vespo")

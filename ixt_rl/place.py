@@ -13,6 +13,7 @@ LAUNCHER = "IXT_RL_LAUNCHER"
 _RANK = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
     *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", LAUNCHER),
+    *("LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE"),  # DeepSpeed's: ranks of a machine, which machine, of how many
 )
 
 _MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -37,7 +38,8 @@ class RankPlace:
 
 
 def place() -> RankPlace:
-    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say; alone without them.
+    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say (of DeepSpeed's launcher `LOCAL_SIZE`); alone
+    without them.
 
     Raises:
         ConfigError: there are several ranks, and the environment does not say which of them this is.
@@ -46,7 +48,8 @@ def place() -> RankPlace:
     if size == 1:
         return RankPlace()
     rank = _said("RANK")
-    here = RankPlace(rank, size, _said("LOCAL_RANK", rank), _said("LOCAL_WORLD_SIZE", size))
+    local_size = _said("LOCAL_WORLD_SIZE", _said("LOCAL_SIZE", size))
+    here = RankPlace(rank, size, _said("LOCAL_RANK", rank), local_size)
     if not here.rank < here.size:  # those of a machine may disagree: accelerate writes a 1 as LOCAL_WORLD_SIZE
         raise _unclear(f"{here} in the environment")
     return here

@@ -16,6 +16,7 @@ from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.ranks import check_ranks
 from ixt_rl.errors import ConfigError, RankFailed
 from ixt_rl.place import RankPlace, follows, place
+from ixt_rl.place import launched as names_of_launchers
 from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.follow import _quiet
 from ixt_rl.run.ranks.number import with_ranks
@@ -32,7 +33,7 @@ LAUNCHED = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
 
 
 def launched(monkeypatch, **environment: str) -> None:
-    for name in LAUNCHED:
+    for name in (*LAUNCHED, "LOCAL_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -45,6 +46,10 @@ def test_what_launchers_say(monkeypatch):
     assert (place(), follows()) == (RankPlace(3, 4, 1, 2), True)
     launched(monkeypatch, RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # accelerate's simple launcher: one machine
     assert place() == RankPlace(1, 2, 1, 2)
+    deepspeed = {"LOCAL_SIZE": "2", "CROSS_RANK": "1", "CROSS_SIZE": "2"}  # on the second of two nodes
+    launched(monkeypatch, RANK="3", WORLD_SIZE="4", LOCAL_RANK="1", **deepspeed)
+    assert place() == RankPlace(3, 4, 1, 2), "cores are shared by the ranks of this machine alone"
+    assert {*deepspeed} <= {*names_of_launchers()}, "not for processes that are no ranks of this run"
     launched(monkeypatch, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     assert place() == RankPlace()
 

@@ -37,6 +37,7 @@ def make_folder(source: str, folder: Path, say: Callable[[str], None] = print) -
         SelfCheckError: a self-check failed; nothing is left.
     """
     wanted = _identity(source)
+    check_not_here(folder)
     there = _there(folder, wanted)
     if there is not None:
         say(f"{folder} is made from {source} already; it is left as it is")
@@ -48,6 +49,16 @@ def make_folder(source: str, folder: Path, say: Callable[[str], None] = print) -
         return _filled(source, wanted, part, say)
 
 
+def check_not_here(folder: Path) -> None:
+    """Raises ConfigError for the folder in which the command runs: `appearing` could not put another in its place."""
+    if folder.exists() and folder.samefile("."):
+        raise ConfigError(
+            f"folder {folder}",
+            reason="the command runs in it, and the folder that is made replaces it as a whole",
+            remedy="name a folder below it",
+        )
+
+
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill, which appears under its name when the block ends without an error.
@@ -57,7 +68,8 @@ def appearing(folder: Path) -> Iterator[Path]:
     Raises:
         ConfigError: another process fills it.
     """
-    part = folder.absolute().with_name(f".{folder.absolute().name}.part")
+    folder = folder.resolve()  # a link to an empty folder could not be replaced by another one
+    part = folder.with_name(f".{folder.name}.part")
     with locked(part, "making it"):
         for left in part.iterdir():
             if left.name != LOCK:
@@ -73,7 +85,7 @@ def appearing(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-    sync_folder(folder.absolute().parent)
+    sync_folder(folder.parent)
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,9 @@ for cutting text before merges. What changes the model is refused here, the rest
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
@@ -25,6 +27,8 @@ from ixt_rl.offline import offline
 
 SPECIAL = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
 """What GGUF and transformers call the special tokens."""
+
+_LONGEST = 400  # characters of a text out of the file, or of a note
 
 CUTS_KNOWN = {"default", "gpt-2", "qwen2", "smollm"}
 """Values of `tokenizer.ggml.pre`, a BPE's rule for cutting text before merges, that the tokenizer keeps to."""
@@ -69,10 +73,10 @@ def convert(file: Path) -> Converted:
     architecture = str(fields.get("general.architecture", ""))
     _check_architecture(file, architecture)
     load: Any = AutoModelForCausalLM.from_pretrained  # gives two things where it is asked for both
-    with offline():
+    with offline(), _alone(file) as folder:
         try:
             model, loading = load(
-                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True, **_widened()
+                folder, gguf_file=file.name, dtype=torch.float32, output_loading_info=True, **_widened()
             )
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
@@ -83,10 +87,10 @@ def convert(file: Path) -> Converted:
     return Converted(
         model.eval(),
         tokenizer,
-        str(fields.get("general.name") or file.stem),
-        str(fields.get("general.license") or "not named in the file"),
+        _line(fields.get("general.name") or file.stem),
+        _line(fields.get("general.license") or "not named in the file"),
         sha256_of(file),
-        notes,
+        list(map(_line, notes)),
     )
 
 
@@ -100,15 +104,29 @@ def read_tokenizer(file: Path, fields: Mapping[str, Any]) -> tuple[PreTrainedTok
     Raises:
         ConfigError: transformers cannot read it.
     """
-    with offline():
+    with offline(), _alone(file) as folder:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, padding_side="left")
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name, padding_side="left")
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
     notes = _cut_as_the_file_says(tokenizer, fields)
     ends, further = _name_special_tokens(tokenizer, fields)
     tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
     return tokenizer, ends, notes + further
+
+
+def _line(text: Any) -> str:
+    """What a stranger's file says, as one line that does nothing to a terminal or a card."""
+    return " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())[:_LONGEST]
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[str]:
+    """A folder with the file and nothing else: transformers also reads what lies beside it, a tokenizer.json in place
+    of the file's own vocabulary, and an adapter's base in place of its weights."""
+    with tempfile.TemporaryDirectory(prefix="ixt-rl-gguf-") as folder:
+        (Path(folder) / file.name).symlink_to(file.resolve())
+        yield folder
 
 
 def _widened() -> dict[str, Any]:
@@ -123,13 +141,13 @@ def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
     try:
         reader = GGUFReader(file)
+        fields = {name: one.contents() for name, one in reader.fields.items() if len(one.data) == 1}
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"{file}: no GGUF file that can be read",
             reason=str(error)[:200] or type(error).__name__,
             remedy="download it again; ixt-rl model takes files that end in .gguf, of version 2 or 3",
         ) from error
-    fields = {name: one.contents() for name, one in reader.fields.items() if len(one.data) == 1}
     return fields, {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
 
 

@@ -13,7 +13,8 @@ from ixt_rl.errors import ConfigError, SelfCheckError
 from ixt_rl.files import read_json, write_json
 from ixt_rl.models import make_savable
 from ixt_rl.pretrained.adapters import BASE, find_adapter
-from ixt_rl.pretrained.folder import SOURCE, appearing
+from ixt_rl.pretrained.folder import SOURCE, appearing, check_not_here
+from ixt_rl.pretrained.notices import copy_notices
 from ixt_rl.pretrained.weights_hash import weights_hash
 
 TOLERANCE = 1e-3
@@ -23,7 +24,7 @@ TOLERANCE = 1e-3
 def merge_adapter(
     source: Path, out: Path, base: str | None = None, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Merges an adapter in float32, compares log-probs, and writes the model in the dtype of its base.
+    """Merges an adapter in float32, compares log-probs, and writes the model in its base's dtype, with its licences.
 
     Args:
         source: folder of an adapter, a stage, or a run.
@@ -43,7 +44,8 @@ def merge_adapter(
     _check_free(out)
     origin = base or _named_base(adapter)
     say(f"merging {adapter} into {origin} ...")
-    adapted, dtype, verified = _adapted(adapter, origin)
+    pinned = _revision(adapter, origin)
+    adapted, dtype, verified = _adapted(adapter, origin, pinned)
     if not verified:
         say(f"note: {adapter} has no {BASE}: its names and shapes fit {origin}, the weights below it are unverified")
     quantized = (read_json(adapter / BASE) or {}).get("quantized")
@@ -64,16 +66,22 @@ def merge_adapter(
         )
     if merged.get_output_embeddings().weight is not merged.get_input_embeddings().weight:
         merged.config.tie_word_embeddings = False  # a tied head that was trained whole is a matrix of its own now
+    stored = merged.state_dict(keep_vars=True)  # positions are not in it: they are computed anew from any folder
+    loaded = _loaded_dtypes(origin, dtype, pinned)
+    of_each = {name: loaded.get(name, dtype) for name, tensor in stored.items() if tensor.is_floating_point()}
     with torch.no_grad():
-        for parameter in merged.parameters():  # alone: positions are computed in float32 from any folder
-            parameter.copy_(parameter.to(dtype))
+        for name, wanted in of_each.items():
+            stored[name].copy_(stored[name].to(wanted))
     found["rounding"] = _largest(_logprobs(merged, ids), expected)
     said = {"adapter": str(adapter), "base": origin, "base_verified": verified}
     said |= {"quantized": quantized} if quantized else {}
     said |= {"dtype": str(dtype).removeprefix("torch."), "logprob_differences": found}
     with appearing(out) as part:
-        merged.to(dtype).save_pretrained(part)
-        _tokenizer(adapter, origin).save_pretrained(part)
+        for name, wanted in of_each.items():
+            stored[name].data = stored[name].data.to(wanted)
+        merged.save_pretrained(part)
+        _tokenizer(adapter, origin, pinned).save_pretrained(part)
+        copy_notices(origin, part, **pinned)
         write_json(part / SOURCE, said, indent=2)
     return said
 
@@ -81,12 +89,7 @@ def merge_adapter(
 def _check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"folder {out}", reason="it holds something already", remedy="name another, or delete it")
-    if out.exists() and out.samefile("."):
-        raise ConfigError(
-            f"folder {out}",
-            reason="the command runs in it, and the merged folder replaces it as a whole",
-            remedy="name a folder below it",
-        )
+    check_not_here(out)
 
 
 def _named_base(adapter: Path) -> str:
@@ -104,13 +107,20 @@ def _named_base(adapter: Path) -> str:
     return name
 
 
-def _adapted(adapter: Path, origin: str) -> tuple[Any, torch.dtype, bool]:
+def _loaded_dtypes(origin: str, dtype: torch.dtype, pinned: dict[str, str]) -> dict[str, torch.dtype]:
+    """Of each tensor, where the base is loaded in `dtype`: what an architecture keeps in float32 stays so."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(origin, dtype=dtype, device_map="meta", **pinned)
+    return {name: tensor.dtype for name, tensor in model.state_dict().items()}
+
+
+def _adapted(adapter: Path, origin: str, pinned: dict[str, str]) -> tuple[Any, torch.dtype, bool]:
     """Base and adapter in float32, the base's own dtype, and whether the base is known to be the adapter's."""
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = PeftConfig.from_pretrained(str(adapter))
-    pinned = _revision(config, origin)
     if config.peft_type != "LORA":
         raise ConfigError(
             f"{adapter}: an adapter of {getattr(config.peft_type, 'value', config.peft_type)}",
@@ -164,16 +174,18 @@ def _largest(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def _tokenizer(adapter: Path, origin: str) -> Any:
-    from peft import PeftConfig
+def _tokenizer(adapter: Path, origin: str, pinned: dict[str, str]) -> Any:
     from transformers import AutoTokenizer
 
     if (adapter / "tokenizer_config.json").is_file():
         return AutoTokenizer.from_pretrained(str(adapter))
-    return AutoTokenizer.from_pretrained(origin, **_revision(PeftConfig.from_pretrained(str(adapter)), origin))
+    return AutoTokenizer.from_pretrained(origin, **pinned)
 
 
-def _revision(config: Any, origin: str) -> dict[str, str]:
+def _revision(adapter: Path, origin: str) -> dict[str, str]:
     """An adapter's revision of its base, as an argument; nothing where its config names none, or of another base."""
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(str(adapter))
     named = config.revision if origin == config.base_model_name_or_path else None
     return {} if named is None else {"revision": named}

@@ -26,6 +26,7 @@ from ixt_rl.locks import locked
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.runners import runner_of
 from ixt_rl.offline import offline
+from ixt_rl.pretrained.notices import copy_notices
 from ixt_rl.quiet import quiet_transformers
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
@@ -235,6 +236,8 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig
             at.ranks.tell(TakePart(stage.name, at.seed, at.origin, folder.path, folder.fingerprint, checkpoint))
             runner(stage, at)
             at.ranks.together()
+    if spec_of(stage).makes_model:
+        copy_notices(at.origin, folder.model)
     folder.finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -168,7 +169,7 @@ def test_the_base_is_of_the_revision_that_an_adapter_names(base, tmp_path, monke
     merge_adapter(tmp_path / "adapter", tmp_path / "merged", say=lambda said: None)
     other = f"{base}/."  # another name for it: what is given by --base is taken as it is
     merge_adapter(tmp_path / "adapter", tmp_path / "of-other", base=other, say=lambda said: None)
-    assert asked == [(str(base), "v2"), (other, None)]
+    assert asked == [(str(base), "v2")] * 2 + [(other, None)] * 2  # its dtypes, and its weights
 
 
 def test_of_a_stage_with_seeds_the_adapters_are_named(base, tmp_path, monkeypatch):
@@ -224,6 +225,33 @@ def test_what_released_models_and_adapters_come_with(tmp_path):
     with torch.no_grad():  # what rounding moves is what the folder computes
         one, other = (each(input_ids=ids).logits.log_softmax(-1) for each in (loaded(tmp_path / "merged"), model))
     assert found["rounding"] == pytest.approx(float((one - other).abs().max()), rel=1e-4)
+
+
+def test_each_tensor_is_stored_as_the_base_is_loaded_and_licences_come_along(tmp_path):
+    """DeepSeek's routers add a bias in float32 to their scores, a buffer: in 16 bits it would choose other experts."""
+    config: Any = tiny_config("deepseek_v3")
+    config.first_k_dense_replace = 1  # of two layers
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    (name,) = (name for name in model.state_dict() if "e_score_correction_bias" in name)
+    model.get_buffer(name).data = bias = torch.randn(4)
+    assert not torch.equal(bias, bias.bfloat16().float())
+    base = tmp_path / "base"
+    model.save_pretrained(base)
+    byte_tokenizer().save_pretrained(base)
+    for file in ("LICENSE", "Notice.txt", "USE_POLICY.md", "unrelated.md"):
+        (base / file).write_text(f"the base's {file}")
+    save_adapter(trained(base, target_modules=["o_proj"]), tmp_path / "adapter")
+    said = merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    assert said["dtype"] == "bfloat16"
+    found = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {key: tensor.dtype for key, tensor in found.items() if tensor.dtype != torch.bfloat16} == {
+        name: torch.float32
+    }
+    assert torch.equal(found[name], bias)
+    assert (tmp_path / "merged" / "LICENSE").read_text() == "the base's LICENSE"
+    assert {"Notice.txt", "USE_POLICY.md"} <= {one.name for one in (tmp_path / "merged").iterdir()}
+    assert not (tmp_path / "merged" / "unrelated.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,21 @@ def test_a_folder_with_something_else_is_left_alone(file, tmp_path):
         make_folder(str(file), tmp_path)
 
 
+def test_a_link_to_an_empty_folder_leads_to_the_one_that_is_made(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk", target_is_directory=True)
+    with appearing(tmp_path / "models") as part:
+        (part / "file").write_text("here")
+    assert (tmp_path / "models").is_symlink()
+    assert (tmp_path / "disk" / "file").read_text() == "here"
+
+
+def test_the_folder_in_which_the_command_runs_is_refused_before_anything_is_read(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="the command runs in it"):
+        make_folder(str(file), Path("."))
+
+
 def test_an_error_leaves_nothing(tmp_path):
     (tmp_path / "bad.gguf").write_bytes(b"nothing")
     with pytest.raises(DataError):

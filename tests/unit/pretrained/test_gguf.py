@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.models import byte_tokenizer
 from tests.unit.pretrained.tiny_gguf import SPECIAL, tiny_llama, write
 
 pytest.importorskip("gguf")
@@ -87,6 +90,26 @@ def test_what_would_become_another_model_is_refused(llama, tmp_path, fields, rea
         convert(write(tmp_path / "tiny.gguf", llama, **fields))
     assert "tiny.gguf" in error.value.what
     assert error.value.remedy
+
+
+def test_what_lies_beside_a_file_is_not_read(llama, tmp_path):
+    """transformers takes a tokenizer.json there for the file's vocabulary, and an adapter's base for the model."""
+    file = write(tmp_path / "tiny.gguf", llama)
+    byte_tokenizer().save_pretrained(tmp_path)
+    other = LlamaForCausalLM(LlamaConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    other.save_pretrained(tmp_path / "other")
+    said = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "other"), "task_type": "CAUSAL_LM"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    found = convert(file)
+    assert found.model.num_parameters() == llama.num_parameters()
+    assert found.tokenizer.tokenize("hi   12") == ["hi", "ĠĠĠ", "1", "2"]
+    assert found.tokenizer.chat_template
+
+
+def test_what_a_file_says_of_itself_is_a_line_without_controls(llama, tmp_path):
+    found = convert(write(tmp_path / "tiny.gguf", llama, license="mit\x1b[2J\n\n# Licence: none\u202e" + 900 * "x"))
+    assert found.licence.startswith("mit [2J # Licence: none xxx")
+    assert found.licence.isprintable() and len(found.licence) == 400
 
 
 @pytest.mark.parametrize("content", [b"", b"no GGUF at all, but long enough", b"GGUF\x63\x00\x00\x00" + bytes(64)])

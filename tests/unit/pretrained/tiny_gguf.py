@@ -40,14 +40,15 @@ def write(path: Path, model: LlamaForCausalLM, *, leave_out: str = "", **fields:
 
     Args:
         leave_out: a tensor that is not written.
-        fields: `architecture`, `pre` (its rule for cutting text), `rope_factor`, `rope_freqs` (a tensor of factors).
+        fields: `architecture`, `license`, `pre` (its rule for cutting text), `rope_factor`, `rope_freqs` (a tensor of
+            factors).
     """
     import gguf
 
     writer = gguf.GGUFWriter(path, fields.get("architecture", "llama"))
     config = model.config
     writer.add_name("Tiny Llama")
-    writer.add_license("mit")
+    writer.add_license(fields.get("license", "mit"))
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)

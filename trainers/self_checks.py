@@ -18,7 +18,7 @@ Shapes: B rows, T tokens, N scored tokens, D hidden.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,14 +60,18 @@ class SelfChecks(TrainerCallback):
         self.results = run_self_checks(self.trainer)
 
 
-def run_self_checks(trainer: Any) -> dict[str, float | str]:
+def run_self_checks(trainer: Any, names: Sequence[str] | None = None) -> dict[str, float | str]:
     """Runs every check that `trainer.args.self_checks` does not leave out, and returns what was measured, by name.
+
+    Args:
+        trainer: any trainer of this library.
+        names: of the checks to run; None: those of the trainer's class.
 
     Raises:
         SelfCheckError: a check failed.
     """
     measured: dict[str, float | str] = {}
-    for name in getattr(trainer, "checks", CHECKS):
+    for name in getattr(trainer, "checks", CHECKS) if names is None else names:
         check = CHECKS[name]
         if getattr(trainer.args, "self_checks", {}).get(name, True):
             with undisturbed(trainer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -175,6 +176,12 @@ Reward = Annotated[
     | RewriteRewardBlock,
     Field(discriminator="type"),
 ]
+
+
+def judges_asked(rewards: Sequence[RewardBlock]) -> list[AsksJudgeBlock]:
+    """Who rewards ask: of each that asks, its own judge, or the one of what it leaves undecided."""
+    asking = [reward if isinstance(reward, AsksJudgeBlock) else getattr(reward, "judge", None) for reward in rewards]
+    return [one for one in asking if isinstance(one, AsksJudgeBlock)]
 
 
 class RewardErrorsBlock(Strict):

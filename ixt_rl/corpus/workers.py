@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -106,9 +107,17 @@ class RayWorker:
     """What lives in an actor: items and results are JSON.
 
     {"shard": 3} -> {"counts": ...}; {"again": [5, 9]} -> {"counts": ..., "found": [...]}
+
+    Args:
+        job, source, out: see `Worker`.
+        holder: of variables that this node's environment may lack (`hold_variables`).
     """
 
-    def __init__(self, job: BatchJob, source: SourceSpec, out: Path):
+    def __init__(self, job: BatchJob, source: SourceSpec, out: Path, holder: Any = None):
+        if holder is not None:
+            from ixt_rl.rollout.pool.variables import take_variables
+
+            take_variables(holder)  # before a judge looks for its key
         self._worker = Worker(job, source, out)
 
     def __call__(self, item: str) -> str:
@@ -164,6 +173,7 @@ class Workers:
         self._worker: Worker | None = None
         self._stack = ExitStack()
         self._joined = False
+        self._holder: Any = None  # of variables, on a cluster
 
     def shards(self, numbers: Sequence[int]) -> None:
         """Fills and writes shards."""
@@ -200,16 +210,19 @@ class Workers:
 
     def _on_ray(self, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         from ixt_rl.rollout.pool.ray_data import map_on_actors, ray_session
+        from ixt_rl.rollout.pool.variables import hold_variables
 
         assert self._ray is not None
         if not self._joined:
             own = self._ray
             self._stack.enter_context(ray_session(own.address, own.workers, own.cpus, own.gpus))
             self._joined = True
+            if own.address or "RAY_ADDRESS" in os.environ:  # its nodes do not have this process's environment
+                self._holder = hold_variables(self._arguments[0].backend.variables)
         self._session.up()
         yield from map_on_actors(
             RayWorker,
-            self._arguments,
+            (*self._arguments, self._holder),
             items,
             workers=min(self._ray.workers, len(items)),
             cpus=self._ray.cpus,

@@ -26,6 +26,8 @@ AnyFunction = Callable[[Mapping[str, str]], Any]
 
 FORMS = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER"
 
+_OF_OPENAI = ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+
 _ANSWERS_DEPEND_ON = ("constrain", "dtype", "max_model_len", "chat_template_kwargs", "cut_loops")
 
 
@@ -64,6 +66,11 @@ class JudgeSpec:
         """What the answers depend on, as JSON."""
         kept = ("constrain", "extra_body") if self.kind == "openai" else _ANSWERS_DEPEND_ON
         return {"kind": self.kind, "name": self.name} | {k: v for k, v in self.options.items() if k in kept}
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Variables of the environment that it is asked by: its key, and what else the package openai reads there."""
+        return (self.options.get("api_key_env", "OPENAI_API_KEY"), *_OF_OPENAI) if self.kind == "openai" else ()
 
     def check(self, sampling: SamplingParams) -> None:
         """Refuses, without loading a model, what cannot be started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ixt_rl.blocks.rewards import judges_asked
 from ixt_rl.errors import ConfigError
 
 METHODS = ("intro", "rlsd")
@@ -87,7 +88,11 @@ def _on_documents(stage: Any) -> list[Conflict]:
 
 def _on_rollouts(stage: Any) -> list[Conflict]:
     settings, sampling, own = stage.openrlhf, stage.sampling, stage.own
+    loaded = [one.judge for one in judges_asked(stage.rewards) if one.judge.startswith(("hf:", "vllm:"))]
     return [
+        (bool(loaded), f"the judge {''.join(loaded[:1])}", "each of its engines would load that model beside its own, "
+         "and the process that evaluates once more", "serve it (`vllm serve FOLDER`), and name judge: openai:MODEL, "
+         "with the server's base_url in its options"),
         (stage.lora is not None, "lora", "its LoRA names weights that its vLLM engines do not know",
          "leave lora out"),
         (stage.reuses_rollouts, f"steps_per_generation={stage.steps_per_generation}, num_iterations="

@@ -17,8 +17,8 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.utils import get_tokenizer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 
-from ixt_rl.integrations.openrlhf.actors import GroupedExperience, TokenWeightedTrainer, method_of, rationales
-from ixt_rl.integrations.openrlhf.updates import Told, micro_batch, update
+from ixt_rl.integrations.openrlhf.actors import GroupedExperience, TokenWeightedTrainer, rationales
+from ixt_rl.integrations.openrlhf.updates import Told, method_of, micro_batch, update
 
 METHODS: dict[str, dict[str, Any]] = {
     "intro": {"type": "intro", "candidates": 1, "include_taken": True, "clip": 200.0, "keep_reward": 1.0,

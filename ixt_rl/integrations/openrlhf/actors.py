@@ -22,10 +22,8 @@ from transformers import AutoModelForCausalLM
 from ixt_rl.integrations.openrlhf.experience import judged, reward_metrics
 from ixt_rl.integrations.openrlhf.job import ACTOR
 from ixt_rl.integrations.openrlhf.recording import in_given_order, record, seal_written
-from ixt_rl.integrations.openrlhf.updates import Method, Rationale, Told, micro_batch, update
-from ixt_rl.kernels.correction import Correction
-from ixt_rl.kernels.intro.spec import IntroSpec
-from ixt_rl.trainers.dropout import disable_dropout, evaluation_mode
+from ixt_rl.integrations.openrlhf.updates import Rationale, Told, method_of, micro_batch, told_by, update
+from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.head import add_head_function, model_head
 
 _NONE = 1e-6  # tokens of a micro-batch that trains none: OpenRLHF divides by their number
@@ -59,12 +57,7 @@ class TokenWeightedTrainer(ppo_actor.ActorPPOTrainer):
             add_head_function(model, self.temperature)
             head = lambda: model_head(model, self.temperature)  # noqa: E731
 
-        def forward(**inputs: Any) -> torch.Tensor:
-            with torch.no_grad(), evaluation_mode(model):
-                found: torch.Tensor = model(**inputs)
-            return found
-
-        return Told(forward, head)
+        return told_by(model, head)
 
     def training_step(
         self, experience: Any, kl_ctl: float, step: int, loss_batch_info: dict[str, Any] | None = None
@@ -173,14 +166,6 @@ class _TokenWeighted:
         inspect.unwrap(inherited.__func__).__globals__["ActorPPOTrainer"] = TokenWeightedTrainer
         inherited(*args, **kwargs)
         assert isinstance(self.trainer, TokenWeightedTrainer)  # type: ignore[attr-defined]
-
-
-def method_of(method: dict[str, Any]) -> Method:
-    """A job's method."""
-    correction = None if method["correction"] is None else Correction(**method["correction"])
-    if method["type"] == "intro":
-        return Method(IntroSpec(method["candidates"], method["include_taken"], method["clip"]), correction=correction)
-    return Method(epsilon=method["factor_epsilon"], mix=method["mix"], correction=correction)
 
 
 def rationales(experience: Any) -> list[Rationale]:

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ixt_rl.integrations.openrlhf.job import HOLDER
+
 _PASSED_ON = (
     *("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DEBUG", "VLLM_CPU_KVCACHE_SPACE"),
     "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS",
@@ -34,7 +36,7 @@ def main(path: str) -> None:
 
     from ixt_rl.integrations.openrlhf import actors
 
-    _start_ray(ppo_actor.ray)
+    held = _start_ray(ppo_actor.ray, job)
     strategy_of = utils.get_strategy
 
     def with_job(args: Any) -> Any:
@@ -46,15 +48,20 @@ def main(path: str) -> None:
     ppo_trainer.PPOTrainer = actors.trainer_class()
     sys.argv = ["train_ppo_ray", *job["command"]]
     runpy.run_module("openrlhf.cli.train_ppo_ray", run_name="__main__")
+    del held  # engines have asked for it
     ppo_actor.ray.shutdown()
 
 
-def _start_ray(ray: Any) -> None:
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(runtime_env={"env_vars": passed})
-    else:
+def _start_ray(ray: Any, job: dict[str, Any]) -> Any:
+    """Starts Ray, or joins it; what holds the variables of judges for its nodes, where they are others."""
+    if "RAY_ADDRESS" not in os.environ:  # every process inherits this environment
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False)
+        return None
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    ray.init(runtime_env={"env_vars": passed})
+    from ixt_rl.rollout.pool.variables import hold_variables  # torch comes with it
+
+    return hold_variables(job["variables"], HOLDER)  # empty: its judges need none
 
 
 def end_with_parent() -> None:

@@ -34,6 +34,9 @@ _LAST_LINES = 12
 ACTOR = "_actor"
 """Folder of checkpoints that OpenRLHF writes, and goes on from."""
 
+HOLDER = "ixt-rl-variables"
+"""Name of the actor that engines ask for variables of judges (`ixt_rl.rollout.pool.variables`)."""
+
 _PROMPTS = ("prompt", "prompt_ids", "told_prompt_ids")  # of a row; all else is for rewards
 
 _DATASETS = "datasets"  # where datasets keeps what it has read
@@ -85,7 +88,8 @@ class JobFolder:
         Args:
             prompts: `{"prompt", "label"}` of each group of all updates, in their order.
             agent: the source of agent.py.
-            job: `command`, `method`, `reward_names`, `seed`, `steps`, and what the actors log.
+            job: `command`, `method`, `reward_names`, `seed`, `steps`, what the actors log, and names of variables that
+                engines are given (`HOLDER`).
         """
         self._clear()
         write_rows(self.prompts, prompts)

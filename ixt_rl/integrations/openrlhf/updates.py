@@ -11,7 +11,7 @@ Shapes: R rows, T tokens, N trained tokens of all rows, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from ixt_rl.kernels.intro.walk import Reweigh
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.kernels.nll import nll_loss
 from ixt_rl.kernels.told_factor import told_factor
+from ixt_rl.trainers.dropout import evaluation_mode
 
 Forward = Callable[..., Tensor]
 """A model with a head function (`ixt_rl.trainers.head.add_head_function`): `(**inputs, head_fn=...) -> Tensor`."""
@@ -77,6 +78,25 @@ class Method:
     epsilon: float | None = None
     mix: float = 1.0
     correction: Correction | None = None
+
+
+def method_of(method: Mapping[str, Any]) -> Method:
+    """A job's method."""
+    correction = None if method["correction"] is None else Correction(**method["correction"])
+    if method["type"] == "intro":
+        return Method(IntroSpec(method["candidates"], method["include_taken"], method["clip"]), correction=correction)
+    return Method(epsilon=method["factor_epsilon"], mix=method["mix"], correction=correction)
+
+
+def told_by(model: Any, head: Callable[[], Head] | None = None) -> Told:
+    """The told pass of a model: in evaluation mode, while the pass that trains is in training mode."""
+
+    def forward(**inputs: Any) -> Tensor:
+        with torch.no_grad(), evaluation_mode(model):
+            found: Tensor = model(**inputs)
+        return found
+
+    return Told(forward, head)
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ixt_rl.blocks.keeping import deciding, reward_names
+from ixt_rl.blocks.rewards import judges_asked
 from ixt_rl.errors import RewardError
 from ixt_rl.evaluation.evaluate import answer, modes_of
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import read_rows
 from ixt_rl.integrations.openrlhf.flags import command_line, ppo_flags
 from ixt_rl.integrations.openrlhf.job import LOGGED, label, ordered, run_job
-from ixt_rl.ledger import Ledger, model_size
+from ixt_rl.integrations.openrlhf.updates import method_of
+from ixt_rl.judging.opening import parse_judge
+from ixt_rl.ledger import Ledger, ModelSize, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
 from ixt_rl.run.answered import write_answered
@@ -29,6 +33,7 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
 from ixt_rl.run.stages.fitting import fitting, prompt_limit, with_room
 from ixt_rl.run.stages.online import evaluation_plan, nothing_learnt
+from ixt_rl.run.stages.openrlhf_checks import check_before, check_update
 from ixt_rl.run.stages.openrlhf_job import (
     JobRows,
     absolute,
@@ -42,7 +47,6 @@ from ixt_rl.run.stages.openrlhf_job import (
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
 from ixt_rl.run.stages.rewards import Rewards, judges, open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
-from ixt_rl.trainers.forward_checks import check_plain_head
 
 _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
 """Keys of the methods' blocks that its actors read."""
@@ -72,20 +76,24 @@ def run(stage: OnlineStage, at: StageRun) -> None:
     sampling = with_room(stage.sampling, at.model)
     prompts = prompts_of(stage, at, task, sampling, rewards, tokenizer)
     stage = prompts.stage
-    notes += [*task.notes, *prompts.notes]
+    given = _job(stage, at, checkpoint_eos_ids(at.origin, at.model, tokenizer))
+    model = load_model(at.origin, at.model.model_copy(update={"attention": "sdpa"}), train=False)  # on the CPU
+    method = method_of(given["method"])
+    compared = check_before(model, tokenizer, at.self_checks, method, stage.sampling.temperature)
+    notes += [*task.notes, *prompts.notes, *compared]
     for note in notes:
         at.console.note(note)
     measure = _evaluator(stage, task, tokenizer)
     job, checkpoint = job_folder(folder), go_on(folder)
-    counted = _Counted(stage, at, prompts)
-    eos = checkpoint_eos_ids(at.origin, at.model, tokenizer)
+    counted = _Counted(stage, at, prompts, model_size(model))
+    del model
     groups = _groups(prompts, at.seed or 0, prompt_limit(sampling))
     settings = job_settings(at, job, folder.checkpoints, checkpoint is not None)
     flags = ppo_flags(sampling_within(stage, groups), settings, job.prompts, job.agent)
     job.write(
         groups,
         _AGENT.format(path=str(job.job), folder=os.getcwd()),
-        {"command": command_line(flags), **_job(stage, at, eos)},
+        {"command": command_line(flags), **given},
     )
     with at.console.stage(stage, at.seed, stage.steps or 0) as progress:
         rows = JobRows(folder, progress, started, counted)
@@ -93,6 +101,8 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         def trained(row: dict[str, Any]) -> None:
             rows.trained(row)
             _within_budget(stage, folder.path / FAILURES)
+            if at.self_checks.engine:
+                check_update(row, at.engine.parity_limit)
 
         if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
             rows.evaluated(0, *measure(at))
@@ -128,7 +138,16 @@ def _job(stage: OnlineStage, at: StageRun, eos: tuple[int, ...]) -> dict[str, An
         "eos_ids": list(eos),
         "stage": stage.model_dump(mode="json", exclude=set(stage.other_blocks)),
         "failures": str((at.folder.path / FAILURES).resolve()),
+        "variables": _variables(stage),
     }
+
+
+def _variables(stage: OnlineStage) -> list[str]:
+    """Names of variables that judges of rewards are asked by, where engines are on nodes that do not have them."""
+    if "RAY_ADDRESS" not in os.environ:  # this process starts Ray, whose processes have its environment
+        return []
+    asked = [parse_judge(one.judge, one.options) for one in judges_asked(stage.rewards)]
+    return [name for name in dict.fromkeys(chain(*(one.variables for one in asked))) if name in os.environ]
 
 
 def sampling_within(stage: OnlineStage, groups: Sequence[Mapping[str, Any]]) -> OnlineStage:
@@ -152,14 +171,11 @@ def _groups(prompts: Prompts, seed: int, limit: int | None) -> list[dict[str, An
 
 
 class _Counted:
-    """Rollouts and FLOPs by the end of an update, of a model whose head is what actors take it for."""
+    """Rollouts and FLOPs by the end of an update."""
 
-    def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts):
+    def __init__(self, stage: OnlineStage, at: StageRun, prompts: Prompts, size: ModelSize):
         self.stage, self.prompts = stage, prompts
-        model = load_model(at.origin, at.model.model_copy(update={"attention": "sdpa"}), train=False)  # on the CPU
-        self.ledger = Ledger(model_size(model))
-        if at.self_checks.head:
-            check_plain_head(model, stage.sampling.temperature)  # the actors compute their losses from it
+        self.ledger = Ledger(size)
         before = [row["flops"] for row in at.folder.metrics() if row["phase"] == "train"]
         self.flops_before = before[-1] if before else 0.0
         if not before:  # else they have it

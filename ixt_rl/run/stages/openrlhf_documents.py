@@ -36,6 +36,7 @@ from ixt_rl.run.stages.openrlhf_job import (
 from ixt_rl.run.stages.spent import ledger_columns
 from ixt_rl.run.stages.train import ends_notes, passes_note
 from ixt_rl.trainers import IXTTrainer
+from ixt_rl.trainers.self_checks import run_self_checks
 
 
 def run(stage: DocumentStage, at: StageRun) -> None:
@@ -46,6 +47,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
     tokenizer = load_tokenizer(at.origin, at.model)
     task = document_task(stage, tokenizer)
     trainer, held = document_trainer(stage, at, tokenizer)  # trains nothing: has rows, a model to measure, the ledger
+    trainer.self_checks.results = run_self_checks(trainer, ("ends",))  # its logits are the model's own, rows are padded
     evaluator = document_evaluator(stage, at, trainer, held, task)
     notes = [*differing, *passes_note(stage, trainer, at.console.note)]
     for note in differing:

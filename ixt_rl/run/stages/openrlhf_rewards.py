@@ -10,8 +10,10 @@ from pydantic import TypeAdapter
 from ixt_rl.blocks.keeping import reward_names
 from ixt_rl.errors import DataError
 from ixt_rl.files import read_json
+from ixt_rl.integrations.openrlhf.job import HOLDER
 from ixt_rl.methods.registry import AnyStage
 from ixt_rl.rewards import GuardedReward, RewardBudget
+from ixt_rl.rollout.pool.variables import take_variables
 from ixt_rl.run.stages.rewards import reward_functions
 
 
@@ -26,6 +28,8 @@ def rewards_of_job(path: str) -> tuple[Sequence[GuardedReward], Sequence[float],
     job = read_json(path)
     if job is None:
         raise DataError(path, reason="there is no such file", remedy="give every node the folder of the run")
+    if job["variables"]:
+        take_variables(HOLDER)  # before a judge is started
     stage = TypeAdapter(AnyStage).validate_python(job["stage"])
     budget = RewardBudget(max_share=1.0, max_total=stage.reward_errors.max_total)
     guarded = [

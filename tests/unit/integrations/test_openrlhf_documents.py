@@ -25,6 +25,7 @@ from ixt_rl.integrations.openrlhf.flags import JobSettings, sft_flags
 from ixt_rl.integrations.openrlhf.token_files import TokenFiles, write_token_files
 from ixt_rl.run import run_config
 from ixt_rl.run.folder import StageFolder
+from ixt_rl.trainers.self_checks import CHECKS
 from tests.integration.run_helpers import config, rows
 
 SETTINGS = JobSettings("m", "sdpa", 3, Path("c"), Path("o"), resume=True)
@@ -177,6 +178,15 @@ def test_a_run_hands_out_our_rows_and_takes_back_model_metrics_and_cost(tmp_path
     assert not (stage / "openrlhf" / "rows").exists(), "rows may be large, and are made again"
     assert "ixt" in (folder / "report.html").read_text(encoding="utf-8")
     assert isinstance(load_run(folder / "config.yaml").stages[0].openrlhf.actors, int)
+
+
+def test_ends_are_compared_before_it_trains_and_what_disagrees_is_said(tmp_path, python, monkeypatch):
+    for name in ("head", "packing", "engine", "factor"):
+        monkeypatch.setitem(CHECKS, name, lambda trainer: pytest.fail("what it compares is not what trains here"))
+    monkeypatch.setitem(CHECKS, "ends", lambda trainer: "<eos> (tokenizer); the generation config says 7")
+    folder = run_config(of(tmp_path))
+    notes = (read_json(folder / "stages" / "ixt" / "seed1" / "result.json") or {})["notes"]
+    assert "ends: <eos> (tokenizer); the generation config says 7" in notes
 
 
 def test_documents_that_end_fill_their_last_update_with_nothing(tmp_path, python):

@@ -20,11 +20,13 @@ from ixt_rl.blocks.model import ModelBlock, NewModelBlock
 from ixt_rl.errors import ConfigError, RewardError, SelfCheckError
 from ixt_rl.files import append_rows, read_json
 from ixt_rl.integrations.openrlhf.environment import PINS, VARIABLE
+from ixt_rl.ledger import model_size
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run import run_config
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages import openrlhf, openrlhf_job
 from ixt_rl.trainers.forward_checks import check_plain_head
+from ixt_rl.worlds import AdditionWorld
 from tests.integration.run_helpers import config, rows
 
 STANDIN = """\
@@ -41,7 +43,7 @@ assert not of_a_rank, of_a_rank
 job = json.loads(Path(sys.argv[3]).read_text())
 flag = dict(zip(job["command"], job["command"][1:]))
 out = Path(flag["--ckpt.output_dir"])
-shutil.copytree(flag["--actor.model_name_or_path"], out)
+shutil.copytree(flag["--actor.model_name_or_path"], out, ignore=shutil.ignore_patterns("LICENSE*"))
 config = json.loads((out / "config.json").read_text())
 (out / "config.json").write_text(json.dumps({{**config, "use_cache": False, "output_router_logits": True}}))
 with open(job["metrics"], "w") as file:
@@ -98,6 +100,16 @@ def test_a_run_keeps_what_a_run_of_this_library_keeps(tmp_path, python):
     ]  # fmt: skip
 
 
+def test_licences_of_the_base_come_along(tmp_path, python):
+    base, tokenizer = tmp_path / "base", AdditionWorld().tokenizer()
+    model: Any = new_model(NewModelBlock(**NEW), tokenizer)
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    (base / "LICENSE.txt").write_text("do what you like")
+    folder = run_config(config(tmp_path, [stage()], model={"path": str(base), "dtype": "bfloat16"}))
+    assert (folder / "model" / "LICENSE.txt").read_text() == "do what you like"
+
+
 def test_long_prompts_keep_their_end_where_they_are_to_be_cut(tmp_path, python):
     asked = [stage(max_prompt_tokens=3, on_long="truncate"), stage(max_prompt_tokens=90)]
     cut, whole = (
@@ -137,20 +149,17 @@ def test_a_head_that_actors_would_not_know_is_refused():
 
 def test_what_choosing_prompts_took_counts_once_however_often_a_stage_goes_on(tmp_path):
     model: Any = new_model(NewModelBlock(**NEW), byte_tokenizer())
-    model.save_pretrained(tmp_path / "model")
     folder = StageFolder(tmp_path / "stage", "rl", "intro", 1, "{}")
     folder.path.mkdir()
     (asked,) = config(tmp_path, [stage()], model={"new": NEW, "dtype": "bfloat16"}).stages
-    at: Any = SimpleNamespace(
-        origin=str(tmp_path / "model"), model=ModelBlock(path=str(tmp_path / "model"), dtype="bfloat16"),
-        folder=folder, self_checks=SimpleNamespace(head=True),
-    )  # fmt: skip
+    at: Any = SimpleNamespace(folder=folder)
     prompts: Any = SimpleNamespace(spent={"rollout": 1000}, sampled=8)
     update = {"tokens/rollout": 10, "tokens/train": 5, "tokens/posterior": 5}
-    straight = openrlhf._Counted(asked, at, prompts)
+    size = model_size(model)
+    straight = openrlhf._Counted(asked, at, prompts, size)
     flops = [straight(step, dict(update))[1] for step in (1, 2, 3)]
     folder.add_metrics("train", 2, 16, flops[1], 0.1, {})
-    assert openrlhf._Counted(asked, at, prompts)(3, dict(update))[1] == pytest.approx(flops[2])
+    assert openrlhf._Counted(asked, at, prompts, size)(3, dict(update))[1] == pytest.approx(flops[2])
 
 
 def test_failures_of_all_engines_count_against_one_budget(tmp_path):

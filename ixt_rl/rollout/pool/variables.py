@@ -1,0 +1,56 @@
+"""Variables of the environment, keys among them, for processes on other nodes of a cluster that was joined.
+
+    this process: hold_variables(names) -> an actor that has their values in its memory -> take_variables: any process
+
+Not by Ray's `runtime_env`: each node writes that into its log files (`runtime_env_agent.log`), keys and all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ixt_rl.rollout.pool.environment import actor_environment
+
+
+class VariableHolder:
+    """The actor: what it was given is in no file."""
+
+    def __init__(self, values: dict[str, str]):
+        self._values = values
+
+    def values(self) -> dict[str, str]:
+        return self._values
+
+
+def hold_variables(names: Iterable[str], called: str | None = None) -> Any:
+    """Starts the actor with this process's values, in the Ray session that there is.
+
+    Args:
+        names: of variables; those that are not set here are left out.
+        called: what it is called among the actors of the session, so that those find it who have no handle.
+
+    Returns:
+        Its handle, which has to be kept as long as anyone may ask; None where nothing is set.
+    """
+    values = {name: os.environ[name] for name in names if name in os.environ}
+    if not values:
+        return None
+    import ray
+
+    options: dict[str, Any] = {"num_cpus": 0, "runtime_env": {"env_vars": actor_environment(1)}}
+    named = {} if called is None else {"name": called}
+    return ray.remote(VariableHolder).options(**options, **named).remote(values)
+
+
+def take_variables(holder: Any) -> None:
+    """Sets what an actor holds in this process's environment.
+
+    Args:
+        holder: its handle, or what it is called.
+    """
+    import ray
+
+    handle = ray.get_actor(holder) if isinstance(holder, str) else holder
+    os.environ |= ray.get(handle.values.remote())

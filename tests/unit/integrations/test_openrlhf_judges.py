@@ -1,0 +1,127 @@
+"""Judges of rewards in OpenRLHF's engines: models are served, and keys reach other nodes by no file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ixt_rl.blocks.rewards import MathRewardBlock, judges_asked
+from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.integrations.openrlhf.driver import _start_ray
+from ixt_rl.integrations.openrlhf.job import HOLDER
+from ixt_rl.judging.opening import parse_judge
+from ixt_rl.run.stages import openrlhf, openrlhf_rewards
+from tests.integration.run_helpers import config
+from tests.unit.integrations.test_openrlhf_stage import NEW, stage
+
+KEY = "sk-for-tests-alone-0123456789"
+
+
+def with_judge(tmp_path: Path, judge: str, options: dict[str, Any] | None = None) -> Any:
+    rewards = [{"type": "world"}, {"type": "judge", "judge": judge, "options": options or {}, "weight": 0.5}]
+    (found,) = config(tmp_path, [{**stage(), "rewards": rewards}], model={"new": NEW, "dtype": "bfloat16"}).stages
+    return found
+
+
+class Ray:
+    """Stands in for Ray: actors are objects here, and what an actor is asked is its value at once."""
+
+    def __init__(self) -> None:
+        self.joined: dict[str, Any] = {}
+        self.actors: dict[str | None, Any] = {}
+        self.options: dict[str, Any] = {}
+
+    def init(self, **options: Any) -> None:
+        self.joined = options
+
+    def remote(self, kind: type) -> Any:
+        def made(*given: Any) -> Any:
+            actor = kind(*given)
+            handle = SimpleNamespace(values=SimpleNamespace(remote=actor.values))
+            self.actors[self.options.get("name")] = handle
+            return handle
+
+        def options(**options: Any) -> Any:
+            self.options = options
+            return SimpleNamespace(remote=made)
+
+        return SimpleNamespace(options=options)
+
+    def get_actor(self, name: str) -> Any:
+        return self.actors[name]
+
+    def get(self, value: Any) -> Any:
+        return value
+
+
+@pytest.fixture
+def ray(monkeypatch) -> Ray:
+    found = Ray()
+    monkeypatch.setitem(sys.modules, "ray", found)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["hf", "vllm"])
+def test_a_judge_that_each_engine_would_load_is_refused(kind, tmp_path):
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "config.json").write_text('{"max_position_embeddings": 4096}')
+    with pytest.raises(InvalidConfig, match=rf"the judge {kind}:.*/judge with backend: openrlhf(.|\n)*vllm serve"):
+        with_judge(tmp_path, f"{kind}:{tmp_path}/judge")
+
+
+def test_who_is_asked_about_what_a_reward_leaves_undecided_is_a_judge_too():
+    math = MathRewardBlock.model_validate({"type": "math", "judge": {"judge": "openai:m", "rubric": "verifier"}})
+    assert [one.judge for one in judges_asked([MathRewardBlock(type="math"), math])] == ["openai:m"]
+
+
+def test_by_which_variables_a_judge_is_asked():
+    assert parse_judge("openai:m", {}).variables[:2] == ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+    assert parse_judge("openai:m", {"api_key_env": "MINE"}).variables[0] == "MINE"
+    assert parse_judge("python:x.py:f", {}).variables == ()
+
+
+def test_a_job_names_variables_where_a_cluster_is_joined(tmp_path, monkeypatch):
+    for name in ("RAY_ADDRESS", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MINE", KEY)
+    asked = with_judge(tmp_path, "openai:m", {"api_key_env": "MINE", "base_url": "http://127.0.0.1:9/v1"})
+    assert openrlhf._variables(asked) == [], "processes of a Ray that is started here have this environment"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert openrlhf._variables(asked) == ["MINE"]
+    assert openrlhf._variables(with_judge(tmp_path, "python:ixt_rl.judging.programs:sound")) == []
+
+
+def test_engines_on_other_nodes_get_the_values_by_no_file(ray, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("MINE", KEY)
+    held = _start_ray(ray, {"variables": ["MINE"]})
+    assert held is not None
+    shown = json.dumps([ray.joined, ray.options])
+    assert KEY not in shown, "Ray logs what a runtime environment holds"
+    monkeypatch.delenv("MINE")  # as on another node
+    found: list[str | None] = []
+    monkeypatch.setattr(openrlhf_rewards, "read_json", lambda path: {"variables": ["MINE"], "stage": None})
+
+    def started(job: Any) -> Any:
+        found.append(os.environ.get("MINE"))
+        raise StopIteration
+
+    monkeypatch.setattr(openrlhf_rewards, "TypeAdapter", lambda kind: SimpleNamespace(validate_python=started))
+    with pytest.raises(StopIteration):
+        openrlhf_rewards.rewards_of_job("job.json")
+    assert found == [KEY], "before a judge is started"
+    assert [*ray.actors] == [HOLDER]
+
+
+def test_nothing_is_held_where_nothing_is_asked_for(ray, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert _start_ray(ray, {"variables": []}) is None
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert _start_ray(ray, {"variables": ["MINE"]}) is None
+    assert ray.actors == {}

@@ -113,6 +113,12 @@ class Judge:
             self.backend.drop()
             self._forget()
 
+    @property
+    def notes(self) -> list[str]:
+        """What its server does not take, and how many of its replies looped, in words."""
+        said = f"judge: {self.tally.looped} replies looped and were cut early; a question is asked once more at most"
+        return [*getattr(self.backend, "notes", []), *([said] if self.tally.looped else [])]
+
     def close(self) -> None:
         """Closes the backend; the cache stays open."""
         self.backend.close()

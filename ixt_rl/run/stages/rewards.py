@@ -53,7 +53,8 @@ class Rewards:
         """(calls that failed, what to say of them and of what judges' servers do not take)."""
         failed = [reward for reward in self.guarded if reward.failures]
         notes = [f"{r.__name__}: {r.failures} of {r.samples} calls failed, last: {r.last_error}" for r in failed]
-        return sum(reward.failures for reward in failed), [*notes, *judges_notes(self.functions)]
+        of_judges = [note for judge in judges(self.functions) for note in judge.notes]
+        return sum(reward.failures for reward in failed), [*notes, *of_judges]
 
 
 def open_rewards(stage: OnlineStage, folder: Path, ranks: Ranks = ALONE, watch: WatchUnderWay | None = None) -> Rewards:
@@ -194,14 +195,6 @@ def judges(functions: Sequence[Callable[..., Any]]) -> list[Judge]:
     opinions = [getattr(getattr(function, "third_opinion", None), "judge", None) for function in functions]
     found = [getattr(asking, "judge", None) for asking in (*functions, *opinions)]
     return [judge for judge in found if isinstance(judge, Judge)]
-
-
-def judges_notes(functions: Sequence[Callable[..., Any]]) -> list[str]:
-    """What their servers do not take, and how many of their replies looped."""
-    found = judges(functions)
-    loops = sum(judge.tally.looped for judge in found)
-    notes = [note for judge in found for note in getattr(judge.backend, "notes", [])]
-    return [*notes, *([f"judge: {loops} replies looped and were cut early: undecided"] if loops else [])]
 
 
 def _count(ledger: Ledger, judge: Judge, reply: Reply) -> None:

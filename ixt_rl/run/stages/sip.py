@@ -155,10 +155,8 @@ def _notes(
     scoring = trainer.scoring
     if scoring.retries:
         notes.append(f"judge or rewriter was down: asked again {scoring.retries} times, waited {scoring.waited:.0f} s")
-    for asked in (getattr(judge, "judge", None), rewriter):
-        notes += getattr(getattr(asked, "backend", None), "notes", [])
-    if isinstance(judge, CandidateJudge) and judge.judge.tally.looped:
-        notes.append(f"judge: {judge.judge.tally.looped} replies looped and were cut early: undecided")
+    notes += judge.judge.notes if isinstance(judge, CandidateJudge) else []
+    notes += getattr(getattr(rewriter, "backend", None), "notes", [])
     if isinstance(judge, CandidateJudge) and judge.tally.undecided:
         notes.append(
             f"judge: {judge.tally.undecided} of {judge.tally.candidates} candidates undecided, left out of their groups"

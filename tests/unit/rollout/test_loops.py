@@ -198,8 +198,11 @@ def test_a_reply_that_loops_is_undecided_and_counted_by_its_name(tmp_path):
 
 def test_a_loop_may_be_repaired():
     asked, engine = judge(lambda call: call == 1)
+    assert asked.notes == []
     (answer,) = asked.ask([question()])
     assert answer.verdict.label == "yes" and asked.tally.repaired == 1
+    (said,) = asked.notes
+    assert said.startswith("judge: 1 replies looped and were cut early") and "undecided" not in said
     assert engine.calls[1][0].count("So it is.") == 1, "it is not shown its own loop"
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -110,11 +111,11 @@ class RayWorker:
 
     Args:
         job, source, out: see `Worker`.
-        holder: of variables that this node's environment may lack (`hold_variables`).
+        holder: what the actor is called that has variables which this node may lack (`hold_variables`); "": none.
     """
 
-    def __init__(self, job: BatchJob, source: SourceSpec, out: Path, holder: Any = None):
-        if holder is not None:
+    def __init__(self, job: BatchJob, source: SourceSpec, out: Path, holder: str = ""):
+        if holder:
             from ixt_rl.rollout.pool.variables import take_variables
 
             take_variables(holder)  # before a judge looks for its key
@@ -173,7 +174,8 @@ class Workers:
         self._worker: Worker | None = None
         self._stack = ExitStack()
         self._joined = False
-        self._holder: Any = None  # of variables, on a cluster
+        self._held: Any = None  # on a cluster, the actor that has variables of a judge,
+        self._holder = f"ixt-rl-variables-{uuid.uuid4().hex}"  # and what it is called
 
     def shards(self, numbers: Sequence[int]) -> None:
         """Fills and writes shards."""
@@ -218,11 +220,11 @@ class Workers:
             self._stack.enter_context(ray_session(own.address, own.workers, own.cpus, own.gpus))
             self._joined = True
             if own.address or "RAY_ADDRESS" in os.environ:  # its nodes do not have this process's environment
-                self._holder = hold_variables(self._arguments[0].backend.variables)
+                self._held = hold_variables(self._arguments[0].backend.variables, self._holder)
         self._session.up()
         yield from map_on_actors(
             RayWorker,
-            (*self._arguments, self._holder),
+            (*self._arguments, "" if self._held is None else self._holder),
             items,
             workers=min(self._ray.workers, len(items)),
             cpus=self._ray.cpus,

@@ -81,7 +81,8 @@ def merge_adapter(
             stored[name].data = stored[name].data.to(wanted)
         merged.save_pretrained(part)
         _tokenizer(adapter, origin, pinned).save_pretrained(part)
-        copy_notices(origin, part, **pinned)
+        if note := copy_notices(origin, part, **pinned):
+            say(f"note: {note}")
         write_json(part / SOURCE, said, indent=2)
     return said
 

@@ -9,7 +9,7 @@ _BEGIN = ("license", "licence", "copying", "notice", "use_policy", "third_party"
 """How names of such files begin, whatever their case."""
 
 
-def copy_notices(origin: str, folder: Path, revision: str | None = None) -> list[str]:
+def copy_notices(origin: str, folder: Path, revision: str | None = None) -> str:
     """Copies them from a model's folder, or from its repository on the hub, beside what was made from it.
 
     Args:
@@ -18,14 +18,16 @@ def copy_notices(origin: str, folder: Path, revision: str | None = None) -> list
         revision: of the repository.
 
     Returns:
-        Their names.
+        Why the hub gave none, in words; empty where it did, or was not asked.
     """
-    copied = []
-    for file in sorted(_source(origin, revision).iterdir()):
+    try:
+        source = _source(origin, revision)
+    except (OSError, ValueError) as error:  # of the hub; the model is made, and worth more
+        return f"licences of {origin} were not copied: {type(error).__name__}"
+    for file in sorted(source.iterdir()):
         if file.name.lower().startswith(_BEGIN) and file.is_file() and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
-            copied.append(file.name)
-    return copied
+    return ""
 
 
 def _source(origin: str, revision: str | None) -> Path:

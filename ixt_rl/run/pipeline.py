@@ -236,8 +236,8 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig
             at.ranks.tell(TakePart(stage.name, at.seed, at.origin, folder.path, folder.fingerprint, checkpoint))
             runner(stage, at)
             at.ranks.together()
-    if spec_of(stage).makes_model:
-        copy_notices(at.origin, folder.model)
+    if spec_of(stage).makes_model and (note := copy_notices(at.origin, folder.model)):
+        console.note(note)
     folder.finish()
 
 

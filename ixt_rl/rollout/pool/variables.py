@@ -24,12 +24,12 @@ class VariableHolder:
         return self._values
 
 
-def hold_variables(names: Iterable[str], called: str | None = None) -> Any:
+def hold_variables(names: Iterable[str], called: str) -> Any:
     """Starts the actor with this process's values, in the Ray session that there is.
 
     Args:
         names: of variables; those that are not set here are left out.
-        called: what it is called among the actors of the session, so that those find it who have no handle.
+        called: what no other actor of the session is called.
 
     Returns:
         Its handle, which has to be kept as long as anyone may ask; None where nothing is set.
@@ -39,18 +39,12 @@ def hold_variables(names: Iterable[str], called: str | None = None) -> Any:
         return None
     import ray
 
-    options: dict[str, Any] = {"num_cpus": 0, "runtime_env": {"env_vars": actor_environment(1)}}
-    named = {} if called is None else {"name": called}
-    return ray.remote(VariableHolder).options(**options, **named).remote(values)
+    environment = {"env_vars": actor_environment(1)}
+    return ray.remote(VariableHolder).options(name=called, num_cpus=0, runtime_env=environment).remote(values)
 
 
-def take_variables(holder: Any) -> None:
-    """Sets what an actor holds in this process's environment.
-
-    Args:
-        holder: its handle, or what it is called.
-    """
+def take_variables(called: str) -> None:
+    """Sets what the actor of that name holds in this process's environment."""
     import ray
 
-    handle = ray.get_actor(holder) if isinstance(holder, str) else holder
-    os.environ |= ray.get(handle.values.remote())
+    os.environ |= ray.get(ray.get_actor(called).values.remote())

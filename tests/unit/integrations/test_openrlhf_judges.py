@@ -19,6 +19,7 @@ from ixt_rl.judging.opening import parse_judge
 from ixt_rl.run.stages import openrlhf, openrlhf_rewards
 from tests.integration.run_helpers import config
 from tests.unit.integrations.test_openrlhf_stage import NEW, stage
+from tests.unit.rollout.ray_standin import Ray
 
 KEY = "sk-for-tests-alone-0123456789"
 
@@ -27,37 +28,6 @@ def with_judge(tmp_path: Path, judge: str, options: dict[str, Any] | None = None
     rewards = [{"type": "world"}, {"type": "judge", "judge": judge, "options": options or {}, "weight": 0.5}]
     (found,) = config(tmp_path, [{**stage(), "rewards": rewards}], model={"new": NEW, "dtype": "bfloat16"}).stages
     return found
-
-
-class Ray:
-    """Stands in for Ray: actors are objects here, and what an actor is asked is its value at once."""
-
-    def __init__(self) -> None:
-        self.joined: dict[str, Any] = {}
-        self.actors: dict[str | None, Any] = {}
-        self.options: dict[str, Any] = {}
-
-    def init(self, **options: Any) -> None:
-        self.joined = options
-
-    def remote(self, kind: type) -> Any:
-        def made(*given: Any) -> Any:
-            actor = kind(*given)
-            handle = SimpleNamespace(values=SimpleNamespace(remote=actor.values))
-            self.actors[self.options.get("name")] = handle
-            return handle
-
-        def options(**options: Any) -> Any:
-            self.options = options
-            return SimpleNamespace(remote=made)
-
-        return SimpleNamespace(options=options)
-
-    def get_actor(self, name: str) -> Any:
-        return self.actors[name]
-
-    def get(self, value: Any) -> Any:
-        return value
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""Licences go with what is made from a model."""
+
+from __future__ import annotations
+
+import huggingface_hub
+
+from ixt_rl.pretrained.notices import copy_notices
+
+
+def test_those_of_a_repository_are_asked_for_and_nothing_else(tmp_path, monkeypatch):
+    repository, made = tmp_path / "snapshot", tmp_path / "made"
+    repository.mkdir()
+    made.mkdir()
+    for name in ("LICENSE", "config.json", "NOTICE.txt"):
+        (repository / name).write_text(f"the base's {name}")
+    (made / "NOTICE.txt").write_text("of the model itself")
+    asked = []
+
+    def snapshot(origin, **options):
+        asked.append((origin, options["revision"], options["allow_patterns"]))
+        return str(repository)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert copy_notices("owner/name", made, "v2") == ""
+    ((origin, revision, patterns),) = asked
+    assert (origin, revision) == ("owner/name", "v2")
+    assert {"LICENSE*", "License*", "license*", "NOTICE*"} <= {*patterns}
+    assert sorted(file.name for file in made.iterdir()) == ["LICENSE", "NOTICE.txt"]
+    assert (made / "NOTICE.txt").read_text() == "of the model itself"
+
+
+def test_a_hub_that_does_not_answer_costs_no_model(tmp_path):
+    """Under HF_HUB_OFFLINE=1, as the tests are, and with nothing in the cache."""
+    assert copy_notices("owner/no-such-model", tmp_path).startswith("licences of owner/no-such-model were not copied")

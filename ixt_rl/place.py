@@ -37,9 +37,13 @@ class RankPlace:
     local_size: int = 1
 
 
+LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")
+"""Variables that say how many ranks a machine has; the second is DeepSpeed's. Where a launcher writes neither, as srun,
+ranks count themselves when they have met."""
+
+
 def place() -> RankPlace:
-    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and `LOCAL_WORLD_SIZE` say (of DeepSpeed's launcher `LOCAL_SIZE`); alone
-    without them.
+    """What `RANK`, `WORLD_SIZE`, `LOCAL_RANK` and one of `LOCAL_SIZES` say; alone without them.
 
     Raises:
         ConfigError: there are several ranks, and the environment does not say which of them this is.
@@ -48,8 +52,8 @@ def place() -> RankPlace:
     if size == 1:
         return RankPlace()
     rank = _said("RANK")
-    local_size = _said("LOCAL_WORLD_SIZE", _said("LOCAL_SIZE", size))
-    here = RankPlace(rank, size, _said("LOCAL_RANK", rank), local_size)
+    local_size = next((name for name in LOCAL_SIZES if os.environ.get(name)), LOCAL_SIZES[0])
+    here = RankPlace(rank, size, _said("LOCAL_RANK", rank), _said(local_size, size))
     if not here.rank < here.size:  # those of a machine may disagree: accelerate writes a 1 as LOCAL_WORLD_SIZE
         raise _unclear(f"{here} in the environment")
     return here

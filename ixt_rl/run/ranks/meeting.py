@@ -13,6 +13,17 @@ from ixt_rl.place import RankPlace, launcher
 _LOOPBACK = "127.0.0.1"
 
 
+def ranks_here(store: dist.Store, here: RankPlace) -> int:
+    """How many ranks are on this rank's machine, by what machines call themselves. All ranks call it.
+
+    Raises:
+        DistError: one did not come in time.
+    """
+    own = socket.gethostname()
+    store.set(str(here.rank), own)
+    return sum(store.get(str(rank)).decode() == own for rank in range(here.size))
+
+
 def meet(here: RankPlace, timeout: timedelta) -> dist.Store:
     """The store of all ranks, which rank 0 serves.
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
-from ixt_rl.place import check_started, launcher, place
+from ixt_rl.place import LOCAL_SIZES, check_started, launcher, place
 from ixt_rl.run.ranks.orders import End, GiveUp, Order, Sample, Take
 from ixt_rl.signals import Stopped, end_anyway
 
@@ -253,10 +253,8 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
     import torch
     import torch.distributed as dist
 
-    from ixt_rl.run.ranks.meeting import meet
+    from ixt_rl.run.ranks.meeting import meet, ranks_here
     from ixt_rl.run.ranks.watch import Watch
-
-    os.environ.setdefault("LOCAL_WORLD_SIZE", str(here.local_size))  # accelerate would write a 1 there, on CPUs
 
     deadline = timedelta(seconds=launch.deadline)
     backend = "gloo"
@@ -274,6 +272,8 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
         backend = f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
     try:
         store = meet(here, deadline)
+        said = any(os.environ.get(name) for name in LOCAL_SIZES)
+        local_size = here.local_size if said else ranks_here(dist.PrefixStore("machines", store), here)
     except (dist.DistError, OSError) as error:
         missing = f"rank {1 - here.rank}" if here.size == 2 else "the other ranks" if here.rank == 0 else "rank 0"
         raise RankFailed(
@@ -281,6 +281,7 @@ def joined(launch: LaunchBlock) -> Iterator[Ranks]:
             reason=str(error).splitlines()[0],
             remedy="start all ranks at once, and look at what the others wrote; launch.deadline is how long one waits",
         ) from error
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(local_size))  # accelerate would write a 1 there, on CPUs
     watch = Watch(store, here.rank, here.size, launcher())
     watch.start()
     ranks = JoinedRanks(here.rank, here.size, dist.PrefixStore("orders", store), launch.deadline, watch)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import warnings
 from contextlib import nullcontext
 
 import pytest
+from torch.distributed import HashStore
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 from ixt_rl.blocks.engine import EngineBlock
@@ -19,6 +21,7 @@ from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.place import launched as names_of_launchers
 from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.follow import _quiet
+from ixt_rl.run.ranks.meeting import ranks_here
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
@@ -52,6 +55,23 @@ def test_what_launchers_say(monkeypatch):
     assert {*deepspeed} <= {*names_of_launchers()}, "not for processes that are no ranks of this run"
     launched(monkeypatch, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     assert place() == RankPlace()
+
+
+def test_ranks_of_a_machine_are_counted_where_no_launcher_says(monkeypatch):
+    """As of srun, whose ranks have WORLD_SIZE of the script that starts them, and nothing of their node."""
+    machines = {"rank 0": "a", "rank 1": "a", "rank 2": "b"}
+    monkeypatch.setattr("socket.gethostname", lambda: machines[threading.current_thread().name])
+    store, found = HashStore(), {}
+
+    def count(rank: int) -> None:
+        found[rank] = ranks_here(store, RankPlace(rank, 3))
+
+    threads = [threading.Thread(target=count, args=(rank,), name=f"rank {rank}") for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {0: 2, 1: 2, 2: 1}
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,15 @@ budget ends the run; OpenRLHF's own executor would log it and train on.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from openrlhf.utils.agent import AgentExecutorBase
 
-Reward = Callable[..., Sequence[float | None]]
+from ixt_rl.integrations.openrlhf.rewarding import Reward, Together, rewarded
 
 
 def executor(rewards: Sequence[Reward], weights: Sequence[float], eos_ids: Sequence[int]) -> type[AgentExecutorBase]:
@@ -29,10 +28,10 @@ def executor(rewards: Sequence[Reward], weights: Sequence[float], eos_ids: Seque
     """
 
     class RewardedSampling(AgentExecutorBase):
-        """One completion of one prompt, and its rewards; rewards are asked one after the other, beside the engine."""
+        """One completion of one prompt, and its rewards, which are asked for beside the engine."""
 
         def __init__(self) -> None:
-            self._thread = ThreadPoolExecutor(max_workers=1)
+            self._rewarding: Together | None = None
 
         async def execute(
             self,
@@ -54,8 +53,9 @@ def executor(rewards: Sequence[Reward], weights: Sequence[float], eos_ids: Seque
             if params.logprobs is not None:
                 of_taken = [step[token].logprob for token, step in zip(taken, found.logprobs, strict=True)]
                 logprobs = [0.0] * len(ids) + of_taken
-            loop = asyncio.get_running_loop()
-            each = await loop.run_in_executor(self._thread, rewarded, rewards, row, taken, hf_tokenizer)
+            if self._rewarding is None:
+                self._rewarding = Together(partial(rewarded, rewards, tokenizer=hf_tokenizer))
+            each = await self._rewarding.ask((row, taken))
             total = sum(weight * value for weight, value in zip(weights, each, strict=True) if weight)
             return {
                 "prompt": prompt,
@@ -72,19 +72,3 @@ def executor(rewards: Sequence[Reward], weights: Sequence[float], eos_ids: Seque
             }
 
     return RewardedSampling
-
-
-def rewarded(rewards: Sequence[Reward], row: dict[str, Any], taken: list[int], tokenizer: Any) -> list[float]:
-    """Each reward of a completion; NaN where it is undecided.
-
-    Args:
-        row: a label's: `columns` of the dataset, and its `prompt`.
-        taken: ids of the completion.
-    """
-    text = tokenizer.decode(taken, skip_special_tokens=True)
-    chat = isinstance(row["prompt"], list)
-    completion: Any = [{"role": "assistant", "content": text}] if chat else text
-    columns = {name: [value] for name, value in row["columns"].items()}
-    given = {"prompts": [row["prompt"]], "completions": [completion], "completion_ids": [taken], **columns}
-    values = [reward(**given)[0] for reward in rewards]
-    return [float("nan") if value is None else float(value) for value in values]

@@ -20,7 +20,7 @@ from ixt_rl.run.stages.rewards import reward_functions
 def rewards_of_job(path: str) -> tuple[Sequence[GuardedReward], Sequence[float], Sequence[int]]:
     """(rewards behind the guard, their weights, ids that end a completion) of a job.json.
 
-    Engines ask for a sample at a time, so a share of a call says nothing: the total of failures alone is limited.
+    Engines ask for as many samples as have ended, so a share of a call says nothing: the total of failures is limited.
 
     Raises:
         DataError: there is no such file.

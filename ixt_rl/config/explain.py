@@ -28,7 +28,7 @@ from ixt_rl.blocks.type_words import (
     union_members,
     wrong_type,
 )
-from ixt_rl.config.problems import ConfigProblem
+from ixt_rl.config.problems import BlocksAtOdds, ConfigProblem
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.errors import ConfigError, closest, did_you_mean, show
 from ixt_rl.methods.registry import AnyStage
@@ -95,10 +95,10 @@ def explain(
     for spot, error in _one_branch(spots):
         if error["type"] == "missing" and spot.path in misspelt:
             continue  # the unknown key beside it says the same
-        path, value, reason, remedy = _describe(spot, error, data)
-        problem = ConfigProblem(dotted(path, data), value, reason, remedy)
-        if (path, problem) not in found:
-            found.append((path, problem))
+        for path, value, reason, remedy in _described(spot, error, data):
+            problem = ConfigProblem(dotted(path, data), value, reason, remedy)
+            if (path, problem) not in found:
+                found.append((path, problem))
     return found
 
 
@@ -219,6 +219,14 @@ def _value_at(data: Any, path: Path) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return data
+
+
+def _described(spot: _Spot, error: dict[str, Any], data: Any) -> list[tuple[Path, str, str, str]]:
+    """Path, value, reason and remedy: one of an error, or of each that blocks have against each other."""
+    cause = (error.get("ctx") or {}).get("error")
+    if isinstance(cause, BlocksAtOdds):
+        return [((*spot.path, *path), one.what, one.reason, one.remedy) for path, one in cause.refused]
+    return [_describe(spot, error, data)]
 
 
 def _describe(spot: _Spot, error: dict[str, Any], data: Any) -> tuple[Path, str, str, str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ixt_rl.errors import ConfigError
+from ixt_rl.yaml_io import Path
+
+Refused = tuple[Path, ConfigError]
+"""The path of a key, and what another block of the file has against its value."""
 
 _SHOWN = 30  # problems that an error's text has
 
@@ -31,6 +36,14 @@ class ConfigProblem:
         head = self.path or "the whole file"
         place = f" ({self.where})" if self.where else ""
         return f"  {head}{place}: {self.value}\n      reason: {self.reason}\n      remedy: {self.remedy}"
+
+
+class BlocksAtOdds(ConfigError):
+    """What blocks of one file refuse of each other: all of it, each with the path of its key in `refused`."""
+
+    def __init__(self, refused: Sequence[Refused]):
+        self.refused = list(refused)
+        super().__init__("\n".join(str(error) for _, error in self.refused))
 
 
 class InvalidConfig(ConfigError):

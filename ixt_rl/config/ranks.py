@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import lcm
 from typing import Any
 
 from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.config.problems import Refused
 from ixt_rl.errors import ConfigError
 
 _BATCHES = ("rollouts_per_step", "batch_size")
@@ -16,39 +17,58 @@ def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
     """Refuses batches and groups that ranks cannot share evenly, and an engine that none of them can have.
 
     Raises:
-        ConfigError: names the stage and its key.
+        ConfigError: names the first stage and its key.
     """
+    for _, error in refused_by_ranks(ranks, engine, stages):
+        raise error
+
+
+def refused_by_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> Iterator[Refused]:
+    """What `check_ranks` refuses: all of it, with its keys."""
     if ranks == 1:
         return
     if engine.type == "vllm":
-        raise ConfigError(
-            f"engine.type: vllm with launch.ranks={ranks}",
-            reason="in the process of a rank, vLLM takes all ranks for its own parts, and waits for them",
-            remedy="set engine.type: ray-vllm (with engine.pool.engines: 1 it is one vLLM, in a process beside the "
-            "ranks), or launch.ranks: 1",
+        yield (
+            ("engine", "type"),
+            ConfigError(
+                f"engine.type: vllm with launch.ranks={ranks}",
+                reason="in the process of a rank, vLLM takes all ranks for its own parts, and waits for them",
+                remedy="set engine.type: ray-vllm (with engine.pool.engines: 1 it is one vLLM, in a process beside the "
+                "ranks), or launch.ranks: 1",
+            ),
         )
-    for stage in stages:
-        for key in _BATCHES:
-            batch = getattr(stage, key, None)
-            if batch is not None and batch % ranks:
-                whole = lcm(ranks, getattr(stage, "group_size", 1) if key == "rollouts_per_step" else 1)
-                raise ConfigError(
+    for index, stage in enumerate(stages):
+        for key, error in (*_uneven(ranks, stage), *_broken_groups(ranks, stage)):
+            yield ("stages", index, key), error
+
+
+def _uneven(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
+    for key in _BATCHES:
+        batch = getattr(stage, key, None)
+        if batch is not None and batch % ranks:
+            whole = lcm(ranks, getattr(stage, "group_size", 1) if key == "rollouts_per_step" else 1)
+            yield (
+                key,
+                ConfigError(
                     f"{key}={batch} of stage {stage.name} with launch.ranks={ranks}",
                     reason="each rank has an equal part of every batch",
-                    remedy=f"set {key}: {_nearest(batch, whole)}, or other ranks",
-                )
-        _check_whole_groups(ranks, stage)
+                    remedy=f"set {key}: {_nearest(batch, whole)}, or another number of ranks",
+                ),
+            )
 
 
-def _check_whole_groups(ranks: int, stage: Any) -> None:
+def _broken_groups(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
     if not getattr(stage, "samples_again", ""):
         return
     rows, whole = stage.rollouts_per_step, ranks * stage.group_size
-    if rows * stage.steps_per_generation % whole:
-        raise ConfigError(
-            f"rollouts_per_step={rows} of stage {stage.name} with {stage.samples_again} and launch.ranks={ranks}",
-            reason=f"each rank samples whole groups of {stage.group_size} once more",
-            remedy=f"set rollouts_per_step: {_nearest(rows, whole)}, or other ranks",
+    if rows % ranks == 0 and rows * stage.steps_per_generation % whole:
+        yield (
+            "rollouts_per_step",
+            ConfigError(
+                f"rollouts_per_step={rows} of stage {stage.name} with {stage.samples_again} and launch.ranks={ranks}",
+                reason=f"each rank samples whole groups of {stage.group_size} once more",
+                remedy=f"set rollouts_per_step: {_nearest(rows, whole)}, or another number of ranks",
+            ),
         )
 
 

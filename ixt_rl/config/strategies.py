@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ixt_rl.blocks.launch import LaunchBlock
+from ixt_rl.config.problems import Refused
 from ixt_rl.errors import ConfigError
 
 SHARDED = ("zero3", "fsdp2")
@@ -16,18 +17,25 @@ def check_strategy(launch: LaunchBlock, stages: Sequence[Any]) -> None:
     """Refuses what a stage asks of weights that its ranks do not have whole.
 
     Raises:
-        ConfigError: names the stage and its key.
+        ConfigError: names the first stage and its key.
     """
+    for _, error in refused_by_strategy(launch, stages):
+        raise error
+
+
+def refused_by_strategy(launch: LaunchBlock, stages: Sequence[Any]) -> Iterator[Refused]:
+    """What `check_strategy` refuses: all of it, with its keys."""
     if launch.ranks == 1:
         return
-    for stage in stages:
+    for index, stage in enumerate(stages):
         for key, value, strategies, reason, remedy in _refused(stage):
             if launch.strategy in strategies:
-                raise ConfigError(
+                error = ConfigError(
                     f"{key}{value} of stage {stage.name} with launch.strategy: {launch.strategy}",
                     reason=reason,
                     remedy=f"{remedy}, or launch.strategy: {'ddp' if 'zero2' in strategies else 'zero2 or ddp'}",
                 )
+                yield ("stages", index, *key.split(".")), error
 
 
 def _refused(stage: Any) -> Iterator[tuple[str, str, Sequence[str], str, str]]:

@@ -97,6 +97,20 @@ def test_all_mistakes_of_a_file_come_in_one_error(tmp_path):
     }
 
 
+def test_what_blocks_have_against_each_other_comes_at_once_each_at_its_key(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD + "launch: {ranks: 3, strategy: zero3}\nengine: {type: ray-vllm, staleness: 1}\n")
+    best = "stages.rl.keep_best={metric: greedy/checked, mode: max}"
+    asked = ["stages.rl.dynamic_sampling={}", "stages.rl.evaluation={every: 1}", "stages.base.batch_size=9"]
+    with pytest.raises(InvalidConfig) as caught:
+        load_run(file, [*asked, best])
+    assert {problem.path: problem.where for problem in caught.value.problems} == {
+        "stages.rl.rollouts_per_step": "line 14",
+        "stages.rl.keep_best": f"override {best}",
+        "engine.staleness": "line 21",
+    }
+
+
 def test_no_broken_file_imports_torch(tmp_path):
     files = []
     for index, case in enumerate(BROKEN):

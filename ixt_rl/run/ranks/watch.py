@@ -118,6 +118,8 @@ class Watch:
             return None
         late = _LATE.search(str(error)) is not None
         where = _waited_at(error)
+        if self._orphaned:
+            return self._without_launcher(where)
         try:
             if (met := self._met_by_another()) is not None:
                 return met
@@ -164,6 +166,8 @@ class Watch:
         """Whom the launcher stopped this rank for: it sends SIGTERM to all when one ends badly, or when it is sent
         one."""
         where, end = _waited_at(stop.__context__ or stop), time.monotonic() + self.lost
+        if self._orphaned:
+            return self._without_launcher(where)
         with suppress(RuntimeError):
             before = self.beats()
             while time.monotonic() < end:
@@ -183,6 +187,19 @@ class Watch:
             remedy="what was written last says why; the same command goes on from the last checkpoint",
         )
 
+    @property
+    def _orphaned(self) -> bool:
+        """Whether the launcher has ended: its ranks end themselves, and show no more life while they do."""
+        return self.parent is not None and os.getppid() != self.parent
+
+    def _without_launcher(self, where: str) -> RankFailed:
+        kind = RankFailed if self.rank == 0 else EndsWithLeader
+        return kind(
+            f"the launcher, process {self.parent}, has ended",
+            reason=f"its ranks end with it; rank {self.rank} was at {where}",
+            remedy="see whether it was killed, or memory ran out; the same command goes on from the last checkpoint",
+        )
+
     # ---------------------------------------------------------------- the thread
 
     def _beat(self) -> None:
@@ -190,7 +207,7 @@ class Watch:
         number, place, since, told = 0, "", time.monotonic(), False
         while not self._end.wait(BEAT if number else 0):
             number += 1
-            if self.parent is not None and os.getppid() != self.parent:
+            if self._orphaned:
                 self._end_orphan()
             frames = sys._current_frames()
             found = place_of(frames.get(main or 0))
@@ -204,7 +221,7 @@ class Watch:
                     self._write_stacks()
             except RuntimeError:  # the store has ended, with rank 0 or the launcher
                 self._end.wait(BEAT)
-                if self.parent is not None and os.getppid() != self.parent:
+                if self._orphaned:
                     self._end_orphan()
                 return
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from torch.distributed import HashStore
@@ -16,7 +17,7 @@ from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.config.ranks import check_ranks
-from ixt_rl.errors import ConfigError, RankFailed
+from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
 from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.place import launched as names_of_launchers
 from ixt_rl.run.ranks.accelerate import check_accelerate
@@ -25,7 +26,7 @@ from ixt_rl.run.ranks.meeting import ranks_here
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.start import _status
 from ixt_rl.run.ranks.team import ALONE, joined
-from ixt_rl.run.ranks.watch import _waited_at
+from ixt_rl.run.ranks.watch import Watch, _waited_at
 from ixt_rl.run.stages.train import share_of_batch
 from ixt_rl.signals import Stopped, stoppable
 from tests.integration.run_helpers import base, config, online
@@ -89,6 +90,20 @@ def test_an_environment_that_does_not_say_which_rank_is_refused(changed, said, m
     launched(monkeypatch, **{name: value for name, value in (LAUNCHED | changed).items() if value is not None})
     with pytest.raises(ConfigError, match=said):
         place()
+
+
+def test_ranks_whose_launcher_was_killed_say_so_and_miss_nobody(monkeypatch):
+    """While they end they show no life, and each other's connections close: neither is what happened."""
+    monkeypatch.setattr("ixt_rl.run.ranks.watch.PrefixStore", lambda name, store: store)
+    first, second = (Watch(SimpleNamespace(clone=lambda: None), rank, 2, parent=-1) for rank in range(2))
+    closed = RuntimeError("[gloo] Connection closed by peer")
+    for error in (Stopped(signal.SIGTERM), closed):
+        said = first.explained(error)
+        assert type(said) is RankFailed
+        assert said.what == "the launcher, process -1, has ended"
+        assert said.reason
+        assert said.remedy
+    assert isinstance(second.explained(closed), EndsWithLeader)
 
 
 def test_one_process_alone_leads(monkeypatch):

@@ -12,7 +12,7 @@ from ixt_rl.run.folder import StageFolder
 _TAIL = 0.4  # training metrics are averaged over the last 40% of steps
 _HEAD = 0.2  # and where a rise is asked for, set against the first 20%
 ROW_KEYS = ("stage", "type", "seed", "phase", "step")
-_TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/annotate")
+_TOTALS = ("rollouts", "flops", "seconds", "tokens", "tokens/annotate", "num_tokens")
 
 
 def final_values(folder: StageFolder) -> dict[str, float]:

@@ -147,6 +147,10 @@ class Ledger:
         """FLOPs of all phases on this process so far."""
         return sum(self.flops(phase) for phase in FLOPS_PER_PARAMETER)
 
+    def columns(self) -> dict[str, float]:
+        """What a metrics row says of each phase: the parts of its `flops`."""
+        return {f"flops/{phase}": self.flops(phase) for phase in FLOPS_PER_PARAMETER}
+
     def totals(self) -> dict[str, dict[str, float]]:
         """FLOPs and tokens of every phase in which there were any: what the next stage starts from."""
         phases = [phase for phase in FLOPS_PER_PARAMETER if self.flops(phase) or self.tokens[phase]]

@@ -25,7 +25,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ixt_rl.errors import ConfigError, DataError, IxtRlError
-from ixt_rl.ledger import FLOPS_PER_PARAMETER, Ledger
+from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal, spread_by
 from ixt_rl.trainers.cpu_ranks import strategies_on_cpus
 from ixt_rl.trainers.unused import may_lack_gradients
@@ -70,7 +70,7 @@ class ResumableTrainer(Base):
     def flops_of_all(self) -> dict[str, float]:
         """FLOPs of all ranks by phase, as logs name them; what led to the model counts once. All ranks call it."""
         whole = self.ledger.of_all(lambda own: gather_object([own]))
-        return {f"flops/{phase}": whole.flops(phase) for phase in FLOPS_PER_PARAMETER}
+        return whole.columns()
 
     def create_accelerator_and_postprocess(self) -> None:
         with strategies_on_cpus(self.args):

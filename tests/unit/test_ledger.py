@@ -17,6 +17,14 @@ def test_judges_and_rewriters_are_charged_by_their_own_size():
     assert ledger.uncounted == 0
 
 
+def test_the_columns_of_phases_are_the_parts_of_the_whole():
+    ledger = Ledger(10, before={"flops": {"rollout": 50.0}, "tokens": {"rollout": 1}})
+    for tokens, phase in enumerate(("rollout", "posterior", "score", "train", "annotate"), start=1):
+        ledger.add(phase, tokens)
+    assert sum(ledger.columns().values()) == ledger.total()
+    assert ledger.columns()["flops/score"] == 2 * 10 * 3
+
+
 def test_a_judge_of_unknown_size_is_uncounted_and_never_the_policys_size():
     ledger = Ledger(10, judge_parameters=30)
     ledger.asked(5, None)

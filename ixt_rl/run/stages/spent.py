@@ -19,10 +19,9 @@ def spent_before(origin: str) -> dict[str, Any] | None:
 
 def ledger_columns(ledger: Ledger) -> dict[str, float]:
     """What a metrics row says of compute beside `flops`."""
-    totals = ledger.totals()
+    tokens = ledger.totals()["tokens"]
     return {
-        "tokens": totals["tokens"].get("train", 0),
-        "tokens/annotate": totals["tokens"].get("annotate", 0),
-        "flops/train": totals["flops"].get("train", 0.0),
-        "flops/annotate": totals["flops"].get("annotate", 0.0),
+        "tokens": tokens.get("train", 0),
+        "tokens/annotate": tokens.get("annotate", 0),
+        **ledger.columns(),
     }

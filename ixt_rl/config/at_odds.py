@@ -140,8 +140,8 @@ def beyond_the_model(model: ModelBlock, stages: Sequence[AnyStage]) -> Iterator[
     """What stages ask of a model that it does not have: positions, a chat template, words for their text."""
     positions = model_positions(model)
     for index, stage in enumerate(stages):
-        for error in () if positions is None else refused_by(check_positions, stage, positions):
-            yield ("stages", index), error
+        if positions is not None:
+            yield from ((("stages", index), error) for error in refused_by(check_positions, stage, positions))
         if model.new is None:
             continue
         if stage.renders_chats:

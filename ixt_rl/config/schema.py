@@ -92,19 +92,16 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _agree(self) -> RunConfig:
         """What blocks refuse of each other, all of it at once; names first, since the rest goes by them."""
-        for found in (
-            names_twice(self.stages, self.seeds),
-            (
-                *stages_not_there(self.stages),
-                *results_not_there(self.stages, "expect", self.expect),
-                *results_not_there(self.stages, "claims", self.claims),
-                *rows_not_there(self.stages, self.paper),
-            ),
-            self._at_odds(),
-        ):
+        for found in (names_twice(self.stages, self.seeds), self._not_there(), self._at_odds()):
             if refused := list(found):
                 raise BlocksAtOdds(refused)
         return self
+
+    def _not_there(self) -> Iterator[Refused]:
+        yield from stages_not_there(self.stages)
+        yield from results_not_there(self.stages, "expect", self.expect)
+        yield from results_not_there(self.stages, "claims", self.claims)
+        yield from rows_not_there(self.stages, self.paper)
 
     def _at_odds(self) -> Iterator[Refused]:
         yield from beyond_the_model(self.model, self.stages)

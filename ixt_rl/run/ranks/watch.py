@@ -193,7 +193,7 @@ class Watch:
         return self.parent is not None and os.getppid() != self.parent
 
     def _without_launcher(self, where: str) -> RankFailed:
-        kind = RankFailed if self.rank == 0 else EndsWithLeader
+        kind: type[RankFailed] = RankFailed if self.rank == 0 else EndsWithLeader
         return kind(
             f"the launcher, process {self.parent}, has ended",
             reason=f"its ranks end with it; rank {self.rank} was at {where}",

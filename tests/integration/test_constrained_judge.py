@@ -57,7 +57,13 @@ def questions(rubric: Rubric, count: int) -> list[Question]:
     return [Question(rubric, {name: f"{name} {number}" for name in rubric.fields}) for number in range(count)]
 
 
-@pytest.mark.parametrize("rubric", RUBRICS, ids=lambda rubric: rubric.name)
+SHORT = ("web-text", "pairwise-answers", FRACTION.name)  # a level, two texts, a fraction
+LONG = pytest.mark.long(
+    "tests/integration/test_constrained_judge.py::test_every_answer_that_ends_is_json_of_the_rubrics_schema"
+)
+
+
+@pytest.mark.parametrize("rubric", [pytest.param(r, id=r.name, marks=() if r.name in SHORT else LONG) for r in RUBRICS])
 def test_every_answer_that_ends_is_json_of_the_rubrics_schema(engine, tokenizer, rubric):
     judge = Judge(backend(engine, tokenizer), SamplingParams(500, 1.0, seed=1))
     replies = [reply for answer in judge.ask(questions(rubric, 12)) for reply in answer.replies]

@@ -154,7 +154,10 @@ def test_a_rank_that_is_killed_at_any_moment_is_named_and_the_same_command_goes_
     assert train_rows(struck_at) == train_rows(straight)
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
+    "tests/integration/test_launch.py::test_a_last_update_that_is_not_full_is_that_of_one_process",
+)
 def test_documents_and_suffixes_on_two_ranks(tmp_path):
     wishes = {"wishes": {"best": 5, "none": None}, "temperatures": [0.0, 1.0], "problems": 5, "max_new_tokens": 8}
     docs = {"name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 100}, "steps": 4,
@@ -243,7 +246,10 @@ def test_the_command_starts_the_ranks_and_leaves_none(tmp_path):
     assert left == []
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/trainers/test_strategies.py::test_two_ranks_reach_the_weights_of_one_process",
+    "tests/integration/test_pool_training.py::test_logprobs_agree_after_every_large_update",
+)
 @pytest.mark.skipif(not (is_installed("vllm") and is_installed("ray")), reason="needs vllm and ray")
 def test_two_ranks_share_a_pool_and_train_what_one_process_trains(tmp_path):
     """By the launcher, whose variables Ray's processes must not see."""

@@ -23,6 +23,7 @@ from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 
 PAPERS = [name for name in names() if name.startswith("papers/")]
 SAME_STAGES = ("papers/sip-continued", "papers/sip-scratch")  # as sip-ablation's
+MANY_STAGES = ("papers/intro-candidates",)  # that differ in a number
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
 
 PYTHON = """
@@ -206,6 +207,8 @@ LONG = pytest.mark.long("tests/integration/test_papers.py::test_two_updates_of_e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG if name in SAME_STAGES else ()) for name in PAPERS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if name in (*SAME_STAGES, *MANY_STAGES) else ()) for name in PAPERS]
+)
 def test_two_updates_of_every_stage(name, small, tmp_path, no_report):
     scaled_down(name, small, tmp_path)

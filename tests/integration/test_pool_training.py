@@ -136,6 +136,10 @@ def test_weights_go_to_an_engine_on_the_trainers_node_and_to_one_on_another(tmp_
     assert len(group.near) == 1 and group._far is not None
 
 
+@pytest.mark.long(
+    "tests/integration/test_ray_pool.py::test_an_engine_killed_while_it_generates",
+    "tests/integration/test_broadcast_pool.py::test_an_engine_killed_while_weights_are_broadcast",
+)
 def test_a_run_whose_engines_all_die_amid_a_batch_ends_as_if_they_had_not(tmp_path, broadcasting, monkeypatch):
     pool = broadcasting
     straight = train(tmp_path / "a", pool, "grpo", correction=None)

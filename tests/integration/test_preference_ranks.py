@@ -11,7 +11,7 @@ from ixt_rl.backends import is_installed
 from tests.integration.run_helpers import rows, weights
 from tests.integration.test_launch import forked, log, named
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(1200)
 STRATEGIES = ("ddp", "fsdp2")
 KINDS = ("plain", *(("adapted",) if is_installed("peft") else ()))
 MEASURED = {"loss", "grad_norm", "rewards/chosen", "rewards/margins", "rewards/accuracies", "pairs/accuracy", "flops"}
@@ -38,6 +38,10 @@ def runs(tmp_path_factory):
     return folder, forked(folder, stages, jobs)
 
 
+@pytest.mark.long(
+    "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
+    "tests/integration/test_preference_stages.py",
+)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_train_what_one_process_trains(runs, strategy, kind):

@@ -240,6 +240,7 @@ def shared_memory(processes: list[psutil.Process]) -> set[str]:
     return {path for path in paths if os.path.exists(path)}
 
 
+@pytest.mark.long("tests/integration/test_ray_pool.py::test_an_engine_killed_while_it_generates")
 def test_a_full_object_store_and_a_spent_fault_budget(tmp_path):
     size = {**SIZES, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_hidden_layers": 4}
     size["initializer_range"] = 0.03
@@ -262,6 +263,7 @@ def test_an_engine_that_cannot_start_says_why(folder):
     assert "max_model_len" in out
 
 
+@pytest.mark.long("tests/integration/test_vllm_engine.py::test_memory_stays_flat_over_updates_and_sizes_of_batches")
 def test_rollouts_leave_memory_flat(pool):
     def resident() -> list[int]:
         return [psutil.Process().memory_info().rss, *(engine["rss"] for engine in pool.stats())]

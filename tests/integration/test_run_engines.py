@@ -37,9 +37,9 @@ LONG = pytest.mark.long(
 @pytest.mark.parametrize(
     ("engine", "stages"),
     [
-        ("vllm", "addition"),
+        ("vllm", "stops"),
         *(pytest.param("ray-vllm", stages, marks=LONG) for stages in ("stops", "addition")),
-        pytest.param("vllm", "chain", marks=LONG),
+        *(pytest.param("vllm", stages, marks=LONG) for stages in ("addition", "chain")),
     ],
 )
 def test_a_run_with_another_engine(tmp_path, engine, stages):

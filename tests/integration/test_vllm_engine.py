@@ -380,6 +380,7 @@ def test_sampling_that_vllm_does_not_take_is_refused(engine):
         engine.generate([[10]], sampling(temperature=3.0))
 
 
+@pytest.mark.long("tests/integration/test_vllm_engine.py::test_after_a_large_update_logprobs_are_the_new_models")
 def test_a_model_split_over_two_processes_gets_the_weights_either_way(tmp_path):
     folder = save(new_model("split llama"), tmp_path)
     # in a process of its own: vLLM reads once whether it binds each of its processes to a NUMA node

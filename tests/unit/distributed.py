@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -22,54 +23,29 @@ NEXT = "=== next: "
 
 
 def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) -> list[str]:
-    """Runs `call`, of names that `module` has, in as many processes, and returns what each printed.
+    """Runs `call`, of names that `module` has, on as many ranks, and returns what each printed.
+
+    One process imports `module`, which may start no thread, and forks into the ranks: imports take longer than most
+    of what is tested.
 
     Raises:
-        AssertionError: a process failed; the message has the end of everyone's output.
+        AssertionError: a rank failed; the message has the end of everyone's output.
     """
-    port = get_free_port()
     name = call.partition("(")[0]
-    command = [sys.executable, "-c", f"from {module} import {name}; {call}"]
-    common = {
-        "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks),
-        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    with TemporaryDirectory() as folder:
+        code = (
+            f"from {module} import {name}; from tests.unit.distributed import fork_ranks; "
+            f"ends = fork_ranks(lambda rank: {call}, {ranks}, {folder!r}, {timeout_s}); "
+            "raise SystemExit(any(end != 0 for end in ends))"
         )
-        for rank in range(ranks)
-    ]  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=timeout_s)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * ranks, "\n".join(o[-3000:] for o in outputs)
-    return outputs
-
-
-def run_forked(module: str, call: str, folder: Path, ranks: int = 2, timeout_s: float = 280) -> list[str]:
-    """As `run_ranks`; one process imports `module` and forks into the ranks, which spares their imports.
-
-    Args:
-        module, call, ranks, timeout_s: see `run_ranks`; importing `module` may start no thread.
-        folder: gets what each rank printed.
-    """
-    name = call.partition("(")[0]
-    code = (
-        f"from {module} import {name}; from tests.unit.distributed import fork_ranks; "
-        f"raise SystemExit(any(fork_ranks(lambda rank: {call}, {ranks}, {str(folder)!r}, {timeout_s})))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True)
-    try:
-        status = parent.wait(timeout=timeout_s + 60)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(parent.pid, signal.SIGKILL)
-    outputs = [log_of(folder, rank).read_text(encoding="utf-8") for rank in range(ranks)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        parent = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True)
+        try:
+            status = parent.wait(timeout=timeout_s + 60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+        outputs = [log_of(folder, rank).read_text(encoding="utf-8") for rank in range(ranks)]
     assert status == 0, "\n".join(output[-3000:] for output in outputs)
     return outputs
 
@@ -90,6 +66,7 @@ def fork_ranks(call: Callable[[int], int | None], ranks: int, folder: str | Path
             with open(log_of(folder, rank), "a", encoding="utf-8") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
+            sys.stdout.reconfigure(line_buffering=True)  # who ends by os._exit does not flush
             if ranks > 1:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -24,9 +21,8 @@ from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.refused_options import DOCUMENTS
 from ixt_rl.trainers.update_stream import FILE
 from ixt_rl.types import Document, Feedback
+from tests.unit.distributed import end_rank, run_ranks
 from tests.unit.trainers.ixt_helpers import TEMPLATE, WORLD, documents, make_trainer, tiny_model
-
-ROOT = Path(__file__).resolve().parents[3]
 
 # Options of trl.SFTConfig, beyond transformers' own, that reach TRL code which the trainer still runs.
 HONOURED = {
@@ -303,18 +299,24 @@ def test_a_fraction_is_judged_and_charged():
     assert all((d.judged_tokens > 0) == (d.feedback is not None) for d in some)
 
 
+def train_on_a_rank(folder: str) -> None:
+    trainer = make_trainer(
+        Path(folder, "ranks"), documents(40), max_steps=3, per_device_train_batch_size=2,
+        gradient_accumulation_steps=2, feedback_dropout=0.2, ddp_backend="gloo",
+    )  # fmt: skip
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
+        torch.save([row["num_tokens"] for row in trainer.state.log_history if "loss" in row], Path(folder, "tokens.pt"))
+    end_rank()
+
+
 @pytest.mark.slow
 def test_ranks_reach_the_weights_of_one_process(tmp_path):
     settings = {"max_steps": 3, "feedback_dropout": 0.2}
     whole = make_trainer(tmp_path / "whole", documents(40), per_device_train_batch_size=8, **settings)
     whole.train()
-    worker = str(Path(__file__).with_name("ixt_worker.py"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    subprocess.run(
-        [*launcher, worker, str(tmp_path), "2", "2"],
-        check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
-    )  # fmt: skip
+    run_ranks(__name__, f"train_on_a_rank({str(tmp_path)!r})")
     split, tokens = torch.load(tmp_path / "weights.pt"), torch.load(tmp_path / "tokens.pt")
     assert tokens == [row["num_tokens"] for row in whole.state.log_history if "loss" in row]
     for name, weight in whole.model.state_dict().items():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,20 +13,21 @@ from ixt_rl.kernels.correction import Correction
 from tests.unit.distributed import end_rank, run_ranks
 from tests.unit.trainers.helpers import ScriptedEngine, make_trainer, rows
 
-ROOT = Path(__file__).resolve().parents[3]
-WORKER = Path(__file__).with_name("ranks_worker.py")
 
-
-def run(out: Path, method: str, ranks: int, per_device: int, accumulation: int):
-    out.mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
-    command = launcher if ranks > 1 else [sys.executable]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(
-        [*command, str(WORKER), method, str(out), str(per_device), str(accumulation)],
-        check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
+def train_and_keep(method: str, folder: str, per_device: int, accumulation: int) -> None:
+    """Three updates in this process, or on this rank; the first rank keeps weights and logs."""
+    options = {"candidates": "exact", "posterior": "frozen"} if method == "intro" else {}
+    trainer = make_trainer(
+        method, Path(folder, "trainer"), engine=ScriptedEngine(), data=rows(16), max_steps=3,
+        per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation, **options,
+        **({"ddp_backend": "gloo"} if "RANK" in os.environ else {}),
     )  # fmt: skip
-    return torch.load(out / "weights.pt"), torch.load(out / "logs.pt")
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
+        torch.save([row for row in trainer.state.log_history if "loss" in row], Path(folder, "logs.pt"))
+    if "RANK" in os.environ:
+        end_rank()
 
 
 LONG = pytest.mark.long(
@@ -46,8 +45,14 @@ LONG = pytest.mark.long(
     ],
 )
 def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_path, method, split, metric):
-    whole, whole_logs = run(tmp_path / "whole", method, ranks=1, per_device=2 * split[0] * split[1], accumulation=1)
-    weights, logs = run(tmp_path / "ranks", method, 2, *split)
+    one, two = (tmp_path / name for name in ("one", "two"))
+    one.mkdir()
+    two.mkdir()
+    train_and_keep(method, str(one), 2 * split[0] * split[1], 1)
+    run_ranks(__name__, f"train_and_keep({method!r}, {str(two)!r}, {split[0]}, {split[1]})")
+    (whole, whole_logs), (weights, logs) = (
+        (torch.load(out / "weights.pt"), torch.load(out / "logs.pt")) for out in (one, two)
+    )
     assert len(logs) == len(whole_logs) == 3
     for parameter in whole:
         torch.testing.assert_close(weights[parameter], whole[parameter], rtol=1e-4, atol=2e-6, msg=parameter)
@@ -56,8 +61,11 @@ def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_p
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
 
+IDLE = pytest.mark.long("tests/unit/trainers/test_ranks.py::test_a_rank_that_trains_nothing_logs_what_the_others_do")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["rlsd", "intro"])
+@pytest.mark.parametrize("method", [pytest.param("rlsd", marks=IDLE), "intro"])
 def test_a_rank_that_trains_nothing_logs_what_the_others_do(tmp_path, method):
     """The second rank's rewards are level, and none is kept: it has no factor, and no ratio to a sampler."""
     first, second = run_ranks(__name__, f"idle_rank({method!r}, {str(tmp_path)!r})", timeout_s=240)

@@ -102,9 +102,10 @@ def often(prompts, completions, completion_ids, **kwargs) -> list[float]:
     return [float(sum(ids) % 3 > 0) for ids in completion_ids]
 
 
-@pytest.mark.parametrize(
-    "method", ["intro", "grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("raft", "rloo"))]
-)
+LONG = pytest.mark.long("tests/unit/trainers/test_resume.py::test_every_update_of_a_generation_window_resumes")
+
+
+@pytest.mark.parametrize("method", ["intro", "grpo", *(pytest.param(name, marks=LONG) for name in ("raft", "rloo"))])
 def test_every_update_of_a_generation_window_resumes(tmp_path, method):
     """Two passes over the data, a log that spans checkpoints, dropout, and the model's own samples."""
 

@@ -7,8 +7,6 @@ import copy
 import dataclasses
 import os
 import random
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from ixt_rl.trainers.refused_options import PROMPTS, RATIO
 from ixt_rl.trainers.sip.groups import merge
 from ixt_rl.trainers.sip.scoring import patiently
 from ixt_rl.types import Rollout, Verdict
+from tests.unit.distributed import end_rank, run_ranks
 from tests.unit.kernels.test_preference import Ready
 from tests.unit.trainers.helpers import ScriptedEngine, tiny
 from tests.unit.trainers.sip_helpers import (
@@ -43,7 +42,6 @@ from tests.unit.trainers.sip_helpers import (
     update,
 )
 
-ROOT = Path(__file__).resolve().parents[3]
 ALL = ["original", "rewrite", "rollout"]
 OBJECTIVES = [
     {"objective": "dpo", "sources": ALL},
@@ -655,24 +653,43 @@ def half_right():
     return model, items
 
 
+KEPT = ("loss", "chosen", "rejected", "score", "ties", "skipped", "rewrite", "rollout", "flops/train", "dpo")
+
+
+def train_and_keep(folder: str, per_device: int, accumulation: int) -> None:
+    """Three updates in this process, or on this rank; the first rank keeps weights and logs."""
+
+    def judge(*asked):
+        assert int(os.environ.get("RANK", 0)) == 0  # for all ranks
+        assert len(asked[0]) == 8
+        return judge_by()(*asked)
+
+    config = {
+        "sources": ["original", "rewrite", "rollout"], "max_steps": 3, "per_device_train_batch_size": per_device,
+        "gradient_accumulation_steps": accumulation, "save_strategy": "steps", "save_steps": 3,
+        **({"ddp_backend": "gloo"} if "RANK" in os.environ else {}),
+    }  # fmt: skip
+    trainer = make_trainer(Path(folder, "trainer"), tiny(), judge=judge, config=config)
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
+        logged = [row for row in trainer.state.log_history if "ties/all" in row]
+        torch.save([{k: v for k, v in row.items() if k.startswith(KEPT)} for row in logged], Path(folder, "logged.pt"))
+    if "RANK" in os.environ:
+        end_rank()
+
+
 @pytest.mark.slow
 def test_ranks_reach_the_weights_of_one_process(tmp_path):
     """Two ranks with micro-batches of 2: the rollouts, verdicts, denominators and shares of one batch of 8."""
-
-    def run(name: str, ranks: int, per_device: int, accumulation: int):
-        out = tmp_path / name
-        out.mkdir()
-        launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
-        worker = [str(Path(__file__).with_name("sip_worker.py")), str(out), str(per_device), str(accumulation)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run(
-            [*(launcher if ranks > 1 else [sys.executable]), *worker],
-            check=True, env=environment, cwd=ROOT, timeout=240, capture_output=True,
-        )  # fmt: skip
-        return torch.load(out / "weights.pt"), torch.load(out / "logged.pt")
-
-    whole, logged = run("whole", 1, 8, 1)
-    split, split_logged = run("ranks", 2, 2, 2)
+    one, two = (tmp_path / name for name in ("one", "two"))
+    one.mkdir()
+    two.mkdir()
+    train_and_keep(str(one), 8, 1)
+    run_ranks(__name__, f"train_and_keep({str(two)!r}, 2, 2)")
+    (whole, logged), (split, split_logged) = (
+        (torch.load(out / "weights.pt"), torch.load(out / "logged.pt")) for out in (one, two)
+    )
     for row, other in zip(logged, split_logged, strict=True):
         assert set(row) == set(other)
         for name in row:

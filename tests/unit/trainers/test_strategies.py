@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.backends import is_installed
-from tests.unit.distributed import run_forked
+from tests.unit.distributed import run_ranks
 from tests.unit.trainers.strategy_worker import CHECKS, METHODS, alone
 
 pytestmark = pytest.mark.timeout(900)  # all cells of a fixture run before its first test
@@ -15,8 +15,13 @@ FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
 if not is_installed("peft"):
     ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "pairs-lora", "saves")]
-KINDS = ("intro-lora", "grpo", "ixt-ema", "dpo", "pairs-lora", "nll-passes", *CHECKS)
-SLOW = [cell for cell in ALL if cell not in FAST and (cell[0] == "ddp" or cell[1] in KINDS)]
+KINDS = {  # every method once, and what runs need under both ways of sharding; the rest is long
+    "ddp": ("intro-frozen", "rlsd", "ixt-ema", "dpo", "pairs-lora", "nll-samples"),
+    "zero2": ("grpo", "ixt", "nll"),
+    "zero3": ("intro-lora", "dpo-samples", *CHECKS),
+    "fsdp2": ("grpo-ahead", "nll-passes", "pairs", *CHECKS),
+}
+SLOW = [cell for cell in ALL if cell not in FAST and cell[1] in KINDS[cell[0]]]
 LONG = [cell for cell in ALL if cell not in (*FAST, *SLOW)]
 
 
@@ -24,7 +29,7 @@ def outcomes(cells, folder) -> list[set[str]]:
     """What each rank says of its cells, which run one after the other in the same two processes."""
     for method in dict.fromkeys(what for _, what in cells if what in METHODS):
         alone(method, folder)
-    outputs = run_forked("tests.unit.trainers.strategy_worker", f"cells({cells!r}, {str(folder)!r})", folder, 2, 800)
+    outputs = run_ranks("tests.unit.trainers.strategy_worker", f"cells({cells!r}, {str(folder)!r})", 2, 800)
     print(*(output[-8000:] for output in outputs))
     return [set(output.splitlines()) for output in outputs]
 

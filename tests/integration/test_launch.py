@@ -156,7 +156,7 @@ def test_a_rank_that_is_killed_at_any_moment_is_named_and_the_same_command_goes_
 
 @pytest.mark.long(
     "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
-    "tests/integration/test_launch.py::test_a_last_update_that_is_not_full_is_that_of_one_process",
+    "tests/integration/test_launch.py::test_two_ranks_train_what_one_process_trains",
 )
 def test_documents_and_suffixes_on_two_ranks(tmp_path):
     wishes = {"wishes": {"best": 5, "none": None}, "temperatures": [0.0, 1.0], "problems": 5, "max_new_tokens": 8}
@@ -176,7 +176,10 @@ def test_documents_and_suffixes_on_two_ranks(tmp_path):
     assert two == one
 
 
-@pytest.mark.slow
+@pytest.mark.long(
+    "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
+    "tests/unit/trainers/test_sip.py::test_ranks_reach_the_weights_of_one_process",
+)
 def test_a_last_update_that_is_not_full_is_that_of_one_process(tmp_path):
     """Nine prefixes in updates of four: the second rank has none in the last one."""
     docs = {"name": "docs", "type": "pretrain", "init": "model", "data": {"world": "chain", "documents": 9},

@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not all(map(is_installed, ("peft", "bitsandbytes"))), reason="needs peft and bitsandbytes"),
 ]
+LONG = pytest.mark.long("tests/unit/pretrained/test_quantizing.py", "tests/integration/test_lora_stages.py")
 SIZES = ["model.new.hidden_size=64", "model.new.intermediate_size=64"]
 DOCS = {
     "name": "docs", "type": "ixt", "init": "model", "data": {"world": "chain", "documents": 60}, "steps": 3,
@@ -48,10 +49,7 @@ def of_jobs(folder, stages, *jobs):
     return forked(folder, stages, list(jobs))
 
 
-@pytest.mark.long(
-    "tests/unit/trainers/test_strategies.py::test_every_method_and_what_runs_need",
-    "tests/integration/test_qlora.py::test_a_killed_stage_goes_on_to_the_same_weights",
-)
+@LONG
 def test_ranks_train_what_one_process_trains(runs):
     folder, stages, _ = runs
     strategies = ("ddp", *(["zero2"] if is_installed("deepspeed") else []))
@@ -65,7 +63,7 @@ def test_ranks_train_what_one_process_trains(runs):
     assert any(row["loss"] for row in rows(folder / "runs" / "one") if row["stage"] == "rl" and "loss" in row)
 
 
-@pytest.mark.slow
+@LONG
 def test_a_killed_stage_goes_on_to_the_same_weights(runs):
     folder, _, statuses = runs
     assert statuses == [[0], [-9], [0]], log(folder, 0)
@@ -75,7 +73,7 @@ def test_a_killed_stage_goes_on_to_the_same_weights(runs):
     assert train_rows(struck) == train_rows(one)
 
 
-@pytest.mark.slow
+@LONG
 def test_the_adapter_is_merged_into_the_base_as_it_is_stored(runs, tmp_path):
     folder, *_ = runs
     run = folder / "runs" / "one"

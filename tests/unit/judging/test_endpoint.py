@@ -523,11 +523,11 @@ def test_requests_under_way_are_limited():
 
 
 def test_requests_a_minute_are_limited():
+    begun = time.monotonic()
     with serve(lambda body, number: YES) as served:
         ask(served, count=5, requests_per_minute=600)
-    gaps = [later - earlier for earlier, later in zip(served.times, served.times[1:], strict=False)]
-    assert served.times[-1] - served.times[0] >= 0.38
-    assert min(gaps) > 0.05
+    # a busy machine may hold any of them up, and lets none come early
+    assert all(came - begun >= 0.1 * place for place, came in enumerate(served.times))
 
 
 def test_answers_find_their_questions_whatever_the_order():

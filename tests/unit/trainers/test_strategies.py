@@ -15,11 +15,11 @@ FAST = [*((strategy, "intro") for strategy in STRATEGIES), ("ddp", "grpo-beside"
 ALL = [(strategy, what) for strategy in STRATEGIES for what in (*METHODS, *CHECKS)]
 if not is_installed("peft"):
     ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "pairs-lora", "saves")]
-KINDS = {  # every method once, and what runs need under both ways of sharding; the rest is long
-    "ddp": ("intro-frozen", "rlsd", "ixt-ema", "dpo", "pairs-lora", "nll-samples"),
-    "zero2": ("grpo", "ixt", "nll"),
-    "zero3": ("intro-lora", "dpo-samples", *CHECKS),
-    "fsdp2": ("grpo-ahead", "nll-passes", "pairs", *CHECKS),
+KINDS = {  # every kind of method once, and what runs need; the rest is long
+    "ddp": ("intro-frozen", "rlsd", "ixt-ema", "dpo"),
+    "zero2": ("grpo", "nll"),
+    "zero3": ("intro-lora", *CHECKS),
+    "fsdp2": ("pairs-lora", "nll-passes", "resumes"),
 }
 SLOW = [cell for cell in ALL if cell not in FAST and cell[1] in KINDS[cell[0]]]
 LONG = [cell for cell in ALL if cell not in (*FAST, *SLOW)]

@@ -71,7 +71,7 @@ class Job:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def end(self, seconds: float = 60) -> tuple[int, str]:
+    def end(self, seconds: float = 240) -> tuple[int, str]:
         """Exit status and what was said; nothing of the job is left."""
         try:
             said = self.process.communicate(timeout=seconds)[0]

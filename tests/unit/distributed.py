@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,37 +18,45 @@ import torch
 from torch import nn
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 NEXT = "=== next: "
 """Begins what a rank prints of the next of several runs."""
+
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["ixt_rl.trainers", "ixt_rl.run.stages.online"])  # their imports, once for all ranks
 
 
 def run_ranks(module: str, call: str, ranks: int = 2, timeout_s: float = 280) -> list[str]:
     """Runs `call`, of names that `module` has, on as many ranks, and returns what each printed.
 
-    One process imports `module`, which may start no thread, and forks into the ranks: imports take longer than most
-    of what is tested.
+    The ranks are forks of one process, which imports `module`; that may start no thread.
 
     Raises:
         AssertionError: a rank failed; the message has the end of everyone's output.
     """
-    name = call.partition("(")[0]
     with TemporaryDirectory() as folder:
-        code = (
-            f"from {module} import {name}; from tests.unit.distributed import fork_ranks; "
-            f"ends = fork_ranks(lambda rank: {call}, {ranks}, {folder!r}, {timeout_s}); "
-            "raise SystemExit(any(end != 0 for end in ends))"
-        )
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        parent = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True)
+        asked = (module, call, ranks, folder, timeout_s, dict(os.environ))
+        parent = _SERVER.Process(target=_parent, args=asked)
+        parent.start()
         try:
-            status = parent.wait(timeout=timeout_s + 60)
+            parent.join(timeout_s + 60)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)
         outputs = [log_of(folder, rank).read_text(encoding="utf-8") for rank in range(ranks)]
-    assert status == 0, "\n".join(output[-3000:] for output in outputs)
+    assert parent.exitcode == 0, "\n".join(output[-3000:] for output in outputs)
     return outputs
+
+
+def _parent(module: str, call: str, ranks: int, folder: str, patience: float, environment: dict[str, str]) -> None:
+    """In a process of its own, whose group the ranks are in."""
+    os.setsid()
+    os.environ.clear()
+    os.environ |= environment | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    torch.set_num_threads(1)
+    names = vars(import_module(module))
+    ends = fork_ranks(lambda rank: eval(call, dict(names)), ranks, folder, patience)
+    sys.exit(any(end != 0 for end in ends))
 
 
 def fork_ranks(call: Callable[[int], int | None], ranks: int, folder: str | Path, patience: float) -> list[int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -146,34 +147,50 @@ def answer(
     samples: list[dict[str, Any]] = []
     for mode in modes:
         groups = engine.generate(mode.prompts, mode.sampling, mode.n)
-        values: dict[str, np.ndarray] = {}
-        kept = 0
-        for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
-            for turn, rollout in enumerate(group):
-                text = text_before_stop(tokenizer, rollout.completion_ids, mode.sampling.stop)
-                measured = _measure(task, row, rollout, text)
-                for name, value in measured.items():
-                    if name not in values:
-                        values[name] = np.full((len(rows), mode.n), np.nan)
-                    if value is not None:
-                        values[name][place, turn] = value
-                if kept < mode.keep:
-                    kept += 1
-                    samples.append(_sample(task, mode.name, row, rollout, tokenizer, text, measured))
-        found[mode.name] = values
+        of_rows = [row for row, group in zip(rows, groups, strict=True) for _ in group]
+        rollouts = [rollout for group in groups for rollout in group]
+        texts = [text_before_stop(tokenizer, one.completion_ids, mode.sampling.stop) for one in rollouts]
+        measured = _measured(task, of_rows, rollouts, texts)
+        places = [(place, turn) for place, group in enumerate(groups) for turn in range(len(group))]
+        found[mode.name] = _arrays(measured, places, (len(rows), mode.n))
+        each = zip(of_rows, rollouts, texts, measured, strict=True)
+        samples += [_sample(task, mode.name, tokenizer, *one) for one in islice(each, mode.keep)]
     return Answers(found, [row["source"] for row in rows] if task.sources else [], samples)
 
 
-def _measure(task: Task, row: dict[str, Any], rollout: Rollout, text: str) -> dict[str, float | None]:
-    return {
-        **task.measure(row, rollout.completion_ids, text),
-        "length": float(len(rollout.completion_ids)),
-        "truncated": float(rollout.finish_reason == "length"),
-    }
+def _measured(
+    task: Task, rows: Sequence[dict[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
+) -> list[dict[str, float | None]]:
+    """Named values of each completion."""
+    if not rollouts:
+        return []
+    values = task.measure(rows, [rollout.completion_ids for rollout in rollouts], texts)
+    return [
+        {
+            **of_one,
+            "length": float(len(rollout.completion_ids)),
+            "truncated": float(rollout.finish_reason == "length"),
+        }
+        for of_one, rollout in zip(values, rollouts, strict=True)
+    ]
+
+
+def _arrays(
+    measured: Sequence[dict[str, float | None]], places: Sequence[tuple[int, int]], shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """By metric, float64 of `shape`: what was measured at each place, else nan."""
+    arrays: dict[str, np.ndarray] = {}
+    for place, values in zip(places, measured, strict=True):
+        for name, value in values.items():
+            if name not in arrays:
+                arrays[name] = np.full(shape, np.nan)
+            if value is not None:
+                arrays[name][place] = value
+    return arrays
 
 
 def _sample(
-    task: Task, mode: str, row: dict[str, Any], rollout: Rollout, tokenizer, text: str, measured
+    task: Task, mode: str, tokenizer, row: dict[str, Any], rollout: Rollout, text: str, measured
 ) -> dict[str, Any]:
     flags: dict[str, Any] = {
         name: _said(measured[name]) for name in ("checked", "strict", "reasoned") if name in measured

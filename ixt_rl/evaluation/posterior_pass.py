@@ -163,7 +163,8 @@ def read_out(task: Task, tokenizer: Any, stop: Sequence[str] = ()) -> LogWeight:
     """w is what the task says of the answer that is read out of a completion: `checked`, 1 or 0, None undecided."""
 
     def log_weight(row: dict[str, Any], completions: Sequence[Ids]) -> list[float]:
-        values = [task.measure(row, ids, text_before_stop(tokenizer, ids, stop))["checked"] for ids in completions]
+        texts = [text_before_stop(tokenizer, ids, stop) for ids in completions]
+        values = [found["checked"] for found in task.measure([row] * len(texts), completions, texts)]
         with np.errstate(divide="ignore"):
             return [float("nan") if value is None else float(np.log(value)) for value in values]
 

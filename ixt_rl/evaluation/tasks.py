@@ -18,6 +18,7 @@ from ixt_rl.data.mixture import alike, interleaved
 from ixt_rl.data.prefixes import load_prefixes
 from ixt_rl.data.questions import load_problems
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.rewards.calling import reward_arguments
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.documents import target_of
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 Template = PromptTemplate | OwnPromptTemplate
 
-Measure = Callable[[dict[str, Any], Sequence[int], str], dict[str, float | None]]
-"""(row, completion ids, completion text) -> named values; None does not count."""
+Measure = Callable[[Sequence[dict[str, Any]], Sequence[Sequence[int]], Sequence[str]], list[dict[str, float | None]]]
+"""(rows, completion ids, completion texts), one of each a completion -> its named values; None does not count.
+
+Many are asked for at once, because a judge on a server answers many at once."""
 
 EVAL_SEED = 99
 TOLD_POOL = 200
@@ -45,7 +48,7 @@ class Task:
     Args:
         train_rows: `(count, seed) -> rows`, drawn anew for a world, the file's rows otherwise.
         eval_rows: `count -> rows`, disjoint from training; None: all that a file has (a world has no end).
-        measure: what evaluation reports of a completion.
+        measure: what evaluation reports of completions.
         grader: a world's full grade; None for files.
         target: what a world's judge says of a solution of that level to a question; None where there is no such judge.
         chat_template_kwargs: variables of the chat template that prompts are rendered with.
@@ -149,7 +152,7 @@ def _world_task(data: WorldDataBlock, template_spec, tokenizer: Any, told: Seque
     def grader(row: dict[str, Any], completion_ids: Sequence[int]) -> Grade:
         return grade(row["question"], completion_ids)
 
-    def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
+    def measured(row: dict[str, Any], completion_ids: Sequence[int]) -> dict[str, float | None]:
         grade = grader(row, completion_ids)
         return {
             "checked": float(grade.checked),
@@ -162,7 +165,7 @@ def _world_task(data: WorldDataBlock, template_spec, tokenizer: Any, told: Seque
     task = Task(
         train_rows=lambda count, seed: render(world.rows("train", count, seed)),
         eval_rows=lambda count: render(world.rows("eval", count, EVAL_SEED)),
-        measure=measure,
+        measure=lambda rows, ids, texts: [measured(row, own) for row, own in zip(rows, ids, strict=True)],
         grader=grader,
         target=target_of(world) if hasattr(world, "target") else None,
         chat_template_kwargs=template.chat_template_kwargs,
@@ -320,12 +323,13 @@ def _scored_task(
     score: Callable[..., Any],
     template: Template | None = None,
 ) -> Task:
-    def measure(row: dict[str, Any], completion_ids: Sequence[int], text: str) -> dict[str, float | None]:
-        columns = {name: [value] for name, value in row.items() if name != "prompt"}
-        chat = isinstance(row["prompt"], list)  # then TRL gives rewards a message in training, too
-        completion: Any = [{"role": "assistant", "content": text}] if chat else text
-        value = score(prompts=[row["prompt"]], completions=[completion], completion_ids=[completion_ids], **columns)[0]
-        return {"checked": value, "checked_lower": value or 0.0, "undecided": float(value is None)}
+    def measure(
+        rows: Sequence[dict[str, Any]], completion_ids: Sequence[Sequence[int]], texts: Sequence[str]
+    ) -> list[dict[str, float | None]]:
+        values = score(**reward_arguments(rows, texts, completion_ids))
+        return [
+            {"checked": value, "checked_lower": value or 0.0, "undecided": float(value is None)} for value in values
+        ]
 
     return Task(
         train_rows=lambda count, seed: train,

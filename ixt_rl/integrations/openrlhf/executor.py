@@ -15,10 +15,13 @@ from typing import Any
 
 from openrlhf.utils.agent import AgentExecutorBase
 
-from ixt_rl.integrations.openrlhf.rewarding import Reward, Together, rewarded
+from ixt_rl.integrations.openrlhf.rewarding import Together, rewarded
+from ixt_rl.rewards.calling import RewardFunction
 
 
-def executor(rewards: Sequence[Reward], weights: Sequence[float], eos_ids: Sequence[int]) -> type[AgentExecutorBase]:
+def executor(
+    rewards: Sequence[RewardFunction], weights: Sequence[float], eos_ids: Sequence[int]
+) -> type[AgentExecutorBase]:
     """The class for `--train.agent_func_path`.
 
     Args:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-Reward = Callable[..., Sequence[float | None]]
-"""A function with TRL's reward signature."""
+from ixt_rl.rewards.calling import RewardFunction, reward_arguments
 
 
 class Together:
@@ -56,7 +55,7 @@ class Together:
 
 
 def rewarded(
-    rewards: Sequence[Reward], completions: Sequence[tuple[dict[str, Any], list[int]]], tokenizer: Any
+    rewards: Sequence[RewardFunction], completions: Sequence[tuple[dict[str, Any], list[int]]], tokenizer: Any
 ) -> list[list[float]]:
     """(B, F) each reward of each completion; NaN where it is undecided.
 
@@ -65,15 +64,8 @@ def rewarded(
         completions: of each a label's row (`columns` of the dataset, and its `prompt`) and the ids that were sampled.
         tokenizer: of the policy.
     """
-    rows = [row for row, _ in completions]
-    texts = [tokenizer.decode(taken, skip_special_tokens=True) for _, taken in completions]
-    chat = isinstance(rows[0]["prompt"], list)
-    given: dict[str, Any] = {
-        "prompts": [row["prompt"] for row in rows],
-        "completions": [[{"role": "assistant", "content": text}] for text in texts] if chat else texts,
-        "completion_ids": [taken for _, taken in completions],
-    }
-    names = dict.fromkeys(name for row in rows for name in row["columns"])
-    columns = {name: [row["columns"].get(name) for row in rows] for name in names}
-    values = [reward(**given, **columns) for reward in rewards]
+    rows = [{**label["columns"], "prompt": label["prompt"]} for label, _ in completions]
+    ids = [taken for _, taken in completions]
+    given = reward_arguments(rows, [tokenizer.decode(taken, skip_special_tokens=True) for taken in ids], ids)
+    values = [reward(**given) for reward in rewards]
     return [[math.nan if one is None else float(one) for one in row] for row in zip(*values, strict=True)]

@@ -25,11 +25,12 @@ from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, read_rows, write_rows
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
+from ixt_rl.rewards.calling import reward_arguments
 from ixt_rl.rollout.engine import MAX_SEED, RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.rollout.trl_adapter import call_seed
 from ixt_rl.run.folder import DIFFICULTY
-from ixt_rl.run.stages.rewards import Rewards, count_judges, guarded
+from ixt_rl.run.stages.rewards import Rewards, count_judges, guarded, in_step_parts
 from ixt_rl.trainers.baselines import least_kept
 from ixt_rl.types import Rollout, SamplingParams
 
@@ -170,7 +171,8 @@ class _Judge:
         kept = stage.kept_by
         self.places = deciding(stage.rewards, kept.keep if kept else None)
         self.least = least_kept(kept.keep_reward if kept else 1.0)
-        self.functions = guarded(stage, rewards.functions, folder / "difficulty_failures.jsonl")
+        behind = guarded(stage, rewards.functions, folder / "difficulty_failures.jsonl")
+        self.functions = [in_step_parts(stage, reward) for reward in behind]
         self.tokenizer, self.stop = tokenizer, tuple(stage.sampling.stop)
         self.ledger = Ledger(0)
         count_judges(rewards.functions, self.ledger)
@@ -202,13 +204,9 @@ class _Judge:
 
     def _verdicts(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[bool | None]:
         """Right, wrong or undecided (None), one a completion."""
-        ids = [list(rollout.completion_ids) for rollout in rollouts]
-        texts = [text_before_stop(self.tokenizer, one, self.stop) for one in ids]
-        chat = isinstance(rows[0]["prompt"], list)
-        completions: list[Any] = [[{"role": "assistant", "content": text}] for text in texts] if chat else texts
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-        given = {"prompts": [row["prompt"] for row in rows], "completions": completions, "completion_ids": ids}
-        values = [self.functions[place](**given, **columns) for place in self.places]
+        ids = [rollout.completion_ids for rollout in rollouts]
+        given = reward_arguments(rows, [text_before_stop(self.tokenizer, one, self.stop) for one in ids], ids)
+        values = [self.functions[place](**given) for place in self.places]
         return [
             None if any(value is None for value in of_one) else all(value >= self.least for value in of_one)
             for of_one in zip(*values, strict=True)

@@ -21,6 +21,7 @@ from ixt_rl.ledger import Ledger
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.place import follows
 from ixt_rl.rewards import GuardedReward, MathReward, RewardBudget, format_reward, length_reward
+from ixt_rl.rewards.calling import RewardFunction, in_parts
 from ixt_rl.rewards.math.verifier import completion_text
 from ixt_rl.rewriting import RewriteReward
 from ixt_rl.run.folder import FAILURES
@@ -107,15 +108,20 @@ def judge_of(stage: OnlineStage, functions: list[Callable[..., Any]]) -> Callabl
 def measuring(stage: OnlineStage, functions: list[Callable[..., Any]], failures: Path) -> Callable[..., Any] | None:
     """`judge_of` as evaluation calls it: what fails, or outlasts its deadline, is undecided, and saved in `failures`.
 
-    Evaluation asks for a sample at a time, so a share of a call says nothing: the total of failures alone is limited.
-    `MathReward` has deadlines of its own.
+    It is asked for as many samples at once as a step has, which is what deadlines are for. An evaluation says which
+    share is undecided: the total of failures alone is limited. `MathReward` has deadlines of its own.
     """
     judge = judge_of(stage, functions)
     if judge is None or isinstance(judge, MathReward):
         return judge
     name = f"{reward_names(stage.rewards)[functions.index(judge)]}, in evaluation"
     budget = RewardBudget(max_share=1.0, max_total=stage.reward_errors.max_total)
-    return GuardedReward(judge, name, budget, failures, stage.reward_errors.deadline_s)
+    return in_step_parts(stage, GuardedReward(judge, name, budget, failures, stage.reward_errors.deadline_s))
+
+
+def in_step_parts(stage: OnlineStage, reward: RewardFunction) -> RewardFunction:
+    """`reward`, asked for as many samples at once as training samples at once: `reward_errors` is for as many."""
+    return in_parts(reward, stage.rollouts_until(1))
 
 
 def _function(spec, stage: OnlineStage) -> Callable[..., Any]:

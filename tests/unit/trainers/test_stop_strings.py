@@ -99,9 +99,9 @@ def test_stop_strings_of_rollouts_are_checked():
 def test_an_evaluation_reads_up_to_the_stop_string():
     tokenizer, read = WORLD.tokenizer(), []
 
-    def measure(row, ids, text):
-        read.append((ids, text))
-        return {"checked": 1.0}
+    def measure(rows, ids, texts):
+        read.extend(zip(ids, texts, strict=True))
+        return [{"checked": 1.0} for _ in rows]
 
     task = SimpleNamespace(measure=measure, extracted=None, sources=())
     engine = TransformersEngine(tiny(), (11,), 12, tokenizer=tokenizer)

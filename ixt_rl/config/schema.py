@@ -129,6 +129,11 @@ class RunConfig(Strict):
             (self.engine, key, f"engine.{key}", f"engine.type: {self.engine.type}")
             for key in self.engine.unread_sections
         ]
+        found += [
+            (self.engine, key, f"engine.{key}", "a run of which no stage trains here on what an engine sampled")
+            for key in ("correction", "staleness")
+            if key not in self.engine.unread_sections and not any(key in stage.reads_of_engine for stage in self.stages)
+        ]
         for stage in self.stages:
             found += [(block, key, f"stages.{stage.name}.{path}", why) for block, key, path, why in stage.unread]
         return found

@@ -116,8 +116,12 @@ class Judge:
     @property
     def notes(self) -> list[str]:
         """What its server does not take, and how many of its replies looped, in words."""
-        said = f"judge: {self.tally.looped} replies looped and were cut early; a question is asked once more at most"
-        return [*getattr(self.backend, "notes", []), *([said] if self.tally.looped else [])]
+        return [*self.refused, *looping(self.tally.looped)]
+
+    @property
+    def refused(self) -> list[str]:
+        """What its server does not take, in words."""
+        return [*getattr(self.backend, "notes", [])]
 
     def close(self) -> None:
         """Closes the backend; the cache stays open."""
@@ -211,6 +215,12 @@ class Judge:
             answer = combine(question.rubric, votes, self.backend.name)
             self.tally.count_answer(answer)
             yield index, answer
+
+
+def looping(replies: int) -> list[str]:
+    """What is said of so many replies of judges that looped; nothing of none."""
+    said = f"judge: {replies} replies looped and were cut early; a question is asked once more at most"
+    return [said] if replies else []
 
 
 def _reading(reply: Reply, rubric: Rubric) -> Reading:

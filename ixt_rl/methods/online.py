@@ -91,6 +91,10 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
         return found
 
     @property
+    def reads_of_engine(self) -> tuple[str, ...]:
+        return ("correction", "staleness") if self.backend is None else ()
+
+    @property
     def own(self) -> Any:
         """The method's own block."""
         return getattr(self, self.block)

@@ -230,6 +230,10 @@ class SipStage(BestBlock, SipBlock, Stage):
     ratio_of_one_network: ClassVar[bool] = True
 
     @property
+    def reads_of_engine(self) -> tuple[str, ...]:
+        return ("correction",) if self.objective == "grpo" else ()
+
+    @property
     def compared_with(self) -> str | None:
         return None if self.evaluation is None else self.evaluation.against
 

@@ -38,6 +38,11 @@ class Stage(Strict):
         return []
 
     @property
+    def reads_of_engine(self) -> tuple[str, ...]:
+        """Those of `engine.correction` and `engine.staleness` that say how it trains on rollouts."""
+        return ()
+
+    @property
     def surprises(self) -> list[str]:
         """What is not wrong, and may surprise."""
         return []

@@ -20,9 +20,10 @@ from openrlhf.trainer.ray import ppo_actor
 from transformers import AutoModelForCausalLM
 
 from ixt_rl.integrations.openrlhf.experience import judged, reward_metrics
-from ixt_rl.integrations.openrlhf.job import ACTOR
+from ixt_rl.integrations.openrlhf.job import ACTOR, HOLDER
 from ixt_rl.integrations.openrlhf.recording import in_given_order, record, seal_written
 from ixt_rl.integrations.openrlhf.updates import Rationale, Told, method_of, micro_batch, told_by, update
+from ixt_rl.rollout.pool.variables import take_variables
 from ixt_rl.trainers.dropout import disable_dropout
 from ixt_rl.trainers.head import add_head_function, model_head
 
@@ -118,6 +119,7 @@ class RecordedTrainer(ppo_trainer.PPOTrainer.__ray_metadata__.modified_class):  
     """OpenRLHF's loop over prompts in their order, whose rows and checkpoints go to the run folder."""
 
     def __init__(self, pretrain: str, strategy: Any, *args: Any, **kwargs: Any):
+        _take_variables(strategy)
         ppo_trainer.RemoteExperienceMaker = GroupedExperience
         super().__init__(pretrain, in_given_order(strategy), *args, **kwargs)
         self.job = strategy.args.ixt_rl
@@ -160,12 +162,19 @@ def trainer_class() -> Any:
 
 
 class _TokenWeighted:
-    def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> None:
+    def init_model_from_pretrained(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        _take_variables(strategy)
         inherited: Any = super().init_model_from_pretrained  # type: ignore[misc]
         # Ray wraps methods, and sends OpenRLHF's class by value, so that its names are no longer its module's
         inspect.unwrap(inherited.__func__).__globals__["ActorPPOTrainer"] = TokenWeightedTrainer
-        inherited(*args, **kwargs)
+        inherited(strategy, *args, **kwargs)
         assert isinstance(self.trainer, TokenWeightedTrainer)  # type: ignore[attr-defined]
+
+
+def _take_variables(strategy: Any) -> None:
+    """Sets what this node may lack, before a model or a tokenizer of the hub is loaded. Engines have it by agent.py."""
+    if strategy.args.ixt_rl["variables"]:
+        take_variables(HOLDER)
 
 
 def rationales(experience: Any) -> list[Rationale]:

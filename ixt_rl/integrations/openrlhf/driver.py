@@ -53,7 +53,7 @@ def main(path: str) -> None:
 
 
 def _start_ray(ray: Any, job: dict[str, Any]) -> Any:
-    """Starts Ray, or joins it; what holds the variables of judges for its nodes, where they are others."""
+    """Starts Ray, or joins it; what holds variables for its nodes, where they are others."""
     if "RAY_ADDRESS" not in os.environ:  # every process inherits this environment
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False)
         return None
@@ -61,7 +61,7 @@ def _start_ray(ray: Any, job: dict[str, Any]) -> Any:
     ray.init(runtime_env={"env_vars": passed})
     from ixt_rl.rollout.pool.variables import hold_variables  # torch comes with it
 
-    return hold_variables(job["variables"], HOLDER)  # empty: its judges need none
+    return hold_variables(job["variables"], HOLDER)  # empty: none is needed
 
 
 def end_with_parent() -> None:

@@ -35,7 +35,7 @@ ACTOR = "_actor"
 """Folder of checkpoints that OpenRLHF writes, and goes on from."""
 
 HOLDER = "ixt-rl-variables"
-"""Name of the actor that engines ask for variables of judges (`ixt_rl.rollout.pool.variables`)."""
+"""Name of the actor that others ask for variables of judges and of the hub (`ixt_rl.rollout.pool.variables`)."""
 
 _PROMPTS = ("prompt", "prompt_ids", "told_prompt_ids")  # of a row; all else is for rewards
 
@@ -88,8 +88,8 @@ class JobFolder:
         Args:
             prompts: `{"prompt", "label"}` of each group of all updates, in their order.
             agent: the source of agent.py.
-            job: `command`, `method`, `reward_names`, `seed`, `steps`, what the actors log, and names of variables that
-                engines are given (`HOLDER`).
+            job: `command`, `method`, `reward_names`, `seed`, `steps`, what the actors log, where engines write what
+                fails and what judges have to say, and names of variables that processes are given (`HOLDER`).
         """
         self._clear()
         write_rows(self.prompts, prompts)

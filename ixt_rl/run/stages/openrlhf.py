@@ -44,12 +44,15 @@ from ixt_rl.run.stages.openrlhf_job import (
     leave_devices,
     take_model,
 )
+from ixt_rl.run.stages.openrlhf_rewards import JUDGE_NOTES, notes_of_engines
 from ixt_rl.run.stages.prompts import Prompts, prompts_of
 from ixt_rl.run.stages.rewards import Rewards, judges, open_rewards
 from ixt_rl.run.stages.starting_engine import starting_engine
 
 _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
 """Keys of the methods' blocks that its actors read."""
+
+_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 _AGENT = '''"""Samples and rewards for one stage; written by ixt-rl."""
 
@@ -138,16 +141,19 @@ def _job(stage: OnlineStage, at: StageRun, eos: tuple[int, ...]) -> dict[str, An
         "eos_ids": list(eos),
         "stage": stage.model_dump(mode="json", exclude=set(stage.other_blocks)),
         "failures": str((at.folder.path / FAILURES).resolve()),
-        "variables": _variables(stage),
+        "judge_notes": str((at.folder.path / JUDGE_NOTES).resolve()),
+        "variables": _variables(stage, at.origin),
     }
 
 
-def _variables(stage: OnlineStage) -> list[str]:
-    """Names of variables that judges of rewards are asked by, where engines are on nodes that do not have them."""
+def _variables(stage: OnlineStage, origin: str) -> list[str]:
+    """Names of variables that judges of rewards are asked by, and a model of the hub, where processes are on nodes that
+    do not have them."""
     if "RAY_ADDRESS" not in os.environ:  # this process starts Ray, whose processes have its environment
         return []
     asked = [parse_judge(one.judge, one.options) for one in judges_asked(stage.rewards)]
-    return [name for name in dict.fromkeys(chain(*(one.variables for one in asked))) if name in os.environ]
+    of_hub = () if Path(origin).is_dir() else _HUB_TOKENS
+    return [name for name in dict.fromkeys(chain(of_hub, *(one.variables for one in asked))) if name in os.environ]
 
 
 def sampling_within(stage: OnlineStage, groups: Sequence[Mapping[str, Any]]) -> OnlineStage:
@@ -210,7 +216,13 @@ def _result(started: float, notes: list[str], prompts: Prompts, task: Task, fold
     return {
         "seconds": time.perf_counter() - started,
         "reward_errors": len(read_rows(folder.path / FAILURES)),
-        "notes": [*notes, *rewards.result()[1], *nothing_learnt(folder.metrics()), *_uncounted(rewards)],
+        "notes": [
+            *notes,
+            *rewards.result()[1],
+            *notes_of_engines(folder.path / JUDGE_NOTES),
+            *nothing_learnt(folder.metrics()),
+            *_uncounted(rewards),
+        ],
         "prompt_lengths": prompts.audit.summary(),
         **task.gold_kinds,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ixt_rl.blocks.engine import CorrectionBlock, EngineBlock
 from ixt_rl.blocks.keeping import deciding, reward_names
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
 from ixt_rl.config.problems import InvalidConfig
@@ -211,6 +212,20 @@ def test_type_alone_switches_the_method_and_the_unread_block_is_noted(file):
     plain = resolved(switched)["stages"][1]
     assert "intro" not in plain
     assert plain["grpo"]["loss_type"] == "grpo"
+
+
+def test_what_says_how_rollouts_are_trained_is_unread_where_none_are(file):
+    engine = EngineBlock().model_copy(update={"type": "vllm", "correction": CorrectionBlock(cap=3.0)})
+    config = load_run(file).model_copy(update={"engine": engine})
+    base, rl = config.stages
+    assert rl.reads_of_engine == ("correction", "staleness")
+    assert notes(config) == []
+    assert resolved(config)["engine"]["correction"]["cap"] == 3.0
+    config = config.model_copy(update={"stages": [base, rl.model_copy(update={"backend": "openrlhf"})]})
+    why = "a run of which no stage trains here on what an engine sampled"
+    assert f"engine.correction is not read by {why}" in notes(config)
+    assert not any("staleness" in note for note in notes(config)), "it is not set"
+    assert not {"correction", "staleness"} & {*resolved(config)["engine"]}
 
 
 REWARDS = "[{type: world}, {type: length, soft: 2, hard: 4}, {type: python, path: 'r.py:style', weight: 2.0}]"

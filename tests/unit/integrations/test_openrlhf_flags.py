@@ -199,7 +199,7 @@ def test_engines_make_the_rewards_of_the_stage_again(tmp_path):
     job = {
         "stage": stage.model_dump(mode="json", exclude=set(stage.other_blocks)),
         "failures": str(tmp_path / "failures.jsonl"), "method": {"weights": [1.0, 0.5]}, "eos_ids": [2],
-        "variables": [],
+        "variables": [], "judge_notes": str(tmp_path / "judge_notes.jsonl"),
     }  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(job))
     rewards, weights, ends = rewards_of_job(str(tmp_path / "job.json"))

@@ -13,6 +13,8 @@ import pytest
 
 from ixt_rl.blocks.rewards import MathRewardBlock, judges_asked
 from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.errors import RewardError
+from ixt_rl.files import append_rows, read_rows
 from ixt_rl.integrations.openrlhf.driver import _start_ray
 from ixt_rl.integrations.openrlhf.job import HOLDER
 from ixt_rl.judging.opening import parse_judge
@@ -61,10 +63,56 @@ def test_a_job_names_variables_where_a_cluster_is_joined(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MINE", KEY)
     asked = with_judge(tmp_path, "openai:m", {"api_key_env": "MINE", "base_url": "http://127.0.0.1:9/v1"})
-    assert openrlhf._variables(asked) == [], "processes of a Ray that is started here have this environment"
+    assert openrlhf._variables(asked, str(tmp_path)) == [], (
+        "processes of a Ray that is started here have this environment"
+    )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert openrlhf._variables(asked) == ["MINE"]
-    assert openrlhf._variables(with_judge(tmp_path, "python:ixt_rl.judging.programs:sound")) == []
+    assert openrlhf._variables(asked, str(tmp_path)) == ["MINE"]
+    assert openrlhf._variables(with_judge(tmp_path, "python:ixt_rl.judging.programs:sound"), str(tmp_path)) == []
+
+
+def test_the_token_of_a_model_of_the_hub_is_among_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("HF_TOKEN", KEY)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    asked = with_judge(tmp_path, "python:ixt_rl.judging.programs:sound")
+    assert openrlhf._variables(asked, "owner/model") == ["HF_TOKEN"]
+    assert openrlhf._variables(asked, str(tmp_path)) == []
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert openrlhf._variables(asked, "owner/model") == []
+
+
+def test_what_judges_in_engines_have_to_say_reaches_the_result(tmp_path):
+    file = tmp_path / "judge_notes.jsonl"
+    assert openrlhf_rewards.notes_of_engines(file) == []
+    judge: Any = SimpleNamespace(refused=[], tally=SimpleNamespace(looped=0))
+    fails: list[bool] = []
+
+    def reward(prompts, completions):
+        if fails:
+            raise RewardError("the budget is spent", reason="r", remedy="r")
+        return [1.0 for _ in completions]
+
+    reward.__name__ = "judge_reward"
+    assert openrlhf_rewards.telling(reward, [], file) is reward
+    first, second = (openrlhf_rewards.telling(reward, [judge], file) for _ in range(2))
+    assert first(["p"], completions=["a"]) == [1.0]
+    assert not file.exists(), "there is nothing to say"
+    judge.refused.append("judge: the server knows no response_format")
+    judge.tally.looped = 2
+    for _ in range(3):
+        first(["p"], ["a"])
+    assert len(read_rows(file)) == 1, "it is said once"
+    judge.tally.looped = 3
+    fails.append(True)
+    with pytest.raises(RewardError):
+        second(["p"], ["a"])
+    refused, looped = openrlhf_rewards.notes_of_engines(file)
+    assert refused == "in OpenRLHF's engines: judge: the server knows no response_format"
+    assert "judge: 3 replies looped" in looped, "one process: the last it said"
+    other = {**read_rows(file)[-1], "engine": "another", "looped": 4}
+    append_rows(file, [other])
+    assert "judge: 7 replies looped" in openrlhf_rewards.notes_of_engines(file)[1]
 
 
 def test_engines_on_other_nodes_get_the_values_by_no_file(ray, monkeypatch):

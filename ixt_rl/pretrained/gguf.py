@@ -65,7 +65,7 @@ def convert(file: Path) -> Converted:
 
     Raises:
         BackendMissing: the package `gguf` is not installed.
-        DataError: it is no GGUF file.
+        DataError: it is no GGUF file, or one whose fields hold other things than they are read as.
         ConfigError: transformers has no causal language model for what it holds, or would make another model of it.
     """
     backends.require("gguf", used_for=f"reading {file.name}")
@@ -148,7 +148,28 @@ def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
             reason=str(error)[:200] or type(error).__name__,
             remedy="download it again; ixt-rl model takes files that end in .gguf, of version 2 or 3",
         ) from error
+    _check_types(file, fields)
     return fields, {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+
+
+def _check_types(file: Path, fields: Mapping[str, Any]) -> None:
+    """Raises DataError where a field that is read here holds something else than what it is read as."""
+    scaling = f"{fields.get('general.architecture')}.rope.scaling"
+    texts = ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre", f"{scaling}.type")
+    ids = [f"tokenizer.ggml.{kind}_token_id" for kind in SPECIAL]
+    wanted: dict[str, tuple[type | tuple[type, ...], str]] = {
+        **dict.fromkeys(texts, (str, "a text")),
+        **dict.fromkeys(ids, (int, "a whole number")),
+        f"{scaling}.factor": ((int, float), "a number"),
+    }
+    for name, (kind, called) in wanted.items():
+        value = fields.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise DataError(
+                f"{file.name}: {_line(name)} is {_line(repr(value))[:60]}",
+                reason=f"it is read as {called}",
+                remedy="take another file of the model: whoever wrote this one wrote it wrongly",
+            )
 
 
 def _check_architecture(file: Path, architecture: str) -> None:
@@ -215,13 +236,13 @@ def _name_special_tokens(tokenizer: Any, fields: Mapping[str, Any]) -> tuple[End
     """Sets special tokens as the file names them, and ends by the rule of `conditioning.ends`."""
     notes = []
     for theirs, ours in SPECIAL.items():
-        named = fields.get(f"tokenizer.ggml.{theirs}_token_id")
+        named = _id_named(tokenizer, fields, theirs)
         if named is None or getattr(tokenizer, f"{ours}_token_id") == named:
             continue
-        was, token = getattr(tokenizer, f"{ours}_token"), tokenizer.convert_ids_to_tokens(int(named))
+        was, token = getattr(tokenizer, f"{ours}_token"), tokenizer.convert_ids_to_tokens(named)
         setattr(tokenizer, f"{ours}_token", token)
         notes.append(f"the tokenizer's {ours} is {token}, as the file says; transformers reads {was or 'none'}")
-    ends = find_ends(tokenizer, {"eos_token_id": fields.get("tokenizer.ggml.eos_token_id")})
+    ends = find_ends(tokenizer, {"eos_token_id": _id_named(tokenizer, fields, "eos")})
     if tokenizer.eos_token_id != ends.document:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends.document)
         notes.append(f"the tokenizer's eos is {tokenizer.eos_token}, which ends a turn by the {ends.rule}")
@@ -229,6 +250,12 @@ def _name_special_tokens(tokenizer: Any, fields: Mapping[str, Any]) -> tuple[End
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"padding is {tokenizer.pad_token}: the file names none")
     return ends, notes
+
+
+def _id_named(tokenizer: Any, fields: Mapping[str, Any], kind: str) -> int | None:
+    """The special token that the file names; None where it names none, or (-1) one that there is not."""
+    named = fields.get(f"tokenizer.ggml.{kind}_token_id")
+    return named if named is not None and 0 <= named < len(tokenizer) else None
 
 
 def _name_ends(model: Any, tokenizer: Any, ends: Ends) -> None:

@@ -10,11 +10,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.models import byte_tokenizer
-from tests.unit.pretrained.tiny_gguf import SPECIAL, tiny_llama, write
+from tests.unit.pretrained.tiny_gguf import SPECIAL, TOKENS, tiny_llama, write
 
 pytest.importorskip("gguf")
 
-from ixt_rl.pretrained.gguf import convert
+from ixt_rl.pretrained.gguf import _check_types, _id_named, convert
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,40 @@ def test_what_is_no_gguf_file_is_refused(tmp_path, content):
     (tmp_path / "bad.gguf").write_bytes(content)
     with pytest.raises(DataError, match="no GGUF file"):
         convert(tmp_path / "bad.gguf")
+
+
+def test_a_text_where_a_number_is_meant_is_refused(llama, tmp_path):
+    file = write(tmp_path / "tiny.gguf", llama, texts={"llama.rope.scaling.factor": "two"})
+    with pytest.raises(DataError, match=r"llama\.rope\.scaling\.factor is 'two'\n.*it is read as a number"):
+        convert(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "called"),
+    [
+        ("general.architecture", 7, "a text"),
+        ("tokenizer.ggml.model", ["gpt2"], "a text"),
+        ("tokenizer.ggml.pre", 1.0, "a text"),
+        ("llama.rope.scaling.type", False, "a text"),
+        ("llama.rope.scaling.factor", [2.0], "a number"),
+        ("tokenizer.ggml.eos_token_id", "2", "a whole number"),
+        ("tokenizer.ggml.padding_token_id", 2.5, "a whole number"),
+        ("tokenizer.ggml.bos_token_id", True, "a whole number"),
+    ],
+)
+def test_fields_hold_what_they_are_read_as(name, value, called, tmp_path):
+    fields = {"general.architecture": "llama", "llama.rope.scaling.factor": 2, "tokenizer.ggml.eos_token_id": 2}
+    _check_types(tmp_path / "a.gguf", fields)
+    with pytest.raises(DataError, match=f"a.gguf: {name} is (.|\n)*it is read as {called}"):
+        _check_types(tmp_path / "a.gguf", {**fields, name: value})
+
+
+@pytest.mark.parametrize("named", [-1, 2**32 - 1, len(TOKENS)])
+def test_a_token_that_is_not_in_the_vocabulary_is_none(named):
+    fields = {"tokenizer.ggml.eos_token_id": named, "tokenizer.ggml.bos_token_id": len(TOKENS) - 1}
+    assert _id_named(TOKENS, fields, "eos") is None
+    assert _id_named(TOKENS, fields, "bos") == len(TOKENS) - 1
+    assert _id_named(TOKENS, fields, "padding") is None
 
 
 def test_half_a_file_is_refused(llama, tmp_path):

@@ -41,7 +41,7 @@ def write(path: Path, model: LlamaForCausalLM, *, leave_out: str = "", **fields:
     Args:
         leave_out: a tensor that is not written.
         fields: `architecture`, `license`, `pre` (its rule for cutting text), `rope_factor`, `rope_freqs` (a tensor of
-            factors).
+            factors), `texts` (by the name of a further field, what it holds).
     """
     import gguf
 
@@ -71,6 +71,8 @@ def write(path: Path, model: LlamaForCausalLM, *, leave_out: str = "", **fields:
         getattr(writer, f"add_{kind}_token_id")(index)
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
+    for name, text in fields.get("texts", {}).items():
+        writer.add_string(name, text)
     for name, tensor in tensors(model).items():
         if name != leave_out:
             writer.add_tensor(name, tensor)

@@ -46,7 +46,7 @@ def _uneven(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
     for key in _BATCHES:
         batch = getattr(stage, key, None)
         if batch is not None and batch % ranks:
-            whole = lcm(ranks, getattr(stage, "group_size", 1) if key == "rollouts_per_step" else 1)
+            whole = _whole(ranks, stage) if key == "rollouts_per_step" else ranks
             yield (
                 key,
                 ConfigError(
@@ -60,7 +60,7 @@ def _uneven(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
 def _broken_groups(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
     if not getattr(stage, "samples_again", ""):
         return
-    rows, whole = stage.rollouts_per_step, ranks * stage.group_size
+    rows, whole = stage.rollouts_per_step, _whole(ranks, stage)
     if rows % ranks == 0 and rows * stage.steps_per_generation % whole:
         yield (
             "rollouts_per_step",
@@ -70,6 +70,12 @@ def _broken_groups(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:
                 remedy=f"set rollouts_per_step: {_nearest(rows, whole)}, or another number of ranks",
             ),
         )
+
+
+def _whole(ranks: int, stage: Any) -> int:
+    """Rollouts that ranks share evenly: in whole groups, and of whole groups each where those are sampled again."""
+    group = getattr(stage, "group_size", 1)
+    return ranks * group if getattr(stage, "samples_again", "") else lcm(ranks, group)
 
 
 def _nearest(rows: int, whole: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import warnings
@@ -189,6 +190,16 @@ def test_a_run_takes_the_launchers_number(tmp_path):
     assert "rollouts_per_step: 12," in refused.value.remedy  # of groups of 4, too: what it says can be set
     with pytest.raises(ConfigError, match="run of one process"):
         with_ranks(config(tmp_path, [base()], launch={"ranks": 2}), 1)
+
+
+@pytest.mark.parametrize("again", [{}, {"type": "grpo", "dynamic_sampling": {}}])
+@pytest.mark.parametrize(("ranks", "rows"), [(3, 16), (8, 12), (8, 20), (6, 28)])
+def test_what_a_remedy_says_of_a_batch_can_be_set(tmp_path, again, ranks, rows):
+    first = {**base(), "batch_size": 24}
+    with pytest.raises(InvalidConfig) as refused:
+        config(tmp_path, [first, online("rl", rollouts_per_step=rows, **again)], launch={"ranks": ranks})
+    (said,) = {word for problem in refused.value.problems for word in re.findall(r"step: (\d+)", problem.remedy)}
+    config(tmp_path, [first, online("rl", rollouts_per_step=int(said), **again)], launch={"ranks": ranks})
 
 
 @pytest.mark.parametrize(

@@ -36,17 +36,14 @@ def runs(tmp_path_factory):
         rewards=[{"type": "python", "path": f"{folder}/reward.py:reward"}], sampling={"max_new_tokens": 12},
         evaluation={"every": 2, "problems": 5},
     )  # fmt: skip
-    return (
-        folder,
-        [DOCS, rl],
-        of_jobs(folder, [DOCS, rl], named("one", 1), named("struck", 1, kill=[0, LOSS, 4]), named("struck", 1)),
-    )
+    stages, jobs = [DOCS, rl], [named("one", 1), named("struck", 1, kill=[0, LOSS, 4]), named("struck", 1)]
+    return folder, stages, of_jobs(folder, stages, jobs)
 
 
-def of_jobs(folder, stages, *jobs):
+def of_jobs(folder, stages, jobs):
     for job in jobs:
         job["set"] += SIZES
-    return forked(folder, stages, list(jobs))
+    return forked(folder, stages, jobs)
 
 
 @LONG
@@ -54,7 +51,7 @@ def test_ranks_train_what_one_process_trains(runs):
     folder, stages, _ = runs
     strategies = ("ddp", *(["zero2"] if is_installed("deepspeed") else []))
     jobs = [named(name, set=[f"name={name}", f"launch.strategy={name}"]) for name in strategies]
-    assert of_jobs(folder, stages, *jobs) == [[0, 0]] * len(strategies), log(folder, 0) + log(folder, 1)
+    assert of_jobs(folder, stages, jobs) == [[0, 0]] * len(strategies), log(folder, 0) + log(folder, 1)
     for name in strategies:
         for stage in ("docs", "rl"):
             one, two = (weights(folder / "runs" / run / "stages" / stage / "seed1") for run in ("one", name))

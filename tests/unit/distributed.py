@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +53,7 @@ def _parent(module: str, call: str, ranks: int, folder: str, patience: float, en
     """In a process of its own, whose group the ranks are in."""
     os.setsid()
     os.environ.clear()
-    os.environ |= environment | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    os.environ |= environment | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
     names = vars(import_module(module))
     ends = fork_ranks(lambda rank: eval(call, dict(names)), ranks, folder, patience)
@@ -103,6 +104,21 @@ def fork_ranks(call: Callable[[int], int | None], ranks: int, folder: str | Path
 def log_of(folder: str | Path, rank: int) -> Path:
     """What a forked rank has printed."""
     return Path(folder, f"rank{rank}.log")
+
+
+def keep(trainer: Any, folder: str | Path, logged: list[Any]) -> None:
+    """Saves, on the first rank, what `kept` reads: a trained model's weights and what was logged; ends a rank."""
+    if trainer.accelerator.is_main_process:
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        torch.save((weights, logged), Path(folder, "kept.pt"))
+    if "RANK" in os.environ:
+        end_rank()
+
+
+def kept(folder: str | Path) -> tuple[dict[str, torch.Tensor], list[Any]]:
+    """(weights, what was logged) of a folder of `keep`."""
+    found: tuple[dict[str, torch.Tensor], list[Any]] = torch.load(Path(folder, "kept.pt"))
+    return found
 
 
 def end_rank() -> None:

@@ -21,7 +21,7 @@ from ixt_rl.trainers.ema import WeightAverage
 from ixt_rl.trainers.refused_options import DOCUMENTS
 from ixt_rl.trainers.update_stream import FILE
 from ixt_rl.types import Document, Feedback
-from tests.unit.distributed import end_rank, run_ranks
+from tests.unit.distributed import keep, kept, run_ranks
 from tests.unit.trainers.ixt_helpers import TEMPLATE, WORLD, documents, make_trainer, tiny_model
 
 # Options of trl.SFTConfig, beyond transformers' own, that reach TRL code which the trainer still runs.
@@ -305,10 +305,7 @@ def train_on_a_rank(folder: str) -> None:
         gradient_accumulation_steps=2, feedback_dropout=0.2, ddp_backend="gloo",
     )  # fmt: skip
     trainer.train()
-    if trainer.accelerator.is_main_process:
-        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
-        torch.save([row["num_tokens"] for row in trainer.state.log_history if "loss" in row], Path(folder, "tokens.pt"))
-    end_rank()
+    keep(trainer, folder, [row["num_tokens"] for row in trainer.state.log_history if "loss" in row])
 
 
 @pytest.mark.slow
@@ -317,7 +314,7 @@ def test_ranks_reach_the_weights_of_one_process(tmp_path):
     whole = make_trainer(tmp_path / "whole", documents(40), per_device_train_batch_size=8, **settings)
     whole.train()
     run_ranks(__name__, f"train_on_a_rank({str(tmp_path)!r})")
-    split, tokens = torch.load(tmp_path / "weights.pt"), torch.load(tmp_path / "tokens.pt")
+    split, tokens = kept(tmp_path)
     assert tokens == [row["num_tokens"] for row in whole.state.log_history if "loss" in row]
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(split[name], weight, rtol=1e-4, atol=2e-6, msg=name)

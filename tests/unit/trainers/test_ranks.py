@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ixt_rl.kernels.correction import Correction
-from tests.unit.distributed import end_rank, run_ranks
+from tests.unit.distributed import end_rank, keep, kept, run_ranks
 from tests.unit.trainers.helpers import ScriptedEngine, make_trainer, rows
 
 
@@ -23,11 +23,7 @@ def train_and_keep(method: str, folder: str, per_device: int, accumulation: int)
         **({"ddp_backend": "gloo"} if "RANK" in os.environ else {}),
     )  # fmt: skip
     trainer.train()
-    if trainer.accelerator.is_main_process:
-        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
-        torch.save([row for row in trainer.state.log_history if "loss" in row], Path(folder, "logs.pt"))
-    if "RANK" in os.environ:
-        end_rank()
+    keep(trainer, folder, [row for row in trainer.state.log_history if "loss" in row])
 
 
 LONG = pytest.mark.long(
@@ -50,9 +46,7 @@ def test_one_process_and_micro_batches_on_two_ranks_reach_the_same_weights(tmp_p
     two.mkdir()
     train_and_keep(method, str(one), 2 * split[0] * split[1], 1)
     run_ranks(__name__, f"train_and_keep({method!r}, {str(two)!r}, {split[0]}, {split[1]})")
-    (whole, whole_logs), (weights, logs) = (
-        (torch.load(out / "weights.pt"), torch.load(out / "logs.pt")) for out in (one, two)
-    )
+    (whole, whole_logs), (weights, logs) = kept(one), kept(two)
     assert len(logs) == len(whole_logs) == 3
     for parameter in whole:
         torch.testing.assert_close(weights[parameter], whole[parameter], rtol=1e-4, atol=2e-6, msg=parameter)

@@ -25,7 +25,7 @@ from ixt_rl.trainers.refused_options import PROMPTS, RATIO
 from ixt_rl.trainers.sip.groups import merge
 from ixt_rl.trainers.sip.scoring import patiently
 from ixt_rl.types import Rollout, Verdict
-from tests.unit.distributed import end_rank, run_ranks
+from tests.unit.distributed import keep, kept, run_ranks
 from tests.unit.kernels.test_preference import Ready
 from tests.unit.trainers.helpers import ScriptedEngine, tiny
 from tests.unit.trainers.sip_helpers import (
@@ -671,12 +671,8 @@ def train_and_keep(folder: str, per_device: int, accumulation: int) -> None:
     }  # fmt: skip
     trainer = make_trainer(Path(folder, "trainer"), tiny(), judge=judge, config=config)
     trainer.train()
-    if trainer.accelerator.is_main_process:
-        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), Path(folder, "weights.pt"))
-        logged = [row for row in trainer.state.log_history if "ties/all" in row]
-        torch.save([{k: v for k, v in row.items() if k.startswith(KEPT)} for row in logged], Path(folder, "logged.pt"))
-    if "RANK" in os.environ:
-        end_rank()
+    logged = [row for row in trainer.state.log_history if "ties/all" in row]
+    keep(trainer, folder, [{k: v for k, v in row.items() if k.startswith(KEPT)} for row in logged])
 
 
 @pytest.mark.slow
@@ -687,9 +683,7 @@ def test_ranks_reach_the_weights_of_one_process(tmp_path):
     two.mkdir()
     train_and_keep(str(one), 8, 1)
     run_ranks(__name__, f"train_and_keep({str(two)!r}, 2, 2)")
-    (whole, logged), (split, split_logged) = (
-        (torch.load(out / "weights.pt"), torch.load(out / "logged.pt")) for out in (one, two)
-    )
+    (whole, logged), (split, split_logged) = kept(one), kept(two)
     for row, other in zip(logged, split_logged, strict=True):
         assert set(row) == set(other)
         for name in row:

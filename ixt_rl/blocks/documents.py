@@ -27,7 +27,7 @@ from ixt_rl.blocks.strict import (
     Tokens,
 )
 from ixt_rl.blocks.suites import SuitesBlock
-from ixt_rl.blocks.template import ShippedTemplateName, TemplateBlock, TemplateName
+from ixt_rl.blocks.template import PromptBlock, ShippedTemplateName, TemplateName
 from ixt_rl.errors import ConfigError, did_you_mean
 
 Level = Annotated[int, Field(ge=1, le=5)]
@@ -217,7 +217,7 @@ class DocumentEvaluationBlock(Strict):
     max_new_tokens: Tokens = 64
     stop: StopStrings = Field([], exclude_if=operator.not_, description="texts that end a completion")
     data: Data | None = Field(None, description="problems; default: those of the stage's world")
-    template: Annotated[TemplateName | TemplateBlock | None, Field(description="prompt; default: the world's")] = None
+    template: Annotated[TemplateName | PromptBlock | None, Field(description="prompt; default: the world's")] = None
     suites: SuitesBlock | None = Field(
         None, exclude_if=lambda value: value is None, description="suites of benchmarks, measured beside the rest"
     )
@@ -280,7 +280,7 @@ class DocumentBlock(PassesBlock):
 
     data: Corpus
     feedback: FeedbackBlock = FeedbackBlock()
-    template: ShippedTemplateName | TemplateBlock | None = Field(
+    template: ShippedTemplateName | PromptBlock | None = Field(
         None,
         description="sft: how prompts are shown, as the RL stages show them (its `prompt`); without `chat` no chat "
         "template is needed. Default: the prompt is the user's message; of a world, the world's own",

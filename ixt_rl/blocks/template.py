@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,14 +25,11 @@ class ShotBlock(Strict):
     answer: str = Field(description="the assistant's reply to it")
 
 
-class TemplateBlock(Strict):
-    """Prompts as data: `{question}`, `{answer}` and the names in `data.columns` are the row's fields.
-
-    `prompt` is x, what inference sees; `told` is x (+) y, the prompt that is told the answer, or more of it.
-    """
+class PromptBlock(Strict):
+    """Prompts as data, where nothing is told the answer: `told`, if it is given, is what stages that do tell it show."""
 
     prompt: str
-    told: str
+    told: str | None = Field(None, description="read only where the answer is told")
     chat: bool = Field(False, description="both are the user's message in the tokenizer's chat template")
     system: str | None = Field(None, description="the chat's system message")
     examples: list[ShotBlock] = Field([], description="few-shot turns before the question, in a chat")
@@ -41,7 +38,7 @@ class TemplateBlock(Strict):
     )
 
     @model_validator(mode="after")
-    def _needs_chat(self) -> TemplateBlock:
+    def _needs_chat(self) -> Self:
         for key in ("system", "examples", "chat_template_kwargs"):
             if getattr(self, key) and not self.chat:
                 raise ConfigError(
@@ -52,13 +49,14 @@ class TemplateBlock(Strict):
         return self
 
     @model_validator(mode="after")
-    def _fields(self) -> TemplateBlock:
-        fields = {key: checks.template_fields(getattr(self, key)) for key in ("prompt", "told")}
+    def _fields(self) -> Self:
+        texts = {key: text for key in ("prompt", "told") if (text := getattr(self, key)) is not None}
+        fields = {key: checks.template_fields(text) for key, text in texts.items()}
         for key, found in fields.items():
             if "question" not in found:
                 near = next((near for name in sorted(found) if (near := did_you_mean(name, ["question"]))), "")
                 raise ConfigError(
-                    f"{key}={getattr(self, key)!r} does not show {{question}}",
+                    f"{key}={texts[key]!r} does not show {{question}}",
                     reason="the model cannot solve a problem it does not see",
                     remedy=f"{near}put {{question}} in `{key}`",
                 )
@@ -68,7 +66,7 @@ class TemplateBlock(Strict):
                 reason="the plain prompt is what inference sees, and inference has no answer",
                 remedy="use {answer} in `told` only",
             )
-        if not fields["told"] - fields["prompt"]:
+        if "told" in fields and not fields["told"] - fields["prompt"]:
             raise ConfigError(
                 f"told={self.told!r} shows no more than `prompt`: neither {{answer}} nor another column",
                 reason="the posterior is the model that is told the answer, or something of it",
@@ -81,6 +79,15 @@ class TemplateBlock(Strict):
                 remedy="leave examples out, or show the columns in `told` only",
             )
         return self
+
+
+class TemplateBlock(PromptBlock):
+    """Prompts as data: `{question}`, `{answer}` and the names in `data.columns` are the row's fields.
+
+    `prompt` is x, what inference sees; `told` is x (+) y, the prompt that is told the answer, or more of it.
+    """
+
+    told: str
 
 
 ShippedTemplateName = Annotated[str, AfterValidator(checks.check_template_name)]
@@ -98,18 +105,18 @@ TemplateName = Annotated[str, AfterValidator(_check_name)]
 """A shipped template, or one of one's own: `python:FILE.py:NAME`, an object with render(row)."""
 
 
-def check_template_columns(template: str | TemplateBlock | None, data: Any) -> None:
+def check_template_columns(template: str | PromptBlock | None, data: Any) -> None:
     """Every field of an inline template is a column of the rows that it renders.
 
     Raises:
         ConfigError: one is not, or the plain prompt shows the answer under the name of its own field.
     """
-    if not isinstance(template, TemplateBlock):
+    if not isinstance(template, PromptBlock):
         return
     files = problem_files(data)
     columns = [name for name in (files[0].columns if files else []) if all(name in one.columns for one in files)]
     for key in ("prompt", "told"):
-        for field in sorted(checks.template_fields(getattr(template, key)) - {"question", "answer", *columns}):
+        for field in sorted(checks.template_fields(getattr(template, key) or "") - {"question", "answer", *columns}):
             raise ConfigError(
                 f"template.{key} shows {{{field}}}",
                 reason="the rows have "
@@ -127,7 +134,34 @@ def check_template_columns(template: str | TemplateBlock | None, data: Any) -> N
         )
 
 
-def renders_chats(template: str | TemplateBlock | None) -> bool:
+def check_template_of_replies(template: str | PromptBlock | None, *, told: bool = False) -> None:
+    """Prompts of replies have no columns: they show {question} alone, and {answer} where `told` shows it to them.
+
+    Args:
+        template: of a stage that trains on replies.
+        told: some of the prompts are told an answer.
+
+    Raises:
+        ConfigError: another field is shown, or `told` is missing.
+    """
+    if not isinstance(template, PromptBlock):
+        return
+    if told and template.told is None:
+        raise ConfigError(
+            "template without told",
+            reason="the world tells an answer in some of its prompts",
+            remedy="give the template `told`: its prompt, with {answer} in it",
+        )
+    for key, known in (("prompt", {"question"}), ("told", {"question", "answer"}))[: 1 + told]:
+        for field in sorted(checks.template_fields(getattr(template, key)) - known):
+            raise ConfigError(
+                f"template.{key} shows {{{field}}}",
+                reason="the prompt of a reply is one text, and has no further columns",
+                remedy=f"leave {{{field}}} out, or write what it holds into the prompts",
+            )
+
+
+def renders_chats(template: str | PromptBlock | None) -> bool:
     """Whether prompts go through the tokenizer's chat template."""
     if isinstance(template, str):  # of one's own, nobody knows before it renders
         return not template.startswith("python:") and checks.is_chat_template(template)

@@ -35,7 +35,7 @@ class PromptTemplate:
 
     Args:
         prompt: the problem alone.
-        told: the problem with its answer.
+        told: the problem with its answer; None: nothing is told it.
         chat: both are the user's message in a chat.
         system: the chat's system message; None: the data's own, or none.
         examples: few-shot turns before the question, each with `question` (put into `prompt`) and `answer` (the reply).
@@ -43,7 +43,7 @@ class PromptTemplate:
     """
 
     prompt: str
-    told: str
+    told: str | None = None
     chat: bool = False
     system: str | None = None
     examples: Sequence[Mapping[str, str]] = ()
@@ -58,10 +58,11 @@ class PromptTemplate:
         Of several gold answers the first is told. `columns` has the row's further fields.
 
         Raises:
-            DataError: a field that the row does not have, or that is neither text nor a number, or a blank one.
+            DataError: a field that the row does not have, or that is neither text nor a number, or a blank one; or the
+                template has no `told`.
         """
         told_answer = answer[0] if isinstance(answer, list | tuple) else answer
-        return self.ask(question, columns), self._shown(self.told, question, columns, {"answer": told_answer})
+        return self.ask(question, columns), self._shown(self._telling, question, columns, {"answer": told_answer})
 
     def ask(self, question: str | Messages, columns: Mapping[str, Any] | None = None) -> Prompt:
         """x alone, as `render` gives it."""
@@ -69,8 +70,19 @@ class PromptTemplate:
 
     def tell(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Prompt:
         """x (+) y of a row, with the fields of `other` in what only `told` shows; "" tells nothing."""
-        only = _fields(self.told) - _fields(self.prompt)
-        return self._shown(self.told, row["question"], row, {name: other[name] for name in only if name in other})
+        only = _fields(self._telling) - _fields(self.prompt)
+        return self._shown(self._telling, row["question"], row, {name: other[name] for name in only if name in other})
+
+    @property
+    def _telling(self) -> str:
+        """`told`, by what shows it."""
+        if self.told is None:
+            raise DataError(
+                f"template {self.prompt[:80]!r} without told",
+                reason="it says how a problem is asked, and not how its answer is told",
+                remedy="give it `told`: its prompt, with {answer} in it",
+            )
+        return self.told
 
     def _shown(self, text: str, question: str | Messages, columns: Mapping[str, Any] | None, row: dict) -> Prompt:
         before, asked = (question[:-1], question[-1]["content"]) if isinstance(question, list) else ([], question)
@@ -96,7 +108,7 @@ class PromptTemplate:
     def check(self, tokenizer) -> None:
         """Raises DataError if a text of the template spells out a control token: it would be text."""
         shots = [text for shot in self.examples for text in shot.values()]
-        for text in (self.prompt, self.told, self.system or "", *shots):
+        for text in (self.prompt, self.told or "", self.system or "", *shots):
             found = control_of(tokenizer).spells(text)
             if found:
                 raise DataError(

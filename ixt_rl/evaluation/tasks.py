@@ -26,7 +26,7 @@ from ixt_rl.worlds.text_grade import grader_of
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.data import FileDataBlock
-    from ixt_rl.blocks.template import TemplateBlock
+    from ixt_rl.blocks.template import PromptBlock
     from ixt_rl.rewards import MathReward
 
 Template = PromptTemplate | OwnPromptTemplate
@@ -43,7 +43,8 @@ TOLD_POOL = 200
 
 @dataclass(frozen=True)
 class Task:
-    """Rows carry `question`, `answer`, `prompt` (x) and `told_prompt` (x (+) y), and `told_columns`.
+    """Rows carry `question`, `answer`, `prompt` (x) and `told_prompt` (x (+) y, if the template tells it), and
+    `told_columns`.
 
     Args:
         train_rows: `(count, seed) -> rows`, drawn anew for a world, the file's rows otherwise.
@@ -79,7 +80,7 @@ class Task:
 
 def make_task(
     data: WorldDataBlock | FileDataBlock | ProblemMixtureBlock | PrefixDataBlock,
-    template: str | TemplateBlock | None,
+    template: str | PromptBlock | None,
     judge: Callable[..., Any] | None = None,
     tokenizer: Any = None,
     *,
@@ -134,13 +135,14 @@ class _Rendering:
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows with their prompts; a question in messages is text from here on, for rewards and samples."""
-        rendered = []
-        for row in rows:
-            prompt, told = self.template.render(row["question"], row["answer"], row)
-            others = told_others(row, told, self.template, self.pool, self.told, self.is_wrong)
-            question = question_text(row["question"])
-            rendered.append({**row, "question": question, "prompt": prompt, "told_prompt": told, **others})
-        return rendered
+        return [{**row, "question": question_text(row["question"]), **self._prompts(row)} for row in rows]
+
+    def _prompts(self, row: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(self.template, PromptTemplate) and self.template.told is None:
+            return {"prompt": self.template.ask(row["question"], row)}
+        prompt, told = self.template.render(row["question"], row["answer"], row)
+        others = told_others(row, told, self.template, self.pool, self.told, self.is_wrong)
+        return {"prompt": prompt, "told_prompt": told, **others}
 
 
 def _world_task(data: WorldDataBlock, template_spec, tokenizer: Any, told: Sequence[Telling]) -> tuple[Task, Template]:

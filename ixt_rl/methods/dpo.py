@@ -12,7 +12,7 @@ from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
 from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock, check_apart
 from ixt_rl.blocks.strict import BatchSize, PositiveFloat, PositiveInt, Strict
-from ixt_rl.blocks.template import ShippedTemplateName, TemplateBlock, renders_chats
+from ixt_rl.blocks.template import PromptBlock, ShippedTemplateName, check_template_of_replies, renders_chats
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.spec import Block, MethodReport, MethodSpec, Panel
 from ixt_rl.methods.stage import Stage
@@ -38,7 +38,7 @@ class DpoStage(BestBlock, PassesBlock, Stage):
 
     type: Literal["dpo"]
     data: PairDataBlock
-    template: ShippedTemplateName | TemplateBlock | None = Field(
+    template: ShippedTemplateName | PromptBlock | None = Field(
         None, description="how prompts are shown, as for sft; default: the prompt is the user's message in a chat"
     )
     chat_template_kwargs: dict[str, Any] = Field({}, description="variables of the tokenizer's chat template")
@@ -75,6 +75,7 @@ class DpoStage(BestBlock, PassesBlock, Stage):
                 reason="plain prompts do not go through the tokenizer's chat template",
                 remedy="leave template out, or set chat: true in it",
             )
+        check_template_of_replies(self.template)
         if self.evaluation is not None:
             check_apart(self.evaluation.pairs, self.data.pairs)
         return self

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.preferences import PairCorpusBlock
-from ixt_rl.blocks.template import renders_chats
+from ixt_rl.blocks.template import check_template_of_replies, renders_chats
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.runners import DOCUMENTS
@@ -39,6 +39,7 @@ class SftStage(DocumentStage):
                 reason="plain prompts do not go through the tokenizer's chat template",
                 remedy="leave template out, or set chat: true in it",
             )
+        check_template_of_replies(self.template, told=self.of_replies)
 
 
 SPEC = MethodSpec(

@@ -47,7 +47,7 @@ stages:
   - name: dpo
     type: dpo
     init: model
-    template: {prompt: "Q: {question}\\nA: ", told: "Q: {question} ({answer})\\nA: "}
+    template: {prompt: "Q: {question}\\nA: "}
     data: {pairs: *pairs}
     epochs: 1
     batch_size: 4

@@ -95,7 +95,7 @@ def document_trainer(stage: DocumentStage, at: StageRun, tokenizer: Any) -> tupl
     template = feedback_template(stage)
     held = holdout(stage)
     documents = corpus(stage, at.seed or 0, template, tokenizer, held)
-    shown = prompt_template(stage) or PromptTemplate("{question}", "{question}")
+    shown = prompt_template(stage) or PromptTemplate("{question}")
     shown.check(tokenizer)
     model = base_model(stage.lora, at)
     trainer_of = trainer_class(stage)

@@ -90,6 +90,19 @@ def test_the_posterior_is_told_what_a_template_shows_of_the_columns(tmp_path):
             make_task(spec(bad, columns=["critique"]), template, judge=lambda **kwargs: [1.0])
 
 
+def test_a_template_without_told_asks_and_tells_nothing(tmp_path):
+    from ixt_rl.blocks.template import PromptBlock
+    from ixt_rl.conditioning import load_template
+    from ixt_rl.evaluation.tasks import make_task
+
+    data = spec(write(tmp_path / "rows.jsonl", [{"q": "1 + 1", "a": 2}]))
+    block = PromptBlock(prompt="Q: {question}\n")
+    (row,) = make_task(data, block, judge=lambda **kwargs: [1.0]).train_rows(1, 0)
+    assert row["prompt"] == "Q: 1 + 1\n" and "told_prompt" not in row
+    with pytest.raises(DataError, match="without told"):
+        load_template(block, "plain").render("1 + 1", "2")
+
+
 def test_a_template_shows_columns_of_dotted_names(tmp_path):
     from ixt_rl.blocks.template import TemplateBlock, check_template_columns
     from ixt_rl.evaluation.tasks import make_task

@@ -9,13 +9,16 @@ from ixt_rl.blocks.data import WORLDS_OF_TEXT, FileDataBlock, ProblemMixtureBloc
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.earlier_names import metric_of_now
 from ixt_rl.blocks.engine import EngineBlock
+from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.config.expectations import ExpectationBlock
 from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.positions import check_positions, model_positions
 from ixt_rl.config.problems import Refused
+from ixt_rl.config.ranks import refused_by_ranks
 from ixt_rl.config.rows_of_stages import check_rows_of_stages
+from ixt_rl.config.strategies import refused_by_strategy
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.methods.sip import SipStage
 from ixt_rl.methods.stage import FROM_MODEL
@@ -208,6 +211,12 @@ def _not_ahead(staleness: int, stage: Any) -> Iterator[ConfigError]:
             reason="what is sampled next is known only when the groups before are judged",
             remedy=f"set staleness: 0, or leave {again} out",
         )
+
+
+def beyond_the_ranks(launch: LaunchBlock, engine: EngineBlock, stages: Sequence[AnyStage]) -> Iterator[Refused]:
+    """What ranks cannot share, and what they cannot hold as they hold weights."""
+    yield from refused_by_ranks(launch.ranks, engine, stages)
+    yield from refused_by_strategy(launch, stages)
 
 
 def beyond_openrlhf(dtype: str, ranks: int, stages: Sequence[AnyStage]) -> Iterator[Refused]:

@@ -13,18 +13,8 @@ from ixt_rl.errors import ConfigError
 _BATCHES = ("rollouts_per_step", "batch_size")
 
 
-def check_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> None:
-    """Refuses batches and groups that ranks cannot share evenly, and an engine that none of them can have.
-
-    Raises:
-        ConfigError: names the first stage and its key.
-    """
-    for _, error in refused_by_ranks(ranks, engine, stages):
-        raise error
-
-
 def refused_by_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> Iterator[Refused]:
-    """What `check_ranks` refuses: all of it, with its keys."""
+    """Batches and groups that ranks cannot share evenly, and an engine that none of them can have."""
     if ranks == 1:
         return
     if engine.type == "vllm":

@@ -25,6 +25,7 @@ from ixt_rl.config.at_odds import (
     beyond_openrlhf,
     beyond_the_engine,
     beyond_the_model,
+    beyond_the_ranks,
     names_twice,
     refused_by,
     results_not_there,
@@ -36,8 +37,6 @@ from ixt_rl.config.first_rows import check_first_rows
 from ixt_rl.config.overlap import check_unseen
 from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.problems import BlocksAtOdds, Refused
-from ixt_rl.config.ranks import refused_by_ranks
-from ixt_rl.config.strategies import refused_by_strategy
 from ixt_rl.config.suites_of_stages import check_suites
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.registry import AnyStage, spec_of
@@ -106,8 +105,7 @@ class RunConfig(Strict):
     def _at_odds(self) -> Iterator[Refused]:
         yield from beyond_the_model(self.model, self.stages)
         yield from beyond_the_engine(self.engine, self.stages)
-        yield from refused_by_ranks(self.launch.ranks, self.engine, self.stages)
-        yield from refused_by_strategy(self.launch, self.stages)
+        yield from beyond_the_ranks(self.launch, self.engine, self.stages)
         yield from beyond_openrlhf(self.model.dtype, self.launch.ranks, self.stages)
         for index, stage in enumerate(self.stages):
             for error in refused_by(check_unseen, stage, self.made_by(stage), self.named):

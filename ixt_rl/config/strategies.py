@@ -13,18 +13,8 @@ SHARDED = ("zero3", "fsdp2")
 """Strategies under which no rank has all weights."""
 
 
-def check_strategy(launch: LaunchBlock, stages: Sequence[Any]) -> None:
-    """Refuses what a stage asks of weights that its ranks do not have whole.
-
-    Raises:
-        ConfigError: names the first stage and its key.
-    """
-    for _, error in refused_by_strategy(launch, stages):
-        raise error
-
-
 def refused_by_strategy(launch: LaunchBlock, stages: Sequence[Any]) -> Iterator[Refused]:
-    """What `check_strategy` refuses: all of it, with its keys."""
+    """What a stage asks of weights that its ranks do not have whole."""
     if launch.ranks == 1:
         return
     for index, stage in enumerate(stages):

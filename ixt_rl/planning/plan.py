@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ixt_rl.blocks.engine import EngineBlock
-from ixt_rl.config.ranks import check_ranks
+from ixt_rl.config.at_odds import beyond_the_ranks
 from ixt_rl.config.schema import RunConfig
-from ixt_rl.config.strategies import check_strategy
 from ixt_rl.errors import ConfigError
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.planning.devices import GIB, Machine
@@ -111,12 +110,8 @@ def plan_stage(config: RunConfig, index: int, machine: Machine, assumed: Assumed
 def _refused(config: RunConfig, stage: AnyStage, ranks: int, strategy: str) -> list[str]:
     """Why `ixt-rl run` would not start the stage on so many ranks; nothing where it would."""
     launch = config.launch.model_copy(update={"ranks": ranks, "strategy": strategy})
-    try:
-        check_ranks(ranks, config.engine, [stage])
-        check_strategy(launch, [stage])
-    except ConfigError as error:
-        return [f"ixt-rl run would refuse {error.what}: {error.remedy}"]
-    return []
+    refused = beyond_the_ranks(launch, config.engine, [stage])
+    return [f"ixt-rl run would refuse {error.what}: {error.remedy}" for _, error in refused]
 
 
 def _training_ranks(engine: EngineBlock, work: Work, machine: Machine) -> int:

@@ -203,6 +203,13 @@ def test_devices_that_could_not_share_a_batch_are_told_of():
     assert not any("would refuse" in note for one in plan_run(config, machine("H100x2")) for note in one.notes)
 
 
+def test_all_that_devices_could_not_do_is_told_of():
+    plans = planned("demo/addition", "stages.grpo.keep_best={metric: greedy/checked, mode: max}", gpus="H100x7", strategy="zero3")
+    (notes,) = (one.notes for one in plans if one.name == "grpo")
+    said = " ".join(note for note in notes if "would refuse" in note)
+    assert "rollouts_per_step=32 of stage grpo" in said and "keep_best of stage grpo" in said
+
+
 @pytest.mark.parametrize(("text", "said"), [("H10", "H100"), ("H100x0", "NAMExCOUNT"), ("", "RTX4090")])
 def test_unknown_devices_are_refused(text, said):
     with pytest.raises(ConfigError, match=said):

@@ -16,8 +16,8 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
-from ixt_rl.config.problems import InvalidConfig
-from ixt_rl.config.ranks import check_ranks
+from ixt_rl.config.problems import BlocksAtOdds, InvalidConfig
+from ixt_rl.config.ranks import refused_by_ranks
 from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
 from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.place import launched as names_of_launchers
@@ -183,11 +183,10 @@ def test_accelerates_config_file_does_not_say_how_a_model_trains(variable, overr
 def test_a_run_takes_the_launchers_number(tmp_path):
     found = with_ranks(config(tmp_path, [base(), online("rl")]), 2)
     assert (found.launch.ranks, found.launch.strategy) == (2, "ddp")
-    with pytest.raises(ConfigError, match=r"rollouts_per_step=16 of stage rl with launch\.ranks=3"):
-        with_ranks(config(tmp_path, [{**base(), "batch_size": 3}, online("rl")]), 3)
-    with pytest.raises(ConfigError) as refused:
-        with_ranks(config(tmp_path, [{**base(), "batch_size": 3}, online("rl")]), 3)
-    assert "rollouts_per_step: 12," in refused.value.remedy  # of groups of 4, too: what it says can be set
+    with pytest.raises(BlocksAtOdds) as refused:
+        with_ranks(config(tmp_path, [{**base(), "batch_size": 4}, online("rl")]), 3)
+    assert [path for path, _ in refused.value.refused] == [("stages", 0, "batch_size"), ("stages", 1, "rollouts_per_step")]
+    assert "rollouts_per_step: 12," in str(refused.value)  # of groups of 4, too: what it says can be set
     with pytest.raises(ConfigError, match="run of one process"):
         with_ranks(config(tmp_path, [base()], launch={"ranks": 2}), 1)
 
@@ -219,10 +218,10 @@ def test_what_cannot_be_launched_is_refused_before_anything_loads(tmp_path, laun
 
 
 def test_a_pool_is_for_all_ranks_and_a_vllm_in_one_of_them_for_none():
-    check_ranks(2, EngineBlock.model_construct(type="ray-vllm"), [])
-    check_ranks(1, EngineBlock.model_construct(type="vllm"), [])
-    with pytest.raises(ConfigError, match=r"engine\.type: vllm with launch\.ranks=2"):
-        check_ranks(2, EngineBlock.model_construct(type="vllm"), [])
+    assert not list(refused_by_ranks(2, EngineBlock.model_construct(type="ray-vllm"), []))
+    assert not list(refused_by_ranks(1, EngineBlock.model_construct(type="vllm"), []))
+    ((path, error),) = refused_by_ranks(2, EngineBlock.model_construct(type="vllm"), [])
+    assert path == ("engine", "type") and "vllm with launch.ranks=2" in error.what
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -175,7 +174,7 @@ class Workers:
         self._stack = ExitStack()
         self._joined = False
         self._held: Any = None  # on a cluster, the actor that has variables of a judge,
-        self._holder = f"ixt-rl-variables-{uuid.uuid4().hex}"  # and what it is called
+        self._holder = ""  # and what it is called
 
     def shards(self, numbers: Sequence[int]) -> None:
         """Fills and writes shards."""
@@ -212,7 +211,7 @@ class Workers:
 
     def _on_ray(self, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         from ixt_rl.rollout.pool.ray_data import map_on_actors, ray_session
-        from ixt_rl.rollout.pool.variables import hold_variables
+        from ixt_rl.rollout.pool.variables import hold_under_a_new_name
 
         assert self._ray is not None
         if not self._joined:
@@ -220,11 +219,11 @@ class Workers:
             self._stack.enter_context(ray_session(own.address, own.workers, own.cpus, own.gpus))
             self._joined = True
             if own.address or "RAY_ADDRESS" in os.environ:  # its nodes do not have this process's environment
-                self._held = hold_variables(self._arguments[0].backend.variables, self._holder)
+                self._held, self._holder = hold_under_a_new_name(self._arguments[0].backend.variables)
         self._session.up()
         yield from map_on_actors(
             RayWorker,
-            (*self._arguments, "" if self._held is None else self._holder),
+            (*self._arguments, self._holder),
             items,
             workers=min(self._ray.workers, len(items)),
             cpus=self._ray.cpus,

@@ -19,7 +19,7 @@ from ixt_rl.integrations.openrlhf.job import HOLDER
 
 _PASSED_ON = (
     *("PYTHONPATH", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "NCCL_DEBUG", "VLLM_CPU_KVCACHE_SPACE"),
-    "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS",
+    *("RAY_ENABLE_ZERO_COPY_TORCH_TENSORS", "HF_ENDPOINT"),
 )
 
 
@@ -57,10 +57,10 @@ def _start_ray(ray: Any, job: dict[str, Any]) -> Any:
     if "RAY_ADDRESS" not in os.environ:  # every process inherits this environment
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False)
         return None
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    ray.init(runtime_env={"env_vars": passed})
-    from ixt_rl.rollout.pool.variables import hold_variables  # torch comes with it
+    from ixt_rl.rollout.pool.environment import passed_on  # torch comes with it
+    from ixt_rl.rollout.pool.variables import hold_variables
 
+    ray.init(runtime_env={"env_vars": passed_on(_PASSED_ON)})
     return hold_variables(job["variables"], HOLDER)  # empty: none is needed
 
 

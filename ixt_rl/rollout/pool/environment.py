@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import ixt_rl
+from ixt_rl.redaction import redacted
 from ixt_rl.threads import spin_settings
+
+
+def passed_on(names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables that are set here and hold no password: Ray writes its `env_vars` into log files."""
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    return {name: value for name, value in found.items() if redacted(value) == value}
 
 
 def actor_environment(cpus: int) -> dict[str, str]:
@@ -23,4 +31,5 @@ def actor_environment(cpus: int) -> dict[str, str]:
         **spin_settings(),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines would all bind to the first cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        **passed_on(["HF_ENDPOINT"]),  # huggingface_hub reads it when it is imported
     }

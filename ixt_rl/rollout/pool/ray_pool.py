@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from ixt_rl.rollout.pool.environment import actor_environment
 from ixt_rl.rollout.pool.ray_private import meet, private_ray
 from ixt_rl.rollout.pool.tickets import Ticket
 from ixt_rl.rollout.pool.updates import WEIGHT_TRANSFERS
+from ixt_rl.rollout.pool.variables import HUB, hold_under_a_new_name
 from ixt_rl.rollout.pool.worker import EngineWorker
 from ixt_rl.rollout.vllm_requests import VllmRequest, make_requests
 from ixt_rl.rollout.weights.broadcast import LOOPBACK
@@ -41,7 +43,8 @@ class RayPool:
       this process however that ends.
 
     Args:
-        model: folder of a Hugging Face model, readable on every node. Its weights are version 0.
+        model: folder of a Hugging Face model, readable on every node, or its hub id: engines on a cluster that is joined
+            ask the hub with this process's token. Its weights are version 0.
         engines: number of engines.
         cpus_per_engine: CPUs Ray reserves for an engine, and the threads it computes with.
         gpus_per_engine: GPUs of an engine; `tensor_parallel_size` where that is above 1.
@@ -103,6 +106,7 @@ class RayPool:
         self.policy_version = 0
         self.constrains = engine_settings.get("tokenizer") is not None
         self._closed = False
+        self._held: Any = None  # the actor that has the hub's token for other nodes
         with kept():
             self._owns_ray = _join_or_start(address, object_store_memory, dashboard)
         atexit.register(self.close)
@@ -110,8 +114,11 @@ class RayPool:
             if self._owns_ray:
                 _check_resources(engines, CPU=cpus_per_engine, GPU=gpus_per_engine)
             settings = {"model": model, "tensor_parallel_size": tensor_parallel_size, **engine_settings}
+            holder = ""
+            if not self._owns_ray and not Path(model).is_dir():
+                self._held, holder = hold_under_a_new_name(HUB)
             self._dispatcher = Dispatcher(
-                _actor_factory(settings, cpus_per_engine, gpus_per_engine, PLACEMENTS[placement]),
+                _actor_factory(settings, cpus_per_engine, gpus_per_engine, PLACEMENTS[placement], holder),
                 engines=engines,
                 max_num_seqs=engine_settings.get("max_num_seqs", 256),
                 deadline=deadline,
@@ -208,6 +215,7 @@ class RayPool:
             self._dispatcher.close()
         if hasattr(self, "_transfer"):
             self._transfer.close()
+        self._held = None
         if self._owns_ray:
             ray.shutdown()
 
@@ -268,7 +276,7 @@ def _check_resources(engines: int, **each: float) -> None:
             )
 
 
-def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: str) -> Any:
+def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: str, holder: str) -> Any:
     import ray
 
     actor = ray.remote(EngineWorker).options(
@@ -280,4 +288,4 @@ def _actor_factory(settings: dict[str, Any], cpus: int, gpus: int, scheduling: s
         max_task_retries=0,
         runtime_env={"env_vars": actor_environment(cpus)},
     )
-    return lambda index: actor.remote(f"engine {index}", settings)
+    return lambda index: actor.remote(f"engine {index}", settings, holder)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import WeightMismatch
+from ixt_rl.rollout.pool.variables import take_variables
 from ixt_rl.rollout.vllm_engine import VLLMEngine
 from ixt_rl.rollout.vllm_requests import VllmRequest
 from ixt_rl.rollout.weights.broadcast import Meeting
@@ -104,9 +105,12 @@ class EngineWorker:
     Args:
         name: how messages call it.
         settings: arguments of `VLLMEngine`.
+        holder: what the actor is called that has variables which this node may lack (`hold_variables`); "": none.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any]):
+    def __init__(self, name: str, settings: dict[str, Any], holder: str = ""):
+        if holder:
+            take_variables(holder)  # before vLLM asks the hub
         self._name = name
         self._commands: SimpleQueue[Callable[[VLLMEngine], None]] = SimpleQueue()
         self._changed = threading.Condition()

@@ -27,6 +27,7 @@ from ixt_rl.judging.opening import parse_judge
 from ixt_rl.ledger import Ledger, ModelSize, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
+from ixt_rl.rollout.pool.variables import HUB, value_of
 from ixt_rl.run.answered import write_answered
 from ixt_rl.run.folder import FAILURES
 from ixt_rl.run.stages.context import StageRun
@@ -51,8 +52,6 @@ from ixt_rl.run.stages.starting_engine import starting_engine
 
 _OPTIONS = {"candidates", "include_taken", "clip", "keep_reward", "factor_epsilon", "mix", "scale_rewards"}
 """Keys of the methods' blocks that its actors read."""
-
-_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 _AGENT = '''"""Samples and rewards for one stage; written by ixt-rl."""
 
@@ -152,8 +151,9 @@ def _variables(stage: OnlineStage, origin: str) -> list[str]:
     if "RAY_ADDRESS" not in os.environ:  # this process starts Ray, whose processes have its environment
         return []
     asked = [parse_judge(one.judge, one.options) for one in judges_asked(stage.rewards)]
-    of_hub = () if Path(origin).is_dir() else _HUB_TOKENS
-    return [name for name in dict.fromkeys(chain(of_hub, *(one.variables for one in asked))) if name in os.environ]
+    of_hub = () if Path(origin).is_dir() else HUB
+    names = dict.fromkeys(chain(of_hub, *(one.variables for one in asked)))
+    return [name for name in names if value_of(name) is not None]
 
 
 def sampling_within(stage: OnlineStage, groups: Sequence[Mapping[str, Any]]) -> OnlineStage:

@@ -74,7 +74,6 @@ def test_a_job_names_variables_where_a_cluster_is_joined(tmp_path, monkeypatch):
 def test_the_token_of_a_model_of_the_hub_is_among_them(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setenv("HF_TOKEN", KEY)
-    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     asked = with_judge(tmp_path, "python:ixt_rl.judging.programs:sound")
     assert openrlhf._variables(asked, "owner/model") == ["HF_TOKEN"]
     assert openrlhf._variables(asked, str(tmp_path)) == []
@@ -135,6 +134,14 @@ def test_engines_on_other_nodes_get_the_values_by_no_file(ray, monkeypatch):
         openrlhf_rewards.rewards_of_job("job.json")
     assert found == [KEY], "before a judge is started"
     assert [*ray.actors] == [HOLDER]
+
+
+@pytest.mark.parametrize(("endpoint", "passed"), [("http://hub.example", True), ("http://me:word@hub.example", False)])
+def test_the_hubs_address_is_passed_on_by_ray_if_it_holds_no_password(ray, monkeypatch, endpoint, passed):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    _start_ray(ray, {"variables": []})
+    assert ("HF_ENDPOINT" in ray.joined["runtime_env"]["env_vars"]) == passed
 
 
 def test_nothing_is_held_where_nothing_is_asked_for(ray, monkeypatch):

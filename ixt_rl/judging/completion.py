@@ -1,8 +1,8 @@
 """A server's chat completion -> a reply. Servers differ in names, shapes and numbers.
 
 content         text, or parts: those of text are joined, those of thinking and of other things left out
-finish reason   by what its words say: stop, length, refused, or an error of the server; where they say nothing, stop
-                if there is a text
+finish reason   by what its words say: stop, length, looped, refused, or an error of the server; where they say
+                nothing, stop if there is a text
 usage           whole numbers that a model could have read and written; others count as not given
 error           the status that it names, whatever the status of the response was, and under whatever key it stands
 """
@@ -19,6 +19,7 @@ from ixt_rl.judging.rubric import well_formed
 from ixt_rl.redaction import without_secrets
 
 _FINISHES: tuple[tuple[Finish | Literal["error"], str], ...] = (
+    ("looped", r"repetiti|\bloop"),
     (
         "refused",
         r"filter|safety|refus|recitation|block|prohibit|spii|guardrail|moderat|sensitive|policy|flag|toxic"
@@ -98,7 +99,7 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
         finish=finish,
         prompt_tokens=prompt,
         completion_tokens=completed,
-        error=problem if finish == "refused" else "",
+        error=problem if finish in ("refused", "looped") else "",
     )
     return reply, complete
 

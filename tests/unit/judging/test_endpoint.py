@@ -182,6 +182,7 @@ STOPS = [
     "reached_eos", "unknown", "OTHER", "<|im_end|>", 1,
 ]  # fmt: skip
 CUTS = ["length", "max_tokens", "MAX_TOKENS", "max_new_tokens", "model_length", {"type": "length", "length": 5}]
+LOOPS = ["repetition", "REPETITION_DETECTED", "loop"]
 REFUSALS = [
     "content_filter",
     "SAFETY",
@@ -213,6 +214,14 @@ def test_an_answer_cut_at_the_limit_is_cut_whatever_the_server_calls_it(reason):
     with serve(lambda body, number: (200, completion(YES, reason), {})) as served:
         (answer,), _ = ask(served)
     assert answer.verdict.evidence.startswith("cut off") and len(served.bodies) == 2  # the second is the repair
+
+
+@pytest.mark.parametrize("reason", LOOPS)
+def test_an_answer_that_the_server_cut_in_a_loop_is_looped(reason):
+    with serve(lambda body, number: (200, completion(YES, reason), {})) as served:
+        (answer,), tally = ask(served)
+    assert answer.verdict.evidence.startswith(f"looped: finish reason {reason!r}")
+    assert (tally.looped, len(served.bodies)) == (2, 2)  # the second is the repair
 
 
 @pytest.mark.parametrize("reason", REFUSALS)

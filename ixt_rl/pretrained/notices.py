@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -20,20 +21,22 @@ def copy_notices(origin: str, folder: Path, revision: str | None = None) -> str:
     Returns:
         Why the hub gave none, in words; empty where it did, or was not asked.
     """
-    try:
-        source = _source(origin, revision)
-    except (OSError, ValueError) as error:  # of the hub; the model is made, and worth more
-        return f"licences of {origin} were not copied: {type(error).__name__}"
-    for file in sorted(source.iterdir()):
+    found = Path(origin) if Path(origin).is_dir() else _of_hub(origin, revision)
+    if isinstance(found, str):
+        return found
+    for file in sorted(found.iterdir()):
         if file.name.lower().startswith(_BEGIN) and file.is_file() and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
     return ""
 
 
-def _source(origin: str, revision: str | None) -> Path:
-    if Path(origin).is_dir():
-        return Path(origin)
+@functools.cache
+def _of_hub(origin: str, revision: str | None) -> Path | str:
+    """The folder that a repository's are in, or why there is none: asked for once, however many models a run makes."""
     from huggingface_hub import snapshot_download
 
     forms = [form for begin in _BEGIN for form in (begin, begin.upper(), begin.capitalize())]
-    return Path(snapshot_download(origin, revision=revision, allow_patterns=[f"{form}*" for form in forms]))
+    try:
+        return Path(snapshot_download(origin, revision=revision, allow_patterns=[f"{form}*" for form in forms]))
+    except (OSError, ValueError) as error:  # the model is made, and worth more
+        return f"licences of {origin} were not copied: {type(error).__name__}"

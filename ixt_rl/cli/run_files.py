@@ -200,14 +200,18 @@ def methods() -> None:
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; elsewhere wide enough that no row breaks."""
+    """A table as wide as the terminal; elsewhere a line a row, with tabs between what it has."""
+    console = Console()
+    if not console.is_terminal:
+        for row in (heads, *rows):
+            click.echo("\t".join(row).rstrip())
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in heads:
         table.add_column(head, no_wrap=head == heads[0])
     for row in rows:
         table.add_row(*map(Text, row))
-    console = Console()
-    (console if console.is_terminal else Console(width=1000)).print(table)
+    console.print(table)
 
 
 COMMANDS = (run, check, demo, configs, methods, schema)

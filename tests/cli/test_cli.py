@@ -275,9 +275,10 @@ def test_doctor_finds_the_core_usable(optional: bool, monkeypatch):
 def test_shipped_files_and_stage_types_are_listed(tmp_path):
     listed = ixt_rl("configs", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
-    (row,) = (line for line in listed.stdout.splitlines() if line.startswith("ixt/facts "))
+    (row,) = (line for line in listed.stdout.splitlines() if line.startswith("ixt/facts\t"))
     assert "facts that stand in no good document, asked at temperature 1." in row
     assert "about seven minutes on two cores" in row
+    assert len(row.split("\t")) == 3 and max(map(len, listed.stdout.splitlines())) < 400, "no padding in a pipe"
     printed = ixt_rl("configs", "ixt/facts", cwd=tmp_path)
     assert printed.stdout == (ROOT / "configs" / "ixt" / "facts.yaml").read_text()
     unknown = ixt_rl("configs", "facts", cwd=tmp_path)

@@ -17,8 +17,9 @@ GLOSSARY = {
     "no reasoning": "share of completions that give an answer without steps",
     "length": "mean tokens of a completion",
     "truncated": "share of completions cut off at the token limit",
-    "FLOPs": "of the stage: sampling, posterior, training and annotation together, evaluation left out; "
-    "G is 10⁹, T is 10¹²",
+    "FLOPs": "of the stage: sampling, passes of the model that is told, passes that only score (of a reference model, "
+    "of the policy that sampled, of answers after a rationale), training, and what judges and rewriters of known size "
+    "read and wrote; evaluation left out; G is 10⁹, T is 10¹²",
     "trained tokens": "of documents and the feedback with them, once for every time they are seen; "
     "stages on documents that this one goes on from are included, in FLOPs and annotation too",
     "worst prefix": "the worst feedback in place of the best before every problem: it should make the model worse",

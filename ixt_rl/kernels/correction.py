@@ -5,6 +5,13 @@
 
 as TRL's `vllm_importance_sampling_mode` (token_truncate, token_mask, sequence_truncate, sequence_mask).
 
+Where a position has several candidates (InTRO), all of them count by the ratio of the token taken. They are drawn from pi,
+and need none of their own; but that the position counts, because its rationale is kept, hangs on the token taken, too:
+
+    E_{z_t ~ mu} [r_t V(z_t) f(c)] = E_{z_t ~ pi} [V(z_t)] f(c)        V(z_t): chance that what goes on with z_t is kept
+
+so that without the ratio candidates beside the taken one would count as often as the sampler, not the policy, gets there.
+
 Shapes: N sampled tokens of all rows, in any order.
 """
 

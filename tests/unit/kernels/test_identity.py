@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ixt_rl.kernels import Head, IntroSpec, intro_loss
+from ixt_rl.kernels.correction import Correction, reweigh_at_level
 
 READ_OUTS = {
     "sum mod 2": lambda z: sum(z) % 2,
@@ -85,3 +86,46 @@ def test_true_posterior_gives_the_gradient_of_log_pi_y(vocab, length, read_out):
             assert (a - b).abs().max() < 1e-8
             assert (a - c).abs().max() < 1e-8
             assert a.abs().max() > 1e-3  # not a comparison of zeros
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_all_candidates_count_by_the_ratio_of_the_token_taken(level, read_out):
+    """Rationales of a sampler mu, of which the right ones are kept, and candidates of the policy: with the ratio the
+    expected gradient is that of tokens of the policy, after the sampler's prefixes (level token) or its own."""
+    toy, kept = Toy(3, 2), [z for z in Toy(3, 2).outcomes if READ_OUTS[read_out](z) == 1]
+    logp = torch.log_softmax(toy.hidden() @ toy.head.t(), -1)
+    noise = torch.randn(2, *logp.shape, generator=torch.Generator().manual_seed(1), dtype=logp.dtype)
+    mu, logq = torch.log_softmax(logp.detach() + noise[0], -1), torch.log_softmax(noise[1], -1)
+    rows = [(i, z, t, c) for i, z in enumerate(kept) for t in range(2) for c in range(3)]
+    at = torch.tensor([toy.prefixes.index(z[:t]) for _, z, t, _ in rows])
+    chosen = torch.tensor([[z[t], c] for _, z, t, c in rows])  # the one taken, and one of the policy
+    row_N = torch.tensor([3 * i + c for i, _, _, c in rows])
+    drawn = logp.detach()[at, chosen[:, 1]]
+    hidden, head = toy.hidden()[at], Head(toy.head)
+    correction = Correction(level, cap=1e9)
+    loss, _ = intro_loss(
+        hidden, logq[at], head, chosen[:, 0],
+        (torch.stack([toy.log_prob(z, mu) for _, z, _, _ in rows]) + drawn).exp(),  # how often mu and the policy draw it
+        IntroSpec(2, clip=1.5), posterior_head=Head(torch.eye(3, dtype=torch.float64)), choose=lambda *given: chosen,
+        reweigh=reweigh_at_level(
+            level, hidden, head, chosen[:, 0],
+            lambda logp_C, part: correction.weights(logp_C - mu[at, chosen[:, 0]][part], row_N[part]),
+        ),
+    )  # fmt: skip
+    found = toy.gradient(loss)
+
+    def by_the_formula(of_others: torch.Tensor) -> list[torch.Tensor]:
+        taken, beside = (torch.log_softmax(toy.hidden() @ toy.head.t(), -1)[at, ids] for ids in chosen.t())
+        factors = [(logq[at, ids] - one.detach()).exp().clamp(max=1.5) for one, ids in zip((taken, beside), chosen.t())]
+        return toy.gradient(-(law * factors[0] * taken + of_others * factors[1] * beside).sum() / 2)
+
+    def tokens(z, t):  # log-probs of z: at t the policy's, elsewhere the sampler's or its own too
+        return sum((logp if k == t or level == "sequence" else mu)[toy.prefixes.index(z[:k]), z[k]] for k in range(2))
+
+    law = (torch.stack([tokens(z, t) for _, z, t, _ in rows]).detach() + drawn).exp()
+    for a, b in zip(found, by_the_formula(law), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    uncorrected = (torch.stack([toy.log_prob(z, mu) for _, z, _, _ in rows]) + drawn).exp()
+    others = by_the_formula(uncorrected)  # a ratio for the taken token alone
+    assert max((a - b).abs().max() for a, b in zip(found, others, strict=True)) > 1e-3

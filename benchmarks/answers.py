@@ -1,7 +1,7 @@
 """Checkers of mathematical answers side by side, on cases by kind and on generated wrong answers.
 
-    python benchmarks/answers.py                         # the table, printed
-    python benchmarks/answers.py --write docs/rewards.md --wrong 20000 --out runs/answers
+    .venv/bin/python benchmarks/answers.py                         # the table, printed
+    .venv/bin/python benchmarks/answers.py --write docs/rewards.md --wrong 20000 --out runs/answers
 
 - Cases: tests/unit/rewards/answers.yaml, (gold, answer) right or wrong, by kind. Each cell is right answers accepted /
   right answers, and wrong answers accepted (`+3!`) where there are any.

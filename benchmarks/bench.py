@@ -1,7 +1,7 @@
 """All benchmarks in short, one table: some twelve minutes on two cores.
 
     make bench
-    python benchmarks/bench.py --model models/smollm2 --only step loss_kernel --out runs/bench
+    .venv/bin/python benchmarks/bench.py --model models/smollm2 --only step loss_kernel --out runs/bench
 
 Each runs in a process of its own, one after the other, with sizes that are small enough for an afternoon's question
 (did it become slower?) and too small for a figure to quote: for that, run a benchmark by itself, on a machine that does

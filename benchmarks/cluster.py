@@ -1,7 +1,7 @@
 """What 64 trainers and 64 engines would take, from parts measured on this machine and bandwidths that are stated.
 
-    python benchmarks/cluster.py --out runs/cluster                # needs ray; two minutes on two cores
-    python benchmarks/cluster.py --engines 256 --trainers 256 --out runs/cluster-256
+    .venv/bin/python benchmarks/cluster.py --out runs/cluster                # needs ray; two minutes on two cores
+    .venv/bin/python benchmarks/cluster.py --engines 256 --trainers 256 --out runs/cluster-256
 
 Measured: bytes of a group's request and of its rollouts; the pool's own dispatcher with stand-ins for engines, which
 share one of Ray's actors, hold no model, and answer at once (groups/s, its processor time a group); what all rollouts

@@ -1,6 +1,6 @@
 """What a teacher and a judge make of a world's documents, before any model learns from them: SIP's control corpora.
 
-    python benchmarks/control_corpora.py --out runs/control-corpora
+    .venv/bin/python benchmarks/control_corpora.py --out runs/control-corpora
 
 Passages of a world in four ways, one text for each: as they are, as the teacher rewrites them, original or rewrite
 chosen at random, and the better one by the judge that trains. The world's verifier says what is right. No model, no

@@ -1,6 +1,6 @@
 """The demo's inner loop alone and beside a busy process, by how long OpenMP's idle threads spin.
 
-    python benchmarks/crowded.py --spin 300000 3000 --rounds 5 --out runs/crowded
+    .venv/bin/python benchmarks/crowded.py --spin 300000 3000 --rounds 5 --out runs/crowded
 
 For each spin count (`GOMP_SPINCOUNT`; libgomp's own is 300000, ixt-rl sets 3000) a process trains the demo's base with
 `--threads` threads: updates of the base stage, documents and optimizer included. In each round each takes its turn

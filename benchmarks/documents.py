@@ -1,7 +1,7 @@
 """Continued pretraining on packed rows: a whole update of ours against TRL's SFT, float32 and bf16, in one run.
 
     ixt-rl model smollm2 models/smollm2
-    python benchmarks/documents.py --model models/smollm2 --out runs/documents
+    .venv/bin/python benchmarks/documents.py --model models/smollm2 --out runs/documents
 
 An update is one micro-batch of packed rows of the same documents, forward, backward and AdamW. Ours keeps documents
 apart. TRL packs in two ways: `wrapped` cuts rows without regard to documents, which see each other; `bfd` keeps them

@@ -1,6 +1,6 @@
 """IXT on real text: feedback by a late-stage judge on early-stage text against that by a matched judge.
 
-    python benchmarks/late_judge.py --data articles.jsonl --out runs/late-judge
+    .venv/bin/python benchmarks/late_judge.py --data articles.jsonl --out runs/late-judge
 
 Every passage of the articles (column `text`) stands as it is, or is spoiled by code: its words in another order, its
 numbers and names those of other passages, a sentence said three times. Both judges are rubrics by code. The late one

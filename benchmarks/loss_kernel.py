@@ -1,6 +1,6 @@
 """Time and memory of the fused InTRO loss against its four bare matrix products, a plain version and TRL's kernels.
 
-    python benchmarks/loss_kernel.py --tokens 512 1024 2048 --dtype float32 bfloat16 --threads 2 --out runs/loss_kernel
+    .venv/bin/python benchmarks/loss_kernel.py --tokens 512 1024 2048 --dtype float32 bfloat16 --out runs/loss_kernel
 
 writes `loss_kernel.json`, `loss_kernel.md` and `loss_kernel.png` to `--out`.
 

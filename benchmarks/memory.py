@@ -1,7 +1,7 @@
 """Peak memory of training beside what `ixt-rl plan` says of it.
 
     ixt-rl model smollm2 models/smollm2
-    python benchmarks/memory.py --model models/smollm2 --out runs/memory
+    .venv/bin/python benchmarks/memory.py --model models/smollm2 --out runs/memory
 
 Each case is two updates: packed rows of documents, or an InTRO update (all of its rationales kept) on rollouts that are
 given. On a CPU it is a process of its own, and its largest resident size is what is measured, so that a case should be

@@ -1,7 +1,7 @@
 """Tokens a second of training on documents, and the memory of a rank: one on one core, and several on a core each.
 
     ixt-rl model smollm2 models/smollm2
-    python benchmarks/ranks.py --model models/smollm2 --out runs/ranks
+    .venv/bin/python benchmarks/ranks.py --model models/smollm2 --out runs/ranks
 
 Each arm is `--updates` updates of packed rows, after one that is not counted, with as many rows a rank in every arm
 (`--rows`, `--micro-batches` times): two ranks train on twice the tokens in an update. `apart` is as many single ranks

@@ -1,7 +1,7 @@
 """Rollout engines side by side: tokens/s, the time of a weight update, and what a training step loses to rollouts.
 
-    python benchmarks/rollouts.py --out runs/rollouts                    # needs vllm and ray; a few minutes
-    python benchmarks/rollouts.py --out runs/rollouts --memory 10000     # resident memory over 10,000 rollouts
+    .venv/bin/python benchmarks/rollouts.py --out runs/rollouts                  # needs vllm and ray; a few minutes
+    .venv/bin/python benchmarks/rollouts.py --out runs/rollouts --memory 10000  # memory over 10,000 rollouts
 
 Throughput: `LLM.generate` of vLLM alone in a process of its own, a pool of one engine, a pool of `--engines`, and
 transformers in this process sample the same prompts, with the same settings of vLLM and the same seeds; each has

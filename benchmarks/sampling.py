@@ -1,7 +1,7 @@
 """Sampling side by side: this library's engine, plain `generate`, and vLLM where it is installed.
 
-    make model && python benchmarks/sampling.py --model models/smollm2 --out runs/sampling
-    python benchmarks/sampling.py --model models/smollm2 --out runs/sampling --prompts 16 --tokens 32 --rounds 3
+    make model && .venv/bin/python benchmarks/sampling.py --model models/smollm2 --out runs/sampling
+    .venv/bin/python benchmarks/sampling.py --model models/smollm2 --out runs/sampling --tokens 32 --rounds 3
 
 Each arm samples the same prompts (excerpts of this repository's docs, of unequal length) from a process of its own with
 `--threads` threads; rounds alternate between the arms, and ratios are taken within a round. Tokens are those up to the

@@ -1,7 +1,7 @@
 """A whole InTRO update against a whole TRL GRPO update: same model, prompts and completions, one run.
 
     ixt-rl model smollm2 models/smollm2
-    python benchmarks/step.py --model models/smollm2 --out runs/step
+    .venv/bin/python benchmarks/step.py --model models/smollm2 --out runs/step
 
 Both train on the same scripted rollouts, `--group` completions a prompt: passes without gradient, forward and loss,
 backward, optimizer step. Nothing is generated (`sampling.py` does that). Without `--model` the model is a small one

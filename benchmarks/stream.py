@@ -1,6 +1,6 @@
 """Speed, fill and memory of the data path: documents from JSONL to packed rows, on one core.
 
-    python benchmarks/stream.py --data ../shared/data --stream-gb 2 --out runs/stream
+    .venv/bin/python benchmarks/stream.py --data ../shared/data --stream-gb 2 --out runs/stream
 
 writes `stream.json`, `stream.md` and `stream.png` to `--out`.
 

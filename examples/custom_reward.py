@@ -1,6 +1,6 @@
 """A reward of your own, called the way a run calls it: through the guard.
 
-    python examples/custom_reward.py
+    .venv/bin/python examples/custom_reward.py
 
 The reward wants a right answer that shows its steps. It is an ordinary function with TRL's signature, and
 it has a bug: it fails on a completion without lines. The guard excludes that sample, counts it and saves

@@ -1,6 +1,6 @@
 """The problems of GSM8K with the fewest steps, for configs/real/gsm8k.yaml: a fifth of them.
 
-    python examples/easiest_gsm8k.py data/gsm8k_train.jsonl runs
+    .venv/bin/python examples/easiest_gsm8k.py data/gsm8k_train.jsonl runs
 
 A step is a `<<...>>` of the human solution. Problems are ordered by their steps, then by the length of the question;
 those whose solution shows no step are left out, because nobody has counted theirs. Half of the fifth becomes

@@ -1,6 +1,6 @@
 """Pairs of real text and the same text spoiled, for configs/real/ixt-text.yaml: the rubric is a program.
 
-    python examples/spoiled_pairs.py data/wiki.jsonl runs
+    .venv/bin/python examples/spoiled_pairs.py data/wiki.jsonl runs
 
 Articles (column `text`) are cut into passages of whole sentences. The prompt of a pair asks to go on from a passage;
 its better reply is the passage that follows, its worse one the same with its words in another order, or with names and

@@ -1,6 +1,6 @@
 """TRL's own GRPOTrainer, sampling on a pool of vLLM engines.
 
-    python examples/trl_grpo_pool.py            # a minute or two on a CPU; needs vllm and ray
+    .venv/bin/python examples/trl_grpo_pool.py            # a minute or two on a CPU; needs vllm and ray
 
 Only the three lines marked POOL differ from a script without it. A tiny model with random weights learns to write
 lower-case letters. The adapter moves the pool to the trainer's weights before each batch and compares log-probs; past

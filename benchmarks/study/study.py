@@ -1,10 +1,10 @@
 """The study of DESIGN.md: makes run files, runs them, collects tables, tests and figures.
 
-    python benchmarks/study/study.py --out runs/study --tune          # all of it: some two hours
-    python benchmarks/study/study.py --out runs/study --short         # some 50 minutes
-    python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms told-nll grpo --minutes 30
-    python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
-    python benchmarks/study/study.py --out runs/more --known runs/study/measured.csv     # what is left, elsewhere
+    .venv/bin/python benchmarks/study/study.py --out runs/study --tune          # all of it: some two hours
+    .venv/bin/python benchmarks/study/study.py --out runs/study --short         # some 50 minutes
+    .venv/bin/python benchmarks/study/study.py --out runs/study --worlds clean shortcut --arms grpo --minutes 30
+    .venv/bin/python benchmarks/study/study.py --out runs/study --collect             # only the page, of what is there
+    .venv/bin/python benchmarks/study/study.py --out runs/more --known runs/study/measured.csv   # the rest, elsewhere
 
 Times are estimates for two cores that do nothing else, at 13 s of one core a cell and 130 s a base. Rates that the rule
 chose stand in rates.json; --tune also finds those that it has not chosen yet.

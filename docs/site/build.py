@@ -1,6 +1,6 @@
 """Builds the site: its pages, the package for the reader of docstrings, Zensical with warnings as errors, a last check.
 
-make docs       # or, with the extra `docs`: python docs/site/build.py [FOLDER]
+make docs       # or, with the extra `docs`: .venv/bin/python docs/site/build.py [FOLDER]
 """
 
 from __future__ import annotations

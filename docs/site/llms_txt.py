@@ -1,6 +1,6 @@
 """docs/llms.txt, the site in one line a page for language models (llmstxt.org), from the nav of mkdocs.yml.
 
-python docs/site/llms_txt.py            # writes it; a test says when it is stale
+.venv/bin/python docs/site/llms_txt.py            # writes it; a test says when it is stale
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""X."""
+"""The addition world: its problems, their answers in a view, grades, and the documents that bases are pretrained on."""
 
 from __future__ import annotations
 

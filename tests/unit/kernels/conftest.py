@@ -1,3 +1,5 @@
+"""Tiles and threads of the kernel tests."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Which answer a completion ends with."""
+
 from __future__ import annotations
 
 import time

@@ -1,3 +1,5 @@
+"""Kinds of gold answers, and what is no gold."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Errors of rewards within a budget: undecided, counted, kept; beyond it the run ends."""
+
 from __future__ import annotations
 
 import contextlib

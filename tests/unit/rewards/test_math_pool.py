@@ -1,3 +1,5 @@
+"""Workers that compare answers: time, memory, deaths, and callers at once."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The math reward: right, wrong, undecided."""
+
 from __future__ import annotations
 
 import pytest

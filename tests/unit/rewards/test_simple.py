@@ -1,3 +1,5 @@
+"""Rewards on form and length."""
+
 from __future__ import annotations
 
 import pytest

@@ -26,7 +26,7 @@ class ShotBlock(Strict):
 
 
 class PromptBlock(Strict):
-    """Prompts as data, where nothing is told the answer: `told`, if it is given, is what stages that do tell it show."""
+    """Prompts as data where nothing is told the answer; `told`, if it is given, is for stages that tell it."""
 
     prompt: str
     told: str | None = Field(None, description="read only where the answer is told")

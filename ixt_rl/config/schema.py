@@ -128,8 +128,8 @@ class RunConfig(Strict):
             for key in self.engine.unread_sections
         ]
         found += [
-            (self.engine, key, f"engine.{key}", "a run of which no stage trains here on what an engine sampled")
-            for key in ("correction", "staleness")
+            (self.engine, key, f"engine.{key}", f"a run of which no stage {does} what an engine sampled")
+            for key, does in (("correction", "weighs here"), ("staleness", "trains here on"))
             if key not in self.engine.unread_sections and not any(key in stage.reads_of_engine for stage in self.stages)
         ]
         for stage in self.stages:

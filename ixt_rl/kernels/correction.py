@@ -5,12 +5,13 @@
 
 as TRL's `vllm_importance_sampling_mode` (token_truncate, token_mask, sequence_truncate, sequence_mask).
 
-Where a position has several candidates (InTRO), all of them count by the ratio of the token taken. They are drawn from pi,
-and need none of their own; but that the position counts, because its rationale is kept, hangs on the token taken, too:
+Where a position has several candidates (InTRO), all of them count by the ratio of the token taken. They are drawn from
+pi, and need none of their own; but that the position counts, because its rationale is kept, hangs on that token, too:
 
-    E_{z_t ~ mu} [r_t V(z_t) f(c)] = E_{z_t ~ pi} [V(z_t)] f(c)        V(z_t): chance that what goes on with z_t is kept
+    E_{z_t ~ mu} [r_t V(z_t) f(c)] = E_{z_t ~ pi} [V(z_t)] f(c)      V(z_t): the chance to be kept, if z_t is taken
 
-so that without the ratio candidates beside the taken one would count as often as the sampler, not the policy, gets there.
+so that without the ratio the others would count as often as the sampler is right, and not the policy. Where everything
+counts whatever is taken, as a divergence of whole distributions does (OPSD), there is nothing to weigh.
 
 Shapes: N sampled tokens of all rows, in any order.
 """

@@ -82,6 +82,8 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
     """Key of the method's own block."""
     other_blocks: ClassVar[tuple[str, ...]] = ()
     """Those of the other methods; see `ixt_rl.methods.registry`."""
+    weighs_samples: ClassVar[bool] = True
+    """Whether what an engine sampled counts by the policy's ratio to it (`engine.correction`)."""
 
     @property
     def unread(self) -> list[Unread]:
@@ -92,7 +94,9 @@ class OnlineStage(DurationBlock, BestBlock, BackendBlock, Stage):
 
     @property
     def reads_of_engine(self) -> tuple[str, ...]:
-        return ("correction", "staleness") if self.backend is None else ()
+        if self.backend is not None:
+            return ()
+        return ("correction", "staleness") if self.weighs_samples else ("staleness",)
 
     @property
     def own(self) -> Any:

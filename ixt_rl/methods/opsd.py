@@ -45,6 +45,7 @@ class OpsdStage(OnlineStage):
     type: Literal["opsd"]
     opsd: OpsdBlock = OpsdBlock()
     block: ClassVar[str] = "opsd"
+    weighs_samples: ClassVar[bool] = False
 
     @property
     def weighs_by_ratio(self) -> bool:

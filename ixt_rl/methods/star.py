@@ -29,6 +29,7 @@ class StarStage(OnlineStage):
     type: Literal["star"]
     star: StarBlock = StarBlock()
     block: ClassVar[str] = "star"
+    weighs_samples: ClassVar[bool] = False
 
     @property
     def samples_again(self) -> str:

@@ -43,8 +43,8 @@ class RayPool:
       this process however that ends.
 
     Args:
-        model: folder of a Hugging Face model, readable on every node, or its hub id: engines on a cluster that is joined
-            ask the hub with this process's token. Its weights are version 0.
+        model: folder of a Hugging Face model, readable on every node, or its hub id: on a cluster that is
+            joined engines ask with this process's token. Its weights are version 0.
         engines: number of engines.
         cpus_per_engine: CPUs Ray reserves for an engine, and the threads it computes with.
         gpus_per_engine: GPUs of an engine; `tensor_parallel_size` where that is above 1.

@@ -222,9 +222,12 @@ def test_what_says_how_rollouts_are_trained_is_unread_where_none_are(file):
     assert notes(config) == []
     assert resolved(config)["engine"]["correction"]["cap"] == 3.0
     config = config.model_copy(update={"stages": [base, rl.model_copy(update={"backend": "openrlhf"})]})
-    why = "a run of which no stage trains here on what an engine sampled"
+    why = "a run of which no stage weighs here what an engine sampled"
     assert f"engine.correction is not read by {why}" in notes(config)
     assert not any("staleness" in note for note in notes(config)), "it is not set"
+    for method in ("star", "opsd"):  # data of another prompt; a divergence that no taken token is in
+        stage = load_run(file, [f"stages.rl.type={method}"]).stages[1]
+        assert stage.reads_of_engine == ("staleness",)
     assert not {"correction", "staleness"} & {*resolved(config)["engine"]}
 
 

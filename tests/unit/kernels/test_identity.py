@@ -104,10 +104,10 @@ def test_all_candidates_count_by_the_ratio_of_the_token_taken(level, read_out):
     drawn = logp.detach()[at, chosen[:, 1]]
     hidden, head = toy.hidden()[at], Head(toy.head)
     correction = Correction(level, cap=1e9)
+    uncorrected = (torch.stack([toy.log_prob(z, mu) for _, z, _, _ in rows]) + drawn).exp()  # how often they are drawn
     loss, _ = intro_loss(
-        hidden, logq[at], head, chosen[:, 0],
-        (torch.stack([toy.log_prob(z, mu) for _, z, _, _ in rows]) + drawn).exp(),  # how often mu and the policy draw it
-        IntroSpec(2, clip=1.5), posterior_head=Head(torch.eye(3, dtype=torch.float64)), choose=lambda *given: chosen,
+        hidden, logq[at], head, chosen[:, 0], uncorrected, IntroSpec(2, clip=1.5),
+        posterior_head=Head(torch.eye(3, dtype=torch.float64)), choose=lambda *given: chosen,
         reweigh=reweigh_at_level(
             level, hidden, head, chosen[:, 0],
             lambda logp_C, part: correction.weights(logp_C - mu[at, chosen[:, 0]][part], row_N[part]),
@@ -117,7 +117,10 @@ def test_all_candidates_count_by_the_ratio_of_the_token_taken(level, read_out):
 
     def by_the_formula(of_others: torch.Tensor) -> list[torch.Tensor]:
         taken, beside = (torch.log_softmax(toy.hidden() @ toy.head.t(), -1)[at, ids] for ids in chosen.t())
-        factors = [(logq[at, ids] - one.detach()).exp().clamp(max=1.5) for one, ids in zip((taken, beside), chosen.t())]
+        factors = [
+            (logq[at, ids] - one.detach()).exp().clamp(max=1.5)
+            for one, ids in zip((taken, beside), chosen.t(), strict=True)
+        ]
         return toy.gradient(-(law * factors[0] * taken + of_others * factors[1] * beside).sum() / 2)
 
     def tokens(z, t):  # log-probs of z: at t the policy's, elsewhere the sampler's or its own too
@@ -126,6 +129,5 @@ def test_all_candidates_count_by_the_ratio_of_the_token_taken(level, read_out):
     law = (torch.stack([tokens(z, t) for _, z, t, _ in rows]).detach() + drawn).exp()
     for a, b in zip(found, by_the_formula(law), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
-    uncorrected = (torch.stack([toy.log_prob(z, mu) for _, z, _, _ in rows]) + drawn).exp()
     others = by_the_formula(uncorrected)  # a ratio for the taken token alone
     assert max((a - b).abs().max() for a, b in zip(found, others, strict=True)) > 1e-3

@@ -204,7 +204,8 @@ def test_devices_that_could_not_share_a_batch_are_told_of():
 
 
 def test_all_that_devices_could_not_do_is_told_of():
-    plans = planned("demo/addition", "stages.grpo.keep_best={metric: greedy/checked, mode: max}", gpus="H100x7", strategy="zero3")
+    best = "stages.grpo.keep_best={metric: greedy/checked, mode: max}"
+    plans = planned("demo/addition", best, gpus="H100x7", strategy="zero3")
     (notes,) = (one.notes for one in plans if one.name == "grpo")
     said = " ".join(note for note in notes if "would refuse" in note)
     assert "rollouts_per_step=32 of stage grpo" in said and "keep_best of stage grpo" in said

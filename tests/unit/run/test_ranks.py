@@ -185,7 +185,8 @@ def test_a_run_takes_the_launchers_number(tmp_path):
     assert (found.launch.ranks, found.launch.strategy) == (2, "ddp")
     with pytest.raises(BlocksAtOdds) as refused:
         with_ranks(config(tmp_path, [{**base(), "batch_size": 4}, online("rl")]), 3)
-    assert [path for path, _ in refused.value.refused] == [("stages", 0, "batch_size"), ("stages", 1, "rollouts_per_step")]
+    paths = [path for path, _ in refused.value.refused]
+    assert paths == [("stages", 0, "batch_size"), ("stages", 1, "rollouts_per_step")]
     assert "rollouts_per_step: 12," in str(refused.value)  # of groups of 4, too: what it says can be set
     with pytest.raises(ConfigError, match="run of one process"):
         with_ranks(config(tmp_path, [base()], launch={"ranks": 2}), 1)

@@ -31,5 +31,5 @@ def actor_environment(cpus: int) -> dict[str, str]:
         **spin_settings(),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines would all bind to the first cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        **passed_on(["HF_ENDPOINT"]),  # huggingface_hub reads it when it is imported
+        **passed_on(["HF_ENDPOINT", "HF_HUB_OFFLINE"]),  # huggingface_hub reads them when it is imported
     }

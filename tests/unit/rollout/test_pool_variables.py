@@ -73,4 +73,6 @@ def test_a_token_that_was_logged_in_with_is_the_hubs_too(monkeypatch):
 @pytest.mark.parametrize(("endpoint", "passed"), [("http://hub.example", True), ("http://me:word@hub.example", False)])
 def test_the_hubs_address_reaches_actors_by_ray_if_it_holds_no_password(endpoint, passed, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert actor_environment(1)["HF_HUB_OFFLINE"] == "1", "files ask no hub, on any node"
     assert actor_environment(1).get("HF_ENDPOINT") == (endpoint if passed else None)

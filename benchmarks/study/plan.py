@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,6 +175,19 @@ def ordered(
         for arm in arms
         if (rate := rates(world, arm)) is not None
     ]
+
+
+_CELL = re.compile(
+    rf"(?P<world>[^/]+)/b(?P<base>\d+)/(?P<arm>{'|'.join(map(re.escape, ARMS))})-(?P<rate>[-.e\d]+)-s(?P<seed>\d+)"
+)
+
+
+def cell_named(name: str) -> Cell | None:
+    """The cell of that name; None where it is no cell's."""
+    found = _CELL.fullmatch(name)
+    if found is None or found["world"] not in WORLDS:
+        return None
+    return Cell(found["world"], found["arm"], float(found["rate"]), int(found["base"]), int(found["seed"]))
 
 
 def base_file(base: Base, out: str, steps: int = BASE_STEPS) -> dict[str, Any]:

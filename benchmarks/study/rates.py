@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from plan import BEYOND, HERE, RATES, TUNING, Cell
@@ -67,6 +69,17 @@ class Rates:
                 self.table.setdefault(world, {})[arm] = {"rate": best(tried), "strict": said, "from": BY_RULE}
                 self.save()
         return cells
+
+    def shown(self) -> Rates:
+        """These, and for others, as not tuned, the rate that most of their finished cells have: what a page shows."""
+        cells = (cell for cell in self.store.cells_there() if cell.base != TUNING)
+        untuned = (cell for cell in cells if self.of(cell.world, cell.arm) is None)
+        counts = Counter((c.world, c.arm, c.rate) for c in untuned if self.store.measured(c) is not None)
+        found = copy(self)
+        found.table = {world: dict(arms) for world, arms in self.table.items()}
+        for (world, arm, rate), _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
+            found.take([(world, arm)], rate)
+        return found
 
     def take(self, pairs: Iterable[tuple[str, str]], rate: float) -> None:
         """That rate for all without one, and said so: it is not tuned. Not written down."""

@@ -4,8 +4,9 @@
     OUT/cells/<world>/b<k>/<arm>-<rate>-s<seed>.yaml .log and folder
     OUT/rates.json study.json study.md measured.csv *.png
 
-A cell is done when its run is, by the run file that would be written now; the library's code may have moved on since
-(its hash stands with the result). Delete a cell's folder to have it run again.
+A cell is done when its run is, by the run file that would be written now, and its base's by that which would be; the
+library's code may have moved on since (its hash stands with the result). A run file that is written anew takes what the
+one before it measured with it. Delete a cell's folder to have it run again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from plan import BASE_STEPS, EVERY, STEPS, Base, Cell, base_file, cell_file
+from plan import BASE_STEPS, EVERY, STEPS, Base, Cell, base_file, cell_file, cell_named
 
 from ixt_rl.files import read_json, read_rows, write_text
 
@@ -62,18 +63,39 @@ class Store:
         return yaml.safe_dump(cell_file(what, str(self.out / "cells"), model, self.steps), sort_keys=False)
 
     def write(self, what: Base | Cell) -> Path:
-        """Writes its run file."""
+        """Writes its run file. Where it was another, what a run of that one measured is forgotten, and with a base what
+        started from it."""
         file = self.file_of(what)
+        if file.is_file() and not self._is_current(what):
+            self._forget(what)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, self.text_of(what))
         return file
 
     def is_done(self, what: Base | Cell) -> bool:
-        """Whether a run of this very file has ended."""
-        file = self.file_of(what)
-        if not file.is_file() or _portable(file.read_text(encoding="utf-8")) != _portable(self.text_of(what)):
+        """Whether a run of this very file has ended; of a cell, from a base that is made like this, or is gone."""
+        if not self._is_current(what) or not self._done_file(what).is_file():
             return False
-        return (self.stage(what) / "done.json").is_file()
+        return isinstance(what, Base) or self._is_current(what.of) or not self.file_of(what.of).is_file()
+
+    def _is_current(self, what: Base | Cell) -> bool:
+        """Whether its run file is there and says what it would say now."""
+        file = self.file_of(what)
+        return file.is_file() and _portable(file.read_text(encoding="utf-8")) == _portable(self.text_of(what))
+
+    def _done_file(self, what: Base | Cell) -> Path:
+        return self.stage(what) / "done.json"
+
+    def _forget(self, what: Base | Cell) -> None:
+        started = [cell for cell in self._cells_run() if cell.of == what] if isinstance(what, Base) else []
+        for one in (*started, what):
+            self._done_file(one).unlink(missing_ok=True)
+
+    def _cells_run(self) -> list[Cell]:
+        """All that have a run file, in order of their names."""
+        folder = self.out / "cells"
+        names = sorted(str(file.relative_to(folder))[: -len(".yaml")] for file in folder.glob("*/b*/*.yaml"))
+        return [cell for name in names if (cell := cell_named(name)) is not None]
 
     def stage(self, what: Base | Cell) -> Path:
         """The folder of the stage whose rows count: the told gap of a base, the arm of a cell."""
@@ -115,6 +137,11 @@ class Store:
         """What rates are chosen by; None where the cell is not done."""
         found = self.measured(cell)
         return None if found is None else found.get("sampled/strict")
+
+    def cells_there(self) -> list[Cell]:
+        """All that have a run file here, or are known, whatever a call asks for."""
+        known = [cell for name in self.known if (cell := cell_named(name)) is not None]
+        return list(dict.fromkeys([*self._cells_run(), *known]))
 
     def done_cells(self, cells: Iterable[Cell]) -> dict[Cell, dict[str, Any]]:
         """The finished ones with what they measured."""

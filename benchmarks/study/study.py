@@ -60,6 +60,8 @@ class Study:
         self.args = args
         self.store = Store(args.out, args.steps, args.base_steps, read_measured(args.known) if args.known else None)
         self.rates = Rates(self.store, given=not args.tune)
+        if args.short:
+            self.rates.take(self.pairs, RATES[1])
         self.until = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
         self.failed: list[Path] = []
         self.machine = machine()
@@ -74,8 +76,6 @@ class Study:
 
     def run(self) -> None:
         """Bases, then rates, then cells; of bases only those that something is left for."""
-        if self.args.short:
-            self.rates.take(self.pairs, RATES[1])
         self.tune()
         cells = self.cells()
         self.all(cell.of for cell in self.store.missing(cells))
@@ -84,11 +84,11 @@ class Study:
     def tune(self) -> None:
         """Tries rates until every arm of every world has one, or time is up."""
         while (asked := self.store.missing(self.rates.untuned(self.pairs))) and not self.over():
-            self.all(cell.of for cell in asked)
             before = len(self.failed)
+            self.all(cell.of for cell in asked)
             self.all(asked)
             if len(self.failed) > before:
-                return  # an arm that fails would be tried for ever
+                return  # an arm that fails, or its base, would be tried for ever
 
     def all(self, whats: Iterable[Any]) -> None:
         """Runs what is missing of bases or cells."""
@@ -111,7 +111,8 @@ class Study:
 
     def collect(self) -> None:
         """The page of all that is finished, whatever this call asked for."""
-        every = ordered(WORLDS, ARMS, BASES, SEEDS, self.rates.of)
+        rates = self.rates.shown()
+        every = ordered(WORLDS, ARMS, BASES, SEEDS, rates.of)
         measured = self.store.done_cells(every)
         bases = dict.fromkeys(Cell(world, "", 0, seed, 0).of for world in WORLDS for seed in (*BASES, TUNING))
         found = {base: row for base in bases if (row := self.store.measured(base)) is not None}
@@ -119,7 +120,7 @@ class Study:
         self.store.out.mkdir(parents=True, exist_ok=True)
         rows = {what.name: row for what, row in [*found.items(), *measured.items()]}
         write_measured(self.store.out / "measured.csv", rows)
-        write_page(self.store.out, measured, found, self.rates.table, chosen, ARMS, self.machine)
+        write_page(self.store.out, measured, found, rates.table, chosen, ARMS, self.machine)
 
 
 def main() -> None:
@@ -155,7 +156,9 @@ def main() -> None:
             study.run()
     study.collect()
     cells = study.cells()
-    print(f"{study.store.out / 'study.md'}; {len(study.store.missing(cells))} of {len(cells)} cells are left")
+    unrated = sum(study.rates.of(world, arm) is None for world, arm in study.pairs)
+    further = f"; {unrated} more arms of a world have no rate yet" if unrated else ""
+    print(f"{study.store.out / 'study.md'}; {len(study.store.missing(cells))} of {len(cells)} cells are left{further}")
     if study.failed:
         sys.exit(1)
 

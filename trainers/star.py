@@ -94,6 +94,7 @@ class STaRTrainer(KeptTrainer):
             )
         self.sampler = Reference(self) if args.sampler == "frozen" else None
         """What `EngineRollouts` samples from in the policy's place, in training."""
+        self._told_again = 0  # completions of groups that failed and were sampled once more, by all ranks
 
     def _check_whole_groups(self) -> None:
         self.check_signal("told='failed'")
@@ -151,6 +152,7 @@ class STaRTrainer(KeptTrainer):
         if not count:
             return rollouts, rewards, extra
         group = self.args.num_generations
+        self._told_again += count * group * self.accelerator.num_processes
         groups = failed.to(torch.int8).argsort(descending=True, stable=True)[:count].tolist()
         places = [number * group + one for number in groups for one in range(group)]
         again = [{**rows[place], "sampled_told": True} for place in places]
@@ -165,6 +167,17 @@ class STaRTrainer(KeptTrainer):
                     if len(old[name]) == len(rows) and len(new[name]) == len(again):
                         old[name][place] = new[name][index]
         return rollouts, rewards, extra
+
+    @property
+    def drawn_again(self) -> int:
+        return super().drawn_again + self._told_again
+
+    def own_state(self) -> dict[str, Any]:
+        return {**super().own_state(), "told_again": self._told_again}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._told_again = state["told_again"]
 
     def complete(self, rows: list[dict[str, Any]], batch: dict[str, Any]) -> None:
         super().complete(rows, batch)

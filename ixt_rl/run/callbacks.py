@@ -55,6 +55,8 @@ class StageCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.progress.step(state.global_step)
+        if state.global_step and state.is_world_process_zero:  # what calls before took up to the checkpoint
+            self.started -= seconds_so_far(self.folder)
         if self.evaluate is not None and self.at_start and state.global_step == 0:
             self._evaluate(state, keep_samples=True)
 
@@ -90,6 +92,11 @@ class StageCallback(TrainerCallback):
             seconds = time.perf_counter() - self.started
             step, columns = state.global_step, {**self.columns(ledger), **metrics}
             self.folder.add_metrics(phase, step, self.rollouts(step), ledger.total(), seconds, columns)
+
+
+def seconds_so_far(folder: StageFolder) -> float:
+    """What a stage took up to its last row, by all calls of the run; 0 where it has none."""
+    return max((row["seconds"] for row in folder.metrics()), default=0.0)
 
 
 def as_json(value: Any) -> Any:

@@ -19,7 +19,7 @@ from ixt_rl.files import read_rows, write_json, write_rows
 from ixt_rl.integrations.openrlhf.environment import check_environment, openrlhf_python
 from ixt_rl.integrations.openrlhf.flags import JobSettings
 from ixt_rl.integrations.openrlhf.job import JobFolder, restore
-from ixt_rl.run.callbacks import as_json
+from ixt_rl.run.callbacks import as_json, seconds_so_far
 from ixt_rl.run.console import StageProgress
 from ixt_rl.run.folder import ROWS, StageFolder
 from ixt_rl.run.stages.context import StageRun
@@ -106,7 +106,7 @@ class JobRows:
     Args:
         folder: the stage's.
         progress: its bar.
-        started: when the stage began, by `time.perf_counter`.
+        started: when this call of the run began the stage, by `time.perf_counter`; earlier ones count beside it.
         counted: (rollouts, FLOPs, further columns) by the end of an update; of the row of the update it takes what the
             stage's rows do not have.
     """
@@ -118,7 +118,8 @@ class JobRows:
         started: float,
         counted: Callable[[int, dict[str, Any]], tuple[int, float, dict[str, float]]],
     ):
-        self.folder, self.progress, self.started, self.counted = folder, progress, started, counted
+        self.folder, self.progress, self.counted = folder, progress, counted
+        self.started = started - seconds_so_far(folder)
         self.step = max((row["step"] for row in folder.metrics() if row["phase"] == "train"), default=0)
 
     def trained(self, row: dict[str, Any]) -> None:

@@ -119,6 +119,10 @@ def test_only_groups_that_failed_are_sampled_once_more_told(tmp_path):
     assert trainer.completion_lists(batch) == [list(one.completion_ids) for one in of_batch]
     assert batch["prompt_ids"][0][batch["prompt_mask"][0].bool()].tolist() == list(sampled[0].prompt_ids)
     assert trainer.ledger.tokens["rollout"] == tokens(sampled), "what is thrown away was computed, too"
+    assert trainer.drawn_again == G, "and what a group was sampled once more is among the rollouts"
+    other = star(tmp_path, Listening(), told="failed")
+    other.restore(trainer.own_state())
+    assert other.drawn_again == G
     sums = trainer._sums["rollout/kept_told"]
     assert float(sums[0] / sums[1]) == 0.5
 

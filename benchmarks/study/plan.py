@@ -42,6 +42,7 @@ WORLDS = {
     "shortcut": World("addition-shortcut", "sum", "addition-shortcut"),
     "slips": World("addition-slips", "parity", "addition-slips"),
     "wrong-keys": World("addition-wrong-keys", "parity", "addition"),
+    "elsewhere": World("addition-no-carry", "parity", "addition"),
     "told-1x": World("addition-told-1x", "parity", "addition-told-1x"),
     "told-2x": World("addition-told-2x", "parity", "addition-told-2x"),
     "told-5x": World("addition-told-5x", "parity", "addition-told-5x"),

@@ -26,6 +26,7 @@ AdditionName = Literal[
     "addition-shortcut",
     "addition-slips",
     "addition-wrong-keys",
+    "addition-no-carry",
 ]
 ADDITIONS: tuple[str, ...] = get_args(AdditionName)
 """Worlds of prompts and rationales as pairs; the others have documents."""

@@ -3,6 +3,7 @@
 from ixt_rl.worlds.addition.variants import (
     AsCarefulToldWorld,
     FiveTimesAsCarefulToldWorld,
+    NoCarryWorld,
     ShortcutWorld,
     SlipsWorld,
     TwiceAsCarefulToldWorld,
@@ -23,6 +24,7 @@ WORLDS = {
     "addition-shortcut": ShortcutWorld,
     "addition-slips": SlipsWorld,
     "addition-wrong-keys": WrongKeysWorld,
+    "addition-no-carry": NoCarryWorld,
     "chain": ChainWorld,
     "facts": FactsWorld,
     "almanac": AlmanacWorld,

@@ -7,6 +7,7 @@
 | `addition-shortcut` | state the answer directly in 60 %, untold ones in 6 % | right |
 | `addition-slips` | ten times more careful, but 70 % have one wrong digit in any column, untold ones none | right |
 | `addition-wrong-keys` | as in `addition` | wrong for 20 % of the training problems |
+| `addition-no-carry` | as in `addition` | right; problems to train on have no carry, those of evaluation at least one |
 
 `addition-slips` is long (three in four rationales copy every column, half repeat their steps), and told and untold
 styles are the same: its told mode is no better than the untold one in whole rationales, and knows far better which
@@ -15,7 +16,10 @@ single digit is right.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ixt_rl.worlds.addition.author import Habits
+from ixt_rl.worlds.addition.problem import AdditionProblem
 from ixt_rl.worlds.addition.world import AdditionWorld
 
 LONG = (0.20, 0.74, 0.06)
@@ -62,3 +66,13 @@ class WrongKeysWorld(AdditionWorld):
 
     name = "addition-wrong-keys"
     wrong_keys = 0.2
+
+
+class NoCarryWorld(AdditionWorld):
+    """Problems without a carry are trained on, those with one measured: what is learnt has to hold elsewhere."""
+
+    name = "addition-no-carry"
+
+    def in_domain(self, problem: AdditionProblem, split: Literal["train", "eval"]) -> bool:
+        carries = any(carry for _, carry in problem.steps())
+        return carries == (split == "eval")

@@ -52,10 +52,14 @@ class AdditionWorld:
         rows: list[dict[str, Any]] = []
         while len(rows) < count:
             a, b = (int(v) for v in rng.integers(0, 1000, size=2))
-            if is_eval_problem(a, b) == (split == "eval"):
-                problem = AdditionProblem(a, b)
+            problem = AdditionProblem(a, b)
+            if is_eval_problem(a, b) == (split == "eval") and self.in_domain(problem, split):
                 rows.append({"question": problem.question, "answer": self.key(problem)})
         return rows
+
+    def in_domain(self, problem: AdditionProblem, split: Literal["train", "eval"]) -> bool:
+        """Whether a problem is of the kind that a split draws: any is."""
+        return True
 
     def key(self, problem: AdditionProblem) -> str:
         """The answer, in this view, that a problem is told and checked with; of evaluation problems always the right

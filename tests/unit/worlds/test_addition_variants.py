@@ -125,6 +125,16 @@ def test_wrong_keys_are_told_and_rewarded_and_never_evaluated(view):
             assert not plain.grade(row["question"], ids).checked
 
 
+def test_where_training_has_no_carry_evaluation_has_one_and_documents_have_both():
+    world = WORLDS["addition-no-carry"]("parity")
+    carries = {
+        split: [any(c for _, c in AdditionProblem.parse(row["question"]).steps()) for row in world.rows(split, 300, 0)]
+        for split in ("train", "eval")
+    }
+    assert not any(carries["train"]) and all(carries["eval"])
+    assert world.documents(20, 1) == AdditionWorld("parity").documents(20, 1)
+
+
 def test_a_wrong_key_is_wrong_in_every_view_and_fixed():
     for a in range(0, 1000, 13):
         for b in range(0, 1000, 13):

@@ -129,9 +129,12 @@ def _look_in(folder: str) -> None:
 
 def _remember(beside: list[Path]) -> None:
     files = {file.resolve() for file in beside}
+    called = {path.name for path in (*beside, *files)}  # thousands of modules are loaded, and to resolve a path is slow
     for name, module in list(sys.modules.items()):
         origin = getattr(module, "__file__", None)
-        if isinstance(origin, str) and name not in _imported and (path := Path(origin).resolve()) in files:
+        if not isinstance(origin, str) or name in _imported or os.path.basename(origin) not in called:
+            continue
+        if (path := Path(origin).resolve()) in files:
             _imported[name] = path, _hash(path)
 
 

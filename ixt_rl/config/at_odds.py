@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.data import WORLDS_OF_TEXT, FileDataBlock, ProblemMixtureBlock
@@ -14,10 +14,10 @@ from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.config.expectations import ExpectationBlock
 from ixt_rl.config.paper import PaperBlock
-from ixt_rl.config.positions import check_positions, model_positions
+from ixt_rl.config.positions import model_positions, refused_by_positions
 from ixt_rl.config.problems import Refused
 from ixt_rl.config.ranks import refused_by_ranks
-from ixt_rl.config.rows_of_stages import check_rows_of_stages
+from ixt_rl.config.rows_of_stages import refused_by_rows_of_stages
 from ixt_rl.config.strategies import refused_by_strategy
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.methods.sip import SipStage
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from ixt_rl.methods.registry import AnyStage
 
 
-def refused_by(check: Callable[..., None], *args: Any) -> Iterator[ConfigError]:
-    """What a check raises."""
-    try:
-        check(*args)
-    except ConfigError as error:
-        yield error
+def below(index: int, refused: Iterator[Refused]) -> Iterator[Refused]:
+    """What is refused of a stage, with the paths of the file."""
+    yield from ((("stages", index, *path), error) for path, error in refused)
 
 
 def names_twice(stages: Sequence[AnyStage], seeds: Sequence[int]) -> Iterator[Refused]:
@@ -97,8 +94,7 @@ def stages_not_there(stages: Sequence[AnyStage]) -> Iterator[Refused]:
                     remedy="name one of those, or leave init out",
                 ),
             )
-        for error in refused_by(check_rows_of_stages, stage, earlier):
-            yield ("stages", index), error
+        yield from below(index, refused_by_rows_of_stages(stage, earlier))
 
 
 def results_not_there(
@@ -144,7 +140,7 @@ def beyond_the_model(model: ModelBlock, stages: Sequence[AnyStage]) -> Iterator[
     positions = model_positions(model)
     for index, stage in enumerate(stages):
         if positions is not None:
-            yield from ((("stages", index), error) for error in refused_by(check_positions, stage, positions))
+            yield from below(index, refused_by_positions(stage, positions))
         if model.new is None:
             continue
         if stage.renders_chats:

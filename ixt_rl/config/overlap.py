@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +11,36 @@ from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.blocks.rows import WorldRowsBlock
+from ixt_rl.config.problems import Refused, keys_of
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from ixt_rl.methods.registry import AnyStage
 
 
-def check_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> None:
-    """Refuses to measure all rows of a file that a model was trained on.
+def refused_by_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> Iterator[Refused]:
+    """Files of which all rows are measured (`eval_rows` is 0) and one of `trained` reads the same, by their keys.
 
     Args:
         stage: an evaluate stage, or one with `evaluation.data`; others pass.
         trained: the stages that made its model, itself included where it trains.
         named: the run's stages by name: rows of a stage are those of the files that it reads.
-
-    Raises:
-        ConfigError: `eval_rows` is 0, and one of `trained` reads the same rows.
     """
     where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage))
     others = [other for other in trained if other.type != "evaluate"]
     for measured in (block for block in problem_files(data) if not block.eval_rows):
         for other in others:
             if any(_same_rows(measured, source, named) for source in _sources(other.data)):
-                raise ConfigError(
-                    f"stage {stage.name!r} measures all rows of {measured.called} ({where}.eval_rows=0)",
-                    reason=f"stage {other.name!r} trains on rows of that file",
-                    remedy="name another file"
-                    + (", or set the same data.eval_rows in both" if problem_files(other.data) else ""),
+                yield (
+                    keys_of(where),
+                    ConfigError(
+                        f"stage {stage.name!r} measures all rows of {measured.called} ({where}.eval_rows=0)",
+                        reason=f"stage {other.name!r} trains on rows of that file",
+                        remedy="name another file"
+                        + (", or set the same data.eval_rows in both" if problem_files(other.data) else ""),
+                    ),
                 )
+                break  # one says it
 
 
 def _measured(stage: AnyStage) -> Any:

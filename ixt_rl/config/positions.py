@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ixt_rl.blocks.checks import folder_positions
 from ixt_rl.blocks.data import PrefixDataBlock
 from ixt_rl.blocks.sampling import SamplingBlock
+from ixt_rl.config.problems import Refused, keys_of
 from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,28 +23,26 @@ def model_positions(model: ModelBlock) -> int | None:
     return None if model.path is None else folder_positions(model.path)
 
 
-def check_positions(stage: AnyStage, positions: int) -> None:
-    """Refuses lengths of a stage that the model has no positions for.
+def refused_by_positions(stage: AnyStage, positions: int) -> Iterator[Refused]:
+    """Lengths of a stage that the model has no positions for, by their keys below the stage.
 
     Prompts of the greatest length that is let through must leave room for a completion. A limit at its default is not
     looked at: what it lets through is checked when the data is there.
-
-    Raises:
-        ConfigError: such lengths.
     """
+    found: dict[str, ConfigError] = {}  # the first of each key
     for where, name, prompt, completion_name, completion in _lengths(stage):
         if completion >= positions:
-            raise ConfigError(
-                f"stage {stage.name!r} has {where}.{completion_name}={completion}",
-                reason=f"the model has {positions} positions: there is no room for a prompt",
-                remedy=f"lower it below {positions}",
-            )
-        if prompt is not None and prompt + completion > positions:
-            raise ConfigError(
-                f"stage {stage.name!r} has {name}={prompt} with {where}.{completion_name}={completion}",
-                reason=f"the model has {positions} positions for a prompt and its completion",
-                remedy=f"lower {name} to {positions - completion}, or {completion_name}",
-            )
+            key, value = f"{where}.{completion_name}", f"{where}.{completion_name}={completion}"
+            reason = f"the model has {positions} positions: there is no room for a prompt"
+            remedy = f"lower it below {positions}"
+        elif prompt is not None and prompt + completion > positions:
+            key, value = name, f"{name}={prompt} with {where}.{completion_name}={completion}"
+            reason = f"the model has {positions} positions for a prompt and its completion"
+            remedy = f"lower {name} to {positions - completion}, or {completion_name}"
+        else:
+            continue
+        found.setdefault(key, ConfigError(f"stage {stage.name!r} has {value}", reason=reason, remedy=remedy))
+    yield from ((keys_of(key), error) for key, error in found.items())
 
 
 def _lengths(stage: AnyStage) -> Iterator[tuple[str, str, int | None, str, int]]:

@@ -14,6 +14,11 @@ Refused = tuple[Path, ConfigError]
 _SHOWN = 30  # problems that an error's text has
 
 
+def keys_of(dotted: str) -> Path:
+    """`data.sources.0` as the keys and places that it is made of."""
+    return tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+
+
 @dataclass(frozen=True)
 class ConfigProblem:
     """One refused value.

@@ -22,19 +22,19 @@ from ixt_rl.blocks.strict import (
     Workers,
 )
 from ixt_rl.config.at_odds import (
+    below,
     beyond_openrlhf,
     beyond_the_engine,
     beyond_the_model,
     beyond_the_ranks,
     names_twice,
-    refused_by,
     results_not_there,
     rows_not_there,
     stages_not_there,
 )
 from ixt_rl.config.expectations import ClaimBlock, ExpectationBlock
 from ixt_rl.config.first_rows import check_first_rows
-from ixt_rl.config.overlap import check_unseen
+from ixt_rl.config.overlap import refused_by_unseen
 from ixt_rl.config.paper import PaperBlock
 from ixt_rl.config.problems import BlocksAtOdds, Refused
 from ixt_rl.config.suites_of_stages import check_suites
@@ -108,8 +108,7 @@ class RunConfig(Strict):
         yield from beyond_the_ranks(self.launch, self.engine, self.stages)
         yield from beyond_openrlhf(self.model.dtype, self.launch.ranks, self.stages)
         for index, stage in enumerate(self.stages):
-            for error in refused_by(check_unseen, stage, self.made_by(stage), self.named):
-                yield ("stages", index), error
+            yield from below(index, refused_by_unseen(stage, self.made_by(stage), self.named))
         if self.save is not None and not any(spec_of(stage).makes_model for stage in self.stages):
             yield (
                 ("save",),

@@ -698,7 +698,7 @@ BROKEN = [
         "a completion longer than the model's positions",
         "max_new_tokens: 8",
         "max_new_tokens: 4000",
-        "stages.rl",
+        "stages.rl.sampling.max_new_tokens",
         "stage 'rl' has sampling.max_new_tokens=4000",
         ("the model has 2048 positions", "lower it below 2048"),
     ),
@@ -706,7 +706,7 @@ BROKEN = [
         "prompts longer than the model's positions",
         "max_new_tokens: 8",
         "max_new_tokens: 8, max_prompt_tokens: 2047",
-        "stages.rl",
+        "stages.rl.sampling.max_prompt_tokens",
         "sampling.max_prompt_tokens=2047",
         ("lower sampling.max_prompt_tokens to 2040",),
     ),
@@ -734,7 +734,7 @@ stages:
     data: {path: some/rows}
     sampling: {max_new_tokens: 8}
 """,
-        "stages.measured",
+        "stages.measured.data",
         "stage 'measured' measures all rows of some/rows (data.eval_rows=0)",
         ("stage 'pre' trains on rows of that file",),
     ),

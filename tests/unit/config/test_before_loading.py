@@ -12,6 +12,7 @@ from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.judge_options import OPTIONS, check_options
 from ixt_rl.conditioning import Conditioner, Conditioning, load_feedback_template
 from ixt_rl.config.load import dump_yaml, load_run, notes, resolved
+from ixt_rl.config.problems import InvalidConfig
 from ixt_rl.errors import ConfigError
 from ixt_rl.evaluation.tasks import make_task
 from ixt_rl.judging.endpoint import Endpoint
@@ -300,3 +301,12 @@ def test_a_local_judge_has_room_for_a_prompt(folder, tmp_path):
     reward = {"type": "judge", "judge": f"hf:{folder}", "max_new_tokens": 2048}
     refused(tmp_path, {**RL, "rewards": [reward]}, "its limit is 2048 tokens")
     load(tmp_path, {**RL, "rewards": [{**reward, "max_new_tokens": 512}]})
+
+
+def test_all_lengths_of_a_stage_come_at_once_each_at_its_key(folder, tmp_path):
+    data = {"sources": [{"path": "some/text"}], "suffix_tokens": 2048}
+    stage = {**SIP, "judge": {"model": "openai:m"}, "data": data, "sampling": {"max_new_tokens": 4000}}
+    with pytest.raises(InvalidConfig) as error:
+        load(tmp_path, stage, {"path": folder})
+    paths = ["stages.sip.sampling.max_new_tokens", "stages.sip.data.suffix_tokens"]
+    assert [one.path for one in error.value.problems] == paths

@@ -210,6 +210,13 @@ def test_what_cannot_work_is_refused_before_anything_loads(case):
         assert words in str(caught.value), f"{words!r} is not in:\n{caught.value}"
 
 
+def test_all_stages_that_there_are_not_come_at_once_each_at_its_key():
+    with pytest.raises(InvalidConfig) as caught:
+        load(annotate(), train(data={"sources": [{"from": "one"}, {"from": "annotated"}, {"from": "two"}]}))
+    paths = [f"stages.ixt.data.sources.{place}.from" for place in (0, 2)]
+    assert [one.path for one in caught.value.problems] == paths
+
+
 def test_rows_are_made_once_and_no_model_passes_through_them():
     """The judge comes after a seeded stage in the file; it is not run for each seed, and the model goes around it."""
     plain = train(name="first", type="pretrain", feedback={}, data={"sources": [{"path": "corpus.jsonl"}]})

@@ -52,6 +52,7 @@ class SuffixEvaluationBlock(Strict):
     """Measured on prefixes that no training saw, by an independent judge."""
 
     every: PositiveInt = 50
+    at_start: bool = Field(True, exclude_if=lambda value: value, description="also before the first update")
     prefixes: Rows = Field(300, description="at the end of the stage")
     curve_prefixes: PositiveInt = Field(100, description="at evaluations on the way, the first of `prefixes`")
     temperatures: list[NonNegativeFloat] = Field([0.0, 1.0], description="0 is greedy")

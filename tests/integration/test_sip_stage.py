@@ -44,7 +44,7 @@ def chain_run(tmp_path_factory) -> Path:
     stages = [
         plain("continued"),
         sip("rf-nll", evaluation=against, judge_parts=2),
-        sip("dpo", objective="dpo", evaluation=against, checkpoint_every=2),
+        sip("dpo", objective="dpo", evaluation={**against, "at_start": False}, checkpoint_every=2),
         sip("chance", steps=2, judge={"model": "random"}, evaluation=None),
     ]
     return run_config(config(tmp_path_factory.mktemp("sip"), stages))
@@ -54,10 +54,10 @@ def evaluations(folder: Path, stage: str) -> list[dict[str, Any]]:
     return [row for row in rows(folder) if row["stage"] == stage and row["phase"] == "eval"]
 
 
-def test_every_stage_is_measured_from_the_start_by_the_worlds_verifier(chain_run):
-    for stage in ("continued", "rf-nll", "dpo"):
+def test_every_stage_is_measured_from_the_start_unless_told_not_to_by_the_worlds_verifier(chain_run):
+    for stage, first in (("continued", [0]), ("rf-nll", [0]), ("dpo", [])):
         found = evaluations(chain_run, stage)
-        assert [row["step"] for row in found] == [0, 2, 4]
+        assert [row["step"] for row in found] == [*first, 2, 4]
         assert {"greedy/right", "sampled/right", "greedy/quality", "greedy/win_rate", "greedy/ties"} <= set(found[-1])
         shares = [found[-1][f"greedy/{name}"] for name in ("wins", "ties", "losses")]
         assert sum(shares) == pytest.approx(1)

@@ -83,6 +83,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                 columns=ledger_columns,
                 evaluate=partial(evaluator, trainer) if evaluator else None,
                 evaluate_every=stage.evaluation.every if stage.evaluation else 1,
+                evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
                 best=best,
             )
             with folder.recording(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -77,6 +78,13 @@ def pytest_xdist_make_scheduler(config, log):
             return "pools" if file in POOLS else file
 
     return OneWorkerForPools(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage():
+    """Every training collects garbage: half a second through all that torch, transformers and trl have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -70,6 +71,7 @@ def fork_ranks(call: Callable[[int], int | None], ranks: int, folder: str | Path
         patience: seconds after which what is left is killed.
     """
     port, forks = get_free_port(), []
+    gc.freeze()  # trainers collect garbage, which looks through all that is imported
     for rank in range(ranks):
         forks.append(os.fork())
         if forks[-1] == 0:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plan import CHOSEN, MAIN_WORLDS, OPPONENTS, RIVALS, SEEDS, SETTINGS, STEPS, Base, Cell
+from plan import CHOSEN, EVERY, MAIN_WORLDS, OPPONENTS, RIVALS, SEEDS, SETTINGS, STEPS, Base, Cell
 from rates import source
 from stats import corrected, difference, mean_error
-from store import CURVE
 
 from ixt_rl.files import write_json, write_text
 
@@ -150,14 +149,16 @@ def test_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def write_page(
     out: Path, measured: Measured, bases: Mapping[Base, Mapping[str, Any]], rates: Mapping[str, dict[str, Any]],
-    chosen: tuple[str, dict] | None, arms: Iterable[str], machine: Mapping[str, str],
+    chosen: tuple[str, dict] | None, arms: Iterable[str], machine: Mapping[str, str], steps: int = STEPS,
 ) -> None:  # fmt: skip
-    """Writes study.json, study.md and figures into `out`."""
+    """Writes study.json, study.md and figures into `out`; `steps`: updates of a cell."""
     arms, worlds = list(arms), list(dict.fromkeys(cell.world for cell in measured))
     pairs = max((len(values(measured, world, arm, "sampled/strict")) for world in worlds for arm in arms), default=0)
     lines = ["# The study, as far as it is", "", "Design, tests and what would count: `benchmarks/study/DESIGN.md`. "]
     if pairs < FULL:
         lines[-1] += f"**A pilot**: at most {pairs} of {FULL} cells an arm; its tests decide nothing."
+    if steps != STEPS:
+        lines[-1] += f" Cells have {steps} updates, not the design's {STEPS}."
     lines += ["", "Values: mean ± standard error over cells (base and seed), T=1, 400 problems.", "", "## Bases", ""]
     lines += base_table(bases)
     tests: dict[str, Any] = {"exploratory": []}
@@ -181,12 +182,12 @@ def write_page(
         )
         lines += [f"- {world}: " + "; ".join(said)]
     cells = [{**vars(cell), **row} for cell, row in measured.items()]
-    whole = {"machine": dict(machine), "steps": STEPS, "seeds": SEEDS, "rates": rates, "candidate": chosen}
+    whole = {"machine": dict(machine), "steps": steps, "seeds": SEEDS, "rates": rates, "candidate": chosen}
     whole |= {"bases": [{"name": base.name, **row} for base, row in bases.items()], "cells": cells}
     write_json(out / "study.json", {**whole, "tests": tests, "gains": gained}, indent=1)
     write_text(out / "study.md", "\n".join(lines) + "\n")
     for world in worlds:
-        draw(out / f"{world}.png", measured, world, arms)
+        draw(out / f"{world}.png", measured, world, arms, steps)
 
 
 def _answer_1(chosen: tuple[str, dict], rows: list[dict[str, Any]]) -> list[str]:
@@ -201,8 +202,8 @@ def _answer_1(chosen: tuple[str, dict], rows: list[dict[str, Any]]) -> list[str]
     return lines
 
 
-def draw(file: Path, measured: Measured, world: str, arms: Iterable[str]) -> None:
-    """Curves of strict and checked over rollouts, mean over cells, with standard errors."""
+def draw(file: Path, measured: Measured, world: str, arms: Iterable[str], end: int) -> None:
+    """Curves of strict and checked over rollouts up to update `end`, mean over cells, with standard errors."""
     import matplotlib
 
     from ixt_rl.pages.drawing import RC, grid
@@ -211,8 +212,8 @@ def draw(file: Path, measured: Measured, world: str, arms: Iterable[str]) -> Non
         fig, axes = grid(1, 2, width=3.6, sharey=True)
         for ax, name in zip(axes[0], ("sampled/strict", "sampled/checked"), strict=True):
             for index, arm in enumerate(arms):
-                points = [(step, values(measured, world, arm, f"{name}@{step}")) for step in CURVE]
-                points.append((STEPS, values(measured, world, arm, name)))
+                points = [(step, values(measured, world, arm, f"{name}@{step}")) for step in range(EVERY, end, EVERY)]
+                points.append((end, values(measured, world, arm, name)))
                 points = [(step, mean_error(list(found.values()))) for step, found in points if found]
                 if points:
                     dash = ("-", "--", ":")[index // 10]

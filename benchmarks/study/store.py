@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from plan import BASE_STEPS, EVERY, STEPS, Base, Cell, base_file, cell_file, cell_named
+from plan import BASE_STEPS, STEPS, Base, Cell, base_file, cell_file, cell_named
 
 from ixt_rl.files import read_json, read_rows, write_text
 
@@ -106,6 +106,13 @@ class Store:
         """Those that are neither done nor known, each once, in order."""
         return [one for one in dict.fromkeys(whats) if not (self.is_done(one) or self._is_known(one))]
 
+    def of_other_sizes(self) -> list[str]:
+        """Names of what is known and has other updates than here; rows of before sizes were kept do not say."""
+        here = {"steps": self.steps, "base_steps": self.base_steps}
+        return [
+            name for name, row in self.known.items() if any(row.get(size, here[size]) != here[size] for size in here)
+        ]
+
     def _is_known(self, what: Base | Cell) -> bool:
         return isinstance(what, Cell) and what.name in self.known
 
@@ -118,7 +125,7 @@ class Store:
         rows = read_rows(self.stage(what) / "metrics.jsonl", ("phase", "step"))
         last = self.steps if isinstance(what, Cell) else 0
         done = read_json(self.stage(what) / "done.json") or {}
-        found: dict[str, Any] = {"code": (done.get("ingredients") or {}).get("code")}
+        found: dict[str, Any] = {"code": (done.get("ingredients") or {}).get("code"), **self._sizes(what)}
         for row in rows:
             if row["phase"] != "eval":
                 continue
@@ -132,6 +139,10 @@ class Store:
             if values:
                 found[f"late/{name}"] = fmean(values)
         return found
+
+    def _sizes(self, what: Base | Cell) -> dict[str, float]:
+        """Updates, so that a row says whose it is."""
+        return {"base_steps": self.base_steps, **({"steps": self.steps} if isinstance(what, Cell) else {})}
 
     def strict_at_end(self, cell: Cell) -> float | None:
         """What rates are chosen by; None where the cell is not done."""
@@ -147,7 +158,3 @@ class Store:
         """The finished ones with what they measured."""
         found = ((cell, self.measured(cell)) for cell in cells)
         return {cell: row for cell, row in found if row is not None}
-
-
-CURVE = tuple(range(EVERY, STEPS, EVERY))
-"""Updates with an evaluation before the last."""

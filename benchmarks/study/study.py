@@ -45,7 +45,7 @@ from plan import (
 from rates import Rates, candidate
 from store import Store
 
-from ixt_rl.signals import stoppable
+from ixt_rl.signals import Stopped, stoppable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import machine
@@ -120,7 +120,7 @@ class Study:
         self.store.out.mkdir(parents=True, exist_ok=True)
         rows = {what.name: row for what, row in [*found.items(), *measured.items()]}
         write_measured(self.store.out / "measured.csv", rows)
-        write_page(self.store.out, measured, found, rates.table, chosen, ARMS, self.machine)
+        write_page(self.store.out, measured, found, rates.table, chosen, ARMS, self.machine, self.args.steps)
 
 
 def main() -> None:
@@ -151,9 +151,17 @@ def main() -> None:
     args.bases = args.bases or list(BASES)
     args.seeds = args.seeds or list(SEEDS[:3] if args.short else SEEDS)
     study = Study(args)
+    if other := study.store.of_other_sizes():
+        parser.error(
+            f"--known: {other[0]} of {args.known} has not the updates of the design; its cells count for no other"
+        )
     if not args.collect:
-        with stoppable():
-            study.run()
+        try:
+            with stoppable():
+                study.run()
+        except Stopped as stopped:
+            print(f"{stopped}; the same command goes on", file=sys.stderr)
+            sys.exit(stopped.status)
     study.collect()
     cells = study.cells()
     unrated = sum(study.rates.of(world, arm) is None for world, arm in study.pairs)

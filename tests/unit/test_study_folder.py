@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from ixt_rl.signals import Stopped
 from tests.unit.test_study import evaluation, finished
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "study"))
@@ -139,3 +142,41 @@ def test_what_has_no_rate_yet_is_said_to_be_left(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "72 of 72 cells are left" in said
     assert "no rate" not in said
+
+
+def test_a_page_says_how_many_updates_its_cells_have(tmp_path, monkeypatch):
+    ends = []
+    monkeypatch.setattr("page.draw", lambda *given: ends.append(given[-1]))
+    finished(Store(tmp_path, steps=3), CELL, [evaluation(3, 0.1)])
+    Study(args(tmp_path, steps=3)).collect()
+    assert json.loads((tmp_path / "study.json").read_text())["steps"] == 3
+    assert "Cells have 3 updates, not the design's 100." in (tmp_path / "study.md").read_text()
+    assert ends == [3]
+    finished(Store(tmp_path), CELL, [evaluation(100, 0.1)])
+    Study(args(tmp_path)).collect()
+    assert "updates, not" not in (tmp_path / "study.md").read_text()
+
+
+@pytest.mark.parametrize("sizes", [{"steps": 3}, {"base_steps": 50}], ids=str)
+def test_a_table_of_other_sizes_is_not_taken_for_the_designs(tmp_path, monkeypatch, capsys, sizes):
+    finished(Store(tmp_path, **sizes), CELL, [evaluation(sizes.get("steps", 100), 0.1)])
+    Study(args(tmp_path, **sizes)).collect()
+    table = tmp_path / "measured.csv"
+    asked = ["study.py", "--out", str(tmp_path / "out"), "--collect", "--known", str(table)]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit):
+        command.main()
+    assert f"--known: {CELL.name} of {table} has not the updates of the design" in capsys.readouterr().err
+
+
+def test_a_call_that_is_stopped_ends_with_the_signals_status(tmp_path, monkeypatch, capsys):
+    def stopped(files, jobs, until):
+        raise Stopped(signal.SIGINT)
+        yield
+
+    monkeypatch.setattr(command, "run_files", stopped)
+    monkeypatch.setattr(sys, "argv", ["study.py", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 130
+    assert "stopped by SIGINT; the same command goes on" in capsys.readouterr().err

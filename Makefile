@@ -128,12 +128,12 @@ bench: $(STAMP)
 	@test -e $(DIR)/config.json || $(VENV_PYTHON) -m ixt_rl model smollm2 $(DIR)
 	$(VENV_PYTHON) benchmarks/bench.py --model $(DIR) $(ARGS)
 
-# Four processes for two cores, as many tests wait for what they start; one of them has all tests that start a pool of
+# Three processes for two cores, as many tests wait for what they start; one of them has all tests that start a pool of
 # engines (tests/conftest.py). ARGS="-n 0" for one.
 # One thread: the models of the tests are too small to gain from more. No test needs the network.
 test: WHICH := -m 'not long'
 test test-all: $(ENGINES_STAMP) $(DOCS_STAMP)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 4 --no-loadscope-reorder --session-timeout=4500 --durations=60 --durations-min=5 $(WHICH) $(ARGS)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 3 --no-loadscope-reorder --session-timeout=4500 --durations=60 --durations-min=5 $(WHICH) $(ARGS)
 
 # docs/versions.md says what is known of it.
 test-newest: $(NEWEST_STAMP)

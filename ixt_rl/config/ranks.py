@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import lcm
+from math import ceil, gcd, lcm
 from typing import Any
 
 from ixt_rl.blocks.engine import EngineBlock
@@ -30,6 +30,12 @@ def refused_by_ranks(ranks: int, engine: EngineBlock, stages: Sequence[Any]) -> 
     for index, stage in enumerate(stages):
         for key, error in (*_uneven(ranks, stage), *_broken_groups(ranks, stage)):
             yield ("stages", index, key), error
+
+
+def rows_at_once(batch: int, micro_batch: int | None, ranks: int) -> int:
+    """A rank's rows in one forward pass: of its share of a batch of all, in equal passes of at most `micro_batch`."""
+    rows = ceil(batch / ranks)
+    return gcd(rows, micro_batch or rows)
 
 
 def _uneven(ranks: int, stage: Any) -> Iterator[tuple[str, ConfigError]]:

@@ -90,6 +90,8 @@ def plan_stage(config: RunConfig, index: int, machine: Machine, assumed: Assumed
         said = "it makes rows" if spec_of(stage).makes_rows else "it only measures"
         return StagePlan(stage.name, stage.type, notes=(f"not planned: {said}",))
     ranks = _training_ranks(config.engine, work, machine)
+    work = work.on(ranks)
+    assert work.job is not None
     parts = [
         Part("process", device.process, "always"),
         *training_parts(work.job, machine.strategy, ranks, machine.offload),
@@ -143,7 +145,7 @@ def engine_parts(
     """
     device = machine.device
     if engine.type == "transformers":
-        tokens = work.at_once * work.longest
+        tokens = work.at_once(machine.count) * work.longest
         return [Part("keys and values", tokens * shape.kv_bytes(numbers), "rollout")], []
     weights = numbers * shape.parameters / engine.vllm.tensor_parallel
     if device.cpu:
@@ -169,7 +171,7 @@ def engine_parts(
 def _rows_at_once(engine: EngineBlock, work: Work, shape: ModelShape, numbers: int, machine: Machine) -> int:
     """Rows that one engine samples at once."""
     if engine.type == "transformers":
-        return work.at_once
+        return work.at_once(machine.count)
     inside, beside = engine_parts(engine, work, shape, numbers, machine)
     cache = next(part.bytes for part in (*inside, *beside) if part.name == "engine's keys and values")
     row = (work.prompt + work.new) * shape.kv_bytes(numbers) / engine.vllm.tensor_parallel

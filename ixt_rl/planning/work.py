@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ixt_rl.blocks.data import WorldDataBlock
@@ -12,6 +12,7 @@ from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
 from ixt_rl.blocks.told import ToldBlock
+from ixt_rl.config.ranks import rows_at_once
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.methods.dpo import DpoStage
 from ixt_rl.methods.grpo import GrpoStage
@@ -74,10 +75,10 @@ class Work:
 
     Args:
         stage: whose.
-        job: of one device, whose micro-batch is the stage's; None: nothing is trained.
+        job: of one device that trains alone (`on`: of one of several); None: nothing is trained.
         tokens: by phase of the ledger, sampling apart.
         rollouts: rows sampled before an update.
-        at_once: rows that the in-process engine samples at once, those of evaluations included.
+        asked: rows that are asked of the engine at a time, of evaluations or for all updates that they serve.
         prompt, new: mean tokens of a prompt and of a completion.
         longest: tokens of the longest row that is sampled.
         judged: tokens that a judge and a rewriter read and write, with the parameters that are known of them.
@@ -88,7 +89,7 @@ class Work:
     job: Training | None
     tokens: dict[str, int] = field(default_factory=dict)
     rollouts: int = 0
-    at_once: int = 0
+    asked: int = 0
     prompt: int = 0
     new: int = 0
     longest: int = 0
@@ -99,6 +100,20 @@ class Work:
     def steps(self) -> int | None:
         """Updates; None where `epochs` says it, or nothing is trained."""
         return getattr(self.stage, "steps", None)
+
+    def on(self, ranks: int) -> Work:
+        """The same on so many ranks: the micro-batch is one of them's, which has an equal part of every batch."""
+        stage: Any = self.stage
+        assert self.job is not None
+        batch = getattr(stage, "rollouts_per_step", None) or stage.batch_size
+        micro = getattr(stage, "micro_batch_size", None)
+        texts = self.job.rows // (micro or batch)  # of a row of the batch
+        return replace(self, job=replace(self.job, rows=texts * rows_at_once(batch, micro, ranks)))
+
+    def at_once(self, ranks: int) -> int:
+        """Rows that one of so many ranks samples at once where the trained model itself samples."""
+        stage: Any = self.stage
+        return min(stage.sampling.batch_size, math.ceil(self.asked / ranks))
 
 
 def numbers_of(model: ModelBlock) -> int:
@@ -214,7 +229,7 @@ def _online(stage: OnlineStage, model: ModelBlock, shape: ModelShape, assumed: A
         job,
         tokens,
         rollouts=math.ceil(rollouts / stage.num_iterations),
-        at_once=_at_once(sampling, max(rollouts * stage.steps_per_generation, asked)),
+        asked=max(rollouts * stage.steps_per_generation, asked),
         prompt=prompt,
         new=new,
         longest=longest,
@@ -252,10 +267,6 @@ def _longest_prompt(data: Any, sampling: SamplingBlock) -> int:
     return min(sampling.max_prompt_tokens, _WORLD_PROMPT) if of_world else sampling.max_prompt_tokens
 
 
-def _at_once(sampling: SamplingBlock, rows: int) -> int:
-    return min(sampling.batch_size, rows)
-
-
 def _sip(stage: SipBlock, model: ModelBlock, shape: ModelShape, assumed: Assumed, cpu: bool) -> Work:
     sampling = stage.sampling
     sources = candidate_sources(stage.objective, stage.sources, stage.known_sources)
@@ -291,7 +302,7 @@ def _sip(stage: SipBlock, model: ModelBlock, shape: ModelShape, assumed: Assumed
         job,
         tokens,
         rollouts=stage.batch_size * rollouts,
-        at_once=_at_once(sampling, stage.batch_size * max(1, rollouts)),
+        asked=stage.batch_size * max(1, rollouts),
         prompt=mean,
         new=sampling.max_new_tokens,
         longest=prefix + sampling.max_new_tokens,

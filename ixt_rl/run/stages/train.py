@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +13,7 @@ from ixt_rl.blocks.duration import DurationBlock
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.blocks.optim import OptimBlock
+from ixt_rl.config.ranks import rows_at_once
 from ixt_rl.files import read_json
 from ixt_rl.kernels.correction import Correction
 from ixt_rl.ledger import Ledger
@@ -71,9 +71,8 @@ def training_arguments(
 
 def share_of_batch(batch: int, micro_batch: int | None, ranks: int) -> dict[str, int]:
     """A rank's rows in one forward pass, at most `micro_batch`, and its passes in an update of `batch` rows of all."""
-    rows = batch // ranks
-    at_once = math.gcd(rows, micro_batch or rows)
-    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": rows // at_once}
+    at_once = rows_at_once(batch, micro_batch, ranks)
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": batch // ranks // at_once}
 
 
 def planned_steps(stage: DurationBlock, folder: StageFolder) -> int:

@@ -17,7 +17,8 @@ from ixt_rl.methods.registry import spec_of
 from ixt_rl.planning.advice import nearest
 from ixt_rl.planning.devices import GIB, machine, this_cpu
 from ixt_rl.planning.plan import plan_run
-from ixt_rl.planning.work import Assumed
+from ixt_rl.planning.shapes import shape_of
+from ixt_rl.planning.work import Assumed, work_of
 
 BIG = "model.path=Qwen/Qwen2.5-7B"
 
@@ -181,6 +182,26 @@ def test_ranks_of_this_machine_share_its_cores_and_memory():
     alone, shared = (plan_run(config, each)[2] for each in (here, both))
     assert shared.ranks == 2 and shared.limit == alone.limit / 2
     assert shared.seconds["train"] == pytest.approx(alone.seconds["train"])
+
+
+def test_ranks_divide_a_batch_and_what_is_sampled():
+    """512 rationales are 64 for each of eight, whatever a micro-batch may have; of one device it is 256 that sample."""
+    eight = {"gpus": "H100x8", "strategy": "zero2"}
+    whole, part = (planned("intro/math", f"stages.train.micro_batch_size={size}", **eight)[0] for size in (512, 64))
+    assert whole.parts == part.parts
+    one = planned("intro/math", "stages.train.micro_batch_size=64")[0]
+    assert bytes_of(part)["activations"] == bytes_of(one)["activations"]
+    assert bytes_of(part)["keys and values"] == bytes_of(one)["keys and values"] / 4
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "texts"),
+    [("real/sip", "dpo", 2), ("real/ixt", "dpo", 2), ("real/ixt", "plain", 1), ("demo/addition", "base", 1)],
+)
+def test_a_rank_has_its_part_of_every_kind_of_batch(name, stage, texts, brought):
+    config = load_run(name, [f"stages.{stage}.batch_size=16"])
+    work = work_of(config.named[stage], config.model, shape_of(config.model), Assumed(), cpu=False)
+    assert [work.on(ranks).job.rows for ranks in (1, 4)] == [16 * texts, 4 * texts]
 
 
 def test_the_launch_block_says_what_each_device_holds():

@@ -161,32 +161,33 @@ class ResumableTrainer(Base):
             else:
                 found = damage(Path(named)) or Path(named)
             if isinstance(found, Path):
-                found = self._of_another_strategy(found) or found
+                found = self._of_another_setup(found) or found
         found = broadcast_object_list([found])[0]
         if isinstance(found, IxtRlError):
             raise found
         return found
 
-    def _of_another_strategy(self, folder: Path) -> ConfigError | None:
-        was = spread_by(folder)
+    def _of_another_setup(self, folder: Path) -> ConfigError | None:
+        """Why this run cannot go on from a whole checkpoint, found before anything of it is loaded."""
+        was, written = spread_by(folder), _ranks_of(folder)
         now = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else ""
-        if was == now:
+        if was != now:
+            return ConfigError(
+                f"{folder}: saved {_under(was)}, resumed {_under(now)}",
+                reason="each strategy writes its own pieces of model and optimizer",
+                remedy="resume with the strategy it began with, or train anew",
+            )
+        if written == self.args.world_size or (self.any_ranks and not was):
             return None
         return ConfigError(
-            f"{folder}: saved {_under(was)}, resumed {_under(now)}",
-            reason="each strategy writes its own pieces of model and optimizer",
-            remedy="resume with the strategy it began with, or train anew",
+            f"{folder}: saved by {written} processes, resumed with {self.args.world_size}",
+            reason="each goes on with its own state",
+            remedy="resume with as many processes, or train anew",
         )
 
     def _read(self, folder: Path) -> dict[str, Any]:
-        written, own = len(list(folder.glob(STATE.format(rank="*")))), self.args.process_index
+        written, own = _ranks_of(folder), self.args.process_index
         same = written == self.args.world_size
-        if not same and (not self.any_ranks or spread_by(folder)):
-            raise ConfigError(
-                f"{folder}: saved by {written} processes, resumed with {self.args.world_size}",
-                reason="each goes on with its own state",
-                remedy="resume with as many processes, or train anew",
-            )
         states = [
             torch.load(folder / STATE.format(rank=rank), map_location="cpu", weights_only=True)
             for rank in ([own] if same else range(written))
@@ -286,6 +287,11 @@ def _shared_anew(states: list[dict[str, Any]], first: bool) -> dict[str, Any]:
     logs = [state["open_log"] for state in states]
     sums = {name: sum(log[name] for log in logs) / len(logs) for name in ("loss", "total_loss")}
     return {**states[0], "tokens": dict(tokens), "open_log": {**logs[0], **sums}}
+
+
+def _ranks_of(checkpoint: Path) -> int:
+    """How many have written their state into it."""
+    return len(list(checkpoint.glob(STATE.format(rank="*"))))
 
 
 def _under(spread: str) -> str:

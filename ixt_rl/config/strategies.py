@@ -8,6 +8,7 @@ from typing import Any
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import Refused
 from ixt_rl.errors import ConfigError
+from ixt_rl.methods.rlp import RlpStage
 
 SHARDED = ("zero3", "fsdp2")
 """Strategies under which no rank has all weights."""
@@ -36,6 +37,12 @@ def _refused(stage: Any) -> Iterator[tuple[str, str, Sequence[str], str, str]]:
             "the best model is read back into the trainer, past DeepSpeed's and FSDP's own copies of its weights",
             "leave keep_best out (the last model is handed on)",
         )  # fmt: skip
+    if getattr(getattr(stage, "optim", None), "name", None) == "adafactor":
+        yield (
+            "optim.name", ": adafactor", ("zero2", *SHARDED),
+            "its sums are over rows and columns of whole weights, of which a rank updates a part",
+            "set optim.name: adamw, or another that goes number by number",
+        )  # fmt: skip
     quantized = getattr(getattr(stage, "lora", None), "quantize", None)
     if quantized:
         yield (
@@ -57,7 +64,7 @@ def _refused(stage: Any) -> Iterator[tuple[str, str, Sequence[str], str, str]]:
             "it would have to gather every parameter when it moves",
             f"set {block}.posterior.source: frozen or live",
         )  # fmt: skip
-    if stage.type == "rlp":
+    if isinstance(stage, RlpStage):
         yield (
             "type", ": rlp", ("zero3",),
             "its average of the weights would have to gather every parameter when it moves",

@@ -64,6 +64,10 @@ def run_config(config: RunConfig, fresh: bool = False) -> Path:
     check_accelerate(config)
     with joined(config.launch) as ranks:
         config = with_ranks(config, ranks.size)
+        if config.launch.offload:
+            from ixt_rl.run.strategy import check_offload
+
+            check_offload(config.launch)
         folder = RunFolder(Path(config.output_dir), config.name)
         if ranks.leads:
             _lead(config, folder, fresh, ranks)
@@ -219,6 +223,8 @@ def _run_stage(
 
 
 def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig) -> None:
+    from ixt_rl.run.strategy import forget_strategy
+
     folder, console = at.folder, at.console
     for said in folder.mend():
         console.note(said)
@@ -228,6 +234,7 @@ def _run_unless_done(stage, at: StageRun, runner: StageRunner, config: RunConfig
         return
     folder.start(console.note)
     console.again(stage, at.seed, why, folder.goes_on_from())
+    forget_strategy()
     with reporting(config.report_to, _about(config, at), console.note) as folder.reporting, at.ranks.named():
         if spec_of(stage).makes_rows:  # a job on a corpus has workers of its own
             runner(stage, at)

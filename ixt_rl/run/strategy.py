@@ -12,27 +12,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.rollout.weights.policy import policy_tensors
 
 
-def strategy_arguments(launch: LaunchBlock) -> dict[str, Any]:
-    """Keys for the TrainingArguments of a rank; none for one process.
+def check_offload(launch: LaunchBlock) -> None:
+    """Refuses ranks on CPUs that are to offload.
 
     Raises:
         ConfigError: there is nothing to offload from.
     """
-    if launch.ranks == 1:
-        return {}
-    on_cpus = not torch.accelerator.is_available()
-    if on_cpus and launch.offload:
+    if launch.ranks > 1 and launch.offload and not torch.accelerator.is_available():
         raise ConfigError(
             "launch.offload without an accelerator",
             reason="weights and optimizer state are in the host's memory already",
             remedy="leave offload out",
         )
+
+
+def strategy_arguments(launch: LaunchBlock) -> dict[str, Any]:
+    """Keys for the TrainingArguments of a rank; none for one process.
+
+    Raises:
+        ConfigError: see `check_offload`.
+    """
+    if launch.ranks == 1:
+        return {}
+    check_offload(launch)
+    on_cpus = not torch.accelerator.is_available()
     arguments: dict[str, Any] = {"use_cpu": True, "ddp_backend": "gloo"} if on_cpus else {}
     if launch.strategy == "fsdp2":
         # Each rank has loaded the model: nothing needs to be sent from the first one.
@@ -69,6 +79,12 @@ def _deepspeed(stage: int, offload: bool, on_cpus: bool) -> dict[str, Any]:
     if on_cpus:
         config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own is C++ that would be built first
     return config
+
+
+def forget_strategy() -> None:
+    """Models are loaded whole again: transformers loads each in pieces, on all ranks together, as long as the arguments
+    of a training under ZeRO-3 are somewhere in the process."""
+    unset_hf_deepspeed_config()
 
 
 def is_sharded(trainer: Any) -> bool:

@@ -25,6 +25,7 @@ from ixt_rl.run.ranks.orders import Begin, End, TakePart
 from ixt_rl.run.ranks.team import Ranks
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.engines import Engines
+from ixt_rl.run.strategy import forget_strategy
 
 
 class OtherRanksFolder(StageFolder):
@@ -95,6 +96,7 @@ def _take_part(config: RunConfig, order: TakePart, own: Path, ranks: Ranks) -> N
         RunConsole(quiet=True),
         ranks,
     )
+    forget_strategy()
     with ranks.named():
         load(spec.runner)(stage, at)
         ranks.together()

@@ -13,14 +13,17 @@ from types import SimpleNamespace
 import pytest
 from torch.distributed import HashStore
 from torch.distributed.elastic.utils.distributed import get_free_port
+from transformers.integrations.deepspeed import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import BlocksAtOdds, InvalidConfig
 from ixt_rl.config.ranks import refused_by_ranks
+from ixt_rl.config.strategies import refused_by_strategy
 from ixt_rl.errors import ConfigError, EndsWithLeader, RankFailed
 from ixt_rl.place import RankPlace, follows, place
 from ixt_rl.place import launched as names_of_launchers
+from ixt_rl.run import run_config
 from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.follow import _quiet
 from ixt_rl.run.ranks.meeting import ranks_here
@@ -30,7 +33,7 @@ from ixt_rl.run.ranks.team import ALONE, joined
 from ixt_rl.run.ranks.watch import Watch, _waited_at
 from ixt_rl.run.stages.train import share_of_batch
 from ixt_rl.signals import Stopped, stoppable
-from tests.integration.run_helpers import base, config, online
+from tests.integration.run_helpers import base, config, gap, online
 from tests.unit.distributed import run_ranks
 
 WORKER = "tests.unit.run.ranks_worker"
@@ -216,6 +219,42 @@ def test_what_cannot_be_launched_is_refused_before_anything_loads(tmp_path, laun
     with pytest.raises(InvalidConfig) as error:
         config(tmp_path, [base()], launch=launch)
     assert said in str(error.value)
+
+
+def test_a_trainer_of_ones_own_is_refused_what_its_method_is(tmp_path):
+    own = {"type": "python", "like": "rlp", "trainer": "ixt_rl.trainers.rlp:RLPTrainer"}
+    for method in ({"type": "rlp"}, own):
+        found = config(tmp_path, [base(), online("rl", **method)])
+        ((_, error),) = refused_by_strategy(LaunchBlock.model_construct(ranks=2, strategy="zero3"), found.stages)
+        assert "rlp of stage rl with launch.strategy: zero3" in error.what
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3", "fsdp2"])
+def test_an_optimizer_of_whole_weights_is_refused_parts_of_them(tmp_path, strategy):
+    stage = {**base(), "optim": {"name": "adafactor", "lr": 1e-3}}
+    plain, whole = (config(tmp_path, [one]).stages for one in (base(), stage))
+    launch, ddp = (LaunchBlock.model_construct(ranks=2, strategy=one) for one in (strategy, "ddp"))
+    assert not [*refused_by_strategy(launch, plain), *refused_by_strategy(ddp, whole)]
+    ((key, error),) = refused_by_strategy(launch, whole)
+    assert key == ("stages", 0, "optim", "name") and "optim.name: adafactor of stage base" in error.what
+
+
+def test_a_stage_loads_models_whole_whatever_an_earlier_one_trained_under(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("ixt_rl.run.stages.evaluate.run", lambda *_: seen.append(is_deepspeed_zero3_enabled()))
+    left = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})  # of a trainer that has not been collected yet
+    assert is_deepspeed_zero3_enabled() and left.is_zero3()
+    run_config(config(tmp_path, [gap()]))
+    assert seen == [False]
+
+
+def test_offload_without_an_accelerator_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("ixt_rl.run.pipeline.joined", lambda launch: nullcontext(SimpleNamespace(size=2, leads=True)))
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    launch = {"ranks": 2, "strategy": "fsdp2", "offload": True}
+    with pytest.raises(ConfigError, match=r"launch\.offload without an accelerator"):
+        run_config(config(tmp_path, [base()], launch=launch))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_pool_is_for_all_ranks_and_a_vllm_in_one_of_them_for_none():

@@ -41,7 +41,7 @@ from ixt_rl.trainers.head import padded_positions
 from ixt_rl.trainers.refused_options import OWN_ROLLOUTS
 from ixt_rl.trainers.rollout_state import RolloutState
 from ixt_rl.trainers.self_checks import SelfChecks
-from ixt_rl.trainers.weight_files import load_weights, save_weights
+from ixt_rl.trainers.weight_files import load_weights, of_rank, save_weights
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*trl.experimental.*")
@@ -284,13 +284,13 @@ class DistillationSeam(RolloutState):
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)
-        if self.args.teacher_model_kind == "ema" and self.accelerator.is_main_process:
-            save_weights(self._teacher_weights(), folder / TEACHER)
+        if self.args.teacher_model_kind == "ema":
+            save_weights(self._teacher_weights(), of_rank(folder / TEACHER, self.args.process_index))
 
     def read_files(self, folder: Path) -> None:
         super().read_files(folder)
         if self.args.teacher_model_kind == "ema":
-            load_weights(self._teacher_weights(), folder / TEACHER)
+            load_weights(self._teacher_weights(), of_rank(folder / TEACHER, self.args.process_index))
 
     def _teacher_weights(self) -> dict[str, Tensor]:
         return dict(self.accelerator.unwrap_model(self.teacher_model).named_parameters())

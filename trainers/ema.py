@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ixt_rl.trainers.pieces import piece, resharded, written
-from ixt_rl.trainers.weight_files import load_weights, save_weights
+from ixt_rl.trainers.weight_files import load_weights, of_rank, save_weights
 
 FILE = "weight_average.safetensors"
 
@@ -63,7 +63,7 @@ class WeightAverage:
 
     def save(self, folder: Path, trainer: Any) -> None:
         """Writes the average into a checkpoint's folder, one file a rank where weights are sharded."""
-        save_weights(self.weights, folder / _file(trainer.args.process_index))
+        save_weights(self.weights, of_rank(folder / FILE, trainer.args.process_index))
 
     def load(self, folder: Path, model: torch.nn.Module) -> None:
         """Reads what `save` wrote; a rank that was not there then has a whole model, whose average is the first one's.
@@ -74,7 +74,7 @@ class WeightAverage:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         if not self.weights:
             self.update(model)
-        own = folder / _file(rank)
+        own = of_rank(folder / FILE, rank)
         load_weights(self.weights, own if own.is_file() else folder / FILE)
 
 
@@ -91,7 +91,3 @@ def _put(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
         if name in weights:
             piece(weight).copy_(weights[name])
             written(weight)
-
-
-def _file(rank: int) -> str:
-    return FILE if rank == 0 else f"{rank}-{FILE}"

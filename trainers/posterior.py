@@ -22,7 +22,7 @@ from ixt_rl.trainers.ema import WeightAverage, trained
 from ixt_rl.trainers.head import model_head, plain_model
 from ixt_rl.trainers.reference_policy import is_zero3, prepared_copy
 from ixt_rl.trainers.shared_prompts import as_the_policy
-from ixt_rl.trainers.weight_files import load_weights, save_weights
+from ixt_rl.trainers.weight_files import load_weights, of_rank, save_weights
 
 LAGGED = "posterior.safetensors"
 """File of a checkpoint: the trained weights of a posterior that lags behind the policy."""
@@ -106,7 +106,7 @@ class Posterior:
         if self.adapters is not None:
             self.adapters.save(folder, self.trainer)
         elif self.kind == "lagged":
-            save_weights(self._moving(), folder / self._file())
+            save_weights(self._moving(), self._file(folder))
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote."""
@@ -116,7 +116,7 @@ class Posterior:
         if self.adapters is not None:
             self.adapters.load(folder, self._unwrapped(self.trainer.model))
         elif self.kind == "lagged":
-            load_weights(self._moving(), folder / self._file())
+            load_weights(self._moving(), self._file(folder))
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -133,9 +133,8 @@ class Posterior:
         names = trained(self._unwrapped(self.trainer.model))
         return {name: weight for name, weight in self._unwrapped(self.model).named_parameters() if name in names}
 
-    def _file(self) -> str:
-        rank = self.trainer.args.process_index
-        return LAGGED if rank == 0 else f"{rank}-{LAGGED}"
+    def _file(self, folder: Path) -> Path:
+        return of_rank(folder / LAGGED, self.trainer.args.process_index)
 
     def _unwrapped(self, model: Any) -> Any:
         return self.trainer.accelerator.unwrap_model(model)

@@ -39,7 +39,7 @@ from ixt_rl.trainers.row_attention import attention
 from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.shared_prompts import prompts_once, scored_inputs
 from ixt_rl.trainers.stops import count_ends, masked_by_reason, shown
-from ixt_rl.trainers.weight_files import load_weights, save_weights
+from ixt_rl.trainers.weight_files import load_weights, of_rank, save_weights
 
 
 class TRLSeam(RolloutState, GRPOTrainer):
@@ -247,13 +247,13 @@ class TRLSeam(RolloutState, GRPOTrainer):
 
     def write_files(self, folder: Path) -> None:
         super().write_files(folder)
-        if self.args.sync_ref_model and self.accelerator.is_main_process:
-            save_weights(self._reference_weights(), folder / REFERENCE)
+        if self.args.sync_ref_model:
+            save_weights(self._reference_weights(), of_rank(folder / REFERENCE, self.args.process_index))
 
     def read_files(self, folder: Path) -> None:
         super().read_files(folder)
         if self.args.sync_ref_model:
-            load_weights(self._reference_weights(), folder / REFERENCE)
+            load_weights(self._reference_weights(), of_rank(folder / REFERENCE, self.args.process_index))
 
     def _reference_weights(self) -> dict[str, Tensor]:
         return dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from ixt_rl.errors import DataError
-from ixt_rl.trainers.pieces import piece
+from ixt_rl.trainers.pieces import piece, written
+
+
+def of_rank(file: Path, rank: int) -> Path:
+    """Where a rank writes the pieces that it holds: the first one `file`, the others beside it."""
+    return file if rank == 0 else file.with_name(f"{rank}-{file.name}")
 
 
 def save_weights(weights: Mapping[str, Tensor], file: Path) -> None:
@@ -38,3 +43,4 @@ def load_weights(weights: Mapping[str, Tensor], file: Path) -> None:
         )
     for name, weight in weights.items():
         piece(weight).copy_(saved[name])
+        written(weight)

@@ -326,3 +326,18 @@ def test_every_option_of_trl_is_read_or_refused(config, own, refused):
     engine = {name for name in options if name.startswith("vllm_")}
     assert options - engine - {*REFUSED, *refused} == READ | own
     assert {*REFUSED, *refused} <= options
+
+
+def test_each_rank_keeps_its_own_pieces_of_an_average_in_a_checkpoint(tmp_path, saved, monkeypatch):
+    """Under FSDP and ZeRO-3 those of another rank are other weights."""
+    trainer = trainer_of("sdpo", tmp_path, saved, teacher_model_kind="ema")
+    monkeypatch.setattr(SDPOConfig, "process_index", 1)
+    monkeypatch.setattr(type(trainer.accelerator), "is_main_process", False)
+    trainer.write_files(tmp_path)
+    assert [file.name for file in tmp_path.glob("*teacher.safetensors")] == ["1-teacher.safetensors"]
+    weights = [weight.clone() for weight in trainer.teacher_model.parameters()]
+    with torch.no_grad():
+        for weight in trainer.teacher_model.parameters():
+            weight.zero_()
+    trainer.read_files(tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(weights, trainer.teacher_model.parameters(), strict=True))

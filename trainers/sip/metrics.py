@@ -6,15 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
-from typing import TYPE_CHECKING
 
-from ixt_rl.trainers.sip.changes import CHANGES, changes
+from ixt_rl.trainers.sip.changes import CHANGES
 from ixt_rl.trainers.sip.groups import Group, Text
 from ixt_rl.trainers.sip.objectives import Example
 from ixt_rl.types import SOURCES
-
-if TYPE_CHECKING:
-    from ixt_rl.data.suffixes import PrefixSuffix
 
 _SKIPS = ("skipped/no_rewrite", "skipped/tie", "skipped/undecided")
 
@@ -121,7 +117,6 @@ class Verified:
 
 
 def choices(
-    items: Sequence[PrefixSuffix],
     groups: Sequence[Group],
     examples: Sequence[Example | None],
     judged: bool,
@@ -146,7 +141,7 @@ def choices(
         skips["skipped/no_rewrite"].append(float(absent))
         skips["skipped/tie"].append(float(skipped and not absent and group.tied))
         skips["skipped/undecided"].append(float(skipped and not absent and not group.tied))
-    return {**skips, **shares.values, **changes(items, examples)}
+    return {**skips, **shares.values}
 
 
 def verified(

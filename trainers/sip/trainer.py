@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -38,6 +39,7 @@ from ixt_rl.rollout.trl_adapter import EngineRollouts, call_seed
 from ixt_rl.trainers.hooks import hook
 from ixt_rl.trainers.prompt_stream import PromptTrainer
 from ixt_rl.trainers.reference_policy import Reference
+from ixt_rl.trainers.sip.changes import changes, trained_texts
 from ixt_rl.trainers.sip.config import SIPConfig
 from ixt_rl.trainers.sip.filters import CandidateFilter, filter_names, filtered_groups
 from ixt_rl.trainers.sip.groups import Group, Proposed
@@ -184,8 +186,9 @@ class SIPTrainer(PromptTrainer):
         self.check_lengths([item.prefix_ids for item in items])
         groups = self.judged(items)
         examples = [self.example(group) for group in groups]
-        measured = choices(items, groups, examples, self.args.judged, self.args.sources, self.named_sources)
-        for name, values in {**measured, **self._verified(items, groups, examples)}.items():
+        measured = choices(groups, examples, self.args.judged, self.args.sources, self.named_sources)
+        of_all = gather_object(trained_texts(items, examples))  # different tokens are no sum over ranks
+        for name, values in {**measured, **self._verified(items, groups, examples), **changes(of_all)}.items():
             self.means.add(name, values)
         local = sum(self.count(*pair) for pair in zip(groups, examples, strict=True))
         total = self.accelerator.reduce(torch.tensor(float(local), device=self.accelerator.device), "sum")

@@ -653,7 +653,7 @@ def half_right():
     return model, items
 
 
-KEPT = ("loss", "chosen", "rejected", "score", "ties", "skipped", "rewrite", "rollout", "flops/train", "dpo")
+KEPT = ("loss", "chosen", "rejected", "score", "ties", "skipped", "rewrite", "rollout", "flops/train", "dpo", "corpus")
 
 
 def train_and_keep(folder: str, per_device: int, accumulation: int) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from ixt_rl.data.suffixes import PrefixSuffix
-from ixt_rl.trainers.sip.changes import CHANGES, changes
+from ixt_rl.trainers.sip.changes import CHANGES, changes, trained_texts
 from ixt_rl.trainers.sip.groups import Group, Proposed, merge
 from ixt_rl.trainers.sip.metrics import Shares, Verified
 from ixt_rl.trainers.sip.objectives import Example
@@ -205,7 +205,7 @@ def test_changes_of_the_corpus_by_hand():
     items = [PrefixSuffix((0, 7), ids, "") for ids in ((1, 2, 3), (1, 9), (4,), (5,))]
     texts = [merge([Proposed(Candidate("rewrite", ids, ""))])[0] for ids in ((7, 8, 8, 1, 3), (1, 9), (6,))]
     examples = [Example((), (texts[0], texts[2])), Example((), (texts[1],)), None, Example((), (texts[2],), (1.0,))]
-    assert changes(items, examples) == {
+    assert changes(trained_texts(items, examples)) == {
         "corpus/changed": [0.5],
         "corpus/length": [7 / 5],
         "corpus/vocabulary": [5 / 4],  # 1 3 7 8 9 over 1 2 3 9
@@ -213,5 +213,5 @@ def test_changes_of_the_corpus_by_hand():
     }
     empty = merge([Proposed(Candidate("rewrite", (), ""))])[0]
     for nothing in ([None] * 4, [Example((), (empty,)), None, None, None]):
-        assert set(changes(items, nothing)) == set(CHANGES)
-        assert not any(changes(items, nothing).values())
+        assert set(changes(trained_texts(items, nothing))) == set(CHANGES)
+        assert not any(changes(trained_texts(items, nothing)).values())

@@ -109,7 +109,10 @@ def _visibly_wrong(backend: Backend) -> str:
         return f"version {version} is outside {backend.versions}"
     if backend.beside:
         other = Requirement(backend.beside)
-        found = metadata.version(other.name)
+        try:
+            found = metadata.version(other.name)
+        except metadata.PackageNotFoundError:
+            return f"{other.name} beside it is not installed"
         if not other.specifier.contains(found, prereleases=True):
             return f"{other.name} {found} beside it is outside {other.specifier}"
     return ""

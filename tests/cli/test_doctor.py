@@ -74,6 +74,8 @@ def test_a_package_beside_one_that_it_does_not_fit_is_not_usable(package):
     assert finding.reason == f"packaging {metadata.version('packaging')} beside it is outside <2"
     assert finding.repair.endswith('install "patient>=2,<3" "packaging<2"')
     assert examine_backend(replace(backend, beside="packaging>=2"), timeout_s=60).usable
+    alone = examine_backend(replace(backend, beside="no-such-package>=2"), timeout_s=60)
+    assert alone.reason == "no-such-package beside it is not installed" and not alone.usable
 
 
 def test_a_package_that_is_not_there(monkeypatch):

@@ -30,26 +30,27 @@ from ixt_rl.kernels.head import Head
 def add_head_function(model: PreTrainedModel, temperature: float, *, float32: bool = False) -> None:
     """Lets `model(..., predictor_mask=mask, head_fn=fn)` return `fn(hidden[mask], head)`.
 
-    The backbone runs, the hidden states at `mask` (B, T) bool, or at places (N,) int64 of one row, are taken as
-    (N, D), and `fn` meets the head
-    inside `model.forward`, so that DDP, FSDP and ZeRO see the use of its weights. No logits are made.
-    Without `head_fn` the forward is unchanged. With `aux_loss=True` it returns `(fn(...), auxiliary loss)`, the
-    load-balancing loss of a mixture of experts over the tokens of `attention_mask`; with False `(fn(...), None)`. Where
-    the head is on another device than what goes in, hidden states go there, and results come back.
+    The backbone runs, the hidden states at `mask` (B, T) bool, or at places (N,) int64 of one row, are taken as (N, D),
+    and `fn` meets the head inside `model.forward`, so that DDP, FSDP and ZeRO see the use of its weights. No logits are
+    made. Without `head_fn` the forward is unchanged. A copy of the model (`copy.deepcopy`) has all of this with its own
+    weights. With `aux_loss=True` it returns `(fn(...), auxiliary loss)`, the load-balancing loss of a mixture of
+    experts over the tokens of `attention_mask`; with False `(fn(...), None)`. Where the head is on another device than
+    what goes in, hidden states go there, and results come back.
 
     Args:
         model: a causal language model.
         temperature: of the head that `fn` gets.
         float32: products with the head are computed in float32 also under autocast (`cast_lm_head_to_fp32`).
     """
-    original = model.forward
+    original: Any = model.forward
+    bound = isinstance(original, types.MethodType) and original.__self__ is model
     held: Any = model
-    held.head_in_float32 = float32
+    held.head_in_float32, held.head_temperature = float32, temperature
 
     @functools.wraps(type(model).forward)
     def forward(self, *args, head_fn=None, predictor_mask=None, aux_loss=None, **kwargs):
         if head_fn is None:
-            return original(*args, **kwargs)
+            return original.__func__(self, *args, **kwargs) if bound else original(*args, **kwargs)
         if aux_loss:
             kwargs["output_router_logits"] = True
         outputs = backbone(self)(*args, **{**kwargs, "use_cache": False})
@@ -61,6 +62,11 @@ def add_head_function(model: PreTrainedModel, temperature: float, *, float32: bo
         return result, load_balancing_loss(self, outputs.router_logits, kwargs.get("attention_mask"))
 
     model.forward = types.MethodType(forward, model)
+
+
+def head_temperature(model: Any) -> float | None:
+    """The temperature of the head that a model's `head_fn` gets; None for one without `add_head_function`."""
+    return getattr(model, "head_temperature", None)
 
 
 def _chosen(hidden: Tensor, where: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def prepared_copy(trainer: Any, temperature: float) -> Any:
         made = type(trainer.model).from_pretrained(trainer.model.config._name_or_path, dtype=trainer.model.dtype)
     else:
         made = copy.deepcopy(trainer.model)
-        del made.forward  # the copy's patched forward is bound to the original
+        del made.forward  # patched anew below
     made.requires_grad_(False).eval()
     add_head_function(made, temperature, float32=getattr(trainer.args, "cast_lm_head_to_fp32", False))
     if trainer.is_deepspeed_enabled:

@@ -276,7 +276,13 @@ class PosteriorSummary:
 
 
 def over_questions(found: Sequence[SequenceKL], level: float = 0.95) -> PosteriorSummary:
-    """The summary of Q questions, at least one."""
+    """The summary of Q questions.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not found:
+        raise DataError("0 questions", reason="a mean is over at least one", remedy="measure some, by `sequence_kl`")
     effective = [one.effective for one in found if one.effective is not None]
     names = ("true_told", "told_true", "true_policy", "gain")
     means = {name: mean_value([getattr(one, name).value for one in found], level) for name in names}

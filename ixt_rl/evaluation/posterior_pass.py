@@ -9,29 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ixt_rl.conditioning import pad, prompt_completion
 from ixt_rl.conditioning.prompts import row_ids
-from ixt_rl.errors import ConfigError
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.evaluation.posterior import LEAST_EFFECTIVE, SequenceKL, sequence_kl
 from ixt_rl.evaluation.tasks import Task
+from ixt_rl.kernels.head import Head
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.trainers.forward_checks import head_difference
-from ixt_rl.trainers.head import add_head_function
+from ixt_rl.trainers.head import add_head_function, head_temperature
 from ixt_rl.types import SamplingParams
 
 MOST_ENUMERATED = 20_000
 """Up to so many completions of a question are enumerated."""
 
 _TOKENS_AT_ONCE = 16_384
-_SEEDS = (17, 18)  # of the policy's draws, of the told model's
+_SEED = 17  # of the policy's draws; the told model's have the next
 
 Ids = Sequence[int]
 
@@ -44,14 +47,15 @@ class PosteriorPlan:
     """How to measure.
 
     Args:
-        sampling: of policy and told model: their whole distribution at its temperature, which is above 0.
+        sampling: of policy and told model: their whole distribution at its temperature, which is above 0. Its `seed` is
+            that of the policy's draws; the told model's have the next one.
         samples: completions drawn from each of the two, where those of a question are too many to enumerate.
         least_effective: see `sequence_kl`.
         max_prompt_tokens: longer prompts lose their beginning; None: none does.
         chat_template_kwargs: of the prompts.
 
     Raises:
-        ConfigError: greedy or truncated sampling, whose probabilities are not the model's.
+        ConfigError: greedy, truncated or constrained sampling, whose probabilities are not the model's.
     """
 
     sampling: SamplingParams
@@ -68,13 +72,20 @@ class PosteriorPlan:
                 reason="divergences are those of whole distributions, and this one gives some completions none at all",
                 remedy="sample with a temperature above 0, top_p 1, top_k 0 and min_p 0",
             )
+        if s.json_schema is not None or s.cut_loops:
+            raise ConfigError(
+                "json_schema" if s.json_schema is not None else "cut_loops=True",
+                reason="completions then end or go on otherwise than by the model's own log-probs",
+                remedy="leave json_schema and cut_loops out",
+            )
 
 
 class SequenceScorer:
     """Log-probs of whole completions, by the head function that trains.
 
     Args:
-        model: a causal language model; its forward pass takes a head function from here on.
+        model: a causal language model, with adapters or without; its forward pass takes a head function from here on,
+            unless a trainer gave it one, which stays as it is.
         temperature: logits are divided by it.
         pad_id: fills shorter rows.
 
@@ -83,10 +94,12 @@ class SequenceScorer:
     """
 
     def __init__(self, model: Any, temperature: float, pad_id: int):
-        self.model, self.pad_id = model, pad_id
-        add_head_function(model, temperature)
+        self.model, self.temperature, self.pad_id = model, temperature, pad_id
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        if head_temperature(plain) is None:
+            add_head_function(plain, temperature)
         with evaluation_mode(model):
-            difference, limit = head_difference(model, temperature)
+            difference, limit = head_difference(model, head_temperature(plain) or temperature)
         if not difference <= limit:
             raise ConfigError(
                 f"log-probs of {type(model).__name__} that differ by {difference:.2g} from its own logits'",
@@ -106,11 +119,14 @@ class SequenceScorer:
                 logp_N = self.model(
                     **batch.model_inputs(),
                     predictor_mask=batch.predictor_mask,
-                    head_fn=lambda hidden, head, ids=batch.target_ids: selected_logprobs(hidden, head, ids)[0],
+                    head_fn=partial(self._logprobs, tokens=batch.target_ids),
                 )
                 sums = torch.zeros(len(places), dtype=torch.float64, device=device)
                 found[places] = sums.index_add(0, batch.target_rows, logp_N.double()).cpu().numpy()
         return found
+
+    def _logprobs(self, hidden: Tensor, head: Head, tokens: Tensor) -> Tensor:
+        return selected_logprobs(hidden, replace(head, temperature=self.temperature), tokens)[0]
 
 
 def posterior_kl(
@@ -130,7 +146,13 @@ def posterior_kl(
         tokenizer: of the model.
         rows: with `prompt` (x) and `told_prompt` (x (+) y).
         log_weight: which completions have the answer: `read_out(task, ...)`, `continuation(...)`, or one's own.
+
+    Raises:
+        ConfigError: the scorer has another temperature than what is sampled.
+        DataError: a row lacks a prompt, or `log_weight` has not one value for each completion.
     """
+    _check_temperature(scorer.temperature, plan.sampling.temperature)
+    _check_rows(rows)
     plain, told = (
         [row_ids(tokenizer, row, column, plan.max_prompt_tokens, plan.chat_template_kwargs) for row in rows]
         for column in ("prompt", "told_prompt")
@@ -140,9 +162,10 @@ def posterior_kl(
         groups = [every for _ in rows]
         from_told = None
     else:
+        seed = _SEED if plan.sampling.seed is None else plan.sampling.seed
         drawn = [
-            engine.generate(prompts, replace(plan.sampling, seed=seed), plan.samples)
-            for prompts, seed in zip((plain, told), _SEEDS, strict=True)
+            engine.generate(prompts, replace(plan.sampling, seed=seed + told_too), plan.samples)
+            for told_too, prompts in enumerate((plain, told))
         ]
         groups = [[z.completion_ids for half in (a, b) for z in half] for a, b in zip(*drawn, strict=True)]
         from_told = np.repeat([False, True], plan.samples)
@@ -150,12 +173,44 @@ def posterior_kl(
     for row, x, x_told, group in zip(rows, plain, told, groups, strict=True):
         once = {ids: place for place, ids in enumerate(dict.fromkeys(group))}  # drawn twice, it is scored once
         log_p, log_q = (scorer([prompt] * len(once), [*once]) for prompt in (x, x_told))
-        log_w, lengths = np.asarray(log_weight(row, [*once]), np.float64), np.array([len(z) for z in once])
+        log_w, lengths = _weights(log_weight, row, [*once]), np.array([len(z) for z in once])
         each = [once[ids] for ids in group]
         measured = sequence_kl(
             log_p[each], log_q[each], log_w[each], lengths[each], from_told, least_effective=plan.least_effective
         )
         found.append(measured)
+    return found
+
+
+def _check_temperature(scored: float, sampled: float) -> None:
+    if scored != sampled:
+        raise ConfigError(
+            f"a scorer at temperature {scored:g}, and completions sampled at {sampled:g}",
+            reason="draws are weighed by the probabilities that they were drawn with",
+            remedy="give SequenceScorer and SamplingParams the same temperature",
+        )
+
+
+def _check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    for place, row in enumerate(rows):
+        for column in ("prompt", "told_prompt"):
+            if row.get(column) is None and row.get(f"{column}_ids") is None:
+                raise DataError(
+                    f"row {place} without {column}",
+                    reason="each question is asked twice, plain and told its answer",
+                    remedy=f"give each row {column}, or its ids as {column}_ids; it has {', '.join(row) or 'nothing'}",
+                )
+
+
+def _weights(log_weight: LogWeight, row: dict[str, Any], completions: Sequence[Ids]) -> np.ndarray:
+    """float64 [N]: log w of a row's completions."""
+    found = np.asarray(log_weight(row, completions), np.float64)
+    if found.shape != (len(completions),):
+        raise DataError(
+            f"log_weight gave an array of shape {found.shape} for {len(completions)} completions",
+            reason="each completion has the answer, or not, by itself",
+            remedy="return a value for each: 0 right, -inf wrong, between for log pi(y | x, z), nan undecided",
+        )
     return found
 
 

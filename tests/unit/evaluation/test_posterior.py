@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from ixt_rl.evaluation.posterior_pass import (
 )
 from ixt_rl.methods.evaluate import EvaluateStage
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.trainers.head import add_head_function
 from ixt_rl.types import SamplingParams
 
 INF = math.inf
@@ -304,6 +306,60 @@ def test_an_answer_that_is_a_continuation(toy):
             assert found.right_policy == pytest.approx((p * w).sum(), rel=1e-4)
             for name in NAMES:
                 assert getattr(found, name).value == pytest.approx(getattr(expected, name).value, abs=1e-4), name
+
+
+def test_scorers_of_one_model_keep_their_own_temperatures_and_leave_a_trainers_head_alone(toy):
+    toy = copy.deepcopy(toy)
+    prompts, completions = [ROWS[0]["prompt_ids"]], [[3, 2, EOS]]
+    add_head_function(toy, 0.5, float32=True)  # as a trainer does
+    one, other = SequenceScorer(toy, TEMPERATURE, 0), SequenceScorer(toy, 2.0, 0)
+    with torch.no_grad():
+        for scorer in (one, other):
+            logits = toy(torch.tensor([prompts[0] + completions[0]])).logits[0].float() / scorer.temperature
+            taken = logits.log_softmax(-1)[len(prompts[0]) - 1 : -1].gather(1, torch.tensor(completions[0])[:, None])
+            assert scorer(prompts, completions)[0] == pytest.approx(taken.sum().item(), abs=1e-5)
+    assert (toy.head_temperature, toy.head_in_float32) == (0.5, True)
+
+
+def test_adapters_are_scored_too(toy):
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(copy.deepcopy(toy), LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    prompts, completions = [ROWS[0]["prompt_ids"]], [[3, 2, EOS]]
+    found = SequenceScorer(adapted, 1.0, 0)(prompts, completions)
+    with torch.no_grad():
+        logits = adapted(torch.tensor([prompts[0] + completions[0]])).logits[0].float().log_softmax(-1)
+    taken = logits[len(prompts[0]) - 1 : -1].gather(1, torch.tensor(completions[0])[:, None])
+    assert found[0] == pytest.approx(taken.sum().item(), abs=1e-5)
+
+
+def test_draws_that_are_not_what_is_scored_are_refused(toy):
+    engine, scorer = TransformersEngine(toy, [EOS], 0), SequenceScorer(toy, TEMPERATURE, 0)
+    plan = PosteriorPlan(SamplingParams(LENGTH, temperature=TEMPERATURE))
+    weight = read_out(TASK, Words())
+    other = PosteriorPlan(SamplingParams(LENGTH, temperature=TEMPERATURE + 0.5))
+    with pytest.raises(ConfigError, match="a scorer at temperature"):
+        posterior_kl(engine, scorer, Words(), ROWS, weight, other)
+    untold = [{name: value for name, value in ROWS[0].items() if not name.startswith("told")}]
+    with pytest.raises(DataError, match="row 0 without told_prompt"):
+        posterior_kl(engine, scorer, Words(), untold, weight, plan)
+    with pytest.raises(DataError, match=r"shape \(1,\) for 85 completions"):
+        posterior_kl(engine, scorer, Words(), ROWS, lambda row, completions: [0.0], plan)
+    for further in ({"json_schema": "{}"}, {"cut_loops": True}):
+        with pytest.raises(ConfigError, match="own log-probs"):
+            PosteriorPlan(SamplingParams(LENGTH, **further))
+
+
+def test_the_seed_of_a_plan_is_that_of_its_draws(toy, monkeypatch):
+    monkeypatch.setattr("ixt_rl.evaluation.posterior_pass.MOST_ENUMERATED", 10)
+    engine, scorer = TransformersEngine(toy, [EOS], 0), SequenceScorer(toy, TEMPERATURE, 0)
+
+    def drawn(seed):
+        plan = PosteriorPlan(SamplingParams(LENGTH, temperature=TEMPERATURE, seed=seed), 64)
+        found = posterior_kl(engine, scorer, Words(), ROWS, read_out(TASK, Words()), plan)
+        return [one.true_told.value for one in found]
+
+    assert drawn(None) == drawn(17) != drawn(3) == drawn(3)
 
 
 # ------------------------------------------------------------------------------------------- a run's key

@@ -46,6 +46,18 @@ def test_log_probs_are_those_of_the_models_own_logits(model_type):
     assert difference < 1e-4
 
 
+def test_a_copy_of_a_model_with_a_head_function_runs_its_own_weights():
+    model = model_of("llama")
+    add_head_function(model, 1.0)
+    ids = torch.arange(6)[None]
+    copied, before = copy.deepcopy(model), model(ids).logits
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(0.5)
+    assert not torch.equal(model(ids).logits, before)
+    assert torch.equal(copied(ids).logits, before)
+
+
 def test_a_head_of_several_layers_differs(tmp_path):
     model = model_of("modernbert-decoder")
     add_head_function(model, 1.0)

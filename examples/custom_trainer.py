@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ixt_rl.conditioning import Batch, load_template
+from ixt_rl.run.named_model import named_model
 from ixt_rl.trainers import InTROConfig, InTROTrainer, Signals, Where
 from ixt_rl.worlds import AdditionWorld
 
@@ -33,10 +34,10 @@ class SoftInTROTrainer(InTROTrainer):
 
 
 def main() -> None:
-    bases = sorted(Path("runs/.cache").glob("pretrain-*/model"), key=lambda path: path.stat().st_mtime)
-    if not bases:
-        raise SystemExit("no base model in runs/.cache: run `make demo` first")
-    model, tokenizer = (load.from_pretrained(bases[-1]) for load in (AutoModelForCausalLM, AutoTokenizer))
+    if not Path("runs/addition").is_dir():
+        raise SystemExit("no runs/addition: run `make demo` first")
+    base = named_model("runs/addition/stages/base").path
+    model, tokenizer = (load.from_pretrained(base) for load in (AutoModelForCausalLM, AutoTokenizer))
     world, template = AdditionWorld("parity"), load_template("addition", "addition")
     rows = []
     for row in world.rows("train", 40 * 8, seed=1):

@@ -20,21 +20,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ixt_rl.conditioning import encode_prompt, load_template
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.run.named_model import named_model
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import AdditionWorld
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--base", type=Path, default=None, help="model folder; default: the demo's pretrained base")
+parser.add_argument("--base", help="model folder; default: the demo's pretrained base")
 parser.add_argument("--steps", type=int, default=40)
 parser.add_argument("--candidates", type=int, default=5, help="n, the taken token included")
 parser.add_argument("--lr", type=float, default=2e-4)
 args = parser.parse_args()
-bases = sorted(Path("runs/.cache").glob("pretrain-*/model"), key=lambda path: path.stat().st_mtime)
-if args.base is None and not bases:
-    parser.error("no base model in runs/.cache: run `make demo` first, or give --base FOLDER")
+if args.base is None and not Path("runs/addition").is_dir():
+    parser.error("no runs/addition: run `make demo` first, or give --base FOLDER")
 
 GROUP, QUESTIONS, CLIP = 4, 8, 200.0
-base = args.base or bases[-1]
+base = named_model(args.base or "runs/addition/stages/base").path
 policy = AutoModelForCausalLM.from_pretrained(base)
 tokenizer = AutoTokenizer.from_pretrained(base)
 posterior = copy.deepcopy(policy).eval()  # frozen here; the paper uses the live policy

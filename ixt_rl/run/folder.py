@@ -26,6 +26,7 @@ from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_jso
 from ixt_rl.locks import LOCK, locked
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
+from ixt_rl.run.named_model import BASES, shared_base
 from ixt_rl.run.trackers import Reporting
 from ixt_rl.trainers.checkpoints import last_whole_checkpoint
 
@@ -41,9 +42,6 @@ SAMPLES = "samples.jsonl"
 ROWS = ("metrics.jsonl", SAMPLES)
 ROWS_FOLDER = "rows"
 """Folder of a stage that makes rows: the files that a job on a corpus writes, and nothing else."""
-
-BASES = "bases.json"
-"""File of a run: what the pretrained bases depended on that it used last."""
 
 NOT_RUN = "not run before"
 STOPPED = "it was stopped before its first checkpoint"
@@ -339,7 +337,7 @@ class RunFolder:
         )
         marked, spec = fingerprint(depends_on), spec_of(stage)
         if spec.shared:
-            path = self.output_dir / ".cache" / f"pretrain-{marked[:16]}"
+            path = shared_base(self.output_dir, depends_on)
         else:
             path = self.stage_path(stage.name, seed)
         folder = StageFolder(path, stage.name, stage.type, seed or 0, marked, depends_on, self.hashes, spec.makes_rows)

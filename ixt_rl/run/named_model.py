@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ixt_rl.blocks.checks import refuse_adapter, written_as_local
 from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.errors import ConfigError
+from ixt_rl.files import read_json
+from ixt_rl.run.fingerprint import fingerprint
+
+BASES = "bases.json"
+"""File of a run: what the pretrained bases depended on that it used last."""
 
 _STAGES = "stages"
 
@@ -27,12 +34,15 @@ class NamedModel:
 
 def named_model(text: str) -> NamedModel:
     """Finds a model: a Hugging Face folder (a checkpoint is one), a run's folder (the model of its last stage), a
-    stage's folder in it (with its `seed<k>`, where there are several), or else a hub id.
+    stage's folder in it (with its `seed<k>`, where there are several; `RUN/stages/NAME` also of a base that runs
+    share), or else a hub id.
 
     Raises:
         ConfigError: nothing is there, a run or stage without a model, or a stage with several.
     """
     folder = Path(text).expanduser()
+    if (base := _base_of_run(folder)) is not None:
+        return NamedModel(str(base), _name(folder))
     if not folder.is_dir():
         if folder.exists():
             raise ConfigError(f"{text}: a file", reason="a model is a folder", remedy="`ixt-rl model FILE.gguf DIR`")
@@ -54,6 +64,19 @@ def named_model(text: str) -> NamedModel:
         )
     refuse_adapter(text)
     raise ConfigError(f"{text}: a folder without a model", reason="it holds no config.json", remedy=_instead(folder))
+
+
+def shared_base(output_dir: Path, depends_on: Mapping[str, Any]) -> Path:
+    """The folder of a pretrained base that depends on this, which all runs below `output_dir` share."""
+    return output_dir / ".cache" / f"pretrain-{fingerprint(depends_on)[:16]}"
+
+
+def _base_of_run(folder: Path) -> Path | None:
+    """The model of the base that `RUN/stages/NAME` would be, if runs did not share it; None where it is none."""
+    run = folder.parent.parent
+    made = (read_json(run / BASES) or {}).get(folder.name) if folder.parent.name == _STAGES else None
+    model = None if made is None else shared_base(run.parent, made) / "model"
+    return model if model is not None and (model / "config.json").is_file() else None
 
 
 def _name(folder: Path) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.errors import ConfigError
-from ixt_rl.run.named_model import named_model
+from ixt_rl.files import write_json
+from ixt_rl.run.named_model import BASES, named_model, shared_base
 
 
 @pytest.fixture
@@ -39,6 +40,18 @@ def runs(tmp_path):
 def test_what_a_run_has_made_is_a_model(runs, words, path, name):
     found = named_model(str(runs / words))
     assert (found.path, found.name) == (str(runs / path), name)
+
+
+def test_a_base_that_runs_share_is_the_model_of_its_stage(runs):
+    depends_on = {"settings": {"steps": 20, "optim": {"lr": 4e-3, "weight_decay": 0.0}}, "seed": None}
+    write_json(runs / BASES, {"shared": depends_on, "gone": {"seed": 1}})
+    model = shared_base(runs.parent, depends_on) / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    found = named_model(str(runs / "stages" / "shared"))
+    assert (found.path, found.name) == (str(model), "try-shared")
+    with pytest.raises(ConfigError, match="gone"):
+        named_model(str(runs / "stages" / "gone"))
 
 
 def test_any_other_name_is_of_the_hub():

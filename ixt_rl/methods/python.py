@@ -21,6 +21,7 @@ from ixt_rl.methods.runners import needed_trainer
 from ixt_rl.methods.spec import Block, MethodSpec
 from ixt_rl.methods.stage import Stage
 from ixt_rl.methods.trainer_source import read_trainer, shipped_trainer
+from ixt_rl.python_fields import is_shipped
 
 PYTHON = "python"
 
@@ -138,6 +139,11 @@ class PythonStage(Stage):
         source = read_trainer(trainer)
         base = None if source is None else shipped_trainer(source, cls.methods)
         reason = "no trainer of this library is in plain sight among the bases of the class"
+        shared = None if source is None else next((one for one in source.classes.classes if is_shipped(one.file)), None)
+        if base is None and shared is not None:
+            reason = f"{shared.name}, a base of the class, is the trainer of no type by itself"
+            derived = [name for name in cls.methods if (own := read_trainer(name)) and shared in own.classes.classes]
+            one_of = f"one of: {', '.join(dict.fromkeys(m for name in derived for m in cls.methods[name]) or known)}"
         if base is not None:
             one_of = f"one of: {', '.join(cls.methods[base])}"
             reason = f"{base.rpartition(':')[2]} trains stages of several types"

@@ -190,6 +190,11 @@ def test_the_block_of_the_method_is_checked(folder):
         ("mine", "trainer", "it must name a file and a class in it"),
         (..., "trainer", "it names the class that trains"),
         ("mine.py:Nothing", "like", "no trainer of this library is in plain sight"),
+        (
+            "ixt_rl.trainers:PolicyGradientTrainer",
+            "like",
+            "PolicyGradientTrainer, a base of the class, is the trainer of no",
+        ),
         ("ixt_rl.trainers:IXTTrainer", "like", "write `like:` with one of: pretrain, ixt, sft"),
     ],
 )
@@ -198,6 +203,13 @@ def test_a_trainer_that_is_none_is_refused(folder, trainer, key, words):
     found = problems(folder, trainer=trainer)
     assert list(found) == [key]
     assert words in " ".join(found[key])
+
+
+def test_a_trainer_that_several_methods_share_is_told_which_they_are(folder):
+    _, remedy = problems(folder, trainer="ixt_rl.trainers:PolicyGradientTrainer")["like"]
+    offered = remedy.partition("one of: ")[2].split(", ")
+    assert {"rloo", "gpg", "rlsd"} <= set(offered)
+    assert not {"intro", "raft", "star", "sip", "ixt"} & set(offered)
 
 
 def test_a_class_that_the_runner_could_not_train_with_is_refused(folder):

@@ -6,7 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plan import CHOSEN, EVERY, MAIN_WORLDS, OPPONENTS, RIVALS, SEEDS, SETTINGS, STEPS, Base, Cell
+from plan import (
+    BASE_STEPS,
+    CHOSEN,
+    EVERY,
+    GAP_PROBLEMS,
+    MAIN_WORLDS,
+    OPPONENTS,
+    PROBLEMS,
+    RIVALS,
+    SEEDS,
+    SETTINGS,
+    STEPS,
+    Base,
+    Cell,
+)
 from rates import source
 from stats import corrected, difference, mean_error
 
@@ -26,6 +40,13 @@ COLUMNS = (
 )
 FULL = 15
 """Pairs of the whole design; with fewer it is a pilot."""
+SIZES = {"steps": STEPS, "base_steps": BASE_STEPS}
+"""Updates of a cell and of a base, as the design has them."""
+WORDS = f"""Mean ± standard error over cells (a base and a seed each); {PROBLEMS} held-out problems after the last
+update, sampled at T=1 where *greedy* is not said. *Strict*: every step is right; *checked*: what the view checks is;
+*@20*: after 20 updates; *with steps*: the rationale has steps; *length*: its tokens; *lucky of kept*: of what is kept
+in the second half of training, that which is right by wrong steps; *told*: asked with the answer shown; *Holm*: p,
+corrected for all tests of its table."""
 
 
 def values(measured: Measured, world: str, arm: str, name: str) -> dict[tuple[int, int], float]:
@@ -149,30 +170,33 @@ def test_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def write_page(
     out: Path, measured: Measured, bases: Mapping[Base, Mapping[str, Any]], rates: Mapping[str, dict[str, Any]],
-    chosen: tuple[str, dict] | None, arms: Iterable[str], machine: Mapping[str, str], steps: int = STEPS,
+    chosen: tuple[str, dict] | None, arms: Iterable[str], machine: Mapping[str, str], sizes: Mapping[str, int] = SIZES,
 ) -> None:  # fmt: skip
-    """Writes study.json, study.md and figures into `out`; `steps`: updates of a cell."""
+    """Writes study.json, study.md and figures into `out`; `sizes` are those that cells and bases have."""
     arms, worlds = list(arms), list(dict.fromkeys(cell.world for cell in measured))
     pairs = max((len(values(measured, world, arm, "sampled/strict")) for world in worlds for arm in arms), default=0)
     lines = ["# The study, as far as it is", "", "Design, tests and what would count: `benchmarks/study/DESIGN.md`. "]
     if pairs < FULL:
         lines[-1] += f"**A pilot**: at most {pairs} of {FULL} cells an arm; its tests decide nothing."
-    if steps != STEPS:
-        lines[-1] += f" Cells have {steps} updates, not the design's {STEPS}."
-    lines += ["", "Values: mean ± standard error over cells (base and seed), T=1, 400 problems.", "", "## Bases", ""]
+    for what, size in (("Cells", "steps"), ("Bases", "base_steps")):
+        if sizes[size] != SIZES[size]:
+            lines[-1] += f" {what} have {sizes[size]} updates, not the design's {SIZES[size]}."
+    lines += ["", "## Bases", "", f"{GAP_PROBLEMS} held-out problems, T=1; *told*: asked with the answer shown.", ""]
     lines += base_table(bases)
+    lines += ["", "## Worlds", "", WORDS]
     tests: dict[str, Any] = {"exploratory": []}
     for world in worlds:
-        lines += ["", f"## {world}", "", *arm_table(measured, world, arms, rates)]
+        lines += ["", f"### {world}", "", *arm_table(measured, world, arms, rates)]
         tests["exploratory"] += (found := exploratory(measured, world, arms, "sampled/strict"))
-        lines += ["", "Exploratory, corrected within the world:", "", *test_table(found)]
+        lines += ["", "Exploratory, strict, corrected within the world:", "", *test_table(found)] if found else []
     tests["question 1"] = [] if chosen is None else question_1(measured, chosen[0])
-    lines += ["", "## Question 1", ""]
+    lines += ["", "## Question 1: is one setting nowhere worse than the best of told-NLL, GRPO and RAFT?", ""]
     lines += ["No candidate is chosen yet."] if chosen is None else _answer_1(chosen, tests["question 1"])
-    lines += ["", "## Question 2", ""]
+    lines += ["", "## Question 2: where is InTRO ahead of all its rivals?", ""]
+    named = " or ".join(CHOSEN)
     for title, name in (("checked", "sampled/checked"), ("strict", "sampled/strict")):
         tests[f"question 2, {title}"] = found = question_2(measured, name)
-        lines += [*test_table(found), ""] if found else [f"No cell of these worlds has both arms yet ({title}).", ""]
+        lines += [*test_table(found), ""] if found else [f"No cell of {named} has both arms yet ({title}).", ""]
     gained = {w: {a: of for a in arms if (of := gains(measured, bases, w, a))} for w in worlds}
     lines += ["Gain in checked over the base, by base:", ""]
     for world, of in gained.items():
@@ -182,17 +206,18 @@ def write_page(
         )
         lines += [f"- {world}: " + "; ".join(said)]
     cells = [{**vars(cell), **row} for cell, row in measured.items()]
-    whole = {"machine": dict(machine), "steps": steps, "seeds": SEEDS, "rates": rates, "candidate": chosen}
+    whole = {"machine": dict(machine), **sizes, "seeds": SEEDS, "rates": rates, "candidate": chosen}
     whole |= {"bases": [{"name": base.name, **row} for base, row in bases.items()], "cells": cells}
     write_json(out / "study.json", {**whole, "tests": tests, "gains": gained}, indent=1)
     write_text(out / "study.md", "\n".join(lines) + "\n")
     for world in worlds:
-        draw(out / f"{world}.png", measured, world, arms, steps)
+        draw(out / f"{world}.png", measured, world, arms, sizes["steps"])
 
 
 def _answer_1(chosen: tuple[str, dict], rows: list[dict[str, Any]]) -> list[str]:
     arm, margins = chosen
-    lines = [f"The candidate, chosen on the tuning base: **{arm}** (margin {margins[arm]}).", ""]
+    said = ", ".join(f"{world} {margin:+.3f}" for world, margin in margins[arm].items())
+    lines = [f"The candidate, chosen on the tuning base: **{arm}** (strict less the best rival's there: {said}).", ""]
     lines += ["| world | measure | best rival | pairs | difference | standard error | passes |", "|---" * 7 + "|"]
     for row in rows:
         mean, error = (("" if x is None else f"{x:+.3f}") for x in (row["mean"], row["error"]))

@@ -116,6 +116,19 @@ class Store:
     def _is_known(self, what: Base | Cell) -> bool:
         return isinstance(what, Cell) and what.name in self.known
 
+    def sizes_there(self) -> str:
+        """Sizes that this folder's run files have in place of those asked for, in words; "" where they have none."""
+        found = []
+        for kind, wanted, words in (
+            ("bases/*.yaml", self.base_steps, "bases of {} updates, and --base-steps"),
+            ("cells/*/*/*.yaml", self.steps, "cells of {} updates, and --steps"),
+        ):
+            file = next(self.out.glob(kind), None)  # all have one size: others are refused by this
+            steps = wanted if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))["stages"][0]["steps"]
+            if steps != wanted:
+                found.append(f"{words.format(steps)} is {wanted}")
+        return "; ".join(found)
+
     # ---------------------------------------------------------------- what was measured
 
     def measured(self, what: Base | Cell) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The study of DESIGN.md: makes run files, runs them, collects tables, tests and figures.
+r"""The study of DESIGN.md: makes run files, runs them, collects tables, tests and figures.
 
     .venv/bin/python benchmarks/study/study.py --out runs/study --tune          # all of it: some two hours
     .venv/bin/python benchmarks/study/study.py --out runs/study --short         # some 50 minutes
@@ -11,6 +11,11 @@ chose stand in rates.json; --tune also finds those that it has not chosen yet.
 
 Stopped, by Ctrl-C or otherwise, the same command goes on: finished cells are kept, one under way starts over. The page
 is OUT/study.md, written after every cell; numbers are in OUT/study.json.
+
+To see all of it work, in a folder of its own, in about a minute; its figures mean nothing:
+
+    .venv/bin/python benchmarks/study/study.py --out runs/try --worlds clean --arms grpo raft --bases 1 --seeds 1 \
+        --steps 2 --base-steps 20
 """
 
 from __future__ import annotations
@@ -65,6 +70,8 @@ class Study:
         self.until = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
         self.failed: list[Path] = []
         self.machine = machine()
+        self.shown: dict[str, dict[str, Any]] = {}
+        """What is on the page, by name."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -118,12 +125,37 @@ class Study:
         found = {base: row for base in bases if (row := self.store.measured(base)) is not None}
         chosen = candidate(self.rates.table, CANDIDATES, RIVALS)
         self.store.out.mkdir(parents=True, exist_ok=True)
-        rows = {what.name: row for what, row in [*found.items(), *measured.items()]}
-        write_measured(self.store.out / "measured.csv", rows)
-        write_page(self.store.out, measured, found, rates.table, chosen, ARMS, self.machine, self.args.steps)
+        self.shown = {what.name: row for what, row in [*found.items(), *measured.items()]}
+        write_measured(self.store.out / "measured.csv", {**self.store.known, **self.shown})
+        sizes = {"steps": self.store.steps, "base_steps": self.store.base_steps}
+        write_page(self.store.out, measured, found, rates.table, chosen, ARMS, self.machine, sizes)
 
 
-def main() -> None:
+def at_least_1(text: str) -> int:
+    """A whole number of an option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def opened(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Study:
+    """The study; ends the command where what is known, or what the folder has, does not go with the options."""
+    if args.known and (args.steps, args.base_steps) != (STEPS, BASE_STEPS):
+        parser.error("--known has cells of the sizes of the design; leave --steps and --base-steps out")
+    try:
+        study = Study(args)
+    except (OSError, ValueError) as wrong:
+        parser.error(str(wrong))
+    if other := study.store.of_other_sizes():
+        parser.error(
+            f"--known: {other[0]} of {args.known} has not the updates of the design; its cells count for no other"
+        )
+    if sizes := study.store.sizes_there():
+        parser.error(f"{args.out} has {sizes}: they would be run again, over what is there; give another --out")
+    return study
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--short", action="store_true", help="eight arms, three seeds")
@@ -131,7 +163,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS)
     parser.add_argument("--bases", nargs="+", type=int, choices=BASES)
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS)
-    parser.add_argument("--jobs", type=int, default=2, help="processes at once, of one thread each")
+    parser.add_argument("--jobs", type=at_least_1, default=2, help="processes at once, of one thread each")
     parser.add_argument("--minutes", type=float, help="start nothing after this")
     parser.add_argument("--tune", action="store_true", help="find rates by the rule where rates.json has none by it")
     parser.add_argument(
@@ -141,32 +173,36 @@ def main() -> None:
         help="cells of this table, the measured.csv of another OUT, count as done",
     )
     parser.add_argument("--collect", action="store_true", help="run nothing")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates of a cell; others only to try things out")
-    parser.add_argument("--base-steps", type=int, default=BASE_STEPS)
+    parser.add_argument("--steps", type=at_least_1, default=STEPS, help="updates of a cell; others are to try")
+    parser.add_argument("--base-steps", type=at_least_1, default=BASE_STEPS, help="updates of a base; likewise")
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
     args = parser.parse_args()
-    if args.known and (args.steps, args.base_steps) != (STEPS, BASE_STEPS):
-        parser.error("--known has cells of the sizes of the design; leave --steps and --base-steps out")
     args.worlds = args.worlds or list(MAIN_WORLDS)
     args.arms = args.arms or list(SHORT_ARMS if args.short else MAIN_ARMS)
     args.bases = args.bases or list(BASES)
     args.seeds = args.seeds or list(SEEDS[:3] if args.short else SEEDS)
-    study = Study(args)
-    if other := study.store.of_other_sizes():
-        parser.error(
-            f"--known: {other[0]} of {args.known} has not the updates of the design; its cells count for no other"
-        )
+    study = opened(parser, args)
+    stopped: Stopped | None = None
     if not args.collect:
         try:
             with stoppable():
                 study.run()
-        except Stopped as stopped:
-            print(f"{stopped}; the same command goes on", file=sys.stderr)
-            sys.exit(stopped.status)
+        except Stopped as stop:
+            stopped = stop
     study.collect()
     cells = study.cells()
     unrated = sum(study.rates.of(world, arm) is None for world, arm in study.pairs)
     further = f"; {unrated} more arms of a world have no rate yet" if unrated else ""
     print(f"{study.store.out / 'study.md'}; {len(study.store.missing(cells))} of {len(cells)} cells are left{further}")
+    if unshown := sorted(study.store.known.keys() - study.shown.keys()):
+        print(f"{len(unshown)} rows of --known are kept and on no page, as no cell has such a rate: {unshown[0]}, ...")
+    if stopped is not None:
+        print(f"{stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(stopped.status)
     if study.failed:
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -21,6 +22,7 @@ from measured import read_measured, write_measured  # noqa: E402
 from page import question_1, question_2, values, write_page  # noqa: E402
 from stats import corrected, difference, mean_error  # noqa: E402
 from store import Store  # noqa: E402
+from study import at_least_1, opened  # noqa: E402
 
 from ixt_rl.config.load import load_run  # noqa: E402
 from ixt_rl.ledger import Ledger  # noqa: E402
@@ -273,6 +275,51 @@ def test_a_measure_that_a_cell_lacks_is_empty_in_the_table_and_not_0(tmp_path):
     file.write_text(file.read_text() + "d,c,half,1\n")
     with pytest.raises(ValueError, match=r"the row of d .*half"):
         read_measured(file)
+
+
+def test_every_row_of_the_table_that_comes_with_the_study_is_on_its_page(tmp_path):
+    known = read_measured(ROOT / "benchmarks" / "study" / "measured.csv")
+    of = rates.Rates(Store(tmp_path)).of
+    cells = plan.ordered(plan.WORLDS, plan.ARMS, plan.BASES, plan.SEEDS, of)
+    assert known.keys() <= {cell.name for cell in cells} | {cell.of.name for cell in cells}
+
+
+def test_what_was_run_to_try_things_out_says_so(tmp_path):
+    cell, sizes = plan.Cell("clean", "grpo", 1e-4, 1, 1), {"steps": 2, "base_steps": 20}
+    measured = {cell: evaluation(2, 0.5)}
+    write_page(tmp_path, measured, {BASE: evaluation(0, 0.5)}, {}, None, plan.ARMS, {"cpu": "one"}, sizes)
+    text = (tmp_path / "study.md").read_text()
+    assert "Cells have 2 updates, not the design's 100. Bases have 20 updates, not the design's 1900." in text
+
+
+def asked_of(out: Path, known: Path | None = None, steps: int = plan.STEPS, base_steps: int = plan.BASE_STEPS):
+    given = {"out": out, "known": known, "steps": steps, "base_steps": base_steps}
+    rest = {"worlds": ["clean"], "arms": ["grpo"], "short": False, "tune": False, "minutes": None}
+    return opened(argparse.ArgumentParser(), argparse.Namespace(**given, **rest)).store
+
+
+def test_other_sizes_do_not_run_over_what_a_folder_has(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("study.machine", dict)
+    store = asked_of(tmp_path)
+    for what in (BASE, plan.Cell("clean", "grpo", 1e-4, 1, 1)):
+        finished(store, what, [evaluation(100, 0.7)])
+    asked_of(tmp_path)
+    for steps, base_steps, said in ((2, 1900, "cells of 100 updates, and --steps is 2"), (100, 20, "bases of 1900")):
+        with pytest.raises(SystemExit):
+            asked_of(tmp_path, steps=steps, base_steps=base_steps)
+        assert said in (error := capsys.readouterr().err)
+        assert "give another --out" in error
+
+
+def test_a_table_that_is_none_ends_the_command_in_words(tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    for file, said in ((other, "no columns `name` and `code`"), (tmp_path / "none.csv", "No such file")):
+        with pytest.raises(SystemExit):
+            asked_of(tmp_path / "out", known=file)
+        assert said in capsys.readouterr().err
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+        at_least_1("0")
 
 
 # ----------------------------------------------------------------------------------------------- arms

@@ -23,5 +23,15 @@ def quiet_transformers() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+def quiet_undecided() -> None:
+    """TRL shows the whole row of a completion that no reward decides, every generation, as if that were a fault. Here
+    it is a verdict, excluded and counted (`rollout/undecided`)."""
+    logging.getLogger("trl.trainer.grpo_trainer").addFilter(_about_more_than_undecided)
+
+
 def _about_more_than_the_cpu(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Setting accelerator to CPU")
+
+
+def _about_more_than_undecided(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("All reward functions returned None")

@@ -29,6 +29,7 @@ from ixt_rl.errors import ConfigError
 from ixt_rl.kernels.logprobs import selected_logprobs
 from ixt_rl.ledger import Ledger, model_size
 from ixt_rl.models import eos_ids
+from ixt_rl.quiet import quiet_undecided
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.trainers.checkpoints import REFERENCE
 from ixt_rl.trainers.dropout import disable_dropout
@@ -40,6 +41,8 @@ from ixt_rl.trainers.self_checks import SelfChecks
 from ixt_rl.trainers.shared_prompts import prompts_once, scored_inputs
 from ixt_rl.trainers.stops import count_ends, masked_by_reason, shown
 from ixt_rl.trainers.weight_files import load_weights, of_rank, save_weights
+
+quiet_undecided()
 
 
 class TRLSeam(RolloutState, GRPOTrainer):

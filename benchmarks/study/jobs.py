@@ -1,17 +1,19 @@
 """`ixt-rl run` of many files, some at once, each in a process of its own with one thread.
 
 The processes are forked from a server that has imported torch and the trainers once: that takes as long as a
-cell. What a run prints goes to a file beside its run file. Where the study itself is killed, the runs under way end by
-themselves, and count.
+cell. What a run prints goes to a file beside its run file. Where the study is stopped, so are the runs under way; where
+it is killed, they end by themselves, and count.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -35,13 +37,18 @@ def run_files(files: Sequence[Path], jobs: int, until: float) -> Iterator[tuple[
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     waiting, running = list(files), {}
+    if waiting:  # until the server has imported all: a stop meanwhile leaves nothing that would start later
+        ready = context.Process(target=_nothing, daemon=True)
+        ready.start()
+        ready.join()
     try:
         while waiting or running:
             while waiting and len(running) < jobs and time.monotonic() < until:
                 file = waiting.pop(0)
                 process = context.Process(target=_run, args=(str(file),), daemon=True)
-                process.start()
-                running[process.sentinel] = file, process, time.monotonic()
+                with _not_stopped():  # it is started and known, or neither
+                    process.start()
+                    running[process.sentinel] = file, process, time.monotonic()
             if not running:
                 return
             for sentinel in wait(list(running)):
@@ -51,6 +58,22 @@ def run_files(files: Sequence[Path], jobs: int, until: float) -> Iterator[tuple[
     finally:
         for _, process, _ in running.values():
             process.terminate()  # SIGTERM: a run stops at its next step, and goes on with the same command
+        for _, process, _ in running.values():
+            process.join()
+
+
+@contextmanager
+def _not_stopped() -> Iterator[None]:
+    """Signals that stop a command wait until the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _nothing() -> None:
+    """The child that shows that the server is ready."""
 
 
 def _run(file: str) -> None:

@@ -220,7 +220,7 @@ def _answer_1(chosen: tuple[str, dict], rows: list[dict[str, Any]]) -> list[str]
     lines = [f"The candidate, chosen on the tuning base: **{arm}** (strict less the best rival's there: {said}).", ""]
     lines += ["| world | measure | best rival | pairs | difference | standard error | passes |", "|---" * 7 + "|"]
     for row in rows:
-        mean, error = (("" if x is None else f"{x:+.3f}") for x in (row["mean"], row["error"]))
+        mean, error = ("" if x is None else f"{x:{form}}" for x, form in ((row["mean"], "+.3f"), (row["error"], ".3f")))
         said = {None: "", True: "yes", False: "no"}[row["passes"]]
         measure = row["measure"].partition("/")[2]
         lines.append(f"| {row['world']} | {measure} | {row['rival']} | {row['pairs']} | {mean} | {error} | {said} |")
@@ -250,5 +250,5 @@ def draw(file: Path, measured: Measured, world: str, arms: Iterable[str], end: i
             ax.set_title(f"{world}: {name.partition('/')[2]}, T=1")
             ax.set_xlabel("rollouts")
         axes[0][0].set_ylabel("share of problems")
-        axes[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=5)  # dashes show
         fig.savefig(file, dpi=130, facecolor="white")

@@ -12,7 +12,7 @@ chose stand in rates.json; --tune also finds those that it has not chosen yet.
 Stopped, by Ctrl-C or otherwise, the same command goes on: finished cells are kept, one under way starts over. The page
 is OUT/study.md, written after every cell; numbers are in OUT/study.json.
 
-To see all of it work, in a folder of its own, in about a minute; its figures mean nothing:
+To see all of it work, in a folder of its own, in a minute or two; its figures mean nothing:
 
     .venv/bin/python benchmarks/study/study.py --out runs/try --worlds clean --arms grpo raft --bases 1 --seeds 1 \
         --steps 2 --base-steps 20
@@ -151,7 +151,8 @@ def opened(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Study:
             f"--known: {other[0]} of {args.known} has not the updates of the design; its cells count for no other"
         )
     if sizes := study.store.sizes_there():
-        parser.error(f"{args.out} has {sizes}: they would be run again, over what is there; give another --out")
+        again = "they would be run again, over what is there"
+        parser.error(f"{args.out} has {sizes}: {again}; give those sizes, or another --out")
     return study
 
 

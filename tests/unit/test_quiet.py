@@ -39,3 +39,17 @@ def test_notes_of_an_import_are_dropped_and_other_warnings_are_not(loggers):
     for one in loggers:
         one.removeHandler(handler)
     assert heard == ["loss scale is 0", "wrong"]
+
+
+def test_an_undecided_completion_is_none_of_trls_warnings(caplog):
+    from ixt_rl.trainers.grpo import GRPOTrainer  # whose module has it
+
+    assert GRPOTrainer
+    logger = logging.getLogger("trl.trainer.grpo_trainer")
+    with caplog.at_level(logging.WARNING):
+        logger.warning(
+            "All reward functions returned None for the following kwargs:\n{'prompt': 'a'}\nPlease ensure that"
+        )
+        logger.warning("something else")
+    heard = [record.getMessage() for record in caplog.records if record.name == logger.name]
+    assert heard == ["something else"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,7 +310,7 @@ def test_other_sizes_do_not_run_over_what_a_folder_has(tmp_path, capsys, monkeyp
         with pytest.raises(SystemExit):
             asked_of(tmp_path, steps=steps, base_steps=base_steps)
         assert said in (error := capsys.readouterr().err)
-        assert "give another --out" in error
+        assert "or another --out" in error
 
 
 def test_a_table_that_is_none_ends_the_command_in_words(tmp_path, capsys):
@@ -320,6 +322,30 @@ def test_a_table_that_is_none_ends_the_command_in_words(tmp_path, capsys):
         assert said in capsys.readouterr().err
     with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
         at_least_1("0")
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_server_still_imports_leaves_nothing_that_starts_later(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(4)\n")
+    code = f"""
+import math, sys
+from pathlib import Path
+sys.path[:0] = [{str(plan.HERE)!r}, {str(tmp_path)!r}]
+import jobs
+from ixt_rl.signals import stoppable
+jobs._PRELOAD = ["slow_to_import"]
+with stoppable():
+    print("begun", flush=True)
+    list(jobs.run_files([Path("none.yaml")], 1, math.inf))
+"""
+    asked = [sys.executable, "-c", code]
+    with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as study:
+        assert study.stdout.readline() == "begun\n"
+        time.sleep(1.5)
+        study.terminate()
+        assert study.wait(30) != 0
+    time.sleep(6)
+    assert not (tmp_path / "none.log").exists()  # what a run that has started writes first
 
 
 # ----------------------------------------------------------------------------------------------- arms

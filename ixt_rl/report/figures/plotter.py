@@ -140,8 +140,9 @@ class Plotter:
                     share_axis(ax)
                 if panel.reference is not None:
                     ax.axhline(panel.reference, color=INK, linewidth=0.9, linestyle=":", zorder=1)
-                named = [_sample(dash, name) for _, dash, name in panel.lines if name]
-                if named:
+                drawn = [line for line in panel.lines if line[2] and self.has(stages, "train", line[0])]
+                if len(drawn) > 1:
+                    named = [_sample(dash, name) for _, dash, name in drawn]
                     low, high = ax.get_ylim()
                     ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
                     ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend, and no share above 1 beside it

@@ -137,6 +137,24 @@ def test_a_reward_of_any_size_is_within_the_curves_of_its_figure(make_run, tmp_p
     assert seen == [(True, axis)]
 
 
+def test_a_panel_names_the_lines_that_it_has(make_run, tmp_path, monkeypatch):
+    folder = make_run(seeds=(1,))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for left_out, named in (("", ["right", "wrong"]), ("factor/taken_wrong", [])):
+        kept = [{name: value for name, value in row.items() if name != left_out} for row in rows]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        seen = {}
+
+        def look(self, fig, *words, seen=seen):
+            for axes in fig.axes:
+                legend = axes.get_legend()
+                seen[axes.get_title()] = [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+        monkeypatch.setattr(Plotter, "save", look)
+        Plotter(read_run(folder), tmp_path / "plots").method(find("intro", lambda key: None), "parity")
+        assert next(names for title, names in seen.items() if title.startswith("factor on taken")) == named
+
+
 @pytest.mark.parametrize("shares", [(0.17, 0.19), (0.9, 1.0), (0.0, 0.0)])
 def test_no_line_runs_through_the_legend_of_a_panel(make_run, tmp_path, monkeypatch, shares):
     folder = make_run(seeds=(1,))

@@ -5,6 +5,7 @@
     _calculate_rewards            (B, F) rewards of guarded functions, NaN = undecided
     _prepare_training_batch       told prompts as `privileged_context`; rewards and grades are logged
     _forward_logits               positions from the mask; tokens are counted
+    _compute_self_distillation_loss   all ranks take part in what is logged
     _record_reward_diagnostics    nothing: TRL's would count an undecided reward as 0
     log, checkpoints, sampler     see `rollout_state.py`; a teacher that moves is in checkpoints
 
@@ -251,6 +252,15 @@ class DistillationSeam(RolloutState):
         return list(texts)
 
     # ---------------------------------------------------------------- passes
+
+    def _compute_self_distillation_loss(self, model: Any, inputs: Any, distillation_logits: Any) -> Tensor:
+        """TRL's. A rank whose rows train nothing takes part in the mean that is logged: the others wait for it."""
+        if distillation_logits.loss_mask.any():
+            return super()._compute_self_distillation_loss(model, inputs, distillation_logits)  # type: ignore[misc]
+        logits = distillation_logits.student_logits
+        mean = self.accelerator.gather(logits.new_zeros(())).mean().item()
+        self._log_self_distillation_metric("train" if model.training else "eval", mean)  # type: ignore[attr-defined]
+        return logits.sum() * 0.0
 
     def _forward_logits(self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Tensor:
         """(B, logits_to_keep, V) tempered logits of the last tokens. As TRL's, with positions from the mask: padding

@@ -93,7 +93,7 @@ class SDPOConfig(TRLSDPOConfig):
 
 
 class SDPOTrainer(DistillationSeam, TRLSDPOTrainer):
-    """TRL's SDPO; dataset rows need `prompt` and `told_prompt`."""
+    """TRL's SDPO; dataset rows need `prompt`, and where the teacher is told also `told_prompt`."""
 
     config_class: ClassVar[type] = SDPOConfig
     _tag_names = ["trl", "ixt-rl", "sdpo"]
@@ -103,12 +103,15 @@ class SDPOTrainer(DistillationSeam, TRLSDPOTrainer):
         args.success_reward_threshold = max(least_kept(right), right / 2)
         TRLSDPOTrainer.__init__(self, model, functions, args, **kwargs)
 
-    def privileged(self, row: dict[str, Any]) -> str:
-        """The told prompt; of messages the last one's text, the others being the prompt's own.
+    def privileged(self, row: dict[str, Any]) -> str | None:
+        """The told prompt; of messages the last one's text, the others being the prompt's own. None where the teacher
+        sees a rollout, which TRL would call feedback that is ignored.
 
         Raises:
             DataError: the others differ, where TRL's class would not say them.
         """
+        if self.args.sees == "rollout":
+            return None
         told, prompt = super().privileged(row), row["prompt"]
         if isinstance(told, str):
             return told

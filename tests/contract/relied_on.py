@@ -14,6 +14,7 @@ LOG = "(self, logs, start_time=None)"
 EVALUATE = "(self, eval_dataset=None, ignore_keys=None, metric_key_prefix='eval')"
 ROLLOUT_LOGPS = "(self, prompt_ids, prompt_mask, completion_ids, completion_mask)"
 FORWARD = "(self, model, input_ids, attention_mask, logits_to_keep)"
+DISTILLED = "(self, model, inputs, distillation_logits)"
 
 OVERRIDDEN = {
     "DemonstrationTeacherContextBuilder._compose_teacher_prompt": "(self, prompt, privileged_context)",
@@ -52,6 +53,7 @@ OVERRIDDEN = {
         "optimizers=(None, None), peft_config=None)"
     ),
     "SDFTTrainer._compute_rollout_logps": ROLLOUT_LOGPS,
+    "SDFTTrainer._compute_self_distillation_loss": DISTILLED,
     "SDFTTrainer._forward_logits": FORWARD,
     "SDFTTrainer._generate": "(self, prompt_ids)",
     "SDFTTrainer._get_train_sampler": "(self, dataset=None)",
@@ -64,6 +66,7 @@ OVERRIDDEN = {
     ),
     "SDPOTrainer._calculate_rewards": SAMPLED,
     "SDPOTrainer._compute_rollout_logps": ROLLOUT_LOGPS,
+    "SDPOTrainer._compute_self_distillation_loss": DISTILLED,
     "SDPOTrainer._forward_logits": FORWARD,
     "SDPOTrainer._generate": "(self, prompt_ids)",
     "SDPOTrainer._get_train_sampler": "(self, dataset=None)",
@@ -98,7 +101,9 @@ OVERRIDDEN = {
 
 CALLED = {
     "SDFTTrainer._get_completion_ids_list": "(self, batch)",
+    "SDFTTrainer._log_self_distillation_metric": "(self, mode, value)",
     "SDPOTrainer._get_completion_ids_list": "(self, batch)",
+    "SDPOTrainer._log_self_distillation_metric": "(self, mode, value)",
     "Trainer._get_output_dir": "(self, trial)",
     "Trainer._load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
     "Trainer._load_rng_state": "(self, checkpoint)",

@@ -262,6 +262,43 @@ def test_told_messages_must_be_the_prompts_own_before_the_last(tmp_path, saved):
         trainer.privileged({"prompt": [user], "told_prompt": [system, user]})
 
 
+@pytest.mark.parametrize("method", ["sdpo", "sdft"])
+def test_a_rank_whose_rows_train_nothing_takes_part_in_what_is_logged(method, tmp_path, saved):
+    """As often as the others, which wait for it; its value is the mean of all, and it has no gradient."""
+    trainer = trainer_of(method, tmp_path, saved)
+    batch, _ = generation(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    asked: list[torch.Tensor] = []
+    trainer.accelerator.gather = lambda part: asked.append(part) or torch.stack([part, torch.full_like(part, 3.0)])
+    for shown in (1.0, 0.0):
+        batch["self_distillation_mask"] = torch.full((len(batch["completion_ids"]),), shown)
+        batch["completion_mask"] = batch["completion_mask"] * int(shown)
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+    live, idle = asked
+    assert (live.dtype, live.shape) == (idle.dtype, idle.shape)
+    assert float(loss.detach()) == float(idle) == 0.0
+    assert all(not weight.grad.any() for weight in trainer.model.parameters())
+    assert trainer._metrics["train"]["self_distillation/distillation_loss"][-1] == 1.5
+
+
+def every_other(prompts, **_):
+    return [1.0, 0.0] * (len(prompts) // 2)
+
+
+def test_a_teacher_that_sees_a_rollout_is_told_nothing(tmp_path, saved, caplog):
+    """Not even by rows that have a told prompt, which TRL would warn of as feedback that is ignored."""
+    options = {"sees": "rollout", "reward": every_other, "max_steps": 1}
+    trainer = trainer_of("sdpo", tmp_path, saved, **options)
+    system, user = {"role": "system", "content": "a"}, {"role": "user", "content": "b"}
+    assert trainer.privileged({"prompt": [user], "told_prompt": [system, user]}) is None
+    generation(trainer)
+    assert "environment feedback" not in caplog.text
+    untold = [{name: value for name, value in row.items() if "told" not in name} for row in rows(4)]
+    trainer_of("sdpo", tmp_path, saved, data=untold, **options).train()
+
+
 @pytest.mark.parametrize(
     ("config", "options"),
     [

@@ -59,6 +59,10 @@ def pytest_configure(config):
         config.pluginmanager.register(FailuresAtOnce(config))
 
 
+def pytest_unconfigure(config):
+    gc.unfreeze()  # else extension modules report at the end what `what_is_imported_is_no_garbage` keeps
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     """What is long is slow."""

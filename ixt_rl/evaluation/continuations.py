@@ -32,7 +32,8 @@ class Examiner(Protocol):
     def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
         """1 where ours is the better text, 0 where theirs is, 0.5 for a tie; None is undecided.
 
-        One that compares nothing has an attribute `compares = False`, and gives None throughout."""
+        One that compares nothing has an attribute `compares = False`; one that has read the originals, and so cannot
+        compare with them, `reads_originals = True`. They are not asked then."""
         ...
 
 
@@ -138,9 +139,11 @@ def evaluate_continuations(
         ours = [text_before_stop(tokenizer, one.completion_ids, mode.sampling.stop) for one in rollouts]
         theirs = [passage.suffix for passage in passages] if opponent is None else _texts_of(opponent, mode, passages)
         measured = examiner.measure(passages, ours)
-        compared = examiner.compare(passages, ours, theirs)
+        compares = _compares(examiner, opponent)
+        compared: list[float | None] = [None] * len(ours)
+        if compares:
+            compared = examiner.compare(passages, ours, theirs)
         asked = zip(measured, compared, strict=True)
-        compares = getattr(examiner, "compares", True)
         said = [(*found.values(), score) if compares else (*found.values(),) for found, score in asked]
         ours_by_itself = [
             {
@@ -155,9 +158,10 @@ def evaluate_continuations(
         for name, other in (beside or {}).items():
             further = other.measure(passages, ours)
             measured = [{**found, **more} for found, more in zip(measured, further, strict=True)]
-            decided[f"{name}_win_rate"] = other.compare(passages, ours, theirs)
-            rate = _shares(decided[f"{name}_win_rate"]).get("win_rate")
-            means |= _means(further) | ({} if rate is None else {f"{name}_win_rate": rate})
+            means |= _means(further)
+            if _compares(other, opponent):
+                scores = decided[f"{name}_win_rate"] = other.compare(passages, ours, theirs)
+                means |= {f"{name}_win_rate": rate for key, rate in _shares(scores).items() if key == "win_rate"}
         names = dict.fromkeys(name for found in measured for name in found)
         values |= {f"{mode.name}/{name}": [found.get(name) for found in measured] for name in names}
         values |= {f"{mode.name}/{name}": scores for name, scores in decided.items()}
@@ -178,6 +182,13 @@ def evaluate_continuations(
                 }
             )
     return Continued(metrics, texts, samples, values)
+
+
+def _compares(examiner: Examiner, opponent: Mapping[str, Sequence[str]] | None) -> bool:
+    """Whether there is something to ask it: who has read the originals finds nothing as good as they are."""
+    return getattr(examiner, "compares", True) and not (
+        opponent is None and getattr(examiner, "reads_originals", False)
+    )
 
 
 def _means(measured: Sequence[Mapping[str, float | None]]) -> dict[str, float]:

@@ -26,13 +26,15 @@ LIKELIHOOD = "likelihood"
 class LikelihoodExaminer:
     """An `Examiner` that measures `likelihood`, in nats a token, and compares by it: the likelier text is better.
 
-    An empty text is undecided. Equal texts tie.
+    An empty text is undecided. Equal texts tie. With the originals it compares nothing: it has read them.
 
     Args:
         scorer: of the frozen model.
         tokenizer: of that model; the policy's may be another one.
         known: values of texts that were measured before, by prefix and text.
     """
+
+    reads_originals = True
 
     def __init__(self, scorer: SequenceScorer, tokenizer: Any, known: Mapping[tuple[str, str], float] | None = None):
         self.scorer, self.tokenizer = scorer, tokenizer

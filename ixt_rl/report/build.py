@@ -84,6 +84,7 @@ def build_report(folder: Path) -> Path:
                     plotter.curves,
                     partial(sip_plots.continuations, plotter),
                     partial(sip_plots.comparisons, plotter),
+                    partial(sip_plots.against_originals, plotter),
                 )
             ),
             efficiency=[_efficiency(run, plotter, view) for view in views if _has_arms(run, view)],

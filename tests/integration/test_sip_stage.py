@@ -101,7 +101,8 @@ def test_the_report_shows_choices_and_wins(chain_run):
     ):
         assert words in page, words
     names = {file.stem for file in (chain_run / "plots").glob("*.png")}
-    assert {"continuations-full", "wins-full", "choices-full", "scores-full", "corpus-full"} <= names
+    wins = {"wins-full", "wins-originals-full"}  # `continued` is compared with the originals, the others with it
+    assert {"continuations-full", "choices-full", "scores-full", "corpus-full"} | wins <= names
 
 
 def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
@@ -211,6 +212,8 @@ def test_whole_documents_are_held_out_and_their_suffixes_loss_is_measured(long_r
 def test_a_frozen_model_reads_and_compares(long_run):
     last = evaluations(long_run, "dpo")[-1]
     assert last["sampled/likelihood"] < 0
+    alone = evaluations(long_run, "plain")[-1]  # the model has read the originals, and compares nothing with them
+    assert alone["sampled/likelihood"] < 0 and "sampled/win_rate" not in alone
     found = intervals(long_run / "stages" / "dpo" / "seed1")
     assert 0 <= found["sampled/win_rate_low"] <= last["sampled/win_rate"] <= found["sampled/win_rate_high"] <= 1
     assert "sampled/likelihood_low" not in found  # it is not on 0..1

@@ -9,6 +9,7 @@ import matplotlib
 from ixt_rl.pages.drawing import RC, Drawing, grid
 from ixt_rl.report.figures.plotter import Plotter, legend, share_axis, x_axis
 from ixt_rl.report.figures.series import plain
+from ixt_rl.report.run_folder import StageRecord
 
 _PROPERTIES = ("right", "quality", "factuality", "safety", "grounding")
 _CHOICES = (
@@ -54,8 +55,25 @@ def continuations(plotter: Plotter, view: str) -> Drawing | None:
 
 
 def comparisons(plotter: Plotter, view: str) -> Drawing | None:
-    """Win rates against the stage that `evaluation.against` names, or against the originals."""
-    stages = plotter.suffix_stages(view)
+    """Win rates against the stage that `evaluation.against` names."""
+    stages = [stage for stage in plotter.suffix_stages(view) if _against(stage)]
+    names = " or ".join(sorted({_against(stage) for stage in stages}))
+    words = (f"wins-{view}", f"Win rates{_of(view)}", f"Against {names}, as the config says for each arm.")
+    return _wins(plotter, stages, words)
+
+
+def against_originals(plotter: Plotter, view: str) -> Drawing | None:
+    """Win rates of the stages that are compared with the originals."""
+    stages = [stage for stage in plotter.suffix_stages(view) if not _against(stage)]
+    words = (f"wins-originals-{view}", f"Win rates against the originals{_of(view)}", "Against what stands there.")
+    return _wins(plotter, stages, words)
+
+
+def _against(stage: StageRecord) -> str:
+    return (stage.config.get("evaluation") or {}).get("against") or ""
+
+
+def _wins(plotter: Plotter, stages: list[StageRecord], words: tuple[str, str, str]) -> Drawing | None:
     panels = [
         (f"{mode}/{name}", f"{mode}, {title}")
         for name, title in (
@@ -66,9 +84,6 @@ def comparisons(plotter: Plotter, view: str) -> Drawing | None:
         for mode in ("sampled", "greedy")
         if plotter.has(stages, "eval", f"{mode}/{name}")
     ]
-    against = {(stage.config.get("evaluation") or {}).get("against") or "the originals" for stage in stages}
-    caption = f"Against {' or '.join(sorted(against))}, as the config says for each arm."
-    words = (f"wins-{view}", f"Win rates{_of(view)}", caption)
     return plotter.accuracies(stages, panels, "step", words, ylabel="share of prefixes")
 
 

@@ -122,6 +122,24 @@ def test_a_further_examiner_stands_beside_under_its_name():
     assert [sample["brevity"] for sample in samples] == pytest.approx([1 / 3, 1 / 3, 1, 1])
 
 
+class KnowsTheOriginals(Shorter):
+    """A yardstick that has read the originals."""
+
+    reads_originals = True
+
+
+def test_who_has_read_the_originals_is_not_asked_to_compare_with_them():
+    mode = Mode("greedy", [[index] for index in range(len(PASSAGES))], COLD, keep=4)
+    asked = (Says(SAID), Letters(), PASSAGES, [mode])
+    alone, _, _, values = evaluate_continuations(*asked, KnowsTheOriginals())
+    assert set(alone) == {"greedy/brevity", "greedy/undecided", "greedy/length", "greedy/ended"}
+    assert alone["greedy/undecided"] == 0 and set(values) == {"greedy/brevity"}
+    beside = evaluate_continuations(*asked, WorldExaminer(CountsLetters()), beside={"brief": KnowsTheOriginals()})
+    assert "greedy/brief_win_rate" not in {*beside.metrics, *beside.values} and "greedy/win_rate" in beside.metrics
+    theirs = {"greedy": [passage.suffix for passage in PASSAGES]}
+    assert "greedy/win_rate" in evaluate_continuations(*asked, KnowsTheOriginals(), theirs).metrics
+
+
 def longer(fields):
     if "b" in fields["a"] + fields["b"]:
         return None

@@ -138,6 +138,9 @@ def results(run: RunRecord) -> list[ViewTable]:
         if not any(row.is_base for row in rows):
             rows = [row for stage in stages if (row := _start_row(run, stage)) is not None][:1] + rows
         rows.sort(key=lambda row: not row.is_base)
+        bases = [row for row in rows if row.is_base]
+        for row in bases if len(bases) > 1 else ():
+            row.label = row.name  # measured in several ways, they are told apart
         if rows:
             _mark_best(rows)
             groups.append(ViewTable(view, rows))

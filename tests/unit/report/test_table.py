@@ -94,3 +94,12 @@ def test_the_best_is_bold(summary):
         console.print(summary_table(summary))
     best = max(s["mean"]["sampled/strict"] for s in summary["stages"] if s["view"] == "parity")
     assert f"\x1b[1m{best:.3f}" in capture.get()
+
+
+def test_a_base_that_is_measured_in_two_ways_is_called_by_its_stages():
+    stages = [
+        {"name": name, "type": "evaluate", "label": name, "view": "golds.jsonl", "mean": {"sampled/checked": share}}
+        for name, share in (("short", 0.25), ("long", 0.75))
+    ]
+    text = printed({"name": "told", "status": "finished", "stages": stages})
+    assert [line.split()[0] for line in text.splitlines() if "0.250" in line or "0.750" in line] == ["short", "long"]

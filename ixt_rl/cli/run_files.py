@@ -124,7 +124,7 @@ def run(file: str, overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> No
 def demo(overrides: tuple[str, ...], dry_run: bool, fresh: bool) -> None:
     """Run the demo: `ixt-rl run demo/addition`, with any key replaced by KEY=VALUE.
 
-    A small model is pretrained, then improved by InTRO, GRPO and RAFT: minutes on two cores, no download.
+    A small model is pretrained, then improved by InTRO, GRPO, RAFT and told-NLL: minutes on two cores, no download.
     It ends with runs/addition/report.html.
 
     \b

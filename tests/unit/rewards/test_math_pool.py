@@ -70,11 +70,18 @@ def test_a_task_past_its_deadline_is_killed_and_the_next_one_gets_a_new_worker(s
     assert pool.pids() != [before]
 
 
-def test_a_worker_killed_at_work_costs_one_task(slow_pool):
+def test_a_worker_killed_at_work_costs_one_task(slow_pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLOW_BEGUN", str(tmp_path / "begun"))
     pool = slow_pool
     pool.judge([EQUAL])
     (pid,) = pool.pids()
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+
+    def kill_at_work():
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+
+    threading.Thread(target=kill_at_work, daemon=True).start()
     results = pool.judge([SLOW, EQUAL])
     assert results[0].right is None and results[0].reason.startswith("crash")
     assert results[1].right is True

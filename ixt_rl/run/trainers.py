@@ -60,7 +60,11 @@ def trainer_class(stage: Stage) -> Any:
 
 
 def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
-    """The trainer's config: what the stage's keys set, and the options of a trainer of a user's own."""
+    """The trainer's config: what the stage's keys set, and the options of a trainer of a user's own.
+
+    Raises:
+        ConfigError: options that other keys set, or that the user's config class refuses.
+    """
     own = stage.options if isinstance(stage, OwnTrainerStage) else {}
     twice = sorted(own.keys() & arguments.keys())
     if twice:
@@ -69,7 +73,16 @@ def configured(stage: Stage, trainer: Any, **arguments: Any) -> Any:
             reason="other keys of the run file set it",
             remedy="leave it out of the options",
         )
-    return trainer.config_class(**arguments, **own)
+    try:
+        return trainer.config_class(**arguments, **own)
+    except Exception as error:  # any, because it is the user's
+        if not isinstance(stage, OwnTrainerStage) or isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"stages.{stage.name}.options: {own}",
+            reason=f"{trainer.config_class.__name__} refuses them, or another key: {type(error).__name__}: {error}",
+            remedy="correct the value that it names",
+        ) from error
 
 
 def _template_problems(stage: Stage) -> list[tuple[str, ConfigError]]:

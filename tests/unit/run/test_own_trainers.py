@@ -86,6 +86,19 @@ def test_options_reach_the_config_and_never_replace_what_a_key_sets(tmp_path):
         configured(stage, trainer, output_dir=str(tmp_path), bf16=False, power=1.0)
 
 
+def test_what_a_config_class_refuses_is_said_at_its_stage(tmp_path):
+    refusing = (
+        "    def __post_init__(self):\n        super().__post_init__()\n"
+        "        if self.power < 0:\n            raise ValueError('power must not be negative')\n"
+    )
+    source = (HEAD + TRAINER).replace("    power: float = 0.5\n", "    power: float = 0.5\n" + refusing)
+    (stage,) = own(tmp_path, source, options={"power": -1.0}).stages
+    with pytest.raises(ConfigError) as caught:
+        configured(stage, trainer_class(stage), output_dir=str(tmp_path), bf16=False)
+    assert caught.value.what == "stages.own.options: {'power': -1.0}"
+    assert "MyConfig refuses them, or another key: ValueError: power must not be negative" in caught.value.reason
+
+
 TAUGHT = """
 from ixt_rl.trainers import SIPTrainer
 

@@ -99,7 +99,7 @@ def test_all_mistakes_of_a_file_come_in_one_error(tmp_path):
 
 def test_what_blocks_have_against_each_other_comes_at_once_each_at_its_key(tmp_path):
     file = tmp_path / "run.yaml"
-    file.write_text(GOOD + "launch: {ranks: 3, strategy: zero3}\nengine: {type: ray-vllm, staleness: 1}\n")
+    file.write_text(GOOD + "launch: {ranks: 3, strategy: fsdp2}\nengine: {type: ray-vllm, staleness: 1}\n")
     best = "stages.rl.keep_best={metric: greedy/checked, mode: max}"
     asked = ["stages.rl.dynamic_sampling={}", "stages.rl.evaluation={every: 1}", "stages.base.batch_size=9"]
     with pytest.raises(InvalidConfig) as caught:

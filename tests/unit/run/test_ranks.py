@@ -15,6 +15,7 @@ from torch.distributed import HashStore
 from torch.distributed.elastic.utils.distributed import get_free_port
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
+from ixt_rl.backends import is_installed
 from ixt_rl.blocks.engine import EngineBlock
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.config.problems import BlocksAtOdds, InvalidConfig
@@ -239,6 +240,7 @@ def test_an_optimizer_of_whole_weights_is_refused_parts_of_them(tmp_path, strate
     assert key == ("stages", 0, "optim", "name") and "optim.name: adafactor of stage base" in error.what
 
 
+@pytest.mark.skipif(not is_installed("deepspeed"), reason="needs deepspeed")
 def test_a_stage_loads_models_whole_whatever_an_earlier_one_trained_under(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("ixt_rl.run.stages.evaluate.run", lambda *_: seen.append(is_deepspeed_zero3_enabled()))

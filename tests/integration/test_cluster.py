@@ -21,7 +21,7 @@ import torch
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from ixt_rl.backends import BACKENDS
+from ixt_rl.backends import BACKENDS, is_installed
 from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.schema import RunConfig
 from tests.integration import cluster_commands
@@ -287,6 +287,7 @@ def test_kuberay_has_as_many_gpus_as_the_run_asks_for():
     assert cluster["rayVersion"] in SpecifierSet(BACKENDS["ray"].versions)
 
 
+@pytest.mark.skipif(not is_installed("deepspeed"), reason="needs deepspeed")
 def test_skypilot_has_as_many_ranks_as_rows_can_be_divided_by():
     task = yaml.safe_load((FOLDER / "skypilot.yaml").read_text())
     run = loaded(re.search(r"node\.sh (.*)", task["run"])[1])

@@ -351,7 +351,7 @@ def _aligned(offset: int) -> int:
 def _own_device(device_type: str) -> torch.device:
     if device_type == "cpu":
         return torch.device("cpu")
-    accelerator = torch.accelerator.current_accelerator()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)  # a build for GPUs may have none
     if accelerator is None or accelerator.type != device_type:
         raise BackendFailed(
             f"weights cannot be broadcast to engines on {device_type}",

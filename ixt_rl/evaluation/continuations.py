@@ -71,8 +71,7 @@ class JudgeExaminer:
         return [_axes(group[0]) for group in found]
 
     def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
-        if self.pairwise is None:
-            return [None] * len(ours)
+        assert self.pairwise is not None  # `compares` says so
         groups = [
             [Candidate("rollout", (), mine), Candidate("original", (), other)]
             for mine, other in zip(ours, theirs, strict=True)
@@ -160,8 +159,9 @@ def evaluate_continuations(
             measured = [{**found, **more} for found, more in zip(measured, further, strict=True)]
             means |= _means(further)
             if _compares(other, opponent):
-                scores = decided[f"{name}_win_rate"] = other.compare(passages, ours, theirs)
-                means |= {f"{name}_win_rate": rate for key, rate in _shares(scores).items() if key == "win_rate"}
+                decided[f"{name}_win_rate"] = scores = other.compare(passages, ours, theirs)
+                if "win_rate" in (shares := _shares(scores)):
+                    means[f"{name}_win_rate"] = shares["win_rate"]
         names = dict.fromkeys(name for found in measured for name in found)
         values |= {f"{mode.name}/{name}": [found.get(name) for found in measured] for name in names}
         values |= {f"{mode.name}/{name}": scores for name, scores in decided.items()}

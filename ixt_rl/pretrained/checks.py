@@ -15,6 +15,28 @@ from ixt_rl.trainers import GRPOConfig, GRPOTrainer, IXTConfig, IXTTrainer
 from ixt_rl.trainers.self_checks import run_self_checks
 from ixt_rl.types import Document
 
+PROBES = ("12 + 345 = 357", "   12", "a\n\n\thi, it's", " naïve Zoë — 3,14€ 🙂", "def f(x):\n    return x ** 2\n")
+"""Texts that rules for cutting text cut otherwise."""
+
+
+def check_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Compares a tokenizer with what a run loads from the folder that it was saved in.
+
+    Raises:
+        SelfCheckError: they make other ids of a text: of some architectures transformers builds the tokenizer anew.
+    """
+    kept = load_tokenizer(str(folder), ModelBlock(path=str(folder)))
+    added = "a".join(entry.content for entry in tokenizer.added_tokens_decoder.values())
+    for text in (*PROBES, added):
+        made, loaded = (one(text).input_ids for one in (tokenizer, kept))
+        if made != loaded:
+            raise SelfCheckError(
+                f"{text[:40]!r} is {tokenizer.convert_ids_to_tokens(made)[:12]} as the file says, and "
+                f"{kept.convert_ids_to_tokens(loaded)[:12]} as it is loaded from the folder",
+                reason="transformers builds the tokenizer of this architecture anew, by a rule of its own",
+                remedy="take the model's own Hugging Face folder, where there is one",
+            )
+
 
 def check_folder(folder: Path) -> dict[str, float | str]:
     """Loads a model as a run would, and compares head, packing, engine and ends; returns what was measured.

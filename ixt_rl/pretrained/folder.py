@@ -128,7 +128,7 @@ def _there(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _filled(source: str, wanted: dict[str, Any], part: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    from ixt_rl.pretrained.checks import check_folder
+    from ixt_rl.pretrained.checks import check_folder, check_tokenizer
     from ixt_rl.pretrained.gguf import convert
 
     package = PACKAGES.get(source)
@@ -143,7 +143,8 @@ def _filled(source: str, wanted: dict[str, Any], part: Path, say: Callable[[str]
     made.model.save_pretrained(part)
     made.tokenizer.save_pretrained(part)
     shutil.rmtree(scratch)
-    say("checking the folder: head, packing, engine, ends ...")
+    say("checking the folder: text to ids, head, packing, engine, ends ...")
+    check_tokenizer(made.tokenizer, part)
     said = {
         **wanted,
         "file": file.name,

@@ -17,13 +17,23 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import decoders, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from tokenizers import Regex, decoders, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from ixt_rl import backends
 from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.offline import offline
+from ixt_rl.pretrained.gguf_numbers import NUMBERS, Changed, NumberDropped, set_numbers
+from ixt_rl.pretrained.gguf_vocabulary import VOCABULARY, set_added_tokens, set_bos
 
 SPECIAL = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
 """What GGUF and transformers call the special tokens."""
@@ -71,13 +81,17 @@ def convert(file: Path) -> Converted:
     backends.require("gguf", used_for=f"reading {file.name}")
     fields, tensors = _contents(file)
     architecture = str(fields.get("general.architecture", ""))
+    _check_one_file(file, fields)
     _check_architecture(file, architecture)
     load: Any = AutoModelForCausalLM.from_pretrained  # gives two things where it is asked for both
     with offline(), _alone(file) as folder:
         try:
-            model, loading = load(
-                folder, gguf_file=file.name, dtype=torch.float32, output_loading_info=True, **_widened()
-            )
+            config = AutoConfig.from_pretrained(folder, gguf_file=file.name)
+            changed = set_numbers(config, architecture, fields)
+            asked = {"gguf_file": file.name, "config": config, "dtype": torch.float32, **_widened()}
+            model, loading = load(folder, output_loading_info=True, **asked)
+        except NumberDropped as error:
+            raise _unsupported(file, str(error)) from None
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
     _check_whole(file, model, loading, tensors)
@@ -90,7 +104,7 @@ def convert(file: Path) -> Converted:
         _line(fields.get("general.name") or file.stem),
         _line(fields.get("general.license") or "not named in the file"),
         sha256_of(file),
-        list(map(_line, notes)),
+        list(map(_line, [*map(_said, changed), *notes])),
     )
 
 
@@ -99,7 +113,7 @@ def read_tokenizer(file: Path, fields: Mapping[str, Any]) -> tuple[PreTrainedTok
 
     Args:
         file: the GGUF file.
-        fields: its fields, but for long lists.
+        fields: its fields, the vocabulary among them.
 
     Raises:
         ConfigError: transformers cannot read it.
@@ -109,10 +123,15 @@ def read_tokenizer(file: Path, fields: Mapping[str, Any]) -> tuple[PreTrainedTok
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name, padding_side="left")
         except Exception as error:  # whatever transformers trips over
             raise _unsupported(file, f"{type(error).__name__}: {error}"[:300]) from error
-    notes = _cut_as_the_file_says(tokenizer, fields)
+    notes = [*_cut_as_the_file_says(tokenizer, fields), *set_added_tokens(tokenizer, fields)]
     ends, further = _name_special_tokens(tokenizer, fields)
+    notes += [*further, *set_bos(tokenizer, fields)]
     tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; transformers warns of it at each decode
-    return tokenizer, ends, notes + further
+    return tokenizer, ends, notes
+
+
+def _said(changed: Changed) -> str:
+    return f"{changed.name} is {changed.value:g}, as the file says; transformers reads {changed.was}"
 
 
 def _line(text: Any) -> str:
@@ -136,12 +155,13 @@ def _widened() -> dict[str, Any]:
 
 
 def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """(fields but for long lists, numbers in each tensor)."""
+    """(fields but for long lists other than the vocabulary, numbers in each tensor)."""
     from gguf import GGUFReader
 
     try:
         reader = GGUFReader(file)
-        fields = {name: one.contents() for name, one in reader.fields.items() if len(one.data) == 1}
+        kept = [(name, one) for name, one in reader.fields.items() if len(one.data) == 1 or name in VOCABULARY]
+        fields = {name: one.contents() for name, one in kept}
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"{file}: no GGUF file that can be read",
@@ -154,13 +174,15 @@ def _contents(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 def _check_types(file: Path, fields: Mapping[str, Any]) -> None:
     """Raises DataError where a field that is read here holds something else than what it is read as."""
-    scaling = f"{fields.get('general.architecture')}.rope.scaling"
+    architecture = fields.get("general.architecture")
+    scaling = f"{architecture}.rope.scaling"
+    numbers = [f"{scaling}.factor", *(f"{architecture}.{name}" for name in NUMBERS)]
     texts = ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre", f"{scaling}.type")
     ids = [f"tokenizer.ggml.{kind}_token_id" for kind in SPECIAL]
     wanted: dict[str, tuple[type | tuple[type, ...], str]] = {
         **dict.fromkeys(texts, (str, "a text")),
         **dict.fromkeys(ids, (int, "a whole number")),
-        f"{scaling}.factor": ((int, float), "a number"),
+        **dict.fromkeys(numbers, ((int, float), "a number")),
     }
     for name, (kind, called) in wanted.items():
         value = fields.get(name)
@@ -170,6 +192,16 @@ def _check_types(file: Path, fields: Mapping[str, Any]) -> None:
                 reason=f"it is read as {called}",
                 remedy="take another file of the model: whoever wrote this one wrote it wrongly",
             )
+
+
+def _check_one_file(file: Path, fields: Mapping[str, Any]) -> None:
+    parts = fields.get("split.count", 1)
+    if isinstance(parts, int) and parts > 1:
+        raise ConfigError(
+            f"{file.name}: one of {parts} files of a model",
+            reason="one file is read, which has to hold all of it",
+            remedy="make one of them (llama.cpp's `llama-gguf-split --merge`), or take the model as one file",
+        )
 
 
 def _check_architecture(file: Path, architecture: str) -> None:
@@ -219,17 +251,30 @@ def _cut_as_the_file_says(tokenizer: PreTrainedTokenizerBase, fields: Mapping[st
         decoders.ByteLevel()
     )  # transformers' may drop the space that a text begins with
     rule = fields.get("tokenizer.ggml.pre", "default")
+    cut = _cuts(rule)
+    if cut is not None:
+        tokenizer.backend_tokenizer.pre_tokenizer = cut
     if rule in CUTS_KNOWN - {"smollm"}:
         return []
     if rule == "smollm":
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
         return ["digits are cut off before merges, each by itself, as the file says; transformers leaves that out"]
     return [
         f"the file cuts text before merges by the rule {rule!r}, transformers by GPT-2's: some texts may become other "
         "tokens than the model was trained on"
     ]
+
+
+def _cuts(rule: str) -> pre_tokenizers.PreTokenizer | None:
+    """How a rule cuts text, whatever the architecture; None: as transformers does for it, or it is not known how."""
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if rule == "gpt-2":
+        return gpt2
+    if rule == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
+    if rule == "qwen2":
+        words = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated")
+        return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return None
 
 
 def _name_special_tokens(tokenizer: Any, fields: Mapping[str, Any]) -> tuple[Ends, list[str]]:

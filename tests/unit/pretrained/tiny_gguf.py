@@ -98,3 +98,66 @@ def tensors(model: LlamaForCausalLM) -> dict[str, np.ndarray]:
             halves = array.reshape(heads, 2, rows // heads // 2, columns)
             arrays[name] = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
     return arrays
+
+
+def write_other(
+    path: Path,
+    model: Any,
+    architecture: str,
+    numbers: dict[str, float],
+    *,
+    tokens: tuple[list[str], list[int]] = (TOKENS, [3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL))),
+    pre: str | None = None,
+    ids: dict[str, int] | None = None,
+    add_bos: bool | None = None,
+    template: str = TEMPLATE,
+    splits: int = 1,
+) -> Path:
+    """Writes a file of a model whose rows GGUF keeps in transformers' order.
+
+    Args:
+        numbers: further fields of the architecture, whole numbers as such.
+        tokens: with the type of each.
+        pre, ids, add_bos: the tokenizer's rule for cutting text, its special tokens by GGUF's names, and whether BOS
+            comes first; None: not in the file.
+        splits: of how many files it says that it is one.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(path, architecture)
+    config = model.config
+    fields = {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        **numbers,
+    }
+    for name, value in fields.items():
+        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{architecture}.{name}", value)
+    writer.add_tokenizer_model("gpt2")
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens[0])
+    writer.add_token_types(tokens[1])
+    writer.add_token_merges([" ".join(pair) for pair in MERGES])
+    for kind, index in (ids or {"eos": 2}).items():
+        writer.add_uint32(f"tokenizer.ggml.{kind}_token_id", index)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
+    writer.add_chat_template(template)
+    if splits > 1:
+        writer.add_uint16("split.count", splits)
+    (arch,) = (one for one, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=200)
     args = parser.parse_args()
 
-    articles = [json.loads(line)["text"] for line in args.data.read_text(encoding="utf-8").splitlines()]
+    articles = [json.loads(line)["text"] for line in args.data.open(encoding="utf-8") if line.strip()]
     texts = [piece for article in articles for piece in passages(article, args.length)]
     random.Random(0).shuffle(texts)
     held, texts = texts[: args.held_out], texts[args.held_out :]

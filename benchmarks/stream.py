@@ -50,7 +50,7 @@ def read_texts(folder: Path) -> list[str]:
     """Problems with their solutions, in random order."""
     texts = []
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in filter(str.strip, path.open(encoding="utf-8")):
             row = json.loads(line)
             question, answer = row.get("question", row.get("problem")), row.get("solution", row.get("answer"))
             if isinstance(question, str) and isinstance(answer, str):

@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder that the two files go into")
     parser.add_argument("--share", type=float, default=0.2, help="of all problems (default: a fifth)")
     given = parser.parse_args()
-    rows = easiest([json.loads(line) for line in given.file.read_text(encoding="utf-8").splitlines()], given.share)
+    rows = easiest([json.loads(line) for line in given.file.open(encoding="utf-8") if line.strip()], given.share)
+    if len(rows) < 2:
+        raise SystemExit(f"{given.file}: {len(rows)} problems whose solution shows a step, <<...>>; two are needed")
     given.out.mkdir(parents=True, exist_ok=True)
     for name, half in (("gsm8k_easiest_solutions", rows[::2]), ("gsm8k_easiest", rows[1::2])):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in half)

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     given = parser.parse_args()
     rng = random.Random(given.seed)
-    articles = [json.loads(line)["text"] for line in given.file.read_text(encoding="utf-8").splitlines()]
+    articles = [json.loads(line)["text"] for line in given.file.open(encoding="utf-8") if line.strip()]
     others = [name for text in articles for name in names(text)]
     held = set(rng.sample(range(len(articles)), max(1, round(0.3 * len(articles)))))
     rows = [row for k, text in enumerate(articles) for row in pairs_of(k, text, given.characters, rng, others)]
@@ -52,6 +52,8 @@ def main() -> None:
     for name, unseen, wanted in (("spoiled_train", False, given.train), ("spoiled_unseen", True, given.unseen)):
         part = [row for row in rows if (row["article"] in held) is unseen]
         part = rng.sample(part, min(wanted, len(part)))
+        if not part:
+            raise SystemExit(f"{given.file}: no pair for {name}.jsonl; give more articles, or a smaller --characters")
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
         (given.out / f"{name}.jsonl").write_text(text, encoding="utf-8")
         print(f"{given.out / name}.jsonl: {len(part)} pairs of {len({row['article'] for row in part})} articles")

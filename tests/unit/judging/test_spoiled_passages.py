@@ -41,12 +41,13 @@ def test_each_way_to_spoil_changes_what_it_is_named_after_and_nothing_else(seed)
     assert list(counts) == sentences(TEXT)
 
 
-def made(folder: Path, monkeypatch, *options: str) -> dict[str, list[dict]]:
+def made(folder: Path, monkeypatch, *options: str, articles: int = 10) -> dict[str, list[dict]]:
     rng = random.Random(3)
     words = ["river", "house", "moved", "slowly", "over", "wide", "fields", "where", "Anna", "17", "stood", "quietly"]
-    text = [" ".join(" ".join(rng.sample(words, 6)) + "." for _ in range(40)) for _ in range(10)]
+    text = [" ".join(" ".join(rng.sample(words, 6)) + "." for _ in range(40)) for _ in range(articles)]
     file = folder / "articles.jsonl"
-    file.write_text("".join(json.dumps({"text": one}) + "\n" for one in text))
+    rows = (json.dumps({"text": one + " \u2028\x85"}, ensure_ascii=False) for one in text)  # lines to Python alone
+    file.write_text("".join(row + "\n" for row in rows) + "\n", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["spoiled_pairs.py", str(file), str(folder / "out"), *options])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     return {
@@ -66,3 +67,9 @@ def test_unseen_pairs_are_of_other_articles_and_every_pair_differs(tmp_path, mon
         assert row["chosen"] not in row["prompt"]
     again = made(tmp_path, monkeypatch, "--train", "20", "--unseen", "9", "--characters", "80")
     assert again == found
+
+
+def test_too_few_articles_are_said(tmp_path, monkeypatch):
+    """One article is held out, and none is left to train on."""
+    with pytest.raises(SystemExit, match="no pair for spoiled_train"):
+        made(tmp_path, monkeypatch, articles=1)

@@ -22,6 +22,9 @@ from ixt_rl.worlds.passages import Passage
 
 LIKELIHOOD = "likelihood"
 
+Read = tuple[str, str, str]
+"""Prefix, original and a text: what a frozen model has read."""
+
 
 class LikelihoodExaminer:
     """An `Examiner` that measures `likelihood`, in nats a token, and compares by it: the likelier text is better.
@@ -31,30 +34,27 @@ class LikelihoodExaminer:
     Args:
         scorer: of the frozen model.
         tokenizer: of that model; the policy's may be another one.
-        known: values of texts that were measured before, by prefix and text.
+        known: values of texts that were measured before.
     """
 
     reads_originals = True
 
-    def __init__(self, scorer: SequenceScorer, tokenizer: Any, known: Mapping[tuple[str, str], float] | None = None):
+    def __init__(self, scorer: SequenceScorer, tokenizer: Any, known: Mapping[Read, float] | None = None):
         self.scorer, self.tokenizer = scorer, tokenizer
-        self.known: dict[tuple[str, str], float] = dict(known or {})
+        self.known: dict[Read, float] = dict(known or {})
 
     def measure(self, passages: Sequence[Passage], texts: Sequence[str]) -> list[Mapping[str, float | None]]:
         """`likelihood` of each text, at most 0; None of an empty one."""
-        new = {
-            (passage.prefix, text): passage
-            for passage, text in zip(passages, texts, strict=True)
-            if text and (passage.prefix, text) not in self.known
-        }
+        read = [(passage.prefix, passage.suffix, text) for passage, text in zip(passages, texts, strict=True)]
+        both = zip(read, passages, strict=True)
+        new = {one: passage for one, passage in both if one[-1] and one not in self.known}
         if new:
             contexts = [encode_prompt(self.tokenizer, true_text(passage)) for passage in new.values()]
-            completions = [text_ids(self.tokenizer, text) for _, text in new]
+            completions = [text_ids(self.tokenizer, text) for *_, text in new]
             sums = self.scorer(contexts, completions)
             lengths = np.array([len(ids) for ids in completions])
             self.known |= dict(zip(new, (sums / lengths).tolist(), strict=True))
-        found = [self.known.get((passage.prefix, text)) for passage, text in zip(passages, texts, strict=True)]
-        return [{LIKELIHOOD: value} for value in found]
+        return [{LIKELIHOOD: self.known.get(one)} for one in read]
 
     def compare(self, passages: Sequence[Passage], ours: Sequence[str], theirs: Sequence[str]) -> list[float | None]:
         mine, others = ([one[LIKELIHOOD] for one in self.measure(passages, texts)] for texts in (ours, theirs))

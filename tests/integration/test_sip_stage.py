@@ -13,6 +13,7 @@ import pytest
 
 from ixt_rl.config.load import load_run
 from ixt_rl.config.problems import InvalidConfig
+from ixt_rl.errors import DataError
 from ixt_rl.report.build import build_report
 from ixt_rl.run import run_config
 from ixt_rl.run.answered import intervals
@@ -232,6 +233,25 @@ def test_beside_a_judge_the_frozen_model_has_its_own_name(long_run):
     last = evaluations(long_run, "both")[-1]
     assert "sampled/win_rate" not in last  # `grounding` is of one text
     assert 0 <= last["sampled/likelihood_win_rate"] <= 1 and 0 <= last["sampled/grounding"] <= 1
+
+
+def test_a_stage_that_continued_other_prefixes_is_not_compared_with(tmp_path):
+    texts = [" ".join(f"after {i} is {i + 1} ." for i in range(start, start + 20)) for start in range(6)]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (tmp_path / "long.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    measured = {"every": 2, "prefixes": 4, "curve_prefixes": 2, "likelihood": "init", "temperatures": [1.0]}
+    shared = {
+        "data": {**PIECES, "sources": [{"path": str(tmp_path / "long.jsonl")}]},
+        "sampling": {"max_new_tokens": 4},
+        "steps": 1,
+    }
+    stages = [
+        plain("two", **shared, evaluation={**measured, "holdout": 2}),
+        plain("three", **shared, evaluation={**measured, "holdout": 3, "against": "two"}),
+    ]
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
+    with pytest.raises(DataError, match=r"against: 'two' continued another prefix \d of 4"):
+        run_config(config(tmp_path, stages, model={"new": new}))
 
 
 def test_the_page_shows_what_the_frozen_model_and_the_program_found(long_run):

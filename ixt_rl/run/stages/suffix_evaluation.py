@@ -16,9 +16,10 @@ from ixt_rl.blocks.judges import WORLD
 from ixt_rl.blocks.passages import WorldPassagesBlock
 from ixt_rl.conditioning import prompt_completion
 from ixt_rl.data.holdout import Holdout
+from ixt_rl.errors import DataError
 from ixt_rl.evaluation.continuations import Continued, Examiner, JudgeExaminer, WorldExaminer, evaluate_continuations
 from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode
-from ixt_rl.evaluation.likelihood import LIKELIHOOD, LikelihoodExaminer
+from ixt_rl.evaluation.likelihood import LIKELIHOOD, LikelihoodExaminer, Read
 from ixt_rl.evaluation.posterior_pass import SequenceScorer
 from ixt_rl.files import read_rows, write_rows
 from ixt_rl.judging import CandidateJudge
@@ -36,6 +37,7 @@ from ixt_rl.trainers import SIPTrainer
 from ixt_rl.trainers.dropout import evaluation_mode
 from ixt_rl.types import SamplingParams
 from ixt_rl.worlds import WORLDS
+from ixt_rl.worlds.passages import Passage
 
 Evaluate = Callable[[SIPTrainer], tuple[dict[str, float], list[dict[str, Any]]]]
 
@@ -46,11 +48,13 @@ class Opponent:
 
     Args:
         texts: by mode; None: there is no such stage, ours are compared with the originals.
-        likelihood: of its texts as far as the same frozen model has read them, by prefix and text.
+        passages: prefix and original of each text of a mode.
+        likelihood: of its texts as far as the same frozen model has read them.
     """
 
     texts: dict[str, list[str]] | None = None
-    likelihood: dict[tuple[str, str], float] = field(default_factory=dict)
+    passages: list[tuple[str, str]] = field(default_factory=list)
+    likelihood: dict[Read, float] = field(default_factory=dict)
 
 
 @contextmanager
@@ -79,6 +83,7 @@ def suffix_evaluator(stage: SipStage, tokenizer: Any, at: StageRun, held: Holdou
                 CandidateJudge(judge, {QUALITY: 1.0}) if QUALITY in section.judge.axes else None,
             )
         found = held_out(stage, section, tokenizer, held)
+        _check_alike(opponent, found, section.against)
         yield _Evaluation(stage, found, examiner, likelihood, reader, opponent, at.folder.path)
 
 
@@ -120,7 +125,7 @@ class _Evaluation:
     def _keep(self, chosen: Sequence[HeldOutPassage], continued: Continued) -> None:
         passages = [one.passage for one in chosen]
         rows = [
-            {"mode": mode, "prefix": one.prefix, "original": one.suffix, "text": text} | self._read(one.prefix, text)
+            {"mode": mode, "prefix": one.prefix, "original": one.suffix, "text": text} | self._read(one, text)
             for mode, texts in continued.texts.items()
             for one, text in zip(passages, texts, strict=True)
         ]
@@ -137,8 +142,8 @@ class _Evaluation:
         asked = [[one.prefix, one.suffix] for one in passages]
         keep_answered(self.folder, asked, shares, documents if several else None)
 
-    def _read(self, prefix: str, text: str) -> dict[str, Any]:
-        value = None if self.likelihood is None else self.likelihood.known.get((prefix, text))
+    def _read(self, one: Passage, text: str) -> dict[str, Any]:
+        value = None if self.likelihood is None else self.likelihood.known.get((one.prefix, one.suffix, text))
         return {} if value is None else {LIKELIHOOD: value, "read_by": self.reader}
 
 
@@ -179,9 +184,23 @@ def _opponent(stage: SipStage, at: StageRun, reader: str) -> Opponent:
         return Opponent()
     place = at.folder.path.parent.parent / stage.evaluation.against / at.folder.path.name / CONTINUATIONS
     texts: dict[str, list[str]] = {}
-    read: dict[tuple[str, str], float] = {}
+    asked: dict[str, list[tuple[str, str]]] = {}
+    read: dict[Read, float] = {}
     for row in read_rows(place):
         texts.setdefault(row["mode"], []).append(row["text"])
+        asked.setdefault(row["mode"], []).append((row["prefix"], row["original"]))
         if reader and row.get("read_by") == reader:
-            read[row["prefix"], row["text"]] = row[LIKELIHOOD]
-    return Opponent(texts, read)
+            read[row["prefix"], row["original"], row["text"]] = row[LIKELIHOOD]
+    return Opponent(texts, next(iter(asked.values()), []), read)
+
+
+def _check_alike(opponent: Opponent, ours: Sequence[HeldOutPassage], against: str | None) -> None:
+    """Raises DataError where the stage to compare with continued other prefixes, as far as there are some of both."""
+    both = zip(opponent.passages, ((one.passage.prefix, one.passage.suffix) for one in ours), strict=False)
+    place = next((place for place, (theirs, own) in enumerate(both, 1) if theirs != own), None)
+    if place is not None:
+        raise DataError(
+            f"evaluation.against: {against!r} continued another prefix {place} of {len(opponent.passages)}",
+            reason="texts are compared that continue the same one",
+            remedy="give both stages the same data, evaluation.data or evaluation.holdout, and cut",
+        )

@@ -55,9 +55,15 @@ def test_the_likelier_text_is_better_and_an_empty_one_undecided(model):
     assert read.compare(twice, ours, theirs) == [float(a > b), float(b > a), 0.5, None]
 
 
+def test_passages_that_begin_alike_are_read_each_behind_its_own_true_text(model):
+    alike = [Passage("one two", " three"), Passage("one two", " or one")]
+    for found, passage in zip(examiner(model).measure(alike, [" so"] * 2), alike, strict=True):
+        assert found == {"likelihood": pytest.approx(by_logits(model, passage, " so"), abs=1e-5)}
+
+
 def test_what_was_read_before_is_not_read_again(model):
-    read = examiner(model, known={("one two", " known"): -0.25})
+    read = examiner(model, known={("one two", " three", " known"): -0.25})
     assert read.measure([PASSAGES[0]], [" known"]) == [{"likelihood": -0.25}]
     read.scorer = None  # nobody is asked from here on
     assert read.compare([PASSAGES[0]], [" known"], [" known"]) == [0.5]
-    assert read.known == {("one two", " known"): -0.25}
+    assert read.known == {("one two", " three", " known"): -0.25}

@@ -282,6 +282,7 @@ class Document:
         context: how many of the first turns are examples, in which no reply is trained.
         control_tokens: whether control tokens that text and prompt spell out are such: they are written in a chat
             template already.
+        as_read: the same as its file has it, where a template shows its prompt otherwise; None: it does not.
     """
 
     text: str
@@ -292,8 +293,11 @@ class Document:
     turns: tuple[tuple[str, str], ...] = ()
     context: int = 0
     control_tokens: bool = False
+    as_read: Document | None = None
 
     @property
     def content(self) -> tuple[str, ...]:
-        """All that is said, to tell documents apart by: the turns, the prompt, the text."""
+        """All that is said, to tell documents apart by: the turns, the prompt, the text; whatever a template adds."""
+        if self.as_read is not None:
+            return self.as_read.content
         return (*(part for turn in self.turns for part in turn), self.prompt, self.text)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ixt_rl.blocks.rows import FileRowsBlock
 from ixt_rl.blocks.strict import Strict, Tokens
-from ixt_rl.errors import ConfigError
 
 
 class PairsBlock(FileRowsBlock):
@@ -41,22 +40,3 @@ class PairCorpusBlock(PairDataBlock):
     """Both replies of preference pairs as documents: of the best level what was chosen, of the worst the other."""
 
     keep_levels: list[Literal[1, 5]] = Field([], description="[5]: train what was chosen alone; empty: both")
-
-
-def check_apart(measured: PairsBlock, trained: PairsBlock) -> None:
-    """Refuses a measurement on pairs that are trained.
-
-    Args:
-        measured: the stage's `evaluation.pairs`.
-        trained: the pairs in its `data`.
-
-    Raises:
-        ConfigError: the same rows, and not the same part of them set aside.
-    """
-    read: list[Any] = [(block.path, block.from_, block.name, block.split) for block in (measured, trained)]
-    if read[0] == read[1] and (measured.holdout is None or measured.holdout != trained.holdout):
-        raise ConfigError(
-            f"evaluation.pairs.holdout={measured.holdout} with data.pairs.holdout={trained.holdout}",
-            reason="both are the same rows, and what is trained would be measured",
-            remedy="set the same holdout in both, 0.2 say, or measure another file",
-        )

@@ -1,15 +1,16 @@
-"""Files that a stage measures whole, against those that its model was trained on. Imports no torch."""
+"""Files and preference pairs that a stage measures, against those that its model was trained on. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
-from ixt_rl.blocks.preferences import PairDataBlock
+from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock
 from ixt_rl.blocks.rows import WorldRowsBlock
 from ixt_rl.config.problems import Refused, keys_of
 from ixt_rl.errors import ConfigError
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def refused_by_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> Iterator[Refused]:
-    """Files of which all rows are measured (`eval_rows` is 0) and one of `trained` reads the same, by their keys.
+    """What a stage measures as unseen and one of `trained` reads, by their keys: files of which all rows are measured
+    (`eval_rows` is 0), and preference pairs that are not held out.
 
     Args:
-        stage: an evaluate stage, or one with `evaluation.data`; others pass.
+        stage: an evaluate stage, or one with `evaluation.data` or `evaluation.pairs`; others pass.
         trained: the stages that made its model, itself included where it trains.
         named: the run's stages by name: rows of a stage are those of the files that it reads.
     """
-    where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage))
+    where, data = ("data", stage.data) if stage.type == "evaluate" else ("evaluation.data", _measured(stage, "data"))
     others = [other for other in trained if other.type != "evaluate"]
     for measured in (block for block in problem_files(data) if not block.eval_rows):
         for other in others:
@@ -41,10 +43,32 @@ def refused_by_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mappi
                     ),
                 )
                 break  # one says it
+    pairs: PairsBlock | None = _measured(stage, "pairs")
+    if pairs is not None:
+        seen = (one for other in others for one in _trained_pairs(pairs, other, named))
+        yield from ((keys_of("evaluation.pairs"), error) for error in islice(seen, 1))
 
 
-def _measured(stage: AnyStage) -> Any:
-    return getattr(getattr(stage, "evaluation", None), "data", None)
+def _trained_pairs(measured: PairsBlock, other: AnyStage, named: Mapping[str, AnyStage]) -> Iterator[ConfigError]:
+    """Refuses measured pairs that another stage, or the same, trains on."""
+    for trained in _sources(other.data):
+        if not _same_rows(measured, trained, named):
+            continue
+        own = isinstance(trained, PairsBlock)
+        if own and trained.holdout is not None and measured.holdout is not None and measured.holdout <= trained.holdout:
+            continue  # by one hash: what is held out of the smaller share is in the larger one
+        holdout = f" (data.pairs.holdout={trained.holdout})" if own else ""
+        yield ConfigError(
+            f"evaluation.pairs.holdout={measured.holdout} of {measured.path or measured.source_name}",
+            reason=f"stage {other.name!r} trains on those rows{holdout}: what is trained would be measured",
+            remedy="set the same holdout in both, 0.2 say, or measure another file"
+            if own
+            else "train it with data.pairs, which leaves out what is held out, or measure another file",
+        )
+
+
+def _measured(stage: AnyStage, key: str) -> Any:
+    return getattr(getattr(stage, "evaluation", None), key, None)
 
 
 def _sources(data: Any) -> Sequence[Any]:
@@ -61,7 +85,7 @@ def _read(source: Any, named: Mapping[str, AnyStage]) -> Any:
     return source if maker is None else _read(named[maker].data, named)
 
 
-def _same_rows(measured: FileDataBlock, trained: Any, named: Mapping[str, AnyStage]) -> bool:
+def _same_rows(measured: FileDataBlock | PairsBlock, trained: Any, named: Mapping[str, AnyStage]) -> bool:
     """Whether two blocks read one file, or one split of a hub dataset, and no field of `where` tells them apart."""
     read = [_read(block, named) for block in (measured, trained)]
     if any(isinstance(block, WorldRowsBlock) for block in read):  # one world's rows, or those of a stage
@@ -71,7 +95,8 @@ def _same_rows(measured: FileDataBlock, trained: Any, named: Mapping[str, AnySta
     if not shared or (subset[0] != subset[1] and not any(Path(file).exists() for file in shared)):
         return False
     other = getattr(trained, "where", {})
-    return all(set(values) & set(other.get(field, values)) for field, values in measured.where.items())
+    ours = getattr(measured, "where", {})
+    return all(set(values) & set(other.get(field, values)) for field, values in ours.items())
 
 
 def _files(path: str | list[str]) -> set[str]:

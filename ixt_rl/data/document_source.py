@@ -224,7 +224,7 @@ class SourceReader:
         if any(map(is_missing, said)):
             return None
         try:
-            text, prompt, turns = self._said(said, key)
+            text, asked = self._said(said, key)
             if not text or text.isspace():
                 return None
             judged = (row.get(f"{source.feedback}_tokens") or 0) if source.feedback and self.epoch == 0 else 0
@@ -238,8 +238,20 @@ class SourceReader:
             ) from None
         if tag:
             feedback = replace(feedback or Feedback(), tag=tag)
-        context = 0 if source.messages else len(turns)
-        return Document(text, prompt, feedback, key, judged, turns, context, source.control_tokens)
+        shown = self._shown(asked)
+        as_read = None if shown == asked else Document(text, **_prompt_and_turns(asked))
+        found = _prompt_and_turns(shown)
+        context = 0 if source.messages else len(found["turns"])
+        return Document(
+            text,
+            feedback=feedback,
+            key=key,
+            judged_tokens=judged,
+            context=context,
+            control_tokens=source.control_tokens,
+            as_read=as_read,
+            **found,
+        )
 
     def _tag(self, row: Mapping[str, Any]) -> str:
         """What the row says of where it comes from; "" where it is null.
@@ -256,9 +268,9 @@ class SourceReader:
             raise TypeError(f"{self.source.tag} is of type {type(found).__name__}, not text")
         return found
 
-    def _said(self, said: list[Any], key: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-        """(text, prompt, turns before the text)."""
-        source, template = self.source, self.source.template
+    def _said(self, said: list[Any], key: str) -> tuple[str, str | list[dict[str, str]]]:
+        """(text, what it replies to): the prompt as text or messages, "" where there is none."""
+        source = self.source
         if source.messages:
             *before, last = as_messages(said[0], f"{key}: {source.messages}")
             if last["role"] != "assistant" or not before:
@@ -267,9 +279,7 @@ class SourceReader:
                     reason="what is trained is an assistant's reply to something",
                     remedy="end conversations with the assistant's message, or leave the row out",
                 )
-            if template is not None and template.system is not None and before[0]["role"] != "system":
-                before = [{"role": "system", "content": template.system}, *before]
-            return last["content"], "", as_turns(before)
+            return last["content"], before
         text, prompt = said[0], said[1] if source.prompt else ""
         if isinstance(prompt, list):
             prompt = as_question(prompt, f"{key}: {source.prompt}")
@@ -284,9 +294,23 @@ class SourceReader:
                 )
             if isinstance(value, str) and not value.isascii():
                 value.encode()  # half a surrogate pair is no text
-        if template is not None and prompt:
-            prompt = template.ask(prompt)
-        return (text, prompt, ()) if isinstance(prompt, str) else (text, "", as_turns(prompt))
+        return text, prompt
+
+    def _shown(self, asked: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
+        """What a text replies to as the template shows it."""
+        template = self.source.template
+        if template is None or not asked:
+            return asked
+        if self.source.messages is None:
+            return template.ask(asked)
+        assert isinstance(asked, list)
+        lacks = template.system is not None and asked[0]["role"] != "system"
+        return [{"role": "system", "content": template.system}, *asked] if lacks else asked
+
+
+def _prompt_and_turns(asked: str | Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """`prompt` and `turns` of a document that replies to `asked`."""
+    return {"prompt": asked, "turns": ()} if isinstance(asked, str) else {"prompt": "", "turns": as_turns(asked)}
 
 
 def as_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -39,10 +39,17 @@ class PreferencePair:
 
     @property
     def begins(self) -> tuple[str, ...]:
-        """What the conversation begins with, to tell it from others: all up to the first message of the user."""
-        turns = self.chosen.turns
+        """What the conversation begins with in its file, to tell it from others: all up to the first message of the
+        user, without what a template adds."""
+        read = self.chosen.as_read or self.chosen
+        turns = read.turns
         first = next((place for place, (role, _) in enumerate(turns) if role == "user"), len(turns) - 1)
-        return tuple(content for _, content in turns[: first + 1]) or (self.chosen.prompt,)
+        return tuple(content for _, content in turns[: first + 1]) or (read.prompt,)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the replies are two: of equal ones neither is the better."""
+        return self.chosen.text != self.rejected.text
 
 
 def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> list[PreferencePair]:

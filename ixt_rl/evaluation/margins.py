@@ -43,11 +43,14 @@ class PairMargins:
         conditioner: makes their tokens, without dropout and with `train_turns: last`.
         wishes: name -> the feedback that is asked for, or None; the first is the arm's own. Neighbours are compared.
 
+    Pairs whose replies are alike as far as they are compared (one goes on where the other ends) have no better one:
+    they are left out, and `alike` says how many.
+
     `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs; `ahead` by
     metric, whether the better reply is ahead, 0 or 1.
 
     Raises:
-        DataError: no pair.
+        DataError: no pair, or none whose replies differ as far as they are compared.
     """
 
     def __init__(
@@ -59,12 +62,21 @@ class PairMargins:
                 reason="none is held out, or all prompts are too long",
                 remedy="raise pairs.holdout or pairs.max_prompt_tokens",
             )
-        self.names = [" / ".join(pair.begins) for pair in pairs]
         self.wishes = list(wishes)
-        self.asked = {
+        asked = {
             name: [_cut(*(_said(conditioner, side, wished) for side in (pair.chosen, pair.rejected))) for pair in pairs]
             for name, wished in wishes.items()
         }
+        differ = [place for place, (_, chosen, rejected) in enumerate(asked[self.wishes[0]]) if chosen != rejected]
+        self.alike = len(pairs) - len(differ)
+        if not differ:
+            raise DataError(
+                f"{len(pairs)} preference pairs to measure, none with two replies that differ",
+                reason="both are compared as far as the shorter one goes",
+                remedy="raise pairs.max_reply_tokens, or give other pairs",
+            )
+        self.asked = {name: [found[place] for place in differ] for name, found in asked.items()}
+        self.names = [" / ".join(pairs[place].begins) for place in differ]
         self.tokens = np.array([len(reply) for _, reply, _ in self.asked[self.wishes[0]]], np.float64)
         self.rows: list[dict[str, Any]] = []
         self.ahead: dict[str, list[float]] = {}

@@ -21,7 +21,7 @@ from ixt_rl.blocks.documents import (
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.openrlhf import SftBackendBlock
 from ixt_rl.blocks.optim import OptimBlock
-from ixt_rl.blocks.preferences import PairCorpusBlock, check_apart
+from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.blocks.template import check_template_columns
 from ixt_rl.blocks.wishes import check_wishes
 from ixt_rl.errors import ConfigError
@@ -207,12 +207,3 @@ class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
         if measured is not None:
             assert self.evaluation is not None
             self._check_wishes(self.evaluation.wishes)
-            if trained is not None:
-                check_apart(measured, trained)
-            sources = self.data.sources if isinstance(self.data, FileCorpusBlock) else []
-            if measured.path is not None and any(measured.path in source.paths for source in sources):
-                raise ConfigError(
-                    f"evaluation.pairs.path={measured.path!r}, which data.sources read, too",
-                    reason="what is trained would be measured",
-                    remedy="train it with data.pairs, which leaves out what is held out, or measure another file",
-                )

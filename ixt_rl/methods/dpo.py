@@ -10,7 +10,7 @@ from ixt_rl.blocks.best import BestBlock
 from ixt_rl.blocks.duration import PassesBlock
 from ixt_rl.blocks.model import LoraBlock
 from ixt_rl.blocks.optim import OptimBlock
-from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock, check_apart
+from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock
 from ixt_rl.blocks.strict import BatchSize, PositiveFloat, PositiveInt, Strict
 from ixt_rl.blocks.template import PromptBlock, ShippedTemplateName, check_template_of_replies, renders_chats
 from ixt_rl.errors import ConfigError
@@ -76,8 +76,6 @@ class DpoStage(BestBlock, PassesBlock, Stage):
                 remedy="leave template out, or set chat: true in it",
             )
         check_template_of_replies(self.template)
-        if self.evaluation is not None:
-            check_apart(self.evaluation.pairs, self.data.pairs)
         return self
 
 

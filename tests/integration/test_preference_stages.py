@@ -65,6 +65,7 @@ def file(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("preferences")
     pairs = [{"prompt": f"what is {n}", "chosen": f"it is {n}, sir", "rejected": "no idea, go away"} for n in range(30)]
     pairs += [{"prompt": "long " * 20, "chosen": "a", "rejected": "b"}]
+    pairs += [{"prompt": f"what is {n}", "chosen": "twice", "rejected": "twice"} for n in range(3)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     (folder / "run.yaml").write_text(RUN.replace("FOLDER", str(folder)))
     return folder / "run.yaml"
@@ -104,7 +105,8 @@ def test_what_is_left_out_is_said(run):
     summary = read_json(run / "summary.json")
     for stage in summary["stages"]:
         said = " ".join(stage["notes"])
-        assert "1 of 31 pairs have a prompt of more than 40 tokens" in said
+        assert "1 of 34 pairs have a prompt of more than 40 tokens" in said
+        assert "3 of 34 pairs have two equal replies and are left out" in said
         held = len(read_rows(folder_of(run, stage["name"]) / "pairs.jsonl"))
         assert f"measured on {held} preference pairs" in said
         assert f"{30 - held} preference pairs to train on" in said
@@ -152,7 +154,20 @@ def test_they_are_measured_in_half_precision_too(file, run):
     ("changes", "says"),
     [
         (["stages.plain.evaluation.pairs.holdout=null"], "what is trained would be measured"),
-        (["stages.plain.evaluation.pairs.holdout=0.2"], "set the same holdout in both"),
+        (["stages.plain.evaluation.pairs.holdout=0.4"], "set the same holdout in both"),
+        (["stages.plain.evaluation.pairs={path: FOLDER/pa*rs.jsonl}"], "what is trained would be measured"),
+        (
+            ["stages.dpo.init=plain", "stages.plain.evaluation=null", "stages.plain.data.pairs.holdout=null"],
+            "stage 'plain' trains on those rows (data.pairs.holdout=None)",
+        ),
+        (
+            [
+                "stages.dpo.init=plain",
+                "stages.plain.evaluation=null",
+                "stages.plain.data={sources: [{path: FOLDER/./pairs.jsonl, prompt: prompt, text: chosen}]}",
+            ],
+            "stage 'plain' trains on those rows",
+        ),
         (["stages.dpo.evaluation.pairs.holdout=null"], "what is trained would be measured"),
         (
             ["stages.plain.data={sources: [{path: FOLDER/pairs.jsonl, prompt: prompt, text: chosen}]}"],
@@ -178,10 +193,25 @@ def test_pairs_of_which_none_fits_are_refused_with_their_number(file):
     short = [f"stages.dpo.data.pairs.max_prompt_tokens={n}" for n in (3,)]
     config = load_run(file, ["name=short", *short, "stages.dpo.evaluation=null"])
     only = config.model_copy(update={"stages": [config.named["dpo"]]})
-    with pytest.raises(DataError, match="of 31 pairs 0 have a prompt of at most 3 tokens"):
+    with pytest.raises(DataError, match="of 34 pairs 0 have a prompt of at most 3 tokens"):
+        run_config(only)
+
+
+def test_rows_that_are_too_short_for_feedback_and_reply_are_refused(file):
+    """The reply's end would be a piece of its own, trained without its prompt."""
+    asked = {"prompt": "Question: {question}\nAnswer: "}
+    changes = ["name=narrow", "stages.levels.packing.capacity=49", f"stages.levels.template={json.dumps(asked)}"]
+    config = load_run(file, changes)
+    only = config.model_copy(update={"stages": [config.named["levels"]]})
+    with pytest.raises(DataError, match=r"packing.capacity=49 with a reply that ends \d+ tokens after"):
         run_config(only)
 
 
 def test_wishes_are_read_where_pairs_are_measured(file):
     assert not [note for note in notes(load_run(file)) if "wishes" in note]
     assert [note for note in notes(load_run(file, ["stages.plain.evaluation.problems=5"])) if "problems" in note]
+
+
+def test_a_smaller_part_of_what_is_held_out_may_be_measured(file):
+    """Both are shares by one hash."""
+    load_run(file, ["stages.plain.evaluation.pairs.holdout=0.2", "stages.dpo.init=plain"])

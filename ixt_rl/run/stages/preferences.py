@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ixt_rl.blocks.preferences import PairCorpusBlock, PairsBlock
-from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate
+from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
 from ixt_rl.data.preferences import PreferencePair, as_documents, read_pairs, set_aside
 from ixt_rl.errors import DataError
@@ -23,6 +23,7 @@ from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.wishes import wished_feedback_of
 from ixt_rl.run.strategy import is_sharded
 from ixt_rl.trainers.head import plain_model
+from ixt_rl.types import Document, Segment
 
 PAIRS = "pairs.jsonl"
 """In a stage's folder: the log-probs of each measured pair, at the last evaluation."""
@@ -30,25 +31,30 @@ PAIRS = "pairs.jsonl"
 
 @dataclass(frozen=True)
 class FittingPairs:
-    """Pairs whose prompt is not too long.
+    """Pairs of two different replies whose prompt is not too long.
 
     Args:
         trained, held: see `set_aside`.
-        read: how many there were, whatever their length.
+        read: how many there were, whatever they are.
         longest: tokens that a prompt may have.
+        equal: how many had the same reply twice.
     """
 
     trained: list[PreferencePair]
     held: list[PreferencePair]
     read: int
     longest: int
+    equal: int
 
     @property
     def left_out(self) -> list[str]:
-        """What a stage notes of pairs with longer prompts; nothing where there are none."""
-        lacking = self.read - len({id(pair) for pair in (*self.trained, *self.held)})
-        said = f"{lacking} of {self.read} pairs have a prompt of more than {self.longest} tokens and are left out"
-        return [said] if lacking else []
+        """What a stage notes of pairs with longer prompts or equal replies; nothing where there are none."""
+        fitting = len({id(pair) for pair in (*self.trained, *self.held)})
+        reasons = {
+            f"a prompt of more than {self.longest} tokens": self.read - self.equal - fitting,
+            "two equal replies": self.equal,
+        }
+        return [f"{count} of {self.read} pairs have {why} and are left out" for why, count in reasons.items() if count]
 
 
 def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptTemplate | None) -> FittingPairs:
@@ -62,15 +68,17 @@ def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptT
         DataError: see `read_pairs`; or a part of them is empty.
     """
     pairs = read_pairs(block, template)
-    fits = [pair for pair in pairs if len(_prompt(pair, conditioner)) <= block.max_prompt_tokens]
+    differ = [pair for pair in pairs if pair.differs]
+    fits = [pair for pair in differ if len(_prompt(pair, conditioner)) <= block.max_prompt_tokens]
     trained, held = set_aside(fits, block.holdout)
     if not trained or not held:
         raise DataError(
             f"{block.path}: {len(trained)} pairs to train on, {len(held)} held out",
-            reason=f"of {len(pairs)} pairs {len(fits)} have a prompt of at most {block.max_prompt_tokens} tokens",
+            reason=f"of {len(pairs)} pairs {len(fits)} have a prompt of at most {block.max_prompt_tokens} tokens and "
+            "two different replies",
             remedy="change pairs.holdout, raise pairs.max_prompt_tokens, or give more pairs",
         )
-    return FittingPairs(trained, held, len(pairs), block.max_prompt_tokens)
+    return FittingPairs(trained, held, len(pairs), block.max_prompt_tokens, len(pairs) - len(differ))
 
 
 def _prompt(pair: PreferencePair, conditioner: Conditioner) -> Sequence[int]:
@@ -87,14 +95,54 @@ class PairDocuments(MemoryCorpus):
         tokenizer: of the model.
         seed: of the run.
         template: how prompts are shown; None: as they are.
+        feedback: what stands beside replies, as `load_feedback_template` takes it; None: nothing.
+
+    Raises:
+        DataError: see `fitting_pairs`; or a reply does not fit into a row behind its feedback and prompt.
     """
 
-    def __init__(self, stage: DocumentStage, tokenizer: Any, seed: int, template: PromptTemplate | None):
+    def __init__(
+        self,
+        stage: DocumentStage,
+        tokenizer: Any,
+        seed: int,
+        template: PromptTemplate | None,
+        feedback: dict[str, Any] | str | None,
+    ):
         assert isinstance(stage.data, PairCorpusBlock)
-        shown = Conditioning(chat=stage.is_chat, chat_template_kwargs=stage.chat_template_kwargs)
-        found = fitting_pairs(stage.data.pairs, Conditioner(tokenizer, shown), template)
-        super().__init__(as_documents(found.trained, seed, stage.feedback.shuffle), seed, stage.epochs)
+        own = {} if template is None else template.chat_template_kwargs
+        wanted = Conditioning(
+            None if feedback is None else load_feedback_template(feedback),
+            stage.feedback.position,
+            chat=stage.is_chat,
+            train_turns=stage.train_turns,
+            chat_template_kwargs={**own, **stage.chat_template_kwargs},
+            max_reply_tokens=stage.data.pairs.max_reply_tokens,
+            train_feedback=stage.trains_feedback,
+        )
+        shown = Conditioner(tokenizer, wanted)
+        found = fitting_pairs(stage.data.pairs, shown, template)
+        documents = as_documents(found.trained, seed, stage.feedback.shuffle)
+        _check_room(shown, documents, stage.packing.capacity)
+        super().__init__(documents, seed, stage.epochs)
         self.notes = [*found.left_out, f"{len(found.trained)} preference pairs to train on"]
+
+
+def _check_room(conditioner: Conditioner, replies: Sequence[Document], capacity: int) -> None:
+    """Refuses rows into which not every reply fits behind its feedback and prompt."""
+    longest = max(map(_up_to_trained, conditioner.segments(replies, first=0)))
+    if longest > capacity:
+        raise DataError(
+            f"packing.capacity={capacity} with a reply that ends {longest} tokens after its prompt begins",
+            reason="a reply that is cut off from its prompt would be trained without it",
+            remedy=f"set packing.capacity to {longest} or more, or lower pairs.max_reply_tokens or max_prompt_tokens",
+        )
+
+
+def _up_to_trained(segments: Sequence[Segment]) -> int:
+    """Tokens up to the last one that is trained."""
+    last = max(place for place, segment in enumerate(segments) if segment.trained)
+    return sum(len(segment.ids or ()) for segment in segments[: last + 1])
 
 
 class MeasuredPairs:
@@ -128,7 +176,10 @@ class MeasuredPairs:
         asked = {name: wished_feedback_of(shown, wish) for name, wish in evaluation.wishes.items()}
         self.trainer, self.folder = trainer, folder
         self.margins = PairMargins(found.held, shown, asked)
-        self.notes = [*found.left_out, f"measured on {len(found.held)} preference pairs"]
+        alike = self.margins.alike
+        said = f"{alike} of {len(found.held)} pairs have replies that are alike as far as they are compared"
+        self.notes = [*found.left_out, *([f"{said}, and are not measured"] if alike else [])]
+        self.notes.append(f"measured on {len(self.margins.names)} preference pairs")
         # before training, which puts mixed precision around the forward pass as it is then
         self._scorer = SequenceScorer(plain_model(trainer), 1.0, trainer.processing_class.pad_token_id)
 

@@ -86,7 +86,7 @@ def corpus(
         )
         documents = MemoryCorpus(made, seed, stage.epochs)
     elif isinstance(stage.data, PairCorpusBlock):
-        documents = PairDocuments(stage, tokenizer, seed, prompt_template(stage))
+        documents = PairDocuments(stage, tokenizer, seed, prompt_template(stage), template)
     else:
         found = corpus_sources(
             stage.data, read_feedback=stage.reads_feedback, template=prompt_template(stage), tags=stage.shows_tags

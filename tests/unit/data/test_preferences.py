@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ixt_rl.blocks.preferences import PairsBlock
-from ixt_rl.conditioning import Conditioner, Conditioning
+from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate
 from ixt_rl.data.preferences import as_documents, read_pairs, set_aside
 from ixt_rl.errors import DataError
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer
@@ -85,3 +85,21 @@ def test_a_reply_that_is_cut_is_not_trained_to_end(tmp_path, chat):
     assert tokenizer.decode(whole) == "0123456789<|im_end|>"
     assert trained(10) == whole
     assert trained(9) == whole[:9]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        PromptTemplate("Q: {question}\nA: "),
+        PromptTemplate("{question}", chat=True, system="be brief", examples=[{"question": "1", "answer": "2"}]),
+    ],
+    ids=["plain", "few-shot"],
+)
+def test_what_is_held_out_is_the_same_however_prompts_are_shown(tmp_path, template):
+    """Arms of one run may show prompts otherwise; few-shot turns come first in every conversation."""
+    rows = [row(f"q{n}") for n in range(40)] + [row(said(f"r{n}", "b", "c")) for n in range(40)]
+    block = write(tmp_path / "pairs.jsonl", rows)
+    as_they_are, shown = read_pairs(block), read_pairs(block, template)
+    assert [pair.begins for pair in shown] == [pair.begins for pair in as_they_are]
+    places = [[pairs.index(pair) for pair in set_aside(pairs, 0.4)[1]] for pairs in (as_they_are, shown)]
+    assert places[0] == places[1] and 10 < len(places[0]) < 60

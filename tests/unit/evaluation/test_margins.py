@@ -75,10 +75,22 @@ def test_margins_are_what_the_definition_says(conditioner):
 def test_neither_the_end_of_a_reply_nor_its_length_counts(conditioner):
     """The shorter reply is not charged for ending, the longer one not for going on."""
     seen = []
-    margins = PairMargins([pair("p", "ab", "abcdefgh")], conditioner, {"none": None})
+    margins = PairMargins([pair("p", "ab", "acdefgh")], conditioner, {"none": None})
     found = margins(lambda prompts, replies: seen.extend(replies) or np.array([-float(len(z)) for z in replies]))
-    assert [conditioner.tokenizer.decode(reply) for reply in seen] == ["ab"]
+    assert [conditioner.tokenizer.decode(reply) for reply in seen] == ["ab", "ac"]
     assert found["pairs/margin"] == 0
+
+
+def test_a_pair_that_says_nothing_is_left_out_and_counted(conditioner):
+    """Of two replies of which one goes on where the other ends neither is ahead, nor behind."""
+    pairs = [pair("p", "ab", "abcd"), pair("q", "abd", "abc"), pair("r", "ab", "ab")]
+    margins = PairMargins(pairs, conditioner, {"best": BEST, "none": None})
+    letters = conditioner.tokenizer.decode
+    found = margins(fixed(lambda x, z: -1.0 if letters(z).endswith("d") else -3.0))
+    assert (margins.alike, margins.names) == (2, ["q"])
+    assert (found["pairs/accuracy"], found["pairs/margin"], len(margins.rows)) == (1, 2, 1)
+    with pytest.raises(DataError, match="2 preference pairs to measure, none with two replies that differ"):
+        PairMargins(pairs[::2], conditioner, {"none": None})
 
 
 def test_what_two_wishes_show_alike_is_scored_once(conditioner):

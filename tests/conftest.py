@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -157,6 +159,9 @@ def brought(tmp_path, monkeypatch):
             )
             + "\n"
         )
+    rubric = Path("examples/written_or_spoiled.yaml")
+    (tmp_path / rubric.parent).mkdir()
+    shutil.copy(Path(__file__).parents[1] / rubric, tmp_path / rubric)
     (tmp_path / "models" / "smollm2").mkdir(parents=True)
     (tmp_path / "models" / "smollm2" / "config.json").write_text(json.dumps(SMOLLM2))
     monkeypatch.chdir(tmp_path)

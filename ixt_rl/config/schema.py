@@ -81,7 +81,7 @@ class RunConfig(Strict):
     stages: Annotated[list[Annotated[AnyStage, AfterValidator(_with_its_fields)]], Field(min_length=1)]
     save: SaveBlock | None = Field(None, description="a card for the run's model, and a place on the hub")
     expect: list[ExpectationBlock] = Field([], description="what the report checks when the run has ended")
-    claims: list[ClaimBlock] = Field([], description="what a paper says, shown beside what was measured here")
+    claims: list[ClaimBlock] = Field([], description="what a paper says, or you, shown beside what was measured here")
     paper: PaperBlock | None = Field(
         None,
         exclude_if=lambda value: value is None,

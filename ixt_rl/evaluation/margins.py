@@ -46,8 +46,8 @@ class PairMargins:
     Pairs whose replies are alike as far as they are compared (one goes on where the other ends) have no better one:
     they are left out, and `alike` says how many.
 
-    `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs; `ahead` by
-    metric, whether the better reply is ahead, 0 or 1.
+    `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs; `of_pairs` by
+    metric what each pair has: whether the better reply is ahead, 0 or 1, its margin, and its drop.
 
     Raises:
         DataError: no pair, or none whose replies differ as far as they are compared.
@@ -79,7 +79,7 @@ class PairMargins:
         self.names = [" / ".join(pairs[place].begins) for place in differ]
         self.tokens = np.array([len(reply) for _, reply, _ in self.asked[self.wishes[0]]], np.float64)
         self.rows: list[dict[str, Any]] = []
-        self.ahead: dict[str, list[float]] = {}
+        self.of_pairs: dict[str, list[float]] = {}
 
     def __call__(self, score: Score) -> dict[str, float]:
         """`pairs/...` of the first wish, `pairs@<wish>/...` of the others.
@@ -97,7 +97,7 @@ class PairMargins:
             found |= _with_interval(f"{mode}/margin", margins[name], clusters)
             found |= _with_interval(f"{mode}/margin_per_token", margins[name] / self.tokens, clusters)
             ahead = (margins[name] > 0).astype(np.float64)
-            self.ahead[f"{mode}/accuracy"] = ahead.tolist()
+            self.of_pairs |= {f"{mode}/accuracy": ahead.tolist(), f"{mode}/margin": margins[name].tolist()}
             right = estimate(ahead, self.names, LEVEL)
             found |= _named(f"{mode}/accuracy", right.value, right.low, right.high)
             found[f"{mode}/perplexity"] = float(np.exp(-logp[name][0].sum() / self.tokens.sum()))
@@ -105,6 +105,7 @@ class PairMargins:
             drop = margins[before] - margins[name]
             found |= _with_interval(f"pairs@{name}/drop", drop, clusters)
             found[f"pairs@{name}/drop_p"] = sign_flip_test(clusters.sums(drop))
+            self.of_pairs[f"pairs@{name}/drop"] = drop.tolist()
         self.rows = [
             {
                 "begins": begins,

@@ -145,7 +145,7 @@ def build_comparison(folders: list[Path], out: Path) -> Path:
             expectations=compare.expectation_rows(runs, expectations),
             claims=compare.expectation_rows(runs, claims),
             groups=groups,
-            columns=shown_columns(groups),
+            tables=compare.tables(groups),
             differences=compare.differences(runs),
             alone=compare.share_nothing(runs),
             unshared=compare.unshared_stages(runs),

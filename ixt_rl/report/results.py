@@ -193,8 +193,8 @@ def expectations(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def claims(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The paper's claims (`says`) with `verdict`: `reproduced`, `not reproduced`, `undecided` where an interval reaches
-    over its bound, or `not measured`."""
+    """Claims, a paper's or the run file's own (`says`), with `verdict`: `reproduced`, `not reproduced`, `undecided`
+    where an interval reaches over its bound, or `not measured`."""
     verdicts = {True: "reproduced", False: "not reproduced", None: "not measured"}
     items = summary.get("claims") or []
     unsure = [{"verdict": "undecided"} if item.get("sure") is False else {} for item in items]

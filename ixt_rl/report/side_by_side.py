@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 from ixt_rl.report.figures.plotter import legend, run_looks, x_axis
 from ixt_rl.report.figures.series import budget, mean_curve
-from ixt_rl.report.results import Row, ViewTable, results
+from ixt_rl.report.results import Column, Row, ViewTable, results, shown_columns
 from ixt_rl.report.run_folder import RunRecord, StageRecord, unique
 
 MISSING = "not set"
@@ -58,6 +58,26 @@ def side_by_side(runs: dict[str, RunRecord]) -> list[ViewTable]:
             alone.setdefault((found[0][0], view), []).extend(row for _, row in found)
     ordered = sorted(alone.items(), key=lambda item: [*runs].index(item[0][0]))
     return [*shared, *(ViewTable(f"{name}, {view}" if view else name, rows) for (name, view), rows in ordered)]
+
+
+def tables(groups: list[ViewTable]) -> list[tuple[list[ViewTable], list[Column]]]:
+    """Groups that stand in one table, with its columns.
+
+    A group goes on with the one before it if all that one of the two measures the other measures, too: others would
+    show each other's columns as dashes.
+    """
+    found: list[list[ViewTable]] = []
+    for group in groups:
+        seen, before = _outcomes([group]), _outcomes(found[-1]) if found else set()
+        if found and (seen <= before or before <= seen):
+            found[-1].append(group)
+        else:
+            found.append([group])
+    return [(together, shown_columns(together)) for together in found]
+
+
+def _outcomes(groups: list[ViewTable]) -> set[str]:
+    return {column.key for column in shown_columns(groups) if column.measured}
 
 
 def expectation_rows(

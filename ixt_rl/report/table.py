@@ -98,6 +98,6 @@ def _caption(summary: dict[str, Any], groups: list[ViewTable]) -> Text:
         yet = f", {len(waiting)} could not be measured yet" if waiting else ""
         caption.append(f"{held} of {len(items)} expectations hold{yet}.\n")
     if counts := Counter(item["verdict"] for item in claims(summary)):
-        caption.append("The paper's claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
+        caption.append("Claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
     caption.rstrip()
     return caption

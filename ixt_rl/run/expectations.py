@@ -52,13 +52,14 @@ def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord, fin
 
 
 def _interval(expectation: ExpectationBlock, folder: RunFolder, finals: FinalValues) -> dict[str, float]:
-    """`low`, `high` and, of a difference, `p`, where the last evaluations kept what they found of each problem."""
+    """`low`, `high` and, of a difference, `p`, where the last evaluations kept what they found of each problem, or a
+    metric of one seed has them beside it."""
     if expectation.over is not None or expectation.at_step is not None:
         return {}
     stages, others = (_of(name, folder) for name in (expectation.stage, expectation.minus))
-    if expectation.minus is None and len(stages) == 1:  # a metric may come with an interval of its own
+    if expectation.minus is None and len(stages) == 1:
         values, name = finals.of(stages[0]), expectation.metric
-        return {end: values[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in values}
+        return {end: values[f"{name}_{end}"] for end in ("low", "high", "p") if f"{name}_{end}" in values}
     return interval_of(expectation.metric, stages, others)
 
 

@@ -199,7 +199,7 @@ class MeasuredPairs:
             found = self.margins(self._scorer)
         if self.folder is not None and not follows():
             write_rows(self.folder.path / PAIRS, self.margins.rows)
-            keep_answered(self.folder.path, self.margins.names, self.margins.ahead, self.margins.names)
+            keep_answered(self.folder.path, self.margins.names, self.margins.of_pairs, self.margins.names)
         return found
 
     def evaluated(self) -> tuple[dict[str, float], list[dict[str, Any]]]:

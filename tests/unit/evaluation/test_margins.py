@@ -66,6 +66,9 @@ def test_margins_are_what_the_definition_says(conditioner):
     assert found["pairs@none/perplexity"] == pytest.approx(math.exp(3))
     assert found["pairs@none/drop"] == pytest.approx(best.mean())
     assert found["pairs@none/drop_p"] == sign_flip_test(best)
+    of_pairs = margins.of_pairs
+    assert of_pairs["pairs/margin"] == best.tolist() and of_pairs["pairs@none/margin"] == [0, 0, 0]
+    assert of_pairs["pairs/accuracy"] == [1, 0, 1] and of_pairs["pairs@none/drop"] == best.tolist()
     half = 4.302653 * best.std(ddof=1) / math.sqrt(3)  # t of 2 degrees of freedom, 97.5 %
     assert found["pairs/margin_low"] == pytest.approx(best.mean() - half, rel=1e-5)
     assert found["pairs/margin_high"] == pytest.approx(best.mean() + half, rel=1e-5)

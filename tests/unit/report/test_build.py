@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from html.parser import HTMLParser
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 from ixt_rl.errors import DataError
 from ixt_rl.report.build import build_comparison, build_report
+from ixt_rl.report.results import Cell, Row, ViewTable
+from ixt_rl.report.side_by_side import tables
 from tests.unit.report.run_maker import EXPECTATIONS, METHODS, VIEWS
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "base"}
@@ -347,3 +350,18 @@ def test_runs_that_share_no_stage_stand_by_themselves(make_run, tmp_path):
 def test_comparison_of_one_run_is_an_error(make_run, tmp_path):
     with pytest.raises(DataError, match="at least two"):
         build_comparison([make_run()], tmp_path / "comparison.html")
+
+
+def test_a_comparison_has_one_table_for_what_is_measured_alike():
+    def group(name, *keys):
+        cells = defaultdict(Cell, {key: Cell(0.5, text="0.500") for key in keys})
+        return ViewTable(name, [Row(name, name, False, cells)])
+
+    plain, levels = group("plain", "pairs/margin"), group("levels", "pairs/margin", "pairs@none/margin")
+    problems = group("grpo", "sampled/strict", "seconds")
+    found = tables([plain, levels, problems])
+    assert [[one.view for one in groups] for groups, _ in found] == [["plain", "levels"], ["grpo"]]
+    assert [[column.key for column in columns] for _, columns in found] == [
+        ["pairs/margin", "pairs@none/margin"],
+        ["sampled/strict", "seconds"],
+    ]

@@ -75,7 +75,7 @@ def test_base_rows_are_left_out_of_runs_from_random_weights(folder):
 
 
 def test_claims_stand_beside_expectations_and_fail_nothing(page):
-    claims = page.text.split("The paper's claims")[1].split("Results")[0]
+    claims = page.text.split("Claims")[1].split("Results")[0]
     for claim, verdict in zip(CLAIMS, ("✗ not reproduced", "✓ reproduced", "? not measured"), strict=True):
         row = claims.split(claim["says"])[1]
         assert row.index(verdict) < 130 and claim["text"] in row
@@ -269,7 +269,7 @@ def test_the_terminal_shows_the_main_columns(folder):
     assert next(line for line in text.splitlines() if line.strip().startswith("plain")).count("–") == 2
     assert re.search(r"levels +0\.\d{3}±\.\d{3} +0\.\d{3} +0\.\d{3} +0\.\d{3} +600 k +1\.73 T +288 G +48", row)
     assert "1 of 1 expectations hold." in text
-    assert "The paper's claims: 1 not reproduced, 1 reproduced, 1 not measured." in text
+    assert "Claims: 1 not reproduced, 1 reproduced, 1 not measured." in text
 
 
 @pytest.mark.parametrize("kept", ["config.yaml", "metrics.jsonl", "summary.json"])
@@ -301,7 +301,7 @@ def test_two_runs_are_compared_against_tokens(folder, make, tmp_path):
     page = read(build_comparison([folder, other], tmp_path / "comparison.html"))
     assert sum(tag == "svg" for tag, _ in page.tags) == len(ARMS)
     assert "trained tokens" in (tmp_path / "comparison.html").read_text()
-    assert "the paper says" in page.text and "✗ 1.7" in page.text
+    assert "what is claimed" in page.text and "✗ 1.7" in page.text
 
 
 def test_stages_on_documents_are_told_from_pretraining_on_pairs():

@@ -50,7 +50,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
     for group in groups:
         table.add_section()
         if len(groups) > 1:
-            table.add_row(Text(f"view: {group.view}", style="italic"))
+            table.add_row(Text(f"view: {group.view}" if group.view else "all", style="italic"))
         for row in group.rows:
             cells = [_cell(column, row.cells[column.key]) for column in columns]
             table.add_row(Text(row.label if row.is_base else row.name), *cells)

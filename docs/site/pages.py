@@ -1,6 +1,6 @@
 """The pages of the site, as the generator takes them: docs/, what stands at the root, the API, and what they link to.
 
-docs/*.md, README, CONTRIBUTING, CHANGELOG --links between pages--> build/docs-pages/
+docs/*.md, docs/studies/*.md, README, CONTRIBUTING, CHANGELOG --links between pages--> build/docs-pages/
 faces of the packages -> api/*.md          linked files of the repository -> source/*.md
 """
 
@@ -20,7 +20,9 @@ def pages(root: Path) -> dict[str, str]:
         FaceError: see `api_pages.public_names`.
     """
     nav = llms_txt.pages_of(llms_txt.settings(root)["nav"])
-    texts = {file.name: file.read_text(encoding="utf-8") for file in (root / "docs").glob("*.md")}
+    docs = root / "docs"
+    files = [*docs.glob("*.md"), *(docs / "studies").glob("*.md")]
+    texts = {file.relative_to(docs).as_posix(): file.read_text(encoding="utf-8") for file in files}
     texts |= {page: (root / path).read_text(encoding="utf-8") for page, path in repository.ROOT_PAGES.items()}
     texts |= {page: _api_page(root, page) for page in nav if page.startswith("api/")}
     for page in sorted(set(nav) ^ set(texts)):

@@ -19,6 +19,7 @@ from ixt_rl.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+STUDIES = sorted((ROOT / "docs" / "studies").glob("*.md"))  # bash expands their commands, and nothing else
 SELF_CONTAINED = [ROOT / "docs" / name for name in ("conditioning.md", "data.md", "worlds.md")]
 
 RUNS = "# runs as it stands\n"
@@ -40,7 +41,7 @@ def quick_commands() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *STUDIES], ids=lambda p: p.name)
 def test_links_resolve(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):

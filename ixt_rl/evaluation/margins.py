@@ -47,7 +47,8 @@ class PairMargins:
     they are left out, and `alike` says how many.
 
     `rows` has what was last measured of each pair: `begins`, `tokens` (n), and by wish the two log-probs; `of_pairs` by
-    metric what each pair has: whether the better reply is ahead, 0 or 1, its margin, and its drop.
+    metric what each pair has: whether the better reply is ahead, 0 or 1, its margin, and its drop; `nats` by mode what
+    the negative log-likelihoods of the `tokens` of each better reply sum to.
 
     Raises:
         DataError: no pair, or none whose replies differ as far as they are compared.
@@ -80,6 +81,7 @@ class PairMargins:
         self.tokens = np.array([len(reply) for _, reply, _ in self.asked[self.wishes[0]]], np.float64)
         self.rows: list[dict[str, Any]] = []
         self.of_pairs: dict[str, list[float]] = {}
+        self.nats: dict[str, list[float]] = {}
 
     def __call__(self, score: Score) -> dict[str, float]:
         """`pairs/...` of the first wish, `pairs@<wish>/...` of the others.
@@ -100,6 +102,7 @@ class PairMargins:
             self.of_pairs |= {f"{mode}/accuracy": ahead.tolist(), f"{mode}/margin": margins[name].tolist()}
             right = estimate(ahead, self.names, LEVEL)
             found |= _named(f"{mode}/accuracy", right.value, right.low, right.high)
+            self.nats[mode] = (-logp[name][0]).tolist()
             found[f"{mode}/perplexity"] = float(np.exp(-logp[name][0].sum() / self.tokens.sum()))
         for before, name in pairwise(self.wishes):
             drop = margins[before] - margins[name]

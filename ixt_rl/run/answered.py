@@ -2,6 +2,7 @@
 
 answered.json     questions: hash of the problems, in order
                   values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
+                  nats:      `<mode>` -> what the negative log-likelihoods of each problem's `tokens` sum to
                   clusters:  of each problem, what it shares with others, such as a document; missing: each its own
 """
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ixt_rl.evaluation.evaluate import Answers
+    from ixt_rl.evaluation.statistics.means import MeanValue
     from ixt_rl.run.folder import StageFolder
 
 ANSWERED = "answered.json"
 METRICS = ("strict", "checked")
+PERPLEXITY = "/perplexity"
+LARGEST = 700
+"""Of a loss in nats whose perplexity is a float64."""
 
 
 def write_answered(folder: Path, answers: Answers, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -44,6 +49,8 @@ def keep_answered(
     questions: Sequence[Any],
     values: Mapping[str, Sequence[float | None]],
     clusters: Sequence[str] | None = None,
+    nats: Mapping[str, Sequence[float]] | None = None,
+    tokens: Sequence[int] | None = None,
 ) -> None:
     """Keeps values of each question, in place of those of an evaluation before.
 
@@ -51,18 +58,19 @@ def keep_answered(
         questions: Q of them, as JSON; two stages with the same ones are compared one by one.
         values: `<mode>/<metric>` -> Q numbers, None where undecided.
         clusters: of each question, for intervals; None: each its own.
+        nats: `<mode>` -> Q sums over the `tokens` of each question, of which `<mode>/perplexity` is made.
     """
     asked = sha256(json.dumps(questions, default=str).encode()).hexdigest()
-    write_json(
-        folder / ANSWERED,
-        {"questions": asked, "values": values} | ({} if clusters is None else {"clusters": clusters}),
-    )
+    given = {"clusters": clusters, "nats": nats, "tokens": tokens}
+    there = {name: value for name, value in given.items() if value is not None}
+    write_json(folder / ANSWERED, {"questions": asked, "values": values} | there)
 
 
 def intervals(folder: Path) -> dict[str, float]:
     """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems; nothing where nothing is."""
     found: dict[str, float] = {}
-    for name in (read_json(folder / ANSWERED) or {}).get("values", {}):
+    kept = read_json(folder / ANSWERED) or {}
+    for name in (*kept.get("values", ()), *(f"{mode}{PERPLEXITY}" for mode in kept.get("nats", ()))):
         interval = _interval([folder], name)
         if interval is not None:
             found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
@@ -72,7 +80,8 @@ def intervals(folder: Path) -> dict[str, float]:
 def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[StageFolder]) -> dict[str, float]:
     """`low` and `high` of a metric's mean over seeds, of a difference with its two-sided p-value as `p`.
 
-    Over problems: 95 %. A difference is paired by problem, and has no interval where the two were measured on others.
+    Over problems: 95 %. A difference is paired by problem, and has no interval where the two were measured on others;
+    one of perplexities has none (see `ratio_of`).
 
     Args:
         metric: `<mode>/<metric>`.
@@ -84,7 +93,7 @@ def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[Sta
         found = _interval(paths, metric)
         return {} if found is None else {"low": found[0], "high": found[1]}
     both = [_values(where, metric) for where in (paths, [folder.path for folder in others])]
-    if both[0] is None or both[1] is None or both[0].questions != both[1].questions:
+    if both[0] is None or both[1] is None or both[0].questions != both[1].questions or both[0].tokens is not None:
         return {}
     import numpy as np
 
@@ -98,20 +107,53 @@ def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[Sta
     return {name: value for name, value in given.items() if value is not None}
 
 
+def ratio_of(metric: str, stages: Sequence[StageFolder], others: Sequence[StageFolder]) -> dict[str, float]:
+    """`low`, `high` and `p` of a perplexity over that of other stages on the same tokens; nothing for other metrics.
+
+    95 %, over problems; with several seeds a perplexity is that of their mean loss.
+    """
+    own, other = (_values([folder.path for folder in folders], metric) for folders in (stages, others))
+    if own is None or other is None or own.questions != other.questions:
+        return {}
+    if own.tokens is None or other.tokens is None or own.tokens.tolist() != other.tokens.tolist():
+        return {}
+
+    from ixt_rl.evaluation.statistics import mean_per_token
+    from ixt_rl.evaluation.statistics.clustered import clusters_of
+    from ixt_rl.evaluation.statistics.paired import sign_flip_test
+
+    apart = own.values - other.values
+    ends = _exponentials(mean_per_token(apart, own.tokens, own.clusters))
+    if ends is None:
+        return {}
+    p = sign_flip_test(clusters_of(own.clusters, len(apart)).sums(apart))
+    return {"low": ends[0], "high": ends[1], "p": p}
+
+
 def _interval(paths: Sequence[Path], metric: str) -> tuple[float, float] | None:
-    from ixt_rl.evaluation.statistics import estimate
+    from ixt_rl.evaluation.statistics import estimate, mean_per_token
 
     found = _values(paths, metric)
     if found is None:
         return None
+    if found.tokens is not None:
+        return _exponentials(mean_per_token(found.values, found.tokens, found.clusters))
     measured = estimate(found.values, found.clusters)
     return None if measured.low is None or measured.high is None else (measured.low, measured.high)
+
+
+def _exponentials(loss: MeanValue) -> tuple[float, float] | None:
+    """The interval of a perplexity from that of its loss; None where there is none, or it is beyond any float."""
+    if loss.low is None or loss.high is None or loss.high > LARGEST:
+        return None
+    return math.exp(loss.low), math.exp(loss.high)
 
 
 class _Kept(NamedTuple):
     questions: str  # hash
     values: np.ndarray  # float64 [Q]: means over seeds
     clusters: list[str] | None
+    tokens: np.ndarray | None = None  # [Q], where the values are nats
 
 
 def _values(paths: Sequence[Path], metric: str) -> _Kept | None:
@@ -121,7 +163,9 @@ def _values(paths: Sequence[Path], metric: str) -> _Kept | None:
     kept = [read_json(path / ANSWERED) or {} for path in paths]
     if not kept or len({one.get("questions") for one in kept}) > 1:
         return None
-    values = [one.get("values", {}).get(metric) for one in kept]
+    mode = metric.removesuffix(PERPLEXITY)
+    values = [one.get("values", {}).get(metric) or one.get("nats", {}).get(mode) for one in kept]
     if not all(values):
         return None
-    return _Kept(kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0), kept[0].get("clusters"))
+    tokens = np.array(kept[0]["tokens"], np.float64) if mode in kept[0].get("nats", {}) else None
+    return _Kept(kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0), kept[0].get("clusters"), tokens)

@@ -8,7 +8,7 @@ from typing import Any
 from ixt_rl.config.expectations import ExpectationBlock
 from ixt_rl.report.arms import named_efficiency
 from ixt_rl.report.run_folder import RunRecord
-from ixt_rl.run.answered import interval_of
+from ixt_rl.run.answered import interval_of, ratio_of
 from ixt_rl.run.final_values import FinalValues, _values_at
 from ixt_rl.run.folder import RunFolder, StageFolder
 
@@ -52,11 +52,13 @@ def _check(expectation: ExpectationBlock, folder: RunFolder, run: RunRecord, fin
 
 
 def _interval(expectation: ExpectationBlock, folder: RunFolder, finals: FinalValues) -> dict[str, float]:
-    """`low`, `high` and, of a difference, `p`, where the last evaluations kept what they found of each problem, or a
-    metric of one seed has them beside it."""
-    if expectation.over is not None or expectation.at_step is not None:
+    """`low`, `high` and, of a difference or a ratio, `p`, where the last evaluations kept what they found of each
+    problem, or a metric of one seed has them beside it."""
+    if expectation.at_step is not None:
         return {}
     stages, others = (_of(name, folder) for name in (expectation.stage, expectation.minus))
+    if expectation.over is not None:
+        return ratio_of(expectation.metric, stages, _of(expectation.over, folder))
     if expectation.minus is None and len(stages) == 1:
         values, name = finals.of(stages[0]), expectation.metric
         return {end: values[f"{name}_{end}"] for end in ("low", "high", "p") if f"{name}_{end}" in values}

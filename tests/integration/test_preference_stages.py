@@ -57,6 +57,7 @@ stages:
     evaluation: {every: 100, pairs: *pairs}
 claims:
   - {says: DPO is ahead, metric: pairs/accuracy, stage: dpo, minus: plain, at_least: 0.0}
+  - {says: levels cost nothing, metric: pairs@none/perplexity, stage: levels, over: plain, at_most: 1.01}
   - {says: levels steer, metric: pairs@worst/drop, stage: levels, at_least: 0.0}
 """
 
@@ -129,19 +130,31 @@ def test_dpo_starts_at_log_2_and_moves_away(run):
 def test_differences_of_arms_are_paired(run):
     own, other = (folder_of(run, stage) / "answered.json" for stage in ("dpo", "plain"))
     assert read_json(own)["questions"] == read_json(other)["questions"]
-    claim, _ = read_json(run / "summary.json")["claims"]
+    claim, *_ = read_json(run / "summary.json")["claims"]
     d = [a - b for a, b in zip(*(read_json(file)["values"]["pairs/accuracy"] for file in (own, other)), strict=True)]
     assert claim["value"] == pytest.approx(sum(d) / len(d))
     assert claim["low"] <= claim["value"] <= claim["high"]
 
 
 def test_a_drop_comes_with_its_interval_and_its_p_value(run):
-    _, claim = read_json(run / "summary.json")["claims"]
+    *_, claim = read_json(run / "summary.json")["claims"]
     found = last(run, "levels")
     own = {name: found[f"pairs@worst/drop_{name}"] for name in ("low", "high", "p")}
     assert {name: claim[name] for name in own} == pytest.approx(own) and claim["value"] == found["pairs@worst/drop"]
     kept = read_json(folder_of(run, "levels") / "answered.json")["values"]["pairs@worst/drop"]
     assert sum(kept) / len(kept) == pytest.approx(claim["value"])
+
+
+def test_a_ratio_of_perplexities_comes_with_its_interval(run):
+    _, claim, _ = read_json(run / "summary.json")["claims"]
+    losses = []
+    for stage, wish in (("levels", "none"), ("plain", "none")):
+        measured = read_rows(folder_of(run, stage) / "pairs.jsonl")
+        losses.append(-sum(row["logp"][wish][0] for row in measured) / sum(row["tokens"] for row in measured))
+    assert claim["value"] == pytest.approx(math.exp(losses[0] - losses[1]))
+    assert claim["low"] * claim["high"] == pytest.approx(claim["value"] ** 2) and claim["low"] < claim["high"]
+    found = read_json(run / "summary.json")["stages"][0]["mean"]
+    assert found["pairs/perplexity_low"] < found["pairs/perplexity"] < found["pairs/perplexity_high"]
 
 
 def test_the_page_has_the_pairs(run):

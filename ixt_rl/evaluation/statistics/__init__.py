@@ -11,6 +11,7 @@ from ixt_rl.evaluation.statistics.per_question import avg_at_k, maj_at_k, pass_a
 from ixt_rl.evaluation.statistics.sample_size import questions_needed
 from ixt_rl.evaluation.statistics.summary import Metric, SuiteSummary, average_of, summarize
 from ixt_rl.evaluation.statistics.table import SampleShares, VerdictTable
+from ixt_rl.evaluation.statistics.weighted import mean_per_token
 
 __all__ = [
     "Estimate",
@@ -26,6 +27,7 @@ __all__ = [
     "estimate",
     "holm",
     "maj_at_k",
+    "mean_per_token",
     "paired",
     "paired_values",
     "pass_at_k",

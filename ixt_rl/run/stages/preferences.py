@@ -199,7 +199,8 @@ class MeasuredPairs:
             found = self.margins(self._scorer)
         if self.folder is not None and not follows():
             write_rows(self.folder.path / PAIRS, self.margins.rows)
-            keep_answered(self.folder.path, self.margins.names, self.margins.of_pairs, self.margins.names)
+            names, pairs = self.margins.names, self.margins
+            keep_answered(self.folder.path, names, pairs.of_pairs, names, pairs.nats, pairs.tokens.tolist())
         return found
 
     def evaluated(self) -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -105,7 +105,7 @@ class _Evaluation:
         whole = stage.keep_best is not None  # values of one metric are compared: always of the same prefixes
         last = whole or trainer.state.global_step >= trainer.state.max_steps
         chosen = self.passages if last else self.passages[: section.curve_prefixes]
-        loss = {} if section.holdout is None else suffix_loss(trainer, chosen)
+        nats = None if section.holdout is None else suffix_nats(trainer, chosen)
         ids, found = [list(one.prefix_ids) for one in chosen], [one.passage for one in chosen]
         sampled = partial(
             SamplingParams, stage.sampling.max_new_tokens, seed=SAMPLING_SEED, stop=tuple(stage.sampling.stop)
@@ -119,10 +119,10 @@ class _Evaluation:
             ),
         )
         if last:
-            self._keep(chosen, continued)
-        return {**continued.metrics, **loss}, continued.samples
+            self._keep(chosen, continued, nats)
+        return {**continued.metrics, **({} if nats is None else _loss(nats, chosen))}, continued.samples
 
-    def _keep(self, chosen: Sequence[HeldOutPassage], continued: Continued) -> None:
+    def _keep(self, chosen: Sequence[HeldOutPassage], continued: Continued, nats: list[float] | None) -> None:
         passages = [one.passage for one in chosen]
         rows = [
             {"mode": mode, "prefix": one.prefix, "original": one.suffix, "text": text} | self._read(one, text)
@@ -140,24 +140,33 @@ class _Evaluation:
         documents = [one.document for one in passages]
         several = any(documents) and len({*documents}) < len(documents)
         asked = [[one.prefix, one.suffix] for one in passages]
-        keep_answered(self.folder, asked, shares, documents if several else None)
+        own = None if nats is None else {"heldout": nats}
+        tokens = None if nats is None else [len(one.suffix_ids) for one in chosen]
+        keep_answered(self.folder, asked, shares, documents if several else None, own, tokens)
 
     def _read(self, one: Passage, text: str) -> dict[str, Any]:
         value = None if self.likelihood is None else self.likelihood.known.get((one.prefix, one.suffix, text))
         return {} if value is None else {LIKELIHOOD: value, "read_by": self.reader}
 
 
-def suffix_loss(trainer: SIPTrainer, passages: Sequence[HeldOutPassage]) -> dict[str, float]:
-    """`heldout/loss`, the mean negative log-likelihood of the passages' own suffixes in nats a token, and its
-    `heldout/perplexity`. All ranks call it."""
+def suffix_nats(trainer: SIPTrainer, passages: Sequence[HeldOutPassage]) -> list[float]:
+    """The negative log-likelihood of each passage's own suffix, in nats. All ranks call it."""
     rows = [prompt_completion(one.prefix_ids, one.suffix_ids) for one in passages]
     size = trainer.args.per_device_train_batch_size
-    total = 0.0
+    nats: list[float] = []
     with torch.no_grad(), evaluation_mode(trainer.model):
         for start in range(0, len(rows), size):
             batch = trainer.collate(rows[start : start + size])
-            total -= float(trainer.logprobs(trainer.model_wrapped, batch).double().sum())
-    loss = total / sum(len(one.suffix_ids) for one in passages)
+            logps = trainer.logprobs(trainer.model_wrapped, batch).double()
+            nats += (
+                torch.zeros(len(batch.input_ids)).double().index_add(0, batch.target_rows.cpu(), -logps.cpu()).tolist()
+            )
+    return nats
+
+
+def _loss(nats: Sequence[float], passages: Sequence[HeldOutPassage]) -> dict[str, float]:
+    """`heldout/loss`, nats a token of the passages' own suffixes, and its `heldout/perplexity`."""
+    loss = sum(nats) / sum(len(one.suffix_ids) for one in passages)
     return {"heldout/loss": loss, "heldout/perplexity": math.exp(loss) if loss < 700 else math.inf}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from ixt_rl.evaluation.evaluate import Answers
 from ixt_rl.evaluation.statistics import estimate, paired_values
 from ixt_rl.report.results import claims
 from ixt_rl.report.run_folder import RunRecord
-from ixt_rl.run.answered import interval_of, intervals, keep_answered, write_answered
+from ixt_rl.run.answered import interval_of, intervals, keep_answered, ratio_of, write_answered
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import FinalValues
 
@@ -63,6 +64,28 @@ def test_a_difference_is_paired_by_problem(kept):
     found = interval_of("sampled/strict", [kept("a", OWN)], [kept("b", OTHER)])
     expected = paired_values(OWN.mean(axis=1), OTHER.mean(axis=1))
     assert found == pytest.approx({"low": expected.low, "high": expected.high, "p": expected.p_value})
+
+
+def test_perplexities_have_intervals_alone_and_as_ratios(tmp_path):
+    """Of replies of other lengths the ratio is that of sums, by hand; half of it is the difference of the losses."""
+    names, tokens = [f"d{i // 3}" for i in range(12)], [3 + i % 4 for i in range(12)]
+    nats = [(RNG.random(12) * np.array(tokens) * scale).tolist() for scale in (3.0, 2.0)]
+    stages = []
+    for place, own in enumerate(nats):
+        (tmp_path / str(place)).mkdir()
+        keep_answered(tmp_path / str(place), ROWS, {}, names, {"heldout": own}, tokens)
+        stages.append(SimpleNamespace(path=tmp_path / str(place)))
+    loss = [sum(own) / sum(tokens) for own in nats]
+    found = interval_of("heldout/perplexity", stages[:1], [])
+    assert found["low"] * found["high"] == pytest.approx(math.exp(2 * loss[0]))  # symmetric in logarithms
+    assert intervals(stages[0].path)["heldout/perplexity_low"] == found["low"]
+    ratio = ratio_of("heldout/perplexity", stages[:1], stages[1:])
+    assert ratio["low"] * ratio["high"] == pytest.approx(math.exp(2 * (loss[0] - loss[1])))
+    assert 0 < ratio["p"] <= 1
+    assert ratio_of("heldout/loss", stages[:1], stages[1:]) == {}
+    assert interval_of("heldout/perplexity", stages[:1], stages[1:]) == {}  # a difference of perplexities
+    keep_answered(stages[1].path, ROWS, {}, names, {"heldout": nats[1]}, [9] * 12)
+    assert ratio_of("heldout/perplexity", stages[:1], stages[1:]) == {}  # of other tokens
 
 
 def test_of_seeds_it_is_the_mean_of_each_problem(kept):

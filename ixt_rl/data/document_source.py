@@ -304,8 +304,9 @@ class SourceReader:
         if self.source.messages is None:
             return template.ask(asked)
         assert isinstance(asked, list)
-        lacks = template.system is not None and asked[0]["role"] != "system"
-        return [{"role": "system", "content": template.system}, *asked] if lacks else asked
+        if template.system is None or asked[0]["role"] == "system":
+            return asked
+        return [{"role": "system", "content": template.system}, *asked]
 
 
 def _prompt_and_turns(asked: str | Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +214,22 @@ _WORDS = {
     "attempt to write a readonly database": errno.EROFS,
     "disk I/O error": errno.EIO,
 }
+
+
+def open_weights(folder: Path) -> None:
+    """Gives weights below a folder the permissions that new files get there.
+
+    safetensors 0.8 lets their owner alone read them, so that a server of another user finds a model without weights.
+    """
+    files = list(folder.rglob("*.safetensors"))
+    if files:
+        probe = folder / f".{os.getpid()}.tmp"
+        probe.touch()
+        mode = probe.stat().st_mode
+        probe.unlink()
+        for file in files:
+            if file.stat().st_mode != mode:
+                file.chmod(stat.S_IMODE(mode))
 
 
 def sync_folder(folder: Path) -> None:

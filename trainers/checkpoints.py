@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_rl.errors import DataError
-from ixt_rl.files import write_json
+from ixt_rl.files import open_weights, write_json
 
 SEAL = "complete.json"
 """File of a checkpoint, written last: its other files, with sizes in bytes and SHA-256."""
@@ -60,6 +60,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def seal(checkpoint: Path) -> None:
     """Declares a checkpoint complete: every file is on the disk, and is listed in a file that appears by rename."""
+    open_weights(checkpoint)
     listed = {}
     for file in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
         name = file.relative_to(checkpoint).as_posix()

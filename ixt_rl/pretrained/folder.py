@@ -11,7 +11,7 @@ from typing import Any
 
 from ixt_rl import __version__
 from ixt_rl.errors import ConfigError, did_you_mean
-from ixt_rl.files import read_json, sync_folder, write_json, write_text
+from ixt_rl.files import open_weights, read_json, sync_folder, write_json, write_text
 from ixt_rl.locks import LOCK, locked
 from ixt_rl.pretrained.packaged import PACKAGES, fetch
 
@@ -77,6 +77,7 @@ def appearing(folder: Path) -> Iterator[Path]:
         try:
             yield part
             (part / LOCK).unlink()
+            open_weights(part)
             for file in part.rglob("*"):
                 if file.is_file():
                     with file.open("rb") as opened:

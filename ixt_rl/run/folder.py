@@ -22,7 +22,7 @@ from ixt_rl.blocks.model import ADAPTER
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, folder_files
 from ixt_rl.errors import DataError
-from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, write_json, write_rows
+from ixt_rl.files import append_rows, mend_rows, open_weights, read_json, read_rows, write_json, write_rows
 from ixt_rl.locks import LOCK, locked
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.run.fingerprint import changes, code_hash, fingerprint, ingredients, model_fingerprint
@@ -163,6 +163,7 @@ class StageFolder:
         """Says that the stage is done, and what it made."""
         for passing in (self.checkpoints, self.best):
             shutil.rmtree(passing, ignore_errors=True)
+        open_weights(self.path)
         folders = [self.path / name for name in ("model", ADAPTER) if (self.path / name).is_dir()]
         files = [(f"{folder.name}/{name}", file) for folder in folders for name, file in folder_files(folder)]
         files += [(name, self.path / name) for name in (LEDGER, CONTINUATIONS) if (self.path / name).is_file()]

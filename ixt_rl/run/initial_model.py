@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ixt_rl.config.schema import RunConfig
+from ixt_rl.files import open_weights
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.run.fingerprint import initial_path
 from ixt_rl.run.folder import RunFolder
@@ -19,4 +22,5 @@ def initial_model(config: RunConfig, folder: RunFolder) -> str:
     path = initial_path(config)
     new_model(config.model.new, tokenizer).save_pretrained(path)
     tokenizer.save_pretrained(path)
+    open_weights(Path(path))
     return str(path)

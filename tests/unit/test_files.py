@@ -12,9 +12,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ixt_rl.errors import DataError, FileError
-from ixt_rl.files import append_rows, mend_rows, read_json, read_rows, readable, replacing, write_json, write_rows
+from ixt_rl.files import (
+    append_rows,
+    mend_rows,
+    open_weights,
+    read_json,
+    read_rows,
+    readable,
+    replacing,
+    write_json,
+    write_rows,
+)
 
 ROWS = [{"step": 1, "text": "a\nb"}, {"step": 2, "text": "é"}, {"step": 3}]
 
@@ -78,6 +90,19 @@ def test_a_damaged_state_file_is_named(content: bytes, tmp_path):
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"done\.json"):
         read_json(file)
+
+
+def test_weights_are_as_readable_as_other_files(tmp_path):
+    (tmp_path / "model").mkdir()
+    weights = tmp_path / "model" / "model.safetensors"
+    before = os.umask(0o027)
+    try:
+        save_file({"a": torch.zeros(1)}, weights)
+        open_weights(tmp_path)
+    finally:
+        os.umask(before)
+    assert weights.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["model"]
 
 
 # -------------------------------------------------------------------------------------------- rows

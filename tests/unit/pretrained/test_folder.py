@@ -63,6 +63,7 @@ def test_a_folder_from_a_file_is_what_a_run_loads(file, tmp_path):
     assert json.loads((folder / "source.json").read_text()) == made
     assert made["file_sha256"] == sha256(file.read_bytes()).hexdigest()
     assert "tiny.gguf" in (folder / "README.md").read_text()
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # weights are as readable as the rest
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
     assert not [name for name in ("lock", "download") if (folder / name).exists()]
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ixt_rl.errors import DataError
 from ixt_rl.files import append_rows, read_rows
@@ -54,6 +56,24 @@ def write_rows(folder: StageFolder, steps: int) -> None:
     for step in range(1, steps + 1):
         folder.add_metrics("train", step, 0, 0.0, 0.0, {})
         folder.add_samples(step, [{"text": "a"}, {"text": "b"}])
+
+
+def test_weights_of_a_stage_and_its_checkpoints_are_as_readable_as_the_rest(tmp_path):
+    """safetensors lets their owner alone read them."""
+    folder = stage(tmp_path)
+    folder.start()
+    kept = tmp_path / "kept" / "checkpoint-1"
+    for place in (folder.model, folder.path / "adapter", kept):
+        place.mkdir(parents=True)
+        (place / "config.json").write_text("{}")
+        save_file({"a": torch.zeros(1)}, place / "model.safetensors")
+    seal(kept)
+    write_rows(folder, 1)
+    folder.write_result({})
+    folder.finish()
+    for place in (folder.model, folder.path / "adapter", kept):
+        assert (place / "model.safetensors").stat().st_mode == (place / "config.json").stat().st_mode
+    assert folder.is_done()
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -197,6 +197,9 @@ class DocumentEvaluationBlock(Strict):
     """Measured on held-out problems, with the feedback that is wished for before each."""
 
     every: PositiveInt = 200
+    at_start: bool = Field(
+        True, exclude_if=lambda value: value, description="held-out documents and pairs: also before the first update"
+    )
     problems: Rows | None = Field(
         None, description="at the end of the stage; default: 600 of a world, of a file all that are held out"
     )

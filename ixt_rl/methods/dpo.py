@@ -28,6 +28,7 @@ class PairEvaluationBlock(Strict):
     """Measured on preference pairs that no training saw."""
 
     every: PositiveInt = 200
+    at_start: bool = Field(True, exclude_if=lambda value: value, description="also before the first update")
     pairs: PairsBlock
     wishes: ClassVar[dict[str, int | str | None]] = {"none": None}
     """A prompt that shows no feedback has one form."""
@@ -101,6 +102,7 @@ SPEC = MethodSpec(
         title="DPO on pairs",
         caption="Implicit rewards, beta (log p - log p of the initial model), of an update's pairs.",
         panels=(
+            Panel("loss (log 2 at the start)", (("loss", "-", ""),)),
             Panel("reward", (("rewards/chosen", "-", "chosen"), ("rewards/rejected", "--", "rejected")), 0.0),
             Panel("pairs, the chosen ahead", (("rewards/accuracies", "-", ""),), 0.5),
         ),

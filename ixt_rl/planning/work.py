@@ -9,6 +9,7 @@ from typing import Any
 from ixt_rl.blocks.data import WorldDataBlock
 from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.blocks.passages import SuffixCorpusBlock, WorldPassagesBlock
+from ixt_rl.blocks.preferences import PairCorpusBlock
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.blocks.sip_choices import UNJUDGED, candidate_sources, rollouts_of_a_prompt
 from ixt_rl.blocks.told import ToldBlock
@@ -145,7 +146,7 @@ def work_of(stage: Stage, model: ModelBlock, shape: ModelShape, assumed: Assumed
 
 def _document_notes(stage: DocumentStage) -> tuple[str, ...]:
     notes = []
-    if stage.feedback.template is not None:
+    if stage.reads_feedback and not isinstance(stage.data, PairCorpusBlock):
         notes.append(
             "annotation is a job of its own (ixt-rl annotate, or a stage that makes the rows): not counted here"
         )

@@ -81,6 +81,7 @@ def build_report(folder: Path) -> Path:
                 for draw in (
                     partial(arm_plots.curves, plotter),
                     partial(arm_plots.heldout, plotter),
+                    partial(arm_plots.pairs, plotter),
                     plotter.curves,
                     partial(sip_plots.continuations, plotter),
                     partial(sip_plots.comparisons, plotter),

@@ -78,8 +78,10 @@ def glossary(keys: set[str]) -> list[tuple[str, str]]:
     """The entries that concern a run with these metric names."""
     keys = keys | {"source/<name>/..." for key in keys if key.startswith("source/")}
     suffixes = {key.rsplit("/", 1)[-1] for key in keys}
-    suffixes |= {mode.partition("@")[2] for mode in (key.partition("/")[0] for key in keys)}
+    modes = {key.partition("/")[0].partition("@")[::2] for key in keys}
+    suffixes |= {wish for _, wish in modes}
     needs = {
+        "sampled, greedy, told": "answered",
         "view": "checked",
         "lucky share": "lucky_of_checked",
         "undecided as 0": "checked_lower",
@@ -92,9 +94,11 @@ def glossary(keys: set[str]) -> list[tuple[str, str]]:
         "likelihood win rate": "likelihood_win_rate",
         "quality, factuality, safety": "quality",
     }
+    if any(how in ("sampled", "greedy", "told") for how, _ in modes):
+        suffixes.add("answered")
     shown = []
     for name, meaning in GLOSSARY.items():
         is_key = "_" in name or "/" in name or name == "entropy"
-        if name in keys if is_key else needs.get(name, name) in suffixes or name.startswith("sampled, greedy"):
+        if name in keys if is_key else needs.get(name, name) in suffixes:
             shown.append((name, meaning))
     return shown

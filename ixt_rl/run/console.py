@@ -59,7 +59,7 @@ class RunConsole:
         self._stage: StageProgress | None = None
 
     def reused(self, stage, seed: int | None, folder) -> None:
-        self.console.print(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
+        self._say(f"{_title(stage, seed)}: finished before, reused from {folder.path}", style="dim")
 
     def again(self, stage, seed: int | None, why: str, goes_on_from: str) -> None:
         """Says why a stage is run that was run before, and from where it goes on."""
@@ -74,8 +74,8 @@ class RunConsole:
     def note(self, text: str) -> None:
         self._say(f"  {text}")
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def _say(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def heading(self, stage, seed: int | None) -> None:
         """What stands above a stage's progress."""
@@ -102,7 +102,7 @@ class RunConsole:
     def finish(self, table: Table, report: Path) -> None:
         self.console.print()
         self.console.print(table)
-        self.console.print(f"report: {report}")
+        self._say(f"report: {report}")
 
 
 class StageProgress:
@@ -126,7 +126,7 @@ class StageProgress:
         wanted = r"source/[^/]+/greedy/checked|suite/[^/]+/checked"
         sources = sorted(name for name in metrics if re.fullmatch(wanted, name))
         shown = [f"{name} {metrics[name]:.3f}" for name in (*_SHOWN, *sources) if name in metrics]
-        self.console.print(f"  step {step:>5}  " + "  ".join(shown), highlight=False)
+        self.console.print(f"  step {step:>5}  " + "  ".join(shown), highlight=False, soft_wrap=True)
 
 
 def _title(stage, seed: int | None) -> str:

@@ -103,6 +103,21 @@ def test_every_arm_is_measured_on_the_same_unseen_pairs(run):
     assert last(run, "levels")["pairs@worst/margin"] != last(run, "levels")["pairs/margin"]
 
 
+def test_the_model_before_training_is_measured_too(run, file):
+    """All arms start from one; a stage may leave it out."""
+    begun = {
+        stage: next(row for row in rows(run) if (row["stage"], row["phase"], row["step"]) == (stage, "eval", 0))
+        for stage in ("plain", "levels", "dpo")
+    }
+    margins = [begun["plain"]["pairs/margin"], begun["levels"]["pairs@none/margin"], begun["dpo"]["pairs/margin"]]
+    assert margins == pytest.approx([margins[0]] * 3)
+    assert margins[0] != pytest.approx(last(run, "plain")["pairs/margin"])
+    without = [f"stages.{name}.evaluation.at_start=false" for name in ("plain", "dpo")]
+    config = load_run(file, ["name=begun", "claims=[]", *without])
+    later = run_config(config.model_copy(update={"stages": [config.named[name] for name in ("plain", "dpo")]}))
+    assert not [row for row in rows(later) if row["phase"] == "eval" and row["step"] == 0]
+
+
 def test_what_is_left_out_is_said(run):
     summary = read_json(run / "summary.json")
     for stage in summary["stages"]:
@@ -162,6 +177,9 @@ def test_the_page_has_the_pairs(run):
     assert "preference pairs" in page
     assert "DPO" in page
     assert "pairs/accuracy" in page
+    for figure in ("Preference pairs", "DPO on pairs"):
+        assert f"<h3>{figure}</h3>" in page
+    assert "how held-out problems are answered" not in page  # there are none
 
 
 def test_they_are_measured_in_half_precision_too(file, run):

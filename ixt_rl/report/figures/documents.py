@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from ixt_rl.evaluation.efficiency import Match
 from ixt_rl.pages.drawing import INK, RC, Drawing, grid
 from ixt_rl.report.arms import Table, Temperatures, score_name
-from ixt_rl.report.figures.plotter import Plotter, legend, x_axis
+from ixt_rl.report.figures.plotter import Plotter, legend, like, share_axis, x_axis
 from ixt_rl.report.figures.series import plain
 from ixt_rl.report.run_folder import StageRecord, number
 
@@ -28,6 +28,12 @@ _TRAINING = (
     ("loss", "loss (nats a token)"),
     ("mean_token_accuracy", "token accuracy"),
     ("grad_norm", "gradient norm"),
+)
+_PAIRS = (
+    ("pairs/margin", "margin (nats)"),
+    ("pairs/accuracy", "share with the chosen ahead"),
+    ("pairs@none/margin", "no prefix, margin (nats)"),
+    ("pairs@worst/margin", "worst prefix, margin (nats)"),
 )
 _SOURCE_LOSS = re.compile(r"heldout/([^/]+)/loss")
 _SOURCES = 7  # panels of single sources
@@ -111,7 +117,8 @@ def training(plotter: Plotter, view: str) -> Drawing | None:
         fig, axes = grid(1, len(panels), width=3.7)
         for ax, (key, title) in zip(axes[0], panels, strict=True):
             for stage in stages:
-                plotter.line(ax, stage, "train", "tokens", plain(key))
+                if key != "loss" or not _draws_its_loss(stage):
+                    plotter.line(ax, stage, "train", "tokens", plain(key))
             ax.set_title(title)
             x_axis(ax, "tokens")
         legend(fig, [plotter.handle(stage.label, marker=False) for stage in stages])
@@ -143,6 +150,32 @@ def heldout(plotter: Plotter, view: str) -> Drawing | None:
         if len(sources) > _SOURCES:
             caption += f" The first {_SOURCES} of {len(sources)} sources; the others are in metrics.jsonl."
         return plotter.save(fig, f"heldout-{view}", f"Held-out loss{_of(view)}", caption)
+
+
+def pairs(plotter: Plotter, view: str) -> Drawing | None:
+    """Margins of preference pairs that are not trained, against trained tokens, where they were measured on the way."""
+    stages = plotter.document_stages(view)
+    panels = [panel for panel in _PAIRS if _is_curve(plotter, stages, panel[0])]
+    if not panels:
+        return None
+    with matplotlib.rc_context(RC):
+        fig, axes = grid(1, len(panels), width=3.0)
+        for ax, (key, title) in zip(axes[0], panels, strict=True):
+            for stage in stages:
+                plotter.line(ax, stage, "eval", "tokens", plain(key), markers=True)
+            ax.set_title(title)
+            x_axis(ax, "tokens")
+            if "share" in title:
+                share_axis(ax)
+        legend(fig, [plotter.handle(stage.label) for stage in stages])
+        caption = "Unseen pairs, under the wish of the arm's own where the title names no other."
+        return plotter.save(fig, f"pairs-{view}", f"Preference pairs{_of(view)}", caption)
+
+
+def _draws_its_loss(stage: StageRecord) -> bool:
+    """Whether the loss is a method's own, and no mean over tokens: it stands among the method's panels."""
+    spec = like(stage)
+    return spec is not None and any(key == "loss" for panel in spec.report.panels for key, _, _ in panel.lines)
 
 
 def _ratios(plotter: Plotter, ax: Axes, arm: str, points: list[tuple[float, Match]], filled: bool) -> None:

@@ -26,7 +26,7 @@ from ixt_rl.methods.registry import find
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.pages.drawing import INK, RC, Drawing, grid, inline_svg
 from ixt_rl.pages.numbers import engineering
-from ixt_rl.report.figures.series import Value, _series, _xy, mean_series, plain, rolling_mean, window
+from ixt_rl.report.figures.series import Value, _series, _xy, budget, mean_series, plain, rolling_mean, window
 from ixt_rl.report.run_folder import RunRecord, StageRecord, cost, number, unique
 
 # Okabe and Ito's palette and some darker ones, told apart with every common colour vision; markers and dashes say it
@@ -124,18 +124,19 @@ class Plotter:
 
     def method(self, spec: MethodSpec, view: str) -> Drawing | None:
         """The panels of a method's own; None where no stage of the view has any of their metrics."""
-        stages = [stage for stage in self.stages(view) if _like(stage) is spec]
+        stages = [s for s in (*self.stages(view), *self.document_stages(view)) if like(s) is spec]
         panels = [p for p in spec.report.panels if any(self.has(stages, "train", key) for key, _, _ in p.lines)]
         if not panels:
             return None
+        x = budget(stages[0])
         with matplotlib.rc_context(RC):
             fig, axes = grid(1, len(panels))
             for ax, panel in zip(axes[0], panels, strict=True):
                 for stage in stages:
                     for key, dash, _ in panel.lines:
-                        self.line(ax, stage, "train", "rollouts", plain(key), dash=dash)
+                        self.line(ax, stage, "train", x, plain(key), dash=dash)
                 ax.set_title(fill(panel.title, TITLE_CHARACTERS))
-                x_axis(ax, "rollouts")
+                x_axis(ax, x)
                 if "share" in panel.title:
                     share_axis(ax)
                 if panel.reference is not None:
@@ -149,7 +150,8 @@ class Plotter:
                     ax.legend(handles=named, fontsize=8, loc="upper right", ncols=len(named))
             legend(fig, [self.handle(stage.label, marker=False) for stage in stages])
             caption = f"{spec.report.caption} {self.smoothing(stages)}".strip()
-            return self.save(fig, f"{spec.type}-{view}", f"{spec.report.title}, view {view}", caption)
+            title = spec.report.title + (f", view {view}" if view else "")
+            return self.save(fig, f"{spec.type}-{view}", title, caption)
 
     def health(self, view: str) -> Drawing | None:
         """What the training rollouts looked like."""
@@ -371,7 +373,7 @@ def _histogram(stage: StageRecord) -> list[tuple[float, float]]:
     return [(edge, count) for edge, count in pairs if edge is not None and count is not None]
 
 
-def _like(stage: StageRecord) -> MethodSpec | None:
+def like(stage: StageRecord) -> MethodSpec | None:
     """The method of a stage; of a trainer of a user's own, the one that it is like."""
     spec = find(stage.type, stage.config.get)
     return spec and (spec.like or spec)

@@ -80,7 +80,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
             columns=ledger_columns,
             evaluate=evaluator,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
-            evaluate_at_start=evaluator is not None and evaluator.heldout is not None,
+            evaluate_at_start=evaluator is not None and evaluator.begins,
             best=best,
         )
         train(trainer, callback, folder)
@@ -188,7 +188,7 @@ class Evaluator:
         trainer: its model is measured, with averaged weights where it keeps them.
         tokenizer: of the model.
         engine: one outside the trainer's model; None: the model itself.
-        heldout: held-out documents. At step 0, before training, they alone are measured.
+        heldout: held-out documents. At step 0, before training, they and pairs alone are measured.
         whole: every evaluation measures what else only the last one does.
         suites: benchmarks that are measured beside the rest; None: none.
         ranks: of the run, which share the sampling; all call the evaluator.
@@ -220,6 +220,11 @@ class Evaluator:
                 self._check_room(self._prompts(task, self.rows, name))
 
     @property
+    def begins(self) -> bool:
+        """Whether there is something to measure before training."""
+        return self.section.at_start and (self.heldout is not None or self.pairs is not None)
+
+    @property
     def notes(self) -> list[str]:
         """What is to be said of the problems, suites and pairs."""
         return [note for part in (self.task, self.suites, self.pairs) if part is not None for note in part.notes]
@@ -240,11 +245,11 @@ class Evaluator:
         try:
             with trainer.averaged(), torch.no_grad():
                 loss = self._heldout_loss(model)
-                if loss and trainer.state.global_step == 0:
-                    return loss, []
                 if self.pairs is not None:
                     with self._whole():
                         loss = {**loss, **self.pairs()}
+                if loss and trainer.state.global_step == 0:
+                    return loss, []
                 metrics, samples = self._measured(model, rows, last)
                 return {**metrics, **loss}, samples
         finally:

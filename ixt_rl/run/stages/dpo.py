@@ -41,7 +41,7 @@ def run(stage: DpoStage, at: StageRun) -> None:
     )
     trainer.ledger = Ledger(trainer.ledger.size, before=spent_before(at.origin))
     measured = MeasuredPairs.of_stage(stage, trainer, folder, template)
-    best = best_model(stage, folder, trainer, begins_without=True, ranks=at.ranks)
+    best = best_model(stage, folder, trainer, ranks=at.ranks)
     with at.console.stage(stage, at.seed, args.max_steps) as progress:
         callback = StageCallback(
             folder,
@@ -50,7 +50,7 @@ def run(stage: DpoStage, at: StageRun) -> None:
             columns=ledger_columns,
             evaluate=None if measured is None else measured.evaluated,
             evaluate_every=stage.evaluation.every if stage.evaluation else 1,
-            evaluate_at_start=False,
+            evaluate_at_start=stage.evaluation is not None and stage.evaluation.at_start,
             best=best,
         )
         train(trainer, callback, folder)

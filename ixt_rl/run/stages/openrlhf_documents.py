@@ -65,7 +65,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
 
     with at.console.stage(stage, at.seed or 0, steps) as progress:
         rows = JobRows(folder, progress, started, spent.by_update)
-        if checkpoint is None and evaluator is not None and evaluator.heldout is not None:
+        if checkpoint is None and evaluator is not None and evaluator.begins:
             rows.evaluated(0, *evaluator())
         trainer.model.to("cpu")
         leave_devices(at)

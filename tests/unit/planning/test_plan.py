@@ -96,6 +96,15 @@ def test_dpo_trains_both_replies_and_scores_them_by_the_reference(brought):
     assert 3 <= dpo.seconds["train"] / dpo.seconds["score"] < 4  # 6 N and 2 N a token, with what is computed twice
 
 
+@pytest.mark.parametrize(
+    ("file", "stage", "said"),
+    [("real/ixt", "levels", False), ("ixt/controls", "tags", False), ("ixt/chain", "levels", True)],
+)
+def test_annotation_is_spoken_of_where_somebody_judges(file, stage, said, brought):
+    (found,) = (one for one in planned(file) if one.name == stage)
+    assert any("annotation is a job" in note for note in found.notes) is said
+
+
 def test_grpo_trains_all_rollouts_without_a_posterior():
     intro, grpo = planned("intro/math")[0], planned("intro/math", "stages.train.type=grpo")[0]
     assert "posterior" not in grpo.seconds

@@ -57,11 +57,15 @@ def _entry(place: int, token: str, *, special: bool) -> dict[str, Any]:
 
 
 def set_bos(tokenizer: Any, fields: Mapping[str, Any]) -> list[str]:
-    """Has BOS come first, or not, as the file says; returns what was changed, in words."""
-    wanted = fields.get(BOS)
+    """Has BOS come first, or not, as the file says; returns what was changed, in words.
+
+    A vocabulary of SentencePiece's begins with it where the file says nothing.
+    """
+    wanted = fields.get(BOS, True if fields.get("tokenizer.ggml.model") == "llama" else None)
     comes = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     if wanted is None or tokenizer.bos_token is None or wanted == comes:
         return []
     tokenizer.add_bos_token = wanted
     said = f"{tokenizer.bos_token} comes first" if wanted else f"no {tokenizer.bos_token} comes first"
-    return [f"{said}, as the file says; transformers does not read that"]
+    why = "as the file says" if BOS in fields else "as in all such vocabularies whose file says nothing of it"
+    return [f"{said}, {why}; transformers does not read that"]

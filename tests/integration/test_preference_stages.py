@@ -121,6 +121,7 @@ def test_the_model_before_training_is_measured_too(run, file):
 def test_what_is_left_out_is_said(run):
     summary = read_json(run / "summary.json")
     for stage in summary["stages"]:
+        assert len({*stage["notes"]}) == len(stage["notes"])
         said = " ".join(stage["notes"])
         assert "1 of 34 pairs have a prompt of more than 40 tokens" in said
         assert "3 of 34 pairs have two equal replies and are left out" in said

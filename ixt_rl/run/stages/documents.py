@@ -126,11 +126,12 @@ def document_notes(trainer: IXTTrainer, evaluator: Evaluator | None) -> list[str
     """What a result says of a stage's updates, problems, suites and rows."""
     args: Any = trainer.args
     plain = args.plain_updates
-    return [
+    found = [
         *([f"cooldown: the last {plain} of {args.max_steps} updates showed no feedback"] if plain else []),
         *(evaluator.notes if evaluator is not None else ()),
         *passed_over(trainer.rows.source.documents),
     ]
+    return [*dict.fromkeys(found)]  # pairs that are left out are said once
 
 
 def document_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ pytest.importorskip("gguf")
 
 from ixt_rl.pretrained.checks import check_tokenizer
 from ixt_rl.pretrained.gguf import convert
+from ixt_rl.pretrained.gguf_vocabulary import BOS, set_bos
 
 SIZE = {
     "vocab_size": len(TOKENS), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -169,6 +171,14 @@ def test_markers_and_bos_are_there_when_the_folder_is_loaded(tmp_path, marked):
 def test_bos_comes_first_where_the_file_says_so(tmp_path, marked):
     assert leading_ids(marked.tokenizer) == (0,)
     assert any("<s> comes first, as the file says" in note for note in marked.notes)
+    tokenizer = copy.deepcopy(marked.tokenizer)
+    for said, first in (
+        ({BOS: False}, ()),
+        ({"tokenizer.ggml.model": "gpt2"}, ()),
+        ({"tokenizer.ggml.model": "llama"}, (0,)),
+    ):
+        set_bos(tokenizer, said)
+        assert leading_ids(tokenizer) == first
     assert leading_ids(convert(write(tmp_path / "tiny.gguf", tiny_llama())).tokenizer) == ()
 
 

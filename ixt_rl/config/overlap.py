@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def refused_by_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> Iterator[Refused]:
     """What a stage measures as unseen and one of `trained` reads, by their keys: files of which all rows are measured
-    (`eval_rows` is 0), and preference pairs that are not held out.
+    (`eval_rows` is 0), and documents and preference pairs that are not held out.
 
     Args:
-        stage: an evaluate stage, or one with `evaluation.data` or `evaluation.pairs`; others pass.
+        stage: an evaluate stage, or one with `evaluation.data`, `.holdout` or `.pairs`; others pass.
         trained: the stages that made its model, itself included where it trains.
         named: the run's stages by name: rows of a stage are those of the files that it reads.
     """
@@ -43,10 +43,45 @@ def refused_by_unseen(stage: AnyStage, trained: Sequence[AnyStage], named: Mappi
                     ),
                 )
                 break  # one says it
+    yield from _trained_documents(stage, others, named)
     pairs: PairsBlock | None = _measured(stage, "pairs")
     if pairs is not None:
         seen = (one for other in others for one in _trained_pairs(pairs, other, named))
         yield from ((keys_of("evaluation.pairs"), error) for error in islice(seen, 1))
+
+
+def _trained_documents(stage: AnyStage, others: Sequence[AnyStage], named: Mapping[str, AnyStage]) -> Iterator[Refused]:
+    """Refuses documents that are measured as unseen, by another stage's files or set aside of the stage's own."""
+    for key, data, holdout in (
+        ("evaluation.data", _measured(stage, "data"), None),
+        ("evaluation.holdout", stage.data, _measured(stage, "holdout")),
+    ):
+        if not isinstance(data, FileCorpusBlock) or (data is stage.data and holdout is None):
+            continue
+        for other in others:
+            if (data is stage.data and other is stage) or _aside(data, holdout, other):
+                continue
+            if any(_same_rows(one, source, named) for one in data.sources for source in _sources(other.data)):
+                yield (
+                    keys_of(key),
+                    ConfigError(
+                        f"stage {stage.name!r} measures documents of {data.sources[0].source_name} as unseen",
+                        reason=f"stage {other.name!r} trains on them",
+                        remedy="name other files"
+                        if holdout is None
+                        else f"set evaluation.holdout: {holdout:g} in both, or name other files",
+                    ),
+                )
+                break  # one says it
+
+
+def _aside(data: FileCorpusBlock, holdout: float | None, other: AnyStage) -> bool:
+    """Whether another stage sets aside what `holdout` does of these files: a share by content, or first rows."""
+    theirs = _measured(other, "holdout")
+    if holdout is None or theirs is None or type(theirs) is not type(holdout) or theirs < holdout:
+        return False
+    read = [[(one.from_, one.paths) for one in getattr(of, "sources", [])] for of in (data, other.data)]
+    return isinstance(holdout, float) or read[0] == read[1]
 
 
 def _trained_pairs(measured: PairsBlock, other: AnyStage, named: Mapping[str, AnyStage]) -> Iterator[ConfigError]:

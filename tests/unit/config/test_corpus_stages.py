@@ -66,6 +66,14 @@ TWO: dict[str, Any] = {
 }
 
 
+def continued(**evaluation: Any) -> dict[str, Any]:
+    corpus = {"sources": [{"path": "corpus.jsonl"}], "suffix_tokens": 4}
+    return {
+        "name": "sip", "type": "sip", "objective": "nll", "data": corpus, "steps": 1, "optim": {"lr": 1e-3},
+        "sampling": {"max_new_tokens": 8}, "evaluation": {"every": 1, "likelihood": "init", **evaluation},
+    }  # fmt: skip
+
+
 def measured(**data: Any) -> dict[str, Any]:
     return {"name": "measured", "type": "evaluate", "data": data, "sampling": {"max_new_tokens": 8}}
 
@@ -165,6 +173,30 @@ SENTENCES = {
         "stage 'measured' measures all rows of stage annotated",
         "stage 'rl' trains on rows of that file",
     ),
+    "documents held out that an earlier stage trained": (
+        [annotate(), train(name="first"), train(evaluation={"every": 1, "holdout": 5})],
+        "stage 'ixt' measures documents of annotated as unseen",
+        "stage 'first' trains on them",
+    ),
+    "more documents held out than an earlier stage did": (
+        [
+            annotate(),
+            train(name="first", evaluation={"every": 1, "holdout": 5}),
+            train(evaluation={"every": 1, "holdout": 6}),
+        ],
+        "stage 'first' trains on them",
+        "set evaluation.holdout: 6 in both",
+    ),
+    "texts continued that the stage trains": (
+        [continued(data={"sources": [{"path": "./corpus.jsonl"}], "suffix_tokens": 4})],
+        "stage 'sip' measures documents of corpus as unseen",
+        "stage 'sip' trains on them",
+    ),
+    "texts held out that an earlier stage trained": (
+        [annotate(), train(), continued(holdout=0.2)],
+        "stage 'sip' measures documents of corpus as unseen",
+        "stage 'ixt' trains on them",
+    ),
     "path and from": (
         [annotate(), train(data={"sources": [{"from": "annotated", "path": "corpus.jsonl"}]})],
         "path='corpus.jsonl' with from='annotated'",
@@ -255,6 +287,15 @@ def test_where_rows_lie_is_filled_in_beside_the_stage_s_name(tmp_path):
     assert ixt.data.sources[0].paths == [str(tmp_path / "a")]
     assert spec_of(ixt) is spec_of(config.stages[2])
     assert config.stages[2].data.sources[0].paths == []
+
+
+@pytest.mark.parametrize(("first", "then"), [(5, 5), (5, 3), (0.4, 0.4), (0.4, 0.2)])
+def test_what_both_stages_set_aside_may_be_measured(first, then):
+    load(
+        annotate(),
+        train(name="first", evaluation={"every": 1, "holdout": first}),
+        train(evaluation={"every": 1, "holdout": then}),
+    )
 
 
 def test_measuring_what_was_trained_is_refused_through_the_judge_too():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -22,6 +25,7 @@ from transformers import (
 )
 
 from ixt_rl.conditioning.ends import Ends, find_ends
+from ixt_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.model import ModelBlock, NewModelBlock
@@ -81,18 +85,46 @@ def new_model(spec: NewModelBlock, tokenizer: PreTrainedTokenizerBase) -> PreTra
         return model_class(config)
 
 
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Around what reads a checkpoint: what transformers cannot find is an error that names the model.
+
+    Raises:
+        ConfigError: there is no such folder, nor could the hub give it; or the folder lacks a file.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        said = " ".join(str(error).split())[:300]
+        if isinstance(error, ValueError) or Path(path).expanduser().is_dir():
+            raise ConfigError(
+                f"model {path}",
+                reason=f"transformers cannot read its files: {said}",
+                remedy="see that config.json, weights and tokenizer are there, as save_pretrained writes them",
+            ) from error
+        raise ConfigError(
+            f"model {path}",
+            reason=f"no folder of that name is here, and the hub did not give it: {said}",
+            remedy="correct the path (`ixt-rl model smollm2 DIR` makes a folder of a small model), or, of an id of the "
+            "hub, see the network, `hf auth login` and HF_HUB_OFFLINE",
+        ) from error
+
+
 def load_model(path: str, spec: ModelBlock, *, train: bool) -> PreTrainedModel:
     """A checkpoint from a local folder or the hub, with the attention of `spec`.
 
     For training the weights are float32 whatever `spec.dtype` says: passes then compute in that dtype
     by autocast. (A learning rate of 5e-7 changes no bfloat16 weight.)
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=torch.float32 if train else getattr(torch, spec.dtype),
-        attn_implementation=spec.attention,
-        trust_remote_code=spec.trust_remote_code,
-    )
+    with reading(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=torch.float32 if train else getattr(torch, spec.dtype),
+            attn_implementation=spec.attention,
+            trust_remote_code=spec.trust_remote_code,
+        )
     make_savable(model)
     return model
 
@@ -130,7 +162,8 @@ def load_tokenizer(path: str, spec: ModelBlock) -> PreTrainedTokenizerBase:
     EOS is what ends a document by the rule of `conditioning.ends`: not a token that opens turns, even if the files say
     so, and what the generation config names where the tokenizer names none.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
+    with reading(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
     document = find_ends(tokenizer, _generation_config(path)).document
     if tokenizer.eos_token_id != document:
         named, tokenizer.eos_token = tokenizer.eos_token, tokenizer.convert_ids_to_tokens(document)
@@ -163,7 +196,8 @@ def checkpoint_eos_ids(path: str, spec: ModelBlock, tokenizer: PreTrainedTokeniz
     """`eos_ids` of the model in a checkpoint, which is not loaded."""
     generation = _generation_config(path)
     if generation is None:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
+        with reading(path):
+            config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
         generation = GenerationConfig.from_model_config(config)
     return find_ends(tokenizer, generation).stops
 

@@ -221,9 +221,11 @@ def check_rewriter_model(name: str, info: ValidationInfo) -> str:
     return name
 
 
-def check_question_file(name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo) -> str:
-    """A rubric of judges, or a prompt of rewriters, that the library ships, or a YAML file."""
-    known = list(_question_files(kind))
+def check_question_file(
+    name: str, kind: Literal["rubrics", "prompts"], info: ValidationInfo, also: tuple[str, ...] = ()
+) -> str:
+    """A rubric of judges, or a prompt of rewriters, that the library ships, one of `also`, or a YAML file."""
+    known = [*also, *_question_files(kind)]
     if not off(info) and name not in known and not Path(name).expanduser().is_file():
         raise ConfigError(
             repr(name),

@@ -149,8 +149,7 @@ class JudgeBlock(AskedModelBlock):
     @model_validator(mode="after")
     def _axes(self, info: ValidationInfo) -> JudgeBlock:
         for axis in self.axes:
-            if axis != "quality":  # the pairwise one, which is no rubric's name
-                checks.check_question_file(axis, "rubrics", info)
+            checks.check_question_file(axis, "rubrics", info, also=("quality",))  # the pairwise one is no rubric's name
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -27,6 +28,8 @@ from ixt_rl.blocks.strict import (
     Workers,
 )
 from ixt_rl.errors import ConfigError
+from ixt_rl.python_names import PythonName
+from ixt_rl.python_source import find
 
 
 class RewardBlock(Strict):
@@ -88,11 +91,32 @@ class LengthRewardBlock(RewardBlock):
     hard: PositiveInt
 
 
+_GIVEN = ("prompts", "completions", "completion_ids")
+"""What every reward is called with, by name, beside its rows' columns."""
+
+
+def _check_reward(text: str, info: ValidationInfo) -> str:
+    """As `check_python_name`; a function whose arguments are in plain sight takes what rewards are called with."""
+    text = check_python_name(text, info)
+    named = PythonName.parse(text, "FUNCTION")
+    found = None if checks.off(info) or named.file is None else find(named.file, named.name)
+    if isinstance(found, ast.FunctionDef) and not found.decorator_list and found.args.kwarg is None:
+        taken = [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)]
+        lacking = [name for name in _GIVEN if name not in taken]
+        if lacking:
+            raise ConfigError(
+                repr(text),
+                reason=f"{named.name}({', '.join(taken)}) does not take {', '.join(lacking)}: rewards are given them",
+                remedy=f"write def {named.name}(completions, **columns), which returns a value for each completion",
+            )
+    return text
+
+
 class PythonRewardBlock(RewardBlock):
     """Any function with TRL's reward signature, from a file or an installed package."""
 
     type: Literal["python"]
-    path: Annotated[str, AfterValidator(check_python_name)] = Field(
+    path: Annotated[str, AfterValidator(_check_reward)] = Field(
         description="FILE.py:FUNCTION or package.module:FUNCTION"
     )
 

@@ -32,7 +32,7 @@ def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapp
 
     from ixt_rl.cli.annotate import pairs
     from ixt_rl.judging.opening import parse_judge
-    from ixt_rl.models import byte_tokenizer
+    from ixt_rl.models import byte_tokenizer, reading
 
     model = None
     if words["model"]:
@@ -40,10 +40,12 @@ def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapp
         model = parse_judge(words["model"], options, words["base_url"], role="spoiler")
     default = (*SPOILERS, MODEL) if model is not None else tuple(SPOILERS)
     name = words["tokenizer"]
+    with reading(name):
+        tokenizer: Any = byte_tokenizer() if name == "bytes" else AutoTokenizer.from_pretrained(name)
     return ExamplesJob(
         kind,
         source,
-        byte_tokenizer() if name == "bytes" else AutoTokenizer.from_pretrained(name),
+        tokenizer,
         asks,
         suffix_tokens=words["suffix_tokens"],
         max_prefix_tokens=words["max_prefix_tokens"],

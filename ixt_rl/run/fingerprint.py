@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,7 @@ from ixt_rl.config.rows_of_stages import rows_taken
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import Hashes, files_of, folder_files
 from ixt_rl.differences import differences, short
+from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.python_fields import is_shipped
@@ -92,6 +93,23 @@ def suite_files_of(stage: AnyStage) -> list[Path]:
     data = None if block.data is None else Path(block.data).expanduser()
     rows = [file for name in block.names for file in suite_files(load_suite(name), data)]
     return [*rows, *(Path(name) for name in (*block.names, block.preset) if Path(name).is_file())]
+
+
+def check_suite_files(stages: Iterable[AnyStage]) -> None:
+    """Refuses suites whose files are not there, of all stages before the first one runs.
+
+    Raises:
+        ConfigError: names the stage, what was looked for, and where.
+    """
+    for stage in stages:
+        try:
+            suite_files_of(stage)
+        except DataError as error:
+            raise ConfigError(
+                f"stages.{stage.name}.evaluation.suites: {error.what}",
+                reason=error.reason,
+                remedy=error.remedy.replace("--data DIR", "data: DIR"),
+            ) from None
 
 
 def fingerprint(found: Mapping[str, Any]) -> str:

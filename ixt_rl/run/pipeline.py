@@ -30,6 +30,7 @@ from ixt_rl.pretrained.notices import copy_notices
 from ixt_rl.quiet import quiet_transformers
 from ixt_rl.redaction import redacted, without_secrets
 from ixt_rl.run.console import RunConsole
+from ixt_rl.run.fingerprint import check_suite_files
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
 from ixt_rl.run.ranks.accelerate import check_accelerate
@@ -118,6 +119,7 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool, threads: int, r
 
     quiet_transformers()
     check_own_trainers(config.name, config.stages)  # before anything is removed or made
+    check_suite_files(config.stages)
     if fresh:
         folder.clear()
     console = RunConsole()

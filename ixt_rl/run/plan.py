@@ -7,7 +7,7 @@ from pathlib import Path
 from ixt_rl.config.rows_of_stages import rows_taken
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.methods.registry import AnyStage, spec_of
-from ixt_rl.run.fingerprint import initial_path
+from ixt_rl.run.fingerprint import check_suite_files, initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 from ixt_rl.run.pipeline import stage_seeds
 from ixt_rl.run.precision import with_kept_dtype
@@ -18,6 +18,7 @@ def plan(config: RunConfig) -> list[str]:
 
     Raises:
         DataError: a state file, or a model that a stage has made, is not what it was.
+        ConfigError: see `check_suite_files`.
     """
     folder = RunFolder(Path(config.output_dir), config.name)
     config = with_kept_dtype(config, folder)
@@ -25,6 +26,7 @@ def plan(config: RunConfig) -> list[str]:
     models: dict[tuple[str, int | None], str | None] = {}  # None: a model that is yet to be made
     unmade: list[str] = []  # stages whose rows are yet to be made
     lines = []
+    check_suite_files(config.stages)
     for stage in config.stages:
         source = config.starts_from(stage)
         for seed in stage_seeds(config, stage):

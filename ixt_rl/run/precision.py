@@ -102,10 +102,13 @@ def _widths(config: RunConfig) -> tuple[int, int]:
     """Hidden and intermediate size of the run's model."""
     from transformers import AutoConfig
 
+    from ixt_rl.models import reading
+
     new = config.model.new
     if new is not None:
         return new.hidden_size, new.intermediate_size
     assert config.model.path is not None  # a model is new, or has a path
-    loaded = AutoConfig.from_pretrained(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    with reading(config.model.path):
+        loaded = AutoConfig.from_pretrained(config.model.path, trust_remote_code=config.model.trust_remote_code)
     text = loaded.get_text_config()
     return text.hidden_size, getattr(text, "intermediate_size", None) or 4 * text.hidden_size

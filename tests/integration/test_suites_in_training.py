@@ -10,6 +10,7 @@ from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.errors import ConfigError
 from ixt_rl.run import run_config
 from ixt_rl.run.folder import RunFolder
+from ixt_rl.run.plan import plan
 from tests.integration.run_helpers import rows
 
 NAMES = ("checked_lower", "length", "truncated", "undecided", "unextracted")
@@ -126,3 +127,16 @@ def test_what_is_wrong_is_said_by_check(changes, said, place):
 def test_answers_that_do_not_fit_are_refused_before_training(place):
     with pytest.raises(ConfigError, match=r"evaluation.suites.max_new_tokens: 20"):
         run_config(loaded(place, online(place), max_new_tokens=2048))
+
+
+def test_files_that_are_not_there_are_said_before_the_first_stage(place):
+    """Not when the stage that asks them begins, and in the words of a run file."""
+    config = loaded(place, online(place), names=["gsm8k", "math500"])
+    for begin in (plan, run_config):
+        with pytest.raises(ConfigError) as caught:
+            begin(config)
+        assert "stages.rl.evaluation.suites: suite math500: not in" in str(caught.value)
+    config = loaded(place, online(place), data=None)
+    with pytest.raises(ConfigError, match="give data: DIR, with"):
+        run_config(config)
+    assert not (place / "runs" / "run" / "stages").exists()

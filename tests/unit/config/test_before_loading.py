@@ -48,6 +48,32 @@ def refused(tmp_path, stage, *says, model=None):
         assert words in str(caught.value)
 
 
+# ------------------------------------------------------------------------------------------ names, arguments
+
+
+def test_an_axis_that_is_misspelt_is_told_of_quality(tmp_path):
+    refused(tmp_path, {**SIP, "judge": {"model": "world", "axes": {"qualty": 1.0}}}, "did you mean `quality`")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def reward(fields):\n    return 1", "reward(fields) does not take prompts, completions, completion_ids"),
+        ("def reward(prompts, completions):\n    return 1", "does not take completion_ids"),
+        ("def reward(completions, **columns):\n    return 1", None),
+        ("def made(f):\n    return f\n\n\n@made\ndef reward(fields):\n    return 1", None),  # not in plain sight
+        ("reward = len", None),
+    ],
+)
+def test_a_reward_takes_what_rewards_are_called_with(source, says, tmp_path):
+    (tmp_path / "rewards.py").write_text(source + "\n")
+    stage = {**RL, "rewards": [{"type": "python", "path": f"{tmp_path}/rewards.py:reward"}]}
+    if says is None:
+        load(tmp_path, stage)
+    else:
+        refused(tmp_path, stage, says, "**columns")
+
+
 # ------------------------------------------------------------------------------------ measuring nothing
 
 

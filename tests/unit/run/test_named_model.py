@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from functools import partial
 
+import pytest
+from huggingface_hub import constants
+
+from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.errors import ConfigError
 from ixt_rl.files import write_json
+from ixt_rl.models import load_model, load_tokenizer
 from ixt_rl.run.named_model import BASES, named_model, shared_base
 
 
@@ -73,3 +78,15 @@ def test_any_other_name_is_of_the_hub():
 def test_what_is_no_model_is_refused_with_what_to_name(runs, words, said):
     with pytest.raises(ConfigError, match=said):
         named_model(str(runs / words))
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, partial(load_model, train=False), partial(load_model, train=True)])
+def test_what_cannot_be_loaded_is_named(load, tmp_path, monkeypatch):
+    """An id that is no folder here, and a folder without its files."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for path, reason in (("models/smolm2", "no folder of that name is here"), (str(tmp_path), "cannot read its files")):
+        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+        with pytest.raises(ConfigError) as caught:
+            load(path, ModelBlock(path=path))
+        assert caught.value.what == f"model {path}"
+        assert reason in caught.value.reason

@@ -4,7 +4,9 @@
 
 A step is a `<<...>>` of the human solution. Problems are ordered by their steps, then by the length of the question;
 those whose solution shows no step are left out, because nobody has counted theirs. Half of the fifth becomes
-`gsm8k_easiest_solutions.jsonl`, to learn the form from, the other half `gsm8k_easiest.jsonl`, to be solved.
+`gsm8k_easiest_solutions.jsonl`, to learn the form from, the other half `gsm8k_easiest.jsonl`, to be solved. Two in five
+of the former have a `prompt` that tells the answer, as the template `math` does: a model that is fine-tuned on plain
+prompts alone no longer reads what it is told.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 STEP = re.compile(r"<<[^>]*>>")
+TOLD = (False, True, False, False, True)
+"""Which of five prompts tell the answer."""
 
 
 def easiest(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
@@ -34,6 +38,11 @@ def easiest(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["steps"], len(row["question"])))[: round(share * len(rows))]
 
 
+def asked(row: dict[str, Any], told: bool) -> str:
+    """What the template `math` turns into its prompt or, `told`, into the one that tells the answer."""
+    return f"{row['question']}\nThe correct final answer is {row['answer']}." if told else row["question"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="GSM8K as JSON lines: question, answer")
@@ -44,7 +53,8 @@ def main() -> None:
     if len(rows) < 2:
         raise SystemExit(f"{given.file}: {len(rows)} problems whose solution shows a step, <<...>>; two are needed")
     given.out.mkdir(parents=True, exist_ok=True)
-    for name, half in (("gsm8k_easiest_solutions", rows[::2]), ("gsm8k_easiest", rows[1::2])):
+    solutions = [{**row, "prompt": asked(row, TOLD[place % len(TOLD)])} for place, row in enumerate(rows[::2])]
+    for name, half in (("gsm8k_easiest_solutions", solutions), ("gsm8k_easiest", rows[1::2])):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in half)
         (given.out / f"{name}.jsonl").write_text(text, encoding="utf-8")
         steps = ", ".join(

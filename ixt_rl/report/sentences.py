@@ -146,10 +146,13 @@ def _chooses(stage: StageRecord) -> str:
 
 
 def _sees(stage: StageRecord) -> str:
+    if stage.type == "dpo":
+        return "of each pair the chosen reply over the rejected one"
     kept, data = kept_levels(stage.config), stage.config.get("data") or {}
     said = f"only documents of level {listed([str(level) for level in kept])}" if kept else "every document"
     if data.get("pairs"):
-        said = "of each pair the chosen reply" if kept else "both replies of each pair"
+        one = {(5,): "chosen", (1,): "rejected"}.get(tuple(kept))
+        said = f"of each pair the {one} reply" if one else "both replies of each pair"
     if not shows_feedback(stage.config):
         return f"{said}, without feedback"
     feedback: dict[str, Any] = stage.config["feedback"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.report.run_folder import RunRecord, StageRecord
-from ixt_rl.report.sentences import describe, uncertainty
+from ixt_rl.report.sentences import arms, describe, uncertainty
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,22 @@ def test_rollouts_are_counted_once_however_often_they_are_trained_on(changes, sa
 def test_no_more_problems_are_said_to_be_held_out_than_there_are(data, evaluation, asked):
     run = run_of({"type": "grpo", "data": data, "evaluation": evaluation})
     assert uncertainty(run).startswith(f"{asked} held-out problems: a share of 0.5 has a standard error of ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "said"),
+    [
+        ("dpo", [], "of each pair the chosen reply over the rejected one"),
+        ("sft", [], "both replies of each pair, without feedback"),
+        ("sft", [5], "of each pair the chosen reply, without feedback"),
+        ("sft", [1], "of each pair the rejected reply, without feedback"),
+        ("sft", [1, 5], "both replies of each pair, without feedback"),
+    ],
+)
+def test_what_an_arm_on_pairs_sees_is_said(kind, kept, said):
+    config = {"data": {"pairs": {"path": "p"}} | ({"keep_levels": kept} if kept else {})}
+    stage = StageRecord("arm", kind, "", "", learns_from="documents", config=config)
+    assert arms(RunRecord("run", {}, "", [], [], {}, [stage], [])) == [("arm", said)]
 
 
 def run_of(config) -> RunRecord:

@@ -135,6 +135,7 @@ class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
                 reason="the control needs the whole corpus at hand, which only a world's is",
                 remedy="leave shuffle out",
             )
+        self._check_chat()
         self._check_pairs()
         if self.batch_size % (self.micro_batch_size or 1):
             raise ConfigError(
@@ -187,6 +188,23 @@ class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
         template = self.feedback.template
         check_wishes(wishes, template.model_dump() if isinstance(template, FeedbackFormatBlock) else template)
 
+    def _check_chat(self) -> None:
+        """What a chat, whose feedback is its system message, has no place for."""
+        if not self.is_chat:
+            return
+        if self.feedback.position == "after":
+            raise ConfigError(
+                "feedback.position: after in a chat",
+                reason="its feedback is the system message, which comes first",
+                remedy="leave position out, or give the stage a template of plain text",
+            )
+        if self.feedback.train:
+            raise ConfigError(
+                "feedback.train: true in a chat",
+                reason="its feedback is the system message, and only replies are trained",
+                remedy="leave train out, or give the stage a template of plain text",
+            )
+
     def _check_pairs(self) -> None:
         """What `data.pairs` and `evaluation.pairs` ask of the rest of the stage."""
         trained = self.data.pairs if isinstance(self.data, PairCorpusBlock) else None
@@ -203,6 +221,12 @@ class DocumentStage(BestBlock, DocumentBlock, SftBackendBlock, Stage):
                 reason="a reply that is cut off from its prompt would be trained without it",
                 remedy="raise packing.capacity above max_prompt_tokens and max_reply_tokens together, with room for "
                 "the feedback, or lower these",
+            )
+        if trained is not None and self.shows_tags:
+            raise ConfigError(
+                f"feedback.template: {TAG} with data.pairs",
+                reason="what stands beside a reply of a pair is its level: pairs have no tags",
+                remedy="set template: levels, or leave feedback out",
             )
         if measured is not None:
             assert self.evaluation is not None

@@ -219,6 +219,12 @@ def test_they_are_measured_in_half_precision_too(file, run):
         (["stages.plain.packing.capacity=48"], "raise packing.capacity"),
         (["stages.plain.evaluation.holdout=2"], "set data.pairs.holdout"),
         (["stages.levels.feedback.template=critique"], "a level alone is a prefix"),
+        (["stages.levels.feedback.template=tag"], "pairs have no tags"),
+        (
+            ["stages.levels.feedback.position=after", "stages.levels.template=null"],
+            "the system message, which comes first",
+        ),
+        (["stages.levels.feedback.train=true", "stages.levels.template=null"], "only replies are trained"),
         (["stages.dpo.data.pairs.chosn=x"], "did you mean `chosen`"),
         (["stages.dpo.micro_batch_size=3"], "make batch_size a multiple of 3"),
         (["stages.dpo.dpo.beta=0"], "above 0"),

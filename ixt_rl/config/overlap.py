@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixt_rl.blocks.checks import data_files
 from ixt_rl.blocks.data import FileDataBlock, PrefixDataBlock, problem_files
-from ixt_rl.blocks.documents import FileCorpusBlock
+from ixt_rl.blocks.documents import FileCorpusBlock, SourceBlock
 from ixt_rl.blocks.preferences import PairDataBlock, PairsBlock
 from ixt_rl.blocks.rows import WorldRowsBlock
 from ixt_rl.config.problems import Refused, keys_of
@@ -120,7 +120,7 @@ def _read(source: Any, named: Mapping[str, AnyStage]) -> Any:
     return source if maker is None else _read(named[maker].data, named)
 
 
-def _same_rows(measured: FileDataBlock | PairsBlock, trained: Any, named: Mapping[str, AnyStage]) -> bool:
+def _same_rows(measured: FileDataBlock | PairsBlock | SourceBlock, trained: Any, named: Mapping[str, AnyStage]) -> bool:
     """Whether two blocks read one file, or one split of a hub dataset, and no field of `where` tells them apart."""
     read = [_read(block, named) for block in (measured, trained)]
     if any(isinstance(block, WorldRowsBlock) for block in read):  # one world's rows, or those of a stage

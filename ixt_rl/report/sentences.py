@@ -151,7 +151,7 @@ def _sees(stage: StageRecord) -> str:
     kept, data = kept_levels(stage.config), stage.config.get("data") or {}
     said = f"only documents of level {listed([str(level) for level in kept])}" if kept else "every document"
     if data.get("pairs"):
-        one = {(5,): "chosen", (1,): "rejected"}.get(tuple(kept))
+        one = {5: "chosen", 1: "rejected"}[kept[0]] if len(kept) == 1 else ""
         said = f"of each pair the {one} reply" if one else "both replies of each pair"
     if not shows_feedback(stage.config):
         return f"{said}, without feedback"

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ixt_rl.corpus.progress import ProgressState
 from ixt_rl.corpus.time_left import duration
+from ixt_rl.quiet import quiet_transformers
 from ixt_rl.under_way import UnderWay
 
 LINE_EVERY = 30.0  # seconds between lines of a log file
@@ -53,6 +54,7 @@ class Terminal:
         self._shown = self._line = float("-inf")
 
     def __enter__(self) -> Terminal:
+        quiet_transformers()
         if self.console.is_terminal:
             self._bar.start()
         return self

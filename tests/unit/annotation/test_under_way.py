@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as hf_logging
 
 from ixt_rl.corpus.annotate.annotate import annotate
 from ixt_rl.corpus.progress import JobCounts, ProgressState, TakenUp
@@ -73,6 +75,14 @@ def test_a_log_gets_a_line_at_once_and_now_and_then(monkeypatch):
     lines = out.getvalue().strip().splitlines()
     assert [re.search(r"([\d,]+) tokens", line)[1] if "tokens" in line else "" for line in lines] == ["", "300", "600"]
     assert lines[0] == "judging 0 of 20  8 replies under way"
+
+
+def test_a_model_that_loads_draws_no_bar_into_ours(tmp_path, capfd):
+    hf_logging.enable_progress_bar()
+    folder = save_judge(tmp_path)
+    with Terminal(Console(file=io.StringIO())):
+        AutoModelForCausalLM.from_pretrained(folder)
+    assert "Loading weights" not in capfd.readouterr().err
 
 
 def test_a_slow_function_is_under_way_before_its_first_row(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -123,21 +124,30 @@ ROLES = (
 
 
 @pytest.fixture(scope="module")
-def marked(tmp_path_factory):
-    """A Qwen whose markers are others than Qwen's, as distilled models have them."""
+def marked_file(tmp_path_factory):
+    """Of a Qwen whose markers are others than Qwen's, as distilled models have them."""
     torch.manual_seed(0)
     config = Qwen2Config(**SIZE | {"vocab_size": len(MARKED[0])})
     file = tmp_path_factory.mktemp("marked") / "tiny.gguf"
     ids = {"bos": 0, "eos": 3}
-    return convert(
-        write_other(
-            file, Qwen2ForCausalLM(config), "qwen2", NUMBERS, tokens=MARKED, pre="qwen2", ids=ids, add_bos=True,
-            template=ROLES,
-        )
+    model = Qwen2ForCausalLM(config)
+    return write_other(
+        file, model, "qwen2", NUMBERS, tokens=MARKED, pre="qwen2", ids=ids, add_bos=True, template=ROLES
     )  # fmt: skip
 
 
-def test_markers_are_added_tokens_as_the_file_says(marked):
+@pytest.fixture(scope="module")
+def marked(marked_file):
+    return convert(marked_file)
+
+
+@pytest.fixture(scope="module")
+def unset(marked_file):
+    """The tokenizer as transformers reads it; newer ones read more."""
+    return AutoTokenizer.from_pretrained(marked_file.parent, gguf_file=marked_file.name)
+
+
+def test_markers_are_added_tokens_as_the_file_says(marked, unset):
     """Qwen's own, which the file does not have, are none."""
     tokenizer = marked.tokenizer
     assert len(tokenizer) == len(MARKED[0])
@@ -148,7 +158,8 @@ def test_markers_are_added_tokens_as_the_file_says(marked):
     ids = tokenizer.apply_chat_template(asked, return_dict=False)
     assert ids == [0, 1, *tokenizer("hi", add_special_tokens=False).input_ids, 2, *_plain(tokenizer, "a"), 3]
     assert [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token] == ["<s>", "</s>", "</s>"]
-    assert any("<|User|>" in note and "transformers reads them as text" in note for note in marked.notes)
+    noted = any("<|User|>" in note and "transformers reads them as text" in note for note in marked.notes)
+    assert noted == ("<|User|>" not in unset.get_added_vocab())
 
 
 def _plain(tokenizer, text: str) -> list[int]:
@@ -168,9 +179,10 @@ def test_markers_and_bos_are_there_when_the_folder_is_loaded(tmp_path, marked):
     assert leading_ids(kept) == (0,)
 
 
-def test_bos_comes_first_where_the_file_says_so(tmp_path, marked):
+def test_bos_comes_first_where_the_file_says_so(tmp_path, marked, unset):
     assert leading_ids(marked.tokenizer) == (0,)
-    assert any("<s> comes first, as the file says" in note for note in marked.notes)
+    noted = any("<s> comes first, as the file says" in note for note in marked.notes)
+    assert noted == (unset("a").input_ids[:1] != [0])
     tokenizer = copy.deepcopy(marked.tokenizer)
     for said, first in (
         ({BOS: False}, ()),

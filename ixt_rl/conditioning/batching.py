@@ -154,12 +154,16 @@ def layer_masks(config: Any, position_ids: Tensor) -> Any:
 
 
 def _chunked_mask(**given: Any) -> Any:
-    """A mask of chunks that begin with each document; transformers' own begin with the row."""
+    """A mask of chunks that begin with each document; transformers 5.15's own begin with the row.
+
+    Chunks are counted through the row, and positions kept back: a mask function is called with a row's indices in some
+    versions, and with positions in those that find the documents in the positions.
+    """
     from transformers.masking_utils import create_causal_mask
 
-    size, positions = given["config"].attention_chunk_size, given["position_ids"]
+    chunks = (given["position_ids"] % given["config"].attention_chunk_size == 0).cumsum(-1)  # (B, T)
     return create_causal_mask(
-        **given, and_mask_function=lambda b, head, q, kv: positions[b, q] // size == positions[b, kv] // size
+        **{**given, "position_ids": None}, and_mask_function=lambda b, head, q, kv: chunks[b, q] == chunks[b, kv]
     )
 
 

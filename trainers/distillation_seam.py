@@ -133,7 +133,6 @@ class DistillationSeam(RolloutState):
         self.eos_token_ids = list(eos_ids(self.model, self.processing_class))
         self._dist = DistributedBackend(self.accelerator)
         self.ledger = Ledger(model_size(self.model))
-        self._begin_metrics()
         if args.disable_dropout:  # TRL's does not see attention's own
             disable_dropout(self.model)
         self.self_checks = SelfChecks(self)

@@ -44,7 +44,11 @@ class DocumentTrainer(ResumableTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean cross-entropy of the trained tokens of the update; `inputs` of a forward pass, and (B, T) `labels`."""
         if return_outputs or self.needs_logits:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            count = (inputs["labels"][:, 1:] != IGNORED).sum()
+            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            for name in ("entropy", "mean_token_accuracy"):
+                self.weigh(name, count)
+            return found
         return self._loss(model, inputs, num_items_in_batch)
 
     def _loss(self, model: Any, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
@@ -65,27 +69,14 @@ class DocumentTrainer(ResumableTrainer, SFTTrainer):
 
         passed = {name: value for name, value in inputs.items() if name != "labels"}
         passed |= {"predictor_mask": predictors, "head_fn": head_fn}
-        (loss, stats), auxiliary = forward_with_auxiliary(
-            self, model, passed, lambda name, value: self._mean(name, value[None])
-        )
-        self._mean("entropy", stats.entropy)
-        self._mean("mean_token_accuracy", stats.top1)
+        (loss, stats), auxiliary = forward_with_auxiliary(self, model, passed, self.track)
+        self.track("entropy", stats.entropy)
+        self.track("mean_token_accuracy", stats.top1)
         if self.model.training:
             real = inputs["attention_mask"].sum() if "attention_mask" in inputs else labels.new_tensor(labels.numel())
             self._total_train_tokens += int(self.accelerator.gather_for_metrics(real).sum())
-        self._of_mode()["num_tokens"] = [self._total_train_tokens]
+        self._metrics["train" if self.model.training else "eval"]["num_tokens"] = [self._total_train_tokens]
         return loss + auxiliary
-
-    def _of_mode(self) -> dict[str, list[float]]:
-        return self._metrics["train" if self.model.training else "eval"]
-
-    def _mean(self, name: str, values: Tensor) -> None:
-        """Adds the mean over all ranks' values; nothing where there are none: TRL's adds 0 for a micro-batch without a
-        token, as the last update of a run may have."""
-        local = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
-        total, count = self.accelerator.gather_for_metrics(local[None]).sum(0).tolist()
-        if count:
-            self._of_mode()[name].append(total / count)
 
     def own_state(self) -> dict[str, Any]:
         return {**super().own_state(), "num_tokens": self._total_train_tokens}

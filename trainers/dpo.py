@@ -127,12 +127,18 @@ class DPOTrainer(ResumableTrainer, TRLDPOTrainer):
         return dataset
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """TRL's; both passes are counted."""
+        """TRL's; both passes are counted, and what it logs of tokens is weighed by them."""
         tokens = int(inputs["attention_mask"].sum())
         self.ledger.add("train", tokens)
         self.ledger.add("score", tokens)  # the reference's
         _gather_head(plain_model(self))
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        chosen, rejected = inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2)
+        self.weigh("entropy", chosen.sum() + rejected.sum())
+        self.weigh("logits/rejected", rejected.sum())
+        for name in ("logits/chosen", "mean_token_accuracy"):
+            self.weigh(name, chosen.sum())
+        return found
 
     def own_state(self) -> dict[str, Any]:
         return {**super().own_state(), "num_tokens": self._total_train_tokens}

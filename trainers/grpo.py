@@ -12,6 +12,8 @@ from ixt_rl.trainers.refused_options import ENGINE, RATIO, refuse_options
 
 _MEANS_OVER_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 """TRL's loss types whose denominator counts rows; those of the others count tokens that are not masked."""
+_CLIPPED = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "cispo_clip_ratio")
+"""TRL's metrics that are means over tokens, or with `importance_sampling_level: sequence` over rows."""
 
 
 @dataclass
@@ -48,6 +50,14 @@ class GRPOTrainer(OnlineTrainer):
             batch["importance_sampling_ratio"] = batch["importance_sampling_ratio"][:, :1]
 
     def _compute_loss(self, model, inputs):
+        """TRL's; what it logs of tokens is weighed by them."""
+        loss = self._shared_loss(model, inputs)
+        of_ratios = _CLIPPED if self.importance_sampling_level == "token" else ()
+        for name in ("entropy", "kl", *of_ratios):
+            self.weigh(name, inputs["completion_mask"].sum())
+        return loss
+
+    def _shared_loss(self, model, inputs):
         """TRL's; where dynamic sampling found too few groups that teach something, means over rows are over theirs, and
         what is no such mean (the entropy bonus, a mixture's auxiliary loss) stays as it is."""
         share = inputs.get("signal_share")

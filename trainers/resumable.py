@@ -16,32 +16,26 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ixt_rl.errors import ConfigError, DataError, IxtRlError
 from ixt_rl.ledger import Ledger
 from ixt_rl.trainers.checkpoints import STATE, damage, last_whole_checkpoint, remove, rotate, seal, spread_by
 from ixt_rl.trainers.cpu_ranks import strategies_on_cpus
+from ixt_rl.trainers.tracked import TrackedMeans
 from ixt_rl.trainers.unused import may_lack_gradients
 
-if TYPE_CHECKING:
-    Base = Trainer
-else:
-    Base = object
 
-
-class ResumableTrainer(Base):
+class ResumableTrainer(TrackedMeans):
     """Mixin before a trainer of TRL's. Subclasses extend `own_state` and `restore`, `write_files` and `read_files`."""
 
     ledger: Ledger
-    model: Any
-    _metrics: Any  # TRL's, by mode and name
     _initial_global_step: int
     any_ranks: ClassVar[bool] = False
     """Whether other ranks can go on from a checkpoint: what `own_state` adds is the same on each."""
@@ -204,6 +198,7 @@ class ResumableTrainer(Base):
             "total_loss": self._total_loss_scalar,
             "since": self._globalstep_last_logged,
             "metrics": {n: [_plain(v) for v in values] for n, values in self._metrics["train"].items()},
+            "sums": {name: sums.clone() for name, sums in self._sums.items()},
         }
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -260,6 +255,7 @@ class _Resumed(TrainerCallback):
         trainer._globalstep_last_logged = saved["since"]
         trainer._metrics["train"].clear()
         trainer._metrics["train"].update(saved["metrics"])
+        trainer._sums.update(saved["sums"])
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.ignore_data_skip:  # a stream is one epoch; transformers counts its steps anew
@@ -280,13 +276,16 @@ def generators_kept(device: torch.device) -> Iterator[None]:
 
 
 def _shared_anew(states: list[dict[str, Any]], first: bool) -> dict[str, Any]:
-    """What one of other ranks goes on with: the first of them with the tokens of all."""
+    """What one of other ranks goes on with: the first of them with the tokens and sums of all."""
     tokens: Counter[str] = Counter()
+    tracked: dict[str, torch.Tensor] = {}
     for state in states if first else []:
         tokens.update(state["tokens"])
+        for name, sums in state["open_log"]["sums"].items():
+            tracked[name] = tracked.get(name, 0) + sums
     logs = [state["open_log"] for state in states]
-    sums = {name: sum(log[name] for log in logs) / len(logs) for name in ("loss", "total_loss")}
-    return {**states[0], "tokens": dict(tokens), "open_log": {**logs[0], **sums}}
+    losses = {name: sum(log[name] for log in logs) / len(logs) for name in ("loss", "total_loss")}
+    return {**states[0], "tokens": dict(tokens), "open_log": {**logs[0], **losses, "sums": tracked}}
 
 
 def _ranks_of(checkpoint: Path) -> int:

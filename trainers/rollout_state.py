@@ -1,9 +1,9 @@
 """What trainers on rollouts share, whichever of TRL's classes is below them: metrics, reward totals, exact resume.
 
-    log                      means over ranks and micro-batches, FLOPs by phase
+    log                      FLOPs by phase
     own_state, restore       place in the window of rollouts, its micro-batches, counts of rewards and engine
 
-Overridden or read of TRL's: `log`, `_get_train_sampler`, `_metrics`, `_step`, `_buffered_inputs`, `reward_weights`,
+Overridden or read of TRL's: `log`, `_get_train_sampler`, `_step`, `_buffered_inputs`, `reward_weights`,
 `reward_func_names`. tests/contract checks them.
 
 Shapes: B rows, F reward functions.
@@ -12,12 +12,10 @@ Shapes: B rows, F reward functions.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from ixt_rl.conditioning import row_ids
@@ -28,7 +26,7 @@ from ixt_rl.types import Grade
 
 
 class RolloutState(ResumableTrainer):
-    """Mixin before a trainer of TRL's that samples: subclasses set `rollouts`, and call `_begin_metrics`."""
+    """Mixin before a trainer of TRL's that samples: subclasses set `rollouts`."""
 
     args: Any  # the subclass's config; transformers and TRL type these three too widely to use
     model: Any
@@ -43,26 +41,10 @@ class RolloutState(ResumableTrainer):
 
     # ---------------------------------------------------------------- for subclasses
 
-    def _begin_metrics(self) -> None:
-        self._sums, self._eval_sums = _no_sums(), _no_sums()
-
     def encoded(self, rows: list[dict[str, Any]], column: str = "prompt") -> list[list[int]]:
         """Ids of the rows' prompts: those that a row brings in `<column>_ids`, or made here."""
         limit, options = self.rollouts.max_prompt_tokens, self.args.chat_template_kwargs
         return [row_ids(self.processing_class, row, column, limit, options) for row in rows]
-
-    def track(self, name: str, values: Tensor) -> None:
-        """Averages `values` (any shape) into metric `name`, in evaluation `eval_<name>`; the mean is over all elements
-        of all micro-batches and ranks since the last log. NaN elements do not count."""
-        values = values.detach().double().flatten()
-        valid = values[~values.isnan()]
-        self.track_share(name, valid.sum(), torch.tensor(float(valid.numel()), device=valid.device))
-
-    def track_share(self, name: str, part: Tensor, whole: Tensor) -> None:
-        """Logs `part` (0-d) over `whole` (0-d), each summed over all micro-batches and ranks since the last log; NaN
-        where the whole is 0."""
-        sums = self._sums if self.model.training else self._eval_sums
-        sums[name] += torch.stack([part.detach().double(), whole.detach().double()]).cpu()
 
     # ---------------------------------------------------------------- rewards
 
@@ -91,26 +73,9 @@ class RolloutState(ResumableTrainer):
             self.track(f"rollout/{name}", torch.tensor([float(getattr(g, name)) for g in grades]))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        training = self.model.training
-        sums = self._sums if training else self._eval_sums
-        names = self._names_of_all(sums)
-        if names:
-            local = torch.stack([sums[name] for name in names]).to(self.accelerator.device, torch.float32)
-            reduced = self.accelerator.reduce(local, "sum").tolist()
-            if any(count for _, count in reduced):  # else nothing happened since the last log, as at the end
-                table = self._metrics["train" if training else "eval"]
-                for name, (total, count) in zip(names, reduced, strict=True):
-                    table[name].append(total / count if count else float("nan"))
-            for name in names:
-                sums[name].zero_()
-        if training and names:
+        if self.model.training:
             logs |= self.flops_of_all()
         super().log(logs, start_time)
-
-    def _names_of_all(self, sums: Mapping[str, Tensor]) -> list[str]:
-        """Names that some rank has values of, the same list on every rank: what is tracked token by token has none on a
-        rank that trains nothing."""
-        return sorted(set(gather_object(list(sums)) if self.accelerator.num_processes > 1 else sums))
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -122,7 +87,6 @@ class RolloutState(ResumableTrainer):
             "micro_step": self._step,
             "window": self._window(),
             "buffered": buffered,
-            "sums": {name: sums.clone() for name, sums in self._sums.items()},
             "rollouts": self.rollouts.state_dict(self),
             "rewards": {name: reward.state_dict() for name, reward in self._counting_rewards()},
         }
@@ -137,7 +101,6 @@ class RolloutState(ResumableTrainer):
             )
         self._step = state["micro_step"]
         self._buffered_inputs = _to(state["buffered"], self.accelerator.device)
-        self._sums.update(state["sums"])
         self.rollouts.load_state_dict(state["rollouts"], self)
         for name, reward in self._counting_rewards():
             if name in state["rewards"]:
@@ -163,10 +126,6 @@ class RolloutState(ResumableTrainer):
 
     def _generation_span(self) -> int:
         return self.args.steps_per_generation * self.args.num_iterations
-
-
-def _no_sums() -> dict[str, Tensor]:
-    return defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -85,7 +85,6 @@ class TRLSeam(RolloutState, GRPOTrainer):
         self._known: tuple[dict[str, list], Tensor] | None = None  # rollouts and rewards that were made before it
         self._part = 0  # tells rollouts of one micro-step apart
         self.ledger = Ledger(model_size(self.model))
-        self._begin_metrics()
         if args.disable_dropout:
             disable_dropout(self.model)
         base = plain_model(self)

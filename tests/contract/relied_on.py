@@ -27,6 +27,7 @@ OVERRIDDEN = {
     "DPOTrainer._save_checkpoint": "(self, model, trial)",
     "DPOTrainer.compute_loss": "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
     "DPOTrainer.evaluate": EVALUATE,
+    "DPOTrainer.log": LOG,
     "GRPOTrainer.__init__": (
         "(self, model, reward_funcs=None, args=None, train_dataset=None, eval_dataset=None, processing_class=None, "
         "reward_processing_classes=None, callbacks=None, optimizers=(None, None), quantization_config=None, "

@@ -30,8 +30,12 @@ def tiny_folder(folder: Path, conditioner: Conditioner, **options: Any) -> Path:
 
 
 def pairs(count: int = 6) -> list[PreferencePair]:
+    """Of replies that are not equally long."""
     return [
-        PreferencePair(Document(f"yes {n}", prompt=f"is it {n}"), Document("no, not at all", prompt=f"is it {n}"))
+        PreferencePair(
+            Document(f"yes {n}" if n % 2 else "yes", prompt=f"is it {n}"),
+            Document("no, not at all" if n % 3 < 2 else "no", prompt=f"is it {n}"),
+        )
         for n in range(count)
     ]
 

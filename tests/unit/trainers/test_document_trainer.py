@@ -25,7 +25,10 @@ def measured(folder, monkeypatch, own: bool, adapted=False, mode="train", **opti
     if mode == "train":
         loss.backward()
     grads = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
-    return loss.detach(), grads, {name: values[-1] for name, values in trainer._metrics[mode].items()}
+    metrics = {name: values[-1] for name, values in trainer._metrics[mode].items()}
+    sums = trainer._sums if mode == "train" else trainer._eval_sums
+    metrics |= {name: (part / whole).item() for name, (part, whole) in sums.items()}
+    return loss.detach(), grads, metrics
 
 
 def lora(model):

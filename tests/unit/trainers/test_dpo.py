@@ -75,6 +75,11 @@ def test_the_loss_is_the_formula_on_plain_logits(folder, tmp_path, conditioner):
 
 
 SIDES = ("chosen_ids", "rejected_ids")
+MEASURED = (
+    "loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens",
+    *(f"{of}/{side}" for of in ("rewards", "logits", "logps") for side in ("chosen", "rejected")), "rewards/margins",
+    "rewards/accuracies",
+)  # fmt: skip
 
 
 def test_a_resumed_run_is_the_straight_one(folder, tmp_path, conditioner):
@@ -113,7 +118,7 @@ def test_every_update_has_as_many_pairs_as_its_batch_however_it_is_split(folder,
         assert logs[0][0]["loss"] == pytest.approx(math.log(2), abs=1e-6), "dropout, or not one network"
         for row, *others in zip(*logs, strict=True):
             for other in others:
-                for name in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies"):
+                for name in MEASURED:
                     assert other[name] == pytest.approx(row[name], rel=1e-4), name
 
 

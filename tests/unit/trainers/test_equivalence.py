@@ -38,11 +38,14 @@ VARIANTS = [
 def test_loss_and_gradient_do_not_depend_on_the_split(method, options, tmp_path):
     trainer = make_trainer(method, tmp_path, engine=ScriptedEngine(), **options)
     batch = generation_batch(trainer)
+    trainer._sums.clear()
     loss, gradient = loss_and_gradient(trainer, [batch])
     assert gradient.abs().max() > 1e-4
+    sums, count = trainer._sums.pop("entropy").tolist()
     for parts in (2, 4, 8):
         other_loss, other_gradient = loss_and_gradient(trainer, split(batch, parts))
         assert other_loss == pytest.approx(loss, rel=1e-5, abs=1e-6)
+        assert trainer._sums.pop("entropy").tolist() == pytest.approx([sums, count], rel=1e-5)
         torch.testing.assert_close(other_gradient, gradient, rtol=1e-4, atol=1e-6)
 
 

@@ -93,6 +93,27 @@ def test_loss_and_gradient_are_those_of_the_documents_alone(tmp_path, attention,
         torch.testing.assert_close(grads[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def logged(trainer) -> list[list[float]]:
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    return [[row[name] for name in ("loss", "entropy", "mean_token_accuracy", "num_tokens")] for row in rows]
+
+
+@pytest.mark.parametrize("logs_kept", [1, 4])
+def test_what_is_logged_does_not_depend_on_micro_batches(tmp_path, logs_kept):
+    """Also over several updates, of rows that have not equally many tokens; a checkpoint amid a log keeps its part."""
+    settings = {"max_steps": 4, "logging_steps": logs_kept, "pack": False, "save_strategy": "steps", "save_steps": 2}
+    found = []
+    for rows, parts in ((4, 1), (1, 4)):
+        split = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": parts, **settings}
+        straight, resumed = (make_trainer(tmp_path / f"{rows}-{name}", documents(30), **split) for name in "ab")
+        straight.train()
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"{rows}-a" / "checkpoint-2"))
+        assert logged(resumed) == logged(straight)
+        found.append(logged(straight))
+    for row, expected in zip(*found, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("options", [{"pack": False}, {"per_device_train_batch_size": 1}, {"buffer_rows": 1}])
 def test_packing_and_micro_batches_change_nothing(tmp_path, options):
     docs = documents(10)
@@ -305,7 +326,7 @@ def train_on_a_rank(folder: str) -> None:
         gradient_accumulation_steps=2, feedback_dropout=0.2, ddp_backend="gloo",
     )  # fmt: skip
     trainer.train()
-    keep(trainer, folder, [row["num_tokens"] for row in trainer.state.log_history if "loss" in row])
+    keep(trainer, folder, logged(trainer))
 
 
 @pytest.mark.slow
@@ -314,8 +335,9 @@ def test_ranks_reach_the_weights_of_one_process(tmp_path):
     whole = make_trainer(tmp_path / "whole", documents(40), per_device_train_batch_size=8, **settings)
     whole.train()
     run_ranks(__name__, f"train_on_a_rank({str(tmp_path)!r})")
-    split, tokens = kept(tmp_path)
-    assert tokens == [row["num_tokens"] for row in whole.state.log_history if "loss" in row]
+    split, logs = kept(tmp_path)
+    for row, expected in zip(logs, logged(whole), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(split[name], weight, rtol=1e-4, atol=2e-6, msg=name)
 

@@ -124,14 +124,28 @@ class ResumableTrainer(TrackedMeans):
 
     def take(self, checkpoint: Path) -> None:
         """Has the weights and counts of a checkpoint without training on, for a run that was stopped after its last
-        update. Not with FSDP or DeepSpeed, where the trainer's model is not whole.
+        update.
 
         Raises:
             DataError, ConfigError: see `train`.
         """
         folder = self._checkpoint(str(checkpoint))
-        self._load_from_checkpoint(str(folder))
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            self._begin_from(folder)  # they load a model where they have wrapped it to train it
+        else:
+            self._load_from_checkpoint(str(folder))
         self._read(folder)
+
+    def _begin_from(self, folder: Path) -> None:
+        """Training from a checkpoint, up to where its first batch would be read."""
+        begun, others = _Begun(), self.callback_handler.callbacks
+        self.callback_handler.callbacks = [begun]
+        try:
+            super().train(str(folder))
+        except _BegunError:
+            pass
+        finally:
+            self.callback_handler.callbacks, self.is_in_train = others, False
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As transformers', and on several CPU ranks too, whose device ("cpu:1") `torch.load` does not know."""
@@ -260,6 +274,15 @@ class _Resumed(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if args.ignore_data_skip:  # a stream is one epoch; transformers counts its steps anew
             state.epoch = state.global_step / state.max_steps
+
+
+class _BegunError(Exception):
+    """Ends a training that was begun for its model alone."""
+
+
+class _Begun(TrainerCallback):
+    def on_train_begin(self, args, state, control, **kwargs):
+        raise _BegunError
 
 
 @contextmanager

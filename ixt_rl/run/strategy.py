@@ -16,6 +16,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ixt_rl.blocks.launch import LaunchBlock
 from ixt_rl.errors import ConfigError
+from ixt_rl.files import read_json, write_json
 from ixt_rl.rollout.weights.policy import policy_tensors
 
 
@@ -34,14 +35,9 @@ def check_offload(launch: LaunchBlock) -> None:
 
 
 def strategy_arguments(launch: LaunchBlock) -> dict[str, Any]:
-    """Keys for the TrainingArguments of a rank; none for one process.
-
-    Raises:
-        ConfigError: see `check_offload`.
-    """
+    """Keys for the TrainingArguments of a rank; none for one process."""
     if launch.ranks == 1:
         return {}
-    check_offload(launch)
     on_cpus = not torch.accelerator.is_available()
     arguments: dict[str, Any] = {"use_cpu": True, "ddp_backend": "gloo"} if on_cpus else {}
     if launch.strategy == "fsdp2":
@@ -92,23 +88,28 @@ def is_sharded(trainer: Any) -> bool:
     return trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
 
 
-def save_merged(model: Any, folder: Path, writes: bool) -> None:
-    """A model with its adapters merged into it, as a folder; weight by weight, since no rank has all. Collective.
+def save_whole(model: Any, folder: Path, writes: bool) -> None:
+    """A model that no rank has whole, or whose adapters are merged into it, as a folder; weight by weight. Collective.
+
+    Tied weights are saved once. What DeepSpeed trains in 16 bits is saved as the float32 weights that it updates.
 
     Args:
-        model: a `PeftModel`.
+        model: a model of transformers or a `PeftModel`, wrapped or in pieces.
         folder: where to.
         writes: whether this rank does; the others take part.
     """
     whole = {}
-    for name, tensor in policy_tensors(model):
+    for name, tensor in policy_tensors(model, trained=True):
         if writes:
             whole[name] = tensor.to("cpu", copy=True)
     if not writes:
         return
-    base = model.get_base_model()
-    tied = base._tied_weights_keys if base.config.get_text_config().tie_word_embeddings else None
-    for name, same in (tied or {}).items():
-        if {name, same} <= whole.keys():
-            whole[name] = whole[same]  # saved once
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for name, same in base.all_tied_weights_keys.items():
+        if {name, same} <= whole.keys() and torch.equal(whole[name], whole[same]):
+            whole[name] = whole[same]
+    wide = base.dtype != torch.float32 and any(tensor.dtype == torch.float32 for tensor in whole.values())
     base.save_pretrained(folder, state_dict=whole)
+    if wide:
+        config = folder / "config.json"  # says what the model has in memory
+        write_json(config, {**(read_json(config) or {}), "dtype": "float32"}, indent=2)

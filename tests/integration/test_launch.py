@@ -227,7 +227,7 @@ def test_every_strategy_trains_what_one_process_trains(tmp_path):
     for name in strategies:
         for stage in ("docs", "rl"):
             one, two = (weights(tmp_path / "runs" / run / "stages" / stage / "seed1") for run in ("one", name))
-            for key, value in one.items():  # DeepSpeed and FSDP write a tied head, too
+            for key, value in one.items():
                 torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=f"{name}, {stage}: {key}")
 
 

@@ -49,7 +49,7 @@ def test_two_ranks_train_what_one_process_trains(runs, strategy, kind):
     assert statuses == [[0], *[[0, 0]] * len(STRATEGIES)], log(folder, 0) + log(folder, 1)
     one, two = (folder / "runs" / name for name in ("one", strategy))
     place = f"stages/{kind}/seed1"
-    for name, value in weights(one / place).items():  # FSDP writes a tied head, too
+    for name, value in weights(one / place).items():
         torch.testing.assert_close(weights(two / place)[name], value, rtol=0, atol=1e-5, msg=name)
     found, expected = ([row for row in rows(run) if row["stage"] == kind] for run in (two, one))
     assert any(row["phase"] == "train" for row in expected) and any(row["phase"] == "eval" for row in expected)

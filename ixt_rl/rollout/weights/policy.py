@@ -36,7 +36,7 @@ _INNER = {
 """Wrappers by class name, so that none of their packages is imported, and where each keeps the module it wraps."""
 
 
-def policy_tensors(model: nn.Module) -> Generator[tuple[str, Tensor], None, None]:
+def policy_tensors(model: nn.Module, trained: bool = False) -> Generator[tuple[str, Tensor], None, None]:
     """The policy that `model.forward` computes now, as `(name, tensor)` under the plain model's names.
 
     - Experts that the model holds fused in one tensor come as saving them would write them.
@@ -46,6 +46,7 @@ def policy_tensors(model: nn.Module) -> Generator[tuple[str, Tensor], None, None
     - LoRA: `W + sum over active adapters of scaling * B A`, computed beside W and rounded once, to W's dtype. With
       DoRA an adapter adds `m (W + scaling * B A) / |W + scaling * B A| - W` instead, norms being those of the rows.
     - A base in 4 bits comes as the forward pass reads it: each matrix in the dtype it was quantized from.
+    - `trained`: the float32 weights that DeepSpeed updates in place of those in 16 bits, where they round to these.
     - Tensors are detached, in the parameter's own dtype and on its device. Each is valid until the next is asked for:
       copy what has to last.
     - Gathering is collective: every rank takes every tensor, and does not run the model in between. Gradients are off
@@ -61,7 +62,7 @@ def policy_tensors(model: nn.Module) -> Generator[tuple[str, Tensor], None, None
         with _fsdp1_whole(unit):
             for slot in walk.slots_of_unit(prefix, unit):
                 with zero3_gathered(slot.tensor, *slot.adapter_parameters()), torch.no_grad():
-                    yield from saved(slot.name, _whole(slot.merged()))
+                    yield from saved(slot.name, _whole(slot.updated() if trained else slot.merged()))
 
 
 def _saved_form(model: nn.Module) -> Callable[[str, Tensor], list[tuple[str, Tensor]]]:
@@ -102,6 +103,17 @@ class _Slot:
         if not self.adapters:
             return []
         return [p for name, p in self.lora.named_parameters() if not name.startswith("base_layer.")]
+
+    def updated(self) -> Tensor:
+        """What the optimizer has of a weight that DeepSpeed trains in 16 bits; else what the forward pass reads."""
+        tensor: Any = self.tensor
+        spread = hasattr(tensor, "ds_id") or hasattr(tensor, "_hp_mapping")
+        if self.adapters or not spread or not tensor.requires_grad or tensor.dtype == torch.float32:
+            return self.merged()
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        wide = safe_get_full_fp32_param(tensor)
+        return wide if wide is not None and torch.equal(wide.to(tensor.dtype), tensor) else self.merged()
 
     def merged(self) -> Tensor:
         tensor = dequantized(self.tensor)

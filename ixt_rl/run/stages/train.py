@@ -25,8 +25,7 @@ from ixt_rl.run.best import BestModel
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages.context import StageRun
-from ixt_rl.run.strategy import is_sharded, save_merged, strategy_arguments
-from ixt_rl.trainers.checkpoints import last_whole_checkpoint, step_of
+from ixt_rl.run.strategy import is_sharded, save_whole, strategy_arguments
 
 LOG_EVERY = 5  # optimizer steps
 
@@ -113,15 +112,8 @@ def train(trainer, callback: StageCallback, folder: StageFolder) -> None:
             callback.best.recall(step)
         over = callback.best is not None and callback.best.exhausted
         if step >= trainer.args.max_steps or over:  # stopped after its last update, before the model was written
-            if not is_sharded(trainer):
-                trainer.take(checkpoint)
-                return
-            # its ranks have the model while they train: they make the last updates again, to the same weights
-            checkpoint = last_whole_checkpoint(checkpoint.parent, lambda said: None, up_to=step - 1)
-            step = -1 if checkpoint is None else step_of(checkpoint)
-            folder.drop_rows_after(step)
-            if callback.best is not None:
-                callback.best.recall(step)
+            trainer.take(checkpoint)
+            return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
@@ -143,11 +135,13 @@ def save_model(
         if hasattr(trainer.model, "merge_and_unload"):
             save_adapter(trainer.model, folder.path / ADAPTER, not follows())
             if is_sharded(trainer) or quantized_from(trainer.model):  # peft would round what it merges to 4 bits again
-                save_merged(trainer.model, folder.model, not follows())
+                save_whole(trainer.model, folder.model, not follows())
             elif not follows():
                 trainer.model.merge_and_unload().save_pretrained(folder.model)
             if not follows():
                 tokenizer.save_pretrained(folder.path / ADAPTER)
+        elif is_sharded(trainer):
+            save_whole(trainer.model, folder.model, not follows())
         else:
             trainer.save_model(str(folder.model))
     if not follows():

@@ -22,7 +22,7 @@ from ixt_rl.pretrained.quantizing import quantize
 from ixt_rl.pretrained.weights_hash import weights_hash
 from ixt_rl.rollout.weights.policy import dequantized, policy_tensors
 from ixt_rl.run.stages.adapters import lora_config
-from ixt_rl.run.strategy import save_merged
+from ixt_rl.run.strategy import save_whole
 from tests.unit.pretrained.test_adapters import IDS, base_model, loaded, logits
 
 peft = pytest.importorskip("peft")
@@ -112,7 +112,7 @@ def test_gradients_of_adapters_are_those_over_a_dequantized_base(base):
 def test_what_is_saved_and_what_is_merged(kind, base, tmp_path):
     model = adapted(base, **KINDS[kind])
     expected = logits(model)
-    save_merged(model, tmp_path / "model", writes=True)
+    save_whole(model, tmp_path / "model", writes=True)
     torch.testing.assert_close(logits(loaded(tmp_path / "model")), expected, rtol=0, atol=1e-5)
     save_adapter(model, tmp_path / "adapter")
     said = json.loads((tmp_path / "adapter" / "base.json").read_text())

@@ -3,6 +3,7 @@ process."""
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 
@@ -22,7 +24,7 @@ from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import EngineOfRankZero
 from ixt_rl.rollout.trl_adapter import EngineRollouts
 from ixt_rl.rollout.weights.policy import policy_tensors
-from ixt_rl.run.strategy import save_merged, strategy_arguments
+from ixt_rl.run.strategy import save_whole, strategy_arguments
 from ixt_rl.types import SamplingParams
 from tests.unit.distributed import end_rank
 from tests.unit.trainers import dpo_helpers, helpers, ixt_helpers, sip_helpers
@@ -253,18 +255,38 @@ def resumes(folder: Path, options: dict[str, Any]) -> None:
         ended = found(again)
         same(ended["tensors"], straight["tensors"])
         assert ended["logs"] == straight["logs"]
+        over = METHODS[method](place / f"{method}-2", {**COMMON, **_rows(), **saving})
+        over.take(place / f"{method}-2" / "checkpoint-4")
+        same(found(over)["tensors"], straight["tensors"])
+        assert over.ledger.tokens == again.ledger.tokens
 
 
 def saves(folder: Path, options: dict[str, Any]) -> None:
-    """What is saved is an ordinary folder with the weights that were trained, adapters merged."""
+    """What is saved is an ordinary folder with the weights that were trained, adapters merged, a tied head once."""
     trainer = trained("ixt", folder / "saves", **options)
-    trainer.save_model(str(folder / "whole"))
+    save_whole(trainer.model, folder / "whole", trainer.is_world_process_zero())
     adapted = trained("intro-lora", folder / "saves", **options)
-    save_merged(adapted.model, folder / "merged", adapted.is_world_process_zero())
+    save_whole(adapted.model, folder / "merged", adapted.is_world_process_zero())
     torch.distributed.barrier()
     for one, place in ((trainer, "whole"), (adapted, "merged")):
         saved = AutoModelForCausalLM.from_pretrained(folder / place, dtype=torch.float32)
         same(dict(policy_tensors(saved)), {name: tensor.clone() for name, tensor in policy_tensors(one.model)}, 1e-6)
+    assert "lm_head.weight" not in load_file(folder / "whole" / "model.safetensors")
 
 
-CHECKS = {"samples": samples, "resumes": resumes, "saves": saves}
+def saves_wide(folder: Path, options: dict[str, Any]) -> None:
+    """Passes in bfloat16: what is saved are the float32 weights that were updated."""
+    trainer = trained("ixt", folder / "wide", **options, bf16=True)
+    save_whole(trainer.model, folder / "wide-whole", trainer.is_world_process_zero())
+    torch.distributed.barrier()
+    config = json.loads((folder / "wide-whole" / "config.json").read_text())
+    saved = load_file(folder / "wide-whole" / "model.safetensors")
+    assert config["dtype"] == "float32"
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in saved.values())
+    for name, tensor in policy_tensors(trainer.model):
+        if name in saved:
+            assert torch.equal(saved[name].to(tensor.dtype), tensor.cpu()), name
+
+
+CHECKS = {"samples": samples, "resumes": resumes, "saves": saves, "saves-wide": saves_wide}

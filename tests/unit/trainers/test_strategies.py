@@ -17,7 +17,7 @@ if not is_installed("peft"):
     ALL = [(strategy, what) for strategy, what in ALL if what not in ("intro-lora", "pairs-lora", "saves")]
 KINDS = {  # every kind of method once, and what runs need; the rest is long
     "ddp": ("intro-frozen", "rlsd", "ixt-ema", "dpo"),
-    "zero2": ("grpo", "nll"),
+    "zero2": ("grpo", "nll", "saves-wide"),
     "zero3": ("intro-lora", *CHECKS),
     "fsdp2": ("pairs-lora", "nll-passes", "resumes"),
 }

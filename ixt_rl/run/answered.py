@@ -4,6 +4,7 @@ answered.json     questions: hash of the problems, in order
                   values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
                   nats:      `<mode>` -> what the negative log-likelihoods of each problem's `tokens` sum to
                   clusters:  of each problem, what it shares with others, such as a document; missing: each its own
+                  start:     `<mode>/<metric>_low` and `_high` of the evaluation before the first update
 """
 
 from __future__ import annotations
@@ -63,7 +64,19 @@ def keep_answered(
     asked = sha256(json.dumps(questions, default=str).encode()).hexdigest()
     given = {"clusters": clusters, "nats": nats, "tokens": tokens}
     there = {name: value for name, value in given.items() if value is not None}
-    write_json(folder / ANSWERED, {"questions": asked, "values": values} | there)
+    write_json(folder / ANSWERED, {"questions": asked, "values": values, "start": of_start(folder)} | there)
+
+
+def keep_start(folder: Path) -> None:
+    """Keeps the intervals of what is kept, the evaluation before the first update."""
+    kept = read_json(folder / ANSWERED)
+    if kept is not None:
+        write_json(folder / ANSWERED, {**kept, "start": intervals(folder)})
+
+
+def of_start(folder: Path) -> dict[str, float]:
+    """What `keep_start` has kept; nothing where it has not."""
+    return (read_json(folder / ANSWERED) or {}).get("start", {})
 
 
 def intervals(folder: Path) -> dict[str, float]:

@@ -11,6 +11,7 @@ import psutil
 from transformers import TrainerCallback
 
 from ixt_rl.ledger import Ledger
+from ixt_rl.run.answered import keep_start
 from ixt_rl.run.best import BestModel
 from ixt_rl.run.console import StageProgress
 from ixt_rl.run.folder import StageFolder
@@ -82,6 +83,8 @@ class StageCallback(TrainerCallback):
         if self.best is not None:
             self.best.evaluated(state.global_step, metrics, samples)
         if state.is_world_process_zero:
+            if state.global_step == 0:
+                keep_start(self.folder.path)
             if keep_samples:
                 self.folder.add_samples(state.global_step, samples)
             self.progress.evaluation(state.global_step, metrics)

@@ -9,6 +9,7 @@ from ixt_rl.config.load import resolved
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.files import read_json, write_json
 from ixt_rl.report.run_folder import RunRecord, make_stages, view_of
+from ixt_rl.run.answered import of_start
 from ixt_rl.run.expectations import _check, _of
 from ixt_rl.run.final_values import FinalValues, _values_at
 from ixt_rl.run.folder import RunFolder, StageFolder
@@ -58,7 +59,7 @@ def _stage_summary(stage, folders: list[StageFolder], known: FinalValues) -> dic
     names = sorted({name for values in finals.values() for name in values})
     columns = {name: [v[name] for v in finals.values() if v.get(name) is not None] for name in names}
     results = [f.result() for f in folders]
-    optim = getattr(stage, "optim", None)
+    optim, start = getattr(stage, "optim", None), _values_at(folders[0], 0)
     return {
         "name": stage.name,
         "type": stage.type,
@@ -71,7 +72,7 @@ def _stage_summary(stage, folders: list[StageFolder], known: FinalValues) -> dic
         "seeds": finals,
         "mean": {name: statistics.fmean(v) for name, v in columns.items() if v},
         "spread": {name: statistics.stdev(v) if len(v) > 1 else None for name, v in columns.items() if v},
-        "start": _values_at(folders[0], 0),
+        "start": start and start | of_start(folders[0].path),
         "reward_errors": sum(r.get("reward_errors", 0) for r in results),
         "notes": [note for r in results for note in r.get("notes", [])],
         "best": _by_seed("best", folders, results),

@@ -28,7 +28,7 @@ from ixt_rl.ledger import Ledger, ModelSize, model_size
 from ixt_rl.methods.online import OnlineStage
 from ixt_rl.models import checkpoint_eos_ids, load_model, load_tokenizer
 from ixt_rl.rollout.pool.variables import HUB, value_of
-from ixt_rl.run.answered import write_answered
+from ixt_rl.run.answered import keep_start, write_answered
 from ixt_rl.run.folder import FAILURES
 from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.difficulty import reading_rates
@@ -108,6 +108,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
 
         if checkpoint is None and stage.evaluation is not None and stage.evaluation.at_start:
             rows.evaluated(0, *measure(at))
+            keep_start(folder.path)
         leave_devices(at)
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
             run_job(job, python, trained)

@@ -91,8 +91,14 @@ def test_the_base_is_found_at_step_0_where_no_stage_measures_it(make_run):
     run = read_run(folder)
     groups = {group.view: group for group in results(run)}
     run.stages[:] = [stage for stage in run.stages if stage.type != "evaluate"]
+    for stage in run.stages:
+        stage.summary["start"] = dict(stage.summary["start"]) | {
+            "sampled/strict_low": 0.123,
+            "sampled/strict_high": 0.9,
+        }
     for group in results(run):
         assert group.rows[0].is_base and group.rows[0].note == "at step 0"
+        assert group.rows[0].cells["sampled/strict"].interval == "0.123 to 0.900"
         measured, base = (g.rows[0].cells["sampled/strict"].value for g in (groups[group.view], group))
         assert base == pytest.approx(measured, abs=0.06)  # the same model, measured again with noise 0.01
         assert base != measured

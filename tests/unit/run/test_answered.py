@@ -13,7 +13,15 @@ from ixt_rl.evaluation.evaluate import Answers
 from ixt_rl.evaluation.statistics import estimate, paired_values
 from ixt_rl.report.results import claims
 from ixt_rl.report.run_folder import RunRecord
-from ixt_rl.run.answered import interval_of, intervals, keep_answered, ratio_of, write_answered
+from ixt_rl.run.answered import (
+    interval_of,
+    intervals,
+    keep_answered,
+    keep_start,
+    of_start,
+    ratio_of,
+    write_answered,
+)
 from ixt_rl.run.expectations import _check
 from ixt_rl.run.final_values import FinalValues
 
@@ -43,6 +51,18 @@ def test_an_interval_is_of_the_problems_means(kept):
     assert intervals(stage.path) == pytest.approx(found)
     assert interval_of("sampled/strict", [stage], []) == pytest.approx({"low": expected.low, "high": expected.high})
     assert interval_of("sampled/length", [stage], []) == {}
+
+
+def test_the_interval_of_the_start_is_kept_with_those_of_later_evaluations(kept, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    keep_start(tmp_path / "nothing")
+    assert of_start(tmp_path / "nothing") == {}
+    stage, later = kept("a", OWN), estimate(OTHER.mean(axis=1))
+    start = intervals(stage.path)
+    keep_start(stage.path)
+    write_answered(stage.path, Answers({"sampled": {"strict": OTHER}}, [], []), ROWS)
+    assert of_start(stage.path) == start
+    assert intervals(stage.path)["sampled/strict_low"] == pytest.approx(later.low) != start["sampled/strict_low"]
 
 
 def test_questions_of_one_document_are_its_cluster(tmp_path):

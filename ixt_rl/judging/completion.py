@@ -2,7 +2,7 @@
 
 content         text, or parts: those of text are joined, those of thinking and of other things left out
 finish reason   by what its words say: stop, length, looped, refused, or an error of the server; where they say
-                nothing, stop if there is a text
+                nothing, stop if there is a text; of what looped the first copy is kept
 usage           whole numbers that a model could have read and written; others count as not given
 error           the status that it names, whatever the status of the response was, and under whatever key it stands
 """
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ixt_rl.judging.backend import Finish, Reply, counted
 from ixt_rl.judging.rubric import well_formed
 from ixt_rl.redaction import without_secrets
+from ixt_rl.rollout.loops import text_before_repeats
 
 _FINISHES: tuple[tuple[Finish | Literal["error"], str], ...] = (
     ("looped", r"repetiti|\bloop"),
@@ -93,6 +94,8 @@ def read_completion(data: bytes) -> tuple[Reply, bool]:
     said = choice.get("finish_reason")
     finish: Finish = "refused" if refusal and not text else _finish(said, text)
     problem = refusal or f"finish reason {said!r}"
+    if finish == "looped":
+        text = text_before_repeats(text)
     prompt, completed, complete = _usage(completion.get("usage"))
     reply = Reply(
         text=without_secrets(well_formed(text)),

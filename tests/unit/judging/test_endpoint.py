@@ -224,6 +224,14 @@ def test_an_answer_that_the_server_cut_in_a_loop_is_looped(reason):
     assert (tally.looped, len(served.bodies)) == (2, 2)  # the second is the repair
 
 
+def test_what_looped_is_shown_back_without_its_repeats():
+    said = "Let me see." + " Again it is safe;" * 300
+    with serve(lambda body, number: (200, completion(said, "repetition"), {})) as served:
+        ask(served)
+    *_, own, _demand = served.bodies[1]["messages"]
+    assert own == {"role": "assistant", "content": "Let me see. Again it is safe;"}
+
+
 @pytest.mark.parametrize("reason", REFUSALS)
 def test_a_filtered_answer_is_refused_whatever_the_server_calls_it(reason):
     with serve(lambda body, number: (200, completion(YES, reason), {})) as served:

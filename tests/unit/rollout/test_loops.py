@@ -16,7 +16,7 @@ from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rewriting.prompt import read_rewrite
 from ixt_rl.rollout import TransformersEngine, loops
-from ixt_rl.rollout.loops import EVERY, LEAST, LONGEST, TIMES, before_repeats, find_period
+from ixt_rl.rollout.loops import EVERY, LEAST, LONGEST, TIMES, before_repeats, find_period, text_before_repeats
 from ixt_rl.rollout.stops import EndWatch
 from ixt_rl.types import Rollout, SamplingParams
 from tests.house import ROOT
@@ -65,6 +65,16 @@ def test_a_piece_is_found_once_its_tail_is_long_enough(period):
     ids = [*before, *repeated]
     assert watched(ids) == ended_at(ids) == -(-(len(before) + tail) // EVERY) * EVERY
     assert before_repeats(ids, period) == [*before, *piece]
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5000])
+@pytest.mark.parametrize("piece", ["a", "ab", "free of it. ", "no, no, yes; "])
+def test_of_a_text_that_loops_the_first_copy_is_kept(piece, copies):
+    """Also where the text ends amid a copy, and where a shorter piece stands twice at its end."""
+    for rest in ("", piece[: len(piece) // 2]):
+        assert text_before_repeats("Well:" + piece * copies + rest) == "Well:" + piece
+    assert text_before_repeats("no loop") == "no loop"
+    assert text_before_repeats("") == ""
 
 
 def test_a_longer_piece_or_one_that_changes_is_no_loop():

@@ -8,20 +8,16 @@ from typing import Any
 import click
 
 from ixt_rl.cli.shell import readable_errors, require_core, say
+from ixt_rl.cli.suite_options import questions, sampling
 
 
 @click.command()
 @click.argument("train", metavar="[TRAIN]...", nargs=-1)
-@click.option(
-    "--suite", "suites", metavar="A,B,...", multiple=True, help="Names of `ixt-rl suites`, or files of yours."
-)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with the suites' files, as they were published.")
-@click.option("--field", metavar="FIELD=COLUMN", multiple=True, help="Of a suite that is a file of rows: question=q.")
+@questions()
 @click.option(
     "--text", "fields", metavar="FIELD", multiple=True, help="Of TRAIN: fields that count.  [default: all text]"
 )
 @click.option("--words", "n", type=click.IntRange(1), default=13, show_default=True, help="Words in a row that count.")
-@click.option("--limit", type=click.IntRange(1), help="The first N questions of each suite.  [default: all]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a page, figures and rows.")
 @click.option("--probe", metavar="MODEL", help="A folder, hub id or run: what it completes of the questions.")
 @click.option(
@@ -32,21 +28,7 @@ from ixt_rl.cli.shell import readable_errors, require_core, say
     help="Of the probe, after the question; 0: none.",
 )
 @click.option("--preset", default="paper", show_default=True, help="Of the probe: how its answers are looked for.")
-@click.option(
-    "--engine",
-    type=click.Choice(["transformers", "vllm", "ray-vllm"]),
-    default="transformers",
-    show_default=True,
-    help="Of the probe.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Of the probe.",
-)
-@click.option("--batch-size", type=click.IntRange(1), help="Of the probe, at once.  [default: 256, on a CPU 64]")
+@sampling("Of the probe: ")
 @readable_errors
 def contamination(train: tuple[str, ...], **words: Any) -> None:
     """Say which questions of suites stand in the training files TRAIN, and which a model knows by heart.

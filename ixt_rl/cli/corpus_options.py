@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 def asking(role: str, what: str = "answer") -> Callable[[Command], Command]:
     """Whom to ask, a `judge` or a `rewriter`, and how; `what` it writes."""
     forms = "python:FILE.py:FUNCTION, openai:MODEL, hf:FOLDER or vllm:FOLDER."
-    return _all(
+    return all_of(
         click.option(f"--{role}", required=True, help=forms),
         click.option("--base-url", help="Address of the endpoint of openai:MODEL, up to /v1.  [default: OpenAI's]"),
         click.option(
@@ -34,7 +34,7 @@ def asking(role: str, what: str = "answer") -> Callable[[Command], Command]:
 
 def files() -> Callable[[Command], Command]:
     """What is read and written."""
-    return _all(
+    return all_of(
         click.option("--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True),
         click.option("--shard-rows", type=int, default=10_000, show_default=True, help="Rows of each file of OUT."),
         click.option("--name", help="Configuration of a data set of the hub."),
@@ -44,7 +44,7 @@ def files() -> Callable[[Command], Command]:
 
 def workers(role: str) -> Callable[[Command], Command]:
     """Where judges or rewriters run."""
-    return _all(
+    return all_of(
         click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
         click.option(
             "--workers", type=click.IntRange(1), default=1, show_default=True, help=f"Ray: {role}s side by side."
@@ -57,7 +57,7 @@ def workers(role: str) -> Callable[[Command], Command]:
 
 def excerpts() -> Callable[[Command], Command]:
     """From which documents examples are made, and who spoils them."""
-    return _all(
+    return all_of(
         click.argument("source", metavar="IN"),
         click.argument("out", metavar="OUT.jsonl", type=click.Path(dir_okay=False, path_type=Path)),
         click.option("--tokenizer", required=True, help="In whose tokens documents are cut: FOLDER, or bytes."),
@@ -86,7 +86,7 @@ def excerpts() -> Callable[[Command], Command]:
     )
 
 
-def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Decorators as one, in the order in which help lists them."""
 
     def decorate(command: Command) -> Command:

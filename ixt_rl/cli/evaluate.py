@@ -8,35 +8,19 @@ from typing import Any
 import click
 
 from ixt_rl.cli.shell import readable_errors, require_core, say
+from ixt_rl.cli.suite_options import questions, sampling
 
 
 @click.command("eval")
 @click.argument("model", required=False)
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option(
-    "--suite", "suites", metavar="A,B,...", multiple=True, help="Names of `ixt-rl suites`, or files of yours."
-)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with the suites' files, as they were published.")
-@click.option(
-    "--field", metavar="FIELD=COLUMN", multiple=True, help="Of a file of rows: question=problem, answer=gold."
-)
+@questions()
 @click.option("--preset", default="paper", show_default=True, help="Prompt, sampling, extraction: name or YAML file.")
-@click.option("--limit", type=click.IntRange(1), help="Ask the first N questions of each suite.  [default: all]")
 @click.option("--samples", type=click.IntRange(1), help="Answers a question.  [default: preset's and suite's]")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longest answer.  [default: preset's]")
 @click.option("--temperature", type=click.FloatRange(0), help="0: greedy.  [default: preset's]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is drawn.")
-@click.option(
-    "--engine", type=click.Choice(["transformers", "vllm", "ray-vllm"]), default="transformers", show_default=True
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="What is computed in; auto: as the checkpoint says.",
-)
-@click.option("--batch-size", type=click.IntRange(1), help="Answers sampled at once.  [default: 256, on a CPU 64]")
+@sampling()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: evaluations/MODEL's name]")
 @click.option(
     "--as",

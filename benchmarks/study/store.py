@@ -113,6 +113,18 @@ class Store:
             name for name, row in self.known.items() if any(row.get(size, here[size]) != here[size] for size in here)
         ]
 
+    def other_bases(self) -> list[str]:
+        """Names of bases that were made here and measure otherwise than those of the same name that are known: other
+        models, as another machine makes them, from which cells of both kinds have started."""
+        found = []
+        for base in dict.fromkeys(cell.of for cell in self.cells_there()):
+            own, known = (self.measured(base) if self.is_done(base) else None), self.known.get(base.name)
+            if own is not None and known is not None:
+                shared = {name for name in own.keys() & known.keys() if "/" in name}
+                if any(f"{own[name]:.6g}" != f"{known[name]:.6g}" for name in shared):
+                    found.append(base.name)
+        return found
+
     def _is_known(self, what: Base | Cell) -> bool:
         return isinstance(what, Cell) and what.name in self.known
 

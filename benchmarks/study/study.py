@@ -201,6 +201,11 @@ def main() -> None:
     print(f"{study.store.out / 'study.md'}; {len(study.store.missing(cells))} of {len(cells)} cells are left{further}")
     if unshown := sorted(study.store.known.keys() - study.shown.keys()):
         print(f"{len(unshown)} rows of --known are kept and on no page, as no cell has such a rate: {unshown[0]}, ...")
+    if other := study.store.other_bases():
+        print(
+            f"{', '.join(other)}: made here, another model than that of --known; cells that started from the one and "
+            "from the other stand on the page as pairs. Run all cells of a base on one machine"
+        )
     if stopped is not None:
         print(f"{stopped}; the same command goes on", file=sys.stderr)
         sys.exit(stopped.status)

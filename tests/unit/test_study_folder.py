@@ -105,6 +105,18 @@ def test_the_page_has_cells_at_rates_that_no_rule_chose(tmp_path):
     assert read_measured(elsewhere / "measured.csv") == read_measured(tmp_path / "measured.csv")
 
 
+def test_a_base_that_came_out_as_another_model_than_the_tables_is_named(tmp_path, monkeypatch, capsys):
+    for out, strict in (("a", 0.4), ("same", 0.4), ("other", 0.41)):
+        finished(Store(tmp_path / out), CELL.of, [evaluation(0, strict)])
+    finished(Store(tmp_path / "a"), CELL, [evaluation(100, 0.8)])
+    Study(args(tmp_path / "a", collect=True)).collect()
+    for out, named in (("same", False), ("other", True)):
+        asked = ["study.py", "--out", str(tmp_path / out), "--collect", "--known", str(tmp_path / "a" / "measured.csv")]
+        monkeypatch.setattr("sys.argv", asked)
+        command.main()
+        assert (f"{CELL.of.name}: made here, another model" in capsys.readouterr().out) is named
+
+
 def test_the_shipped_table_is_shown_whole(tmp_path):
     shipped = plan.HERE / "measured.csv"
     Study(args(tmp_path, known=shipped, collect=True)).collect()

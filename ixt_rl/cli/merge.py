@@ -34,7 +34,9 @@ def merge(source: Path, out: Path, base: str | None) -> None:
 
     backends.require("peft", used_for="ixt-rl merge")
     from ixt_rl.pretrained.merging import merge_adapter
+    from ixt_rl.quiet import quiet_transformers
 
+    quiet_transformers()
     said = merge_adapter(source, out, base, say)
     found = said["logprob_differences"]
     say(

@@ -34,7 +34,9 @@ def model(source: str, folder: Path) -> None:
     """
     require_core()
     from ixt_rl.pretrained.folder import make_folder
+    from ixt_rl.quiet import quiet_transformers
 
+    quiet_transformers()
     said = make_folder(source, folder, say)
     for note in said["notes"]:
         say(f"  note: {note}", "yellow")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from click.testing import CliRunner
+from transformers.utils import logging as hf_logging
 
+from ixt_rl.cli.main import main
 from tests.cli.test_cli import ixt_rl
 
 pytest.importorskip("gguf")
@@ -45,3 +48,10 @@ def test_smollm2_is_a_folder_that_answers(tmp_path):
     text = torch.tensor([tokenizer("The capital of France is Paris, and the capital of Italy is Rome.").input_ids])
     with torch.no_grad():
         assert float(model(text, labels=text).loss) < 2.0  # nats a token; a wrong weight would show
+
+
+@pytest.mark.parametrize("words", [["merge", "."], ["model", "none.gguf"]])
+def test_transformers_draws_no_bars_between_their_lines(words, tmp_path):
+    hf_logging.enable_progress_bar()
+    assert CliRunner().invoke(main, [*words, str(tmp_path / "out")]).exit_code == 2
+    assert not hf_logging.is_progress_bar_enabled()

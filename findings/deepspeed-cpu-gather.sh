@@ -49,8 +49,8 @@ for _ in range(5):
         together.append(missing(model))
         time.sleep(2)
         later.append(missing(model))
-print(f"rank {torch.distributed.get_rank()}: of 4,096 numbers there are missing: gathered one by one {one_by_one}, together "
-      f"{together}, two seconds later {later}", flush=True)
+print(f"rank {torch.distributed.get_rank()}: of 4,096 numbers there are missing: gathered one by one {one_by_one}, "
+      f"together {together}, two seconds later {later}", flush=True)
 assert not any(one_by_one) and any(together) and not any(later), "the behaviour has changed"
 torch.distributed.barrier()
 os._exit(0)

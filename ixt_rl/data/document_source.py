@@ -7,7 +7,6 @@ Imports no torch: `ixt-rl check` looks at first rows.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
@@ -15,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ixt_rl.data.feedback_columns import read_feedback
-from ixt_rl.data.fields import MISSING, as_messages, as_question, as_reply, columns_for, find, is_missing, names_of
+from ixt_rl.data.fields import (
+    MISSING,
+    as_messages,
+    columns_for,
+    find,
+    is_missing,
+    names_of,
+    prompt_and_turns,
+    reply_and_prompt,
+)
 from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of, read_hub
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
@@ -239,19 +247,10 @@ class SourceReader:
         if tag:
             feedback = replace(feedback or Feedback(), tag=tag)
         shown = self._shown(asked)
-        as_read = None if shown == asked else Document(text, **_prompt_and_turns(asked))
-        found = _prompt_and_turns(shown)
-        context = 0 if source.messages else len(found["turns"])
-        return Document(
-            text,
-            feedback=feedback,
-            key=key,
-            judged_tokens=judged,
-            context=context,
-            control_tokens=source.control_tokens,
-            as_read=as_read,
-            **found,
-        )
+        as_read = None if shown == asked else _as_read(text, asked)
+        prompt, turns = prompt_and_turns(shown)
+        context = 0 if source.messages else len(turns)
+        return Document(text, prompt, feedback, key, judged, turns, context, source.control_tokens, as_read)
 
     def _tag(self, row: Mapping[str, Any]) -> str:
         """What the row says of where it comes from; "" where it is null.
@@ -280,21 +279,8 @@ class SourceReader:
                     remedy="end conversations with the assistant's message, or leave the row out",
                 )
             return last["content"], before
-        text, prompt = said[0], said[1] if source.prompt else ""
-        if isinstance(prompt, list):
-            prompt = as_question(prompt, f"{key}: {source.prompt}")
-        if isinstance(text, list) and text and isinstance(text[0], Mapping):
-            text = as_reply(text, f"{key}: {source.text}")
-        for name, value in ((source.text, text), (source.prompt, prompt)):
-            if not isinstance(value, str) and not (value is prompt and isinstance(value, list)):
-                raise DataError(
-                    f"{key}: {name}={reprlib.repr(value)}",
-                    reason=f"it is of type {type(value).__name__}, not text",
-                    remedy="remove the row, or write its text as a string",
-                )
-            if isinstance(value, str) and not value.isascii():
-                value.encode()  # half a surrogate pair is no text
-        return text, prompt
+        names = (source.text, source.prompt or "")
+        return reply_and_prompt(said[0], said[1] if source.prompt else "", names, key)
 
     def _shown(self, asked: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
         """What a text replies to as the template shows it."""
@@ -309,11 +295,6 @@ class SourceReader:
         return [{"role": "system", "content": template.system}, *asked]
 
 
-def _prompt_and_turns(asked: str | Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """`prompt` and `turns` of a document that replies to `asked`."""
-    return {"prompt": asked, "turns": ()} if isinstance(asked, str) else {"prompt": "", "turns": as_turns(asked)}
-
-
-def as_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Messages as the `turns` of a document."""
-    return tuple((message["role"], message["content"]) for message in messages)
+def _as_read(text: str, asked: str | list[dict[str, str]]) -> Document:
+    prompt, turns = prompt_and_turns(asked)
+    return Document(text, prompt, turns=turns)

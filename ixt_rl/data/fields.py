@@ -221,3 +221,39 @@ def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _refused(place: str, value: Any, reason: str, remedy: str) -> DataError:
     return DataError(f"{place}={reprlib.repr(value)}", reason=reason, remedy=remedy)
+
+
+def reply_and_prompt(text: Any, prompt: Any, names: Sequence[str], key: str) -> tuple[str, str | Messages]:
+    """(text, what it replies to) of a row, the latter as text or messages.
+
+    Args:
+        names: of both columns.
+        key: of the row, for messages.
+
+    Raises:
+        DataError: one of them is no text.
+    """
+    if isinstance(prompt, list):
+        prompt = as_question(prompt, f"{key}: {names[1]}")
+    if isinstance(text, list) and text and isinstance(text[0], Mapping):
+        text = as_reply(text, f"{key}: {names[0]}")
+    for name, value in zip(names, (text, prompt), strict=True):
+        if not isinstance(value, str) and not (value is prompt and isinstance(value, list)):
+            raise DataError(
+                f"{key}: {name}={reprlib.repr(value)}",
+                reason=f"it is of type {type(value).__name__}, not text",
+                remedy="remove the row, or write its text as a string",
+            )
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # half a surrogate pair is no text
+    return text, prompt
+
+
+def prompt_and_turns(asked: str | Sequence[Mapping[str, str]]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """`prompt` and `turns` of a document that replies to a text, or to messages."""
+    return (asked, ()) if isinstance(asked, str) else ("", as_turns(asked))
+
+
+def as_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Messages as the `turns` of a document."""
+    return tuple((message["role"], message["content"]) for message in messages)

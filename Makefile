@@ -33,7 +33,7 @@ help:
 	@echo 'make demo        set up .venv, pretrain a tiny model and improve it by RL: a report in minutes'
 	@echo 'make demo-seeds  the same with three seeds (what one seed already ran is kept): means and spreads'
 	@echo 'make demo-ixt    pretrain with and without feedback on documents of mixed quality: ten arms, a quarter of an hour'
-	@echo 'make demo-real   IXT, SIP and InTRO on a real small model and real text, twenty minutes and more: DIR=... (model), DATA=... (files)'
+	@echo 'make demo-real   IXT, SIP and InTRO on a real small model and real text, half an hour: DIR=... (model), DATA=... (files)'
 	@echo 'make model       a real small model to start from: SmolLM2-135M-Instruct, as models/smollm2 (DIR=...)'
 	@echo 'make bench       time and memory of training, sampling and kernels beside TRL, vLLM and plain code: twelve minutes, one table'
 	@echo 'make docs        build the site of docs/ into build/docs/site, and check every link'

@@ -24,7 +24,6 @@ from ixt_rl.errors import DataError
 from ixt_rl.evaluation.statistics import estimate
 from ixt_rl.evaluation.statistics.clustered import Clusters, clusters_of, moments
 from ixt_rl.evaluation.statistics.paired import sign_flip_test
-from ixt_rl.evaluation.statistics.quantiles import t_quantile
 from ixt_rl.types import Document, Feedback
 
 Ids = tuple[int, ...]
@@ -154,7 +153,7 @@ def _with_interval(name: str, values: np.ndarray, clusters: Clusters) -> dict[st
     if len(clusters.sizes) < 2:
         return _named(name, mean, None, None)
     found = moments(values, clusters)
-    half = t_quantile((1 + LEVEL) / 2, found.freedom) * float(np.sqrt(found.variance))
+    half = found.half_width(LEVEL)
     return _named(name, mean, mean - half, mean + half)
 
 

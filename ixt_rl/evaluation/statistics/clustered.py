@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ixt_rl.evaluation.statistics.quantiles import t_quantile
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -70,6 +72,10 @@ class Moments:
     mean: np.ndarray
     variance: np.ndarray
     freedom: float
+
+    def half_width(self, level: float) -> float:
+        """Half of Student's interval around the mean, of one mean (0-d) and a level in (0, 1)."""
+        return t_quantile((1 + level) / 2, self.freedom) * float(np.sqrt(self.variance))
 
 
 def moments(values: np.ndarray, clusters: Clusters) -> Moments:

@@ -94,7 +94,7 @@ def _interval(
         return float(low), float(high), "Wilson"
     if found.variance < _NO_VARIANCE:
         return None, None, "all alike, without bounds: no interval"
-    half = t_quantile((1 + level) / 2, found.freedom) * float(np.sqrt(found.variance))
+    half = found.half_width(level)
     return float(found.mean) - half, float(found.mean) + half, "Student"
 
 

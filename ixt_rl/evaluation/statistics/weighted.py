@@ -14,7 +14,6 @@ import numpy as np
 
 from ixt_rl.evaluation.statistics.clustered import clusters_of, moments
 from ixt_rl.evaluation.statistics.means import MeanValue
-from ixt_rl.evaluation.statistics.quantiles import t_quantile
 
 
 def mean_per_token(
@@ -33,5 +32,5 @@ def mean_per_token(
     if len(clusters.sizes) < 2:
         return MeanValue(mean, count=len(nats))
     found = moments((nats - mean * tokens) / tokens.mean(), clusters)
-    half = t_quantile((1 + level) / 2, found.freedom) * float(np.sqrt(found.variance))
+    half = found.half_width(level)
     return MeanValue(mean, mean - half, mean + half, len(nats))

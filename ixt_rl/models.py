@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -26,11 +24,10 @@ from transformers import (
 
 from ixt_rl.conditioning.ends import Ends, find_ends
 from ixt_rl.errors import ConfigError
+from ixt_rl.tokenizer_files import NOTES, open_tokenizer
 
 if TYPE_CHECKING:
     from ixt_rl.blocks.model import ModelBlock, NewModelBlock
-
-_MENDED: WeakKeyDictionary[PreTrainedTokenizerBase, str] = WeakKeyDictionary()
 
 
 def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -157,27 +154,27 @@ def _unsavable(config: GenerationConfig) -> str | None:
 
 
 def load_tokenizer(path: str, spec: ModelBlock) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, padding on the left; pad falls back to EOS.
+    """The tokenizer of a checkpoint, padding on the left, cutting text as its own file says; pad falls back to EOS.
 
     EOS is what ends a document by the rule of `conditioning.ends`: not a token that opens turns, even if the files say
     so, and what the generation config names where the tokenizer names none.
     """
     with reading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
+        tokenizer = open_tokenizer(path, trust_remote_code=spec.trust_remote_code, padding_side="left")
     document = find_ends(tokenizer, _generation_config(path)).document
     if tokenizer.eos_token_id != document:
         named, tokenizer.eos_token = tokenizer.eos_token, tokenizer.convert_ids_to_tokens(document)
-        _MENDED[tokenizer] = f"ends: the tokenizer's EOS was set to {tokenizer.eos_token}: " + (
-            f"{named}, which its files name, opens turns" if named else "its files name none"
-        )
+        why = f"{named}, which its files name, opens turns" if named else "its files name none"
+        said = f"ends: the tokenizer's EOS was set to {tokenizer.eos_token}: {why}"
+        NOTES[tokenizer] = [*tokenizer_notes(tokenizer), said]
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What `load_tokenizer` set otherwise than the files say, in words; nothing if it did not."""
-    return [_MENDED[tokenizer]] if tokenizer in _MENDED else []
+    """What `load_tokenizer` set otherwise than transformers has it, in words; nothing if it did not."""
+    return NOTES.get(tokenizer, [])
 
 
 def _generation_config(path: str) -> GenerationConfig | None:

@@ -27,12 +27,12 @@ def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapp
     Raises:
         ConfigError: words that do not go together.
     """
-    from transformers import AutoTokenizer
     from yaml import safe_load
 
     from ixt_rl.cli.annotate import pairs
     from ixt_rl.judging.opening import parse_judge
     from ixt_rl.models import byte_tokenizer, reading
+    from ixt_rl.tokenizer_files import open_tokenizer
 
     model = None
     if words["model"]:
@@ -41,7 +41,7 @@ def _job(kind: Literal["judge", "rewriter"], source: str, asks: str, words: Mapp
     default = (*SPOILERS, MODEL) if model is not None else tuple(SPOILERS)
     name = words["tokenizer"]
     with reading(name):
-        tokenizer: Any = byte_tokenizer() if name == "bytes" else AutoTokenizer.from_pretrained(name)
+        tokenizer: Any = byte_tokenizer() if name == "bytes" else open_tokenizer(name)
     return ExamplesJob(
         kind,
         source,

@@ -153,7 +153,8 @@ class Conditioner:
     def _content_ids(self, documents: Sequence[Document]) -> Sequence[tuple[Sequence[int], Sequence[int]]]:
         """(text, prompt) of each document as ids."""
         texts, prompts = ([getattr(document, name) for document in documents] for name in ("text", "prompt"))
-        found = [list(ids) for ids in zip(self._control.text_ids(texts), self._control.text_ids(prompts), strict=True)]
+        behind = self._control.following([self._control.guard(prompt) for prompt in prompts], texts)
+        found = [list(ids) for ids in zip(behind, self._control.text_ids(prompts), strict=True)]
         for pair, document in zip(found, documents, strict=True):
             if document.control_tokens:
                 pair[:] = self._control.markup_ids([document.text, document.prompt])

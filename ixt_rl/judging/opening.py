@@ -215,11 +215,10 @@ def _function_place(target: str, role: str) -> tuple[Path, str]:
 
 
 def _open_engine(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
-    from transformers import AutoTokenizer
-
     from ixt_rl.judging.engine import EngineBackend
+    from ixt_rl.tokenizer_files import open_tokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(spec.target)
+    tokenizer: Any = open_tokenizer(spec.target)
     options = dict(spec.options)
     batch, constrain = options.pop("batch_size", 256), bool(options.pop("constrain", False))
     shown, cut_loops = options.pop("chat_template_kwargs", None), bool(options.pop("cut_loops", True))

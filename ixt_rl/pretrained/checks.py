@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import AutoTokenizer
 
 from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.errors import SelfCheckError
 from ixt_rl.models import load_model, load_tokenizer, tokenizer_notes
+from ixt_rl.tokenizer_files import PROBES
 from ixt_rl.trainers import GRPOConfig, GRPOTrainer, IXTConfig, IXTTrainer
 from ixt_rl.trainers.self_checks import run_self_checks
 from ixt_rl.types import Document
 
-PROBES = ("12 + 345 = 357", "   12", "a\n\n\thi, it's", " naïve Zoë — 3,14€ 🙂", "def f(x):\n    return x ** 2\n")
-"""Texts that rules for cutting text cut otherwise."""
-
 
 def check_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Compares a tokenizer with what a run loads from the folder that it was saved in.
+    """Compares a tokenizer with what transformers, and so a server, loads from the folder that it was saved in.
 
     Raises:
         SelfCheckError: they make other ids of a text: of some architectures transformers builds the tokenizer anew.
     """
-    kept = load_tokenizer(str(folder), ModelBlock(path=str(folder)))
+    kept: Any = AutoTokenizer.from_pretrained(folder)
     added = "a".join(entry.content for entry in tokenizer.added_tokens_decoder.values())
     for text in (*PROBES, added):
         made, loaded = (one(text).input_ids for one in (tokenizer, kept))

@@ -176,11 +176,11 @@ def _largest(one: Tensor, other: Tensor) -> float:
 
 
 def _tokenizer(adapter: Path, origin: str, pinned: dict[str, str]) -> Any:
-    from transformers import AutoTokenizer
+    from ixt_rl.tokenizer_files import open_tokenizer
 
     if (adapter / "tokenizer_config.json").is_file():
-        return AutoTokenizer.from_pretrained(str(adapter))
-    return AutoTokenizer.from_pretrained(origin, **pinned)
+        return open_tokenizer(adapter)
+    return open_tokenizer(origin, **pinned)
 
 
 def _revision(adapter: Path, origin: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ixt_rl.blocks.data import PrefixDataBlock
+from ixt_rl.blocks.model import ModelBlock
 from ixt_rl.conditioning import (
     Conditioner,
     Conditioning,
@@ -31,6 +32,7 @@ from ixt_rl.data.token_rows import PackedRows
 from ixt_rl.errors import DataError
 from ixt_rl.judging.parse import strip_thinking
 from ixt_rl.judging.rubric import whole_characters
+from ixt_rl.models import load_tokenizer
 from ixt_rl.rewards.math.extract import final_answer
 from ixt_rl.rewriting.thinker import chunks
 from ixt_rl.rollout.stops import StopWatch, text_before_stop
@@ -335,3 +337,22 @@ def test_documents_with_thoughts_come_back_from_their_ids(tokenizer):
         assert interleaved(tokenizer.decode(ids)) == text
         if is_qwen3(tokenizer):
             assert ids.count(tokenizer.convert_tokens_to_ids("<think>")) == len(pieces)
+
+
+# ------------------------------------------------------------------------------------ the class that a folder names
+
+
+@pytest.mark.parametrize("named", ["GPT2Tokenizer", "LlamaTokenizerFast"])
+def test_its_own_file_cuts_the_text_whatever_class_its_folder_names(tokenizer, named, tmp_path):
+    """SmolLM2's own repository names GPT2Tokenizer, DeepSeek-V3's LlamaTokenizerFast."""
+    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": named}))
+    loaded = load_tokenizer(str(tmp_path), ModelBlock(path=str(tmp_path)))
+    for text in texts():
+        assert loaded(text).input_ids == tokenizer(text).input_ids
+    chat = [{"role": "user", "content": "12 + 345?"}]
+    shown = [
+        one.apply_chat_template(chat, add_generation_prompt=True, return_dict=False) for one in (loaded, tokenizer)
+    ]
+    assert shown[0] == shown[1] and loaded.eos_token == tokenizer.eos_token

@@ -217,10 +217,10 @@ def load_tokenizer(folder: Path, fingerprint: str):
     Raises:
         DataError: transformers cannot load it.
     """
-    from transformers import AutoTokenizer
+    from ixt_rl.tokenizer_files import open_tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return open_tokenizer(folder)
     except Exception as error:  # of many kinds
         raise DataError(
             f"tokenizer {str(folder)!r}", reason=f"transformers cannot load it: {error}", remedy="check the folder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ixt_rl.conditioning import Conditioner, Conditioning, find_ends, load_feedback_template
-from ixt_rl.conditioning.control import chat_ids
+from ixt_rl.conditioning.control import chat_ids, text_ids
 from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.types import Document, Feedback
 from tests.unit.conditioning.chats import CHATML, GEMMA, LLAMA2, LLAMA3, chat_tokenizer
@@ -153,3 +153,11 @@ def test_a_spelled_control_token_changes_no_other_ids(family):
     cut = next(n for n, (a, b) in enumerate(zip(plain, spelled, strict=False)) if a != b)
     assert spelled[:cut] == plain[:cut] and spelled[cut - len(plain) :] == plain[cut:]
     assert tokenizer.eos_token_id not in spelled
+
+
+@pytest.mark.parametrize("family", ["bytes", "sentencepiece", "always", "first", "prepend"])
+@pytest.mark.parametrize("prompt", ["2+2?\n", "2+2? Answer:", "say <eos>\n"])
+def test_plain_text_behind_a_prompt_has_no_space_put_before_it(family, prompt):
+    tokenizer = chat_tokenizer(CHATML, "<eos>", family=family)
+    (sequence,) = Conditioner(tokenizer, Conditioning())([Document("4, or  four.", prompt=prompt)], 0)
+    assert list(sequence.input_ids) == [*text_ids(tokenizer, prompt + "4, or  four."), tokenizer.eos_token_id]

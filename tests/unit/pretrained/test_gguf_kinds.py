@@ -206,7 +206,7 @@ def test_text_is_cut_by_the_files_rule_whatever_the_architecture(tmp_path, qwen2
     expected = {"gpt-2": ["ĠĠ", "Ġ", "1", "2"], "smollm": ["ĠĠĠ", "1", "2"], "qwen2": ["ĠĠ", "Ġ", "1", "2"]}
     assert found.tokenizer.tokenize("   12") == expected[pre]
     _save(found, tmp_path / "kept")
-    if (architecture, pre) == ("qwen2", "smollm"):  # transformers builds Qwen's tokenizers anew
+    if (architecture, pre) == ("qwen2", "smollm"):  # transformers, and so vLLM, builds Qwen's tokenizers anew
         with pytest.raises(SelfCheckError, match="as it is loaded from the folder"):
             check_tokenizer(found.tokenizer, tmp_path / "kept")
     else:

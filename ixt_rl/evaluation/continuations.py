@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, Protocol
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.evaluate import Mode
 from ixt_rl.judging.candidates import CandidateJudge, CandidateVerdict
+from ixt_rl.ngrams import copied_share, repeated_share
 from ixt_rl.rollout.engine import RolloutEngine
 from ixt_rl.rollout.stops import text_before_stop
 from ixt_rl.types import Candidate
 from ixt_rl.worlds.passages import Passage
 
 QUALITY = "quality"
+_NGRAM = 4
 
 
 class Examiner(Protocol):
@@ -94,7 +96,8 @@ class Continued(NamedTuple):
         metrics: by `<mode>/<metric>`.
         texts: by mode, one a passage.
         samples: to read.
-        values: by `<mode>/<metric>`, one a passage: its properties, and its comparisons as `win_rate`; None: undecided.
+        values: by `<mode>/<metric>`, one a passage: its properties, its comparisons as `win_rate`, `repetition` and
+            `copying`; None: undecided.
     """
 
     metrics: dict[str, float]
@@ -115,9 +118,11 @@ def evaluate_continuations(
     """What there is to say of a policy's continuations.
 
     Of every property the mean over texts where it is decided; `length` (tokens), `ended` (share that was not
-    cut off); and of the comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` =
-    wins + ties / 2 and `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts
-    that some of this leaves out: a property or the comparison is undecided.
+    cut off); `repetition` and `copying`, means of the shares of a text's 4-grams of tokens that were there before, and
+    that stand in what the policy was shown (a policy that says more of both may please its judge alone); and of the
+    comparisons, over those that are decided, the shares `wins`, `ties`, `losses`; `win_rate` = wins + ties / 2 and
+    `win_share` = wins / (wins + losses), which leaves ties out. `undecided` is the share of texts that some of this
+    leaves out: a property or the comparison is undecided.
 
     Args:
         modes: with the prompts of `passages`, and n = 1.
@@ -142,6 +147,13 @@ def evaluate_continuations(
         compared: list[float | None] = [None] * len(ours)
         if compares:
             compared = examiner.compare(passages, ours, theirs)
+        counted = [
+            {
+                "repetition": repeated_share(one.completion_ids, _NGRAM),
+                "copying": copied_share(one.completion_ids, ids, _NGRAM),
+            }
+            for one, ids in zip(rollouts, mode.prompts, strict=True)
+        ]
         asked = zip(measured, compared, strict=True)
         said = [(*found.values(), score) if compares else (*found.values(),) for found, score in asked]
         ours_by_itself = [
@@ -152,7 +164,7 @@ def evaluate_continuations(
             }
             for answers, rollout in zip(said, rollouts, strict=True)
         ]
-        means = _means(measured) | _means(ours_by_itself) | _shares(compared)
+        means = _means(measured) | _means(ours_by_itself) | _means(counted) | _shares(compared)
         decided = {"win_rate": compared} if compares else {}
         for name, other in (beside or {}).items():
             further = other.measure(passages, ours)
@@ -165,6 +177,7 @@ def evaluate_continuations(
         names = dict.fromkeys(name for found in measured for name in found)
         values |= {f"{mode.name}/{name}": [found.get(name) for found in measured] for name in names}
         values |= {f"{mode.name}/{name}": scores for name, scores in decided.items()}
+        values |= {f"{mode.name}/{name}": [found[name] for found in counted] for name in ("repetition", "copying")}
         metrics |= {f"{mode.name}/{name}": mean for name, mean in means.items()}
         texts[mode.name] = ours
         for passage, text, found, score in list(zip(passages, ours, measured, compared, strict=True))[: mode.keep]:

@@ -84,6 +84,7 @@ def build_report(folder: Path) -> Path:
                     partial(arm_plots.pairs, plotter),
                     plotter.curves,
                     partial(sip_plots.continuations, plotter),
+                    partial(sip_plots.said_again, plotter),
                     partial(sip_plots.comparisons, plotter),
                     partial(sip_plots.against_originals, plotter),
                 )

@@ -31,6 +31,8 @@ GLOSSARY = {
     "one gives several prefixes",
     "grounding": "of continuations, how much of what they state their prefix and the original bear out; by a program: "
     "the share of their names and numbers that stand there",
+    "repetition": "mean share of a continuation's 4-grams of tokens that it has said before",
+    "copied from the prefix": "mean share of a continuation's 4-grams of tokens that its prefix has",
     "likelihood": "mean log-prob a token, in nats, that a frozen model gives continuations after it has read the true "
     "text",
     "likelihood win rate": "share of prefixes where that model finds the continuation likelier than the other side's",
@@ -92,6 +94,7 @@ def glossary(keys: set[str]) -> list[tuple[str, str]]:
         "no prefix": "none",
         "win rate": "win_rate",
         "likelihood win rate": "likelihood_win_rate",
+        "copied from the prefix": "copying",
         "quality, factuality, safety": "quality",
     }
     if any(how in ("sampled", "greedy", "told") for how, _ in modes):

@@ -62,6 +62,8 @@ COLUMNS = (
             ("win_share", "win rate without ties", None, max),
             ("ties", "ties", None, None),
             ("grounding", "grounding", "grounded", max),
+            ("repetition", "repetition", "repeats", None),
+            ("copying", "copied from the prefix", "copies", None),
             ("likelihood", "likelihood", None, max),
             ("likelihood_win_rate", "likelihood win rate", "likelier", max),
         )

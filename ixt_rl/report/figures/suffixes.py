@@ -54,6 +54,20 @@ def continuations(plotter: Plotter, view: str) -> Drawing | None:
     return plotter.accuracies(stages, found[:4], "step", words, ylabel="mean over prefixes")
 
 
+def said_again(plotter: Plotter, view: str) -> Drawing | None:
+    """What continuations say twice, and what they copy."""
+    stages = plotter.suffix_stages(view)
+    panels = [
+        (f"{mode}/{name}", f"{mode}, {title}")
+        for name, title in (("repetition", "repeated"), ("copying", "copied from the prefix"))
+        for mode in ("sampled", "greedy")
+        if plotter.has(stages, "eval", f"{mode}/{name}")
+    ]
+    caption = "Shares of 4-grams of tokens. Who wins by these is read before it is believed."
+    words = (f"said-again-{view}", f"Said again{_of(view)}", caption)
+    return plotter.accuracies(stages, panels, "step", words, ylabel="mean over prefixes")
+
+
 def comparisons(plotter: Plotter, view: str) -> Drawing | None:
     """Win rates against the stage that `evaluation.against` names."""
     stages = [stage for stage in plotter.suffix_stages(view) if _against(stage)]

@@ -14,6 +14,7 @@ from ixt_rl.worlds.passages import Passage
 PASSAGES = [Passage("one", "aa"), Passage("two", "aaa"), Passage("three", "a"), Passage("four", "aa")]
 SAID = ["aaa", "aaa", "b", "a"]  # against the originals: better, the same, not to be judged, worse
 COLD = SamplingParams(8, 0.0)
+BY_ITSELF = {"greedy/length", "greedy/ended", "greedy/repetition", "greedy/copying"}
 
 
 class Letters:
@@ -63,6 +64,8 @@ def test_means_leave_undecided_texts_out_and_shares_are_of_decided_comparisons()
             "greedy/quality": (3 + 3 + 1) / 12,
             "greedy/right": 1.0,
             "greedy/length": 2.0,
+            "greedy/repetition": 0.0,
+            "greedy/copying": 0.0,
             "greedy/ended": 0.75,
             "greedy/undecided": 0.25,
             "greedy/wins": 1 / 3,
@@ -76,9 +79,21 @@ def test_means_leave_undecided_texts_out_and_shares_are_of_decided_comparisons()
         "greedy/quality": [0.75, 0.75, None, 0.25],
         "greedy/right": [1.0, 1.0, None, 1.0],
         "greedy/win_rate": [1.0, 0.5, None, 0.0],
+        "greedy/repetition": [0.0] * 4,
+        "greedy/copying": [0.0] * 4,
     }
     assert [sample["against"] for sample in samples] == ["wins", "ties", "undecided"]
     assert [sample.get("checked") for sample in samples] == [True, True, None]
+
+
+def test_what_is_said_twice_and_what_the_prefix_has_is_counted_in_tokens():
+    said = ["aaaaaaa", "abcdabc", "wxyzq", "abc"]
+    shown = [[0], [1, *map(ord, "bcdabc")], [2, *map(ord, "_wxyz")], [3, *map(ord, "abcd")]]
+    mode = Mode("greedy", shown, COLD)
+    metrics, _, _, values = evaluate_continuations(Says(said), Letters(), PASSAGES, [mode], JudgeExaminer(None, None))
+    assert values["greedy/repetition"] == [3 / 4, 0.0, 0.0, 0.0]  # aaaa of four; no 4-gram twice; too short
+    assert values["greedy/copying"] == [0.0, 3 / 4, 1 / 2, 0.0]  # not abcd, but bcda, cdab, dabc; wxyz of two
+    assert (metrics["greedy/repetition"], metrics["greedy/copying"]) == (3 / 16, 5 / 16)
 
 
 def test_sides_swapped_are_scores_swapped():
@@ -132,8 +147,9 @@ def test_who_has_read_the_originals_is_not_asked_to_compare_with_them():
     mode = Mode("greedy", [[index] for index in range(len(PASSAGES))], COLD, keep=4)
     asked = (Says(SAID), Letters(), PASSAGES, [mode])
     alone, _, _, values = evaluate_continuations(*asked, KnowsTheOriginals())
-    assert set(alone) == {"greedy/brevity", "greedy/undecided", "greedy/length", "greedy/ended"}
-    assert alone["greedy/undecided"] == 0 and set(values) == {"greedy/brevity"}
+    assert set(alone) == {"greedy/brevity", "greedy/undecided", *BY_ITSELF}
+    assert alone["greedy/undecided"] == 0
+    assert set(values) == {"greedy/brevity", "greedy/repetition", "greedy/copying"}
     beside = evaluate_continuations(*asked, WorldExaminer(CountsLetters()), beside={"brief": KnowsTheOriginals()})
     assert "greedy/brief_win_rate" not in {*beside.metrics, *beside.values} and "greedy/win_rate" in beside.metrics
     theirs = {"greedy": [passage.suffix for passage in PASSAGES]}
@@ -157,4 +173,4 @@ def test_a_judge_measures_pointwise_axes_and_compares_quality():
     assert (metrics["greedy/wins"], metrics["greedy/ties"], metrics["greedy/losses"]) == pytest.approx((1 / 3,) * 3)
     assert metrics["greedy/undecided"] == 0.25  # decided to be unsafe, and not to be compared
     alone = measured(JudgeExaminer(None, None))[0]
-    assert set(alone) == {"greedy/length", "greedy/ended"}  # nothing was asked, so nothing is claimed
+    assert set(alone) == BY_ITSELF  # nothing was asked, so nothing is claimed

@@ -112,7 +112,7 @@ def run(stage: OnlineStage, at: StageRun) -> None:
         leave_devices(at)
         with folder.recording(lambda: _result(started, notes, prompts, task, folder, rewards)):
             run_job(job, python, trained)
-            take_model(job, folder, rows.step, stage.steps or 0, at.origin)
+            take_model(job, folder, rows.step, stage.steps or 0, at.origin, tokenizer)
             if stage.evaluation is not None:
                 rows.evaluated(rows.step, *measure(replace(at, origin=str(folder.model))))
 

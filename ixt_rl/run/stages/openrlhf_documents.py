@@ -71,7 +71,7 @@ def run(stage: DocumentStage, at: StageRun) -> None:
         leave_devices(at)
         with folder.recording(result):
             run_job(job, python, rows.trained, "sft_driver")
-            take_model(job, folder, rows.step, steps, at.origin)
+            take_model(job, folder, rows.step, steps, at.origin, tokenizer)
             write_json(folder.path / LEDGER, trainer.ledger.totals())
             if evaluator is not None:
                 _load(trainer, at)

@@ -80,8 +80,10 @@ def leave_devices(at: StageRun) -> None:
         torch.accelerator.empty_cache()
 
 
-def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int, origin: str) -> None:
+def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int, origin: str, tokenizer: Any) -> None:
     """Makes the model that a job wrote the stage's, with what OpenRLHF sets in its config as it was in `origin`.
+
+    The tokenizer is the run's own: OpenRLHF writes what it read by the class that the files name.
 
     Raises:
         BackendFailed: OpenRLHF ended early, or without a model.
@@ -96,6 +98,7 @@ def take_model(job: JobFolder, folder: StageFolder, done: int, steps: int, origi
     for name in _SET_THERE:
         now.pop(name, None)
     write_json(job.model / _CONFIG, {**now, **{name: before[name] for name in _SET_THERE if name in before}}, indent=2)
+    tokenizer.save_pretrained(job.model)
     shutil.rmtree(folder.model, ignore_errors=True)  # of one that was stopped right here
     job.model.rename(folder.model)
 

@@ -15,19 +15,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from ixt_rl.blocks.model import ModelBlock, NewModelBlock
 from ixt_rl.errors import ConfigError, RewardError, SelfCheckError
 from ixt_rl.files import append_rows, read_json
 from ixt_rl.integrations.openrlhf.environment import PINS, VARIABLE
+from ixt_rl.integrations.openrlhf.job import JobFolder
 from ixt_rl.ledger import model_size
-from ixt_rl.models import byte_tokenizer, new_model
+from ixt_rl.models import byte_tokenizer, load_tokenizer, new_model
 from ixt_rl.run import run_config
 from ixt_rl.run.folder import StageFolder
 from ixt_rl.run.stages import openrlhf, openrlhf_job
 from ixt_rl.trainers.forward_checks import check_plain_head
 from ixt_rl.worlds import AdditionWorld
 from tests.integration.run_helpers import config, rows
+from tests.unit.test_tokenizer_files import folder_of
 
 STANDIN = """\
 #!{python}
@@ -174,3 +177,18 @@ def test_failures_of_all_engines_count_against_one_budget(tmp_path):
     append_rows(failures, [{"reward": "a"}])
     with pytest.raises(RewardError, match="reward 'a' failed on 4 samples of all engines"):
         openrlhf._within_budget(asked, failures)
+
+
+def test_the_trained_model_has_the_runs_tokenizer(tmp_path):
+    """OpenRLHF writes what it read by the class that the base's files name; the run reads the file's own rule."""
+    base, file = folder_of(tmp_path, "digits", "GPT2Tokenizer")
+    tokenizer = load_tokenizer(str(base), ModelBlock(path=str(base)))
+    job, folder = JobFolder(tmp_path / "job"), StageFolder(tmp_path / "stage", "rl", "grpo", 1, "")
+    for place in (base, job.model):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "config.json").write_text('{"model_type": "llama"}')
+    folder.path.mkdir()
+    AutoTokenizer.from_pretrained(base).save_pretrained(job.model)
+    assert AutoTokenizer.from_pretrained(job.model)("2024").input_ids != file.encode("2024").ids
+    openrlhf_job.take_model(job, folder, 3, 3, str(base), tokenizer)
+    assert AutoTokenizer.from_pretrained(folder.model)("2024").input_ids == file.encode("2024").ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,4 +65,10 @@ def environment(beside: str) -> Environment:
         count=grouped,
         share=lambda value: "–" if value is None else f"{value:.1%}",
         figure=lambda value: "–" if value is None else f"{value:.2f}",
+        said=_said,
     )
+
+
+def _said(value: Any) -> str:
+    """A setting as YAML has it on one line, `none` where there is none."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

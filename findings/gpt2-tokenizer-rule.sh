@@ -6,6 +6,8 @@
 # `pre_tokenizer`. Many released models name GPT2Tokenizer for a vocabulary with a rule of its own (digits one by one).
 # A config.json whose kind has no class of its own, as OLMo 2, makes it take the file as it is. So one folder is read in
 # two ways, and a rule that is mended in memory and saved is in the file and not in what is read from it.
+# `LlamaTokenizerFast`, which byte-level tokenizers name too, does the same and loses the spaces: "12 + 34" comes back as
+# "12+34" beside no config.json or a Llama's, and whole beside DeepSeek-V3's.
 # Seen, "2024" where the file cuts digits off one by one: 4 tokens by the file, 1 from the folder, 4 with OLMo 2's
 # config beside it, 1 with Llama's; 4 when mended in memory, 1 when that was saved and read again.
 # Guessed before: tokenizer.json is the tokenizer, as it was in transformers 4.
@@ -48,6 +50,18 @@ mended.save_pretrained("again")
 seen["saved and read again"] = len(AutoTokenizer.from_pretrained("again").tokenize("2024"))
 print(f"tokens of 2024: {seen}")
 assert [*seen.values()] == [4, 1, 4, 1, 4, 1], "the behaviour has changed"
+back = {}
+for beside in (None, "llama", "deepseek_v3"):
+    folder = Path(f"llama-with-{beside}")
+    folder.mkdir()
+    own.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(named | {"tokenizer_class": "LlamaTokenizerFast"}))
+    if beside:
+        (folder / "config.json").write_text(json.dumps({"model_type": beside}))
+    read = AutoTokenizer.from_pretrained(folder)
+    back[f"config beside it: {beside}"] = read.decode(read("12 + 34").input_ids)
+print(f"12 + 34, there and back by LlamaTokenizerFast: {back}")
+assert [*back.values()] == ["12+34", "12+34", "12 + 34"], "the behaviour has changed"
 PYTHON
 cd "$folder"
 "$folder/venv/bin/python" "$folder/seen.py"

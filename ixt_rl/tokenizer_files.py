@@ -21,8 +21,8 @@ def open_tokenizer(path: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a hub's model.
 
     `AutoTokenizer` builds some classes that a folder names (`GPT2Tokenizer`, `LlamaTokenizer`) anew, by a rule of the
-    class, where the tokenizer.json beside it has another: numbers of SmolLM2, all text of DeepSeek-V3. The model was
-    trained on what the file says.
+    class, where the tokenizer.json beside it has another: numbers of SmolLM2, all text of DeepSeek's where config.json
+    is a Llama's. The model was trained on what the file says.
 
     Args:
         options: of `AutoTokenizer.from_pretrained`.

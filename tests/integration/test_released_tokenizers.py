@@ -344,7 +344,7 @@ def test_documents_with_thoughts_come_back_from_their_ids(tokenizer):
 
 @pytest.mark.parametrize("named", ["GPT2Tokenizer", "LlamaTokenizerFast"])
 def test_its_own_file_cuts_the_text_whatever_class_its_folder_names(tokenizer, named, tmp_path):
-    """SmolLM2's own repository names GPT2Tokenizer, DeepSeek-V3's LlamaTokenizerFast."""
+    """SmolLM2's own repository names GPT2Tokenizer, DeepSeek's name LlamaTokenizerFast."""
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": named}))

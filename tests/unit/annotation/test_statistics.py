@@ -85,7 +85,7 @@ def test_the_summary_is_what_the_rows_say(tmp_path):
     page = (tmp_path / "out" / "annotation.html").read_text()
     assert "Does the judge agree with itself" in page and "not measured" in page.lower()
     assert "https://" not in page and "src=" not in page  # nothing from outside
-    assert "<th class=\"name\">sampling.temperature</th>" in page and "{&#39;" not in page  # settings by name
+    assert '<th class="name">sampling.temperature</th>' in page and "{&#39;" not in page  # settings by name
     saved = json.loads((tmp_path / "out" / "annotation.json").read_text())
     assert saved["levels"] == summary["levels"]
     for name, shown in saved["examples"].items():

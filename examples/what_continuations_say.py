@@ -11,26 +11,27 @@ names and numbers, `new` of all words, `new, true` of the new ones; means over t
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean
 
-from ixt_rl.judging.programs import claims, repetition, words
+from ixt_rl.files import read_rows
+from ixt_rl.judging.programs import claims, repetition, support, words
 
 COLUMNS = ("repeated", "grounded", "of the prefix", "new", "new, true")
 
 
 def said(prefix: str, original: str, text: str) -> dict[str, float]:
     """The columns of one text; those that nothing can be said of are left out."""
-    before, after, made = set(words(prefix)), set(words(original)), claims(text)
-    new = [claim for claim in made if claim not in before]
-    found = {"repeated": repetition(text), "new": len(new) / max(len(words(text)), 1)}
-    if made:
-        found["grounded"] = sum(claim in before | after for claim in made) / len(made)
-        found["of the prefix"] = 1 - len(new) / len(made)
-    if new:
-        found["new, true"] = sum(claim in after for claim in new) / len(new)
-    return found
+    before, after = set(words(prefix)), set(words(original))
+    new = [claim for claim in claims(text) if claim not in before]
+    found = {
+        "repeated": repetition(text),
+        "grounded": support(text, prefix, original),
+        "of the prefix": support(text, prefix),
+        "new": len(new) / max(len(words(text)), 1),
+        "new, true": sum(claim in after for claim in new) / len(new) if new else None,
+    }
+    return {column: value for column, value in found.items() if value is not None}
 
 
 def line(rows: list[dict[str, str]], of: str) -> list[str]:
@@ -51,7 +52,7 @@ def main() -> None:
         )
     print(f"{'':24}" + "".join(f"{column:>15}" for column in COLUMNS))
     for file in files:
-        rows = [json.loads(row) for row in file.read_text(encoding="utf-8").split("\n") if row]
+        rows = read_rows(file)
         name = f"{file.parent.parent.name}, {file.parent.name}"
         print(f"{name:24}" + "".join(f"{value:>15}" for value in line(rows, "text")))
     print(f"{'the true text':24}" + "".join(f"{value:>15}" for value in line(rows, "original")))

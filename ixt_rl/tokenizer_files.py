@@ -36,13 +36,13 @@ def open_tokenizer(path: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     built_anew = isinstance(tokenizer, TokenizersBackend) and type(tokenizer) is not TokenizersBackend
     if not built_anew or not type(tokenizer).__module__.startswith("transformers."):
         return tokenizer  # it is the file's, has none, or is code of the model's own
-    by_file = _ids_by_file(path, options.get("revision"))
-    if by_file is None or by_file == _ids(tokenizer):
+    by_file, by_class = _ids_by_file(path, options.get("revision")), _ids(tokenizer)
+    if by_file is None or by_file == by_class:
         return tokenizer
     filed: Any = TokenizersBackend.from_pretrained(path, **options)
     if filed.init_kwargs.get("add_prefix_space") and filed.tokenize("it") != tokenizer.tokenize("it"):
         return tokenizer  # tokenizer_config.json asks for a space before text, which the file alone does not bring
-    for probe, wanted, found in zip(PROBES, _ids(filed), _ids(tokenizer), strict=True):
+    for probe, wanted, found in zip(PROBES, _ids(filed), by_class, strict=True):
         if wanted != found:
             NOTES[filed] = [
                 f"tokenizer: text is cut as its tokenizer.json says; {type(tokenizer).__name__}, which its files name, "

@@ -157,7 +157,8 @@ class Conditioner:
         found = [list(ids) for ids in zip(behind, self._control.text_ids(prompts), strict=True)]
         for pair, document in zip(found, documents, strict=True):
             if document.control_tokens:
-                pair[:] = self._control.markup_ids([document.text, document.prompt])
+                (written,) = self._control.following([document.prompt], [document.text], guarded=True)
+                pair[:] = written, self._control.markup_ids([document.prompt])[0]
         return [(text, prompt) for text, prompt in found]
 
     # ---------------------------------------------------------------- chats

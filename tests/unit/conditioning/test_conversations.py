@@ -161,3 +161,13 @@ def test_plain_text_behind_a_prompt_has_no_space_put_before_it(family, prompt):
     tokenizer = chat_tokenizer(CHATML, "<eos>", family=family)
     (sequence,) = Conditioner(tokenizer, Conditioning())([Document("4, or  four.", prompt=prompt)], 0)
     assert list(sequence.input_ids) == [*text_ids(tokenizer, prompt + "4, or  four."), tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("family", ["bytes", "sentencepiece", "always", "first", "prepend"])
+@pytest.mark.parametrize("prompt", ["2+2?\n", "<eos>2+2?\n", "2+2?<eos>"])
+@pytest.mark.parametrize("text", ["4, or  four.", "4<eos>or  four.<eos>"])
+def test_text_with_control_tokens_behind_a_prompt_is_cut_as_the_whole(family, prompt, text):
+    tokenizer = chat_tokenizer(CHATML, "<eos>", family=family)
+    (sequence,) = Conditioner(tokenizer, Conditioning())([Document(text, prompt=prompt, control_tokens=True)], 0)
+    whole = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
+    assert list(sequence.input_ids) == [*whole, *([] if text.endswith("<eos>") else [tokenizer.eos_token_id])]

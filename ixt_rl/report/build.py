@@ -85,6 +85,7 @@ def build_report(folder: Path) -> Path:
                     plotter.curves,
                     partial(sip_plots.continuations, plotter),
                     partial(sip_plots.said_again, plotter),
+                    partial(sip_plots.heldout, plotter),
                     partial(sip_plots.comparisons, plotter),
                     partial(sip_plots.against_originals, plotter),
                 )

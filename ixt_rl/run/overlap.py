@@ -1,6 +1,6 @@
 """Which of a run's own test questions stand in what it trained on: overlap.json of the run, for its report.
 
-    files and suites that stages are measured on --questions--> index
+    what stages are measured on (`measured_texts`) --questions--> index
     files that led to the measured model --texts--> counts
 
 Rows that are set aside of a training file (`data.eval_rows`) are other rows, and may still ask the same.
@@ -9,18 +9,16 @@ Rows that are set aside of a training file (`data.eval_rows`) are other rows, an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ixt_rl.blocks.checks import data_files
-from ixt_rl.blocks.data import FileDataBlock, problem_files
+from ixt_rl.blocks.data import problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.preferences import PairDataBlock
 from ixt_rl.blocks.rows import with_folders
-from ixt_rl.blocks.suites import SuitesBlock
 from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import state_of
 from ixt_rl.data.fields import question_text
@@ -29,13 +27,11 @@ from ixt_rl.data.readers import READERS, kind_of
 from ixt_rl.evaluation.contamination.counts import summary_of
 from ixt_rl.evaluation.contamination.overlap import QuestionIndex
 from ixt_rl.evaluation.contamination.training_texts import TrainingText, training_texts
-from ixt_rl.evaluation.suites import find_rows
-from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.files import read_json, write_json
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.report.overlaps import said_of_lines
 from ixt_rl.run.folder import RunFolder
-from ixt_rl.suites import load_suite
+from ixt_rl.run.measured_texts import MeasuredTexts, measured_texts
 
 OVERLAP = "overlap.json"
 MOST_WORDS = 10_000_000
@@ -55,14 +51,15 @@ def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
         DataError: a file cannot be read.
     """
     stages = [with_folders(stage, folder.rows_of(config)) for stage in config.stages]
-    lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]] = {}
+    named = {stage.name: stage for stage in stages}
+    lines: dict[tuple[str, ...], dict[str, MeasuredTexts]] = {}
     for stage in stages:
         trained = tuple(one.name for one in reversed(config.made_by(config.named[stage.name])) if _trains(one))
-        for questions in _measured(stage) if trained else ():
-            lines.setdefault(trained, {})[questions.name] = questions
+        for questions in measured_texts(stage) if trained else ():
+            if not questions.set_aside_of(_files(named[name].data for name in trained)):
+                lines.setdefault(trained, {})[questions.name] = questions
     if not lines:
         return None
-    named = {stage.name: stage for stage in stages}
     key = _key(lines, named)
     known = read_json(folder.path / OVERLAP)
     if known is not None and known.get("key") == key:
@@ -105,53 +102,6 @@ def _document_paths(data: Any) -> list[str]:
     return [path for source in data.sources for path in source.paths] if isinstance(data, FileCorpusBlock) else []
 
 
-@dataclass(frozen=True)
-class MeasuredQuestions:
-    """A set of questions that a stage is measured on.
-
-    Args:
-        name: what to call it.
-        block: that names it.
-        suite: which of the block's suites; None for problems in files.
-    """
-
-    name: str
-    block: FileDataBlock | SuitesBlock
-    suite: str | None = None
-
-    def rows(self) -> list[dict[str, Any]]:
-        """With `question`."""
-        if isinstance(self.block, FileDataBlock):
-            return load_problems(self.block, measured_only=True).held_out
-        assert self.suite is not None
-        return find_rows(load_suite(self.suite), self.block.data, self.block.limit).rows
-
-    @property
-    def files(self) -> list[str]:
-        """Where they lie."""
-        if isinstance(self.block, FileDataBlock):
-            return self.block.files
-        assert self.suite is not None
-        data = None if self.block.data is None else Path(self.block.data)
-        return [str(file) for file in suite_files(load_suite(self.suite), data)]
-
-
-def _measured(stage: AnyStage) -> Iterator[MeasuredQuestions]:
-    """Problems in files, and suites, that a stage is measured on."""
-    evaluation = getattr(stage, "evaluation", None)
-    own = problem_files(getattr(stage, "data", None))
-    if stage.type == "evaluate":
-        yield from (MeasuredQuestions(block.called, block) for block in own)
-    elif evaluation is not None:
-        other = problem_files(getattr(evaluation, "data", None))
-        yield from (MeasuredQuestions(block.called, block) for block in other)
-        yield from (MeasuredQuestions(f"{block.called}, set aside", block) for block in own if block.eval_rows)
-        suites: SuitesBlock | None = getattr(evaluation, "suites", None)
-        if suites is not None:
-            for name in suites.names:
-                yield MeasuredQuestions(f"suite {load_suite(name).name}", suites, name)
-
-
 def _texts(stage: AnyStage) -> Iterator[TrainingText]:
     """What a stage trains on: of problems, questions with their answers; of documents, all texts of the files."""
     for block in problem_files(stage.data):
@@ -162,6 +112,15 @@ def _texts(stage: AnyStage) -> Iterator[TrainingText]:
     for path in _document_paths(stage.data):
         if _is_here(path):
             yield from training_texts([path])
+
+
+def _files(trained: Iterable[Any]) -> list[str]:
+    """The files of blocks that are trained on."""
+    found = []
+    for data in trained:
+        found += [path for block in problem_files(data) for path in block.files]
+        found += [file for path in _document_paths(data) for file in data_files(path)]
+    return found
 
 
 def _unread(stage: AnyStage) -> list[str]:
@@ -177,14 +136,11 @@ def _plain(block: Any) -> str:
     return json.dumps(block.model_dump(mode="json"), sort_keys=True)
 
 
-def _key(lines: dict[tuple[str, ...], dict[str, MeasuredQuestions]], named: dict[str, AnyStage]) -> str:
+def _key(lines: dict[tuple[str, ...], dict[str, MeasuredTexts]], named: dict[str, AnyStage]) -> str:
     """Changes with the blocks and with the files that they name."""
     sets = [questions for of_line in lines.values() for questions in of_line.values()]
     trained = [named[name].data for names in lines for name in names]
-    paths = [path for questions in sets for path in questions.files]
-    for data in trained:
-        paths += [path for block in problem_files(data) for path in block.files]
-        paths += [file for path in _document_paths(data) for file in data_files(path)]
+    paths = [*(path for questions in sets for path in questions.files), *_files(trained)]
     states = {path: state_of(Path(path).stat()) for path in paths if Path(path).is_file()}
     plain = [[questions.name, _plain(questions.block)] for questions in sets]
     plain += [["", _plain(data)] for data in trained]

@@ -68,6 +68,15 @@ def said_again(plotter: Plotter, view: str) -> Drawing | None:
     return plotter.accuracies(stages, panels, "step", words, ylabel="mean over prefixes")
 
 
+def heldout(plotter: Plotter, view: str) -> Drawing | None:
+    """What the stage costs the suffixes that stand there: their perplexity."""
+    stages = [stage for stage in plotter.suffix_stages(view) if plotter.has([stage], "eval", "heldout/perplexity")]
+    panels = [("heldout/perplexity", "held-out documents, perplexity")] if stages else []
+    caption = "Suffixes of documents set aside by evaluation.holdout, as they stand there; every token weighs the same."
+    words = (f"heldout-suffixes-{view}", f"What stands there{_of(view)}", caption)
+    return plotter.accuracies(stages, panels, "step", words, ylabel="perplexity")
+
+
 def comparisons(plotter: Plotter, view: str) -> Drawing | None:
     """Win rates against the stage that `evaluation.against` names."""
     stages = [stage for stage in plotter.suffix_stages(view) if _against(stage)]

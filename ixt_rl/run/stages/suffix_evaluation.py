@@ -132,17 +132,13 @@ class _Evaluation:
         write_rows(self.folder / CONTINUATIONS, rows)
         if self.stage.keep_best is not None:  # the last evaluation is not the one that counts
             return
-        shares = {
-            name: values
-            for name, values in continued.values.items()
-            if all(value is None or 0 <= value <= 1 for value in values) and {*values} != {None}
-        }
+        decided = {name: values for name, values in continued.values.items() if {*values} != {None}}
         documents = [one.document for one in passages]
         several = any(documents) and len({*documents}) < len(documents)
         asked = [[one.prefix, one.suffix] for one in passages]
         own = None if nats is None else {"heldout": nats}
         tokens = None if nats is None else [len(one.suffix_ids) for one in chosen]
-        keep_answered(self.folder, asked, shares, documents if several else None, own, tokens)
+        keep_answered(self.folder, asked, decided, documents if several else None, own, tokens)
 
     def _read(self, one: Passage, text: str) -> dict[str, Any]:
         value = None if self.likelihood is None else self.likelihood.known.get((one.prefix, one.suffix, text))

@@ -219,3 +219,33 @@ def test_what_is_damaged_is_left_out_and_said(reported, damage):
     read_summary(reported / "summary.json", unreadable)
     assert unreadable == ["summary.json is damaged, left out: overlap"]
     assert "summary.json is damaged" in build_report(reported).read_text()
+
+
+def test_measured_pairs_and_documents_are_looked_for_in_trained_files(tmp_path):
+    pairs = [{"prompt": f"say {n}", "chosen": question(n), "rejected": f"no {n}"} for n in range(12)]
+    copied = write(tmp_path / "copied.jsonl", pairs[:3] + [{**pairs[0], "prompt": "other", "chosen": question(99)}])
+    measured, texts = write(tmp_path / "measured.jsonl", pairs), [{"text": question(n)} for n in range(5)]
+    documents = write(tmp_path / "documents.jsonl", texts)
+    other = write(tmp_path / "other.jsonl", [{"text": "So: " + question(4)}, {"text": question(50)}])
+    optim = {"lr": 1e-3}
+    evaluated = {"wishes": {"none": None}}
+    stages = [
+        {"name": "copies", "type": "sft", "init": "model", "steps": 1, "optim": optim, "template": "math",
+         "data": {"pairs": {"path": copied}},
+         "evaluation": {**evaluated, "pairs": {"path": measured}}},
+        {"name": "apart", "type": "sft", "init": "model", "steps": 1, "optim": optim, "template": "math",
+         "data": {"pairs": {"path": measured, "holdout": 0.5}},
+         "evaluation": {**evaluated, "pairs": {"path": measured, "holdout": 0.5}}},
+        {"name": "sip", "type": "sip", "init": "model", "steps": 1, "optim": optim, "objective": "nll",
+         "sampling": {"max_new_tokens": 4}, "data": {"sources": [{"path": other}], "suffix_tokens": 8},
+         "evaluation": {"data": {"sources": [{"path": documents}], "suffix_tokens": 8}, "likelihood": "init"}},
+    ]  # fmt: skip
+    run = config(tmp_path, stages)
+    found = {one["trained"][0]: one["overlap"]["suites"] for one in note_overlap(run, folder_of(run))["measured"]}
+    assert set(found) == {"copies", "sip"}  # what is set aside of a trained file stands in it
+    ((name, counts),) = found["copies"].items()
+    assert name.endswith("measured.jsonl, better replies")
+    assert (counts["questions"], counts["exact"]) == (12, 3)
+    ((name, counts),) = found["sip"].items()
+    assert name.endswith("documents.jsonl, documents")
+    assert (counts["questions"], counts["exact"], counts["whole"]) == (5, 0, 1)

@@ -41,6 +41,8 @@ def problems(site: Path) -> Iterator[str]:
         for address in page.loads:
             if urlsplit(address).netloc:
                 yield f"{name} loads {address}: the site must work without a network"
+            elif file.name != "404.html" and not _resolves(site, file, address):
+                yield f"{name} loads {address}, which is not there"
         if file.name == "404.html":  # its links are absolute: it is shown at any address
             continue
         for address in page.links:

@@ -32,11 +32,15 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def write(root: Path, target: Path) -> None:
-    """Writes all pages, and llms.txt beside them, into the folder `target`, which holds nothing else afterwards."""
+    """Writes all pages, pictures of docs/ and llms.txt beside them, into the folder `target`, which holds nothing else afterwards."""
     shutil.rmtree(target, ignore_errors=True)
     for page, text in pages(root).items():
         (target / page).parent.mkdir(parents=True, exist_ok=True)
         (target / page).write_text(text, encoding="utf-8")
+    for picture in (root / "docs").rglob(f"*{repository.PICTURE}"):
+        copied = target / picture.relative_to(root / "docs")
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, copied)
     (target / "llms.txt").write_text(llms_txt.written(root), encoding="utf-8")
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 ROOT_PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 """Pages of the site that are files at the repository's root."""
 
+PICTURE = ".png"
+"""Ending of pictures under docs/, which go along as they are."""
+
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".cfg": "ini", ".json": "json"}
 
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
@@ -36,7 +39,7 @@ def address(path: str) -> str:
     named = {file: page for page, file in ROOT_PAGES.items()}
     if path in named:
         return named[path]
-    if path.startswith("docs/") and path.endswith(".md"):
+    if path.startswith("docs/") and path.endswith((".md", PICTURE)):
         return path.removeprefix("docs/")
     return f"source/{path}.md"
 

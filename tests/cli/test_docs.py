@@ -126,6 +126,7 @@ def test_what_a_page_says_is_in_a_file_is_there():
         ('<a href="#gone">x</a>', "a.html links to #gone, which is not there"),
         ('<a href="../outside.html">x</a>', "a.html links to ../outside.html, which is not there"),
         ('<script src="https://cdn.example/x.js">', "a.html loads https://cdn.example/x.js: the site must work"),
+        ('<img src="gone.png">', "a.html loads gone.png, which is not there"),
         ('<link rel="stylesheet" href="//fonts.example/x">', "a.html loads //fonts.example/x: the site must work"),
         ('<a href="a.html#here">x</a><p id="here"><a href="https://example.org">x</a>', None),
     ],

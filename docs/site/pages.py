@@ -32,7 +32,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def write(root: Path, target: Path) -> None:
-    """Writes all pages, pictures of docs/ and llms.txt beside them, into the folder `target`, which holds nothing else afterwards."""
+    """Writes all pages, pictures of docs/ and llms.txt beside them, into the folder `target`, cleared before."""
     shutil.rmtree(target, ignore_errors=True)
     for page, text in pages(root).items():
         (target / page).parent.mkdir(parents=True, exist_ok=True)

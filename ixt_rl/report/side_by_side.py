@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,13 +91,17 @@ def expectation_rows(
 
 
 def differences(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
-    """Config keys whose values are not the same in all runs, with each run's; not those of stages of one run alone."""
+    """Config keys whose values are not the same in all runs, with each run's; a stage's, in all runs that have it."""
     flat = [_flatten(run.config) for run in runs.values()]
-    stages = Counter(stage["name"] for run in runs.values() for stage in run.config.get("stages") or [])
-    own = tuple(f"stages.{name}." for name, count in stages.items() if count == 1)
-    keys = unique(key for config in flat for key in config if not key.startswith(own))
-    rows = [(key, [str(config.get(key, MISSING)) for config in flat]) for key in keys if key != "name"]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    stages = [{stage["name"] for stage in run.config.get("stages") or []} for run in runs.values()]
+    found = []
+    for key in unique(key for config in flat for key in config if key != "name"):
+        values = [str(config.get(key, MISSING)) for config in flat]
+        stage = next((name for name in set().union(*stages) if key.startswith(f"stages.{name}.")), None)
+        compared = {value for value, there in zip(values, stages, strict=True) if stage is None or stage in there}
+        if len(compared) > 1:
+            found.append((key, values))
+    return found
 
 
 def unshared_stages(runs: dict[str, RunRecord]) -> list[tuple[list[str], list[str]]]:

@@ -347,6 +347,16 @@ def test_runs_that_share_no_stage_stand_by_themselves(make_run, tmp_path):
     assert "stages.raft-parity" not in differing and "stages.grpo-sum" not in differing
 
 
+def test_a_stage_is_compared_among_the_runs_that_have_it(make_run, tmp_path):
+    folders = [
+        make_run("one", methods=("raft",)),
+        make_run("two", methods=("raft",)),
+        make_run("three", methods=("grpo",)),
+    ]
+    page = read(build_comparison(folders, tmp_path / "comparison.html"))
+    assert "stages.raft-parity" not in page.text.split("What differs in the configs")[1]  # not for the third's sake
+
+
 def test_comparison_of_one_run_is_an_error(make_run, tmp_path):
     with pytest.raises(DataError, match="at least two"):
         build_comparison([make_run()], tmp_path / "comparison.html")

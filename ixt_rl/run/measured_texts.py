@@ -17,6 +17,7 @@ from ixt_rl.data.block_sources import corpus_sources
 from ixt_rl.data.document_source import SourceReader
 from ixt_rl.data.preferences import read_pairs, set_aside
 from ixt_rl.data.questions import load_problems
+from ixt_rl.data.readers import READERS, kind_of
 from ixt_rl.evaluation.suites import find_rows
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.methods.registry import AnyStage
@@ -85,12 +86,18 @@ def measured_texts(stage: AnyStage) -> Iterator[MeasuredTexts]:
         yield from (MeasuredTexts(block.called, block) for block in problem_files(data))
         yield from (MeasuredTexts(f"{block.called}, set aside", block) for block in own if block.eval_rows)
         if isinstance(data, FileCorpusBlock):
-            called = ", ".join(path for source in data.sources for path in source.paths)
-            yield MeasuredTexts(f"{called}, documents", data)
+            paths = [path for source in data.sources for path in source.paths]
+            if all(map(is_here, paths)):
+                yield MeasuredTexts(f"{', '.join(paths)}, documents", data)
         pairs: PairsBlock | None = getattr(evaluation, "pairs", None)
-        if pairs is not None:
+        if pairs is not None and pairs.path is not None and is_here(pairs.path):
             yield MeasuredTexts(f"{pairs.path}, better replies", pairs)
         suites: SuitesBlock | None = getattr(evaluation, "suites", None)
         if suites is not None:
             for name in suites.names:
                 yield MeasuredTexts(f"suite {load_suite(name).name}", suites, name)
+
+
+def is_here(path: str) -> bool:
+    """Whether a source of documents is in files; a dataset of the hub would be fetched a second time."""
+    return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")

@@ -23,7 +23,6 @@ from ixt_rl.config.schema import RunConfig
 from ixt_rl.contents import state_of
 from ixt_rl.data.fields import question_text
 from ixt_rl.data.questions import load_problems
-from ixt_rl.data.readers import READERS, kind_of
 from ixt_rl.evaluation.contamination.counts import summary_of
 from ixt_rl.evaluation.contamination.overlap import QuestionIndex
 from ixt_rl.evaluation.contamination.training_texts import TrainingText, training_texts
@@ -31,7 +30,7 @@ from ixt_rl.files import read_json, write_json
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.report.overlaps import said_of_lines
 from ixt_rl.run.folder import RunFolder
-from ixt_rl.run.measured_texts import MeasuredTexts, measured_texts
+from ixt_rl.run.measured_texts import MeasuredTexts, is_here, measured_texts
 
 OVERLAP = "overlap.json"
 MOST_WORDS = 10_000_000
@@ -110,7 +109,7 @@ def _texts(stage: AnyStage) -> Iterator[TrainingText]:
             answers = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
             yield from (TrainingText(block.called, number, block.answer, answer) for answer in answers)
     for path in _document_paths(stage.data):
-        if _is_here(path):
+        if is_here(path):
             yield from training_texts([path])
 
 
@@ -125,11 +124,7 @@ def _files(trained: Iterable[Any]) -> list[str]:
 
 def _unread(stage: AnyStage) -> list[str]:
     """Sources of documents that are datasets of the hub, which would be fetched a second time."""
-    return [path for path in _document_paths(stage.data) if not _is_here(path)]
-
-
-def _is_here(path: str) -> bool:
-    return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")
+    return [path for path in _document_paths(stage.data) if not is_here(path)]
 
 
 def _plain(block: Any) -> str:

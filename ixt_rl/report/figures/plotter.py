@@ -26,7 +26,17 @@ from ixt_rl.methods.registry import find
 from ixt_rl.methods.spec import MethodSpec
 from ixt_rl.pages.drawing import INK, RC, Drawing, grid, inline_svg
 from ixt_rl.pages.numbers import engineering
-from ixt_rl.report.figures.series import Value, _series, _xy, budget, mean_series, plain, rolling_mean, window
+from ixt_rl.report.figures.series import (
+    Value,
+    _series,
+    _xy,
+    budget,
+    evaluations,
+    mean_series,
+    plain,
+    rolling_mean,
+    window,
+)
 from ixt_rl.report.run_folder import RunRecord, StageRecord, cost, number, unique
 
 # Okabe and Ito's palette and some darker ones, told apart with every common colour vision; markers and dashes say it
@@ -293,7 +303,8 @@ class Plotter:
         self, ax: Axes, stage: StageRecord, phase: str, x: str, value: Value, dash: Any = "-", markers: bool = False
     ) -> None:
         """Each seed thin, the mean over seeds bold (training rows smoothed)."""
-        seeds = [series for rows in self.run.stage_rows(stage, phase).values() if (series := _series(rows, x, value))]
+        rows = evaluations(self.run, stage) if phase == "eval" else self.run.stage_rows(stage, phase)
+        seeds = [series for one in rows.values() if (series := _series(one, x, value))]
         look = self.looks[stage.label]
         smooth = phase == "train"
         if smooth or len(seeds) > 1:

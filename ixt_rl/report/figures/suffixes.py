@@ -8,7 +8,7 @@ import matplotlib
 
 from ixt_rl.pages.drawing import RC, Drawing, grid
 from ixt_rl.report.figures.plotter import Plotter, legend, share_axis, x_axis
-from ixt_rl.report.figures.series import plain
+from ixt_rl.report.figures.series import against, plain
 from ixt_rl.report.run_folder import StageRecord
 
 _PROPERTIES = ("right", "quality", "factuality", "safety", "grounding")
@@ -79,21 +79,17 @@ def heldout(plotter: Plotter, view: str) -> Drawing | None:
 
 def comparisons(plotter: Plotter, view: str) -> Drawing | None:
     """Win rates against the stage that `evaluation.against` names."""
-    stages = [stage for stage in plotter.suffix_stages(view) if _against(stage)]
-    names = " or ".join(sorted({_against(stage) for stage in stages}))
+    stages = [stage for stage in plotter.suffix_stages(view) if against(stage)]
+    names = " or ".join(sorted({against(stage) for stage in stages}))
     words = (f"wins-{view}", f"Win rates{_of(view)}", f"Against {names}, as the config says for each arm.")
     return _wins(plotter, stages, words)
 
 
 def against_originals(plotter: Plotter, view: str) -> Drawing | None:
     """Win rates of the stages that are compared with the originals."""
-    stages = [stage for stage in plotter.suffix_stages(view) if not _against(stage)]
+    stages = [stage for stage in plotter.suffix_stages(view) if not against(stage)]
     words = (f"wins-originals-{view}", f"Win rates against the originals{_of(view)}", "Against what stands there.")
     return _wins(plotter, stages, words)
-
-
-def _against(stage: StageRecord) -> str:
-    return (stage.config.get("evaluation") or {}).get("against") or ""
 
 
 def _wins(plotter: Plotter, stages: list[StageRecord], words: tuple[str, str, str]) -> Drawing | None:

@@ -13,9 +13,9 @@ from ixt_rl.methods.registry import find, types
 from ixt_rl.pages.drawing import RC, grid
 from ixt_rl.pages.numbers import engineering
 from ixt_rl.report.figures.plotter import TITLE_CHARACTERS, Plotter, looks
-from ixt_rl.report.figures.series import mean_series, rolling_mean, window
+from ixt_rl.report.figures.series import evaluations, mean_series, rolling_mean, window
 from ixt_rl.report.results import results
-from ixt_rl.report.run_folder import make_stages, number, read_run
+from ixt_rl.report.run_folder import RunRecord, make_stages, number, read_run
 
 
 def test_the_mean_needs_every_seed():
@@ -183,3 +183,44 @@ def test_no_line_runs_through_the_legend_of_a_panel(make_run, tmp_path, monkeypa
     monkeypatch.setattr(Plotter, "save", measure)
     Plotter(read_run(folder), tmp_path / "plots").method(find("intro", lambda key: None), "parity")
     assert "share on tokens without digits" in seen
+
+
+def row(stage: str, step: int, value: float) -> dict:
+    return {"stage": stage, "seed": 1, "phase": "eval", "step": step, "sampled/x": value, "sampled/win_rate": value}
+
+
+def evaluations_of(stages: list[dict], rows: list[dict]) -> dict[str, list[dict]]:
+    made = make_stages({"stages": stages}, {}, rows)
+    run = RunRecord("run", {}, "", rows, [], {}, made, [])
+    return {stage.name: evaluations(run, stage).get(1, []) for stage in made}
+
+
+def test_a_curve_begins_where_another_stage_has_measured_its_start():
+    arm = {"type": "grpo", "init": "base", "data": {"world": "chain"}, "evaluation": {"problems": 8}}
+    stages = [
+        {"name": "base", "type": "sft", "data": {"world": "chain"}},
+        {"name": "measured", "type": "evaluate", "init": "base", "data": {"world": "chain"}, "problems": 8},
+        {"name": "arm", **arm},
+        {"name": "own", **arm},
+        {"name": "other", **arm, "evaluation": {"problems": 9}},
+        {"name": "later", **arm, "init": "arm"},
+    ]
+    rows = [
+        row("measured", 0, 0.1),
+        row("own", 0, 0.2),
+        *(row(one, 5, 0.5) for one in ("arm", "own", "other", "later")),
+    ]
+    found = evaluations_of(stages, rows)
+    assert [one["step"] for one in found["arm"]] == [0, 5] and found["arm"][0]["sampled/x"] == 0.1
+    assert [one["sampled/x"] for one in found["own"]] == [0.2, 0.5]  # its own
+    assert [len(found[name]) for name in ("other", "later")] == [1, 1]  # other problems; another model
+
+
+def test_a_start_that_was_compared_with_others_lends_no_win_rate():
+    shared = {"type": "sip", "init": "model", "data": {"world": "chain"}, "evaluation": {"prefixes": 8}}
+    against = {**shared, "evaluation": {"prefixes": 8, "against": "plain"}}
+    stages = [{"name": "plain", **shared}, {"name": "one", **against}, {"name": "two", **against}]
+    rows = [row("one", 0, 0.1), *(row(name, 5, 0.5) for name in ("plain", "one", "two"))]
+    found = evaluations_of(stages, rows)
+    assert found["two"][0]["sampled/win_rate"] == 0.1
+    assert found["plain"][0]["sampled/x"] == 0.1 and "sampled/win_rate" not in found["plain"][0]

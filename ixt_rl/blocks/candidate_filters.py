@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from ixt_rl.blocks.python_name import check_python_name
+from ixt_rl.blocks.python_name import check_names, check_python_name
 from ixt_rl.blocks.strict import Share, Strict, Tokens
 from ixt_rl.errors import ConfigError, did_you_mean
 
@@ -48,11 +48,22 @@ class CopiedPrefixFilterBlock(Strict):
     max_share: Share = 0.3
 
 
+_GIVEN = ("prefix", "original", "text", "source", "prefix_ids", "ids", "finish_reason")
+"""What a function is called with, by name."""
+
+
+def _check_filter(text: str, info: ValidationInfo) -> str:
+    """As `check_python_name`; a function whose arguments are in plain sight takes what filters are called with."""
+    text = check_python_name(text, info)
+    check_names(text, info, _GIVEN, "(text, **_), which returns True where the candidate may be judged")
+    return text
+
+
 class PythonFilterBlock(Strict):
     """A function of one's own."""
 
     type: Literal["python"]
-    path: Annotated[str, AfterValidator(check_python_name)] = Field(
+    path: Annotated[str, AfterValidator(_check_filter)] = Field(
         description="FILE.py:FUNCTION or package.module:FUNCTION; of prefix, text, source and more; True: may be judged"
     )
 

@@ -21,8 +21,9 @@ from pydantic import ValidationInfo
 
 import ixt_rl
 from ixt_rl import backends
-from ixt_rl.blocks.judge_options import check_options
-from ixt_rl.blocks.python_name import check_python_name, missing_path, off
+from ixt_rl.blocks.hub_ids import missing_here, written_as_local
+from ixt_rl.blocks.judge_options import CALLED_WITH, check_options
+from ixt_rl.blocks.python_name import check_arguments, check_python_name, missing_path, off
 from ixt_rl.errors import BackendMissing, ConfigError, did_you_mean
 
 DATA_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
@@ -31,7 +32,6 @@ _ABOUT_DATA = ("annotation.json", "rewriting.json", "dataset_info.json", "datase
 MOST_ROWS = 10**8
 """That a world makes for one stage."""
 
-_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _FILE_ENDING = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|arrow|ya?ml|gz|zst|zip)$", re.IGNORECASE)
 _WEIGHT_ENDING = re.compile(r"\.(safetensors|bin|gguf|pt|pth)$", re.IGNORECASE)
 
@@ -42,18 +42,15 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """Names of a model's positions in config.json; the later ones are GPT-2's and MPT's."""
 
 
-def written_as_local(path: str) -> bool:
-    """Whether a path is written as a local one; a hub id is `name` or `owner/name`."""
-    return path.startswith(("/", "./", "../", "~")) or not _HUB_ID.fullmatch(path)
-
-
 def check_data_path(path: str, info: ValidationInfo) -> str:
     """A data file exists and is of a kind that can be read; hub ids pass."""
     if off(info):
         return path
-    if not written_as_local(path) and not _FILE_ENDING.search(path):
-        return path
     local = Path(path).expanduser()
+    if not written_as_local(path) and not _FILE_ENDING.search(path) and not local.exists():
+        if (missing := missing_here(path, "datasets")) is not None:
+            raise missing
+        return path
     if not local.exists():
         raise missing_path(path)
     if local.is_dir() or not local.name.lower().endswith(DATA_ENDINGS):
@@ -113,7 +110,9 @@ def check_model_path(path: str, info: ValidationInfo) -> str:
     if off(info):
         return path
     local = Path(path).expanduser()
-    if not written_as_local(path) and not local.is_dir() and not _WEIGHT_ENDING.search(path):
+    if not written_as_local(path) and not local.exists() and not _WEIGHT_ENDING.search(path):
+        if (missing := missing_here(path, "models")) is not None:
+            raise missing
         return path
     if not local.exists():
         raise missing_path(path)
@@ -193,12 +192,15 @@ def check_choosing_model(name: str, info: ValidationInfo) -> str:
 
 
 def check_asked(name: str, options: Mapping[str, Any], max_new_tokens: int, role: str, info: ValidationInfo) -> None:
-    """Options of who is asked are ones of its kind, and a local model has room for a prompt beside the answer."""
-    kind = name.partition(":")[0]
+    """Options of who is asked are ones of its kind, a function takes what it is given, and a local model has room for a
+    prompt beside the answer."""
+    kind, _, target = name.partition(":")
     check_options(kind, options, role)
+    if kind == "python":
+        check_arguments(target, info, CALLED_WITH[role])
     positions = None
     if kind in ("hf", "vllm") and not off(info):
-        positions = options.get("max_model_len", folder_positions(name.partition(":")[2]))
+        positions = options.get("max_model_len", folder_positions(target))
     if positions is not None and max_new_tokens >= positions:
         raise ConfigError(
             f"max_new_tokens={max_new_tokens} with the {role} {name}",

@@ -70,6 +70,14 @@ OPTIONS: dict[str, dict[str, Option]] = {
 """By kind; those of `openai` are the fields of `Endpoint`."""
 
 
+CALLED_WITH: dict[str, tuple[tuple[str, ...], ...]] = {
+    "judge": (("fields",),),
+    "spoiler": (("fields",),),
+    "rewriter": (("prefix", "suffix"), ("fields",)),
+}
+"""What a `python:` function is given, without names, by the role of who is asked: the first of these that it takes."""
+
+
 def check_options(kind: str, options: Mapping[str, Any], role: str = "judge") -> None:
     """Refuses what whoever is asked does not have, or cannot be.
 

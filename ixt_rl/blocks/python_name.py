@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from pydantic import ValidationInfo
 
 from ixt_rl.errors import ConfigError, did_you_mean
 from ixt_rl.python_names import PythonName
-from ixt_rl.python_source import parse, top_level_names
+from ixt_rl.python_source import find, parse, top_level_names
 
 ON_THIS_MACHINE = {"on_this_machine": True}
 """Validation context under which files, packages and template names are looked up."""
+
+
+MISSING = "no such file or folder"
+"""How the reason begins for a path that does not exist."""
 
 
 def off(info: ValidationInfo) -> bool:
@@ -28,7 +34,7 @@ def missing_path(path: str) -> ConfigError:
     near = did_you_mean(last, sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
     return ConfigError(
         repr(path),
-        reason=f"no such file or folder (looked in {folder.resolve()})",
+        reason=f"{MISSING} (looked in {folder.resolve()})",
         remedy=near + "correct the path; a relative one starts at the folder the command runs in",
     )
 
@@ -71,6 +77,58 @@ def check_python_name(text: str, info: ValidationInfo, what: str = "FUNCTION") -
             remedy=did_you_mean(named.name, known) + f"{of_kind} there: {', '.join(known) or 'none'}",
         )
     return str(named)
+
+
+def written_function(text: str, info: ValidationInfo) -> ast.FunctionDef | None:
+    """The function that `check_python_name` found, as it is written; None where it is not in plain sight."""
+    named = PythonName.parse(text, "FUNCTION")
+    found = None if off(info) or named.file is None else find(named.file, named.name)
+    return found if isinstance(found, ast.FunctionDef) and not found.decorator_list else None
+
+
+def check_arguments(text: str, info: ValidationInfo, given: Sequence[tuple[str, ...]]) -> None:
+    """Refuses a function in plain sight that cannot be called with any of these arguments, which have no names.
+
+    Args:
+        given: ways in which it may be called: what its arguments are.
+    """
+    found = written_function(text, info)
+    if found is None:
+        return
+    places = [*found.args.posonlyargs, *found.args.args]
+    least, most = len(places) - len(found.args.defaults), inf if found.args.vararg else len(places)
+    named = [one.arg for one, default in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True) if not default]
+    if named or not any(least <= len(way) <= most for way in given):
+        raise cannot_be_called(repr(text), f"{found.name}({ast.unparse(found.args)})", given)
+
+
+def check_names(text: str, info: ValidationInfo, given: Sequence[str], remedy: str) -> None:
+    """Refuses a function in plain sight that does not take all of these arguments by name.
+
+    Args:
+        remedy: what to write, behind `def FUNCTION`.
+    """
+    found = written_function(text, info)
+    if found is None or found.args.kwarg is not None:
+        return
+    taken = [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)]
+    lacking = [name for name in given if name not in taken]
+    if lacking:
+        raise ConfigError(
+            repr(text),
+            reason=f"{found.name}({', '.join(taken)}) does not take {', '.join(lacking)}: it is given them by name",
+            remedy=f"write def {found.name}{remedy}",
+        )
+
+
+def cannot_be_called(what: str, written: str, given: Sequence[tuple[str, ...]]) -> ConfigError:
+    """The error for a function that does not take what it would be given."""
+    ways = [", ".join(way) for way in given]
+    return ConfigError(
+        what,
+        reason=f"{written} cannot be called with {' or '.join(f'({way})' for way in ways)}",
+        remedy=f"write def {written.partition('(')[0]}({ways[0]})",
+    )
 
 
 def _check_imports(text: str, named: PythonName, body: list[ast.stmt]) -> None:

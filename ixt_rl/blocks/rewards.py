@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -15,7 +14,7 @@ from pydantic import (
 
 from ixt_rl.blocks import checks
 from ixt_rl.blocks.judges import AnswerJudgeBlock, AsksJudgeBlock
-from ixt_rl.blocks.python_name import check_python_name
+from ixt_rl.blocks.python_name import check_names, check_python_name
 from ixt_rl.blocks.strict import (
     Finite,
     Name,
@@ -28,8 +27,6 @@ from ixt_rl.blocks.strict import (
     Workers,
 )
 from ixt_rl.errors import ConfigError
-from ixt_rl.python_names import PythonName
-from ixt_rl.python_source import find
 
 
 class RewardBlock(Strict):
@@ -98,17 +95,7 @@ _GIVEN = ("prompts", "completions", "completion_ids")
 def _check_reward(text: str, info: ValidationInfo) -> str:
     """As `check_python_name`; a function whose arguments are in plain sight takes what rewards are called with."""
     text = check_python_name(text, info)
-    named = PythonName.parse(text, "FUNCTION")
-    found = None if checks.off(info) or named.file is None else find(named.file, named.name)
-    if isinstance(found, ast.FunctionDef) and not found.decorator_list and found.args.kwarg is None:
-        taken = [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)]
-        lacking = [name for name in _GIVEN if name not in taken]
-        if lacking:
-            raise ConfigError(
-                repr(text),
-                reason=f"{named.name}({', '.join(taken)}) does not take {', '.join(lacking)}: rewards are given them",
-                remedy=f"write def {named.name}(completions, **columns), which returns a value for each completion",
-            )
+    check_names(text, info, _GIVEN, "(completions, **columns), which returns a value for each completion")
     return text
 
 

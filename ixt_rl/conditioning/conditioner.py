@@ -20,8 +20,8 @@ from ixt_rl.conditioning.sequences import (
     require_chat,
     system_chat_messages,
 )
-from ixt_rl.conditioning.shares import share
 from ixt_rl.errors import DataError
+from ixt_rl.shares import share
 from ixt_rl.types import Document, Feedback, Role, Segment, TokenSequence
 
 _CACHED_FEEDBACK = 4096  # rendered feedback texts whose ids are kept; levels need five, critiques do not repeat

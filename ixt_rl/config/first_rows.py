@@ -1,9 +1,11 @@
-"""The first rows of a stage's files, looked at before anything loads. Imports no torch."""
+"""A stage's files, looked at before anything loads: their first rows, and whether there are enough of them. Imports no
+torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationInfo
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
     from ixt_rl.data.document_source import DocumentSource
     from ixt_rl.methods.registry import AnyStage
 
+_SMALL = 8 * 2**20
+"""Bytes of a file that is read whole here: a tenth of a second."""
+
 
 def check_first_rows(stage: AnyStage, info: ValidationInfo) -> None:
-    """Refuses names of fields that the files of a stage do not have; asks nothing of the hub.
+    """Refuses names of fields that the files of a stage do not have, and more rows to be set aside than there are; asks
+    nothing of the hub.
 
     Raises:
         ConfigError: the first row of a file of problems, or the first thousand of a file of documents, pairs or rows of
-            a job, lack a field that the stage names, or cannot be read.
+            a job, lack a field that the stage names, or cannot be read; nothing is left to train on, or to measure.
     """
     evaluation = getattr(stage, "evaluation", None)
     for where, block in (
@@ -35,11 +41,13 @@ def check_first_rows(stage: AnyStage, info: ValidationInfo) -> None:
         ("evaluation.pairs", getattr(evaluation, "pairs", None)),
     ):
         try:
-            _check_problems(stage, block, trained=where == "data")
+            trained = where == "data" and stage.type != "evaluate"
+            _check_problems(stage, block, trained=trained)
             for source in _document_sources(stage, block):
                 from ixt_rl.data.document_source import SourceReader
 
                 SourceReader(source).check(begins_only=True)
+            _check_aside(stage, block, trained=trained)
             if isinstance(stage, CorpusStage) and isinstance(block, FileRowsBlock):
                 _check_job(stage, block, info)
         except DataError as error:
@@ -51,9 +59,35 @@ def _check_problems(stage: AnyStage, data: Any, *, trained: bool) -> None:
     rate = [difficulty.field] if difficulty is not None and difficulty.field is not None else []
     for block in problem_files(data):
         if block.path is not None and checks.on_this_machine(block.path):
-            from ixt_rl.data.questions import check_first_row  # numpy, which most run files do not need here
+            from ixt_rl.data.questions import (
+                check_enough_rows,
+                check_first_row,
+            )  # numpy, which most run files do not need here
 
             check_first_row(block, rate)
+            check_enough_rows(block, measured_only=not trained)
+
+
+def _check_aside(stage: AnyStage, block: Any, *, trained: bool) -> None:
+    """Documents and pairs that are set aside, where that reads little: a number of rows, or small files."""
+    amount = getattr(getattr(stage, "evaluation", None), "holdout", None) if trained else None
+    if amount is not None and isinstance(block, FileCorpusBlock):
+        from ixt_rl.data.holdout import Holdout
+
+        sources = [*_document_sources(stage, block)]
+        small = isinstance(amount, int) or all(_is_small(file) for source in sources for file in source.files)
+        if small and len(sources) == len(block.sources):
+            Holdout(sources, amount)
+    pairs = block.pairs if isinstance(block, PairDataBlock) else block
+    if isinstance(pairs, PairsBlock) and pairs.path is not None and all(map(_is_small, checks.data_files(pairs.path))):
+        from ixt_rl.data.preferences import check_sides
+
+        check_sides(pairs)
+
+
+def _is_small(file: str) -> bool:
+    path = Path(file).expanduser()
+    return path.is_file() and path.stat().st_size <= _SMALL
 
 
 def _document_sources(stage: AnyStage, block: Any) -> Iterator[DocumentSource]:

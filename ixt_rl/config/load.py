@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ixt_rl import python_names, yaml_io
 from ixt_rl.blocks.python_name import ON_THIS_MACHINE
 from ixt_rl.config.explain import dotted, explain
+from ixt_rl.config.made_files import with_commands
 from ixt_rl.config.overrides import apply_override
 from ixt_rl.config.problems import ConfigProblem, InvalidConfig
 from ixt_rl.config.schema import RunConfig
@@ -40,7 +41,8 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
         ConfigError: the file cannot be read or is no YAML.
     """
     source, file = os.fspath(path), run_file(path)
-    document = yaml_io.parse_yaml(_read(file), source)
+    text = _read(file)
+    document = yaml_io.parse_yaml(text, source)
     if not isinstance(document.value, dict):
         raise ConfigError(
             f"{source}: {'the file is empty' if document.value is None else show(document.value)}",
@@ -48,7 +50,10 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
             remedy="start from a file that comes with ixt-rl: `ixt-rl configs`",
         )
     with python_names.beside(file.parent):
-        return validated(RunConfig, document, overrides, source)
+        try:
+            return validated(RunConfig, document, overrides, source)
+        except InvalidConfig as error:
+            raise InvalidConfig(source, with_commands(error.problems, text)) from None
 
 
 def validated(kind: type[B], document: yaml_io.YamlFile, overrides: Sequence[str], source: str) -> B:

@@ -107,6 +107,11 @@ class BatchJob(ABC):
 
     @property
     @abstractmethod
+    def by(self) -> str:
+        """Name of the added column that says who was asked."""
+
+    @property
+    @abstractmethod
     def required(self) -> tuple[str, ...]:
         """Fields that some rows must have."""
 

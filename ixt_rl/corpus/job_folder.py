@@ -39,6 +39,7 @@ class Folder:
     def __init__(self, path: Path, format: str):
         self.path, self.format = Path(path), format
         self.job = self.path / "job"
+        self.cache = self.job / _REPLIES
 
     @contextmanager
     def locked(self, doing: str) -> Iterator[None]:

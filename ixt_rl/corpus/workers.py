@@ -41,7 +41,7 @@ class Worker:
         self.folder = Folder(out, job.format)
         self.source = open_source(source, read_index(self.folder))
         self._opened = job.start()
-        self._cache = JudgeCache(job.cache or self.folder.job / "cache.sqlite")
+        self._cache = JudgeCache(job.cache or self.folder.cache)
         self._asker = job.asker(self._opened.backend, self._cache)
         self._told = self._spent()
         self._rows = self._replies = 0

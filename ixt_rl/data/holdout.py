@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from ixt_rl.conditioning.shares import share
 from ixt_rl.data.document_source import DocumentSource, SourceReader
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.shares import share
 from ixt_rl.types import Document
 
 

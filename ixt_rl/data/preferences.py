@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ixt_rl.blocks.preferences import PairsBlock
-from ixt_rl.conditioning.prompts import PromptTemplate
-from ixt_rl.conditioning.shares import share
 from ixt_rl.data.block_sources import pair_sources
 from ixt_rl.data.document_source import SourceReader
 from ixt_rl.errors import DataError
+from ixt_rl.shares import share
 from ixt_rl.types import Document, Feedback
+
+if TYPE_CHECKING:
+    from ixt_rl.conditioning.prompts import PromptTemplate
 
 BEST, WORST = 5, 1
 """Levels of what was chosen and of what was rejected."""
@@ -86,6 +89,23 @@ def set_aside(pairs: Sequence[PreferencePair], part: float | None) -> tuple[list
     held = [share("pairs", *pair.begins) < part for pair in pairs]
     trained = [pair for pair, out in zip(pairs, held, strict=True) if not out]
     return trained, [pair for pair, out in zip(pairs, held, strict=True) if out]
+
+
+def check_sides(block: PairsBlock) -> None:
+    """Reads all pairs.
+
+    Raises:
+        DataError: see `read_pairs`; or all replies are equal, or no pair is trained, or none held out.
+    """
+    pairs = read_pairs(block)
+    trained, held = set_aside([pair for pair in pairs if pair.differs], block.holdout)
+    if not trained or not held:
+        raise DataError(
+            f"{block.path}: {len(trained)} pairs to train on, {len(held)} held out",
+            reason=f"it has {len(pairs)} pairs, {len(trained) + len(held) if block.holdout else len(trained)} of them "
+            "with two different replies; those whose conversations begin alike stay on one side",
+            remedy="change pairs.holdout, or give more pairs",
+        )
 
 
 def as_documents(pairs: Sequence[PreferencePair], seed: int, shuffle: bool = False) -> list[Document]:

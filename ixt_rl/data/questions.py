@@ -99,16 +99,37 @@ def load_problems(spec: FileDataBlock, *, measured_only: bool = False) -> Proble
     wanted = spec.eval_rows or (len(found) if measured_only else 0)
     rows, aside = _shuffled(found, wanted)
     if len(rows) < wanted or not rows[0 if measured_only else aside :]:
-        raise DataError(
-            f"{spec.called}: {len(rows)} rows with eval_rows={spec.eval_rows}",
-            reason=("it has no more rows" if measured_only else "no row is left to train on")
-            if rows
-            else f"every row lacks something: {dict(dropped)}"
-            if dropped
-            else "no row matches data.where",
-            remedy="lower eval_rows, or change data.where",
-        )
+        raise _too_few(spec, len(rows), measured_only, dropped)
     return Problems(rows[aside:], rows[:aside], dict(dropped))
+
+
+def check_enough_rows(spec: FileDataBlock, *, measured_only: bool = False) -> None:
+    """Reads no more rows than `spec.eval_rows` needs.
+
+    Raises:
+        DataError: there are fewer, or none is left to train on (see `load_problems`); a row that cannot be read.
+    """
+    if not spec.eval_rows:
+        return
+    kept = {name: [*map(_key, values)] for name, values in spec.where.items()}
+    wanted = spec.eval_rows + (not measured_only)
+    read = _rows(spec, [*dict.fromkeys([spec.question, *kept])])
+    rows = (row for _, row, _ in read if all(_key(find(row, name)) in kept[name] for name in kept))
+    found = sum(1 for _ in islice(rows, min(wanted, spec.max_rows or wanted)))
+    if found < wanted:
+        raise _too_few(spec, found, measured_only, {})
+
+
+def _too_few(spec: FileDataBlock, found: int, measured_only: bool, dropped: Mapping[str, int]) -> DataError:
+    return DataError(
+        f"{spec.called}: {found} rows with eval_rows={spec.eval_rows}",
+        reason=("it has no more rows" if measured_only else "no row is left to train on")
+        if found
+        else f"every row lacks something: {dict(dropped)}"
+        if dropped
+        else "no row matches data.where",
+        remedy="lower eval_rows, or change data.where",
+    )
 
 
 def check_first_row(spec: FileDataBlock, further: Iterable[str] = ()) -> None:

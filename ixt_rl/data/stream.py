@@ -14,9 +14,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.conditioning.shares import share
 from ixt_rl.data.document_source import DocumentSource, SetAside, SourceReader
 from ixt_rl.errors import ConfigError, DataError
+from ixt_rl.shares import share
 from ixt_rl.types import Document
 
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.conditioning.options import Conditioning
 from ixt_rl.conditioning.sequences import prefix_suffix
-from ixt_rl.conditioning.shares import share
 from ixt_rl.data.token_rows import Documents
 from ixt_rl.errors import ConfigError, DataError, did_you_mean
+from ixt_rl.shares import share
 from ixt_rl.types import Document
 
 Cut = Literal["end", "anywhere"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -13,7 +14,8 @@ from typing import Any, Literal
 
 from ixt_rl.backends import require
 from ixt_rl.blocks.checks import refuse_adapter
-from ixt_rl.blocks.judge_options import check_options
+from ixt_rl.blocks.judge_options import CALLED_WITH, check_options
+from ixt_rl.blocks.python_name import cannot_be_called
 from ixt_rl.errors import ConfigError
 from ixt_rl.import_path import load_named
 from ixt_rl.judging.backend import JudgeBackend
@@ -68,6 +70,11 @@ class JudgeSpec:
         return {"kind": self.kind, "name": self.name} | {k: v for k, v in self.options.items() if k in kept}
 
     @property
+    def constrained(self) -> bool:
+        """Whether answers keep to the schema: of a function, an endpoint unless told not to, an engine if told to."""
+        return bool(self.options.get("constrain", self.kind in ("python", "openai")))
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """Variables of the environment that it is asked by: its key, and what else the package openai reads there."""
         return (self.options.get("api_key_env", "OPENAI_API_KEY"), *_OF_OPENAI) if self.kind == "openai" else ()
@@ -76,12 +83,13 @@ class JudgeSpec:
         """Refuses, without loading a model, what cannot be started.
 
         Raises:
-            ConfigError: no such file, function, folder or option (see `check_options`); no room for an answer.
+            ConfigError: no such file, function, folder or option (see `check_options`); a function that does not take
+                what it is given; no room for an answer.
             BackendMissing: a package is not installed.
         """
         check_options(self.kind, self.options, self.role)
         if self.kind == "python":
-            load_function(self.target, self.role)
+            _of_fields(load_function(self.target, self.role), self)
         elif self.kind == "openai":
             with open_judge(self, sampling):
                 pass  # no connection is made, but the key is looked for
@@ -164,15 +172,12 @@ def parse_judge(
     return JudgeSpec(kind, target, options, parameters, role)  # type: ignore[arg-type]
 
 
-def open_judge(
-    spec: JudgeSpec, sampling: SamplingParams, calling: Callable[[Callable[..., Any]], AnyFunction] = lambda f: f
-) -> OpenJudge:
+def open_judge(spec: JudgeSpec, sampling: SamplingParams) -> OpenJudge:
     """Starts a judge.
 
     Args:
         spec: who.
         sampling: how it will answer.
-        calling: makes of a `python:` function one that takes the fields of a question.
 
     Raises:
         ConfigError, BackendMissing: see `JudgeSpec.check`.
@@ -180,7 +185,7 @@ def open_judge(
     if spec.kind == "python":
         from ixt_rl.judging.function import FunctionBackend
 
-        function = FunctionBackend(calling(load_function(spec.target, spec.role)), spec.name)
+        function = FunctionBackend(_of_fields(load_function(spec.target, spec.role), spec), spec.name)
         function.capacity = 1  # a reply is kept as soon as it is there: a kill costs one call
         return OpenJudge(function)
     if spec.kind == "openai":
@@ -199,6 +204,32 @@ def load_function(target: str, role: str = "judge") -> Callable[..., Any]:
     """
     _function_place(target, role)
     return load_named(target, role, "function")
+
+
+def _of_fields(function: Callable[..., Any], spec: JudgeSpec) -> AnyFunction:
+    """`function` as one of the fields of a question, whichever of `CALLED_WITH` it takes.
+
+    Raises:
+        ConfigError: it takes none of them, or is a coroutine, which nobody waits for.
+    """
+    given = CALLED_WITH[spec.role]
+    what = f"{spec.role} {spec.kind}:{spec.target}"
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(what, reason="it is async, and nobody waits for it", remedy="write def without async")
+    names = next((names for names in given if _takes(function, names)), None)
+    if names is None:
+        raise cannot_be_called(what, f"{spec.target.rpartition(':')[2]}{inspect.signature(function)}", given)
+    return function if names == ("fields",) else lambda fields: function(*(fields[name] for name in names))
+
+
+def _takes(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
 
 
 def _function_place(target: str, role: str) -> tuple[Path, str]:

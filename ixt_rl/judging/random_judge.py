@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ixt_rl.shares import share
 from ixt_rl.types import Candidate, Verdict
 
 
@@ -22,8 +23,6 @@ class RandomJudge:
         self, prefixes: Sequence[str], originals: Sequence[str], groups: Sequence[Sequence[Candidate]]
     ) -> list[list[Candidate]]:
         """The same candidates in the same order, all with a verdict."""
-        from ixt_rl.conditioning.shares import share  # that package imports torch
-
         return [
             [
                 replace(one, verdict=Verdict(share("random judge", self.seed, prefix, one.text), "drawn"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.checks import refuse_adapter, written_as_local
+from ixt_rl.blocks.checks import refuse_adapter
+from ixt_rl.blocks.hub_ids import missing_here, written_as_local
 from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.errors import ConfigError
 from ixt_rl.files import read_json
@@ -48,6 +49,8 @@ def named_model(text: str) -> NamedModel:
             raise ConfigError(f"{text}: a file", reason="a model is a folder", remedy="`ixt-rl model FILE.gguf DIR`")
         if written_as_local(text):
             raise missing_path(text)
+        if (missing := missing_here(text, "models")) is not None:
+            raise missing
         return NamedModel(text, folder.name)
     if (folder / "config.json").is_file():
         return NamedModel(str(folder), _name(folder))

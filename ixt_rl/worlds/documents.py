@@ -10,8 +10,8 @@ import numpy as np
 
 from ixt_rl.conditioning import PromptTemplate
 from ixt_rl.conditioning.feedback import AnyFeedbackTemplate, TagTemplate
-from ixt_rl.conditioning.shares import share
 from ixt_rl.data.fields import as_turns
+from ixt_rl.shares import share
 from ixt_rl.types import Document, Feedback
 from ixt_rl.worlds import WORLDS
 from ixt_rl.worlds.passages import chance

@@ -12,7 +12,17 @@ from tests.house import ROOT, circles, graph, imports, module_of, room_of, sourc
 LAYERS = [
     {"types", "errors", "yaml_io", "ledger", "backends", "import_path"}
     | {"redaction", "offline", "quiet", "files", "locks", "signals", "differences", "contents"}
-    | {"python_names", "python_source", "python_fields", "threads", "place", "under_way", "ngrams", "tokenizer_files"},
+    | {
+        "python_names",
+        "python_source",
+        "python_fields",
+        "threads",
+        "place",
+        "under_way",
+        "ngrams",
+        "tokenizer_files",
+        "shares",
+    },
     {"blocks", "kernels", "rewards", "pages"},
     {"methods", "conditioning", "models", "suites"},
     {"config", "data", "rollout"},

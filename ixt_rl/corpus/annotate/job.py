@@ -88,6 +88,10 @@ class AnnotationJob(BatchJob):
         return f"{self.prefix}_reason"
 
     @property
+    def by(self) -> str:
+        return f"{self.prefix}_judge"
+
+    @property
     def required(self) -> tuple[str, ...]:
         return self.rubric.fields
 

@@ -12,10 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from ixt_rl.corpus.annotate.job import AnnotationJob
 from ixt_rl.corpus.annotate.statistics import AnnotationStatistics
 from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.corpus.kept_replies import kept_replies
 from ixt_rl.corpus.page import cut, environment, figures, grouped
 from ixt_rl.corpus.row_group import texts, values
 from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.files import write_text
+from ixt_rl.judging.answer import UNDECIDED
 from ixt_rl.pages.drawing import RC, Drawing, grid, inline_svg
 
 _BLUE = "#0072B2"
@@ -26,7 +28,12 @@ def write_report(
     out: Path, job: AnnotationJob, summary: Mapping[str, Any], source: CorpusRows, statistics: AnnotationStatistics
 ) -> None:
     """Writes annotation.json and annotation.html into `out`."""
-    examples = {name: [_example(job, out, source, row) for row in rows] for name, rows in statistics.examples.items()}
+    folder = Folder(out, job.format)
+    replies = kept_replies(job, folder, source, statistics.examples.get(UNDECIDED, []))
+    examples = {
+        name: [_example(job, folder, source, row) | {"replies": replies.get(row, [])} for row in rows]
+        for name, rows in statistics.examples.items()
+    }
     Folder.write_json(out / "annotation.json", {**summary, "examples": examples})
     page = (
         environment(__file__)
@@ -42,11 +49,11 @@ def write_report(
     write_text(out / "annotation.html", page, errors="replace")
 
 
-def _example(job: AnnotationJob, out: Path, source: CorpusRows, row: int) -> dict[str, Any]:
+def _example(job: AnnotationJob, folder: Folder, source: CorpusRows, row: int) -> dict[str, Any]:
     """A row as the page shows it."""
     (shown,) = texts(source.read(row, row + 1), job.fields)
     number, at = divmod(row, job.shard_rows)
-    part = Folder(out, job.format).rows(number, list(job.types))
+    part = folder.rows(number, list(job.types))
     found = {name.removeprefix(f"{job.prefix}_"): values(part, name)[at] for name in job.types}
     return {
         "row": row,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from ixt_rl.corpus.job import BatchJob, map_fields, require_sampling
-from ixt_rl.errors import ConfigError
-from ixt_rl.judging.opening import JudgeSpec, OpenJudge, load_function, open_judge
+from ixt_rl.judging.opening import JudgeSpec, OpenJudge, open_judge
 from ixt_rl.rewriting.prompt import RewritePrompt
 from ixt_rl.types import SamplingParams
 
@@ -63,6 +61,10 @@ class RewritingJob(BatchJob):
         return f"{self.column}_reason"
 
     @property
+    def by(self) -> str:
+        return f"{self.column}_by"
+
+    @property
     def required(self) -> tuple[str, ...]:
         return tuple(self.wanted)
 
@@ -76,8 +78,6 @@ class RewritingJob(BatchJob):
 
     def check(self) -> None:
         self.rewriter.check(self.sampling)
-        if self.rewriter.kind == "python":
-            _require_two_texts(load_function(self.rewriter.target, self.rewriter.role), self.rewriter)
 
     def with_columns(self, columns: tuple[str, ...]) -> Self:
         found = map_fields("a rewriting", ("text",), self.optional, self.fields, columns)
@@ -96,21 +96,4 @@ class RewritingJob(BatchJob):
         }
 
     def start(self) -> OpenJudge:
-        return open_judge(self.rewriter, self.sampling, _of_two_texts)
-
-
-def _of_two_texts(function: Callable[..., Any]) -> Callable[[Mapping[str, str]], Any]:
-    return lambda fields: function(fields["prefix"], fields["suffix"])
-
-
-def _require_two_texts(function: Callable[..., Any], rewriter: JudgeSpec) -> None:
-    try:
-        inspect.signature(function).bind("prefix", "suffix")
-    except TypeError as error:
-        raise ConfigError(
-            f"{rewriter.role} {rewriter.kind}:{rewriter.target}",
-            reason=f"it cannot be called with a prefix and a suffix: {error}",
-            remedy="write `def FUNCTION(prefix, suffix)`; it gives the new suffix, the same one, or None",
-        ) from None
-    except ValueError:  # a builtin without a signature
-        return
+        return open_judge(self.rewriter, self.sampling)

@@ -9,10 +9,11 @@ import matplotlib
 from matplotlib.ticker import MaxNLocator
 
 from ixt_rl.corpus.job_folder import Folder
+from ixt_rl.corpus.kept_replies import kept_replies
 from ixt_rl.corpus.page import cut, environment, figures, grouped
 from ixt_rl.corpus.rewrite.job import RewritingJob
 from ixt_rl.corpus.rewrite.statistics import RewriteStatistics
-from ixt_rl.corpus.rewrite.suffixes import SuffixJob
+from ixt_rl.corpus.rewrite.suffixes import UNDECIDED, SuffixJob
 from ixt_rl.corpus.row_group import texts, values
 from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.files import write_text
@@ -26,8 +27,10 @@ def write_report(
     folder: Folder, job: RewritingJob, summary: Mapping[str, Any], source: CorpusRows, statistics: RewriteStatistics
 ) -> None:
     """Writes rewriting.json and rewriting.html into the job's folder."""
+    replies = kept_replies(job, folder, source, statistics.examples.get(UNDECIDED, []))
     examples = {
-        status: [_example(job, folder, source, row) for row in rows] for status, rows in statistics.examples.items()
+        status: [_example(job, folder, source, row) | {"replies": replies.get(row, [])} for row in rows]
+        for status, rows in statistics.examples.items()
     }
     Folder.write_json(folder.path / "rewriting.json", {**summary, "examples": examples})
     page = (

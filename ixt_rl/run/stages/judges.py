@@ -90,7 +90,7 @@ def _backend(
     if section.model == WORLD or follows():  # rank 0 asks for all
         yield FunctionBackend(function, name=f"{WORLD} {name}"), None
         return
-    spec = parse_judge(section.model, section.options)
+    spec = parse_judge(section.model, section.options, role=section.role)
     spec.check(_sampling(section))
     cache = JudgeCache(at.folder.path / f"{name}.sqlite")
     try:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Literal
 
-from ixt_rl.conditioning.shares import share
 from ixt_rl.conditioning.thought_marks import TEACHER_TAG
+from ixt_rl.shares import share
 from ixt_rl.worlds.chain.text import FILLERS, MODULUS, ChainProblem, apply, step_words
 from ixt_rl.worlds.shared import is_eval_text
 

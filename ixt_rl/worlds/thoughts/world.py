@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerFast
 
-from ixt_rl.conditioning.shares import share
 from ixt_rl.conditioning.thought_marks import CLOSE, OPEN, TEACHER_TAG, weave
+from ixt_rl.shares import share
 from ixt_rl.types import Feedback, Grade
 from ixt_rl.worlds.chain.judge import read_solution
 from ixt_rl.worlds.chain.text import DIGITS, FILLERS, LABELS, ChainProblem

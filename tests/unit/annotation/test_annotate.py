@@ -266,6 +266,8 @@ def test_inputs_that_cannot_be_read_are_refused(tmp_path):
         ("python:{folder}/judge.py:lenght", {}, "did you mean `length`"),
         ("python:{folder}/judge.py", {}, "python:FILE.py:FUNCTION"),
         ("python:{folder}/broken.py:f", {}, "raised ZeroDivisionError"),
+        ("python:{folder}/two.py:f", {}, r"f\(text, reference\) cannot be called with \(fields\)"),
+        ("python:{folder}/two.py:g", {}, "it is async"),
         ("gpt:4", {}, "openai:MODEL"),
         ("openai:m", {}, "without a key"),
         ("openai:m", {"concurency": 3}, "did you mean `concurrency`"),
@@ -279,6 +281,7 @@ def test_judges_that_cannot_be_asked_are_refused(tmp_path, monkeypatch, judge, o
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "two.py").write_text("def f(text, reference):\n    return 1\n\n\nasync def g(fields):\n    return 1\n")
     with pytest.raises(ConfigError, match=said):
         job = make_job(tmp_path, judge=parse_judge(judge.format(folder=tmp_path), options))
         judge_file(tmp_path)

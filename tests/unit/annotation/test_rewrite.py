@@ -234,7 +234,11 @@ def test_another_job_in_the_same_folder_is_refused(tmp_path):
         ({"fields": {"text": "body"}}, DataError, "no column 'body'"),
         ({"fields": {"promt": "text"}}, DataError, "did you mean `prompt`"),
         ({"rewriter": "python:{folder}/rewriter.py:mnd"}, ConfigError, r"rewriter file [\s\S]*did you mean `mend`"),
-        ({"rewriter": "python:{folder}/rewriter.py:one"}, ConfigError, r"prefix and a suffix[\s\S]*missing|too many"),
+        (
+            {"rewriter": "python:{folder}/rewriter.py:one"},
+            ConfigError,
+            r"one\(\) cannot be called with \(prefix, suffix\)",
+        ),
         ({"rewriter": "vllm:{folder}/none"}, ConfigError, r"rewriter vllm:[\s\S]*no folder with a config.json"),
         ({"rewriter": "openai:m", "suffix_tokens": 65}, ConfigError, r"room for 64 tokens[\s\S]*--max-tokens"),
     ],
@@ -243,7 +247,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path, monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     rewriter_file(tmp_path)
     with (tmp_path / "rewriter.py").open("a") as more:
-        more.write("\n\ndef one(fields):\n    return None\n")
+        more.write("\n\ndef one():\n    return None\n")
     if "rewriter" in changes:
         named = changes["rewriter"].format(folder=tmp_path)
         changes = changes | {"rewriter": parse_judge(named, {}, role="rewriter")}
@@ -317,3 +321,15 @@ def test_arrow_types_and_columns_survive(tmp_path):
     assert written.select(table.column_names).equals(table)
     assert str(written.schema.field("rewrite_ids").type).startswith("list<")
     assert str(written.schema.field("rewrite_copied").type) == "bool"
+
+
+def test_undecided_rows_are_shown_with_what_the_rewriter_wrote(tmp_path):
+    function = (
+        "def mend(prefix, suffix):\n    return None if '3' in suffix else {'rewrite': 3} if '4' in suffix else 'ok'\n"
+    )
+    rewriter = parse_judge(f"python:{rewriter_file(tmp_path, function)}:mend", {}, role="rewriter")
+    rewrite(make_rewriting(tmp_path, rewriter=rewriter), source(tmp_path, passages(5)), tmp_path / "out")
+    examples = json.loads((tmp_path / "out" / "rewriting.json").read_text())["examples"]
+    assert [item["replies"] for item in examples["undecided"]] == [['{"rewrite": null}'], ['{"rewrite": 3}']]
+    assert all(item["replies"] == [] for item in examples["rewritten"])
+    assert "{&#34;rewrite&#34;: 3}" in (tmp_path / "out" / "rewriting.html").read_text()

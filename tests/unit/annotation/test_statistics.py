@@ -133,3 +133,34 @@ def test_agreement_by_hand():
         "pairs": 2,
         "consistent": 0.5,
     }
+
+
+PAIR = {"problem": "p", "a": "first", "b": "second"}
+UNSURE = """
+def unsure(fields):
+    return "A" if fields["a"] == "first" else "perhaps"
+"""
+
+
+def test_undecided_rows_are_shown_with_what_the_judge_wrote(tmp_path):
+    """Also of a pair in both orders, and of a job that is done and is started again; nobody is asked for it."""
+    rows = [{"text": "twelve chars"}, {"text": "sevenal"}, {"text": "raise"}]
+    job, out = make_job(tmp_path), tmp_path / "out"
+    for _ in range(2):
+        annotate(job, SourceSpec(str(write_lines(tmp_path / "rows.jsonl", rows))), out)
+        shown = {
+            item["row"]: item["replies"]
+            for item in json.loads((out / "annotation.json").read_text())["examples"]["undecided"]
+        }
+        assert shown == {1: ['{"writing_style": 2, "overall": null}'], 2: []}  # what failed is not kept
+    page = (out / "annotation.html").read_text()
+    assert "judge&#39;s reply" in page or "judge's reply" in page
+    assert "&#34;writing_style&#34;: 2" in page
+    judge = parse_judge(f"python:{judge_file(tmp_path, UNSURE)}:unsure", {})
+    annotate(
+        make_job(tmp_path, rubric=load_rubric("pairwise-answers"), judge=judge),
+        SourceSpec(str(write_lines(tmp_path / "pairs.jsonl", [PAIR]))),
+        tmp_path / "pairs",
+    )
+    (item,) = json.loads((tmp_path / "pairs" / "annotation.json").read_text())["examples"]["undecided"]
+    assert [json.loads(reply)["verdict"] for reply in item["replies"]] == ["A", "perhaps"]

@@ -74,6 +74,53 @@ def test_a_reward_takes_what_rewards_are_called_with(source, says, tmp_path):
         refused(tmp_path, stage, says, "**columns")
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def asked(text, reference):\n    return 1", "asked(text, reference) cannot be called with (fields)"),
+        ("def asked():\n    return 1", "asked() cannot be called with (fields)"),
+        ("def asked(fields, *, limit):\n    return 1", "asked(fields, *, limit) cannot be called"),
+        ("def asked(fields, *, limit=3):\n    return 1", None),
+        ("def asked(*texts):\n    return 1", None),
+        ("asked = len", None),
+    ],
+)
+def test_a_judge_takes_the_fields(source, says, tmp_path):
+    (tmp_path / "judges.py").write_text(source + "\n")
+    name = f"python:{tmp_path}/judges.py:asked"
+    for stage in ({**SIP, "judge": {"model": name}}, {**RL, "rewards": [{"type": "judge", "judge": name}]}):
+        if says is None:
+            load(tmp_path, stage)
+        else:
+            refused(tmp_path, stage, says, "write def asked(fields)")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def asked(prefix, suffix):\n    return suffix", None),
+        ("def asked(fields):\n    return None", None),
+        ("def asked(prefix, suffix, tone):\n    return suffix", "cannot be called with (prefix, suffix) or (fields)"),
+    ],
+)
+def test_a_rewriter_takes_two_texts_or_the_fields(source, says, tmp_path):
+    (tmp_path / "rewriters.py").write_text(source + "\n")
+    stage = {**SIP, "sources": ["original", "rewrite"], "group_size": None, "objective": "rf-nll"}
+    stage |= {"rewriter": {"model": f"python:{tmp_path}/rewriters.py:asked"}}
+    if says is None:
+        load(tmp_path, stage)
+    else:
+        refused(tmp_path, stage, says, "write def asked(prefix, suffix)")
+
+
+def test_a_filter_takes_what_filters_are_called_with(tmp_path):
+    (tmp_path / "filters.py").write_text(
+        "def mine(text, source):\n    return True\n\n\ndef any(text, **_):\n    return True\n"
+    )
+    load(tmp_path, {**SIP, "filters": [f"{tmp_path}/filters.py:any"]})
+    refused(tmp_path, {**SIP, "filters": [f"{tmp_path}/filters.py:mine"]}, "does not take prefix, original", "**_")
+
+
 # ------------------------------------------------------------------------------------ measuring nothing
 
 

@@ -12,7 +12,8 @@ import pytest
 from ixt_rl.config.load import dump_yaml, load_run
 from ixt_rl.config.problems import InvalidConfig
 
-ROWS = [{"task": "skip", "n": 1}] * 3 + [{"task": "keep", "question": "1+1", "answer": {"final": 2}, "rate": 0.5}]
+KEPT = {"task": "keep", "question": "1+1", "answer": {"final": 2}, "rate": 0.5}
+ROWS = [{"task": "skip", "n": 1}] * 3 + [KEPT] * 2
 DATA = {"path": "rows.jsonl", "answer": "answer.final", "where": {"task": ["keep"]}, "eval_rows": 1}
 
 
@@ -155,3 +156,60 @@ def test_check_remembers_nothing_of_machines_without_the_files():
     config = load(DATA)
     Path("rows.jsonl").unlink()
     type(config).model_validate(config.model_dump(by_alias=True))
+
+
+def lines(name, rows):
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_more_documents_held_out_than_there_are_is_refused():
+    lines("twenty.jsonl", [{"text": f"text {number}"} for number in range(20)])
+    lines("copies.jsonl", [{"text": f"text {number % 4}"} for number in range(20)])
+    sip = {"objective": "nll", "sampling": {"max_new_tokens": 8}}
+    for kind, more, measured in (("pretrain", {}, {}), ("sip", sip, {"likelihood": "init"})):
+        learning = LEARNING | {"type": kind} | more
+
+        def held(amount):
+            return {"evaluation": {"holdout": amount, **measured}}  # noqa: B023
+
+        load(of("twenty.jsonl"), **learning, **held(19))
+        problem = refused(of("twenty.jsonl"), **learning, **held(50))
+        assert (problem.path, problem.value) == ("stages.rl", "data: twenty.jsonl: nothing but held-out documents")
+        assert "lower evaluation.holdout" in problem.remedy
+        assert "nothing but held-out" in refused(of("copies.jsonl"), **learning, **held(4)).value
+        load(of("copies.jsonl"), **learning, **held(3))
+        assert "no document is held out" in refused(of("twenty.jsonl"), **learning, **held(0.001)).value
+
+
+def test_more_problems_set_aside_than_there_are_is_refused():
+    two = DATA | {"eval_rows": 2}
+    assert refused(two).value == "data: rows.jsonl: 2 rows with eval_rows=2"  # of five, two are kept
+    assert "no row is left to train on" in refused(two).reason
+    load(DATA | {"eval_rows": 0, "where": {}, "on_missing": "drop"})
+    more = {"path": "rows.parquet", "answer": "gold", "eval_rows": 2}
+    assert "2" in refused(more).value
+    learning = {**LEARNING, "type": "pretrain"}
+    problem = refused({"world": "chain", "documents": 8}, **learning, evaluation={"data": more})
+    assert problem.value == "evaluation.data: rows.parquet: 1 rows with eval_rows=2"
+    load({"world": "chain", "documents": 8}, **learning, evaluation={"data": more | {"eval_rows": 1}})
+
+
+@pytest.mark.parametrize(
+    ("rows", "holdout", "says"),
+    [
+        (4, None, None),
+        (20, 0.2, None),
+        (1, 0.2, "1 pairs to train on, 0 held out"),
+        (4, 0.999, "0 pairs to train on, 4 held out"),
+        (0, None, "0 pairs to train on, 0 held out"),  # the same reply twice
+    ],
+)
+def test_pairs_of_which_one_side_would_be_empty_are_refused(rows, holdout, says):
+    found = [{"prompt": f"q{number}", "chosen": "a", "rejected": "b"} for number in range(rows)]
+    lines("pairs.jsonl", [*found, {"prompt": "q", "chosen": "same", "rejected": "same"}])
+    for kind in ("sft", "dpo"):
+        data = {"pairs": {"path": "pairs.jsonl", "holdout": holdout}}
+        if says is None:
+            load(data, **LEARNING, type=kind, template="math")
+        else:
+            assert says in refused(data, **LEARNING, type=kind, template="math").value

@@ -278,7 +278,7 @@ def test_check_says_which_rewards_cannot_decide(file, tmp_path, monkeypatch, met
 )
 def test_by_default_the_rewards_that_know_best_decide(file, tmp_path, monkeypatch, types, decide):
     monkeypatch.chdir(tmp_path)
-    Path("r.py").write_text("def f(**kwargs): ...\n")
+    Path("r.py").write_text("def f(*texts, **kwargs): ...\n")
     keys = {
         "format": "pattern: a",
         "length": "soft: 2, hard: 4",
@@ -331,7 +331,7 @@ TOLD_MORE = "{prompt: '{question} {context}', told: '{question} {context} {criti
 @pytest.mark.parametrize("stage", ["rl", "gap"])
 def test_templates_show_the_columns_that_are_mapped(file, tmp_path, stage, columns, template, wrong):
     data = tmp_path / "rows.jsonl"
-    data.write_text('{"question": "q", "gold": "1", "critique": "c", "context": "x"}\n')
+    data.write_text('{"question": "q", "gold": "1", "critique": "c", "context": "x"}\n' * 2)
     gap = "- {name: gap, type: evaluate, sampling: {max_new_tokens: 8}, data: {world: addition}}\n"
     file.write_text(file.read_text().replace("  - name: rl", f"  {gap}  - name: rl"))
     changes = [f"stages.{stage}.data={{path: '{data}', eval_rows: 1, answer: gold, columns: {columns}}}"]
@@ -355,6 +355,67 @@ def test_raft_may_truncate_but_not_with_an_importance_ratio(file):
 def test_hub_ids_need_no_file(path: str, file):
     data = f"stages.rl.data={{path: {path}}}"
     load_run(file, [data, "stages.rl.rewards=[{type: math}]", "model={new: {tokenizer: bytes}}"])
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("models/smolm2", ["did you mean `smollm2`"]),  # a folder here has its first part
+        ("made/smolm2", ["did you mean `smollm2`", "hf download made/smolm2"]),
+        ("other/smollm2", None),
+        ("smolm2", ["did you mean `smollm2`"]),  # a folder here is called nearly so
+        ("gpt2", None),
+        ("models/gpt2", ["ixt-rl model smollm2 models/gpt2"]),
+    ],
+)
+def test_a_model_that_is_missing_here_is_no_hub_id(path, says, file, tmp_path, monkeypatch):
+    for name in ("smollm2", "models/smollm2", "made/smollm2"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    named = f"model={{path: {path}}}"
+    stage = "stages=[{name: rl, type: raft, data: {path: openai/gsm8k}, steps: 1, rollouts_per_step: 4, sampling: "
+    changes = [named, stage + "{max_new_tokens: 4}, optim: {lr: 1e-5}, rewards: [{type: math}]}]"]
+    if says is None:
+        load_run(file, changes)
+        return
+    with pytest.raises(InvalidConfig) as caught:
+        load_run(file, changes)
+    (problem,) = caught.value.problems
+    assert problem.path == "model.path" and all(words in problem.remedy for words in says)
+    (tmp_path / "cache" / "hub" / f"models--{path.replace('/', '--')}").mkdir(parents=True)
+    load_run(file, changes)  # it was fetched: an id
+
+
+def test_models_is_no_owner_of_the_hub_and_data_here_is_looked_for_here(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    with pytest.raises(InvalidConfig, match="ixt-rl model smollm2 models/smollm2"):
+        load_run(file, ["model={path: models/smollm2}"])
+    data = ["model={new: {tokenizer: bytes}}", "stages.rl.rewards=[{type: math}]", "stages.rl.data={path: data/gsm}"]
+    load_run(file, data)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InvalidConfig, match="hf download data/gsm --repo-type dataset"):
+        load_run(file, data)
+
+
+def test_what_a_run_file_says_how_to_make_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = "python examples/spoiled_pairs.py data/wiki.jsonl runs"
+    with pytest.raises(InvalidConfig) as caught:
+        load_run("real/ixt-text")
+    remedies = {problem.value: problem.remedy for problem in caught.value.problems}
+    assert remedies["'runs/spoiled_unseen.jsonl'"].startswith(
+        f"make it first, as the head of the file says: {made}; or "
+    )
+    assert "make it" not in remedies["'models/smollm2'"]
+    head = "# Rows.\n#\n#   ixt-rl annotate a.jsonl made/rows \\\n#     --judge hf:m      it's slow\n\n"
+    Path("mine.yaml").write_text(head + GOOD.replace("{world: addition}", "{sources: [{path: made/rows/all.jsonl}]}"))
+    with pytest.raises(
+        InvalidConfig, match=r"of the file says: ixt-rl annotate a\.jsonl made/rows --judge hf:m; or correct"
+    ):
+        load_run("mine.yaml")
 
 
 def test_local_files_are_found_relative_to_the_current_folder(file, tmp_path, monkeypatch):

@@ -113,7 +113,13 @@ def _check_job(stage: CorpusStage, block: FileRowsBlock, info: ValidationInfo) -
     from ixt_rl.data.fields import MISSING, columns_for, find, names_of
     from ixt_rl.data.readers import FIRST_ROWS, READERS, Cursor, check_file, columns_of, kind_of
 
-    file = checks.data_files(block.path)[0]
+    files = checks.data_files(block.path)
+    packed = next((file for file in files if file.endswith(".gz")), None)
+    if packed is not None:
+        raise DataError(
+            packed, reason="a job finds rows by their place in a file", remedy=f"unpack it: gunzip --keep {packed}"
+        )
+    file = files[0]
     check_file(file)
     fields = {name: name for name in stage.needed_fields(info)} | stage.fields
     rows = [*islice(READERS[kind_of(file)](file, Cursor(), columns_for(fields.values())), FIRST_ROWS)]

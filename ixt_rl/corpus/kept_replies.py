@@ -11,6 +11,7 @@ from ixt_rl.corpus.row_group import values
 from ixt_rl.corpus.rows import CorpusRows
 from ixt_rl.judging.backend import Reply, Request
 from ixt_rl.judging.cache import JudgeCache
+from ixt_rl.under_way import WatchUnderWay
 
 
 def kept_replies(job: BatchJob, folder: Folder, source: CorpusRows, rows: Sequence[int]) -> dict[int, list[str]]:
@@ -63,7 +64,7 @@ class _Nobody:
     """A `JudgeBackend` of somebody's name that answers nothing."""
 
     capacity = 64
-    watch = None
+    watch: WatchUnderWay | None = None
 
     def __init__(self, name: str, constrained: bool, converses: bool):
         self.name, self.constrained, self.converses = name, constrained, converses

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.hub_ids import missing_here
+from ixt_rl.blocks.python_name import missing_path
 from ixt_rl.data.readers import kind_of
 from ixt_rl.errors import DataError, did_you_mean
 from ixt_rl.evaluation.suites.readers import KINDS
@@ -73,8 +75,9 @@ def _at_path(path: str, suite: Suite, data: Path | None) -> list[Path]:
                     remedy=f"give one that ends in {', '.join(KINDS)}",
                 )
             return found
-    if kind_of(path) in KINDS or not _is_hub_id(path):
-        raise DataError(f"{path}: no such file", reason="nothing is there", remedy="check the path")
+    missing = missing_path(path) if kind_of(path) in KINDS or not _is_hub_id(path) else missing_here(path, "datasets")
+    if missing is not None:
+        raise DataError(f"{path}: no such file", reason=missing.reason, remedy=missing.remedy)
     return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -144,6 +145,13 @@ def test_columns_of_a_job_are_looked_for(documents, path):
         f"data: {path}: no column 'source' for the field `source`" in refused({"path": path}, **LEARNING, **job).value
     )
     load({"path": path}, **LEARNING, **job, fields={"source": "text"})
+
+
+def test_packed_rows_are_refused_where_a_job_cannot_read_them(documents):
+    Path("texts.jsonl.gz").write_bytes(gzip.compress(Path("texts.jsonl").read_bytes()))
+    job = {"type": "annotate", "rubric": "web-text", "judge": {"model": "openai:m"}, "optim": None, "steps": None}
+    assert "gunzip --keep texts.jsonl.gz" in refused({"path": "texts.jsonl.gz"}, **LEARNING, **job).remedy
+    load(of("texts.jsonl.gz"), type="pretrain", **LEARNING)
 
 
 def test_dropping_leaves_rows_to_the_run_and_a_file_that_cannot_be_read_is_refused():

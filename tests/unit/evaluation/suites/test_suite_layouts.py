@@ -199,7 +199,7 @@ def test_a_gold_that_may_be_a_text_or_an_index_is_not_guessed(tmp_path):
     assert "it may be B (by index) or A (by text)" in found["bad_gold"]
 
 
-def test_any_file_by_mapping(tmp_path):
+def test_any_file_by_mapping(tmp_path, monkeypatch):
     write(tmp_path / "mine.jsonl", [{"task": {"text": "q?"}, "gold": 3, "key": "k1"}])
     suite = load_suite(tmp_path / "mine.jsonl", ["question=task.text", "answer=gold", "id=key"])
     (row,) = find_rows(suite).rows
@@ -214,3 +214,8 @@ def test_any_file_by_mapping(tmp_path):
         load_suite(tmp_path / "mine.jsonl", ["anwser=gold"])
     with pytest.raises(DataError, match="no such file"):
         find_rows(load_suite("nowhere.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="no such file") as caught:
+        find_rows(load_suite("rows/part-0.parqet"))  # a folder here has its first part: no id of the hub
+    assert "did you mean `part-0.parquet`" in caught.value.remedy

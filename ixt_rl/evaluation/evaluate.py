@@ -103,8 +103,9 @@ def _mean(name: str, values: np.ndarray) -> dict[str, float]:
 def evaluate(
     engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], plan: EvaluationPlan
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read; see `evaluate_modes`."""
-    return evaluate_modes(engine, tokenizer, task, rows, modes_of(tokenizer, rows, plan))
+    """Metrics named `<mode>/<metric>` for modes greedy, sampled and told, and samples to read."""
+    answers = answer(engine, tokenizer, task, rows, modes_of(tokenizer, rows, plan))
+    return answers.metrics(), answers.samples
 
 
 def modes_of(
@@ -126,23 +127,14 @@ def modes_of(
     ]
 
 
-def evaluate_modes(
-    engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], modes: Sequence[Mode]
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Metrics named `<mode>/<metric>`, and samples to read.
-
-    A value of None (undecided, not applicable) leaves a metric's mean untouched. Sampling is seeded:
-    equal weights give equal results. Of a mixture, metrics are over all rows, and `source/<name>/<mode>/<metric>` over
-    those of each source.
-    """
-    answers = answer(engine, tokenizer, task, rows, modes)
-    return answers.metrics(), answers.samples
-
-
 def answer(
     engine: RolloutEngine, tokenizer, task: Task, rows: Sequence[dict[str, Any]], modes: Sequence[Mode]
 ) -> Answers:
-    """What `evaluate_modes` takes the means of, problem by problem."""
+    """What each mode answers, problem by problem.
+
+    A value that is undecided or not applicable leaves a metric's mean untouched. Sampling is seeded: equal weights give
+    equal results.
+    """
     found: dict[str, dict[str, np.ndarray]] = {}
     samples: list[dict[str, Any]] = []
     for mode in modes:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -24,6 +24,16 @@ from ixt_rl.conditioning import pad
 from ixt_rl.conditioning.conditioner import Conditioner
 from ixt_rl.errors import DataError
 from ixt_rl.types import Document, TokenSequence
+
+
+class MeasuredPieces(NamedTuple):
+    """Pieces of held-out documents, their nats and the tokens that these are of, and which document each is of."""
+
+    mode: str
+    pieces: list[list[int]]
+    nats: list[float]
+    tokens: list[int]
+    documents: list[str]
 
 
 class HeldOutLoss:
@@ -43,10 +53,17 @@ class HeldOutLoss:
         self.pad_id = conditioner.tokenizer.pad_token_id
         self.documents = {name: len(found) for name, found in documents.items()}
         self.names: list[str] = []
+        self.numbers: list[int] = []
+        """Of each piece, which document it is of."""
         self.pieces: list[TokenSequence] = []
+        self.nats: list[float] = []
+        """Of each piece, what its tokens that count sum to; of the last call."""
         for name, found in documents.items():
             plain = [replace(document, feedback=None) for document in found]
-            own = [piece for sequence in conditioner(plain, first=0) for piece in _pieces(sequence, capacity)]
+            cut = [[*_pieces(sequence, capacity)] for sequence in conditioner(plain, first=0)]
+            own = [piece for pieces in cut for piece in pieces]
+            first = self.numbers[-1] + 1 if self.numbers else 0
+            self.numbers += [first + number for number, pieces in enumerate(cut) for _ in pieces]
             if not any(any(piece.loss_mask[1:]) for piece in own):
                 raise DataError(
                     f"held-out documents of {name}",
@@ -75,13 +92,25 @@ class HeldOutLoss:
                 sums = torch.zeros(len(places), dtype=torch.float64, device=device)
                 nll[places] = sums.index_add(0, batch.target_rows, nll_N.double()).cpu()
                 count[places] = batch.loss_mask.sum(dim=1).double().cpu()
-        found = {}
+        self.nats, found = nll.tolist(), {}
         for name in ("", *self.documents):
             own = torch.tensor([not name or name == of for of in self.names])
             loss = float(nll[own].sum() / count[own].sum())
             found[_metric(name, "loss")] = loss
             found[_metric(name, "perplexity")] = math.exp(loss) if loss < 700 else math.inf
         return found
+
+    def measured(self) -> Iterator[MeasuredPieces]:
+        """What the last call found, over all sources, and of each where there are several."""
+        for name in ("", *self.documents) if len(self.documents) > 1 else ("",):
+            own = [place for place, of in enumerate(self.names) if not name or name == of]
+            yield MeasuredPieces(
+                f"heldout/{name}".rstrip("/"),
+                [list(self.pieces[place].input_ids) for place in own],
+                [self.nats[place] for place in own],
+                [sum(self.pieces[place].loss_mask[1:]) for place in own],
+                [str(self.numbers[place]) for place in own],
+            )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Documents and tokens that count, of each source."""

@@ -1,10 +1,11 @@
 """What the last evaluation found problem by problem, kept beside a stage's metrics: intervals and paired differences.
 
-answered.json     questions: hash of the problems, in order
-                  values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
-                  nats:      `<mode>` -> what the negative log-likelihoods of each problem's `tokens` sum to
-                  clusters:  of each problem, what it shares with others, such as a document; missing: each its own
-                  start:     `<mode>/<metric>_low` and `_high` of the evaluation before the first update
+answered.json     sets:  of problems, one for each kind that is measured (problems, pairs, documents):
+                      questions: hash of the problems, in order
+                      values:    `<mode>/<metric>` -> the mean over samples of each problem, null where undecided
+                      nats:      `<mode>` -> what the negative log-likelihoods of each problem's `tokens` sum to
+                      clusters:  of each problem, what it shares with others, such as a document; missing: each its own
+                  start: `<mode>/<metric>_low` and `_high` of the evaluation before the first update
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def keep_answered(
     nats: Mapping[str, Sequence[float]] | None = None,
     tokens: Sequence[int] | None = None,
 ) -> None:
-    """Keeps values of each question, in place of those of an evaluation before.
+    """Keeps values of each question, in place of those of an evaluation before; other metrics' stay.
 
     Args:
         questions: Q of them, as JSON; two stages with the same ones are compared one by one.
@@ -64,7 +65,9 @@ def keep_answered(
     asked = sha256(json.dumps(questions, default=str).encode()).hexdigest()
     given = {"clusters": clusters, "nats": nats, "tokens": tokens}
     there = {name: value for name, value in given.items() if value is not None}
-    write_json(folder / ANSWERED, {"questions": asked, "values": values, "start": of_start(folder)} | there)
+    found = {"questions": asked, "values": values} | there
+    others = [one for one in _sets(folder) if _metrics(one).isdisjoint(_metrics(found))]
+    write_json(folder / ANSWERED, {"sets": [*others, found], "start": of_start(folder)})
 
 
 def keep_start(folder: Path) -> None:
@@ -82,8 +85,7 @@ def of_start(folder: Path) -> dict[str, float]:
 def intervals(folder: Path) -> dict[str, float]:
     """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems; nothing where nothing is."""
     found: dict[str, float] = {}
-    kept = read_json(folder / ANSWERED) or {}
-    for name in (*kept.get("values", ()), *(f"{mode}{PERPLEXITY}" for mode in kept.get("nats", ()))):
+    for name in sorted(set().union(*map(_metrics, _sets(folder)))):
         interval = _interval([folder], name)
         if interval is not None:
             found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
@@ -173,12 +175,21 @@ def _values(paths: Sequence[Path], metric: str) -> _Kept | None:
     """None where some seed has none, or other problems."""
     import numpy as np
 
-    kept = [read_json(path / ANSWERED) or {} for path in paths]
-    if not kept or len({one.get("questions") for one in kept}) > 1:
+    kept = [next((one for one in _sets(path) if metric in _metrics(one)), {}) for path in paths]
+    if not kept or not all(kept) or len({one["questions"] for one in kept}) > 1:
         return None
     mode = metric.removesuffix(PERPLEXITY)
-    values = [one.get("values", {}).get(metric) or one.get("nats", {}).get(mode) for one in kept]
+    values = [one["values"].get(metric) or one.get("nats", {}).get(mode) for one in kept]
     if not all(values):
         return None
     tokens = np.array(kept[0]["tokens"], np.float64) if mode in kept[0].get("nats", {}) else None
     return _Kept(kept[0]["questions"], np.mean(np.array(values, np.float64), axis=0), kept[0].get("clusters"), tokens)
+
+
+def _sets(folder: Path) -> list[dict[str, Any]]:
+    return (read_json(folder / ANSWERED) or {}).get("sets", [])
+
+
+def _metrics(kept: Mapping[str, Any]) -> set[str]:
+    """Of a set: those of its values, and the perplexities of its nats."""
+    return {*kept["values"], *(f"{mode}{PERPLEXITY}" for mode in kept.get("nats", ()))}

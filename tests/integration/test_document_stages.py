@@ -72,6 +72,10 @@ def test_evaluations_have_every_wish_and_temperature_at_the_end(chain_run):
         "greedy@none", "sampled@t0.5@none", "sampled@none",
         "greedy@guided", "sampled@t0.5@guided", "sampled@guided",
     }  # fmt: skip
+    stages = json.loads((chain_run / "summary.json").read_text())["stages"]
+    mean = next(stage["mean"] for stage in stages if stage["name"] == "averaged")
+    for mode in modes:
+        assert mean[f"{mode}/strict_low"] <= mean[f"{mode}/strict"] <= mean[f"{mode}/strict_high"]
 
 
 def test_the_ledger_goes_on_along_the_pipeline(chain_run):
@@ -216,7 +220,10 @@ def test_held_out_loss_of_files_by_source_in_rows_summary_and_report(tmp_path):
     for name, texts in (("annotated/", first), ("other/", other), ("", first + other)):
         assert found[-1][f"heldout/{name}loss"] == pytest.approx(mean_nll(model, tokenizer, texts), rel=1e-4)
     (stage,) = json.loads((folder / "summary.json").read_text())["stages"]
-    assert stage["mean"]["heldout/other/loss"] == found[-1]["heldout/other/loss"]
+    mean = stage["mean"]
+    assert mean["heldout/other/loss"] == found[-1]["heldout/other/loss"]
+    for name in ("heldout/perplexity", "heldout/other/perplexity"):
+        assert mean[f"{name}_low"] < mean[name] < mean[f"{name}_high"]
     result = json.loads(next(folder.glob("stages/files/seed1/result.json")).read_text())
     assert {name: counts["documents"] for name, counts in result["heldout"].items()} == {"annotated": 6, "other": 6}
     page = (folder / "report.html").read_text(encoding="utf-8")

@@ -144,10 +144,10 @@ def test_dpo_starts_at_log_2_and_moves_away(run):
 
 
 def test_differences_of_arms_are_paired(run):
-    own, other = (folder_of(run, stage) / "answered.json" for stage in ("dpo", "plain"))
-    assert read_json(own)["questions"] == read_json(other)["questions"]
+    (own,), (other,) = (read_json(folder_of(run, stage) / "answered.json")["sets"] for stage in ("dpo", "plain"))
+    assert own["questions"] == other["questions"]
     claim, *_ = read_json(run / "summary.json")["claims"]
-    d = [a - b for a, b in zip(*(read_json(file)["values"]["pairs/accuracy"] for file in (own, other)), strict=True)]
+    d = [a - b for a, b in zip(*(kept["values"]["pairs/accuracy"] for kept in (own, other)), strict=True)]
     assert claim["value"] == pytest.approx(sum(d) / len(d))
     assert claim["low"] <= claim["value"] <= claim["high"]
 
@@ -157,7 +157,8 @@ def test_a_drop_comes_with_its_interval_and_its_p_value(run):
     found = last(run, "levels")
     own = {name: found[f"pairs@worst/drop_{name}"] for name in ("low", "high", "p")}
     assert {name: claim[name] for name in own} == pytest.approx(own) and claim["value"] == found["pairs@worst/drop"]
-    kept = read_json(folder_of(run, "levels") / "answered.json")["values"]["pairs@worst/drop"]
+    (measured,) = read_json(folder_of(run, "levels") / "answered.json")["sets"]
+    kept = measured["values"]["pairs@worst/drop"]
     assert sum(kept) / len(kept) == pytest.approx(claim["value"])
 
 

@@ -204,7 +204,7 @@ def test_whole_documents_are_held_out_and_their_suffixes_loss_is_measured(long_r
     first, last = (evaluations(long_run, "plain")[place] for place in (0, -1))
     assert last["heldout/perplexity"] == pytest.approx(math.exp(last["heldout/loss"]))
     assert last["heldout/loss"] != first["heldout/loss"] > 0
-    answered = json.loads((long_run / "stages" / "plain" / "seed1" / "answered.json").read_text())
+    (answered,) = json.loads((long_run / "stages" / "plain" / "seed1" / "answered.json").read_text())["sets"]
     losses = [nats / tokens for nats, tokens in zip(answered["nats"]["heldout"], answered["tokens"], strict=True)]
     assert len(losses) == 6 and len({*losses}) > 1 and min(losses) > 0
     assert sum(answered["nats"]["heldout"]) / sum(answered["tokens"]) == pytest.approx(last["heldout/loss"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +18,20 @@ from ixt_rl.blocks.rows import source_names
 from ixt_rl.blocks.sampling import SamplingBlock
 from ixt_rl.conditioning import PromptTemplate
 from ixt_rl.data.holdout import Holdout
-from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, evaluate_modes
+from ixt_rl.evaluation.evaluate import SAMPLING_SEED, Mode, answer
 from ixt_rl.evaluation.heldout import HeldOutLoss
 from ixt_rl.evaluation.tasks import Task, make_task
 from ixt_rl.files import write_json
 from ixt_rl.ledger import Ledger
 from ixt_rl.methods.documents import DocumentStage
 from ixt_rl.models import eos_ids, load_tokenizer
+from ixt_rl.place import follows
 from ixt_rl.rollout import TransformersEngine
 from ixt_rl.rollout.engine import RolloutEngine, check_prompt
 from ixt_rl.rollout.guidance import GuidedEngine
 from ixt_rl.rollout.sync import send_policy, with_policy
 from ixt_rl.rollout.trl_adapter import whole_model
+from ixt_rl.run.answered import keep_answered, write_answered
 from ixt_rl.run.best import best_model
 from ixt_rl.run.callbacks import StageCallback
 from ixt_rl.run.folder import LEDGER
@@ -119,7 +123,8 @@ def document_evaluator(
         return None
     whole = stage.keep_best is not None  # values of one metric are compared: always of the same problems
     pairs = MeasuredPairs.of_stage(stage, trainer, at.folder, prompt_template(stage))
-    return Evaluator(stage.evaluation, task, trainer, tokenizer, None, loss, whole, suites, at.ranks, pairs)
+    kept = None if whole else at.folder.path  # with keep_best the last evaluation is not the one that counts
+    return Evaluator(stage.evaluation, task, trainer, tokenizer, None, loss, whole, suites, at.ranks, pairs, kept)
 
 
 def document_notes(trainer: IXTTrainer, evaluator: Evaluator | None) -> list[str]:
@@ -194,6 +199,7 @@ class Evaluator:
         suites: benchmarks that are measured beside the rest; None: none.
         ranks: of the run, which share the sampling; all call the evaluator.
         pairs: preference pairs that are measured at every evaluation; None: none.
+        folder: where what the last evaluation found is kept, one by one; None: nowhere.
     """
 
     def __init__(
@@ -208,8 +214,10 @@ class Evaluator:
         suites: SuitesInTraining | None = None,
         ranks: Ranks = ALONE,
         pairs: MeasuredPairs | None = None,
+        folder: Path | None = None,
     ):
         self.ranks = ranks
+        self.folder = None if follows() else folder
         self.section, self.task, self.trainer, self.tokenizer, self.engine = section, task, trainer, tokenizer, engine
         self.heldout, self.whole, self.suites, self.pairs = heldout, whole, suites, pairs
         self.rows = (
@@ -288,7 +296,11 @@ class Evaluator:
             return {}
         rows = self.trainer.args.per_device_train_batch_size
         with self._whole(), self.trainer.accelerator.autocast():
-            return self.heldout(model, model.config._attn_implementation, rows)
+            found = self.heldout(model, model.config._attn_implementation, rows)
+        if self.folder is not None:
+            for one in self.heldout.measured():
+                keep_answered(self.folder, one.pieces, {}, one.documents, {one.mode: one.nats}, one.tokens)
+        return found
 
     def _measure(self, engine: RolloutEngine, model, task: Task, rows: Sequence[dict[str, Any]], last: bool) -> Metrics:
         temperatures = self.section.temperatures if last else [0.0, 1.0]
@@ -299,7 +311,7 @@ class Evaluator:
             for index, name in enumerate(wishes)
             for mode in self._modes(prompts[name], temperatures, name if index else "")
         ]
-        metrics, samples = evaluate_modes(engine, self.tokenizer, task, rows, modes)
+        answers = answer(engine, self.tokenizer, task, rows, modes)
         guidance = self.section.guidance
         if last and guidance is not None:
             good, bad = prompts[wishes[0]], prompts[guidance.against]
@@ -314,9 +326,13 @@ class Evaluator:
                 tokenizer=self.tokenizer,
             )
             guided = self._modes(good, temperatures, GUIDED)
-            more, found = evaluate_modes(guide, self.tokenizer, task, rows, guided)
-            metrics, samples = {**metrics, **more}, [*samples, *found]
-        return metrics, samples
+            more = answer(guide, self.tokenizer, task, rows, guided)
+            answers = replace(
+                answers, values={**answers.values, **more.values}, samples=[*answers.samples, *more.samples]
+            )
+        if self.folder is not None:
+            write_answered(self.folder, answers, rows)
+        return answers.metrics(), answers.samples
 
     def _in_process(self, model) -> RolloutEngine:
         ends = eos_ids(model, self.tokenizer)

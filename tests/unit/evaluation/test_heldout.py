@@ -60,8 +60,19 @@ def test_a_long_document_is_cut_as_in_training(model):
     ids = ids_of(document)
     pieces = [ids[start : start + 10] for start in range(0, len(ids), 10)]
     values = [value for piece in pieces for value in nll(model, piece)]
-    found = HeldOutLoss({"a": [document]}, Conditioner(TOKENIZER, Conditioning()), capacity=10)(model)
-    assert found["heldout/loss"] == pytest.approx(sum(values) / len(values), rel=1e-5)
+    loss = HeldOutLoss({"a": [document]}, Conditioner(TOKENIZER, Conditioning()), capacity=10)
+    assert loss(model)["heldout/loss"] == pytest.approx(sum(values) / len(values), rel=1e-5)
+    (kept,) = loss.measured()
+    assert (kept.mode, kept.pieces, {*kept.documents}) == ("heldout", pieces, {"0"})  # they are one document's
+
+
+def test_pieces_are_kept_over_all_sources_and_by_source(model):
+    loss = HeldOutLoss(DOCUMENTS, Conditioner(TOKENIZER, Conditioning()), capacity=64)
+    found, kept = loss(model), {one.mode: one for one in loss.measured()}
+    assert {*kept} == {"heldout", "heldout/web", "heldout/proofs"}
+    for mode, one in kept.items():
+        assert sum(one.nats) / sum(one.tokens) == pytest.approx(found[f"{mode}/loss"])
+    assert kept["heldout/proofs"].documents == ["3", "4"] and kept["heldout"].documents == ["0", "1", "2", "3", "4"]
 
 
 def test_of_a_reply_the_reply_counts(model):

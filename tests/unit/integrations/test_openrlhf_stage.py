@@ -95,8 +95,8 @@ def test_a_run_keeps_what_a_run_of_this_library_keeps(tmp_path, python):
     assert f"chdir({os.getcwd()!r})" in (made / "openrlhf" / "agent.py").read_text(), "where files of rewards begin"
     assert (read_json(made / "model" / "config.json") or {}).get("use_cache", True) is True
     assert "output_router_logits" not in (read_json(made / "model" / "config.json") or {})
-    kept = (read_json(made / "answered.json") or {})["values"]
-    assert len(kept["greedy/checked"]) == 4, "what paired differences are made of"
+    (kept,) = (read_json(made / "answered.json") or {})["sets"]
+    assert len(kept["values"]["greedy/checked"]) == 4, "what paired differences are made of"
     found = rows(folder)
     assert [(row["phase"], row["step"]) for row in found] == [
         ("eval", 0), *(("train", step) for step in (1, 2, 3)), ("eval", 3)

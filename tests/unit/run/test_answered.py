@@ -80,6 +80,16 @@ def test_questions_of_one_document_are_its_cluster(tmp_path):
     assert found == pytest.approx({"low": difference.low, "high": difference.high, "p": difference.p_value})
 
 
+def test_what_is_measured_on_other_questions_stands_beside(kept):
+    stage = kept("a", OWN)
+    before = intervals(stage.path)
+    for scale in (1.0, 2.0):  # the second evaluation takes the first one's place
+        keep_answered(stage.path, ["d1", "d2"], {}, None, {"heldout": [3.0 * scale, 5.0]}, [2, 3])
+    found = intervals(stage.path)
+    assert found == before | {name: found[name] for name in ("heldout/perplexity_low", "heldout/perplexity_high")}
+    assert found["heldout/perplexity_low"] * found["heldout/perplexity_high"] == pytest.approx(math.exp(2 * 11 / 5))
+
+
 def test_a_difference_is_paired_by_problem(kept):
     found = interval_of("sampled/strict", [kept("a", OWN)], [kept("b", OTHER)])
     expected = paired_values(OWN.mean(axis=1), OTHER.mean(axis=1))

@@ -7,9 +7,10 @@ Both sides are ids of one tokenization, so that the original suffix is trained a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal, get_args
 
 from ixt_rl.conditioning.conditioner import Conditioner
@@ -143,6 +144,29 @@ class SuffixStream:
                     reason=", ".join(f"{reason}: {count}" for reason, count in self.counts.skipped.items()),
                     remedy="choose a shorter suffix, or other documents",
                 )
+
+    def require_one(self, where: str, most: int = 1000) -> None:
+        """Reads documents until one can be cut. A stream that is read on has to be another one.
+
+        Args:
+            where: they are from, for the message.
+            most: documents to look at.
+
+        Raises:
+            DataError: none of them can be cut; says why.
+        """
+        reasons: Counter[str] = Counter()
+        for document in islice(self.documents, most):
+            found = self._cut(document)
+            if isinstance(found, PrefixSuffix):
+                return
+            reasons[found] += 1
+        raise DataError(
+            f"{where}: none of the {'first ' if reasons.total() == most else ''}{reasons.total()} documents can be cut "
+            f"into a prefix of {self.min_prefix_tokens} tokens or more and a suffix of {self.suffix_tokens}",
+            reason=", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or "there is none",
+            remedy="lower suffix_tokens or min_prefix_tokens, or give longer documents",
+        )
 
     @property
     def given(self) -> int:

@@ -147,9 +147,7 @@ class CandidateJudge:
         _check_weights(weights)
         self.judge, self.against = judge, against
         self.weights = dict(weights)
-        self.rubrics = {name: load_rubric(_FILES.get(name, name)) for name in weights}
-        for rubric in self.rubrics.values():
-            _check_rubric(rubric)
+        self.rubrics = load_axes(weights)
         self.tally = CandidateTally()
 
     @property
@@ -276,6 +274,19 @@ def _check_weights(weights: Mapping[str, float]) -> None:
                 reason="a score is the weighted mean of its axes",
                 remedy="give a positive number, or leave the axis out",
             )
+
+
+def load_axes(names: Iterable[str]) -> dict[str, Rubric]:
+    """The rubric of each axis of candidates.
+
+    Raises:
+        DataError: see `load_rubric`.
+        ConfigError: one asks for what candidates do not have.
+    """
+    rubrics = {name: load_rubric(_FILES.get(name, name)) for name in names}
+    for rubric in rubrics.values():
+        _check_rubric(rubric)
+    return rubrics
 
 
 def _check_rubric(rubric: Rubric) -> None:

@@ -33,6 +33,7 @@ from ixt_rl.run.console import RunConsole
 from ixt_rl.run.fingerprint import check_suite_files
 from ixt_rl.run.folder import RunFolder, StageFolder
 from ixt_rl.run.hub import asks_hub
+from ixt_rl.run.question_files import check_question_files
 from ixt_rl.run.ranks.accelerate import check_accelerate
 from ixt_rl.run.ranks.number import with_ranks
 from ixt_rl.run.ranks.orders import Begin, TakePart
@@ -120,6 +121,7 @@ def _run_held(config: RunConfig, folder: RunFolder, fresh: bool, threads: int, r
     quiet_transformers()
     check_own_trainers(config.name, config.stages)  # before anything is removed or made
     check_suite_files(config.stages)
+    check_question_files(config.stages)
     if fresh:
         folder.clear()
     console = RunConsole()

@@ -11,6 +11,7 @@ from ixt_rl.run.fingerprint import check_suite_files, initial_path
 from ixt_rl.run.folder import NOT_RUN, RunFolder, StageFolder
 from ixt_rl.run.pipeline import stage_seeds
 from ixt_rl.run.precision import with_kept_dtype
+from ixt_rl.run.question_files import check_question_files
 
 
 def plan(config: RunConfig) -> list[str]:
@@ -18,7 +19,7 @@ def plan(config: RunConfig) -> list[str]:
 
     Raises:
         DataError: a state file, or a model that a stage has made, is not what it was.
-        ConfigError: see `check_suite_files`.
+        ConfigError: see `check_suite_files` and `check_question_files`.
     """
     folder = RunFolder(Path(config.output_dir), config.name)
     config = with_kept_dtype(config, folder)
@@ -27,6 +28,7 @@ def plan(config: RunConfig) -> list[str]:
     unmade: list[str] = []  # stages whose rows are yet to be made
     lines = []
     check_suite_files(config.stages)
+    check_question_files(config.stages)
     for stage in config.stages:
         source = config.starts_from(stage)
         for seed in stage_seeds(config, stage):

@@ -350,3 +350,26 @@ def test_what_cannot_run_is_refused_before_a_model_loads(tmp_path, changes, said
 def test_the_shipped_files_are_right():
     for file in sorted(Path("configs/sip").glob("*.yaml")):
         load_run(file)
+
+
+@pytest.mark.parametrize("cut", ["end", "anywhere"])
+@pytest.mark.parametrize("short", ["data", "evaluation.holdout", "evaluation.data"])
+def test_documents_that_are_all_too_short_are_refused_before_a_model_loads(tmp_path, monkeypatch, short, cut):
+    monkeypatch.setattr("ixt_rl.run.stages.sip.base_model", lambda *_: pytest.fail("a model was loaded"))
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("short", "long", "first")}
+    texts = {
+        "short": ["a sentence", "two"],
+        "long": ["a sentence of some length. " * 4] * 3,
+        "first": ["one", "of some length. " * 8],
+    }
+    for name, file in files.items():
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[name]))
+    corpus = {name: {**PIECES, "cut": cut, "sources": [{"path": str(file)}]} for name, file in files.items()}
+    data = corpus[{"data": "short", "evaluation.holdout": "first", "evaluation.data": "long"}[short]]
+    held = {"holdout": 1} if short != "evaluation.data" else {"data": corpus["short"]}
+    evaluation = {"every": 1, "prefixes": 2, "curve_prefixes": 2, "likelihood": "init", **held}
+    stage = plain("s", data=data, sampling={"max_new_tokens": 4}, steps=1, evaluation=evaluation)
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
+    counts = {"data": "1 documents", "evaluation.holdout": "1 documents", "evaluation.data": "2 documents"}[short]
+    with pytest.raises(DataError, match=rf"{short}: none of the {counts} can be cut[\s\S]*too short: \d"):
+        run_config(config(tmp_path, [stage], model={"new": new}))

@@ -43,10 +43,15 @@ def passages(
     epochs: int | None = None,
     held: Holdout | None = None,
 ) -> Repeated[PrefixSuffix] | SuffixStream:
-    """The training passages, those of a world repeated or a stream of files; `epochs`: passes until they end."""
+    """The training passages, those of a world repeated or a stream of files; `epochs`: passes until they end.
+
+    Raises:
+        DataError: no document of the files can be cut.
+    """
     if isinstance(data, SuffixCorpusBlock):
-        documents = DocumentStream(corpus_sources(data, read_feedback=False), seed, epochs, held)
-        return _stream(data, documents, tokenizer, seed)
+        sources = corpus_sources(data, read_feedback=False)
+        _stream(data, DocumentStream(sources, seed, 1, held), tokenizer, seed).require_one("data")
+        return _stream(data, DocumentStream(sources, seed, epochs, held), tokenizer, seed)
     found = WORLDS[data.world]().passages("train", data.passages, seed)
     end = (tokenizer.eos_token_id,)
     made = [
@@ -71,18 +76,28 @@ def holdout(stage: SipStage) -> Holdout | None:
 def held_out(
     stage: SipStage, section: SuffixEvaluationBlock, tokenizer: Any, held: Holdout | None = None
 ) -> list[HeldOutPassage]:
-    """Passages for evaluation: of the world, of `evaluation.data`, or of the documents set aside."""
+    """Passages for evaluation: of the world, of `evaluation.data`, or of the documents set aside.
+
+    Raises:
+        DataError: no document can be cut.
+    """
     if isinstance(stage.data, WorldPassagesBlock) and section.data is None:
         found = WORLDS[stage.data.world]().passages("eval", section.prefixes, _EVAL_SEED)
         return [HeldOutPassage(tuple(encode_prompt(tokenizer, one.prefix)), (), one) for one in found]
     if held is None:
         assert section.data is not None
-        documents = DocumentStream(corpus_sources(section.data, read_feedback=False), _EVAL_SEED)
+        sources = corpus_sources(section.data, read_feedback=False)
+        _stream(section.data, DocumentStream(sources, _EVAL_SEED, 1), tokenizer, _EVAL_SEED).require_one(
+            "evaluation.data"
+        )
+        documents = DocumentStream(sources, _EVAL_SEED)
         stream = _stream(section.data, documents, tokenizer, _EVAL_SEED)
     else:
         assert isinstance(stage.data, SuffixCorpusBlock)
         passes = 1 if stage.data.cut == "end" else None  # a document has one end, and many other places
-        corpus = MemoryCorpus([*chain.from_iterable(held.documents)], _EVAL_SEED, passes)
+        apart = [*chain.from_iterable(held.documents)]
+        _stream(stage.data, MemoryCorpus(apart, _EVAL_SEED, 1), tokenizer, _EVAL_SEED).require_one("evaluation.holdout")
+        corpus = MemoryCorpus(apart, _EVAL_SEED, passes)
         stream = _stream(stage.data, corpus, tokenizer, _EVAL_SEED)
     decode = partial(tokenizer.decode, skip_special_tokens=True)
     return [

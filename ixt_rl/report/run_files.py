@@ -92,6 +92,30 @@ def _say_left_out(name: str, left_out: list[str], unreadable: list[str]) -> None
         unreadable.append(f"{name} is damaged, left out: {', '.join(dict.fromkeys(left_out))}")
 
 
+def rows_of_run(folder: Path, name: str, config: dict[str, Any], unreadable: list[str]) -> list[dict[str, Any]]:
+    """Rows of all stages: those that the run has joined when it ended or was stopped, and what stages wrote since.
+
+    Args:
+        folder: of the run.
+        name: of the file, in the run's folder and in its stages'.
+        config: of the run.
+        unreadable: takes what was found damaged, as sentences.
+    """
+    joined = folder / name
+    before = joined.stat().st_mtime if joined.is_file() else 0.0
+    since: list[dict[str, Any]] = []
+    for stage in config.get("stages") or []:
+        own = folder / "stages" / stage["name"]
+        for file in (own / name, *(own / f"seed{seed}" / name for seed in config.get("seeds") or [])):
+            if file.is_file() and file.stat().st_mtime > before:
+                since += [{**row, "stage": stage["name"]} for row in read_lines(file, unreadable)]
+    if since and not joined.is_file():
+        return since
+    written = {(row["stage"], row.get("seed")) for row in since}
+    known = read_lines(joined, unreadable)
+    return [row for row in known if (row.get("stage"), row.get("seed")) not in written] + since
+
+
 def read_lines(path: Path, unreadable: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         unreadable.append(f"{path.name} is missing")

@@ -21,7 +21,7 @@ from ixt_rl.errors import DataError
 from ixt_rl.evaluation.records.folder import SETTINGS
 from ixt_rl.methods.registry import find
 from ixt_rl.methods.spec import MethodReport, Role, Seen
-from ixt_rl.report.run_files import read_config, read_lines, read_summary
+from ixt_rl.report.run_files import read_config, read_summary, rows_of_run
 
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json")
 
@@ -153,7 +153,7 @@ def read_run(folder: Path) -> RunRecord:
     unreadable: list[str] = []
     config_text, config = read_config(folder / "config.yaml", unreadable)
     summary = read_summary(folder / "summary.json", unreadable)
-    lines = read_lines(folder / "metrics.jsonl", unreadable)
+    lines = rows_of_run(folder, "metrics.jsonl", config, unreadable)
     rows = [metrics_of_now(row) for row in lines if number(row.get("step")) is not None]
     latest = {(r.get("stage"), r.get("seed"), r.get("phase"), r["step"]): r for r in rows}  # a resumed step twice
     return RunRecord(
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> RunRecord:
         config=config,
         config_text=config_text,
         rows=list(latest.values()),
-        samples=read_lines(folder / "samples.jsonl", unreadable),
+        samples=rows_of_run(folder, "samples.jsonl", config, unreadable),
         summary=summary,
         stages=make_stages(config, summary, rows),
         unreadable=unreadable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from html.parser import HTMLParser
@@ -305,6 +306,24 @@ def test_a_folder_of_runs_and_evaluations_is_said_to_be_one(tmp_path):
     with pytest.raises(DataError) as raised:
         build_report(tmp_path)
     assert f"name folders in it: {tmp_path / 'one'}, {tmp_path / 'two'};" in raised.value.remedy
+
+
+def test_a_run_that_is_still_going_shows_what_its_stages_have_written(make_run):
+    folder = make_run("going", seeds=(1, 2))
+    before = read(build_report(folder)).text
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for stage, seed in {(row["stage"], row["seed"]) for row in rows}:
+        own = folder / "stages" / stage / (f"seed{seed}" if seed in (1, 2) else "")
+        own.mkdir(parents=True)
+        lines = [json.dumps(row) for row in rows if (row["stage"], row["seed"]) == (stage, seed)]
+        (own / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    joined = folder / "metrics.jsonl"
+    some = [json.dumps(row) for row in rows if row["step"] == 0]
+    for lines in (None, some):  # never joined; joined when it was stopped, and gone on since
+        joined.unlink() if lines is None else joined.write_text("\n".join(lines) + "\n")
+        if lines is not None:
+            os.utime(joined, (1, 1))
+        assert read(build_report(folder)).text == before
 
 
 def test_comparison_sets_runs_side_by_side(full_run, make_run, tmp_path):

@@ -170,6 +170,30 @@ def test_files_with_a_judge_and_a_rewriter_from_a_file(tmp_path):
     assert trained[-1]["chosen/rewrite"] is not None
 
 
+def test_documents_that_give_no_passage_are_said_and_a_rewriter_may_take_two_texts(tmp_path):
+    """A whole source whose documents are too short would be unseen else."""
+    source = JUDGE.replace("def rewrite(fields):", "def rewrite(prefix, suffix):").replace('fields["suffix"]', "suffix")
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    short = "".join(json.dumps({"text": text}) + "\n" for text in ("a sentence", None, "two"))
+    (tmp_path / "short.jsonl").write_text(short, encoding="utf-8")
+    sources = [{"path": documents(tmp_path, "train.jsonl", 0)}, {"path": str(tmp_path / "short.jsonl")}]
+    stage = sip(
+        "files",
+        data={"suffix_tokens": 16, "max_prefix_tokens": 64, "sources": sources},
+        rewriter={"model": f"python:{tmp_path / 'mine.py'}:rewrite"},
+        judge={"model": f"python:{tmp_path / 'mine.py'}:better"},
+        sampling={"max_new_tokens": 4},
+        steps=None,
+        epochs=1,
+        evaluation=None,
+    )
+    new = {"hidden_size": 32, "heads": 2, "intermediate_size": 64, "tokenizer": "bytes"}
+    folder = run_config(config(tmp_path, [stage], model={"new": new}))
+    notes = json.loads((folder / "stages" / "files" / "seed1" / "result.json").read_text())["notes"]
+    assert "documents: 3 of 63 gave no prefix and suffix: too short 2, without text 1" in notes
+    assert any(row["rewrite/missing"] == 0 for row in rows(folder) if row["phase"] == "train")
+
+
 PIECES = {"suffix_tokens": 16, "min_prefix_tokens": 8, "max_prefix_tokens": 24, "cut": "anywhere"}
 PROGRAM = {"model": "python:ixt_rl.judging.programs:sound"}
 

@@ -26,7 +26,7 @@ from ixt_rl.run.stages.context import StageRun
 from ixt_rl.run.stages.judges import candidate_judge, judge_parameters, suffix_rewriter
 from ixt_rl.run.stages.spent import ledger_columns, spent_before
 from ixt_rl.run.stages.suffix_evaluation import suffix_evaluator
-from ixt_rl.run.stages.suffix_passages import holdout, passages
+from ixt_rl.run.stages.suffix_passages import holdout, passage_notes, passages
 from ixt_rl.run.stages.suites import engine_of
 from ixt_rl.run.stages.train import (
     correction,
@@ -91,6 +91,7 @@ def run(stage: SipStage, at: StageRun) -> None:
                     "seconds": time.perf_counter() - started,
                     "notes": [
                         *passes,
+                        *passage_notes(items),
                         *_notes(trainer, judge, rewriter),
                         *uncounted_note(trainer.ledger),
                         *(best.notes() if best else ()),

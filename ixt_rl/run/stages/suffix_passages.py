@@ -65,6 +65,17 @@ def passages(
     return Repeated(made, seed, epochs)
 
 
+def passage_notes(items: Repeated[PrefixSuffix] | SuffixStream) -> list[str]:
+    """Which documents of files gave no passage, in every pass anew, in words; nothing if all did."""
+    if not isinstance(items, SuffixStream):
+        return []
+    counts, empty = items.counts, getattr(items.documents, "empty", 0)
+    reasons = {**counts.skipped, **({"without text": empty} if empty else {})}
+    said = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+    total = counts.documents + empty
+    return [f"documents: {sum(reasons.values())} of {total} gave no prefix and suffix: {said}"] if reasons else []
+
+
 def holdout(stage: SipStage) -> Holdout | None:
     """What the stage's evaluation sets aside of its files."""
     if stage.evaluation is None or stage.evaluation.holdout is None:

@@ -67,9 +67,18 @@ class SuiteQuestions:
         Args:
             tokenizer: of the model.
             per_chunk: questions that are sampled at once.
+
+        Raises:
+            ConfigError: the preset asks in messages, and the tokenizer has no chat template.
         """
         suite = self.plan.suite
         prompts = prompts_of(suite, self.plan.preset, self.rows.rows, self.rows.shots)
+        if not all(isinstance(prompt, str) for prompt in prompts) and getattr(tokenizer, "chat_template", None) is None:
+            raise ConfigError(
+                f"preset {self.plan.preset.name} with a model without a chat template",
+                reason="the preset asks in messages, which the model's chat template writes out",
+                remedy="use a preset of plain text, such as paper, or a model that was trained on chats",
+            )
         return AskedSuite(
             name=suite.name,
             rows=self.rows.rows,

@@ -16,12 +16,14 @@ from ixt_rl.errors import ConfigError, DataError
 from ixt_rl.evaluation.records import folder as folders
 from ixt_rl.evaluation.records.folder import CHUNKS, RECORDS, RESULTS, EvaluationFolder, read_records
 from ixt_rl.evaluation.records.job import AskedSuite, EngineFacts, evaluate_suites
+from ixt_rl.evaluation.records.questions import AskedSampling, suite_questions
 from ixt_rl.evaluation.records.record import Record, question_seed
 from ixt_rl.evaluation.records.regrade import regrade
 from ixt_rl.evaluation.records.results import results_of, verdict_table
 from ixt_rl.evaluation.suites import Graded
-from ixt_rl.models import new_model
+from ixt_rl.models import byte_tokenizer, new_model
 from ixt_rl.rollout import TransformersEngine
+from ixt_rl.suites import load_preset, load_suite
 from ixt_rl.types import SamplingParams
 
 FACTS = EngineFacts("transformers", "5.15.0", "float32")
@@ -379,3 +381,15 @@ def test_verdicts_are_made_anew_from_texts_alone(sampler, straight, tmp_path):
     assert [replace(one, why="") for one in after] == kept
     right = sum(one.verdict == "right" for one in before if one.suite == "toy")
     assert changes["toy"][("right", "wrong")] == right > 0
+
+
+def test_a_preset_of_chats_needs_a_chat_template(tmp_path):
+    file = tmp_path / "sums.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    for preset, refused in (("qwen-boxed", True), ("paper", False)):
+        (one,) = suite_questions([load_suite(file)], load_preset(preset), None, None, AskedSampling())
+        if refused:
+            with pytest.raises(ConfigError, match=r"preset qwen-boxed with a model without a chat template"):
+                one.asked(byte_tokenizer(), 1)
+        else:
+            assert one.asked(byte_tokenizer(), 1).prompts

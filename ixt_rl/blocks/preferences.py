@@ -13,7 +13,10 @@ from ixt_rl.blocks.strict import Strict, Tokens
 class PairsBlock(FileRowsBlock):
     """Rows with a prompt and two replies, of which one was preferred."""
 
-    prompt: str = Field("prompt", description="field of the prompt, as text or as messages")
+    prompt: str | None = Field(
+        "prompt",
+        description="field of the prompt, as text or as messages; null: chosen and rejected are whole conversations",
+    )
     chosen: str = Field("chosen", description="field of the better reply")
     rejected: str = Field("rejected", description="field of the worse one")
     max_prompt_tokens: Tokens = Field(960, description="pairs with a longer prompt are left out, and counted")

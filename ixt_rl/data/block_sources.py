@@ -26,7 +26,9 @@ def pair_sources(block: PairsBlock, template: PromptTemplate | None = None) -> t
     assert block.path is not None, "a run knows the folder of a stage's rows"
     files = tuple(data_files(block.path))
     chosen, rejected = (
-        DocumentSource(files, column, block.prompt, None, name=block.name, split=block.split, template=template)
+        DocumentSource(
+            files, column, block.prompt or column, None, name=block.name, split=block.split, template=template
+        )
         for column in (block.chosen, block.rejected)
     )
     return chosen, rejected

@@ -196,16 +196,36 @@ def question_text(question: str | Messages) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in question)
 
 
-def as_reply(messages: list[Any], place: str) -> str:
-    """The text of a completion in messages: one, the assistant's."""
-    *others, reply = as_messages(messages, place)
-    if others or reply["role"] != "assistant":
+def as_reply(value: list[Any], prompt: str | Messages, place: str) -> tuple[str, str | Messages]:
+    """(text, what it replies to) of a completion in messages: the assistant's, alone or behind a prompt.
+
+    Args:
+        prompt: as its own field has it; `value` itself where it has none.
+    """
+    *before, reply = as_messages(value, place)
+    roles = ", ".join(message["role"] for message in [*before, reply])
+    if reply["role"] != "assistant" or (prompt is value and not before):
         raise DataError(
-            f"{place} of roles {', '.join(message['role'] for message in [*others, reply])}",
-            reason="the reply to a prompt is one message of the assistant",
-            remedy="put what is said before into the prompt, or name the whole conversation with `messages`",
+            f"{place} of roles {roles}",
+            reason="the reply to a prompt is the assistant's message, the last one",
+            remedy="end it with what the assistant says, behind what it replies to or with `prompt` naming that",
         )
-    return reply["content"]
+    if before and prompt is not value and not _repeats(before, prompt):
+        raise DataError(
+            f"{place} of roles {roles}",
+            reason="what stands before its last message is another prompt than the row's own",
+            remedy="give the reply alone, or set `prompt` to null where pairs hold whole conversations",
+        )
+    return reply["content"], as_question(before, place) if before else prompt
+
+
+def _repeats(before: Messages, prompt: str | Messages) -> bool:
+    asked = before[1:] if before[0]["role"] == "system" and not _begins_with_system(prompt) else before
+    return asked == prompt if isinstance(prompt, list) else len(asked) == 1 and asked[0]["content"] == prompt
+
+
+def _begins_with_system(prompt: str | Messages) -> bool:
+    return isinstance(prompt, list) and prompt[0]["role"] == "system"
 
 
 def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -227,16 +247,20 @@ def reply_and_prompt(text: Any, prompt: Any, names: Sequence[str], key: str) -> 
     """(text, what it replies to) of a row, the latter as text or messages.
 
     Args:
-        names: of both columns.
+        names: of both columns; one name twice: of a conversation, which ends with the reply.
         key: of the row, for messages.
 
     Raises:
         DataError: one of them is no text.
     """
-    if isinstance(prompt, list):
+    if isinstance(prompt, list) and prompt is not text:
         prompt = as_question(prompt, f"{key}: {names[1]}")
     if isinstance(text, list) and text and isinstance(text[0], Mapping):
-        text = as_reply(text, f"{key}: {names[0]}")
+        text, prompt = as_reply(text, prompt, f"{key}: {names[0]}")
+    elif names[0] == names[1]:
+        raise _refused(
+            f"{key}: {names[0]}", text, "it is no conversation", "name the field of what it replies to, `prompt`"
+        )
     for name, value in zip(names, (text, prompt), strict=True):
         if not isinstance(value, str) and not (value is prompt and isinstance(value, list)):
             raise DataError(

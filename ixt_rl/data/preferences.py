@@ -50,13 +50,27 @@ class PreferencePair:
         return tuple(content for _, content in turns[: first + 1]) or (read.prompt,)
 
     @property
+    def of_one_prompt(self) -> bool:
+        """Whether both reply to the same."""
+        return (self.chosen.prompt, self.chosen.turns) == (self.rejected.prompt, self.rejected.turns)
+
+    @property
     def differs(self) -> bool:
         """Whether the replies are two: of equal ones neither is the better."""
         return self.chosen.text != self.rejected.text
 
 
 def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> list[PreferencePair]:
-    """All pairs of a block's files; rows that lack a prompt or a reply are passed over.
+    """The pairs of `pairs_and_notes`."""
+    return pairs_and_notes(block, template)[0]
+
+
+def pairs_and_notes(
+    block: PairsBlock, template: PromptTemplate | None = None
+) -> tuple[list[PreferencePair], list[str]]:
+    """All pairs of a block's files, and what is to be said of rows that are none.
+
+    Such are those that lack a prompt or a reply, and whole conversations that part before their last message.
 
     Args:
         template: how prompts are shown; None: as they are.
@@ -64,7 +78,7 @@ def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> lis
     Raises:
         DataError: a file or a row that cannot be used, or no pair.
     """
-    sides = []
+    sides, rows = [], 0
     for source in pair_sources(block, template):
         reader = SourceReader(source)
         reader.check()
@@ -72,14 +86,22 @@ def read_pairs(block: PairsBlock, template: PromptTemplate | None = None) -> lis
         while (document := reader.next()) is not None:
             found[document.key] = document
         sides.append(found)
-    pairs = [PreferencePair(one, sides[1][key]) for key, one in sides[0].items() if key in sides[1]]
+        rows = len(found) + reader.empty
+    both = [PreferencePair(one, sides[1][key]) for key, one in sides[0].items() if key in sides[1]]
+    pairs = [pair for pair in both if pair.of_one_prompt]
     if not pairs:
+        asked = f"a {block.prompt}, " if block.prompt else ""
         raise DataError(
             f"{block.path}: no pair",
-            reason=f"no row has a {block.prompt}, a {block.chosen} and a {block.rejected}",
+            reason=f"no row has {asked}a {block.chosen} and a {block.rejected}"
+            + (" that part at their last message" if both else ""),
             remedy="name other fields with prompt, chosen and rejected",
         )
-    return pairs
+    counts = {
+        "no prompt or no reply": rows - len(both),
+        "conversations that part before their last message": len(both) - len(pairs),
+    }
+    return pairs, [f"{count} of {rows} rows have {what} and are no pair" for what, count in counts.items() if count]
 
 
 def set_aside(pairs: Sequence[PreferencePair], part: float | None) -> tuple[list[PreferencePair], list[PreferencePair]]:

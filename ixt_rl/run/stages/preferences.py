@@ -10,7 +10,7 @@ from typing import Any
 from ixt_rl.blocks.preferences import PairCorpusBlock, PairsBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate, load_feedback_template
 from ixt_rl.data.in_memory import MemoryCorpus
-from ixt_rl.data.preferences import PreferencePair, as_documents, read_pairs, set_aside
+from ixt_rl.data.preferences import PreferencePair, as_documents, pairs_and_notes, set_aside
 from ixt_rl.errors import DataError
 from ixt_rl.evaluation.margins import PairMargins
 from ixt_rl.evaluation.posterior_pass import SequenceScorer
@@ -38,6 +38,7 @@ class FittingPairs:
         read: how many there were, whatever they are.
         longest: tokens that a prompt may have.
         equal: how many had the same reply twice.
+        notes: what is to be said of rows that are no pair.
     """
 
     trained: list[PreferencePair]
@@ -45,6 +46,7 @@ class FittingPairs:
     read: int
     longest: int
     equal: int
+    notes: list[str]
 
     @property
     def left_out(self) -> list[str]:
@@ -54,7 +56,8 @@ class FittingPairs:
             f"a prompt of more than {self.longest} tokens": self.read - self.equal - fitting,
             "two equal replies": self.equal,
         }
-        return [f"{count} of {self.read} pairs have {why} and are left out" for why, count in reasons.items() if count]
+        said = [f"{count} of {self.read} pairs have {why} and are left out" for why, count in reasons.items() if count]
+        return [*self.notes, *said]
 
 
 def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptTemplate | None) -> FittingPairs:
@@ -67,7 +70,7 @@ def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptT
     Raises:
         DataError: see `read_pairs`; or a part of them is empty.
     """
-    pairs = read_pairs(block, template)
+    pairs, notes = pairs_and_notes(block, template)
     differ = [pair for pair in pairs if pair.differs]
     fits = [pair for pair in differ if len(_prompt(pair, conditioner)) <= block.max_prompt_tokens]
     trained, held = set_aside(fits, block.holdout)
@@ -78,7 +81,7 @@ def fitting_pairs(block: PairsBlock, conditioner: Conditioner, template: PromptT
             "two different replies",
             remedy="change pairs.holdout, raise pairs.max_prompt_tokens, or give more pairs",
         )
-    return FittingPairs(trained, held, len(pairs), block.max_prompt_tokens, len(pairs) - len(differ))
+    return FittingPairs(trained, held, len(pairs), block.max_prompt_tokens, len(pairs) - len(differ), notes)
 
 
 def _prompt(pair: PreferencePair, conditioner: Conditioner) -> Sequence[int]:

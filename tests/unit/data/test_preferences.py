@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from ixt_rl.blocks.preferences import PairsBlock
 from ixt_rl.conditioning import Conditioner, Conditioning, PromptTemplate
-from ixt_rl.data.preferences import as_documents, read_pairs, set_aside
+from ixt_rl.data.preferences import as_documents, pairs_and_notes, read_pairs, set_aside
 from ixt_rl.errors import DataError
 from tests.unit.conditioning.chats import CHATML, chat_tokenizer
 
@@ -103,3 +105,59 @@ def test_what_is_held_out_is_the_same_however_prompts_are_shown(tmp_path, templa
     assert [pair.begins for pair in shown] == [pair.begins for pair in as_they_are]
     places = [[pairs.index(pair) for pair in set_aside(pairs, 0.4)[1]] for pairs in (as_they_are, shown)]
     assert places[0] == places[1] and 10 < len(places[0]) < 60
+
+
+def conversation(*contents: str, system: str = "") -> list[dict]:
+    """Of user and assistant in turn."""
+    turns = [{"role": "user" if n % 2 == 0 else "assistant", "content": c} for n, c in enumerate(contents)]
+    return [*([{"role": "system", "content": system}] if system else []), *turns]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_chosen_and_rejected_may_be_whole_conversations(tmp_path, ending):
+    rows = [
+        {"chosen": conversation("a", "good", system="s"), "rejected": conversation("a", "bad", system="s")},
+        {"chosen": conversation("a", "b", "c", "good"), "rejected": conversation("a", "b", "c", "bad")},
+        {"chosen": conversation("a", "b", "c", "good"), "rejected": conversation("a", "x", "c", "bad")},
+        {"chosen": conversation("a", "good"), "rejected": []},
+    ]
+    path = tmp_path / f"pairs.{ending}"
+    if ending == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (first, second), notes = pairs_and_notes(PairsBlock(path=str(path), prompt=None))
+    assert first.chosen.turns == (("system", "s"), ("user", "a")) and first.begins == ("s", "a")
+    assert second.rejected.turns == (("user", "a"), ("assistant", "b"), ("user", "c"))
+    assert [(one.chosen.text, one.rejected.text) for one in (first, second)] == [("good", "bad")] * 2
+    assert notes == [
+        "1 of 4 rows have no prompt or no reply and are no pair",
+        "1 of 4 rows have conversations that part before their last message and are no pair",
+    ]
+
+
+@pytest.mark.parametrize("prompt", ["a", conversation("a")])
+@pytest.mark.parametrize("system", ["", "s"])
+def test_conversations_may_repeat_the_prompt_of_their_row(tmp_path, prompt, system):
+    pair = {"chosen": conversation("a", "good", system=system), "rejected": conversation("a", "bad", system=system)}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": prompt, **pair}) + "\n")
+    (found,) = read_pairs(PairsBlock(path=str(tmp_path / "pairs.jsonl")))
+    assert found.chosen.turns == (*([("system", "s")] if system else []), ("user", "a"))
+    assert (found.chosen.text, found.rejected.text) == ("good", "bad")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "says"),
+    [
+        ("other", conversation("a", "good"), "another prompt than the row's own"),
+        ("a", conversation("a", "b", "a", "good"), "another prompt than the row's own"),
+        ("a", conversation("a"), "the last one"),
+        (None, "Human: a Assistant: good", "it is no conversation"),
+        (None, conversation("a")[:0] + [{"role": "assistant", "content": "good"}], "the last one"),
+    ],
+)
+def test_what_is_no_reply_to_a_prompt_is_refused(tmp_path, prompt, chosen, says):
+    row = {"chosen": chosen, "rejected": chosen} | ({} if prompt is None else {"prompt": prompt})
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=says):
+        read_pairs(PairsBlock(path=str(tmp_path / "pairs.jsonl"), prompt=None if prompt is None else "prompt"))

@@ -145,20 +145,18 @@ def tiny_model(tokenizer):
     return new_model(NewModelBlock(hidden_size=32, heads=2, intermediate_size=64, init_std=0.2), tokenizer).eval()
 
 
+def _brought(number: int) -> dict[str, str]:
+    names = ("question", "answer", "solution", "text", "prompt", "messages", "chosen")
+    return dict.fromkeys(names, str(number)) | {"rejected": str(-1 - number)}
+
+
 @pytest.fixture
 def brought(tmp_path, monkeypatch):
     """A folder, now the current one, in which the run files of configs/real find what a user brings."""
     for name in BROUGHT:
         file = tmp_path / f"{name}.jsonl"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(
-            json.dumps(
-                dict.fromkeys(
-                    ("question", "answer", "solution", "text", "prompt", "messages", "chosen", "rejected"), "1"
-                )
-            )
-            + "\n"
-        )
+        file.write_text("".join(json.dumps(_brought(number)) + "\n" for number in range(400)))
     rubric = Path("examples/written_or_spoiled.yaml")
     (tmp_path / rubric.parent).mkdir()
     shutil.copy(Path(__file__).parents[1] / rubric, tmp_path / rubric)

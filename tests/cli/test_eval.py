@@ -121,7 +121,7 @@ def test_killed_by_kill_9_the_same_command_goes_on_to_the_same_records(place, ev
         (("tiny", "--suite", "gsm8k,gsm8k", "--data", "data"), "gsm8k is there twice"),
         (("tiny", "--suite", "gsm8k", "--data", "data", "--preset", "papr"), "did you mean `paper`"),
         (("./tny", "--suite", "gsm8k", "--data", "data"), "did you mean `tiny`"),
-        (("tny", "--suite", "gsm8k", "--data", "data"), "no folder here"),
+        (("tny", "--suite", "gsm8k", "--data", "data"), "did you mean `tiny`"),
         (("data", "--suite", "gsm8k", "--data", "data"), "a folder without a model"),
         (("tiny", "--suite", "gsm8k", "--data", "data"), "give --max-tokens 4"),
         (("tiny", "--suite", "gsm8k", *SMALL, "engine.poool.engines=2"), "did you mean `engine.pool`"),

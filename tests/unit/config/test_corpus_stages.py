@@ -20,7 +20,8 @@ from ixt_rl.run.pipeline import stage_seeds
 def files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = {"text": "a text", "question": "1 + 1?", "answer": "2", "gold": "2", "hint": "add"}
-    Path("corpus.jsonl").write_text(json.dumps(row) + "\n")
+    rows = [{**row, "text": f"{row['text']} {number}"} for number in range(20)]
+    Path("corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     Path("apart").mkdir()
     Path("apart/q.jsonl").write_text(json.dumps(row) + "\n")
     Path("judge.py").write_text("def score(fields): return 3\ndef mend(prefix, suffix): return suffix\n")

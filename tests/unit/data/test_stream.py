@@ -192,8 +192,8 @@ def test_prompts_and_replies_in_messages(tmp_path, name):
     )
     assert document.turns == (("system", "S"), ("user", "a?!"))
     for reply, says in (
-        ([{"role": "user", "content": "A"}], "one message of the assistant"),
-        ([{"role": "assistant", "content": "A"}] * 2, "one message of the assistant"),
+        ([{"role": "user", "content": "A"}], "the last one"),
+        ([{"role": "assistant", "content": "A"}] * 2, "another prompt than"),
     ):
         path = write(tmp_path / name, [{"p": asked, "t": reply}])
         with pytest.raises(DataError, match=says):

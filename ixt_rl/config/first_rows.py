@@ -59,10 +59,8 @@ def _check_problems(stage: AnyStage, data: Any, *, trained: bool) -> None:
     rate = [difficulty.field] if difficulty is not None and difficulty.field is not None else []
     for block in problem_files(data):
         if block.path is not None and checks.on_this_machine(block.path):
-            from ixt_rl.data.questions import (
-                check_enough_rows,
-                check_first_row,
-            )  # numpy, which most run files do not need here
+            # numpy, which most run files do not need here
+            from ixt_rl.data.questions import check_enough_rows, check_first_row
 
             check_first_row(block, rate)
             check_enough_rows(block, measured_only=not trained)

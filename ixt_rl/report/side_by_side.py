@@ -94,10 +94,10 @@ def differences(runs: dict[str, RunRecord]) -> list[tuple[str, list[str]]]:
     """Config keys whose values are not the same in all runs, with each run's; a stage's, in all runs that have it."""
     flat = [_flatten(run.config) for run in runs.values()]
     stages = [{stage["name"] for stage in run.config.get("stages") or []} for run in runs.values()]
-    found = []
+    names, found = set().union(*stages), []
     for key in unique(key for config in flat for key in config if key != "name"):
         values = [str(config.get(key, MISSING)) for config in flat]
-        stage = next((name for name in set().union(*stages) if key.startswith(f"stages.{name}.")), None)
+        stage = next((name for name in names if key.startswith(f"stages.{name}.")), None)
         compared = {value for value, there in zip(values, stages, strict=True) if stage is None or stage in there}
         if len(compared) > 1:
             found.append((key, values))

@@ -85,8 +85,9 @@ def of_start(folder: Path) -> dict[str, float]:
 def intervals(folder: Path) -> dict[str, float]:
     """`<mode>/<metric>_low` and `_high` of what is kept: 95 %, over problems; nothing where nothing is."""
     found: dict[str, float] = {}
-    for name in sorted(set().union(*map(_metrics, _sets(folder)))):
-        interval = _interval([folder], name)
+    kept = _sets(folder)
+    for name in sorted(set().union(*map(_metrics, kept))):
+        interval = _interval([kept], name)
         if interval is not None:
             found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
     return found
@@ -103,11 +104,10 @@ def interval_of(metric: str, stages: Sequence[StageFolder], others: Sequence[Sta
         stages: folders of a stage, one a seed.
         others: of the stage that is subtracted; empty: none is.
     """
-    paths = [folder.path for folder in stages]
     if not others:
-        found = _interval(paths, metric)
+        found = _interval([_sets(folder.path) for folder in stages], metric)
         return {} if found is None else {"low": found[0], "high": found[1]}
-    both = [_values(where, metric) for where in (paths, [folder.path for folder in others])]
+    both = [_values([_sets(folder.path) for folder in folders], metric) for folders in (stages, others)]
     if both[0] is None or both[1] is None or both[0].questions != both[1].questions or both[0].tokens is not None:
         return {}
     import numpy as np
@@ -127,7 +127,7 @@ def ratio_of(metric: str, stages: Sequence[StageFolder], others: Sequence[StageF
 
     95 %, over problems; with several seeds a perplexity is that of their mean loss.
     """
-    own, other = (_values([folder.path for folder in folders], metric) for folders in (stages, others))
+    own, other = (_values([_sets(folder.path) for folder in folders], metric) for folders in (stages, others))
     if own is None or other is None or own.questions != other.questions:
         return {}
     if own.tokens is None or other.tokens is None or own.tokens.tolist() != other.tokens.tolist():
@@ -145,10 +145,10 @@ def ratio_of(metric: str, stages: Sequence[StageFolder], others: Sequence[StageF
     return {"low": ends[0], "high": ends[1], "p": p}
 
 
-def _interval(paths: Sequence[Path], metric: str) -> tuple[float, float] | None:
+def _interval(seeds: Sequence[list[dict[str, Any]]], metric: str) -> tuple[float, float] | None:
     from ixt_rl.evaluation.statistics import estimate, mean_per_token
 
-    found = _values(paths, metric)
+    found = _values(seeds, metric)
     if found is None:
         return None
     if found.tokens is not None:
@@ -171,11 +171,11 @@ class _Kept(NamedTuple):
     tokens: np.ndarray | None = None  # [Q], where the values are nats
 
 
-def _values(paths: Sequence[Path], metric: str) -> _Kept | None:
-    """None where some seed has none, or other problems."""
+def _values(seeds: Sequence[list[dict[str, Any]]], metric: str) -> _Kept | None:
+    """Of the sets of each seed; None where some seed has none, or other problems."""
     import numpy as np
 
-    kept = [next((one for one in _sets(path) if metric in _metrics(one)), {}) for path in paths]
+    kept = [next((one for one in sets if metric in _metrics(one)), {}) for sets in seeds]
     if not kept or not all(kept) or len({one["questions"] for one in kept}) > 1:
         return None
     mode = metric.removesuffix(PERPLEXITY)

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.checks import data_files, on_this_machine
 from ixt_rl.blocks.data import FileDataBlock, problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.preferences import PairsBlock
@@ -17,7 +17,6 @@ from ixt_rl.data.block_sources import corpus_sources
 from ixt_rl.data.document_source import SourceReader
 from ixt_rl.data.preferences import read_pairs, set_aside
 from ixt_rl.data.questions import load_problems
-from ixt_rl.data.readers import READERS, kind_of
 from ixt_rl.evaluation.suites import find_rows
 from ixt_rl.evaluation.suites.files import suite_files
 from ixt_rl.methods.registry import AnyStage
@@ -76,7 +75,10 @@ class MeasuredTexts:
 
 
 def measured_texts(stage: AnyStage) -> Iterator[MeasuredTexts]:
-    """What a stage is measured on that lies in files, or is a suite."""
+    """What a stage is measured on that lies in files, or is a suite.
+
+    Pairs and documents of the hub, which would be fetched a second time, are left out.
+    """
     evaluation = getattr(stage, "evaluation", None)
     own = problem_files(getattr(stage, "data", None))
     if stage.type == "evaluate":
@@ -87,17 +89,12 @@ def measured_texts(stage: AnyStage) -> Iterator[MeasuredTexts]:
         yield from (MeasuredTexts(f"{block.called}, set aside", block) for block in own if block.eval_rows)
         if isinstance(data, FileCorpusBlock):
             paths = [path for source in data.sources for path in source.paths]
-            if all(map(is_here, paths)):
+            if all(map(on_this_machine, paths)):
                 yield MeasuredTexts(f"{', '.join(paths)}, documents", data)
         pairs: PairsBlock | None = getattr(evaluation, "pairs", None)
-        if pairs is not None and pairs.path is not None and is_here(pairs.path):
+        if pairs is not None and pairs.path is not None and on_this_machine(pairs.path):
             yield MeasuredTexts(f"{pairs.path}, better replies", pairs)
         suites: SuitesBlock | None = getattr(evaluation, "suites", None)
         if suites is not None:
             for name in suites.names:
                 yield MeasuredTexts(f"suite {load_suite(name).name}", suites, name)
-
-
-def is_here(path: str) -> bool:
-    """Whether a source of documents is in files; a dataset of the hub would be fetched a second time."""
-    return kind_of(path) in READERS or Path(path).expanduser().exists() or any(mark in path for mark in "*?[")

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ixt_rl.blocks.checks import data_files
+from ixt_rl.blocks.checks import data_files, on_this_machine
 from ixt_rl.blocks.data import problem_files
 from ixt_rl.blocks.documents import FileCorpusBlock
 from ixt_rl.blocks.preferences import PairDataBlock
@@ -30,7 +30,7 @@ from ixt_rl.files import read_json, write_json
 from ixt_rl.methods.registry import AnyStage, spec_of
 from ixt_rl.report.overlaps import said_of_lines
 from ixt_rl.run.folder import RunFolder
-from ixt_rl.run.measured_texts import MeasuredTexts, is_here, measured_texts
+from ixt_rl.run.measured_texts import MeasuredTexts, measured_texts
 
 OVERLAP = "overlap.json"
 MOST_WORDS = 10_000_000
@@ -54,8 +54,9 @@ def note_overlap(config: RunConfig, folder: RunFolder) -> dict[str, Any] | None:
     lines: dict[tuple[str, ...], dict[str, MeasuredTexts]] = {}
     for stage in stages:
         trained = tuple(one.name for one in reversed(config.made_by(config.named[stage.name])) if _trains(one))
+        files = _files(named[name].data for name in trained)
         for questions in measured_texts(stage) if trained else ():
-            if not questions.set_aside_of(_files(named[name].data for name in trained)):
+            if not questions.set_aside_of(files):
                 lines.setdefault(trained, {})[questions.name] = questions
     if not lines:
         return None
@@ -109,7 +110,7 @@ def _texts(stage: AnyStage) -> Iterator[TrainingText]:
             answers = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
             yield from (TrainingText(block.called, number, block.answer, answer) for answer in answers)
     for path in _document_paths(stage.data):
-        if is_here(path):
+        if on_this_machine(path):
             yield from training_texts([path])
 
 
@@ -124,7 +125,7 @@ def _files(trained: Iterable[Any]) -> list[str]:
 
 def _unread(stage: AnyStage) -> list[str]:
     """Sources of documents that are datasets of the hub, which would be fetched a second time."""
-    return [path for path in _document_paths(stage.data) if not is_here(path)]
+    return [path for path in _document_paths(stage.data) if not on_this_machine(path)]
 
 
 def _plain(block: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -50,8 +51,8 @@ def passages(
     """
     if isinstance(data, SuffixCorpusBlock):
         sources = corpus_sources(data, read_feedback=False)
-        _stream(data, DocumentStream(sources, seed, 1, held), tokenizer, seed).require_one("data")
-        return _stream(data, DocumentStream(sources, seed, epochs, held), tokenizer, seed)
+        read = partial(DocumentStream, sources, seed, holdout=held)
+        return _stream(data, read, epochs, tokenizer, seed, "data")
     found = WORLDS[data.world]().passages("train", data.passages, seed)
     end = (tokenizer.eos_token_id,)
     made = [
@@ -98,18 +99,14 @@ def held_out(
     if held is None:
         assert section.data is not None
         sources = corpus_sources(section.data, read_feedback=False)
-        _stream(section.data, DocumentStream(sources, _EVAL_SEED, 1), tokenizer, _EVAL_SEED).require_one(
-            "evaluation.data"
-        )
-        documents = DocumentStream(sources, _EVAL_SEED)
-        stream = _stream(section.data, documents, tokenizer, _EVAL_SEED)
+        read = partial(DocumentStream, sources, _EVAL_SEED)
+        stream = _stream(section.data, read, None, tokenizer, _EVAL_SEED, "evaluation.data")
     else:
         assert isinstance(stage.data, SuffixCorpusBlock)
         passes = 1 if stage.data.cut == "end" else None  # a document has one end, and many other places
         apart = [*chain.from_iterable(held.documents)]
-        _stream(stage.data, MemoryCorpus(apart, _EVAL_SEED, 1), tokenizer, _EVAL_SEED).require_one("evaluation.holdout")
-        corpus = MemoryCorpus(apart, _EVAL_SEED, passes)
-        stream = _stream(stage.data, corpus, tokenizer, _EVAL_SEED)
+        again = partial(MemoryCorpus, apart, _EVAL_SEED)
+        stream = _stream(stage.data, again, passes, tokenizer, _EVAL_SEED, "evaluation.holdout")
     decode = partial(tokenizer.decode, skip_special_tokens=True)
     return [
         HeldOutPassage(one.prefix_ids, one.suffix_ids, Passage(decode(one.prefix_ids), decode(one.suffix_ids), one.key))
@@ -117,13 +114,23 @@ def held_out(
     ]
 
 
-def _stream(data: SuffixCorpusBlock, documents: Documents, tokenizer: Any, seed: int) -> SuffixStream:
-    return SuffixStream(
-        documents,
-        tokenizer,
+def _stream(
+    data: SuffixCorpusBlock,
+    read: Callable[[int | None], Documents],
+    passes: int | None,
+    tokenizer: Any,
+    seed: int,
+    where: str,
+) -> SuffixStream:
+    """The documents that `read` gives in so many passes, cut; raises DataError, which names `where`, if none can be."""
+    cut = partial(
+        SuffixStream,
+        tokenizer=tokenizer,
         suffix_tokens=data.suffix_tokens,
         min_prefix_tokens=data.min_prefix_tokens,
         max_prefix_tokens=data.max_prefix_tokens,
         cut=data.cut,
         seed=seed,
     )
+    cut(read(1)).require_one(where)
+    return cut(read(passes))
